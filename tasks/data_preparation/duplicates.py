@@ -1,4 +1,4 @@
-"""Exact and near duplicates.
+"""Exact, near and semantic duplicates.
 
 Rows are taken in their order (sources as in params, then rows), and a row leaves when an earlier one that stays
 is its duplicate. A chain of rows, each a little unlike the one before, therefore keeps members that are unlike
@@ -16,9 +16,11 @@ from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
 from tasks.contracts.records import content_id
-from tasks.data_preparation.cleaning.texts import EXAMPLES, make_visible
+from tasks.data_preparation.cleaning.texts import EXAMPLES
 from tasks.data_preparation.rows import Rows, column_messages, finish_step, join_turns
-from tasks.data_preparation.similarity import find_near_pairs
+from tasks.data_preparation.semantic import Closeness, Semantic, find_same_meaning
+from tasks.data_preparation.similarity import PROBES, Alike, find_alike
+from tasks.data_preparation.twins import record_twins, show_conversation
 
 Keep = Literal["one", "all"]
 
@@ -41,6 +43,10 @@ class Duplicates(Section):
         description="from here on two rows may not be in different splits",
     )
     shingle: int = Field(default=4, ge=2, le=12, description="characters per n-gram")
+    numbers: bool = Field(default=True, description="rows with different numbers are different")
+    semantic: Semantic | None = Field(
+        default=None, description="also look for rows that mean the same, by embeddings; null: do not"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Duplicates:
@@ -50,7 +56,7 @@ class Duplicates(Section):
 
 
 def remove_duplicates(rows: Rows, settings: Duplicates) -> Rows:
-    """Drop exact duplicates, then near duplicates if only one of them is wanted.
+    """Drop exact duplicates, then near and semantic ones if only one of them is wanted.
 
     Args:
         rows: Cleaned rows.
@@ -60,47 +66,92 @@ def remove_duplicates(rows: Rows, settings: Duplicates) -> Rows:
         The rows with the column ``id``.
     """
     rows = drop_exact(rows)
-    if not settings.near or settings.keep == "all":
+    if settings.keep == "all":
         return rows
-    pairs = find_pairs(rows.table, settings.same, settings.shingle)
-    twins = choose_first(rows.table.num_rows, pairs)
-    reasons = [None if twin == row else "near duplicate of an earlier row" for row, twin in enumerate(twins)]
-    chosen = np.array([(twin, row) for row, twin in enumerate(twins) if twin != row]).reshape(-1, 2)
-    examples = show_pairs(rows.table, chosen)
-    return finish_step(rows, "near duplicates", rows.table, reasons, examples=examples)
+    if settings.near:
+        rows = _drop_alike(rows, "near", find_near(rows.table, settings, settings.same, PROBES))
+    if settings.semantic:
+        rows = _drop_alike(rows, "semantic", find_semantic(rows.table, settings, settings.semantic.same))
+    return rows
+
+
+def _drop_alike(rows: Rows, kind: str, alike: Alike) -> Rows:
+    twins = choose_first(rows.table.num_rows, alike.pairs)
+    reasons = [None if twin == row else f"{kind} duplicate of an earlier row" for row, twin in enumerate(twins)]
+    chosen = np.array([twins[second] == first for first, second in alike.pairs.tolist()], dtype=bool)
+    pairs = alike.pairs[chosen]
+    pairs = pairs[np.argsort(pairs[:, 1], kind="stable")]
+    rows = record_twins(
+        rows, rows.table, kind, alike.pairs[chosen], alike.rows[chosen], alike.prompts[chosen], dropped=True
+    )
+    examples = show_pairs(rows.table, pairs)
+    return finish_step(
+        rows, f"{kind} duplicates", rows.table, reasons, examples=examples, notes=describe_recall(alike)
+    )
+
+
+def describe_recall(alike: Alike) -> dict[str, int | float]:
+    """The measured recall as figures of a step; none where nothing was probed."""
+    recall = alike.recall
+    if not recall.probes:
+        return {}
+    return {
+        "recall_probes": recall.probes,
+        "recall_pairs": recall.pairs,
+        "recall": round(recall.share, 6),
+        "recall_low": round(recall.low, 6),
+    }
 
 
 def drop_exact(rows: Rows) -> Rows:
     """Drop rows whose conversation stood before; adds the column ``id``."""
     turns = rows.table["messages"].to_pylist()
     labels = rows.table["label"].to_pylist()
-    seen: dict[str, str | None] = {}
+    seen: dict[str, int] = {}
     ids: list[str] = []
     reasons: list[str | None] = []
-    for conversation, label in zip(turns, labels, strict=True):
+    pairs: list[tuple[int, int]] = []
+    for row, (conversation, label) in enumerate(zip(turns, labels, strict=True)):
         name = content_id(conversation)
         ids.append(name)
         if name not in seen:
-            seen[name] = label
+            seen[name] = row
             reasons.append(None)
-        elif seen[name] == label:
-            reasons.append("same conversation again")
-        else:
-            reasons.append("same conversation again, under another label")
+            continue
+        pairs.append((seen[name], row))
+        same = labels[seen[name]] == label
+        reasons.append("same conversation again" if same else "same conversation again, under another label")
+    found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    rows = record_twins(rows, rows.table, "exact", found, np.ones(len(found)), np.ones(len(found)), dropped=True)
     table = rows.table.append_column("id", pa.array(ids, pa.string()))
     return finish_step(rows, "exact duplicates", table, reasons)
 
 
-def find_pairs(table: pa.Table, likeness: Likeness, shingle: int) -> np.ndarray[Any, Any]:
-    """Pairs of rows that are alike, see `find_near_pairs`."""
+def split_sides(table: pa.Table) -> tuple[list[str], list[str]]:
+    """Per row the text that is asked and the text that answers."""
     messages = column_messages(table)
-    return find_near_pairs(
-        join_turns(messages, ["system", "user", "tool"]),
-        join_turns(messages, ["assistant"]),
-        likeness.rows,
-        likeness.prompts,
-        shingle,
+    return join_turns(messages, ["system", "user", "tool"]), join_turns(messages, ["assistant"])
+
+
+def find_near(table: pa.Table, settings: Duplicates, likeness: Likeness, probes: int = 0) -> Alike:
+    """Near duplicates of a likeness, see `find_alike`."""
+    prompts, answers = split_sides(table)
+    return find_alike(
+        prompts, answers, likeness.rows, likeness.prompts, settings.shingle, settings.numbers, probes
     )
+
+
+def find_semantic(table: pa.Table, settings: Duplicates, closeness: Closeness) -> Alike:
+    """Rows that mean the same, see `find_same_meaning`."""
+    assert settings.semantic is not None
+    prompts, answers = split_sides(table)
+    return find_same_meaning(prompts, answers, settings.semantic, closeness, settings.numbers)
+
+
+def find_pairs(table: pa.Table, likeness: Likeness, shingle: int, numbers: bool = True) -> np.ndarray[Any, Any]:
+    """Pairs of rows that are alike, see `find_alike`."""
+    prompts, answers = split_sides(table)
+    return find_alike(prompts, answers, likeness.rows, likeness.prompts, shingle, numbers).pairs
 
 
 def choose_first(count: int, pairs: np.ndarray[Any, Any]) -> list[int]:
@@ -121,10 +172,5 @@ def show_pairs(table: pa.Table, pairs: np.ndarray[Any, Any]) -> list[tuple[str, 
     shown = pairs[:EXAMPLES]
     if not len(shown):
         return []
-    texts = {row: table["messages"][row].as_py() for row in set(shown.ravel().tolist())}
-
-    def show(row: int) -> str:
-        text = " → ".join(turn["content"] for turn in texts[row] if turn["role"] != "system")
-        return make_visible(text[:160]) + ("…" if len(text) > 160 else "")
-
-    return [(show(second), show(first)) for first, second in shown.tolist()]
+    texts = {row: show_conversation(table["messages"][row].as_py(), 160) for row in set(shown.ravel().tolist())}
+    return [(texts[second], texts[first]) for first, second in shown.tolist()]

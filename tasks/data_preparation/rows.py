@@ -24,6 +24,24 @@ ROWS = pa.schema(
     ]
 )
 
+# Which row is like which. A place is the source, with the file where it has several; the text is cut.
+TWINS = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("dropped", pa.bool_(), nullable=False),
+        pa.field("place", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("twin_place", pa.string(), nullable=False),
+        pa.field("twin_row", pa.int64(), nullable=False),
+        pa.field("twin_label", pa.string()),
+        pa.field("twin_text", pa.string(), nullable=False),
+        pa.field("similarity", pa.float64(), nullable=False),
+        pa.field("prompt_similarity", pa.float64(), nullable=False),
+    ]
+)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -82,12 +100,14 @@ class Rows:
         dropped: Columns of `QUARANTINE`.
         steps: The steps so far, in order.
         origins: The sources.
+        twins: Columns of `TWINS`: rows that are like an earlier one.
     """
 
     table: pa.Table
     dropped: pa.Table
     steps: tuple[Step, ...]
     origins: tuple[Origin, ...]
+    twins: pa.Table = field(default_factory=TWINS.empty_table)
 
     @property
     def figures(self) -> dict[str, float | int]:

@@ -6,13 +6,18 @@ duplicates when
 * the Jaccard similarity of these sets reaches the threshold,
 * that of the prompts alone reaches a threshold of its own: a template answer under another question is no
   duplicate, and
-* both hold the same numbers in the same order: an order number or an operand makes another row.
+* both hold the same numbers in the same order (unless told not to look): an order number or an operand makes
+  another row.
 
 A text is folded first: lower case, single spaces, no sentence punctuation.
+
+No pair that is reported falls short of the thresholds; what can go wrong is that one is never proposed. How many are
+is measured on every run: a few hundred rows, the probes, are compared with all others without MinHash.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +36,8 @@ MARGIN = 0.1
 # In one bucket a row is compared with the first and with the nearest so many others before it.
 NEIGHBOURS = 128
 CHUNK = 200_000
+# Rows whose pairs are counted without MinHash, and the comparisons that may cost.
+PROBES, PROBED = 500, 20_000_000
 
 _QUIET = re.compile(r"[.,!?;:'\"“”‘’…]+")
 _SPACES = re.compile(r"\s+")
@@ -110,10 +117,63 @@ def _sort_distinct(row: Array, hashes: Array, rows: int) -> Shingles:
     return Shingles(hashes[fresh], np.concatenate([[0], np.cumsum(counts)]))
 
 
-def find_near_pairs(
-    prompts: Sequence[str], answers: Sequence[str], threshold: float, prompt_threshold: float, size: int
-) -> Array:
-    """All near-duplicate pairs, as an array of shape (pairs, 2) with the earlier row first, sorted.
+@dataclass(frozen=True)
+class Recall:
+    """How many of the pairs that exist were found.
+
+    Attributes:
+        probes: Rows compared with all others.
+        pairs: Pairs of a probe and another row that reach the thresholds.
+        found: How many of them MinHash proposed.
+    """
+
+    probes: int
+    pairs: int
+    found: int
+
+    @property
+    def share(self) -> float:
+        """Recall, 1 where there was nothing to find."""
+        return self.found / self.pairs if self.pairs else 1.0
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95% interval of the recall (Wilson 1927)."""
+        if not self.pairs:
+            return 0.0
+        z, n, p = 1.96, self.pairs, self.share
+        middle = p + z * z / (2 * n)
+        reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return (middle - reach) / (1 + z * z / n)
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Pairs of rows that are alike.
+
+    Attributes:
+        pairs: Shape (pairs, 2), the earlier row first, sorted.
+        rows: Jaccard similarity of prompt and answer together, per pair.
+        prompts: Jaccard similarity of the prompts alone, per pair.
+        recall: As measured on the probes.
+    """
+
+    pairs: Array
+    rows: Array
+    prompts: Array
+    recall: Recall
+
+
+def find_alike(
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    threshold: float,
+    prompt_threshold: float,
+    size: int,
+    numbers: bool = True,
+    probes: int = 0,
+) -> Alike:
+    """All near-duplicate pairs, with their similarities.
 
     Args:
         prompts: User texts, one per row.
@@ -121,20 +181,77 @@ def find_near_pairs(
         threshold: Least Jaccard similarity of the n-grams of prompt and answer together.
         prompt_threshold: Least Jaccard similarity of the n-grams of the prompts.
         size: Characters per n-gram.
+        numbers: Whether rows with different numbers are different.
+        probes: Rows on which the recall is measured, fewer where that would take too long.
     """
     if len(prompts) < 2:
-        return np.zeros((0, 2), dtype=np.int64)
+        return Alike(np.zeros((0, 2), dtype=np.int64), np.zeros(0), np.zeros(0), Recall(0, 0, 0))
     asked = cut_shingles([fold_text(text) for text in prompts], size, salt=0)
     said = cut_shingles([fold_text(text) for text in answers], size, salt=1)
     both = join_shingles(asked, said)
-    numbers = _rank([read_numbers(f"{p}\n{a}") for p, a in zip(prompts, answers, strict=True)])
+    group = np.zeros(len(prompts), dtype=np.int64)
+    if numbers:
+        group = _rank([read_numbers(f"{p}\n{a}") for p, a in zip(prompts, answers, strict=True)])
     digests = sketch(both)
-    pairs = propose_pairs(digests, numbers)
+    pairs = propose_pairs(digests, group)
     pairs = pairs[_estimate(digests, pairs) >= threshold - MARGIN]
+    pairs, whole, part = _keep_alike(both, asked, pairs, threshold, prompt_threshold)
+    chosen = choose_probes(len(prompts), probes)
+    truth = list_probed(both, group, chosen, threshold)
+    truth, _, _ = _keep_alike(both, asked, truth, threshold, prompt_threshold)
+    codes = truth @ np.array([len(prompts), 1])
+    found = np.isin(codes, pairs @ np.array([len(prompts), 1]))
+    return Alike(pairs, whole, part, Recall(len(chosen), len(codes), int(found.sum())))
+
+
+def _keep_alike(
+    both: Shingles, asked: Shingles, pairs: Array, threshold: float, prompt_threshold: float
+) -> tuple[Array, Array, Array]:
     # Prompts are the smaller sets, so they go first.
-    pairs = pairs[compute_jaccard(asked, pairs) >= prompt_threshold]
-    found: Array = pairs[compute_jaccard(both, pairs) >= threshold]
-    return found
+    part = compute_jaccard(asked, pairs)
+    pairs, part = pairs[part >= prompt_threshold], part[part >= prompt_threshold]
+    whole = compute_jaccard(both, pairs)
+    stays = whole >= threshold
+    return pairs[stays], whole[stays], part[stays]
+
+
+def choose_probes(rows: int, wanted: int) -> Array:
+    """Sorted rows to measure the recall on, the same ones for the same number of rows."""
+    count = min(wanted, rows, max(PROBED // rows, 10))
+    return np.sort(np.random.default_rng(SEED).choice(rows, count, replace=False))
+
+
+def list_probed(shingles: Shingles, group: Array, probes: Array, threshold: float) -> Array:
+    """Pairs of a probe and any row of its group whose Jaccard similarity reaches a threshold, earlier row first."""
+    from scipy.sparse import csr_array
+
+    if not len(probes):
+        return np.zeros((0, 2), dtype=np.int64)
+    spans = [shingles.hashes[shingles.offsets[row] : shingles.offsets[row + 1]] for row in probes.tolist()]
+    known = np.unique(np.concatenate(spans))
+    places = np.searchsorted(known, shingles.hashes)
+    hit = known[np.minimum(places, len(known) - 1)] == shingles.hashes
+    offsets = np.concatenate([[0], np.cumsum(hit)])[shingles.offsets]
+    shape = (shingles.rows, len(known))
+    matrix = csr_array((np.ones(int(hit.sum()), dtype=np.int32), places[hit], offsets), shape=shape)
+    sizes = np.diff(shingles.offsets)
+    across = matrix.T.tocsr()
+    found: list[Array] = []
+    for row in probes.tolist():
+        common = (matrix[[row]] @ across).tocoo()
+        others, shared = common.coords[1], common.data
+        alike = (shared >= threshold * (sizes[row] + sizes[others] - shared) - 1e-6) & (group[others] == group[row])
+        twins = others[alike & (others != row)]
+        found.append(np.stack([np.minimum(twins, row), np.maximum(twins, row)], axis=1))
+    pairs: Array = np.unique(np.concatenate(found), axis=0)
+    return pairs
+
+
+def find_near_pairs(
+    prompts: Sequence[str], answers: Sequence[str], threshold: float, prompt_threshold: float, size: int
+) -> Array:
+    """The pairs of `find_alike` alone."""
+    return find_alike(prompts, answers, threshold, prompt_threshold, size).pairs
 
 
 def join_clusters(count: int, pairs: Array) -> list[int]:

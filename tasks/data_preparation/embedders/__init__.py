@@ -1,0 +1,12 @@
+"""Ways to turn texts into unit vectors, one file each: for semantic duplicates, SMOTE, synonyms and pruning."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tasks.data_preparation.embedders.sentence_transformers import SentenceTransformers
+from tasks.data_preparation.embedders.tfidf import Tfidf
+
+AnyEmbedder = Annotated[Tfidf | SentenceTransformers, Field(discriminator="name")]
