@@ -38,8 +38,8 @@ CheckName = Literal[
     "splits_near_their_shares",
 ]
 # Steps that take out sound rows; what the others take out is bad.
-DUPLICATE_STEPS = ("exact duplicates", "near duplicates")
-SOUND_STEPS = (*DUPLICATE_STEPS, "weights", "split")
+DUPLICATE_STEPS = ("exact duplicates", "near duplicates", "semantic duplicates")
+SOUND_STEPS = (*DUPLICATE_STEPS, "contamination", "weights", "split", "pruning", "augmentation", "balancing")
 
 
 class Expectation(Section):
@@ -254,7 +254,7 @@ def _count_splits(groups: Sequence[str], splits: Sequence[str]) -> list[int]:
 def _count_leaks(table: pa.Table, splits: Sequence[str], duplicates: Duplicates) -> list[int]:
     leaks = [0] * table.num_rows
     if duplicates.near:
-        for pair in find_pairs(table, duplicates.leak, duplicates.shingle).tolist():
+        for pair in find_pairs(table, duplicates.leak, duplicates.shingle, duplicates.numbers).tolist():
             if splits[pair[0]] != splits[pair[1]]:
                 for row in pair:
                     leaks[row] += 1
@@ -265,14 +265,14 @@ def describe_splits(rows: Rows, split: Split) -> pa.Table:
     """One line per split with its share and the share it should have."""
     counts = Counter(rows.table["split"].to_pylist())
     shares = [counts[name] / max(rows.table.num_rows, 1) for name in SPLITS]
-    wanted = [1 - split.validation - split.test, split.validation, split.test]
+    wanted = [split.list_shares(counts)[name] for name in SPLITS]
     return pa.table(
         {
             "split": list(SPLITS),
             "rows": [counts[name] for name in SPLITS],
             "share": shares,
             "wanted_share": wanted,
-            "of_its_share": [share / want for share, want in zip(shares, wanted, strict=True)],
+            "of_its_share": [share / want if want else 0.0 for share, want in zip(shares, wanted, strict=True)],
         }
     )
 

@@ -1,24 +1,25 @@
-"""Train, validation and test, each row by the hash of its own prompt.
+"""Train, validation and test.
 
-**Guarantee.** The split of a row is a function of the seed, the shares and the row's own prompt, folded: lower
-case, without spaces and punctuation, every number the same. No other row takes part in it. Adding, removing
+**Guarantee.** With the method ``content``, the default, the split of a row is a function of the seed, the shares and
+the row's own prompt, folded: lower case, without spaces and punctuation, every number the same. ``grouped``,
+``time`` and ``column`` read the row's own column instead. No other row takes part in it. Adding, removing
 or reordering rows therefore never moves a row from one split to another; all another row can do is to have it
 dropped as a duplicate. Rows added after the others (at the end of the last source, or as a new last source)
-cannot even do that: of two rows in conflict the later one leaves, so everything before stays as it was.
+cannot even do that: of two rows in conflict the later one leaves, so everything before stays as it was. The method
+``stratified`` gives that second half of the guarantee only.
 
-**Nothing leaks.** Rows that differ in numbers, case or punctuation of their prompt have one fold and so one
-split. Of any other two rows as alike as ``duplicates.leak`` in different splits the later one is
-dropped; moving it instead would let one row move another.
+**Nothing leaks.** Rows that differ in numbers, case or punctuation of their prompt have one fold and so, by content,
+one split. Of any other two rows as alike as ``duplicates.leak`` (and, where a column decides, of two rows of one
+fold) in different splits the later one is dropped; moving it instead would let one row move another.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,22 +27,33 @@ from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.params import Section
-from tasks.data_preparation.duplicates import Duplicates, find_pairs, show_pairs
+from tasks.data_preparation.duplicates import Duplicates, describe_recall, find_near, find_semantic, show_pairs
 from tasks.data_preparation.rows import Rows, column_messages, finish_step, join_turns
-from tasks.data_preparation.similarity import join_clusters
+from tasks.data_preparation.similarity import PROBES, Alike, Recall, join_clusters
+from tasks.data_preparation.splits import AnySplit
+from tasks.data_preparation.splits.assignment import SPLITS, choose_split, draw
+from tasks.data_preparation.splits.content import Content
+from tasks.data_preparation.twins import record_twins
 
-SPLITS = ("train", "validation", "test")
+__all__ = ["SPLITS", "Split", "choose_split", "draw", "split_examples"]
+
+SHOWN_CLASSES = 10
 
 _NUMBER = re.compile(r"\d+")
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
 class Split(Section):
-    """Shares of the splits."""
+    """How rows are assigned to the splits."""
 
+    method: AnySplit = Field(default=Content(), description="what decides about the split of a row")
     validation: float = Field(default=0.05, gt=0, lt=1, description="share of the rows")
     test: float = Field(default=0.10, gt=0, lt=1, description="share of the rows")
     seed: int = Field(default=0, description="another seed is another split")
+    min_per_class: int = Field(default=0, ge=0, description="rows of each label in each split; 0: as they come")
+    on_small_class: Literal["stop", "keep"] = Field(
+        default="stop", description="what happens when a label has fewer rows in a split than min_per_class"
+    )
 
     @model_validator(mode="after")
     def _leaves_train(self) -> Split:
@@ -49,13 +61,26 @@ class Split(Section):
             raise ValueError("validation and test together must leave something to train on")
         return self
 
+    @model_validator(mode="after")
+    def _shares_apply(self) -> Split:
+        given = sorted(self.model_fields_set & {"validation", "test"})
+        if given and not self.method.uses_shares:
+            raise ValueError(f"method {self.method.name} takes no shares; remove {' and '.join(given)}")
+        return self
+
+    def list_shares(self, counts: Mapping[str, int]) -> dict[str, float]:
+        """The share each split should have; as it came, where the method takes no shares."""
+        if not self.method.uses_shares:
+            return {name: counts[name] / max(sum(counts.values()), 1) for name in SPLITS}
+        return {"train": 1 - self.validation - self.test, "validation": self.validation, "test": self.test}
+
 
 def split_examples(rows: Rows, settings: Split, duplicates: Duplicates) -> Rows:
     """Apply the weights below 1, assign the splits, and drop what would leak.
 
     Args:
         rows: With ``id``.
-        settings: Shares and seed.
+        settings: Method, shares and seed.
         duplicates: How alike rows of different splits may be.
 
     Returns:
@@ -63,37 +88,86 @@ def split_examples(rows: Rows, settings: Split, duplicates: Duplicates) -> Rows:
         through others, form one cluster, named after its first row.
 
     Raises:
-        PipelineError: A split would be empty.
+        PipelineError: A split would be empty, or a class too small in one.
     """
     rows = _apply_weights(rows, settings.seed)
-    splits = [choose_split(key, settings) for key in name_groups(rows.table)]
-    none = np.zeros((0, 2), dtype=np.int64)
-    pairs = find_pairs(rows.table, duplicates.leak, duplicates.shingle) if duplicates.near else none
-    reasons = find_leaks(splits, pairs)
-    stays = np.array([reason is None for reason in reasons])
+    folds = name_groups(rows.table)
+    assigned = settings.method.assign(rows.table, folds, settings, settings.min_per_class)
+    splits = assigned.splits
+    alike = _find_leaking(rows.table, duplicates)
+    pairs = alike.pairs
+    leaks = find_leaks(splits, pairs, folds)
+    reasons = [why or leak for why, leak in zip(assigned.reasons, leaks, strict=True)]
+    stays = np.array([reason is None for reason in reasons], dtype=bool)
     ids = rows.table["id"].to_pylist()
     clusters = join_clusters(len(ids), pairs[stays[pairs].all(axis=1)])
-    leaking = pairs[~stays[pairs[:, 1]] & stays[pairs[:, 0]]]
+    leaking = stays[pairs[:, 0]] & np.array([leak is not None for leak in leaks], dtype=bool)[pairs[:, 1]]
+    rows = _record(rows, alike, leaking, stays)
     table = rows.table.append_column("split", pa.array(splits, pa.string())).append_column(
         "cluster", pa.array([ids[first] for first in clusters], pa.string())
     )
-    rows = finish_step(rows, "split", table, reasons, examples=show_pairs(rows.table, leaking))
+    rows = finish_step(rows, "split", table, reasons, examples=show_pairs(rows.table, pairs[leaking]))
     counts = Counter(rows.table["split"].to_pylist())
-    shares = {
-        "train": 1 - settings.validation - settings.test,
-        **settings.model_dump(include={"validation", "test"}),
-    }
-    raise_all(
-        [
-            f"split: {rows.table.num_rows} rows gave none for {name}, whose share is {shares[name]:.2g}; "
-            "add rows, raise its share in data_preparation.split, or take another seed"
-            for name in SPLITS
-            if not counts[name]
-        ],
-        "split",
-    )
-    notes = {name: counts[name] for name in SPLITS}
+    raise_all([_explain_empty(name, rows.table.num_rows, settings) for name in SPLITS if not counts[name]], "split")
+    notes: dict[str, int | float] = {name: counts[name] for name in SPLITS}
+    notes |= describe_recall(alike)
+    if settings.min_per_class:
+        notes["small_classes"] = _check_classes(rows.table, settings)
     return replace(rows, steps=(*rows.steps[:-1], replace(rows.steps[-1], notes=notes)))
+
+
+def _explain_empty(name: str, rows: int, settings: Split) -> str:
+    if not settings.method.uses_shares:
+        return (
+            f"split: {rows} rows gave none for {name} by {settings.method.name}; "
+            "check the values of its column and data_preparation.split.method"
+        )
+    share = settings.list_shares({})[name]
+    return (
+        f"split: {rows} rows gave none for {name}, whose share is {share:.2g}; "
+        "add rows, raise its share in data_preparation.split, or take another seed"
+    )
+
+
+def _find_leaking(table: pa.Table, duplicates: Duplicates) -> Alike:
+    none = np.zeros((0, 2), dtype=np.int64)
+    near = Alike(none, np.zeros(0), np.zeros(0), Recall(0, 0, 0))
+    if duplicates.near:
+        near = find_near(table, duplicates, duplicates.leak, PROBES)
+    if duplicates.semantic is None:
+        return near
+    meant = find_semantic(table, duplicates, duplicates.semantic.leak)
+    pairs, first = np.unique(np.concatenate([near.pairs, meant.pairs]), axis=0, return_index=True)
+    rows, prompts = np.concatenate([near.rows, meant.rows]), np.concatenate([near.prompts, meant.prompts])
+    return Alike(pairs, rows[first], prompts[first], near.recall)
+
+
+def _record(rows: Rows, alike: Alike, leaking: np.ndarray[Any, Any], stays: np.ndarray[Any, Any]) -> Rows:
+    # Of each row the first pair says enough.
+    for kind, wanted, dropped in (("across splits", leaking, True), ("alike", stays[alike.pairs].all(axis=1), False)):
+        places = np.flatnonzero(wanted)
+        _, first = np.unique(alike.pairs[places, 1], return_index=True)
+        chosen = places[first]
+        pairs, similarity, prompts = alike.pairs[chosen], alike.rows[chosen], alike.prompts[chosen]
+        rows = record_twins(rows, rows.table, kind, pairs, similarity, prompts, dropped)
+    return rows
+
+
+def _check_classes(table: pa.Table, settings: Split) -> int:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for label, split in zip(table["label"].to_pylist(), table["split"].to_pylist(), strict=True):
+        if label is not None:
+            found[label][split] += 1
+    least = settings.min_per_class
+    small = sorted(label for label, counts in found.items() if any(counts[name] < least for name in SPLITS))
+    if small and settings.on_small_class == "stop":
+        shown = [f"{label} ({', '.join(f'{n} {found[label][n]}' for n in SPLITS)})" for label in small[:SHOWN_CLASSES]]
+        raise PipelineError(
+            f"split: {len(small)} of {len(found)} labels have fewer than {least} rows in a split: {'; '.join(shown)}; "
+            "add rows of them, lower data_preparation.split.min_per_class, take method stratified, or set "
+            "on_small_class: keep"
+        )
+    return len(small)
 
 
 def _apply_weights(rows: Rows, seed: int) -> Rows:
@@ -123,31 +197,32 @@ def fold_prompt(prompt: str) -> str:
     return folded or prompt
 
 
-def choose_split(key: str, settings: Split) -> str:
-    """The split of a folded prompt."""
-    value = draw("split", settings.seed, key)
-    if value < settings.test:
-        return "test"
-    return "validation" if value < settings.test + settings.validation else "train"
-
-
-def draw(purpose: str, seed: int, key: str) -> float:
-    """A number in [0, 1) that depends on nothing else."""
-    digest = hashlib.sha256(f"{purpose}\0{seed}\0{key}".encode()).digest()
-    return int.from_bytes(digest[:8]) / 2**64
-
-
-def find_leaks(splits: Sequence[str], pairs: np.ndarray[Any, Any]) -> list[str | None]:
+def find_leaks(
+    splits: Sequence[str | None], pairs: np.ndarray[Any, Any], folds: Sequence[str] = ()
+) -> list[str | None]:
     """Reasons to drop rows that are like an earlier, staying row of another split.
 
     Args:
-        splits: Of each row.
+        splits: Of each row; None for one that leaves anyway.
         pairs: Rows that are alike, the earlier first.
+        folds: Folded prompts, where rows of one fold may be in different splits.
     """
     reasons: list[str | None] = [None] * len(splits)
-    for first, second in sorted(pairs.tolist(), key=lambda pair: pair[1]):
-        if reasons[first] is None and splits[first] != splits[second]:
-            reasons[second] = f"{splits[second]} row too like one of {splits[first]}"
+    earlier: dict[int, list[int]] = defaultdict(list)
+    for first, second in pairs.tolist():
+        earlier[second].append(first)
+    first_of: dict[str, int] = {}
+    for row in range(len(splits)) if folds else sorted(earlier):
+        if splits[row] is None:
+            continue
+        others = earlier.get(row, [])
+        if folds and folds[row] in first_of:
+            others = [*others, first_of[folds[row]]]
+        clash = [o for o in others if splits[o] is not None and reasons[o] is None and splits[o] != splits[row]]
+        if clash:
+            reasons[row] = f"{splits[row]} row too like one of {splits[clash[-1]]}"
+        elif folds:
+            first_of.setdefault(folds[row], row)
     return reasons
 
 
