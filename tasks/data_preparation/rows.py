@@ -24,6 +24,8 @@ ROWS = pa.schema(
     ]
 )
 
+# A column of the sources that the rows carry along stands under this prefix.
+CARRIED = "column:"
 # Which row is like which. A place is the source, with the file where it has several; the text is cut.
 TWINS = pa.schema(
     [
@@ -44,6 +46,23 @@ TWINS = pa.schema(
 
 
 @dataclass(frozen=True)
+class Listing:
+    """A table a step shows in the report.
+
+    Attributes:
+        heading: Above it.
+        columns: Names of the columns.
+        rows: Cells, a row each.
+        note: Below it.
+    """
+
+    heading: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | int | float, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Step:
     """What one step did.
 
@@ -55,6 +74,7 @@ class Step:
         reasons: Reason to number of rows dropped for it.
         examples: A few pairs of text before and after.
         notes: Further figures of the step, shown beside it.
+        listings: Tables for the report.
     """
 
     name: str
@@ -64,6 +84,7 @@ class Step:
     reasons: Mapping[str, int] = field(default_factory=dict)
     examples: tuple[tuple[str, str], ...] = ()
     notes: Mapping[str, int | float] = field(default_factory=dict)
+    listings: tuple[Listing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +100,7 @@ class Origin:
         rows: Rows read, unreadable ones included.
         weight: Its weight.
         unused: Columns that took no part.
+        left_out: Rows beyond its limit.
     """
 
     title: str
@@ -89,6 +111,7 @@ class Origin:
     rows: int
     weight: float
     unused: tuple[str, ...] = ()
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,6 +152,7 @@ def finish_step(
     changed: int = 0,
     examples: Sequence[tuple[str, str]] = (),
     notes: Mapping[str, int | float] | None = None,
+    listings: Sequence[Listing] = (),
 ) -> Rows:
     """Record a step and drop the rows it gave a reason for.
 
@@ -140,6 +164,7 @@ def finish_step(
         changed: Number of rows changed.
         examples: A few pairs of text before and after.
         notes: Further figures.
+        listings: Tables for the report.
 
     Returns:
         The rows after the step; each row that left is in ``dropped``.
@@ -163,6 +188,7 @@ def finish_step(
         dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
         tuple(examples),
         notes or {},
+        tuple(listings),
     )
     return replace(rows, table=kept, dropped=dropped, steps=(*rows.steps, step))
 
