@@ -13,6 +13,7 @@ PREPARED = Path("data/prepared")
 TRAIN = PREPARED / "train.parquet"
 VALIDATION = PREPARED / "validation.parquet"
 TEST = PREPARED / "test.parquet"
+ANSWERS = PREPARED / "answers.parquet"
 QUARANTINE = PREPARED / "quarantine.parquet"
 PRODUCTION = Path("data/production")
 WINDOW = PRODUCTION / "window.parquet"

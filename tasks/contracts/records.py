@@ -45,6 +45,40 @@ class Example(Record):
     cluster: str
 
 
+class ScoredAnswer(Record):
+    """One of several answers to a prompt.
+
+    Attributes:
+        turns: The turns after the prompt.
+        score: How good it is, larger is better; comparable within one prompt only.
+    """
+
+    turns: list[Message]
+    score: float
+
+
+class AnswerSet(Record):
+    """A prompt with all its answers: preferences, rankings, choices, or one answer marked good or bad.
+
+    Attributes:
+        id: That of the example with the preferred answer.
+        split: ``train``, ``validation`` or ``test``.
+        prompt: The turns before the answers.
+        answers: The preferred one first; a single one of score 1 or 0 is marked good or bad.
+        source: Name of the source it came from.
+        row: Position in that source, counted from 1.
+        cluster: That of the example.
+    """
+
+    id: str
+    split: str
+    prompt: list[Message]
+    answers: list[ScoredAnswer]
+    source: str
+    row: int
+    cluster: str
+
+
 class Prediction(Record):
     """One model's answer to one held-out item.
 
@@ -115,6 +149,17 @@ EXAMPLES = pa.schema(
         pa.field("source", pa.string(), nullable=False),
         pa.field("row", pa.int64(), nullable=False),
         pa.field("label", pa.string()),
+        pa.field("cluster", pa.string(), nullable=False),
+    ]
+)
+ANSWER_SETS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("prompt", MESSAGES, nullable=False),
+        pa.field("answers", pa.list_(pa.struct([("turns", MESSAGES), ("score", pa.float64())])), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
         pa.field("cluster", pa.string(), nullable=False),
     ]
 )

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from tasks.contracts.manifest import NAME, seal
 from tasks.contracts.records import EXAMPLES, QUARANTINE
 from tasks.contracts.tables import write_table
+from tasks.data_preparation.answers import write_answers
 from tasks.data_preparation.gate import Verdict, require_passed
 from tasks.data_preparation.rows import Rows
 from tasks.data_preparation.split import SPLITS, repeat_train
@@ -52,6 +53,7 @@ def write_splits(rows: Rows, verdict: Verdict, seed: int, folder: Path) -> dict[
             part = repeat_train(part, rows, seed)
         write_table(part, folder / f"{name}.parquet", EXAMPLES)
         counts[name] = part.num_rows
+    counts["answers"] = write_answers(rows, folder / "answers.parquet")
     counts["quarantine"] = rows.dropped.num_rows
     labels = Counter(label for label in rows.table["label"].to_pylist() if label is not None)
     files = [folder / f"{name}.parquet" for name in counts]

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 
 from tasks.contracts.manifest import write_json
 from tasks.contracts.page import Page
+from tasks.data_preparation.answers import count_answers
 from tasks.data_preparation.gate import Verdict
 from tasks.data_preparation.plots import plot_labels, plot_lengths, plot_waterfall
-from tasks.data_preparation.rows import Rows, column_messages, join_turns
+from tasks.data_preparation.rows import Origin, Rows, column_messages, join_turns
 from tasks.data_preparation.split import SPLITS
 
 SHOWN_LABELS = 25
@@ -50,6 +51,7 @@ def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
     page.figure(plot_waterfall(rows.steps), "From source to splits", "Rows left after each step.")
     _add_steps(page, rows)
     _add_sources(page, rows)
+    _add_answers(page, rows)
     _add_splits(page, rows)
     _add_lengths(page, rows)
     _add_labels(page, rows)
@@ -84,6 +86,9 @@ def write_metrics(rows: Rows, verdict: Verdict, path: Path) -> dict[str, int | f
     figures |= {f"rows_{name}": splits[name] for name in SPLITS}
     figures |= {f"dropped_{step.name.replace(' ', '_')}": by_step[step.name] for step in rows.steps}
     figures |= {f"changed_{step.name.replace(' ', '_')}": step.changed for step in rows.steps if step.changed}
+    figures |= {f"shape_confidence_{o.title}": round(o.confidence, 4) for o in rows.origins if o.shape}
+    compared = sum(count_answers(rows.table).values()) + sum(count_answers(rows.apart).values())
+    figures |= {"rows_with_answers": compared} if compared else {}
     write_json(path, figures)
     return figures
 
@@ -135,13 +140,14 @@ def _add_sources(page: Page, rows: Rows) -> None:
     used = _count(rows, "source")
     page.table(
         "Sources",
-        ["source", "kind", "place", "shape", "rows", "used", "weight", "columns left out"],
+        ["source", "kind", "place", "shape", "confidence", "rows", "used", "weight", "columns left out"],
         [
             [
                 o.title,
                 o.kind,
                 o.place,
                 o.shape or "–",
+                _show_confidence(o),
                 o.rows,
                 used[o.title],
                 float(o.weight),
@@ -150,6 +156,25 @@ def _add_sources(page: Page, rows: Rows) -> None:
             for o in rows.origins
         ],
     )
+
+
+def _show_confidence(origin: Origin) -> str:
+    """How sure the shape is, and which others the rows have."""
+    others = [f"{name} {value:.2f}" for name, value in origin.candidates.items() if name != origin.shape.split(" ")[0]]
+    return f"{origin.confidence:.2f}" + (f" (also {', '.join(others)})" if others else "") if origin.shape else "–"
+
+
+def _add_answers(page: Page, rows: Rows) -> None:
+    learned, apart = count_answers(rows.table), count_answers(rows.apart)
+    lines = [[o.title, learned[o.title], apart[o.title]] for o in rows.origins if learned[o.title] or apart[o.title]]
+    if lines:
+        page.table(
+            "Rows with several or marked answers",
+            ["source", "preferred answer learned", "answer marked bad, not learned"],
+            lines,
+            note="The splits hold the preferred answer of each row; answers.parquet beside them holds all answers with "
+            "their scores, for training that compares them.",
+        )
 
 
 def _add_splits(page: Page, rows: Rows) -> None:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.data_preparation.cleaning.texts import Cleaned
-from tasks.data_preparation.rows import column_messages, join_turns
+from tasks.data_preparation.rows import column_messages, find_plain, join_turns
 
 
 class Length(Section):
@@ -29,10 +29,11 @@ class Length(Section):
         prompts = join_turns(messages, ["user"])
         answers = join_turns(messages, ["assistant"])
         others = join_turns(messages, ["system", "tool"])
-        return Cleaned(table, [self._judge(*texts) for texts in zip(prompts, answers, others, strict=True)])
+        plain = find_plain(messages).tolist()
+        return Cleaned(table, [self._judge(*row) for row in zip(prompts, answers, others, plain, strict=True)])
 
-    def _judge(self, prompt: str, answer: str, other: str) -> str | None:
-        if len(prompt) < self.min_prompt:
+    def _judge(self, prompt: str, answer: str, other: str, plain: bool) -> str | None:
+        if len(prompt) < self.min_prompt and not plain:
             return f"prompt shorter than {self.min_prompt} characters"
         if len(answer) < self.min_answer:
             return f"answer shorter than {self.min_answer} characters"

@@ -1,7 +1,8 @@
 """Rows without a question or without an answer.
 
 Turns after the last answer have nothing to teach and are cut off; then a conversation must hold a user's turn
-before its first answer, and every user's and assistant's turn must say something.
+before its first answer, and every user's and assistant's turn must say something. Plain text, one assistant's turn
+and nothing else, needs no question.
 
 Example:
     An answer ``...`` or ``-`` drops the row as "empty answer".
@@ -53,6 +54,8 @@ def find_gap(turns: list[dict[str, Any]]) -> str | None:
     roles = [turn["role"] for turn in turns]
     if "assistant" not in roles:
         return "no answer"
+    if roles == ["assistant"]:
+        return "empty text" if _SAYS_NOTHING.fullmatch(turns[0]["content"]) else None
     if "user" not in roles[: roles.index("assistant")]:
         return "no prompt before the first answer"
     for turn in turns:

@@ -1,1 +1,1 @@
-"""The row shapes that are recognised by themselves and turned into ``messages``."""
+"""The row shapes that are recognised by themselves, turned into conversations and back."""

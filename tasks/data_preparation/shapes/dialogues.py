@@ -1,17 +1,37 @@
-"""Conversations: OpenAI/ChatML ``messages`` and ShareGPT ``conversations``.
+"""Conversations: OpenAI/ChatML ``messages`` and ShareGPT ``conversations``, and the dialogues inside other shapes.
 
-Tool calls become the assistant's text (as JSON), tool results a turn of the role ``tool``. A ``tools`` column
-describes functions and is no turn; it is left out.
+Tool calls become the assistant's text (as JSON), tool results a turn of the role ``tool``, and the definitions in a
+``tools`` column the end of the system turn: a model cannot call what it was never shown.
+
+Example:
+    ``{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}`` becomes the turns
+    ``user: Hi`` and ``assistant: Hello``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
-from tasks.data_preparation.shapes.shape import RowError, Shape, Turns
+from tasks.data_preparation.shapes.shape import (
+    GENERAL,
+    TELLING,
+    USUAL,
+    Columns,
+    Conversation,
+    Path,
+    Piece,
+    Row,
+    RowError,
+    Shape,
+    Span,
+    Talk,
+    make_piece,
+    read_piece,
+)
 
 ROLES = {
     "system": "system",
@@ -19,98 +39,220 @@ ROLES = {
     "user": "user",
     "human": "user",
     "prompter": "user",
+    "customer": "user",
     "assistant": "assistant",
     "gpt": "assistant",
+    "chatgpt": "assistant",
     "bot": "assistant",
     "model": "assistant",
+    "agent": "assistant",
     "function_call": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
     "function_response": "tool",
 }
-COLUMNS = ("messages", "conversations", "conversation")
-KEYS = (("role", "content"), ("from", "value"))
+# Where turns have speakers, the system is the one who answers (MultiWOZ, Schema-Guided Dialogue).
+SPEAKERS = ROLES | {"system": "assistant"}
+CHATML = ("role", "content")
+KEYS = (CHATML, ("from", "value"), ("speaker", "utterance"), ("speaker", "text"))
+TURN_COLUMNS = {
+    "messages": TELLING,
+    "conversations": TELLING,
+    "conversation": USUAL,
+    "turns": USUAL,
+    "dialogue": USUAL,
+    "dialog": USUAL,
+    "chat": USUAL,
+}
+SYSTEM = {"system": TELLING, "system_prompt": TELLING, "system_message": USUAL}
+TOOLS = {"tools": TELLING, "functions": GENERAL}
+
+_MARK = re.compile(r"(?:\A\s*|\n\n)(Human|User|Assistant|System): ?")
 
 
-def read_dialogue(value: Any) -> Turns:
-    """A list of turns in either spelling.
+def find_keys(value: Any) -> tuple[str, str] | None:
+    """The keys of the speaker and the text in a list of turns; None when it is no such list."""
+    first = value[0] if isinstance(value, list) and value else value
+    if not isinstance(first, dict):
+        return None
+    return next((keys for keys in KEYS if keys[0] in first and (keys[1] in first or "tool_calls" in first)), None)
+
+
+def hear_turn(talk: Talk, turn: Any, path: Path) -> None:
+    """Add one turn in any spelling.
+
+    Args:
+        talk: What it is added to.
+        turn: The turn.
+        path: Where it stands in the row.
 
     Raises:
-        RowError: It is no list of turns.
+        RowError: It is no turn.
     """
-    if not isinstance(value, list) or not value:
-        raise RowError("no turns")
-    return [_read_turn(turn) for turn in value]
-
-
-def holds_turns(value: Any) -> bool:
-    """Whether a value looks like a list of turns in either spelling."""
-    if not isinstance(value, list) or not value or not isinstance(value[0], dict):
-        return False
-    return any(speaker in value[0] and text in value[0] for speaker, text in KEYS)
-
-
-def _read_turn(turn: Any) -> dict[str, str]:
     if not isinstance(turn, dict):
         raise RowError("a turn is no object")
-    speaker_key, text_key = next((keys for keys in KEYS if keys[0] in turn), (None, None))
-    if speaker_key is None or text_key is None:
+    keys = next((keys for keys in KEYS if keys[0] in turn and keys[1] in turn), None)
+    keys = keys or next((keys for keys in KEYS if keys[0] in turn), None)
+    if keys is None:
         raise RowError('a turn has neither "role" nor "from"')
-    role = ROLES.get(str(turn[speaker_key]).strip().lower())
+    roles = SPEAKERS if keys[0] == "speaker" else ROLES
+    role = roles.get(str(turn[keys[0]]).strip().lower())
     if role is None:
-        raise RowError(f'unknown role "{str(turn[speaker_key])[:20]}"')
-    text = _read_content(turn.get(text_key))
+        raise RowError(f'unknown role "{str(turn[keys[0]])[:20]}"')
+    pieces = list(_read_content(turn.get(keys[1]), (*path, keys[1])))
     calls = turn.get("tool_calls")
     if calls:
         called = [call.get("function", call) if isinstance(call, dict) else call for call in calls]
-        text = "\n".join(part for part in (text, orjson.dumps(called).decode()) if part)
-    return {"role": role, "content": text}
+        written = orjson.dumps(called, default=str).decode()
+        pieces += ["\n", written] if any(isinstance(p, Piece) and p.text for p in pieces) else [written]
+    talk.say(role, *pieces)
 
 
-def _read_content(content: Any) -> str:
+def _read_content(content: Any, path: Path) -> Iterator[str | Piece]:
     if content is None:
-        return ""
+        return
     if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        if all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
-            return "\n".join(part["text"] for part in content)
-        raise RowError("a turn holds something other than text")
-    raise RowError("a turn's content is no text")
+        yield Piece(content, path)
+        return
+    if not isinstance(content, list):
+        raise RowError("a turn's content is no text")
+    for number, part in enumerate(content):
+        if not (isinstance(part, dict) and isinstance(part.get("text"), str)):
+            raise RowError("a turn holds something other than text")
+        if number:
+            yield "\n"
+        yield Piece(part["text"], (*path, number, "text"))
 
 
-def _matcher(columns: tuple[str, ...], key: str) -> Any:
-    def matches(row: Mapping[str, Any]) -> bool:
-        return any(
-            isinstance(row.get(column), list)
-            and bool(row[column])
-            and isinstance(row[column][0], dict)
-            and key in row[column][0]
-            for column in columns
-        )
+def add_system(talk: Talk, row: Row, columns: Columns, first: Any = None, path: Path = ()) -> bool:
+    """Begin with the system text and the tool definitions of a row, if it has any.
 
-    return matches
+    Args:
+        talk: Still empty.
+        row: The row.
+        columns: May bind ``system`` and ``tools``.
+        first: The first turn of the row's dialogue; it is taken in when it is the system's.
+        path: Where that turn stands in the row.
+
+    Returns:
+        Whether ``first`` was taken in.
+    """
+    keys = find_keys(first)
+    taken = keys is not None and keys[0] != "speaker" and ROLES.get(str(first[keys[0]]).strip().lower()) == "system"
+    pieces: list[str | Piece] = []
+    if taken and keys is not None:
+        pieces += _read_content(first.get(keys[1]), (*path, keys[1]))
+    elif "system" in columns and columns["system"] in row:
+        system = read_piece(row, columns["system"])
+        pieces += [system] if system.text.strip() else []
+    tools = _read_tools(row, columns)
+    if tools is not None:
+        pieces += ["\n\n"] if pieces else []
+        pieces += ["Tools: ", tools]
+    if pieces or taken:
+        talk.say("system", *pieces)
+    return taken
 
 
-def _convert(row: Mapping[str, Any]) -> Turns:
-    column = next((name for name in COLUMNS if name in row), None)
-    if column is None:
-        raise RowError('no "messages" or "conversations"')
-    turns = read_dialogue(row[column])
-    system = row.get("system")
-    if isinstance(system, str) and system.strip() and turns[0]["role"] != "system":
-        turns.insert(0, {"role": "system", "content": system})
-    return turns
+def _read_tools(row: Row, columns: Columns) -> str | Piece | None:
+    tools = row.get(columns.get("tools", ""))
+    if isinstance(tools, str) and tools.strip() not in ("", "[]", "{}", "null"):
+        return Piece(tools, (columns["tools"],))
+    if isinstance(tools, list | dict) and tools:
+        return orjson.dumps(tools, default=str).decode()
+    return None
 
 
-MESSAGES = Shape(
-    "messages", "messages: [{role, content}, ...]", _matcher(COLUMNS, "role"), _convert, (*COLUMNS, "system")
-)
+def hear_part(talk: Talk, role: str, value: Any, path: Path) -> None:
+    """Add a prompt or an answer: a text, a turn or a list of turns; a prompt may also be an open transcript.
+
+    Args:
+        talk: What it is added to.
+        role: Who speaks where the value does not say so: user or assistant.
+        value: The prompt or answer.
+        path: Where it stands in the row.
+
+    Raises:
+        RowError: It is none of these.
+    """
+    if isinstance(value, list):
+        if not value:
+            raise RowError("no turns")
+        for number, turn in enumerate(value):
+            hear_turn(talk, turn, (*path, number))
+    elif isinstance(value, dict):
+        hear_turn(talk, value, path)
+    elif role == "user" and is_transcript(value) and value.rstrip().endswith("\n\nAssistant:"):
+        hear_transcript(talk, value, path, prompt=True)
+    else:
+        talk.say(role, make_piece(value, path))
+
+
+def is_transcript(value: Any) -> bool:
+    """Whether a text is a dialogue written as ``Human: ...`` and ``Assistant: ...`` paragraphs (hh-rlhf)."""
+    if not isinstance(value, str):
+        return False
+    first = _MARK.match(value)
+    return first is not None and first.group(1) != "Assistant" and "\n\nAssistant:" in value
+
+
+def hear_transcript(talk: Talk, value: str, path: Path, prompt: bool = False) -> None:
+    """Add the turns of a transcript; in a prompt the last ``Assistant:`` is where the answer goes."""
+    marks = list(_MARK.finditer(value))
+    parts: list[str | Span] = []
+    for mark, after in zip(marks, [*marks[1:], None], strict=True):
+        parts.append(mark.group())
+        text = value[mark.end() : after.start() if after else len(value)]
+        role = ROLES[mark.group(1).lower()]
+        if after is None and prompt:
+            parts.append(text)
+            break
+        parts.append(Span(0, len(talk.turns), 0, len(text)))
+        talk.say(role, text)
+    talk.places.append((path, tuple(parts)))
+
+
+def _convert(row: Row, columns: Columns) -> Conversation:
+    column = columns["messages"]
+    if column not in row:
+        raise RowError(f'no "{column}"')
+    talk = hear_dialogue(row, columns, column)
+    if [turn["role"] for turn in talk.turns] == ["assistant"]:
+        raise RowError("no prompt before the first answer")
+    return Conversation(talk.turns, talk.places)
+
+
+def hear_dialogue(row: Row, columns: Columns, column: str) -> Talk:
+    """The turns in a column, with the row's system text and tools before them.
+
+    Raises:
+        RowError: The column holds no turns.
+    """
+    value = row.get(column)
+    if not isinstance(value, list) or not value:
+        raise RowError("no turns")
+    talk = Talk()
+    taken = add_system(talk, row, columns, value[0], (column, 0))
+    for number, turn in enumerate(value):
+        if number or not taken:
+            hear_turn(talk, turn, (column, number))
+    return talk
+
+
+def _spelling(chatml: bool) -> Any:
+    def convert(row: Row, columns: Columns) -> Conversation:
+        value = row.get(columns["messages"])
+        first = value[0] if isinstance(value, list) and value else None
+        if isinstance(first, Mapping) and chatml != (CHATML[0] in first):
+            raise RowError('a turn has neither "role" nor "from"' if find_keys(value) is None else "other turn keys")
+        return _convert(row, columns)
+
+    return convert
+
+
+_OPTIONAL = {"system": SYSTEM, "tools": TOOLS}
+MESSAGES = Shape("messages", "messages: [{role, content}, ...]", {"messages": TURN_COLUMNS}, _spelling(True), _OPTIONAL)
 SHAREGPT = Shape(
-    "sharegpt",
-    "conversations: [{from, value}, ...]",
-    _matcher(COLUMNS, "from"),
-    _convert,
-    (*COLUMNS, "system"),
+    "sharegpt", "conversations: [{from, value}, ...]", {"messages": TURN_COLUMNS}, _spelling(False), _OPTIONAL
 )

@@ -1,83 +1,130 @@
-"""A prompt and its answer in two columns: Alpaca, prompt/completion, question/answer, text and label."""
+"""A prompt and its answer in columns: Alpaca, prompt/completion, question/answer.
+
+Example:
+    ``{"instruction": "Add.", "input": "1 2", "output": "3"}`` becomes ``user: Add.`` (an empty line, then) ``1 2``
+    and ``assistant: 3``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tasks.data_preparation.shapes.shape import RowError, Shape, Turns, read_text
+from tasks.data_preparation.shapes.dialogues import SYSTEM, TOOLS, add_system, hear_part
+from tasks.data_preparation.shapes.shape import (
+    GENERAL,
+    TELLING,
+    USUAL,
+    Columns,
+    Conversation,
+    Path,
+    Piece,
+    Row,
+    RowError,
+    Shape,
+    Talk,
+    make_piece,
+    read_piece,
+)
 
-LABELS = ("label", "intent", "category")
-
-
-def make_pair(prompt: str, answer: str, system: str = "") -> Turns:
-    """A conversation of one question and one answer."""
-    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-    if system.strip():
-        turns.insert(0, {"role": "system", "content": system})
-    return turns
-
-
-def _is_text(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
-
-
-def _pair_shape(name: str, prompts: Sequence[str], answers: Sequence[str], extra: str = "") -> Shape:
-    def find(row: Mapping[str, Any], columns: Sequence[str]) -> str:
-        for column in columns:
-            if column in row:
-                return column
-        raise RowError("no " + " or ".join(f'"{column}"' for column in columns))
-
-    def matches(row: Mapping[str, Any]) -> bool:
-        return any(column in row and _is_text(row[column]) for column in prompts) and any(
-            column in row and _is_text(row[column]) for column in answers
-        )
-
-    def convert(row: Mapping[str, Any]) -> Turns:
-        prompt = read_text(row, find(row, prompts))
-        below = read_text(row, extra) if extra and extra in row else ""
-        system = read_text(row, "system") if "system" in row else ""
-        text = f"{prompt}\n\n{below}" if below.strip() else prompt
-        return make_pair(text, read_text(row, find(row, answers)), system)
-
-    parts = [" or ".join(prompts), *([f"({extra})"] if extra else []), " or ".join(answers)]
-    used = (*prompts, *answers, *([extra] if extra else []), "system")
-    return Shape(name, ", ".join(parts), matches, convert, used)
+HISTORY = {"history": TELLING}
+INPUT = {"input": TELLING, "context": USUAL}
+PROMPT = {"prompt": TELLING, "input": GENERAL, "context": GENERAL, "query": GENERAL, "source": GENERAL}
+COMPLETION = {
+    "completion": TELLING,
+    "response": USUAL,
+    "output": GENERAL,
+    "target": GENERAL,
+    "continuation": GENERAL,
+    "answer": GENERAL,
+}
+QUESTION = {"question": TELLING, "query": USUAL}
 
 
-ALPACA = _pair_shape("alpaca", ["instruction"], ["output", "response", "answer"], "input")
-PROMPT_COMPLETION = _pair_shape("prompt_completion", ["prompt"], ["completion", "response"])
-QUESTION_ANSWER = _pair_shape("question_answer", ["question"], ["answer", "response"])
+def hear_question(talk: Talk, row: Row, columns: Columns) -> None:
+    """Add the system text, the earlier turns and the prompt of a row.
+
+    The roles are ``system``, ``tools``, ``history`` (pairs of prompt and answer), ``context`` (above the prompt),
+    ``prompt`` and ``input`` (below it).
+
+    Raises:
+        RowError: One of them holds no text.
+    """
+    column = columns["prompt"]
+    if column not in row:
+        raise RowError(f'no "{column}"')
+    value = row[column]
+    taken = isinstance(value, list) and bool(value) and add_system(talk, row, columns, value[0], (column, 0))
+    if not isinstance(value, list):
+        add_system(talk, row, columns)
+    if "history" in columns:
+        _hear_history(talk, row.get(columns["history"]), (columns["history"],))
+    if isinstance(value, list):
+        rest = value[1:] if taken else value
+        for number, turn in enumerate(rest, start=len(value) - len(rest)):
+            hear_part(talk, "user", turn, (column, number))
+        return
+    parts = [
+        read_piece(row, columns[role]) if role != "prompt" else None
+        for role in ("context", "prompt", "input")
+        if role == "prompt" or (role in columns and columns[role] in row)
+    ]
+    if all(part is None or not part.text.strip() for part in parts):
+        hear_part(talk, "user", value, (column,))
+        return
+    pieces: list[str | Piece] = []
+    for part in parts:
+        piece = make_piece(value, (column,)) if part is None else part
+        if piece.text.strip():
+            pieces += ["\n\n", piece] if pieces else [piece]
+    talk.say("user", *pieces)
 
 
-def _text_label() -> Shape:
-    def label_of(row: Mapping[str, Any]) -> str | None:
-        return next((name for name in LABELS if isinstance(row.get(name), str | int) and name in row), None)
-
-    def matches(row: Mapping[str, Any]) -> bool:
-        return isinstance(row.get("text"), str) and label_of(row) is not None
-
-    def convert(row: Mapping[str, Any]) -> Turns:
-        column = label_of(row)
-        if column is None:
-            raise RowError("no " + " or ".join(f'"{name}"' for name in LABELS))
-        return make_pair(read_text(row, "text"), str(row[column]))
-
-    return Shape("text_label", "text, " + " or ".join(LABELS), matches, convert, ("text", *LABELS))
+def _hear_history(talk: Talk, history: Any, path: Path) -> None:
+    if history is None or history == "":
+        return
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        raise RowError(f'"{path[0]}" is no list of pairs')
+    for number, (asked, said) in enumerate(history):
+        talk.say("user", make_piece(asked, (*path, number, 0)))
+        talk.say("assistant", make_piece(said, (*path, number, 1)))
 
 
-TEXT_LABEL = _text_label()
+def convert_pair(row: Row, columns: Columns) -> Conversation:
+    """A row with a prompt and an answer.
+
+    Raises:
+        RowError: One of them is absent or no text.
+    """
+    talk = Talk()
+    hear_question(talk, row, columns)
+    column = columns["answer"]
+    if column not in row:
+        raise RowError(f'no "{column}"')
+    hear_part(talk, "assistant", row[column], (column,))
+    return Conversation(talk.turns, talk.places)
 
 
-def convert_by(prompt: str, answer: str, below: str | None, system: str | None) -> Callable[[Any], Turns]:
-    """A converter for columns named in params."""
-
-    def convert(row: Mapping[str, Any]) -> Turns:
-        text = read_text(row, prompt)
-        extra = read_text(row, below) if below else ""
-        if extra.strip():
-            text = f"{text}\n\n{extra}"
-        return make_pair(text, read_text(row, answer), read_text(row, system) if system else "")
-
-    return convert
+ALPACA = Shape(
+    "alpaca",
+    "instruction, (input), output or response, (history), (system)",
+    {
+        "prompt": {"instruction": TELLING},
+        "answer": {"output": TELLING, "response": TELLING, "answer": USUAL, "completion": USUAL},
+    },
+    convert_pair,
+    {"input": INPUT, "history": HISTORY, "system": SYSTEM},
+)
+PROMPT_COMPLETION = Shape(
+    "prompt_completion",
+    "prompt, completion or response",
+    {"prompt": PROMPT, "answer": COMPLETION},
+    convert_pair,
+    {"system": SYSTEM, "tools": TOOLS},
+)
+QUESTION_ANSWER = Shape(
+    "question_answer",
+    "question, (context), answer or response",
+    {"prompt": QUESTION, "answer": {"answer": TELLING, "response": USUAL}},
+    convert_pair,
+    {"context": {"context": TELLING, "passage": USUAL}, "system": SYSTEM},
+)

@@ -1,90 +1,313 @@
-"""Which shape the rows of a source have."""
+"""Which shape the rows of a source have, and how sure that is.
+
+The confidence in a shape is the share of the rows looked at that convert to a conversation with something in every
+turn, times how telling the names of its columns are (1 for names that one format uses, 0.9 for usual and 0.7 for
+general ones), times what its values say (labels should repeat). A shape gives way to one that explains the same
+columns and more: question and answer to question, context and answers; a text to a text with a label, and both to
+a prompt with an answer.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.shapes.dialogues import MESSAGES, SHAREGPT, holds_turns
-from tasks.data_preparation.shapes.pairs import (
+from tasks.data_preparation.shapes.choices import MULTIPLE_CHOICE
+from tasks.data_preparation.shapes.dialogues import MESSAGES, SHAREGPT, find_keys
+from tasks.data_preparation.shapes.nested import is_folded
+from tasks.data_preparation.shapes.pairs import ALPACA, PROMPT_COMPLETION, QUESTION_ANSWER
+from tasks.data_preparation.shapes.preferences import (
+    KTO,
+    KTO_TURNS,
+    PREFERENCE,
+    PREFERENCE_AFTER_TURNS,
+    PREFERENCE_IMPLICIT,
+)
+from tasks.data_preparation.shapes.ranked import PAIRWISE, RANKED
+from tasks.data_preparation.shapes.shape import (
+    TELLING,
+    Columns,
+    Conversation,
+    Row,
+    RowError,
+    Shape,
+    bind_columns,
+    weigh_columns,
+)
+from tasks.data_preparation.shapes.squad import SQUAD
+from tasks.data_preparation.shapes.texts import PLAIN_TEXT, TEXT_LABEL
+
+SHAPES = (
+    MESSAGES,
+    SHAREGPT,
     ALPACA,
     PROMPT_COMPLETION,
     QUESTION_ANSWER,
     TEXT_LABEL,
+    PLAIN_TEXT,
+    PREFERENCE,
+    PREFERENCE_AFTER_TURNS,
+    PREFERENCE_IMPLICIT,
+    KTO,
+    KTO_TURNS,
+    RANKED,
+    *PAIRWISE,
+    SQUAD,
+    MULTIPLE_CHOICE,
 )
-from tasks.data_preparation.shapes.shape import Shape
-
-SHAPES = (MESSAGES, SHAREGPT, ALPACA, PROMPT_COMPLETION, QUESTION_ANSWER, TEXT_LABEL)
-BY_NAME = {shape.name: shape for shape in SHAPES}
+KNOWN = {name for shape in SHAPES for names in shape.required.values() for name in names}
+CLASSES = ("label", "intent", "category")
 LOOKED_AT = 500
+# Below the first a shape is a guess; closer than the second two shapes are alike.
+SURE, CLEAR = 0.5, 0.15
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """How the rows of a source are read.
+
+    Attributes:
+        name: Of the shape.
+        columns: Role to column.
+        confidence: 0 to 1; 1 where params name the shape or the columns.
+        candidates: Confidence of every shape that some row has, the surest first.
+        shape: The shape; None for a source without rows.
+    """
+
+    name: str
+    columns: Columns = field(default_factory=dict)
+    confidence: float = 1.0
+    candidates: Mapping[str, float] = field(default_factory=dict)
+    shape: Shape | None = None
+
+    @property
+    def compares(self) -> bool:
+        """Whether its rows say how good their answers are."""
+        return self.shape is not None and self.shape.compares
+
+    def convert(self, row: Row) -> Conversation:
+        """A row as a conversation.
+
+        Raises:
+            RowError: It does not have the shape.
+        """
+        if self.shape is None:
+            raise RowError("no shape")
+        return self.shape.convert(open_paths(row, self.columns), self.columns)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    shape: Shape
+    columns: Columns
+    confidence: float
+
+    def explains(self, other: _Candidate) -> bool:
+        """Whether the other's columns are all among these, and these are more."""
+        mine, theirs = set(self.columns.values()), set(other.columns.values())
+        return self.shape.tier > other.shape.tier or theirs < mine
 
 
 def is_row(value: Any) -> bool:
-    """Whether an object is itself a row: of some shape, or with a list of turns under any name."""
+    """Whether an object is itself a row: of some shape by its columns, or with a list of turns under any name."""
     if not isinstance(value, dict):
         return False
-    return any(shape.matches(value) for shape in SHAPES) or any(holds_turns(item) for item in value.values())
+    return is_folded(value) or bool(_bind_all(_known(value))) or any(map(_holds_turns, value.values()))
 
 
-def match_shapes(row: Mapping[str, Any]) -> list[Shape]:
-    """The shapes a row has. A text with a label gives way to any that names a prompt and an answer."""
-    found = [shape for shape in SHAPES if shape.matches(row)]
-    return [shape for shape in found if shape is not TEXT_LABEL] or found
+def holds_prompt(value: Any) -> bool:
+    """Whether an object is a row with a prompt or turns; one with a text alone may as well describe a file."""
+    if not isinstance(value, dict):
+        return False
+    bound = _bind_all(_known(value))
+    return is_folded(value) or any(shape.tier == 2 for shape in bound) or any(map(_holds_turns, value.values()))
 
 
-def recognise_shape(title: str, rows: Sequence[Mapping[str, Any]]) -> Shape:
-    """The shape of a source: the one that most of its first 500 rows have.
+def _known(row: Row) -> frozenset[str]:
+    return frozenset(KNOWN & row.keys())
+
+
+def _holds_turns(value: Any) -> bool:
+    return isinstance(value, list) and find_keys(value) is not None
+
+
+@lru_cache(maxsize=1024)
+def _bind_all(names: frozenset[str]) -> tuple[Shape, ...]:
+    return tuple(shape for shape in SHAPES if bind_columns(shape, names) is not None)
+
+
+def recognise_shape(title: str, rows: Sequence[Row]) -> Recognised:
+    """The shape of a source: the surest one.
 
     Args:
         title: Name of the source, for messages.
-        rows: Its rows.
+        rows: Its rows; up to 500, evenly spaced, are looked at.
 
     Raises:
-        PipelineError: No row has a known shape, the rows are made for another kind of training, or two
-            shapes fit equally well.
+        PipelineError: No shape is sure enough, or two are alike.
     """
-    _refuse_preferences(title, rows)
-    looked_at = rows[:LOOKED_AT]
-    counts = Counter(shape.name for row in looked_at for shape in match_shapes(row))
-    if not counts:
+    looked_at = take_evenly(rows)
+    found = weigh_shapes(looked_at, SHAPES)
+    candidates = {c.shape.name: c.confidence for c in found}
+    ranked = [c for c in found if not any(o.explains(c) for o in found if o.confidence >= SURE)]
+    if not ranked or ranked[0].confidence < SURE:
+        guess = f"; nearest is {_show(ranked[:3])}" if ranked else ""
         raise PipelineError(
-            f'source "{title}": unknown shape, columns {name_columns(looked_at)}; known are '
-            + "; ".join(f"{shape.name} ({shape.columns})" for shape in SHAPES)
+            f'source "{title}": unknown shape, columns {name_columns(looked_at)}{guess}; known are '
+            + "; ".join(
+                dict.fromkeys(f"{shape.name} ({shape.columns})" for shape in SHAPES if shape not in PAIRWISE[1:])
+            )
             + "; name the columns with fields: {prompt: ..., answer: ...}"
         )
-    ranked = counts.most_common()
-    best = [name for name, count in ranked if count == ranked[0][1]]
-    if len(best) > 1:
+    alike = [c for c in ranked if c.confidence > ranked[0].confidence - CLEAR]
+    if len(alike) > 1:
         raise PipelineError(
-            f'source "{title}": its rows fit {" and ".join(sorted(best))} alike, columns '
+            f'source "{title}": its rows fit {_show(alike, " and ")} alike, columns '
             f"{name_columns(looked_at)}, such as {show_rows(looked_at)}; set shape or fields"
         )
-    return BY_NAME[best[0]]
+    best = ranked[0]
+    return Recognised(best.shape.name, best.columns, best.confidence, candidates, best.shape)
 
 
-def _refuse_preferences(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    first = rows[0] if rows else {}
-    kind = ""
-    if "chosen" in first and "rejected" in first:
-        kind = "preference pairs (chosen, rejected)"
-    elif isinstance(first.get("label"), bool):
-        kind = "answers marked good or bad (a true/false label)"
-    if kind:
+def use_shape(title: str, name: str, rows: Sequence[Row]) -> Recognised:
+    """A shape named in params, on the columns that play its roles.
+
+    Raises:
+        PipelineError: The rows lack a column for one of its roles.
+    """
+    shapes = [shape for shape in SHAPES if shape.name == name]
+    found = weigh_shapes(take_evenly(rows), shapes, empty=True)
+    if not found:
         raise PipelineError(
-            f'source "{title}": holds {kind}, which fine-tuning on answers would learn as if all were right; '
-            "take a source of answers, or name the columns with fields and label"
+            f'source "{title}": no row has the shape {name} ({" or ".join(shape.columns for shape in shapes[:2])}); '
+            f"columns are {name_columns(rows)}; name them with fields, or correct shape"
         )
+    return Recognised(name, found[0].columns, 1.0, {name: found[0].confidence}, found[0].shape)
 
 
-def name_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def use_columns(title: str, columns: Columns, rows: Sequence[Row]) -> Recognised:
+    """The shape whose roles are those of a field map, on its columns.
+
+    Args:
+        title: Name of the source, for messages.
+        columns: Role to column.
+        rows: Rows of the source.
+
+    Raises:
+        PipelineError: A column is in no row, or no row converts.
+    """
+    opened = [open_paths(row, columns) for row in rows]
+    missing = [column for column in columns.values() if not any(column in row for row in opened)]
+    if missing:
+        raise PipelineError(
+            f'source "{title}": fields name {missing}, which no row has; columns are {name_columns(rows)}'
+        )
+    looked_at = take_evenly(opened)
+    share, best = max(
+        ((share_of_fits(looked_at, shape, columns, empty=True), shape) for shape in shapes_of_roles(columns)),
+        key=lambda found: found[0],
+    )
+    if not share:
+        raise PipelineError(
+            f'source "{title}": no row has {best.columns} in the columns {sorted(columns.values())} that fields name, '
+            f"such as {show_rows(looked_at)}; correct fields"
+        )
+    return Recognised(f"{best.name} (fields)", columns, 1.0, {best.name: round(share, 4)}, best)
+
+
+def shapes_of_roles(roles: Collection[str]) -> list[Shape]:
+    """The shapes that have these roles and need no other, those with the fewest further roles first."""
+    fitting = [s for s in SHAPES if set(s.required) <= set(roles) <= set(s.required) | set(s.optional)]
+    return sorted(fitting, key=lambda shape: len(shape.optional))
+
+
+def open_paths(row: Row, columns: Columns) -> Row:
+    """The row with the values that a dotted column name reaches inside its objects: ``content.title``."""
+    paths = [name for name in columns.values() if "." in name and name not in row]
+    if not paths:
+        return row
+    opened = dict(row)
+    for path in paths:
+        value: Any = row
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            opened[path] = value
+    return opened
+
+
+def find_label(found: Recognised, rows: Sequence[Row]) -> str | None:
+    """The column with the class of each row, if the shape does not use it for something else."""
+    if "label" in found.columns:
+        return found.columns["label"]
+    for column in CLASSES:
+        if column not in found.columns.values() and any(
+            isinstance(row.get(column), str | int) for row in rows[:LOOKED_AT]
+        ):
+            return column
+    return None
+
+
+def weigh_shapes(rows: Sequence[Row], shapes: Sequence[Shape], empty: bool = False) -> list[_Candidate]:
+    """The shapes that some row has, the surest first, each name once; rows with empty turns count if told so."""
+    names = dict.fromkeys(column for row in rows for column in row)
+    found: dict[str, _Candidate] = {}
+    for shape in shapes:
+        columns = bind_columns(shape, names)
+        if columns is None:
+            continue
+        columns = {role: name for role, name in columns.items() if not _is_constant(rows, shape, role, name)}
+        confidence = round(
+            share_of_fits(rows, shape, columns, empty) * weigh_columns(shape, columns) * shape.evidence(rows, columns),
+            4,
+        )
+        known = found.get(shape.name)
+        if confidence and (known is None or confidence > known.confidence):
+            found[shape.name] = _Candidate(shape, columns, confidence)
+    return sorted(found.values(), key=lambda c: -c.confidence)
+
+
+def _is_constant(rows: Sequence[Row], shape: Shape, role: str, name: str) -> bool:
+    """Whether a column that only may play a role says the same in every row, as a column about the whole set does."""
+    if role in shape.required or shape.optional[role][name] == TELLING or len(rows) < 2:
+        return False
+    first = rows[0].get(name)
+    return all(row.get(name) == first for row in rows)
+
+
+def share_of_fits(rows: Sequence[Row], shape: Shape, columns: Columns, empty: bool = False) -> float:
+    """Share of rows that convert, with something in every turn unless ``empty`` ones count too."""
+    fits = 0
+    for row in rows:
+        try:
+            turns = shape.convert(row, columns).turns
+        except RowError:
+            continue
+        fits += empty or all(turn["content"].strip() for turn in turns if turn["role"] in ("user", "assistant"))
+    return fits / max(len(rows), 1)
+
+
+def take_evenly(rows: Sequence[Row]) -> list[Row]:
+    """At most 500 rows, evenly spaced."""
+    if len(rows) <= LOOKED_AT:
+        return list(rows)
+    return [rows[place * len(rows) // LOOKED_AT] for place in range(LOOKED_AT)]
+
+
+def _show(candidates: Sequence[_Candidate], between: str = ", ") -> str:
+    return between.join(f"{c.shape.name} (confidence {c.confidence:.2f})" for c in candidates)
+
+
+def name_columns(rows: Sequence[Row]) -> list[str]:
     """Columns of the rows, in the order in which they first appear, the first 20."""
     return list(dict.fromkeys(column for row in rows for column in row))[:20]
 
 
-def show_rows(rows: Sequence[Mapping[str, Any]], count: int = 3) -> str:
+def show_rows(rows: Sequence[Row], count: int = 3) -> str:
     """The first rows on one line, each cut to 120 characters."""
     return " | ".join(orjson.dumps(row, default=str).decode()[:120] for row in rows[:count])

@@ -1,16 +1,102 @@
-"""What a shape is: how it is recognised, and how a row of it becomes a conversation."""
+"""What a shape is: the columns that tell it, and how a row of it becomes a conversation and back.
+
+A conversation keeps where in it each text of its row stands. A row is therefore the conversation together with the
+rest (`take_rest`): the row with those texts taken out, and `restore_row` puts them back.
+
+Example:
+    ``{"question": "Why?", "answer": "Because.", "id": 7}`` becomes the turns ``user: Why?`` and
+    ``assistant: Because.``; the rest is ``{"question": None, "answer": None, "id": 7}``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 Turns = list[dict[str, str]]
+Row = Mapping[str, Any]
+Path = tuple[str | int, ...]
+# Column name to how telling it is of its role, 0 to 1.
+Names = Mapping[str, float]
+# Role to the column that plays it.
+Columns = Mapping[str, str]
+
+TELLING, USUAL, GENERAL = 1.0, 0.9, 0.7
 
 
 class RowError(ValueError):
     """A row that does not have the shape of its source; the text is the reason, the same for like rows."""
+
+
+class Piece(NamedTuple):
+    """A text and its place in the row; no place where the text is not there as it is."""
+
+    text: str
+    path: Path = ()
+
+
+class Span(NamedTuple):
+    """Part of a turn: characters ``begin`` to ``end`` of a turn of a talk (0 the conversation, then the others)."""
+
+    talk: int
+    turn: int
+    begin: int
+    end: int
+
+
+Place = tuple[Path, tuple[str | Span, ...]]
+
+
+@dataclass
+class Talk:
+    """Turns, and where the texts of the row stand in them."""
+
+    turns: Turns = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+
+    def say(self, role: str, *pieces: str | Piece) -> None:
+        """Add a turn made of the row's texts and of separators (plain strings)."""
+        content = ""
+        for piece in pieces:
+            if isinstance(piece, Piece):
+                if piece.path:
+                    begin = len(content)
+                    span = Span(0, len(self.turns), begin, begin + len(piece.text))
+                    self.places.append((piece.path, (span,)))
+                content += piece.text
+            else:
+                content += piece
+        self.turns.append({"role": role, "content": content})
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another answer to the same prompt: its turns, and how good it is where the row says so."""
+
+    turns: Turns
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A row as a conversation.
+
+    Attributes:
+        turns: The conversation with the preferred answer.
+        places: Where the texts of the row stand.
+        start: Turns before the answer, where the row says how good its answer is; None elsewhere.
+        score: How good the answer is, larger is better.
+        preferred: Whether the answer is one to learn from.
+        others: The row's other answers, best first.
+    """
+
+    turns: Turns
+    places: Sequence[Place] = ()
+    start: int | None = None
+    score: float | None = None
+    preferred: bool = True
+    others: Sequence[Other] = ()
 
 
 @dataclass(frozen=True)
@@ -20,19 +106,44 @@ class Shape:
     Attributes:
         name: As in params.
         columns: What it looks like, for messages to the user.
-        matches: Whether a row has it.
-        convert: A row to its turns; raises `RowError`.
-        used: The columns that take part in a row's turns.
+        required: Role to the columns that can play it.
+        convert: A row to its conversation; raises `RowError`.
+        optional: Further roles.
+        tier: 0 for a text alone, 1 for a text with a label, 2 for prompts with answers; a shape of a higher tier
+            that fits is preferred.
+        evidence: What the values of the columns say, 0 to 1; 1 where there is nothing to check.
+        compares: Whether its rows say how good their answers are.
     """
 
     name: str
     columns: str
-    matches: Callable[[Mapping[str, Any]], bool]
-    convert: Callable[[Mapping[str, Any]], Turns]
-    used: tuple[str, ...]
+    required: Mapping[str, Names]
+    convert: Callable[[Row, Columns], Conversation]
+    optional: Mapping[str, Names] = field(default_factory=dict)
+    tier: int = 2
+    evidence: Callable[[Sequence[Row], Columns], float] = lambda rows, columns: 1.0
+    compares: bool = False
 
 
-def read_text(row: Mapping[str, Any], column: str) -> str:
+def bind_columns(shape: Shape, names: Collection[str]) -> dict[str, str] | None:
+    """Which columns play the roles of a shape, the most telling first; None when a required one is missing."""
+    bound: dict[str, str] = {}
+    for roles, needed in ((shape.required, True), (shape.optional, False)):
+        for role, aliases in roles.items():
+            present = [name for name in aliases if name in names and name not in bound.values()]
+            if present:
+                bound[role] = max(present, key=lambda name: aliases[name])
+            elif needed:
+                return None
+    return bound
+
+
+def weigh_columns(shape: Shape, columns: Columns) -> float:
+    """How telling the columns of the required roles are: that of the least telling one."""
+    return min(aliases.get(columns[role], TELLING) for role, aliases in shape.required.items())
+
+
+def read_piece(row: Row, column: str) -> Piece:
     """A column as text; an absent value is empty text, which the cleaning drops with its reason.
 
     Raises:
@@ -40,11 +151,59 @@ def read_text(row: Mapping[str, Any], column: str) -> str:
     """
     if column not in row:
         raise RowError(f'no "{column}"')
-    value = row[column]
-    if value is None:
-        return ""
+    return make_piece(row[column], (column,))
+
+
+def make_piece(value: Any, path: Path) -> Piece:
+    """A value as text.
+
+    Raises:
+        RowError: It is no text.
+    """
     if isinstance(value, str):
-        return value
+        return Piece(value, path)
+    if value is None:
+        return Piece("")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    raise RowError(f'"{column}" is no text')
+        return Piece(str(value))
+    raise RowError(f'"{path[0]}" is no text')
+
+
+def take_rest(row: Row, conversation: Conversation) -> dict[str, Any]:
+    """What the conversation does not hold: the row with the texts that it does hold set to None."""
+    rest: dict[str, Any] = _copy(dict(row))
+    for path, _ in conversation.places:
+        _put(rest, path, None)
+    return rest
+
+
+def restore_row(conversation: Conversation, rest: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a conversation.
+
+    Args:
+        conversation: From a shape's ``convert``.
+        rest: From `take_rest`.
+    """
+    row: dict[str, Any] = _copy(dict(rest))
+    talks = [conversation.turns, *(other.turns for other in conversation.others)]
+    for path, parts in conversation.places:
+        text = "".join(
+            part if isinstance(part, str) else talks[part.talk][part.turn]["content"][part.begin : part.end]
+            for part in parts
+        )
+        _put(row, path, text)
+    return row
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copy(item) for item in value]
+    return value
+
+
+def _put(value: Any, path: Path, text: str | None) -> None:
+    for key in path[:-1]:
+        value = value[key]
+    value[path[-1]] = text

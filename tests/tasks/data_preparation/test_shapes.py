@@ -36,7 +36,7 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]], str | None]] = [
             "intent": "count",
         },
         [
-            ("system", "Be kind."),
+            ("system", 'Be kind.\n\nTools: [{"name":"f"}]'),
             ("user", "Hi"),
             ("assistant", '[{"name":"f"}]'),
             ("tool", "7"),
@@ -55,6 +55,7 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]], str | None]] = [
             ],
             "system": "S",
             "tools": "[]",
+            "chat_id": 3,
         },
         [("system", "S"), ("user", "a"), ("assistant", "{}"), ("tool", "b"), ("assistant", "c")],
         None,
@@ -71,10 +72,92 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]], str | None]] = [
         [("user", "cancel it"), ("assistant", "Done.")],
         "cancel_order",
     ),
+    (
+        "alpaca",
+        {"instruction": "And 3?", "output": "6", "history": [["1 and 2?", "3"]], "system": "Add."},
+        [("system", "Add."), ("user", "1 and 2?"), ("assistant", "3"), ("user", "And 3?"), ("assistant", "6")],
+        None,
+    ),
     ("prompt_completion", {"prompt": "p", "completion": "c"}, [("user", "p"), ("assistant", "c")], None),
+    (
+        "prompt_completion",
+        {"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:", "completion": "d"},
+        [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")],
+        None,
+    ),
     ("question_answer", {"question": "q", "answer": "a"}, [("user", "q"), ("assistant", "a")], None),
+    (
+        "question_answer",
+        {"question": "q", "answer": "a", "context": "c"},
+        [("user", "c\n\nq"), ("assistant", "a")],
+        None,
+    ),
     ("text_label", {"text": "t", "category": "card"}, [("user", "t"), ("assistant", "card")], "card"),
     ("text_label", {"text": "t", "label": 3}, [("user", "t"), ("assistant", "3")], "3"),
+    ("text_label", {"sentence": "t", "sentiment": "good"}, [("user", "t"), ("assistant", "good")], "good"),
+    ("plain_text", {"text": "Once.", "title": "T", "url": "u"}, [("assistant", "Once.")], None),
+    (
+        "preference",
+        {"prompt": "p", "chosen": "good", "rejected": "bad"},
+        [("user", "p"), ("assistant", "good")],
+        None,
+    ),
+    (
+        "preference",
+        {
+            "conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "p"}],
+            "chosen": {"from": "gpt", "value": "good"},
+            "rejected": {"from": "gpt", "value": "bad"},
+        },
+        [("system", "s"), ("user", "p"), ("assistant", "good")],
+        None,
+    ),
+    (
+        "preference_implicit",
+        {
+            "chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: good",
+            "rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: bad",
+        },
+        [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "good")],
+        None,
+    ),
+    ("kto", {"prompt": "p", "completion": "c", "label": True}, [("user", "p"), ("assistant", "c")], None),
+    (
+        "ranked",
+        {"prompt": "p", "answers": ["x", "y", "z"], "ranks": [2, 3, 1]},
+        [("user", "p"), ("assistant", "z")],
+        None,
+    ),
+    (
+        "ranked",
+        {"input": "p", "output_1": "x", "output_2": "y", "label": 2},
+        [("user", "p"), ("assistant", "y")],
+        None,
+    ),
+    (
+        "squad",
+        {"context": "c", "question": "q", "answers": {"text": ["a", "b", "a"], "answer_start": [0, 1, 0]}},
+        [("user", "c\n\nq"), ("assistant", "a")],
+        None,
+    ),
+    (
+        "squad",
+        {"context": "c", "question": "q", "answers": [], "is_impossible": True},
+        [("user", "c\n\nq"), ("assistant", "unanswerable")],
+        None,
+    ),
+    (
+        "multiple_choice",
+        {"question": "2 + 2?", "choices": ["3", "four", "5"], "answer": "B", "label": "sums"},
+        [("user", "2 + 2?\n\nA. 3\nB. four\nC. 5"), ("assistant", "B. four")],
+        "sums",
+    ),
+    (
+        "multiple_choice",
+        {"query": "Which? A: x B: y", "choices": ["A", "B"], "gold": 0},
+        [("user", "Which? A: x B: y"), ("assistant", "A")],
+        None,
+    ),
 ]
 
 
@@ -84,6 +167,7 @@ def test_shape_is_recognised(
 ) -> None:
     rows = read(tmp_path, [row])
     assert rows.origins[0].shape == shape
+    assert rows.origins[0].candidates[shape] == rows.origins[0].confidence >= 0.7
     assert [(t["role"], t["content"]) for t in rows.table["messages"][0].as_py()] == turns
     assert rows.table["label"][0].as_py() == label
 
@@ -95,31 +179,52 @@ def test_columns_that_take_no_part_are_reported(tmp_path: Path) -> None:
 
 def test_unknown_shape_says_what_was_found_and_what_is_known(tmp_path: Path) -> None:
     with pytest.raises(PipelineError) as caught:
-        read(tmp_path, [{"body": "x", "n": 1}])
+        read(tmp_path, [{"remark": "x", "n": 1}])
     text = str(caught.value)
     assert "\n" not in text
-    assert "columns ['body', 'n']" in text
+    assert "columns ['remark', 'n']" in text
     assert "alpaca (instruction" in text
     assert "fields" in text
 
 
 def test_two_shapes_alike_are_an_error_that_shows_rows(tmp_path: Path) -> None:
     row = {"prompt": "p", "completion": "c", "question": "q", "answer": "a"}
-    with pytest.raises(PipelineError, match=r"fit prompt_completion and question_answer alike.*\"prompt\":\"p\""):
-        read(tmp_path, [row])
+    with pytest.raises(
+        PipelineError, match=r"fit prompt_completion \(confidence 1.00\) and question_answer \(.*1.00\)"
+    ) as e:
+        read(tmp_path, [row, row | {"prompt": "r"}, row, row])
+    assert str(e.value).count('{"prompt":') == 3
+    assert '"prompt":"r"' in str(e.value)
+    assert "set shape or fields" in str(e.value)
     assert read(tmp_path, [row], shape="question_answer").table["messages"][0].as_py()[0]["content"] == "q"
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"prompt": "p", "chosen": "a", "rejected": "b"},
-        {"messages": [{"role": "user", "content": "a"}], "label": True},
-    ],
-)
-def test_preferences_are_refused(tmp_path: Path, row: dict[str, Any]) -> None:
-    with pytest.raises(PipelineError, match="as if all were right"):
-        read(tmp_path, [row])
+def test_half_of_one_shape_and_half_of_another_is_doubt(tmp_path: Path) -> None:
+    rows = [{"question": "q", "answer": "a"}, {"messages": [{"role": "user", "content": "a"}] * 2}]
+    with pytest.raises(PipelineError, match=r"messages \(confidence 0.50\) and question_answer \(confidence 0.50\)"):
+        read(tmp_path, rows)
+
+
+def test_confidence_is_the_share_of_fitting_rows_times_how_telling_the_names_are(tmp_path: Path) -> None:
+    items = [{"prompt": f"q{i}", "response": "" if i < 3 else "a"} for i in range(10)]
+    found = read(tmp_path, items).origins[0]
+    assert (found.shape, found.confidence) == ("prompt_completion", round(0.7 * 0.9, 4))
+
+
+def test_labels_that_never_repeat_are_hardly_labels(tmp_path: Path) -> None:
+    many = [{"text": f"t{i}", "topic": f"topic {i}"} for i in range(60)]
+    few = [{"text": f"t{i}", "topic": f"topic {i % 6}"} for i in range(60)]
+    assert read(tmp_path, few).origins[0].shape == "text_label"
+    with pytest.raises(PipelineError, match=r"unknown shape.*nearest is text_label \(confidence 0.45\)"):
+        read(tmp_path, [{"tweet": row["text"], "topic": row["topic"]} for row in many])
+    assert read(tmp_path, many).origins[0].shape == "plain_text"
+
+
+def test_a_column_that_always_says_the_same_is_no_input(tmp_path: Path) -> None:
+    same = [{"context": "support", "instruction": f"q{i}", "response": "a"} for i in range(3)]
+    assert [t["content"] for t in read(tmp_path, same).table["messages"][1].as_py()] == ["q1", "a"]
+    other = [row | {"context": f"c{i}"} for i, row in enumerate(same)]
+    assert [t["content"] for t in read(tmp_path, other).table["messages"][1].as_py()] == ["q1\n\nc1", "a"]
 
 
 def test_rows_of_another_shape_are_set_aside(tmp_path: Path) -> None:
@@ -128,7 +233,7 @@ def test_rows_of_another_shape_are_set_aside(tmp_path: Path) -> None:
     assert rows.table.num_rows == 2
     assert [(r["row"], r["reason"]) for r in rows.dropped.to_pylist()] == [
         (3, 'no "question"'),
-        (4, 'no "answer" or "response"'),
+        (4, 'no "answer"'),
     ]
     assert json.loads(rows.dropped["content"][0].as_py()) == {"prompt": "p", "completion": "c"}
 
@@ -162,7 +267,67 @@ def test_fields_override_and_must_exist(tmp_path: Path) -> None:
     assert read(tmp_path, [talk], fields={"messages": "talk"}).table["messages"][0].as_py()[1]["content"] == "y"
 
 
-def test_fields_are_either_turns_or_a_pair() -> None:
-    for wrong in ({"prompt": "a"}, {"messages": "m", "prompt": "a", "answer": "b"}, {}):
+def test_fields_map_every_shape(tmp_path: Path) -> None:
+    row = {
+        "a": "A",
+        "b": "B",
+        "c": "C",
+        "d": ["D", "E"],
+        "n": [1, 2],
+        "yes": "false",
+        "deep": {"in": {"text": "T"}},
+        "kind": "k",
+    }
+    cases: list[tuple[dict[str, str], str | None, str, list[str]]] = [
+        ({"text": "a"}, None, "plain_text", ["A"]),
+        ({"text": "deep.in.text"}, None, "plain_text", ["T"]),
+        ({"text": "a"}, "kind", "text_label", ["A", "k"]),
+        ({"prompt": "a", "answer": "b"}, None, "prompt_completion", ["A", "B"]),
+        ({"prompt": "a", "context": "c", "answer": "b"}, None, "question_answer", ["C\n\nA", "B"]),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, None, "preference", ["A", "B"]),
+        ({"prompt": "a", "answer": "b", "desirable": "yes"}, None, "kto", ["A", "B"]),
+        ({"prompt": "a", "answers": "d", "scores": "n"}, None, "ranked", ["A", "E"]),
+        ({"prompt": "a", "choices": "d", "gold": "n"}, None, "", []),
+        ({"prompt": "a", "context": "b", "answers": "d"}, None, "squad", ["B\n\nA", "D"]),
+    ]
+    for fields, label, shape, texts in cases:
+        if not shape:
+            with pytest.raises(PipelineError, match="no row has question or query, choices"):
+                read(tmp_path, [row], fields=fields)
+            continue
+        rows = read(tmp_path, [row], fields=fields, label=label)
+        assert rows.origins[0].shape == f"{shape} (fields)"
+        assert [t["content"] for t in rows.table["messages"][0].as_py()] == texts
+
+
+def test_a_named_shape_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r'"jsonl": no row has the shape squad \(context, question, answers'):
+        read(tmp_path, [{"question": "q", "answer": "a"}], shape="squad")
+
+
+def test_nested_files_are_unwrapped(tmp_path: Path) -> None:
+    passage = {
+        "context": "c",
+        "qas": [{"id": "1", "question": "q?", "answers": [{"text": "c", "answer_start": 0}]}] * 2,
+    }
+    texts = {
+        "squad": {"version": "1", "data": [{"title": "t", "paragraphs": [passage, passage]}]},
+        "alpaca": {"id": 1, "train": {"x": {"samples": [{"instruction": "a", "output": "b"}] * 3}}, "test": {"y": []}},
+        "text_label": {"train": [["a", "l"], ["b", "m"]], "val": [["c", "l"]]},
+        "plain_text": ["one", "two"],
+    }
+    for shape, document in texts.items():
+        (tmp_path / "x.json").write_text(json.dumps(document, indent=1))
+        rows = read_sources([Jsonl(path="x.json")], "quarantine", tmp_path)
+        assert rows.origins[0].shape == shape
+        assert rows.table.num_rows == {"squad": 4, "alpaca": 3, "text_label": 3, "plain_text": 2}[shape]
+        assert rows.table["row"].to_pylist() == list(range(1, rows.table.num_rows + 1))
+    (tmp_path / "x.jsonl").write_text("\n".join([json.dumps({"title": "t", "paragraphs": [passage]})] * 2))
+    rows = read_sources([Jsonl(path="x.jsonl")], "quarantine", tmp_path)
+    assert rows.table["row"].to_pylist() == [1, 1, 2, 2]
+
+
+def test_fields_must_be_whole() -> None:
+    for wrong in ({"prompt": "a"}, {"messages": "m", "prompt": "a", "answer": "b"}, {}, {"chosen": "c"}):
         with pytest.raises(ValidationError, match="either messages, or both"):
             Fields(**wrong)

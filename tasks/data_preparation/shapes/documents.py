@@ -1,0 +1,64 @@
+"""The rows of one JSON document: a list of rows, or an object that holds lists of rows, however deep.
+
+Example:
+    ``{"train": [{"question": "a", "answer": "b"}], "test": [...]}`` holds its rows in two lists;
+    ``[["set an alarm", "alarm"], ...]`` is a list of texts with their labels;
+    ``{"data": [{"title": "t", "paragraphs": [...]}]}`` holds SQuAD's passages, whose questions are the rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.data_preparation.shapes.nested import is_folded, unfold_row
+from tasks.data_preparation.shapes.recognise import holds_prompt, is_row
+
+# Levels of nesting below which no rows are looked for.
+DEEPEST = 100
+
+
+def list_rows(document: Any) -> list[Any]:
+    """The rows of a document in the order in which they stand.
+
+    A list of texts, or of pairs of a text and its label, becomes rows with ``text`` and ``label``. What is no row
+    comes through as it is, so that the caller can name it.
+
+    Args:
+        document: A list or an object.
+    """
+    if isinstance(document, list):
+        found = _read_bare(document) or document
+    elif holds_prompt(document):
+        found = [document]
+    else:
+        found = _collect(document) or _collect_pairs(document) or [document]
+    return [row for item in found for row in (unfold_row(item) if is_folded(item) else [item])]
+
+
+def _collect(value: Any, levels: int = DEEPEST) -> list[Any]:
+    """All objects in lists below a value, not descending into rows, nor below so many levels."""
+    if not levels:
+        return []
+    if isinstance(value, dict):
+        return [row for below in value.values() for row in _collect(below, levels - 1)]
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return [row for item in value for row in ([item] if is_row(item) else _collect(item, levels - 1) or [item])]
+    return []
+
+
+def _collect_pairs(value: dict[str, Any]) -> list[Any]:
+    """Pairs of a text and its label in the lists of an object (CLINC150)."""
+    lists = [below for below in value.values() if isinstance(below, list)]
+    return [row for below in lists for row in _read_bare(below) if "label" in row]
+
+
+def _read_bare(items: list[Any]) -> list[dict[str, Any]]:
+    if items and all(isinstance(item, str) for item in items):
+        return [{"text": item} for item in items]
+    if items and all(_is_pair(item) for item in items):
+        return [{"text": text, "label": label} for text, label in items]
+    return []
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, list) and len(item) == 2 and all(isinstance(part, str) for part in item)

@@ -1,0 +1,238 @@
+"""To messages and back gives the same row, whatever its texts; and what can be learned stands in the messages."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.data_preparation.shapes.nested import unfold_row
+from tasks.data_preparation.shapes.recognise import SHAPES, recognise_shape, use_shape
+from tasks.data_preparation.shapes.shape import Conversation, Other, restore_row, take_rest
+
+Rows = st.SearchStrategy[dict[str, Any]]
+
+# Marks and separators of the shapes themselves are the texts most likely to be mistaken.
+TRAPS = ("\n\n", "\n\nHuman: ", "\n\nAssistant:", "Tools: ", "A. ", "B. x\nC. y", " ", "unanswerable", "[]", "true")
+SAID = st.lists(st.sampled_from(TRAPS) | st.text('ab1.:{"\\\té\u200d😀', max_size=4), max_size=3).map("".join)
+SOMETHING = SAID.map(lambda text: text if text.strip() else f"x{text}")
+MAYBE = st.none() | SAID
+NUMBER = st.integers(-5, 5) | st.sampled_from([0.5, -1.5])
+
+
+def some(required: dict[str, Any], optional: dict[str, Any] | None = None) -> Rows:
+    """Rows with the required columns, any of the optional ones, and a column that no shape knows."""
+    return st.fixed_dictionaries(required, optional=(optional or {}) | {"id": st.integers(), "url": SAID})
+
+
+@st.composite
+def transcripts(draw: st.DrawFn) -> dict[str, Any]:
+    text = st.text("ab \n", max_size=4).map(lambda t: f"x{t}")
+    prompt = (
+        "".join(f"\n\nHuman: {draw(text)}\n\nAssistant: {draw(text)}" for _ in range(draw(st.integers(0, 2))))
+        + f"\n\nHuman: {draw(text)}\n\nAssistant:"
+    )
+    return {"chosen": prompt + draw(text), "rejected": prompt + draw(text)}
+
+
+@st.composite
+def ranked(draw: st.DrawFn) -> dict[str, Any]:
+    count = draw(st.integers(2, 4))
+    answers = draw(st.lists(SOMETHING, min_size=count, max_size=count))
+    row: dict[str, Any] = {"prompt": draw(SOMETHING), "responses": answers}
+    kind = draw(st.sampled_from(["none", "scores", "ranks", "inside"]))
+    if kind == "scores":
+        row["scores"] = draw(st.lists(NUMBER, min_size=count, max_size=count))
+    elif kind == "ranks":
+        row["ranks"] = draw(st.permutations(range(1, count + 1)))
+    elif kind == "inside":
+        row["responses"] = [{"text": text, "score": draw(NUMBER), "model": "m"} for text in answers]
+    return row
+
+
+@st.composite
+def choices(draw: st.DrawFn) -> dict[str, Any]:
+    texts = draw(st.lists(SOMETHING, min_size=2, max_size=5, unique=True))
+    right = draw(st.integers(0, len(texts) - 1))
+    labels = [str(number + 1) for number in range(len(texts))]
+    row: dict[str, Any] = {"question": draw(SOMETHING), "choices": texts}
+    kind = draw(st.sampled_from(["place", "letter", "text", "labelled"]))
+    if kind == "labelled":
+        return row | {"choices": {"text": texts, "label": labels}, "answerKey": labels[right]}
+    return row | {"answer": {"place": right, "letter": "ABCDE"[right], "text": texts[right]}[kind]}
+
+
+@st.composite
+def squad(draw: st.DrawFn) -> dict[str, Any]:
+    texts = draw(st.lists(SOMETHING, max_size=3))
+    starts = draw(st.lists(st.integers(0, 99), min_size=len(texts), max_size=len(texts)))
+    listed = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+    row = {"id": draw(SAID), "context": draw(SOMETHING), "question": draw(SOMETHING), "is_impossible": not texts}
+    return row | {"answers": draw(st.sampled_from([listed, {"text": texts, "answer_start": starts}]))}
+
+
+def make_cases(said: st.SearchStrategy[str]) -> dict[str, Rows]:
+    """Rows of every shape, whose turns say something if ``said`` does."""
+    parts = st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": said}), min_size=1, max_size=2)
+    content = said | parts
+    call = st.fixed_dictionaries({"id": SAID, "function": st.fixed_dictionaries({"name": SAID, "arguments": SAID})})
+    calls = st.lists(call, min_size=1, max_size=2)
+    turn = st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "tool", "User "]), "content": content},
+        optional={"tool_calls": calls, "name": SAID},
+    ) | st.fixed_dictionaries({"role": st.just("assistant"), "content": st.none(), "tool_calls": calls})
+    system = st.fixed_dictionaries({"role": st.sampled_from(["system", "developer"]), "content": content | st.none()})
+    turns = st.tuples(st.lists(system, max_size=1), st.lists(turn, min_size=2, max_size=4)).map(lambda t: t[0] + t[1])
+    tools = SAID | st.lists(st.fixed_dictionaries({"name": SAID}), max_size=2)
+    shared = st.lists(
+        st.fixed_dictionaries({"from": st.sampled_from(["human", "gpt", "observation"]), "value": said}),
+        min_size=2,
+        max_size=4,
+    )
+    spoken = st.lists(
+        st.fixed_dictionaries({"speaker": st.sampled_from(["USER", "SYSTEM"]), "utterance": said}),
+        min_size=2,
+        max_size=4,
+    )
+    asked = st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": said}), min_size=1, max_size=2)
+    answered = st.fixed_dictionaries({"role": st.just("assistant"), "content": said})
+    whole = answered.map(lambda answer: [{"role": "user", "content": "q"}, answer])
+    extras: dict[str, Any] = {"system": MAYBE, "tools": tools}
+    text = SOMETHING | st.integers() | st.just(2.5)
+    history = st.lists(st.lists(said, min_size=2, max_size=2), max_size=2)
+    return {
+        "messages": some({"messages": turns}, extras),
+        "sharegpt": some({"conversations": shared}, extras) | some({"turns": spoken}),
+        "alpaca": some(
+            {"instruction": SOMETHING, "output": text}, {"input": MAYBE, "system": MAYBE, "history": history}
+        ),
+        "prompt_completion": some(
+            {"prompt": SOMETHING | asked, "completion": text | st.lists(answered, min_size=1, max_size=2)}
+        ),
+        "question_answer": some({"question": SOMETHING, "answer": text}, {"context": MAYBE, "system": MAYBE}),
+        "text_label": some({"text": SOMETHING, "label": st.sampled_from(["a", "b c", 3])}),
+        "plain_text": some({"text": SOMETHING}),
+        "preference": some(
+            {"prompt": SOMETHING | asked, "chosen": said | answered, "rejected": said | answered}, {"system": MAYBE}
+        )
+        | some({"conversations": shared, "chosen": said, "rejected": said})
+        | some({"prompt": SAID, "chosen": whole, "rejected": whole}),
+        "preference_implicit": transcripts() | some({"chosen": whole, "rejected": whole}),
+        "kto": some({"prompt": SOMETHING | asked, "completion": said, "label": st.booleans()})
+        | some({"messages": st.tuples(asked, answered).map(lambda t: [*t[0], t[1]]), "label": st.booleans()}),
+        "ranked": ranked()
+        | some({"input": said, "output_1": said, "output_2": said, "label": st.sampled_from([1, 2, "1", "output_2"])})
+        | some({"prompt": said, "response_a": said, "response_b": said, "winner": st.sampled_from(["a", "b"])}),
+        "squad": squad(),
+        "multiple_choice": choices(),
+    }
+
+
+CASES, TELLING_CASES = make_cases(SAID), make_cases(SOMETHING)
+
+
+def test_every_shape_has_a_case() -> None:
+    assert set(CASES) == {shape.name for shape in SHAPES}
+
+
+def convert(name: str, row: dict[str, Any]) -> Conversation:
+    return use_shape("case", name, [row]).convert(row)
+
+
+def through_json(conversation: Conversation) -> Conversation:
+    """Only the texts of the turns, as a file would keep them."""
+    turns = json.loads(json.dumps(conversation.turns))
+    others = [Other(json.loads(json.dumps(other.turns)), other.score) for other in conversation.others]
+    return replace(conversation, turns=turns, others=others)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_to_messages_and_back_gives_the_same_row(name: str) -> None:
+    @settings(max_examples=80, deadline=None)
+    @given(CASES[name])
+    def check(row: dict[str, Any]) -> None:
+        conversation = convert(name, row)
+        before = json.dumps(row)
+        rest = json.loads(json.dumps(take_rest(row, conversation)))
+        assert json.dumps(row) == before
+        assert restore_row(through_json(conversation), rest) == row
+
+    check()
+
+
+# Columns whose texts must not stay in the rest: what they say has to be in the conversation.
+SPOKEN_COLUMNS = {
+    "messages": ("messages",),
+    "sharegpt": ("conversations", "turns"),
+    "alpaca": ("instruction", "input", "output", "history", "system"),
+    "prompt_completion": ("prompt", "completion"),
+    "question_answer": ("question", "context", "answer"),
+    "text_label": ("text", "label"),
+    "plain_text": ("text",),
+    "preference": ("chosen", "rejected", "conversations"),
+    "preference_implicit": ("chosen", "rejected"),
+    "kto": ("prompt", "completion", "messages"),
+    "ranked": ("prompt", "responses", "input", "output_1", "output_2", "response_a", "response_b"),
+    "squad": ("context", "question", "answers"),
+    "multiple_choice": ("question", "choices"),
+}
+# Keys inside them that name something rather than say it.
+NAMES = {"role", "from", "speaker", "type", "name", "tool_calls", "model", "label", "score", "answer_start"}
+
+
+def texts_in(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for key, item in value.items() if key not in NAMES for text in texts_in(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in texts_in(item)]
+    return [value] if isinstance(value, str) and value.strip() else []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_text_is_left_out_of_the_conversation(name: str) -> None:
+    @settings(max_examples=40, deadline=None)
+    @given(CASES[name])
+    def check(row: dict[str, Any]) -> None:
+        conversation = convert(name, row)
+        rest = take_rest(row, conversation)
+        system = [turn for turn in row.get("messages", []) if turn["role"] in ("system", "developer")]
+        for column in SPOKEN_COLUMNS[name]:
+            if column in row and not (column == "system" and system):
+                assert texts_in(rest[column]) == []
+
+    check()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_row_is_recognised_by_itself(name: str) -> None:
+    @settings(max_examples=40, deadline=None)
+    @given(TELLING_CASES[name])
+    def check(row: dict[str, Any]) -> None:
+        found = recognise_shape("case", [row])
+        assert (found.name, found.confidence >= 0.5) == (name, True)
+        assert found.candidates[name] == found.confidence
+
+    check()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(squad(), min_size=1, max_size=4), SAID)
+def test_nested_squad_becomes_its_questions(rows: list[dict[str, Any]], title: str) -> None:
+    passages = [{"context": row["context"], "qas": [{k: v for k, v in row.items() if k != "context"}]} for row in rows]
+    assert unfold_row({"title": title, "paragraphs": passages}) == [{"title": title, **row} for row in rows]
+
+
+def test_an_instance_takes_over_its_instruction() -> None:
+    row = {
+        "id": "s",
+        "instruction": "Add.",
+        "instances": [{"input": "1 2", "output": "3"}, {"input": "", "output": "0"}],
+    }
+    assert unfold_row(row) == [
+        {"instruction": "Add.", "input": "1 2", "output": "3"},
+        {"instruction": "Add.", "input": "", "output": "0"},
+    ]
