@@ -85,9 +85,7 @@ def _drop_alike(rows: Rows, kind: str, alike: Alike) -> Rows:
         rows, rows.table, kind, alike.pairs[chosen], alike.rows[chosen], alike.prompts[chosen], dropped=True
     )
     examples = show_pairs(rows.table, pairs)
-    return finish_step(
-        rows, f"{kind} duplicates", rows.table, reasons, examples=examples, notes=describe_recall(alike)
-    )
+    return finish_step(rows, f"{kind} duplicates", rows.table, reasons, examples=examples, notes=describe_recall(alike))
 
 
 def describe_recall(alike: Alike) -> dict[str, int | float]:
@@ -122,8 +120,8 @@ def drop_exact(rows: Rows) -> Rows:
         same = labels[seen[name]] == label
         reasons.append("same conversation again" if same else "same conversation again, under another label")
     found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    rows = record_twins(rows, rows.table, "exact", found, np.ones(len(found)), np.ones(len(found)), dropped=True)
     table = rows.table.append_column("id", pa.array(ids, pa.string()))
+    rows = record_twins(rows, table, "exact", found, np.ones(len(found)), np.ones(len(found)), dropped=True)
     return finish_step(rows, "exact duplicates", table, reasons)
 
 
@@ -136,9 +134,7 @@ def split_sides(table: pa.Table) -> tuple[list[str], list[str]]:
 def find_near(table: pa.Table, settings: Duplicates, likeness: Likeness, probes: int = 0) -> Alike:
     """Near duplicates of a likeness, see `find_alike`."""
     prompts, answers = split_sides(table)
-    return find_alike(
-        prompts, answers, likeness.rows, likeness.prompts, settings.shingle, settings.numbers, probes
-    )
+    return find_alike(prompts, answers, likeness.rows, likeness.prompts, settings.shingle, settings.numbers, probes)
 
 
 def find_semantic(table: pa.Table, settings: Duplicates, closeness: Closeness) -> Alike:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ MARGIN = 0.1
 NEIGHBOURS = 128
 CHUNK = 200_000
 # Rows whose pairs are counted without MinHash, and the comparisons that may cost.
-PROBES, PROBED = 500, 20_000_000
+PROBES, PROBED = 300, 20_000_000
 
 _QUIET = re.compile(r"[.,!?;:'\"“”‘’…]+")
 _SPACES = re.compile(r"\s+")
@@ -254,6 +254,40 @@ def find_near_pairs(
     return find_alike(prompts, answers, threshold, prompt_threshold, size).pairs
 
 
+def find_between(first: Sequence[str], second: Sequence[str], threshold: float, size: int = 4) -> tuple[Array, Array]:
+    """Pairs of a text of one list and a text of another that are alike, whatever their numbers.
+
+    Args:
+        first: Texts.
+        second: Texts.
+        threshold: Least Jaccard similarity of the n-grams.
+        size: Characters per n-gram.
+
+    Returns:
+        Shape (pairs, 2), a place in ``first`` and one in ``second``, sorted; and the similarities.
+    """
+    if not len(first) or not len(second):
+        return np.zeros((0, 2), dtype=np.int64), np.zeros(0)
+    shingles = cut_shingles([fold_text(text) for text in (*first, *second)], size)
+    digests = sketch(shingles)
+    keys = _key_bands(digests, np.zeros(len(digests), dtype=np.int64))
+    found: list[Array] = []
+    for key in keys:
+        left, right = key[: len(first)], key[len(first) :]
+        order = np.argsort(left, kind="stable")
+        low = np.searchsorted(left[order], right)
+        count = np.searchsorted(left[order], right, side="right") - low
+        owner = np.repeat(np.arange(len(second)), count)
+        place = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count) + low[owner]
+        found.append(np.unique(order[place] * len(second) + owner))
+    codes = np.unique(np.concatenate(found))
+    pairs = np.stack([codes // len(second), codes % len(second) + len(first)], axis=1)
+    pairs = pairs[_estimate(digests, pairs) >= threshold - MARGIN]
+    similarity = compute_jaccard(shingles, pairs)
+    pairs = pairs[similarity >= threshold] - np.array([0, len(first)])
+    return pairs, similarity[similarity >= threshold]
+
+
 def join_clusters(count: int, pairs: Array) -> list[int]:
     """Per row the first row of its connected component."""
     parent = list(range(count))
@@ -284,13 +318,7 @@ def propose_pairs(digests: Array, group: Array) -> Array:
     """Pairs of rows of one group that agree in all hashes of at least one band."""
     rows = len(digests)
     found: list[Array] = []
-    for band in range(BANDS):
-        part = digests[:, band * WIDTH : (band + 1) * WIDTH].astype(np.uint64)
-        key = np.full(rows, 0xCBF29CE484222325, dtype=np.uint64) ^ group.astype(np.uint64)
-        with np.errstate(over="ignore"):
-            for column in part.T:
-                key = (key ^ column) * _PRIME
-                key ^= key >> np.uint64(31)
+    for key in _key_bands(digests, group):
         order = np.argsort(key, kind="stable")
         edges = np.concatenate([[0], np.flatnonzero(np.diff(key[order])) + 1, [rows]])
         for place in np.flatnonzero(np.diff(edges) > 1).tolist():
@@ -302,6 +330,17 @@ def propose_pairs(digests: Array, group: Array) -> Array:
     # Two groups may meet in one bucket by chance.
     together: Array = pairs[group[pairs[:, 0]] == group[pairs[:, 1]]]
     return together
+
+
+def _key_bands(digests: Array, group: Array) -> Iterator[Array]:
+    for band in range(BANDS):
+        part = digests[:, band * WIDTH : (band + 1) * WIDTH].astype(np.uint64)
+        key = np.full(len(digests), 0xCBF29CE484222325, dtype=np.uint64) ^ group.astype(np.uint64)
+        with np.errstate(over="ignore"):
+            for column in part.T:
+                key = (key ^ column) * _PRIME
+                key ^= key >> np.uint64(31)
+        yield key
 
 
 def _pair_up(bucket: Array) -> Array:

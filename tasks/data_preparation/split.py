@@ -37,6 +37,8 @@ from tasks.data_preparation.twins import record_twins
 
 __all__ = ["SPLITS", "Split", "choose_split", "draw", "split_examples"]
 
+# Column with how often a training row is to be there, where balancing says so.
+TIMES = "times"
 SHOWN_CLASSES = 10
 
 _NUMBER = re.compile(r"\d+")
@@ -187,7 +189,9 @@ def _apply_weights(rows: Rows, seed: int) -> Rows:
 def name_groups(table: pa.Table) -> list[str]:
     """Per row the folded prompt that decides its split."""
     prompts = join_turns(column_messages(table), ["user"])
-    return [fold_prompt(prompt) for prompt in prompts]
+    texts = join_turns(column_messages(table), ["assistant"]) if "" in prompts else prompts
+    # Plain text has no prompt: all of it decides.
+    return [fold_prompt(prompt or text) for prompt, text in zip(prompts, texts, strict=True)]
 
 
 def fold_prompt(prompt: str) -> str:
@@ -227,12 +231,16 @@ def find_leaks(
 
 
 def repeat_train(table: pa.Table, rows: Rows, seed: int) -> pa.Table:
-    """Training rows as often as the weight of their source says; the first time in order, then again."""
-    weights = {origin.title: origin.weight for origin in rows.origins}
-    sources, ids = table["source"].to_pylist(), table["id"].to_pylist()
-    times = [
-        int(weights[source]) + (draw("repeat", seed, name) < weights[source] % 1) if weights[source] > 1 else 1
-        for source, name in zip(sources, ids, strict=True)
-    ]
+    """Training rows as often as balancing or the weight of their source says; the first time in order, then again."""
+    times = table[TIMES].to_pylist() if TIMES in table.column_names else count_repeats(table, rows, seed)
     rounds = [[row for row, count in enumerate(times) if count > turn] for turn in range(max(times, default=0))]
     return table.take(pa.array([row for turn in rounds for row in turn], pa.int64()))
+
+
+def count_repeats(table: pa.Table, rows: Rows, seed: int) -> list[int]:
+    """How often each row of a table is in train by the weight of its source."""
+    weights = {origin.title: origin.weight for origin in rows.origins}
+    return [
+        int(weights[source]) + (draw("repeat", seed, name) < weights[source] % 1) if weights.get(source, 1) > 1 else 1
+        for source, name in zip(table["source"].to_pylist(), table["id"].to_pylist(), strict=True)
+    ]

@@ -33,7 +33,7 @@ def record_twins(
 
     Args:
         rows: The rows, whose record grows.
-        table: Where the pairs point to.
+        table: Where the pairs point to; with ``id``.
         kind: What kind of likeness it is.
         pairs: Shape (pairs, 2), the earlier row first.
         similarity: Of the rows, per pair.
@@ -58,10 +58,11 @@ def record_twins(
 
 
 def _side(table: pa.Table, places: np.ndarray[Any, Any]) -> dict[str, pa.ChunkedArray]:
-    part = table.select(["source", "file", "row", "label", "messages"]).take(pa.array(places))
+    part = table.select(["source", "file", "row", "id", "label", "messages"]).take(pa.array(places))
     return {
         "place": name_places(part["source"], part["file"]),
         "row": part["row"],
+        "id": part["id"],
         "label": part["label"],
         "text": pa.chunked_array([[show_conversation(turns) for turns in part["messages"].to_pylist()]], pa.string()),
     }

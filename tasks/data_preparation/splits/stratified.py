@@ -10,7 +10,7 @@ move no old row; rows put between old ones may.
 
 Good for: small or uneven classes, where the hash of a row alone leaves some class without a test row.
 
-Example: with a share of 0.1 a class of 100 rows has 10 or 11 in test; by hash alone, 4 to 16.
+Example: with a share of 0.1 a class of 100 rows has 10 in test; by hash alone 5 to 16, 19 times of 20.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Stratified(Section):
     """Even shares per class."""
 
     name: Literal["stratified"] = "stratified"
-    column: str = Field(default="label", min_length=1, description="the class; or a column of the sources, source, file")
+    column: str = Field(default="label", min_length=1, description="the class: label, source, file or a column")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -55,9 +55,9 @@ class Stratified(Section):
             splits.append(of_fold[fold])
         return assign_all(splits)
 
-    def _choose(
-        self, name: str, count: int, held: dict[tuple[str, str], int], shares: Shares, minimum: int
-    ) -> str:
+    def _choose(self, name: str, count: int, held: dict[tuple[str, str], int], shares: Shares, minimum: int) -> str:
+        if minimum and count == 1:
+            return "train"
         # In turn: train, test, validation, train, ... until each has its minimum.
         wanted = (("test", shares.test, (count + 1) // 3), ("validation", shares.validation, count // 3))
         for split, share, turn in wanted:

@@ -1,0 +1,344 @@
+"""Rows that hold items of benchmarks, which a model must not have been trained on.
+
+A row is contaminated by an item when
+
+* 13 words in a row stand in both (Brown et al. 2020, appendix C: overlap of 13-grams, folded to lower case, without
+  punctuation). Of a text of fewer words all must, and it must have at least 8, their lower bound. Runs of words that
+  stand in more than 10 items of a benchmark are its boilerplate (an instruction before every question) and do not
+  count; or
+* the prompt, or an answer, is a near duplicate of a text of the item (MinHash, then exact Jaccard similarity of
+  character n-grams), for texts of at least 8 words too.
+
+An item's texts are the values of its columns, each for itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from tasks.contracts.errors import PipelineError, raise_all
+from tasks.contracts.params import Section
+from tasks.data_preparation.cleaning.texts import make_visible
+from tasks.data_preparation.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
+from tasks.data_preparation.similarity import find_between
+from tasks.data_preparation.sources.csv import Csv
+from tasks.data_preparation.sources.jsonl import Jsonl
+from tasks.data_preparation.sources.parquet import Parquet
+from tasks.data_preparation.twins import SHOWN, show_conversation
+
+Array = np.ndarray[Any, Any]
+
+SHORTEST = 8
+COMMON = 10
+# Rows whose words are looked up at once.
+CHUNK = 20_000
+
+_WORD = re.compile(r"\w+")
+_PRIME = np.uint64(0x100000001B3)
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Benchmark(Section):
+    """A file with the items of a benchmark."""
+
+    title: str = Field(min_length=1, description="its name in reasons and reports")
+    path: str = Field(description="JSON, JSON Lines, CSV, TSV or Parquet, plain or compressed; file, folder or glob")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="pin of its content")
+    columns: tuple[str, ...] = Field(default=(), description="columns with texts of the items; all when empty")
+
+
+class Contamination(Section):
+    """Which benchmarks must not be in the data."""
+
+    benchmarks: tuple[Benchmark, ...] = Field(default=(), description="none: nothing is looked for")
+    words: int = Field(default=13, ge=8, le=50, description="words in a row that must not stand in both")
+    near: float | None = Field(
+        default=0.8, gt=0.5, le=1, description="Jaccard similarity from which texts are the same; null: do not look"
+    )
+    action: Literal["drop", "report"] = Field(default="drop", description="what becomes of a contaminated row")
+
+    @model_validator(mode="after")
+    def _titles_differ(self) -> Contamination:
+        titles = [benchmark.title for benchmark in self.benchmarks]
+        twice = sorted({title for title in titles if titles.count(title) > 1})
+        if twice:
+            raise ValueError(f"several benchmarks are called {', '.join(twice)}; give each a title of its own")
+        return self
+
+
+@dataclass(frozen=True)
+class Items:
+    """Texts of a benchmark's items.
+
+    Attributes:
+        title: The benchmark.
+        texts: All texts long enough to be told apart.
+        numbers: The item of each text, counted from 1.
+        rows: How many items there are.
+        short: Texts left out for having fewer than 8 words.
+    """
+
+    title: str
+    texts: list[str]
+    numbers: list[int]
+    rows: int
+    short: int
+
+
+@dataclass(frozen=True)
+class Hit:
+    """How a row is contaminated.
+
+    Attributes:
+        title: The benchmark.
+        item: Number of the item.
+        how: ``words`` or ``near``.
+        text: The item's text.
+        similarity: Share of the words in common runs, or Jaccard similarity.
+    """
+
+    title: str
+    item: int
+    how: Literal["words", "near"]
+    text: str
+    similarity: float
+
+
+def remove_contamination(rows: Rows, settings: Contamination, root: Path) -> Rows:
+    """Drop the rows that hold items of benchmarks, or only report them.
+
+    Args:
+        rows: With ``id``.
+        settings: Benchmarks and limits.
+        root: What relative paths are relative to.
+
+    Returns:
+        The rows that are left; all of them, when there is no benchmark.
+
+    Raises:
+        PipelineError: A benchmark is missing, empty or another than pinned, or lacks a column.
+    """
+    if not settings.benchmarks:
+        return rows
+    hits: dict[int, Hit] = {}
+    counts: list[tuple[str | int | float, ...]] = []
+    for items in _read_all(settings.benchmarks, root):
+        by_words = find_runs(rows.table, items, settings.words)
+        by_nearness = {} if settings.near is None else find_near_items(rows.table, items, settings.near)
+        for row, hit in {**by_nearness, **by_words}.items():
+            hits.setdefault(row, hit)
+        held = {hit.item for hit in [*by_words.values(), *by_nearness.values()]}
+        either = by_words.keys() | by_nearness.keys()
+        counts.append((items.title, items.rows, items.short, len(by_words), len(by_nearness), len(either), len(held)))
+    reasons = [
+        None if hit is None else f"holds an item of benchmark {hit.title}"
+        for hit in (hits.get(row) for row in range(rows.table.num_rows))
+    ]
+    dropped = settings.action == "drop"
+    rows = _record(rows, hits, dropped)
+    listing = Listing(
+        "Contamination by benchmarks",
+        ("benchmark", "items", "texts too short", f"rows: {settings.words} words", "rows: near", "rows", "items held"),
+        tuple(counts),
+        note=f"Rows that hold items are {'dropped' if dropped else 'kept'}.",
+    )
+    notes: dict[str, int | float] = {"contaminated": len(hits), "benchmarks": len(counts)}
+    reasons = reasons if dropped else [None] * len(reasons)
+    return finish_step(rows, "contamination", rows.table, reasons, notes=notes, listings=[listing])
+
+
+def _record(rows: Rows, hits: Mapping[int, Hit], dropped: bool) -> Rows:
+    if not hits:
+        return rows
+    part = rows.table.take(pa.array(list(hits), pa.int64()))
+    found = list(hits.values())
+    table = pa.table(
+        {
+            "kind": ["contamination"] * len(found),
+            "dropped": [dropped] * len(found),
+            "place": name_places(part["source"], part["file"]),
+            "row": part["row"],
+            "id": part["id"],
+            "label": part["label"],
+            "text": [show_conversation(turns) for turns in part["messages"].to_pylist()],
+            "twin_place": [f"benchmark {hit.title}" for hit in found],
+            "twin_row": [hit.item for hit in found],
+            "twin_id": [f"{hit.title} {hit.item}" for hit in found],
+            "twin_label": pa.array([None] * len(found), pa.string()),
+            "twin_text": [make_visible(hit.text[:SHOWN]) for hit in found],
+            "similarity": [round(hit.similarity, 4) for hit in found],
+            "prompt_similarity": [round(hit.similarity, 4) for hit in found],
+        },
+        schema=rows.twins.schema,
+    )
+    return replace(rows, twins=pa.concat_tables([rows.twins, table]))
+
+
+def _read_all(benchmarks: Sequence[Benchmark], root: Path) -> list[Items]:
+    read, problems = [], []
+    for benchmark in benchmarks:
+        try:
+            read.append(read_items(benchmark, root))
+        except PipelineError as error:
+            problems.append(str(error))
+    raise_all(problems, "contamination")
+    return read
+
+
+def read_items(benchmark: Benchmark, root: Path) -> Items:
+    """The texts of a benchmark.
+
+    Raises:
+        PipelineError: It is missing, empty, another than pinned, lacks a column, or all its texts are too short.
+    """
+    texts, numbers, rows, short = [], [], 0, 0
+    missing = set(benchmark.columns)
+    for number, item in _read_rows(benchmark, root):
+        rows += 1
+        missing -= item.keys()
+        wanted = {name: item.get(name) for name in benchmark.columns} if benchmark.columns else item
+        for text in dict.fromkeys(list_texts(wanted)):
+            if len(_WORD.findall(text)) < SHORTEST:
+                short += 1
+            else:
+                texts.append(text)
+                numbers.append(number)
+    where = f'benchmark "{benchmark.title}": {benchmark.path}'
+    if not rows:
+        raise PipelineError(f"{where} does not exist or holds no item; correct path in data_preparation.contamination")
+    if missing:
+        raise PipelineError(f"{where} has no column {', '.join(sorted(missing))}; correct columns")
+    if not texts:
+        raise PipelineError(f"{where} holds no text of {SHORTEST} words, so nothing of it can be found; take it out")
+    return Items(benchmark.title, texts, numbers, rows, short)
+
+
+def _read_rows(benchmark: Benchmark, root: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    name = benchmark.path.lower()
+    kind = Parquet if ".parquet" in name else Csv if re.search(r"\.[ct]sv", name) else Jsonl
+    records = kind(path=benchmark.path, title=benchmark.title, sha256=benchmark.sha256).read(root)
+    number = 0
+    for part in records.parts:
+        for item in part.items:
+            number += 1
+            yield number, item
+
+
+def list_texts(value: Any) -> list[str]:
+    """All texts in a value, however deep."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for below in value.values() for text in list_texts(below)]
+    if isinstance(value, list | tuple):
+        return [text for below in value for text in list_texts(below)]
+    return []
+
+
+def hash_runs(texts: Sequence[str], size: int) -> tuple[Array, Array]:
+    """Hashes of all runs of ``size`` words, and the text each stands in; of a shorter text, of all its words.
+
+    Words are folded to lower case and stand without punctuation. A text of no words has no run.
+    """
+    words = [_WORD.findall(text.casefold()) for text in texts]
+    lengths = np.array([len(found) for found in words], dtype=np.int64)
+    known: dict[str, np.uint64] = {}
+    codes = np.array([_code(word, known) for found in words for word in found], dtype=np.uint64)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    hashes: list[Array] = []
+    owners: list[Array] = []
+    for width in np.unique(np.minimum(lengths, size)).tolist():
+        if not width:
+            continue
+        of_width = np.minimum(lengths, size) == width
+        count = np.where(of_width, lengths - width + 1, 0)
+        owner = np.repeat(np.arange(len(texts)), count)
+        place = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count) + starts[owner]
+        run = np.full(len(owner), width, dtype=np.uint64)
+        with np.errstate(over="ignore"):
+            for step in range(width):
+                run = (run ^ codes[place + step]) * _PRIME
+                run ^= run >> np.uint64(29)
+        hashes.append(run)
+        owners.append(owner)
+    if not hashes:
+        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
+    return np.concatenate(hashes), np.concatenate(owners)
+
+
+def _code(word: str, known: dict[str, np.uint64]) -> np.uint64:
+    code = known.get(word)
+    if code is None:
+        import hashlib
+
+        code = np.uint64(int.from_bytes(hashlib.blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest()))
+        known[word] = code
+    return code
+
+
+def find_runs(table: pa.Table, items: Items, size: int) -> dict[int, Hit]:
+    """Rows that hold a run of words of an item, each with the item it shares most runs with.
+
+    Args:
+        table: The rows.
+        items: Of one benchmark.
+        size: Words in a row.
+    """
+    runs, owners = hash_runs(items.texts, size)
+    items_of = np.array(items.numbers, dtype=np.int64)[owners]
+    pairs = np.unique(np.stack([runs, items_of.astype(np.uint64)], axis=1), axis=0)
+    values, spread = np.unique(pairs[:, 0], return_counts=True)
+    keep = np.isin(runs, values[spread <= COMMON])
+    runs, owners = runs[keep], owners[keep]
+    order = np.argsort(runs, kind="stable")
+    runs, owners = runs[order], owners[order]
+    of_text = np.bincount(owners, minlength=len(items.texts))
+    widths = sorted({min(len(_WORD.findall(text)), size) for text in items.texts})
+    found: dict[int, Hit] = {}
+    for start in range(0, table.num_rows, CHUNK):
+        part = table.slice(start, CHUNK)
+        texts = [
+            "\n".join(turn["content"] for turn in turns if turn["role"] != "system")
+            for turns in part["messages"].to_pylist()
+        ]
+        shared: Counter[tuple[int, int]] = Counter()
+        for width in widths:
+            hashes, rows = hash_runs(texts, width)
+            left, right = np.searchsorted(runs, hashes), np.searchsorted(runs, hashes, side="right")
+            for place in np.flatnonzero(right > left).tolist():
+                for text in owners[left[place] : right[place]].tolist():
+                    shared[int(rows[place]), text] += 1
+        for (row, text), count in sorted(shared.items(), key=lambda pair: (pair[0][0], -pair[1], pair[0][1])):
+            hit = Hit(items.title, items.numbers[text], "words", items.texts[text], min(count / of_text[text], 1.0))
+            found.setdefault(start + row, hit)
+    return found
+
+
+def find_near_items(table: pa.Table, items: Items, threshold: float) -> dict[int, Hit]:
+    """Rows of which a prompt or answer is a near duplicate of a text of an item, each with the nearest.
+
+    Args:
+        table: The rows.
+        items: Of one benchmark.
+        threshold: Least Jaccard similarity of character n-grams.
+    """
+    found: dict[int, Hit] = {}
+    messages = column_messages(table)
+    for roles in (["user"], ["assistant"]):
+        texts = join_turns(messages, roles)
+        pairs, similarity = find_between(items.texts, texts, threshold)
+        order = np.lexsort((pairs[:, 0], -similarity))
+        for place in order.tolist():
+            text, row = pairs[place].tolist()
+            hit = Hit(items.title, items.numbers[text], "near", items.texts[text], float(similarity[place]))
+            found.setdefault(row, hit)
+    return found
