@@ -33,10 +33,12 @@ TWINS = pa.schema(
         pa.field("dropped", pa.bool_(), nullable=False),
         pa.field("place", pa.string(), nullable=False),
         pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
         pa.field("label", pa.string()),
         pa.field("text", pa.string(), nullable=False),
         pa.field("twin_place", pa.string(), nullable=False),
         pa.field("twin_row", pa.int64(), nullable=False),
+        pa.field("twin_id", pa.string(), nullable=False),
         pa.field("twin_label", pa.string()),
         pa.field("twin_text", pa.string(), nullable=False),
         pa.field("similarity", pa.float64(), nullable=False),
@@ -101,6 +103,8 @@ class Origin:
         weight: Its weight.
         unused: Columns that took no part.
         left_out: Rows beyond its limit.
+        confidence: How sure the shape was recognised, 0 to 1; 1 where params name it.
+        candidates: Confidence of every shape that some row has.
     """
 
     title: str
@@ -112,6 +116,8 @@ class Origin:
     weight: float
     unused: tuple[str, ...] = ()
     left_out: int = 0
+    confidence: float = 1.0
+    candidates: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,11 +125,13 @@ class Rows:
     """Rows, what was dropped so far, and why.
 
     Attributes:
-        table: Columns of `ROWS`; later steps append ``id``, ``cluster`` and ``split``.
+        table: Columns of `ROWS`, and ``answers`` where a source has several; later steps append ``id``,
+            ``cluster`` and ``split``.
         dropped: Columns of `QUARANTINE`.
         steps: The steps so far, in order.
         origins: The sources.
         twins: Columns of `TWINS`: rows that are like an earlier one.
+        apart: Rows that no split holds because nobody should learn their answer; None when there are none.
     """
 
     table: pa.Table
@@ -131,6 +139,7 @@ class Rows:
     steps: tuple[Step, ...]
     origins: tuple[Origin, ...]
     twins: pa.Table = field(default_factory=TWINS.empty_table)
+    apart: pa.Table | None = None
 
     @property
     def figures(self) -> dict[str, float | int]:
@@ -195,10 +204,8 @@ def finish_step(
 
 def describe_dropped(gone: pa.Table, step: str, reasons: pa.Array) -> pa.Table:
     """Rows that left, as quarantine rows."""
-    contents = [
-        orjson.dumps({"messages": messages, "label": label}).decode()
-        for messages, label in zip(gone["messages"].to_pylist(), gone["label"].to_pylist(), strict=True)
-    ]
+    shown = [name for name in ("messages", "label", "answers") if name in gone.column_names]
+    contents = [orjson.dumps(row).decode() for row in gone.select(shown).to_pylist()]
     return pa.table(
         {
             "source": name_places(gone["source"], gone["file"]),
@@ -225,6 +232,16 @@ def turn_lengths(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.int64]]:
 def column_messages(table: pa.Table) -> pa.ListArray:
     """The ``messages`` column in one piece."""
     return table["messages"].combine_chunks().cast(MESSAGES)
+
+
+def find_plain(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which rows are plain text: one assistant's turn and nothing else, all of it to be learned."""
+    lengths = turn_lengths(messages)
+    roles = messages.flatten().field("role")
+    starts = np.cumsum(lengths) - lengths
+    plain: np.ndarray[Any, np.dtype[np.bool_]] = lengths == 1
+    plain[plain] = np.asarray(pc.equal(roles.take(pa.array(starts[plain])), "assistant"))
+    return plain
 
 
 def replace_contents(messages: pa.ListArray, contents: pa.Array) -> pa.ListArray:
