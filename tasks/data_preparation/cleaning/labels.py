@@ -2,20 +2,21 @@
 
 Example:
     ``Cancel-Order`` and ``cancel order`` become ``cancel_order``; with ``aliases: {cancel: cancel_order}`` so
-    does ``Cancel``.
+    does ``Cancel``. The report lists every label that was written in several ways, with its rows.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.data_preparation.cleaning.texts import EXAMPLES, Cleaned
+from tasks.data_preparation.cleaning.texts import EXAMPLES, Cleaned, make_visible
+from tasks.data_preparation.rows import Listing
 
 _BETWEEN = re.compile(r"[\s\-_/]+")
 
@@ -52,7 +53,22 @@ class Labels(Section):
             sum(renamed.values()),
             tuple(pair for pair, _ in sorted(renamed.items(), key=lambda item: (-item[1], item[0]))[:EXAMPLES]),
             {"labels_merged": merged},
+            _list_merged(Counter(label for label in raw if label is not None), spelling),
         )
+
+
+def _list_merged(counts: Counter[str], spelling: dict[str, str]) -> tuple[Listing, ...]:
+    written: defaultdict[str, list[str]] = defaultdict(list)
+    for old in sorted(counts, key=lambda label: (-counts[label], label)):
+        written[spelling[old]].append(old)
+    merged = {label: names for label, names in written.items() if len(names) > 1}
+    if not merged:
+        return ()
+    rows = tuple(
+        (label, sum(counts[name] for name in names), ", ".join(f"{make_visible(n)} ({counts[n]:,})" for n in names))
+        for label, names in sorted(merged.items())
+    )
+    return (Listing("Labels that were merged", ("label", "rows", "written as (rows)"), rows),)
 
 
 def normalise_label(label: str) -> str:

@@ -1,123 +1,205 @@
-"""Personal data by pattern and checksum: e-mail addresses, phone numbers, IBANs, payment cards.
+"""Personal data, out of every text and label of a row.
 
-Good for: keeping the plainest identifiers out of a model, offline and fast. Each is replaced by a word:
-``<email>``, ``<phone>``, ``<iban>``, ``<card>``. IBANs must have their country's length and pass the check of
-ISO 13616 (mod 97); cards a known issuer's prefix and length and the Luhn check (ISO/IEC 7812), so that order
-numbers stay.
+A finder says where it stands: `patterns` (built in, fast) or `presidio` (the extra ``pii``; national ids too, and with
+a spaCy model names and places). What a finder does not cover stands in its file. ``mode`` says what happens to it:
 
-It does not cover names, postal addresses, dates of birth, national ids, IP addresses, account numbers other
-than IBANs, user names, identifiers written in words or split over turns, and phone numbers without a
-country code, separators or a word such as "call" before them.
+* ``redact``: its kind stands there, ``<email>``.
+* ``replace``: a made-up value of the same kind, the same for the same value within a row.
+* ``hash``: its kind and a keyed hash, ``<email:kbnadjhgpmoc>``, the same in all rows. The key is the environment
+  variable ``HEPTUNE_PII_KEY``; DVC does not see it, so pin it with ``key_id``.
+* ``drop``: the row goes.
+
+Whatever the mode, the quarantine and the report show redacted texts only. The step stands behind those that bring
+text to light (`unicode`, `controls`, `html`, `whitespace`).
 
 Example:
-    ``Write to ann@example.org or call +44 20 7946 0958`` becomes ``Write to <email> or call <phone>``.
+    ``{name: pii, mode: replace}`` makes ``Write to ann@example.org`` into ``Write to mika.vega281@example.com``.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Literal
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Annotated, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, SecretStr
 
+from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.data_preparation.cleaning.texts import Cleaned, rewrite_texts
+from tasks.data_preparation.cleaning.leaves import Owners, visit_texts
+from tasks.data_preparation.cleaning.personal.found import Finder, put
+from tasks.data_preparation.cleaning.personal.patterns import Patterns, find_plain
+from tasks.data_preparation.cleaning.personal.presidio import Presidio
+from tasks.data_preparation.cleaning.personal.surrogates import replace
+from tasks.data_preparation.cleaning.personal.treatments import Pseudonyms, Searched, Treatment, redact, sign
+from tasks.data_preparation.cleaning.texts import Cleaned, pick_examples
+from tasks.data_preparation.rows import CARRIED, Listing
 
-SUSPECT = r"@|[0-9](?:[^0-9A-Za-z\n]{0,3}[0-9A-Za-z]){6}"
+KEY = "HEPTUNE_PII_KEY"
+SHORTEST_KEY = 16
+PLACES = ("source", "file", "row")
+Place = tuple[int, int]
 
-_EMAIL = re.compile(
-    r"(?<![\w.+-])[A-Za-z0-9](?:[\w.+'-]{0,62}[A-Za-z0-9_+-])?@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+"
-    r"[A-Za-z]{2,24}\b"
-)
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}(?![A-Za-z0-9])")
-_CARD = re.compile(r"(?<![\d.,+-])\d(?:[ -]?\d){12,18}(?![\d]|[.,]\d)")
-_ISSUERS = re.compile(
-    r"(?:4\d{12}(?:\d{3}){0,2}"  # Visa
-    r"|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}"  # Mastercard
-    r"|3[47]\d{13}"  # American Express
-    r"|6(?:011|5\d\d|4[4-9]\d)\d{12}"  # Discover
-    r"|35(?:2[89]|[3-8]\d)\d{12}"  # JCB
-    r"|3(?:0[0-5]|[68]\d)\d{11}"  # Diners Club
-    r"|62\d{14,17})"  # UnionPay
-)
-_PHONE = re.compile(
-    r"(?<![\w.,/+-])(?:"
-    r"(?:\+[1-9]\d{0,2}[ .-]?|00[1-9]\d{0,2}[ .-])"  # country code, then
-    r"(?:\(0?\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}"
-    r"|(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[.-])\d{3}[ .-]\d{4}"  # North America
-    r"|\d{3} \d{3} \d{4}"
-    r"|\(?0\d{2,4}\)?[ -]\d{3,4}[ -]?\d{3,5}(?:[ -]\d{2,4})?"  # national, with trunk zero
-    r")(?![\w]|[.,/-]\d)"
-)
-_CALLED = re.compile(
-    r"(?i)(\b(?:phone|telephone|tel|mobile|cell|whatsapp|call(?: me| us)?|text me|ring)(?:\s+(?:number|no\.?))?"
-    r"(?:\s+(?:is|at|on))?\s*[:.]?\s*)(\(?\d(?:[ .()-]?\d){6,13})(?![\w])"
-)
-# Length of an IBAN by country, from the SWIFT IBAN registry.
-_IBAN_LENGTHS = {
-    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BR": 29,
-    "BY": 28, "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "DO": 28, "EE": 20, "EG": 29,
-    "ES": 24, "FI": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28,
-    "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20,
-    "LB": 28, "LC": 32, "LI": 21, "LT": 20, "LU": 20, "LV": 21, "LY": 25, "MC": 27, "MD": 24, "ME": 22,
-    "MK": 19, "MR": 27, "MT": 31, "MU": 30, "NL": 18, "NO": 15, "PK": 24, "PL": 28, "PS": 29, "PT": 25,
-    "QA": 29, "RO": 24, "RS": 22, "SA": 24, "SC": 31, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "ST": 25,
-    "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20,
-}  # fmt: skip
+_UNICODE_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+
+AnyFinder = Annotated[Patterns | Presidio, Field(discriminator="name")]
 
 
 class Pii(Section):
-    """Replaces e-mail addresses, phone numbers, IBANs and payment cards by words."""
+    """Takes personal data out."""
 
     name: Literal["pii"] = "pii"
+    finder: AnyFinder = Patterns()
+    mode: Literal["redact", "replace", "hash", "drop"] = Field(default="redact", description="what happens to it")
+    key_id: str = Field(
+        default="", description=f"of the {KEY} that mode hash expects, as the report shows it; any key when empty"
+    )
 
-    def clean(self, table: pa.Table) -> Cleaned:
-        # The report must not show what this step takes out.
-        return rewrite_texts(table, SUSPECT, replace_personal, show_before=False)
+    def clean(self, table: pa.Table, key: SecretStr | None = None) -> Cleaned:
+        """Take personal data out of all texts of the rows.
+
+        Args:
+            table: The rows; columns that they only carry along stay as they are.
+            key: For mode ``hash``.
+
+        Raises:
+            PipelineError: Mode ``hash`` without a key, with a short or with another one than expected.
+        """
+        treat, note = self._choose_treatment(key)
+        names = [n for n in table.column_names if n not in PLACES and not n.startswith(CARRIED)]
+        columns = {name: table[name].combine_chunks() for name in names}
+        found = search(columns.values(), self.finder)
+        if not found.by_row:
+            return Cleaned(table, listings=(_list_found(found, self.finder.name, note),))
+        texts = {
+            place: text
+            for places in found.by_row.values()
+            for place, text in zip(places, treat([found.texts[place] for place in places]), strict=True)
+        }
+        for name, column in put_back(columns, texts).items():
+            index = table.schema.get_field_index(name)
+            table = table.set_column(index, table.schema.field(index), column)
+        reasons: list[str | None] | None = None
+        if self.mode == "drop":
+            reasons = [None] * table.num_rows
+            for row, places in found.by_row.items():
+                kinds = sorted({each.kind for place in places for each in found.texts[place][1]})
+                reasons[row] = f"personal data ({', '.join(kinds)})"
+        old = [found.texts[place][0] for place in texts]
+        return Cleaned(
+            table,
+            reasons,
+            0 if reasons else len(found.by_row),
+            () if reasons else pick_examples(old, list(texts.values()), show_before=False),
+            {f"found_{kind}": count for kind, count in sorted(found.counts.items())},
+            (_list_found(found, self.finder.name, note),),
+        )
+
+    def scrub(self, texts: Sequence[str]) -> list[str]:
+        """Texts of the quarantine and the report without personal data: its kind stands there, whatever the mode."""
+        read = pa.array([_UNICODE_ESCAPE.sub(_decode, text) if "\\u" in text else text for text in texts], pa.string())
+        found = search([read], self.finder)
+        clean = {place: redact([found.texts[place]])[0] for places in found.by_row.values() for place in places}
+        scrubbed: list[str] = put_back({"": read}, clean)[""].to_pylist()
+        return scrubbed
+
+    def _choose_treatment(self, key: SecretStr | None) -> tuple[Treatment, str]:
+        if self.mode != "hash":
+            return (replace if self.mode == "replace" else redact), ""
+        secret = key.get_secret_value().encode() if key else b""
+        if len(secret) < SHORTEST_KEY:
+            raise PipelineError(
+                f"pii: mode hash needs a key of {SHORTEST_KEY} characters or more in the environment variable {KEY}, "
+                f"found {len(secret)}; set it (openssl rand -hex 32), or choose another mode"
+            )
+        key_id = sign(secret, KEY)[:8]
+        if self.key_id not in ("", key_id):
+            raise PipelineError(
+                f"pii: {KEY} holds the key {key_id}, key_id names {self.key_id}; set the right key, "
+                "or change key_id if new pseudonyms are wanted"
+            )
+        return Pseudonyms(secret), f"Hashed with the key {key_id}."
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a finder found in columns.
+
+    Attributes:
+        texts: Place of a text (number of the array of texts, index in it) to the text and what is in it.
+        by_row: Row to the places of its texts that hold something, in the order of the columns.
+        counts: Kind to how often it was found.
+    """
+
+    texts: dict[Place, Searched]
+    by_row: dict[int, list[Place]]
+    counts: Counter[str]
+
+
+def search(columns: Iterable[pa.Array], finder: Finder) -> Search:
+    """Look for personal data in all texts of some columns."""
+    arrays: list[tuple[pa.Array, Owners]] = []
+
+    def collect(array: pa.Array, owners: Owners) -> pa.Array:
+        arrays.append((array, owners))
+        return array
+
+    for column in columns:
+        visit_texts(column, collect)
+    owner_of: dict[Place, int] = {}
+    contents: list[str] = []
+    for number, (array, owners) in enumerate(arrays):
+        filled = pc.fill_null(array, "")
+        likely = pc.match_substring_regex(filled, finder.suspect) if finder.suspect else pc.not_equal(filled, "")
+        places = np.flatnonzero(np.asarray(likely))
+        owner_of |= {(number, place): row for place, row in zip(places.tolist(), owners[places].tolist(), strict=True)}
+        contents += filled.take(pa.array(places)).to_pylist()
+    found = Search({}, {}, Counter())
+    for place, text, each in zip(owner_of, contents, finder.find(contents), strict=True):
+        if each:
+            found.texts[place] = (text, each)
+            found.by_row.setdefault(owner_of[place], []).append(place)
+            found.counts.update(one.kind for one in each)
+    return found
+
+
+def put_back(columns: Mapping[str, pa.Array], texts: Mapping[Place, str]) -> dict[str, pa.Array]:
+    """The columns with other texts at some places."""
+    numbers = count()
+
+    def exchange(array: pa.Array, _: Owners) -> pa.Array:
+        number = next(numbers)
+        new = {place: text for (its, place), text in texts.items() if its == number}
+        if not new:
+            return array
+        mask = np.zeros(len(array), dtype=bool)
+        mask[list(new)] = True
+        return pc.replace_with_mask(array, pa.array(mask), pa.array([new[p] for p in sorted(new)], array.type))
+
+    return {name: visit_texts(column, exchange) for name, column in columns.items()}
 
 
 def replace_personal(text: str) -> str:
-    """The text with personal data replaced by words."""
-    text = _EMAIL.sub("<email>", text)
-    text = _IBAN.sub(_replace_iban, text)
-    text = _CARD.sub(lambda match: "<card>" if is_card(match.group()) else match.group(), text)
-    text = _PHONE.sub(lambda match: "<phone>" if _has_phone_length(match.group()) else match.group(), text)
-    return _CALLED.sub(lambda match: match.group(1) + "<phone>", text)
+    """The text with e-mail addresses, phone numbers, IBANs and payment cards replaced by their kinds."""
+    return put(text, find_plain(text), lambda _, kind: f"<{kind}>")
 
 
-def _has_phone_length(text: str) -> bool:
-    # E.164: at most 15 digits.
-    return 7 <= sum(character.isdigit() for character in text) <= 15
+def _decode(match: re.Match[str]) -> str:
+    character = chr(int(match.group(1), 16))
+    return character if character.isprintable() and character not in '"\\' else match.group()
 
 
-def _replace_iban(match: re.Match[str]) -> str:
-    # The pattern may have run on into the next word; the country says where the number ends.
-    text = match.group()
-    length = _IBAN_LENGTHS.get(text[:2], 0)
-    places = [place for place, character in enumerate(text, start=1) if character.isalnum()]
-    if not length or len(places) < length:
-        return text
-    end = places[length - 1]
-    if not is_iban(text[:end]) or text[end : end + 1].isalnum():
-        return text
-    return "<iban>" + text[end:]
-
-
-def is_iban(text: str) -> bool:
-    """Whether a text passes the check of ISO 13616: moved, letters as numbers, remainder 1 by 97."""
-    plain = re.sub(r"[ -]", "", text).upper()
-    if len(plain) != _IBAN_LENGTHS.get(plain[:2], 0):
-        return False
-    return int("".join(str(int(character, 36)) for character in plain[4:] + plain[:4])) % 97 == 1
-
-
-def is_card(text: str) -> bool:
-    """Whether a text has an issuer's prefix and length and passes the Luhn check."""
-    digits = re.sub(r"[ -]", "", text)
-    return _ISSUERS.fullmatch(digits) is not None and passes_luhn(digits)
-
-
-def passes_luhn(digits: str) -> bool:
-    """Luhn check: every second digit from the right doubled, digit sums added, divisible by 10."""
-    doubled = (int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits)))
-    return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
+def _list_found(found: Search, finder: str, note: str) -> Listing:
+    rows: defaultdict[str, set[int]] = defaultdict(set)
+    for row, places in found.by_row.items():
+        for place in places:
+            for each in found.texts[place][1]:
+                rows[each.kind].add(row)
+    listed = tuple((kind, found.counts[kind], len(rows[kind])) for kind in sorted(rows))
+    return Listing(f"Personal data found, by {finder}", ("kind", "found", "rows"), listed, note)

@@ -9,15 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.data_preparation.rows import column_messages, replace_contents, turn_lengths
+from tasks.data_preparation.cleaning.leaves import Owners, visit_texts
+from tasks.data_preparation.rows import Listing, column_messages, join_turns
 
 EXAMPLES = 3
 WINDOW = 90
+Of = Literal["answers", "prompts", "conversation"]
+ROLES: dict[Of, tuple[str, ...]] = {
+    "answers": ("assistant",),
+    "prompts": ("user",),
+    "conversation": ("system", "user", "assistant", "tool"),
+}
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 
@@ -32,6 +40,7 @@ class Cleaned:
         changed: Number of rows changed.
         examples: A few pairs of text before and after.
         notes: Further figures.
+        listings: Tables for the report.
     """
 
     table: pa.Table
@@ -39,6 +48,18 @@ class Cleaned:
     changed: int = 0
     examples: tuple[tuple[str, str], ...] = ()
     notes: dict[str, int | float] | None = None
+    listings: tuple[Listing, ...] = ()
+
+
+def judge_texts(table: pa.Table, of: Of, judge: Callable[[str], str | None]) -> Cleaned:
+    """Ask a function for the reason to drop each row.
+
+    Args:
+        table: The rows.
+        of: Which turns of a row it reads, joined by line ends.
+        judge: Text to reason, or None to keep the row.
+    """
+    return Cleaned(table, [judge(text) for text in join_turns(column_messages(table), ROLES[of])])
 
 
 def rewrite_texts(table: pa.Table, pattern: str, repair: Callable[[str], str], show_before: bool = True) -> Cleaned:
@@ -53,30 +74,34 @@ def rewrite_texts(table: pa.Table, pattern: str, repair: Callable[[str], str], s
     Returns:
         The rows with the new texts.
     """
-    messages = column_messages(table)
-    contents = messages.flatten().field("content")
-    suspects = np.flatnonzero(np.asarray(pc.match_substring_regex(contents, pattern)))
-    before = contents.take(pa.array(suspects)).to_pylist()
-    after = [repair(text) for text in before]
-    differs = np.array([a != b for a, b in zip(before, after, strict=True)], dtype=bool)
-    if not differs.any():
-        return Cleaned(table)
-    mask = np.zeros(len(contents), dtype=bool)
-    mask[suspects[differs]] = True
-    new = [text for text, other in zip(after, differs, strict=True) if other]
-    old = [text for text, other in zip(before, differs, strict=True) if other]
-    replaced = pc.replace_with_mask(contents, pa.array(mask), pa.array(new, pa.string()))
-    lengths = turn_lengths(messages)
-    row_of_turn = np.repeat(np.arange(len(lengths)), lengths)
+    changes = np.zeros(table.num_rows, dtype=bool)
+    old: list[str] = []
+    new: list[str] = []
+
+    def exchange(texts: pa.Array, owners: Owners) -> pa.Array:
+        suspects = np.flatnonzero(np.asarray(pc.fill_null(pc.match_substring_regex(texts, pattern), False)))
+        before = texts.take(pa.array(suspects)).to_pylist()
+        after = [repair(text) for text in before]
+        differs = np.array([a != b for a, b in zip(before, after, strict=True)], dtype=bool)
+        if not differs.any():
+            return texts
+        places = suspects[differs]
+        changes[owners[places]] = True
+        put = [text for text, other in zip(after, differs, strict=True) if other]
+        old.extend(text for text, other in zip(before, differs, strict=True) if other)
+        new.extend(put)
+        mask = np.zeros(len(texts), dtype=bool)
+        mask[places] = True
+        return pc.replace_with_mask(texts, pa.array(mask), pa.array(put, texts.type))
+
     index = table.schema.get_field_index("messages")
-    return Cleaned(
-        table.set_column(index, table.schema.field(index), replace_contents(messages, replaced)),
-        changed=len(np.unique(row_of_turn[mask])),
-        examples=_pick_examples(old, new, show_before),
-    )
+    column = visit_texts(column_messages(table), exchange)
+    table = table.set_column(index, table.schema.field(index), column)
+    return Cleaned(table, changed=int(changes.sum()), examples=pick_examples(old, new, show_before))
 
 
-def _pick_examples(old: Sequence[str], new: Sequence[str], show_before: bool) -> tuple[tuple[str, str], ...]:
+def pick_examples(old: Sequence[str], new: Sequence[str], show_before: bool = True) -> tuple[tuple[str, str], ...]:
+    """A few different changes."""
     # Texts that say nothing on either side show nothing either.
     telling = (show_change(a, b, show_before) for a, b in zip(old, new, strict=True) if b.strip())
     picked: dict[tuple[str, str], None] = {}

@@ -1,7 +1,8 @@
-"""Unicode repair with ftfy (Speer 2019, https://doi.org/10.5281/zenodo.2591652) and control characters.
+r"""Broken Unicode repaired with ftfy (Speer 2019, https://doi.org/10.5281/zenodo.2591652), then NFC.
 
-Good for: text that was decoded wrongly somewhere on its way (``cafÃ©``), pasted from terminals or spreadsheets.
-Curly quotes, ligatures, full-width letters and emoji are kept: they are what somebody wrote.
+Good for: text that was decoded wrongly somewhere on its way (``cafÃ©``). Curly quotes, ligatures, full-width letters
+and emoji are kept: they are what somebody wrote. A repair counts only where it takes away at least three quarters of
+what ftfy finds odd about the line, so that unusual text that was never broken stays as it is.
 
 Example:
     ``Your cafÃ© order`` becomes ``Your café order``; ``caf\ufffd`` stays what it is, and its row goes.
@@ -10,8 +11,10 @@ Example:
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,17 +25,15 @@ from tasks.contracts.params import Section
 from tasks.data_preparation.cleaning.texts import Cleaned, rewrite_texts
 from tasks.data_preparation.rows import column_messages, turn_lengths
 
-if TYPE_CHECKING:
-    from ftfy import TextFixerConfig
-
-# Tab and line feed stay. Zero-width joiners stay: emoji and Persian need them.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2060\ufeff\ufffe\uffff]")
 LOST = "\ufffd"
-SUSPECT = r"[^\x09\x0a\x20-\x7e]"
+SUSPECT = r"[^\x00-\x7f]"
+
+# U+0085 among spaces is Unicode's next line, not the ellipsis of Windows-1252 read as Latin-1.
+_NEXT_LINE = re.compile(r"(?<!\S)\x85(?!\S)")
 
 
 class Unicode(Section):
-    """Repairs mojibake, removes control characters, normalises to NFC."""
+    """Repairs mojibake and composes characters (NFC)."""
 
     name: Literal["unicode"] = "unicode"
     drop_lost: bool = Field(default=True, description="drop rows with U+FFFD, the mark of a character that was lost")
@@ -50,29 +51,30 @@ class Unicode(Section):
         return replace(done, reasons=reasons)
 
 
-class Repair:
-    """ftfy with the settings above, then control characters removed."""
+def make_repair() -> Callable[[str], str]:
+    """The repair of one text; controls, line ends and entities are left to their own steps."""
+    from ftfy import TextFixerConfig, fix_text_segment
+    from ftfy.badness import badness
 
-    def __init__(self, config: TextFixerConfig) -> None:
-        self.config = config
-
-    def __call__(self, text: str) -> str:
-        from ftfy import fix_text
-
-        return _CONTROLS.sub("", fix_text(text, self.config))
-
-
-def make_repair() -> Repair:
-    """The repair of one text."""
-    from ftfy import TextFixerConfig
-
-    return Repair(
-        TextFixerConfig(
-            unescape_html=False,
-            uncurl_quotes=False,
-            fix_latin_ligatures=False,
-            fix_character_width=False,
-            normalization="NFC",
-            explain=False,
-        )
+    settings = TextFixerConfig(
+        unescape_html=False,
+        remove_terminal_escapes=False,
+        fix_c1_controls=False,
+        fix_latin_ligatures=False,
+        fix_character_width=False,
+        uncurl_quotes=False,
+        fix_line_breaks=False,
+        remove_control_chars=False,
+        normalization=None,
+        explain=False,
     )
+
+    def repair_line(line: str) -> str:
+        if line.isascii():
+            return line
+        fixed = line if _NEXT_LINE.search(line) else fix_text_segment(line, settings)
+        if fixed != line and 4 * badness(fixed) > badness(line):
+            fixed = line
+        return unicodedata.normalize("NFC", fixed)
+
+    return lambda text: "\n".join(repair_line(line) for line in text.split("\n"))

@@ -1,0 +1,97 @@
+"""Rows in other languages than wanted, told by lingua (https://github.com/pemistahl/lingua-py).
+
+lingua counts n-grams of letters and knows 75 languages offline; it comes with the extra ``language``. A row goes when
+the wanted languages together have less than ``min_confidence`` of its confidence; 0.5 is where CCNet keeps a document
+for its language (Wenzek et al. 2019, https://arxiv.org/abs/1911.00359). Confidences of all languages add up to 1, so
+naming the candidates in ``among`` makes short texts surer. Code counts as text.
+
+Example:
+    ``{name: language, languages: [en, de]}`` drops ``Où est ma commande ?`` as "language fr".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from tasks.contracts.errors import PipelineError
+from tasks.contracts.params import Section
+from tasks.data_preparation.cleaning.texts import ROLES, Cleaned, Of
+from tasks.data_preparation.rows import Listing, column_messages, join_turns
+
+BATCH = 1000
+
+
+class Language(Section):
+    """Drops rows that are in none of the wanted languages."""
+
+    name: Literal["language"] = "language"
+    languages: tuple[str, ...] = Field(default=("en",), min_length=1, description="wanted, ISO 639-1")
+    among: tuple[str, ...] = Field(
+        default=(), description="languages that may occur at all, the wanted ones included; all 75 when empty"
+    )
+    of: Of = Field(default="conversation", description="what is judged")
+    min_confidence: float = Field(default=0.5, ge=0, le=1, description="of the wanted languages together")
+    min_characters: int = Field(default=20, ge=1, description="letters; texts with fewer are kept")
+    characters: int = Field(default=500, ge=20, description="length of the beginning that is looked at")
+    fast: bool = Field(default=False, description="80 MB instead of 1 GB of memory; worse on short text")
+
+    @model_validator(mode="after")
+    def _candidates_hold_the_wanted(self) -> Language:
+        if self.among and (missing := set(self.languages) - set(self.among)):
+            raise ValueError(f"among lacks the wanted {', '.join(sorted(missing))}")
+        if len(self.among) == 1:
+            raise ValueError("among needs two languages or more: one alone always wins")
+        return self
+
+    def clean(self, table: pa.Table) -> Cleaned:
+        texts = [text[: self.characters] for text in join_turns(column_messages(table), ROLES[self.of])]
+        long = [place for place, text in enumerate(texts) if sum(map(str.isalpha, text)) >= self.min_characters]
+        reasons: list[str | None] = [None] * len(texts)
+        found: Counter[str] = Counter()
+        for start in range(0, len(long), BATCH):
+            places = long[start : start + BATCH]
+            for place, (language, wanted) in zip(places, self.tell([texts[p] for p in places]), strict=True):
+                found[language] += 1
+                if wanted < self.min_confidence:
+                    reasons[place] = f"language {language}" if language not in self.languages else "language unclear"
+        listed = tuple((language, count) for language, count in sorted(found.items(), key=lambda i: (-i[1], i[0])))
+        short = len(texts) - len(long)
+        note = f"{short:,} rows with fewer than {self.min_characters} letters were not judged." if short else ""
+        return Cleaned(table, reasons, listings=(Listing("Languages found", ("language", "rows"), listed, note),))
+
+    def tell(self, texts: Sequence[str]) -> list[tuple[str, float]]:
+        """For each text the likeliest language and the confidence of the wanted ones together.
+
+        Raises:
+            PipelineError: lingua is not installed, or does not know a language.
+        """
+        detector = _make_detector(self.languages, self.among, self.fast)
+        told = []
+        for values in detector.compute_language_confidence_values_in_parallel(list(texts)):
+            confidence = {value.language.iso_code_639_1.name.lower(): value.value for value in values}
+            told.append(
+                (max(confidence, key=lambda code: confidence[code]), sum(confidence[c] for c in self.languages))
+            )
+        return told
+
+
+def _make_detector(wanted: Sequence[str], among: Sequence[str], fast: bool) -> Any:
+    try:
+        from lingua import IsoCode639_1, LanguageDetectorBuilder
+        from lingua import Language as Known
+    except ImportError as error:
+        raise PipelineError("language: lingua is not installed; pip install 'heptune[language]'") from error
+    known = {language.iso_code_639_1.name.lower() for language in Known.all()}
+    if unknown := sorted({*wanted, *among} - known):
+        raise PipelineError(f"language: lingua does not know {', '.join(unknown)}; it knows {', '.join(sorted(known))}")
+    if among:
+        codes = [getattr(IsoCode639_1, code.upper()) for code in among]
+        builder = LanguageDetectorBuilder.from_iso_codes_639_1(*codes)
+    else:
+        builder = LanguageDetectorBuilder.from_all_languages()
+    return (builder.with_low_accuracy_mode() if fast else builder).build()

@@ -1,0 +1,85 @@
+"""What a finder finds, and how a text is read so that spelling does not hide it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+Kind = Literal["email", "phone", "iban", "card", "ip", "national_id", "name", "place"]
+
+
+class Found(NamedTuple):
+    """Personal data at ``text[start:end]``."""
+
+    start: int
+    end: int
+    kind: Kind
+
+
+class Finder(Protocol):
+    """Finds personal data."""
+
+    @property
+    def suspect(self) -> str:
+        """RE2 pattern of a text worth a look; empty for every text."""
+        ...
+
+    def find(self, texts: Sequence[str]) -> list[list[Found]]:
+        """For each text what was found, in order and without overlap."""
+        ...
+
+
+class _Plain(dict[int, str]):
+    """Characters to plain ones of the same meaning: digits, letters, spaces and dashes of other scripts and widths."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        category = unicodedata.category(character)
+        if category == "Nd":
+            plain = str(unicodedata.digit(character))
+        elif category in ("Pd", "Zs"):
+            plain = "-" if category == "Pd" else " "
+        elif category[0] in "LPS":
+            plain = unicodedata.normalize("NFKC", character)
+        else:
+            plain = character
+        self[code] = plain if len(plain) == 1 and plain.isascii() else character
+        return self[code]
+
+
+_PLAIN = _Plain({0x2212: "-"})
+_ESCAPE = re.compile(r"\\[nrtbf]")
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
+
+
+def read_plainly(text: str, find: Callable[[str], list[Found]]) -> list[Found]:
+    """Find in the text as a person reads it, and say where that stands in the text as it is.
+
+    Full-width and other digits, odd spaces and dashes are read as the plain ones, escapes of JSON as spaces, and
+    characters that cannot be seen are passed over.
+    """
+    if text.isascii():
+        return find(_ESCAPE.sub("  ", text) if "\\" in text else text)
+    plain = _ESCAPE.sub("  ", text.translate(_PLAIN))
+    if not _UNSEEN.search(plain):
+        return find(plain)
+    places = [place for place, character in enumerate(plain) if not _UNSEEN.match(character)]
+    seen = find("".join(plain[place] for place in places))
+    return [Found(places[found.start], places[found.end - 1] + 1, found.kind) for found in seen]
+
+
+def put(text: str, found: Sequence[Found], word: Callable[[str, Kind], str]) -> str:
+    """The text with other words where personal data stood.
+
+    Args:
+        text: Any.
+        found: In order and without overlap.
+        word: The personal data and its kind to what stands there instead.
+    """
+    parts, end = [], 0
+    for start, stop, kind in found:
+        parts += [text[end:start], word(text[start:stop], kind)]
+        end = stop
+    return "".join([*parts, text[end:]]) if parts else text
