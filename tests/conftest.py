@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.postgres import Database, running_postgres
 from tests.tiny import make_tiny_model
 
 
@@ -11,3 +13,10 @@ from tests.tiny import make_tiny_model
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny base model folder; read only."""
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Database]:
+    """A PostgreSQL server for all tests; skips where there are no binaries."""
+    with running_postgres() as database:
+        yield database

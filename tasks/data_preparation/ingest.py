@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -13,18 +14,29 @@ import pyarrow as pa
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.records import QUARANTINE
-from tasks.data_preparation.rows import ROWS, Origin, Rows, Step
-from tasks.data_preparation.shapes.dialogues import read_dialogue
-from tasks.data_preparation.shapes.pairs import LABELS, convert_by
-from tasks.data_preparation.shapes.recognise import BY_NAME, name_columns, recognise_shape
-from tasks.data_preparation.shapes.shape import RowError, Shape, Turns
+from tasks.data_preparation.answers import COLUMN, describe_answers
+from tasks.data_preparation.limit import Kept
+from tasks.data_preparation.rows import CARRIED, ROWS, Origin, Rows, Step
+from tasks.data_preparation.shapes.nested import is_folded, unfold_row
+from tasks.data_preparation.shapes.recognise import (
+    Recognised,
+    find_label,
+    name_columns,
+    recognise_shape,
+    use_columns,
+    use_shape,
+)
+from tasks.data_preparation.shapes.shape import Conversation, RowError
 from tasks.data_preparation.sources.parquet import split_table
-from tasks.data_preparation.sources.source import Broken, Fields, Records
+from tasks.data_preparation.sources.source import Broken, Fields, Part, Records
+from tasks.data_preparation.sources.values import show_row
 
 log = logging.getLogger(__name__)
 
 OnBadRow = Literal["quarantine", "stop"]
 SHOWN = 10
+LOOKED_AT = 500
+MOST_BROKEN = 1_000_000
 
 
 class ReadableSource(Protocol):
@@ -37,6 +49,8 @@ class ReadableSource(Protocol):
     @property
     def weight(self) -> float: ...
     @property
+    def limit(self) -> int | None: ...
+    @property
     def shape(self) -> str: ...
     @property
     def fields(self) -> Fields | None: ...
@@ -47,13 +61,16 @@ class ReadableSource(Protocol):
     def read(self, root: Path) -> Records | pa.Table: ...
 
 
-def read_sources(sources: Sequence[ReadableSource], on_bad_row: OnBadRow, root: Path) -> Rows:
+def read_sources(
+    sources: Sequence[ReadableSource], on_bad_row: OnBadRow, root: Path, columns: Sequence[str] = ()
+) -> Rows:
     """Read every source, recognise its shape and convert its rows.
 
     Args:
         sources: In the order of params; the order decides which of two duplicates is the first.
         on_bad_row: Whether an unreadable row is set aside or stops the stage.
         root: What relative paths are relative to.
+        columns: Columns of the sources that the rows carry along as text, for the split.
 
     Returns:
         The rows, with the unreadable ones in ``dropped``.
@@ -68,7 +85,7 @@ def read_sources(sources: Sequence[ReadableSource], on_bad_row: OnBadRow, root: 
     origins: list[Origin] = []
     for source in sources:
         try:
-            table, gone, origin = read_source(source, root)
+            table, gone, origin = read_source(source, root, columns)
         except PipelineError as error:
             problems.append(str(error))
             continue
@@ -76,18 +93,29 @@ def read_sources(sources: Sequence[ReadableSource], on_bad_row: OnBadRow, root: 
         dropped.append(gone)
         origins.append(origin)
     raise_all(problems, "sources")
-    rows = pa.concat_tables(tables) if tables else ROWS.empty_table()
+    rows = pa.concat_tables(tables, promote_options="default") if tables else ROWS.empty_table()
     bad = pa.concat_tables(dropped) if dropped else QUARANTINE.empty_table()
     if on_bad_row == "stop" and bad.num_rows:
         _stop(bad)
+    raise_all(
+        [
+            f'no row of any source has the column "{column}" that data_preparation.split.method names; '
+            "correct its name or add it to a source"
+            for column in columns
+            if CARRIED + column not in rows.column_names or rows[CARRIED + column].null_count == rows.num_rows > 0
+        ],
+        "sources",
+    )
     if not rows.num_rows:
         raise PipelineError("no source gave a single row; give data_preparation.sources one that holds rows")
     reasons = Counter(bad["reason"].to_pylist())
+    left_out = sum(origin.left_out for origin in origins)
     step = Step(
         "read",
         rows.num_rows + bad.num_rows,
         rows.num_rows,
         reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        notes={"beyond_limit": left_out} if left_out else {},
     )
     return Rows(rows, bad, (step,), tuple(origins))
 
@@ -102,136 +130,164 @@ def _stop(bad: pa.Table) -> None:
     raise_all(lines, "bad rows")
 
 
-def read_source(source: ReadableSource, root: Path) -> tuple[pa.Table, pa.Table, Origin]:
+def read_source(
+    source: ReadableSource, root: Path, columns: Sequence[str] = ()
+) -> tuple[pa.Table, pa.Table, Origin]:
     """One source: its rows, its bad rows, and what it was.
 
     Raises:
         PipelineError: It is missing, empty, of unknown shape, or nothing in it is readable.
     """
-    title = source.title or source.name
-    place = str(getattr(source, "path", source.name))
+    title, place = source.title or source.name, name_place(source)
     content = source.read(root)
-    records = content if isinstance(content, Records) else Records([split_table(content)], {})
-    if not records.rows:
+    records = content if isinstance(content, Records) else Records([split_table(content)])
+    parts = map(unfold_part, records.parts)
+    head = _look_ahead(parts)
+    items = [item for part in head for item in part.items]
+    broken = [row for part in head for row in part.broken]
+    if not items and not broken:
         if source.optional:
             log.info('source "%s": %s is not there or empty; it is optional', title, place)
-            return ROWS.empty_table(), QUARANTINE.empty_table(), _origin(source, records, "", ())
+            return ROWS.empty_table(), QUARANTINE.empty_table(), _origin(source, records)
         what = "is empty" if records.files else "does not exist"
         raise PipelineError(f'source "{title}": {place} {what}; put rows there, correct path, or set optional: true')
-    items = [item for part in records.parts for item in part.items]
     if not items:
-        worst = next(part for part in records.parts if part.broken)
-        first = worst.broken[0]
         raise PipelineError(
-            f'source "{title}": {place} holds no readable row, line {first.number} is {first.reason}; '
+            f'source "{title}": {place} holds no readable row, line {broken[0].number} is {broken[0].reason}; '
             "check that the file is of this kind"
         )
-    shape, convert, used = choose_converter(source, title, items)
-    label = source.label or _find_label(items)
+    shape = choose_shape(source, title, items)
+    label = source.label or find_label(shape, items)
     if source.label is not None and not any(source.label in item for item in items):
         raise PipelineError(f'source "{title}": no column "{source.label}" for the label; it has {name_columns(items)}')
-    table, gone = _convert_records(title, records, convert, label)
-    known = set(used) | {label}
+    kept = Kept(source.limit)
+    gone: list[pa.Table] = []
+    rows = unread = 0
+    for part in chain(head, parts):
+        table, bad = _convert_part(title, part, shape, label, columns)
+        kept.add(table)
+        gone.append(bad)
+        rows += part.rows
+        unread += bad.num_rows
+        if unread > MOST_BROKEN:
+            raise PipelineError(
+                f'source "{title}": more than {MOST_BROKEN:,} rows of {place} cannot be read, the last for '
+                f'"{bad["reason"][-1]}"; mend the source, or take it out'
+            )
+    known = {*shape.columns.values(), label, *columns}
     unused = tuple(column for column in name_columns(items) if column not in known)
-    return table, gone, _origin(source, records, shape, unused)
+    tables = kept.finish()
+    return pa.concat_tables(tables), pa.concat_tables(gone), _origin(
+        source, records, shape, rows, kept.left_out, unused
+    )
 
 
-def _origin(source: ReadableSource, records: Records, shape: str, unused: tuple[str, ...]) -> Origin:
+def _look_ahead(parts: Iterator[Part]) -> list[Part]:
+    """The first parts, enough to recognise a shape by."""
+    head: list[Part] = []
+    while sum(len(part.items) for part in head) < LOOKED_AT and (part := next(parts, None)) is not None:
+        head.append(part)
+    return head
+
+
+def name_place(source: ReadableSource) -> str:
+    """Where a source is, as configured."""
+    return str(getattr(source, "place", None) or getattr(source, "path", source.name))
+
+
+def _origin(
+    source: ReadableSource,
+    records: Records,
+    shape: Recognised | None = None,
+    rows: int = 0,
+    left_out: int = 0,
+    unused: tuple[str, ...] = (),
+) -> Origin:
     return Origin(
         source.title or source.name,
         source.name,
-        str(getattr(source, "path", source.name)),
-        shape,
+        name_place(source),
+        shape.name if shape else "",
         dict(records.files),
-        records.rows,
+        rows,
         source.weight,
         unused,
+        left_out,
+        shape.confidence if shape else 1.0,
+        dict(shape.candidates) if shape else {},
     )
 
 
-def choose_converter(
-    source: ReadableSource, title: str, items: Sequence[Mapping[str, Any]]
-) -> tuple[str, Callable[[Mapping[str, Any]], Turns], tuple[str, ...]]:
-    """Shape name, converter and columns used, by field map, by name, or recognised.
+def unfold_part(part: Part) -> Part:
+    """A part whose rows of passages or instances are taken apart; those of one row share its number."""
+    if not any(is_folded(item) for item in part.items):
+        return part
+    unfolded = [
+        (item, number)
+        for row, number in zip(part.items, part.numbers, strict=True)
+        for item in (unfold_row(row) if is_folded(row) else [row])
+    ]
+    return Part(part.file, [item for item, _ in unfolded], [number for _, number in unfolded], part.broken)
+
+
+def choose_shape(source: ReadableSource, title: str, items: Sequence[Mapping[str, Any]]) -> Recognised:
+    """The shape by field map, by name, or recognised.
 
     Raises:
-        PipelineError: A mapped column is in no row, or the shape is unknown.
+        PipelineError: A mapped column is in no row, or the shape is unknown or in doubt.
     """
-    fields = source.fields
-    if fields is None:
-        shape: Shape = BY_NAME[source.shape] if source.shape != "auto" else recognise_shape(title, items)
-        return shape.name, shape.convert, shape.used
-    named = tuple(column for column in fields.model_dump().values() if column is not None)
-    missing = [column for column in named if not any(column in item for item in items)]
-    if missing:
-        raise PipelineError(
-            f'source "{title}": fields name {missing}, which no row has; columns are {name_columns(items)}'
-        )
-    if fields.messages is not None:
-        column = fields.messages
-
-        def convert(row: Mapping[str, Any]) -> Turns:
-            return read_dialogue(row.get(column))
-
-        return "messages (fields)", convert, named
-    return "pair (fields)", convert_by(fields.prompt or "", fields.answer or "", fields.input, fields.system), named
+    if source.fields is not None:
+        return use_columns(title, source.fields.list_columns(source.label), items)
+    return recognise_shape(title, items) if source.shape == "auto" else use_shape(title, source.shape, items)
 
 
-def _find_label(items: Sequence[Mapping[str, Any]]) -> str | None:
-    for column in LABELS:
-        if any(isinstance(item.get(column), str | int) for item in items[:500]):
-            return column
-    return None
-
-
-def _convert_records(
-    title: str, records: Records, convert: Callable[[Mapping[str, Any]], Turns], label: str | None
+def _convert_part(
+    title: str, part: Part, shape: Recognised, label: str | None, columns: Sequence[str] = ()
 ) -> tuple[pa.Table, pa.Table]:
-    files: list[str] = []
     numbers: list[int] = []
     labels: list[str | None] = []
-    turns: list[Turns] = []
-    bad: list[dict[str, Any]] = []
-    for part in records.parts:
-        place = f"{title}/{part.file}" if part.file else title
-        broken = list(part.broken)
-        for number, item in zip(part.numbers, part.items, strict=True):
-            try:
-                turns.append(convert(item))
-            except RowError as error:
-                broken.append(Broken(number, str(error), _dump(item)))
-                continue
-            files.append(part.file)
-            numbers.append(number)
-            labels.append(_read_label(item.get(label)) if label else None)
-        for row in sorted(broken):
-            bad.append(
-                {
-                    "source": place,
-                    "row": row.number,
-                    "step": "read",
-                    "reason": row.reason,
-                    "content": row.content,
-                }
-            )
+    conversations: list[Conversation] = []
+    carried: dict[str, list[str | None]] = {column: [] for column in columns}
+    broken = list(part.broken)
+    for number, item in zip(part.numbers, part.items, strict=True):
+        try:
+            conversations.append(shape.convert(item))
+        except RowError as error:
+            broken.append(Broken(number, str(error), show_row(item)))
+            continue
+        numbers.append(number)
+        labels.append(_read_label(item.get(label)) if label else None)
+        for column, values in carried.items():
+            values.append(_read_carried(item.get(column)))
+    place = f"{title}/{part.file}" if part.file else title
+    bad = [
+        {"source": place, "row": row.number, "step": "read", "reason": row.reason, "content": row.content}
+        for row in sorted(broken)
+    ]
     table = pa.table(
         {
-            "source": pa.array([title] * len(turns), pa.string()),
-            "file": files,
-            "row": numbers,
+            "source": pa.array([title] * len(conversations), pa.string()),
+            "file": pa.array([part.file] * len(conversations), pa.string()),
+            "row": pa.array(numbers, pa.int64()),
             "label": pa.array(labels, pa.string()),
-            "messages": pa.array(turns, ROWS.field("messages").type),
+            "messages": pa.array([c.turns for c in conversations], ROWS.field("messages").type),
         },
         schema=ROWS,
     )
+    for column, values in carried.items():
+        table = table.append_column(CARRIED + column, pa.array(values, pa.string()))
+    if shape.compares:
+        table = table.append_column(COLUMN, describe_answers(conversations))
     return table, pa.Table.from_pylist(bad, schema=QUARANTINE)
+
+
+def _read_carried(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return orjson.dumps(value, default=str).decode()
 
 
 def _read_label(value: Any) -> str | None:
     if value is None or isinstance(value, list | dict) or not str(value).strip():
         return None
     return str(value)
-
-
-def _dump(item: Mapping[str, Any]) -> str:
-    return orjson.dumps(item, default=str).decode()

@@ -1,6 +1,9 @@
-"""CSV and TSV with a header line; plain, gz, xz or zst.
+"""CSV and TSV with a header line; plain, gz, xz or zst, local or remote.
 
 Good for: spreadsheets and classification sets (text and label).
+
+Quotes are read strictly: where one is not closed as it should be, every line up to there is set aside by itself, so
+that the share of bad rows is a true one and no half of a row passes for a whole.
 
 Example:
     ``{name: csv, path: data/raw/intents.csv, label: category}`` reads
@@ -11,29 +14,54 @@ Example:
 
 from __future__ import annotations
 
+import codecs
 import csv
-import io
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.sources.files import check_pin, find_files, hash_files, name_part, read_bytes
-from tasks.data_preparation.sources.source import Broken, Part, Records, Source
+from tasks.data_preparation.sources.files import PACKED, Files, read_files
+from tasks.data_preparation.sources.source import Broken, Part, Records
+from tasks.data_preparation.sources.unpack import (
+    BLOCK,
+    Chained,
+    Line,
+    Readable,
+    iterate_lines,
+    open_unpacked,
+    read_ahead,
+)
+from tasks.data_preparation.sources.values import LONGEST_ROW, TOO_LONG, show_text
 
-SUFFIXES = tuple(ending + packed for ending in (".csv", ".tsv") for packed in ("", ".gz", ".xz", ".zst"))
-LONGEST_FIELD = 64 * 1024 * 1024
+SUFFIXES = tuple(ending + packed for ending in (".csv", ".tsv") for packed in PACKED)
+# Lines of one record. A quote that is never closed would otherwise swallow millions.
+MOST_LINES = 100_000
 
 
-class Csv(Source):
+class Csv(Files):
     """Delimited text."""
 
     name: Literal["csv"] = "csv"
-    path: str = Field(description="file, folder or glob")
     delimiter: str | None = Field(
         default=None, min_length=1, max_length=1, description="one character; read from the header when absent"
     )
+    encoding: str = Field(
+        default="utf-8", description="of the text, such as cp1252; UTF-16 is recognised by its byte order mark"
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str) -> str:
+        try:
+            return codecs.lookup(encoding).name
+        except LookupError as error:
+            raise ValueError(
+                f"unknown encoding {encoding}; use utf-8, cp1252, latin-1 or another of Python's"
+            ) from error
 
     def read(self, root: Path) -> Records:
         """Read all rows; a ragged or undecodable one becomes a broken row.
@@ -41,64 +69,146 @@ class Csv(Source):
         Raises:
             PipelineError: A header names a column twice.
         """
-        files = find_files(self.path, root, SUFFIXES)
-        hashes = hash_files(files, root)
-        if files:
-            check_pin(self.title or self.name, self.path, hashes, self.sha256, root)
-        parts = []
-        for file in files:
-            part = parse_csv(read_bytes(file), file, self.delimiter)
-            part.file = name_part(file, files)
-            parts.append(part)
-        return Records(parts, hashes)
+        return read_files(self, root, SUFFIXES, self._parse)
+
+    def _parse(self, path: Path, name: str) -> Iterator[Part]:
+        with open_unpacked(path, name, self.max_bytes, self.encoding) as stream:
+            yield from parse_csv(stream, name, self.delimiter)
 
 
-def parse_csv(data: bytes, file: Path, delimiter: str | None) -> Part:
+class _TooLong(Exception):
+    """A line, or a number of lines, that no row can hold, in the middle of what the CSV reader asked for."""
+
+
+class _Lines:
+    """Lines for the CSV reader, with those of the record under way at hand."""
+
+    def __init__(self, stream: Readable) -> None:
+        head = read_ahead(stream, BLOCK)
+        # Files of old Macs end their lines with a carriage return alone.
+        separator = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
+        self._blocks = iterate_lines(Chained(head, stream), separator)
+        self._block: Iterator[tuple[int, bytes]] = iter(())
+        self._again: str | None = None
+        self.size = 0
+        self.taken: list[tuple[int, bytes]] = []
+        self.torn = False
+        self.long: Line | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._again is not None:
+            again, self._again = self._again, None
+            return again
+        if len(self.taken) == MOST_LINES:
+            raise _TooLong
+        pair = next(self._block, None)
+        while pair is None:
+            block = next(self._blocks)
+            if isinstance(block, Line):
+                self.long = block
+                raise _TooLong
+            self._block = enumerate(block[1], start=block[0])
+            pair = next(self._block, None)
+        self.taken.append(pair)
+        self.size += len(pair[1])
+        try:
+            return pair[1].decode() + "\n"
+        except UnicodeDecodeError:
+            # Only its row is lost, not the file.
+            self.torn = True
+            return pair[1].decode(errors="surrogateescape") + "\n"
+
+    def repeat(self, line: str) -> None:
+        """Give this line once more."""
+        self._again = line
+
+    def forget(self) -> None:
+        """Begin a record."""
+        self.taken.clear()
+        self.torn, self.long = False, None
+
+
+def parse_csv(stream: Readable, name: str, delimiter: str | None) -> Iterator[Part]:
     """Rows of a delimited text; the number of a row is the line it begins on.
 
+    Args:
+        stream: The text, as UTF-8.
+        name: What the file is called in messages.
+        delimiter: Between fields; found in the header when None.
+
     Raises:
-        PipelineError: The header names a column twice.
+        PipelineError: The header cannot be read, or names a column twice.
     """
-    # Undecodable bytes become lone surrogates, so that only their row is lost and not the file.
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="surrogateescape")
+    csv.field_size_limit(LONGEST_ROW)
+    lines = _Lines(stream)
+    header, reader = _read_header(lines, name, delimiter)
+    if not header:
+        return
     part = Part()
-    if not text.strip():
-        return part
-    csv.field_size_limit(LONGEST_FIELD)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or find_delimiter(text))
-    header = next(reader)
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise PipelineError(f"{file}: the header names {twice} twice; rename one of the columns")
     while True:
-        number = reader.line_num + 1
+        if lines.size >= BLOCK or len(part.broken) >= MOST_LINES:
+            yield part
+            part, lines.size = Part(), 0
+        lines.forget()
         try:
             values = next(reader)
         except StopIteration:
-            return part
+            break
         except csv.Error as error:
-            part.broken.append(Broken(number, f"not CSV ({error})", ""))
+            part.broken += _set_aside(lines, f"not CSV ({error})")
+            continue
+        except _TooLong:
+            part.broken += _set_aside(lines, "not CSV (unexpected end of data)")
             continue
         if not any(values):
             continue
-        reason = _find_fault(values, len(header))
-        if reason is None:
+        number, _ = lines.taken[0]
+        if len(values) == len(header) and not lines.torn:
             part.items.append(dict(zip(header, values, strict=True)))
             part.numbers.append(number)
         else:
-            content = ",".join(values).encode(errors="surrogateescape").decode(errors="backslashreplace")
-            part.broken.append(Broken(number, reason, content))
+            reason = "another number of fields than the header" if len(values) != len(header) else "not UTF-8"
+            part.broken.append(Broken(number, reason, show_text(b"\n".join(line for _, line in lines.taken))))
+    yield part
 
 
-def find_delimiter(text: str) -> str:
+def _read_header(lines: _Lines, name: str, delimiter: str | None) -> tuple[list[str], Iterator[list[str]]]:
+    first = ""
+    try:
+        while not first.strip():
+            first = next(lines)
+    except StopIteration:
+        return [], iter(())
+    except _TooLong as error:
+        raise PipelineError(f"{name}: the header line is {TOO_LONG}; check that it is CSV") from error
+    lines.repeat(first)
+    reader = csv.reader(lines, delimiter=delimiter or find_delimiter(first), strict=True)
+    try:
+        header = next(reader)
+    except (csv.Error, _TooLong) as error:
+        raise PipelineError(f"{name}: the header is not CSV ({error or TOO_LONG}); mend its quotes") from error
+    if lines.torn:
+        raise PipelineError(f"{name}: the header is not UTF-8; set encoding, such as cp1252")
+    twice = sorted(column for column, count in Counter(header).items() if count > 1)[:20]
+    if twice:
+        raise PipelineError(f"{name}: the header names {twice} twice; rename one of the columns")
+    return header, reader
+
+
+def _set_aside(lines: _Lines, reason: str) -> list[Broken]:
+    """The lines of a record that is not CSV, each by itself."""
+    broken = [
+        Broken(number, "inside a record that is not CSV" if place else reason, show_text(line))
+        for place, (number, line) in enumerate(lines.taken)
+    ]
+    if lines.long is not None:
+        broken.append(Broken(lines.long.number, TOO_LONG, show_text(lines.long.start, lines.long.length)))
+    return broken
+
+
+def find_delimiter(header: str) -> str:
     """The separator that stands most often in the header line, the comma when none does."""
-    header = text.lstrip().partition("\n")[0]
-    return max(",\t;|", key=header.count)
-
-
-def _find_fault(values: list[str], width: int) -> str | None:
-    if len(values) != width:
-        return "another number of fields than the header"
-    if any("\udc80" <= character <= "\udcff" for value in values if not value.isascii() for character in value):
-        return "not UTF-8"
-    return None
+    return max(",\t;|", key=header.lstrip().partition("\n")[0].count)

@@ -12,18 +12,23 @@ Example:
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.sources.files import check_pin, hash_files
+from tasks.contracts.manifest import hash_file
+from tasks.data_preparation.sources.files import check_pin, name_file
 from tasks.data_preparation.sources.parquet import split_table
 from tasks.data_preparation.sources.source import Part, Records, Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+ROWS_IN_PART = 1024
 
 
 class HuggingFace(Source):
@@ -46,18 +51,21 @@ class HuggingFace(Source):
         folder = root / self.path
         hashes: dict[str, str] = {}
         if folder.is_dir():
-            hashes = hash_files(sorted(p for p in folder.rglob("*") if p.is_file()), root)
+            hashes = {name_file(p, root): hash_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
             if hashes:
-                check_pin(self.title or self.name, self.path, hashes, self.sha256, root)
+                check_pin(self, self.path, hashes, root)
         elif self.revision is None:
             raise PipelineError(
                 f'source "{self.title or self.name}": {self.path} is no folder here and has no revision; '
                 "correct path, or pin revision to a full commit of the hub (40 hex digits)"
             )
+        return Records(self._read(folder), hashes or {f"{self.path}@{self.revision}": str(self.revision)})
+
+    def _read(self, folder: Path) -> Iterator[Part]:
         with tempfile.TemporaryDirectory() as cache:
             splits = self._load(folder, cache)
-            parts = [self._take(splits[name], name if len(splits) > 1 else "") for name in sorted(splits)]
-        return Records(parts, hashes or {f"{self.path}@{self.revision}": str(self.revision)})
+            for name in sorted(splits):
+                yield from self._take(splits[name], name if len(splits) > 1 else "")
 
     def _load(self, folder: Path, cache: str) -> dict[str, Dataset]:
         import datasets
@@ -83,13 +91,16 @@ class HuggingFace(Source):
             raise PipelineError(f'source "{self.title or self.name}": no split "{self.split}"; it has {sorted(splits)}')
         return {self.split: splits[self.split]}
 
-    def _take(self, rows: Dataset, file: str) -> Part:
+    def _take(self, rows: Dataset, file: str) -> Iterator[Part]:
         import datasets
 
-        part = split_table(rows.with_format("arrow")[:], file)
-        for column, feature in rows.features.items():
-            if isinstance(feature, datasets.ClassLabel):
-                for item in part.items:
+        classes = {name: kind for name, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)}
+        first = 1
+        for table in rows.with_format("arrow").iter(ROWS_IN_PART):
+            part = split_table(table, file, first)
+            for item in part.items:
+                for column, kind in classes.items():
                     number = item[column]
-                    item[column] = None if number is None or number < 0 else feature.int2str(number)
-        return part
+                    item[column] = None if number is None or number < 0 else kind.int2str(number)
+            yield part
+            first += table.num_rows

@@ -1,6 +1,7 @@
-"""JSON Lines, and JSON files that hold one array or nested arrays of rows; plain, gz, xz or zst.
+"""JSON Lines, and JSON files that hold one array or nested arrays of rows; plain, gz, xz or zst, local or remote.
 
-Good for: everything exported by labelling tools and most public instruction sets.
+Good for: everything exported by labelling tools and most public instruction sets. Lines are streamed, and so are the
+rows of an array; an object that holds arrays of rows is read as a whole, up to 64 MiB.
 
 Example:
     ``{name: jsonl, path: data/raw/faq.jsonl, title: faq}`` reads
@@ -10,97 +11,205 @@ Example:
 
 from __future__ import annotations
 
+import codecs
+import json
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
-from pydantic import Field
 
-from tasks.data_preparation.shapes.recognise import is_row
-from tasks.data_preparation.sources.files import check_pin, find_files, hash_files, name_part, read_bytes
-from tasks.data_preparation.sources.source import Broken, Part, Records, Source
+from tasks.contracts.errors import PipelineError
+from tasks.data_preparation.shapes.documents import list_rows
+from tasks.data_preparation.sources.files import PACKED, Files, read_files
+from tasks.data_preparation.sources.source import Broken, Part, Records
+from tasks.data_preparation.sources.unpack import (
+    BLOCK,
+    Chained,
+    Line,
+    Readable,
+    iterate_lines,
+    open_unpacked,
+    read_ahead,
+)
+from tasks.data_preparation.sources.values import DEEPEST, LONGEST_ROW, TOO_DEEP, TOO_LONG, is_deep, show_row, show_text
 
-SUFFIXES = tuple(ending + packed for ending in (".jsonl", ".json", ".ndjson") for packed in ("", ".gz", ".xz", ".zst"))
+SUFFIXES = tuple(ending + packed for ending in (".jsonl", ".json", ".ndjson") for packed in PACKED)
+LARGEST_DOCUMENT = 64 * 1024 * 1024
+# Objects and arrays in a document that is parsed as a whole: each takes some 100 bytes of memory.
+MOST_VALUES = 8_000_000
+ROWS_IN_PART = 8192
+SNIFFED = 100
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_GAP = re.compile(r"\s*,?\s*")
 
 
-class Jsonl(Source):
+class Jsonl(Files):
     """JSON Lines or JSON."""
 
     name: Literal["jsonl"] = "jsonl"
-    path: str = Field(description="file, folder or glob")
 
     def read(self, root: Path) -> Records:
         """Read all rows; a line that is not a JSON object becomes a broken row."""
-        files = find_files(self.path, root, SUFFIXES)
-        hashes = hash_files(files, root)
-        if files:
-            check_pin(self.title or self.name, self.path, hashes, self.sha256, root)
-        parts = []
-        for file in files:
-            part = parse_json(read_bytes(file))
-            part.file = name_part(file, files)
-            parts.append(part)
-        return Records(parts, hashes)
+        return read_files(self, root, SUFFIXES, self._parse)
+
+    def _parse(self, path: Path, name: str) -> Iterator[Part]:
+        with open_unpacked(path, name, self.max_bytes) as stream:
+            yield from parse_json(stream, name)
 
 
-def parse_json(data: bytes) -> Part:
+def parse_json(stream: Readable, name: str) -> Iterator[Part]:
     """Rows of a JSON or JSON Lines text.
 
-    A text is JSON when it parses as a whole and is an array, or an object that is no row itself; an
-    object's arrays of objects, however deep, are then its rows in the order in which they stand.
+    A text is JSON when it parses as a whole and is an array, or an object that is no row itself; an object's arrays
+    of objects, however deep, are then its rows in the order in which they stand.
+
+    Args:
+        stream: The text, as UTF-8.
+        name: What the file is called in messages.
+
+    Raises:
+        PipelineError: A JSON object is too large to be parsed as a whole, or a large array is no JSON.
     """
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    document = _parse_document(data)
-    if document is None:
-        return _parse_lines(data)
-    part = Part()
-    for number, item in enumerate(document, start=1):
-        _take(part, number, item, lambda item=item: orjson.dumps(item).decode())
-    return part
+    head = read_ahead(stream, LARGEST_DOCUMENT)
+    start = head.lstrip()[:1]
+    text = Chained(head, stream)
+    first, _, rest = head.lstrip().partition(b"\n")
+    begins_with_row = _load(first) is not None and re.search(rb"\S", rest) is not None
+    small = len(head) < LARGEST_DOCUMENT and head.count(b"{") + head.count(b"[") <= MOST_VALUES
+    if start not in (b"[", b"{") or (start == b"{" and begins_with_row):
+        yield from _parse_lines(text)
+    elif small:
+        document = _parse_document(head)
+        yield from _parse_lines(text) if document is None else _number_items(_cut(document))
+    elif start == b"[" and not begins_with_row:
+        yield from _number_items(_iterate_array(text, name))
+    elif start == b"[" or any(isinstance(_load(line), dict) for line in rest.split(b"\n", SNIFFED)[:SNIFFED]):
+        yield from _parse_lines(text)
+    else:
+        raise PipelineError(
+            f"{name}: begins like one JSON object of more than {LARGEST_DOCUMENT >> 20} MiB; "
+            "convert it to JSON Lines, a row per line"
+        )
+
+
+def _load(line: bytes) -> Any:
+    """The value of a line, None where it is no JSON."""
+    try:
+        return orjson.loads(line) if len(line) <= LONGEST_ROW else None
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _parse_document(data: bytes) -> list[Any] | None:
-    start = data.lstrip()
-    if not start.startswith((b"[", b"{")):
-        return None
-    first, _, rest = start.partition(b"\n")
-    if rest.strip() and start.startswith(b"{"):
-        try:
-            orjson.loads(first)
-            return None
-        except orjson.JSONDecodeError:
-            # The first line is no JSON of its own: one object over many lines, or a broken line.
-            pass
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
-    if isinstance(document, list):
-        return document
-    return [document] if is_row(document) else (collect_rows(document) or [document])
+    return list_rows(document)
 
 
-def collect_rows(value: Any) -> list[Any]:
-    """All objects in arrays below a value, not descending into rows."""
-    if isinstance(value, dict):
-        return [row for below in value.values() for row in collect_rows(below)]
-    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        return [row for item in value for row in ([item] if is_row(item) else collect_rows(item) or [item])]
-    return []
+def _cut(items: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(items), ROWS_IN_PART):
+        yield items[start : start + ROWS_IN_PART]
 
 
-def _parse_lines(data: bytes) -> Part:
-    part = Part()
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
+def _number_items(blocks: Iterable[list[Any]]) -> Iterator[Part]:
+    count = 0
+    for items in blocks:
+        part = Part()
+        for number, item in enumerate(items, start=count + 1):
+            if isinstance(item, Unread):
+                part.broken.append(Broken(number, item.reason, show_text(item.text)))
+            elif not isinstance(item, dict):
+                part.broken.append(Broken(number, "not a JSON object", show_row(item)))
+            elif is_deep(item):
+                part.broken.append(Broken(number, TOO_DEEP, show_row(item)))
+            else:
+                part.items.append(item)
+                part.numbers.append(number)
+        yield part
+        count += len(items)
+
+
+class Unread(NamedTuple):
+    """An element of an array that is no row."""
+
+    reason: str
+    text: bytes
+
+
+def _iterate_array(stream: Readable, name: str) -> Iterator[list[Any]]:
+    """The elements of an array that is too large to be parsed as a whole, in blocks."""
+    find_end = json.JSONDecoder().raw_decode
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    text, more = "", True
+    while not text and (block := stream.read(BLOCK)):
+        text = decode(block).lstrip()
+    # After the bracket that opens the array.
+    at, count = 1, 0
+    while more:
+        items: list[Any] = []
+        while True:
+            at = _GAP.match(text, at).end()  # type: ignore[union-attr]
+            if text.startswith("]", at):
+                break
+            try:
+                end = find_end(text, at)[1]
+            except (json.JSONDecodeError, RecursionError):
+                break
+            if end == len(text):
+                break
+            items.append(_read_element(text[at:end].encode()))
+            at = end
+        yield items
+        count += len(items)
+        block = stream.read(BLOCK)
+        more = bool(block)
         try:
-            item = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            part.broken.append(Broken(number, _explain(line), line.decode(errors="backslashreplace")))
+            text, at = text[at:] + decode(block, final=not more), 0
+        except UnicodeDecodeError as error:
+            raise PipelineError(f"{name}: is not UTF-8 after row {count:,} of its array; convert it") from error
+        if text.startswith("]") and not text[1:].strip():
             continue
-        _take(part, number, item, lambda line=line: line.decode())
-    return part
+        if len(text) > LONGEST_ROW + BLOCK or not more:
+            raise PipelineError(
+                f"{name}: is no JSON after row {count:,} of its array; mend it there, or convert it to JSON Lines, "
+                "where a bad row costs only itself"
+            )
+
+
+def _read_element(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return Unread(_explain(text), text)
+
+
+def _parse_lines(stream: Readable) -> Iterator[Part]:
+    for block in iterate_lines(stream):
+        if isinstance(block, Line):
+            yield Part(broken=[Broken(block.number, TOO_LONG, show_text(block.start, block.length))])
+            continue
+        part = Part()
+        first, lines = block
+        for number, line in enumerate(lines, start=first):
+            try:
+                item = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                if line.strip():
+                    part.broken.append(Broken(number, _explain(line), show_text(line)))
+                continue
+            if not isinstance(item, dict):
+                part.broken.append(Broken(number, "not a JSON object", show_text(line)))
+            elif line.count(b"{") + line.count(b"[") > DEEPEST and is_deep(item):
+                part.broken.append(Broken(number, TOO_DEEP, show_text(line)))
+            else:
+                part.items.append(item)
+                part.numbers.append(number)
+        yield part
 
 
 def _explain(line: bytes) -> str:
@@ -108,12 +217,10 @@ def _explain(line: bytes) -> str:
         line.decode()
     except UnicodeDecodeError:
         return "not UTF-8"
+    if _SURROGATE.search(line):
+        try:
+            json.loads(line)
+        except (ValueError, RecursionError):
+            return "not JSON"
+        return "half of a surrogate pair, which is no character"
     return "not JSON"
-
-
-def _take(part: Part, number: int, item: Any, content: Any) -> None:
-    if isinstance(item, dict):
-        part.items.append(item)
-        part.numbers.append(number)
-    else:
-        part.broken.append(Broken(number, "not a JSON object", content()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import logging
 import lzma
@@ -67,9 +68,8 @@ def test_json_in_every_form_and_packing(tmp_path: Path, data: bytes, pack: Any) 
 
 def test_a_single_row_is_no_container_of_its_turns(tmp_path: Path) -> None:
     row = {"messages": [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}]}
-    part = parse_json(json.dumps(row, indent=1).encode())
-    assert part.items == [row]
-    assert parse_json(json.dumps(row).encode()).items == [row]
+    for text in (json.dumps(row, indent=1), json.dumps(row)):
+        assert [part.items for part in parse_json(io.BytesIO(text.encode()), "x")] == [[row]]
 
 
 def test_broken_lines_are_named_with_their_line_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_broken_lines_are_named_with_their_line_and_nothing_is_lost(tmp_path: Pa
         (3, "not JSON"),
         (4, "not UTF-8"),
         (5, "not a JSON object"),
-        (6, 'no "answer" or "response"'),
-        (7, '"question" is no text'),
+        (6, 'no "answer"'),
+        (7, 'a turn has neither "role" nor "from"'),
     ]
     assert set(rows.dropped["source"].to_pylist()) == {"faq"}
     assert rows.dropped["content"][0].as_py() == '{"question": "torn", "ans'
