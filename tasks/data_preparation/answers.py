@@ -97,6 +97,28 @@ def clean_answers(clean: Callable[[pa.Table], Cleaned], before: pa.Table, done: 
     return replace(done, table=out, notes=notes or None)
 
 
+def join_answers(table: pa.Table, pairs: Sequence[tuple[int, int]]) -> pa.Table:
+    """Give a conversation the other answers of its repetitions, which are about to be dropped.
+
+    The same preferred answer is often compared with several others, a row each.
+
+    Args:
+        table: The rows.
+        pairs: A row and a later one with the same conversation.
+    """
+    if COLUMN not in table.column_names or not pairs:
+        return table
+    values = table[COLUMN].to_pylist()
+    for first, again in pairs:
+        one, other = values[first], values[again]
+        if one and other and (one["start"], one["score"]) == (other["start"], other["score"]):
+            fresh = [answer for answer in other["others"] if answer not in one["others"]]
+            values[first] = one | {
+                "others": sorted(one["others"] + fresh, key=lambda answer: -(answer["score"] or 0.0))
+            }
+    return table.set_column(table.schema.get_field_index(COLUMN), COLUMN, pa.array(values, TYPE))
+
+
 def set_apart(rows: Rows) -> Rows:
     """Take out the rows whose only answer is marked bad: nobody should learn it as if it were right.
 

@@ -11,7 +11,8 @@ Example:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -24,11 +25,13 @@ from tasks.data_preparation.shapes.shape import (
     Conversation,
     Path,
     Piece,
+    Quick,
     Row,
     RowError,
     Shape,
     Span,
     Talk,
+    Turns,
     make_piece,
     read_piece,
 )
@@ -251,8 +254,44 @@ def _spelling(chatml: bool) -> Any:
     return convert
 
 
+def _quicken(chatml: bool) -> Callable[[Columns], Quick | None]:
+    """For lists of turns that hold a known role and a text each."""
+    speaker, said = CHATML if chatml else KEYS[1]
+
+    def quicken(columns: Columns) -> Quick | None:
+        return partial(read, columns["messages"]) if set(columns) == {"messages"} else None
+
+    def read(column: str, row: Row) -> Turns | None:
+        given = row.get(column)
+        if type(given) is not list or len(given) < 2:
+            return None
+        turns: Turns = []
+        for turn in given:
+            if type(turn) is not dict or "tool_calls" in turn or ("role" in turn) is not chatml:
+                return None
+            role, text = turn.get(speaker), turn.get(said)
+            if type(role) is not str or type(text) is not str or role not in ROLES:
+                return None
+            turns.append({"role": ROLES[role], "content": text})
+        return turns
+
+    return quicken
+
+
 _OPTIONAL = {"system": SYSTEM, "tools": TOOLS}
-MESSAGES = Shape("messages", "messages: [{role, content}, ...]", {"messages": TURN_COLUMNS}, _spelling(True), _OPTIONAL)
+MESSAGES = Shape(
+    "messages",
+    "messages: [{role, content}, ...]",
+    {"messages": TURN_COLUMNS},
+    _spelling(True),
+    _OPTIONAL,
+    quicken=_quicken(True),
+)
 SHAREGPT = Shape(
-    "sharegpt", "conversations: [{from, value}, ...]", {"messages": TURN_COLUMNS}, _spelling(False), _OPTIONAL
+    "sharegpt",
+    "conversations: [{from, value}, ...]",
+    {"messages": TURN_COLUMNS},
+    _spelling(False),
+    _OPTIONAL,
+    quicken=_quicken(False),
 )

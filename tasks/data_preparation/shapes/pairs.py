@@ -18,10 +18,12 @@ from tasks.data_preparation.shapes.shape import (
     Conversation,
     Path,
     Piece,
+    Quick,
     Row,
     RowError,
     Shape,
     Talk,
+    Turns,
     make_piece,
     read_piece,
 )
@@ -104,6 +106,25 @@ def convert_pair(row: Row, columns: Columns) -> Conversation:
     return Conversation(talk.turns, talk.places)
 
 
+def quicken_pair(columns: Columns) -> Quick | None:
+    """For rows of two texts, and a third below the first."""
+    if set(columns) - {"prompt", "answer", "input"}:
+        return None
+    prompt, answer, below = columns["prompt"], columns["answer"], columns.get("input")
+
+    def read(row: Row) -> Turns | None:
+        asked, said, more = row.get(prompt), row.get(answer), row.get(below) if below else None
+        if type(asked) is not str or type(said) is not str or "\n\nAssistant:" in asked:
+            return None
+        if more is not None:
+            if type(more) is not str or not asked or asked.isspace():
+                return None
+            asked = f"{asked}\n\n{more}" if more and not more.isspace() else asked
+        return [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+
+    return read
+
+
 ALPACA = Shape(
     "alpaca",
     "instruction, (input), output or response, (history), (system)",
@@ -113,6 +134,7 @@ ALPACA = Shape(
     },
     convert_pair,
     {"input": INPUT, "history": HISTORY, "system": SYSTEM},
+    quicken=quicken_pair,
 )
 PROMPT_COMPLETION = Shape(
     "prompt_completion",
@@ -120,6 +142,7 @@ PROMPT_COMPLETION = Shape(
     {"prompt": PROMPT, "answer": COMPLETION},
     convert_pair,
     {"system": SYSTEM, "tools": TOOLS},
+    quicken=quicken_pair,
 )
 QUESTION_ANSWER = Shape(
     "question_answer",
@@ -127,4 +150,5 @@ QUESTION_ANSWER = Shape(
     {"prompt": QUESTION, "answer": {"answer": TELLING, "response": USUAL}},
     convert_pair,
     {"context": {"context": TELLING, "passage": USUAL}, "system": SYSTEM},
+    quicken=quicken_pair,
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import orjson
@@ -33,6 +33,7 @@ from tasks.data_preparation.shapes.shape import (
     TELLING,
     Columns,
     Conversation,
+    Quick,
     Row,
     RowError,
     Shape,
@@ -91,14 +92,26 @@ class Recognised:
         return self.shape is not None and self.shape.compares
 
     def convert(self, row: Row) -> Conversation:
-        """A row as a conversation.
+        """A row as a conversation; for speed a plain one comes without the places of its texts.
 
         Raises:
             RowError: It does not have the shape.
         """
         if self.shape is None:
             raise RowError("no shape")
-        return self.shape.convert(open_paths(row, self.columns), self.columns)
+        if self._dotted:
+            row = open_paths(row, self.columns)
+        turns = self._quick(row) if self._quick is not None else None
+        return self.shape.convert(row, self.columns) if turns is None else Conversation(turns)
+
+    @cached_property
+    def _dotted(self) -> bool:
+        return any("." in name for name in self.columns.values())
+
+    @cached_property
+    def _quick(self) -> Quick | None:
+        quicken = self.shape.quicken if self.shape is not None else None
+        return quicken(self.columns) if quicken is not None else None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ Names = Mapping[str, float]
 # Role to the column that plays it.
 Columns = Mapping[str, str]
 
+# A row to its turns, None where that takes more than a look.
+Quick = Callable[[Row], Turns | None]
+
 TELLING, USUAL, GENERAL = 1.0, 0.9, 0.7
 
 
@@ -78,8 +81,7 @@ class Other:
     score: float | None
 
 
-@dataclass(frozen=True)
-class Conversation:
+class Conversation(NamedTuple):
     """A row as a conversation.
 
     Attributes:
@@ -113,6 +115,8 @@ class Shape:
             that fits is preferred.
         evidence: What the values of the columns say, 0 to 1; 1 where there is nothing to check.
         compares: Whether its rows say how good their answers are.
+        quicken: For columns, a function that gives the turns of a plain row at once, as ``convert`` would, and None
+            for any other.
     """
 
     name: str
@@ -123,6 +127,7 @@ class Shape:
     tier: int = 2
     evidence: Callable[[Sequence[Row], Columns], float] = lambda rows, columns: 1.0
     compares: bool = False
+    quicken: Callable[[Columns], Quick | None] | None = None
 
 
 def bind_columns(shape: Shape, names: Collection[str]) -> dict[str, str] | None:

@@ -171,6 +171,20 @@ def test_sources_with_and_without_several_answers_go_together(tmp_path: Path) ->
         assert values["b"]["others"] == [{"turns": [{"role": "assistant", "content": "r"}], "score": 0.0}]
 
 
+def test_a_repeated_conversation_keeps_what_it_was_compared_with(tmp_path: Path) -> None:
+    rows = [{"prompt": say(i), "chosen": f"Yes, {say(i + 1)}.", "rejected": f"No, {say(i + 2)}."} for i in range(60)]
+    rows += [rows[0] | {"rejected": "Never."}, rows[0] | {"rejected": "Hardly."}, rows[0]]
+    prepare(rows, tmp_path)
+    answers = {row["row"]: row["answers"] for row in read_answers(tmp_path)}
+    assert [answer["turns"][0]["content"] for answer in answers[1]] == [
+        f"Yes, {say(1)}.",
+        f"No, {say(2)}.",
+        "Never.",
+        "Hardly.",
+    ]
+    assert answers.keys().isdisjoint({61, 62, 63})
+
+
 def test_the_same_text_is_no_other_answer(tmp_path: Path) -> None:
     rows = [{"prompt": say(i), "chosen": f"Yes, {say(i + 1)}.", "rejected": f"Yes, {say(i + 1)}."} for i in range(60)]
     prepare(rows, tmp_path)

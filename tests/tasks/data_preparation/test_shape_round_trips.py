@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.contracts.errors import PipelineError
+from tasks.data_preparation.shapes.documents import list_rows
 from tasks.data_preparation.shapes.nested import unfold_row
 from tasks.data_preparation.shapes.recognise import SHAPES, recognise_shape, use_shape
-from tasks.data_preparation.shapes.shape import Conversation, Other, restore_row, take_rest
+from tasks.data_preparation.shapes.shape import (
+    Conversation,
+    Other,
+    RowError,
+    bind_columns,
+    restore_row,
+    take_rest,
+)
 
 Rows = st.SearchStrategy[dict[str, Any]]
 
@@ -140,14 +149,16 @@ def test_every_shape_has_a_case() -> None:
 
 
 def convert(name: str, row: dict[str, Any]) -> Conversation:
-    return use_shape("case", name, [row]).convert(row)
+    found = use_shape("case", name, [row])
+    assert found.shape is not None
+    return found.shape.convert(row, found.columns)
 
 
 def through_json(conversation: Conversation) -> Conversation:
     """Only the texts of the turns, as a file would keep them."""
     turns = json.loads(json.dumps(conversation.turns))
     others = [Other(json.loads(json.dumps(other.turns)), other.score) for other in conversation.others]
-    return replace(conversation, turns=turns, others=others)
+    return conversation._replace(turns=turns, others=others)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -162,6 +173,25 @@ def test_to_messages_and_back_gives_the_same_row(name: str) -> None:
         assert restore_row(through_json(conversation), rest) == row
 
     check()
+
+
+@pytest.mark.parametrize("name", [shape.name for shape in SHAPES if shape.quicken is not None])
+def test_the_quick_way_gives_the_same_turns(name: str) -> None:
+    quick = []
+
+    @settings(max_examples=80, deadline=None)
+    @given(CASES[name])
+    def check(row: dict[str, Any]) -> None:
+        found = use_shape("case", name, [row])
+        assert found.shape is not None
+        assert found.shape.quicken is not None
+        read = found.shape.quicken(found.columns)
+        turns = read(row) if read is not None else None
+        quick.append(turns is not None)
+        assert turns is None or turns == found.shape.convert(row, found.columns).turns
+
+    check()
+    assert any(quick)
 
 
 # Columns whose texts must not stay in the rest: what they say has to be in the conversation.
@@ -236,3 +266,59 @@ def test_an_instance_takes_over_its_instruction() -> None:
         {"instruction": "Add.", "input": "1 2", "output": "3"},
         {"instruction": "Add.", "input": "", "output": "0"},
     ]
+
+
+ALIASES = sorted(
+    {name for shape in SHAPES for names in (shape.required, shape.optional) for n in names.values() for name in n}
+)
+KEYS = (
+    "role",
+    "content",
+    "from",
+    "value",
+    "speaker",
+    "utterance",
+    "text",
+    "tool_calls",
+    "score",
+    "rank",
+    "label",
+    "qas",
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 30) | st.floats() | SAID | st.sampled_from(["user", "gpt", "system"]),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.sampled_from(KEYS), below, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(ALIASES), ANYTHING, max_size=5), min_size=1, max_size=3))
+def test_whatever_the_columns_hold_nothing_crashes(rows: list[dict[str, Any]]) -> None:
+    names = {name for row in rows for name in row}
+    for shape in SHAPES:
+        columns = bind_columns(shape, names)
+        for row in rows if columns is not None else []:
+            try:
+                conversation = shape.convert(row, columns)
+            except RowError:
+                continue
+            assert all(isinstance(turn["content"], str) for turn in conversation.turns)
+            assert same(restore_row(conversation, take_rest(row, conversation)), row)
+    with suppress(PipelineError):
+        found = recognise_shape("x", rows)
+        assert 0.5 <= found.confidence <= 1
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equality where a number that is none equals itself."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["train", "test", "data", "paragraphs", "text", "messages"]), ANYTHING)
+    | st.lists(ANYTHING)
+)
+def test_any_document_gives_some_rows_or_itself(document: Any) -> None:
+    assert len(list_rows(document)) >= bool(document)
