@@ -15,6 +15,7 @@ VALIDATION = PREPARED / "validation.parquet"
 TEST = PREPARED / "test.parquet"
 ANSWERS = PREPARED / "answers.parquet"
 QUARANTINE = PREPARED / "quarantine.parquet"
+BALANCE = PREPARED / "balance"
 PRODUCTION = Path("data/production")
 WINDOW = PRODUCTION / "window.parquet"
 BASELINE = PRODUCTION / "baseline.parquet"
@@ -35,6 +36,7 @@ RELEASES = STATE / "releases"
 STORE = STATE / "requests.db"
 SPOOL = STATE / "requests.spool.jsonl"
 KEYS = STATE / "keys.json"
+WRITTEN = STATE / "written"
 
 
 def report(stage: str) -> Path:
@@ -48,6 +50,7 @@ def metrics(stage: str) -> Path:
 
 
 DATA_DOCS = REPORTS / "data_preparation/data_docs"
+CLUSTERS = REPORTS / "data_preparation/clusters"
 CURVE = REPORTS / "fine_tuning/curve.json"
 PREDICTIONS = REPORTS / "evaluation/predictions.parquet"
 EVALUATION_VERDICT = REPORTS / "evaluation/verdict.json"

@@ -186,14 +186,14 @@ def _add_recall(page: Page, rows: Rows) -> None:
             step.notes["recall_probes"],
             step.notes["recall_pairs"],
             f"{step.notes['recall']:.1%}" if step.notes["recall_pairs"] else "–",
-            f"{step.notes['recall_low']:.1%} or more" if step.notes["recall_pairs"] else "–",
+            f"{step.notes['recall_low']:.1%}" if step.notes["recall_pairs"] else "–",
         ]
         for step in rows.steps
         if "recall" in step.notes
     ]
     page.table(
         "Near duplicates that MinHash found",
-        ["step", "rows probed", "pairs they have", "recall", "with 95% confidence"],
+        ["step", "rows probed", "pairs they have", "recall", "95% interval from"],
         lines,
         note="Each probed row was compared with every other one by exact Jaccard similarity. "
         "Pairs below the thresholds are never reported.",

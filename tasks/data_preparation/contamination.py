@@ -3,9 +3,9 @@
 A row is contaminated by an item when
 
 * 13 words in a row stand in both (Brown et al. 2020, appendix C: overlap of 13-grams, folded to lower case, without
-  punctuation). Of a text of fewer words all must, and it must have at least 8, their lower bound. Runs of words that
-  stand in more than 10 items of a benchmark are its boilerplate (an instruction before every question) and do not
-  count; or
+  punctuation). Of a text of fewer words all must, and it must have at least 8, their lower bound. Runs that hold 8
+  words which stand in more than 10 items of a benchmark are its boilerplate (an instruction before every question) and
+  do not count; or
 * the prompt, or an answer, is a near duplicate of a text of the item (MinHash, then exact Jaccard similarity of
   character n-grams), for texts of at least 8 words too.
 
@@ -14,6 +14,7 @@ An item's texts are the values of its columns, each for itself.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -244,10 +245,13 @@ def list_texts(value: Any) -> list[str]:
     return []
 
 
-def hash_runs(texts: Sequence[str], size: int) -> tuple[Array, Array]:
-    """Hashes of all runs of ``size`` words, and the text each stands in; of a shorter text, of all its words.
+def hash_runs(texts: Sequence[str], size: int) -> tuple[Array, Array, Array]:
+    """All runs of ``size`` words; of a shorter text, all its words.
 
     Words are folded to lower case and stand without punctuation. A text of no words has no run.
+
+    Returns:
+        Hash of each run, the text it stands in, and the word of the text at which it begins.
     """
     words = [_WORD.findall(text.casefold()) for text in texts]
     lengths = np.array([len(found) for found in words], dtype=np.int64)
@@ -256,13 +260,15 @@ def hash_runs(texts: Sequence[str], size: int) -> tuple[Array, Array]:
     starts = np.concatenate([[0], np.cumsum(lengths)])
     hashes: list[Array] = []
     owners: list[Array] = []
+    places: list[Array] = []
     for width in np.unique(np.minimum(lengths, size)).tolist():
         if not width:
             continue
         of_width = np.minimum(lengths, size) == width
         count = np.where(of_width, lengths - width + 1, 0)
         owner = np.repeat(np.arange(len(texts)), count)
-        place = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count) + starts[owner]
+        begin = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+        place = begin + starts[owner]
         run = np.full(len(owner), width, dtype=np.uint64)
         with np.errstate(over="ignore"):
             for step in range(width):
@@ -270,16 +276,28 @@ def hash_runs(texts: Sequence[str], size: int) -> tuple[Array, Array]:
                 run ^= run >> np.uint64(29)
         hashes.append(run)
         owners.append(owner)
+        places.append(begin)
     if not hashes:
-        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
-    return np.concatenate(hashes), np.concatenate(owners)
+        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    return np.concatenate(hashes), np.concatenate(owners), np.concatenate(places)
+
+
+def _is_boilerplate(items: Items, owners: Array, places: Array, size: int) -> Array:
+    # Every text has at least the words of the shortest run, so these come text by text, word by word.
+    short, of_text, _ = hash_runs(items.texts, SHORTEST)
+    of_item = np.array(items.numbers, dtype=np.uint64)[of_text]
+    values, spread = np.unique(np.unique(np.stack([short, of_item], axis=1), axis=0)[:, 0], return_counts=True)
+    common = np.concatenate([[0], np.cumsum(np.isin(short, values[spread > COMMON]))])
+    count = np.bincount(of_text, minlength=len(items.texts))
+    first = (np.cumsum(count) - count)[owners] + places
+    last = np.minimum(first + size - SHORTEST + 1, np.cumsum(count)[owners])
+    found: Array = common[last] > common[first]
+    return found
 
 
 def _code(word: str, known: dict[str, np.uint64]) -> np.uint64:
     code = known.get(word)
     if code is None:
-        import hashlib
-
         code = np.uint64(int.from_bytes(hashlib.blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest()))
         known[word] = code
     return code
@@ -293,11 +311,8 @@ def find_runs(table: pa.Table, items: Items, size: int) -> dict[int, Hit]:
         items: Of one benchmark.
         size: Words in a row.
     """
-    runs, owners = hash_runs(items.texts, size)
-    items_of = np.array(items.numbers, dtype=np.int64)[owners]
-    pairs = np.unique(np.stack([runs, items_of.astype(np.uint64)], axis=1), axis=0)
-    values, spread = np.unique(pairs[:, 0], return_counts=True)
-    keep = np.isin(runs, values[spread <= COMMON])
+    runs, owners, places = hash_runs(items.texts, size)
+    keep = ~_is_boilerplate(items, owners, places, size)
     runs, owners = runs[keep], owners[keep]
     order = np.argsort(runs, kind="stable")
     runs, owners = runs[order], owners[order]
@@ -312,7 +327,7 @@ def find_runs(table: pa.Table, items: Items, size: int) -> dict[int, Hit]:
         ]
         shared: Counter[tuple[int, int]] = Counter()
         for width in widths:
-            hashes, rows = hash_runs(texts, width)
+            hashes, rows, _ = hash_runs(texts, width)
             left, right = np.searchsorted(runs, hashes), np.searchsorted(runs, hashes, side="right")
             for place in np.flatnonzero(right > left).tolist():
                 for text in owners[left[place] : right[place]].tolist():
@@ -333,12 +348,10 @@ def find_near_items(table: pa.Table, items: Items, threshold: float) -> dict[int
     """
     found: dict[int, Hit] = {}
     messages = column_messages(table)
-    for roles in (["user"], ["assistant"]):
-        texts = join_turns(messages, roles)
-        pairs, similarity = find_between(items.texts, texts, threshold)
-        order = np.lexsort((pairs[:, 0], -similarity))
-        for place in order.tolist():
-            text, row = pairs[place].tolist()
-            hit = Hit(items.title, items.numbers[text], "near", items.texts[text], float(similarity[place]))
-            found.setdefault(row, hit)
+    texts = [*join_turns(messages, ["user"]), *join_turns(messages, ["assistant"])]
+    pairs, similarity = find_between(items.texts, texts, threshold)
+    for place in np.lexsort((pairs[:, 0], -similarity)).tolist():
+        text, row = int(pairs[place, 0]), int(pairs[place, 1]) % table.num_rows
+        hit = Hit(items.title, items.numbers[text], "near", items.texts[text], float(similarity[place]))
+        found.setdefault(row, hit)
     return found

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
 from tasks.contracts.records import content_id
+from tasks.data_preparation.answers import join_answers
 from tasks.data_preparation.cleaning.texts import EXAMPLES
 from tasks.data_preparation.rows import Rows, column_messages, finish_step, join_turns
 from tasks.data_preparation.semantic import Closeness, Semantic, find_same_meaning
@@ -44,6 +45,9 @@ class Duplicates(Section):
     )
     shingle: int = Field(default=4, ge=2, le=12, description="characters per n-gram")
     numbers: bool = Field(default=True, description="rows with different numbers are different")
+    probes: int = Field(
+        default=PROBES, ge=0, description="rows on which the recall is measured, fewer where that would take too long"
+    )
     semantic: Semantic | None = Field(
         default=None, description="also look for rows that mean the same, by embeddings; null: do not"
     )
@@ -69,7 +73,7 @@ def remove_duplicates(rows: Rows, settings: Duplicates) -> Rows:
     if settings.keep == "all":
         return rows
     if settings.near:
-        rows = _drop_alike(rows, "near", find_near(rows.table, settings, settings.same, PROBES))
+        rows = _drop_alike(rows, "near", find_near(rows.table, settings, settings.same, settings.probes))
     if settings.semantic:
         rows = _drop_alike(rows, "semantic", find_semantic(rows.table, settings, settings.semantic.same))
     return rows
@@ -120,7 +124,7 @@ def drop_exact(rows: Rows) -> Rows:
         same = labels[seen[name]] == label
         reasons.append("same conversation again" if same else "same conversation again, under another label")
     found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    table = rows.table.append_column("id", pa.array(ids, pa.string()))
+    table = join_answers(rows.table, pairs).append_column("id", pa.array(ids, pa.string()))
     rows = record_twins(rows, table, "exact", found, np.ones(len(found)), np.ones(len(found)), dropped=True)
     return finish_step(rows, "exact duplicates", table, reasons)
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.data_preparation.duplicates import Duplicates, find_pairs
-from tasks.data_preparation.rows import Rows, column_messages, join_turns, turn_lengths
+from tasks.data_preparation.rows import Rows, column_messages, find_plain, join_turns, turn_lengths
 from tasks.data_preparation.split import SPLITS, Split, name_groups
 
 Severity = Literal["critical", "warning", "info"]
@@ -39,7 +39,16 @@ CheckName = Literal[
 ]
 # Steps that take out sound rows; what the others take out is bad.
 DUPLICATE_STEPS = ("exact duplicates", "near duplicates", "semantic duplicates")
-SOUND_STEPS = (*DUPLICATE_STEPS, "contamination", "weights", "split", "pruning", "augmentation", "balancing")
+SOUND_STEPS = (
+    *DUPLICATE_STEPS,
+    "contamination",
+    "weights",
+    "split",
+    "preferences",
+    "pruning",
+    "augmentation",
+    "balancing",
+)
 
 
 class Expectation(Section):
@@ -231,7 +240,11 @@ def describe_rows(rows: Rows, duplicates: Duplicates) -> pa.Table:
             "label": table["label"],
             "prompt": pa.array(prompts, pa.string()),
             "answer": pa.array(answers, pa.string()),
-            "prompt_characters": [len(text.strip()) for text in prompts],
+            # Plain text has no prompt of its own and needs none.
+            "prompt_characters": [
+                len((answer if plain else prompt).strip())
+                for prompt, answer, plain in zip(prompts, answers, find_plain(messages), strict=True)
+            ],
             "answer_characters": [len(text.strip()) for text in answers],
             "supervised_words": [len(text.split()) for text in answers],
             "turns": turn_lengths(messages),
@@ -286,7 +299,7 @@ def describe_sources(rows: Rows, described: pa.Table) -> pa.Table:
     bad, twice = Counter[str](), Counter[str]()
     for place, step in zip(rows.dropped["source"].to_pylist(), rows.dropped["step"].to_pylist(), strict=True):
         source = place.partition("/")[0]
-        bad[source] += step not in SOUND_STEPS
+        bad[source] += step.partition(":")[0] not in SOUND_STEPS
         twice[source] += step in DUPLICATE_STEPS
     origins = [origin for origin in rows.origins if origin.rows]
     return pa.table(

@@ -7,24 +7,58 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
+from tasks.data_preparation.augment import Augmentation
+from tasks.data_preparation.balance import Balancing
+from tasks.data_preparation.cleaning.c4 import C4
+from tasks.data_preparation.cleaning.controls import Controls
+from tasks.data_preparation.cleaning.echo import Echo
 from tasks.data_preparation.cleaning.html import Html
 from tasks.data_preparation.cleaning.labels import Labels
+from tasks.data_preparation.cleaning.language import Language
 from tasks.data_preparation.cleaning.length import Length
 from tasks.data_preparation.cleaning.missing import Missing
 from tasks.data_preparation.cleaning.pii import Pii
+from tasks.data_preparation.cleaning.quality import Quality
+from tasks.data_preparation.cleaning.refusals import Refusals
+from tasks.data_preparation.cleaning.repetition import Repetition
+from tasks.data_preparation.cleaning.tokens import Tokens
+from tasks.data_preparation.cleaning.toxicity import Toxicity
 from tasks.data_preparation.cleaning.unicode import Unicode
 from tasks.data_preparation.cleaning.whitespace import Whitespace
+from tasks.data_preparation.contamination import Contamination
 from tasks.data_preparation.duplicates import Duplicates
 from tasks.data_preparation.expectations import Gate
+from tasks.data_preparation.prune import Pruning
 from tasks.data_preparation.sources.csv import Csv
 from tasks.data_preparation.sources.hugging_face import HuggingFace
 from tasks.data_preparation.sources.jsonl import Jsonl
 from tasks.data_preparation.sources.parquet import Parquet
 from tasks.data_preparation.sources.sample import Sample
+from tasks.data_preparation.sources.sql import Sql
+from tasks.data_preparation.sources.text import Text
+from tasks.data_preparation.sources.web import Web
 from tasks.data_preparation.split import Split
 
-AnySource = Annotated[Sample | Jsonl | Csv | Parquet | HuggingFace, Field(discriminator="name")]
-AnyCleaner = Annotated[Unicode | Html | Pii | Whitespace | Missing | Length | Labels, Field(discriminator="name")]
+AnySource = Annotated[Sample | Jsonl | Csv | Parquet | HuggingFace | Text | Sql | Web, Field(discriminator="name")]
+AnyCleaner = Annotated[
+    Unicode
+    | Controls
+    | Html
+    | Whitespace
+    | Pii
+    | Missing
+    | Length
+    | Tokens
+    | Repetition
+    | Quality
+    | C4
+    | Language
+    | Toxicity
+    | Echo
+    | Refusals
+    | Labels,
+    Field(discriminator="name"),
+]
 
 FEEDBACK = "data/raw/feedback/*.jsonl"
 
@@ -41,11 +75,15 @@ class DataPreparation(Section):
         default="quarantine", description="what happens to a row that cannot be read"
     )
     cleaning: tuple[AnyCleaner, ...] = Field(
-        default=(Unicode(), Html(), Pii(), Whitespace(), Missing(), Length(), Labels()),
+        default=(Unicode(), Controls(), Html(), Whitespace(), Pii(), Missing(), Length(), Labels()),
         description="cleaning steps, in order",
     )
     duplicates: Duplicates = Duplicates()
+    contamination: Contamination = Contamination()
     split: Split = Split()
+    pruning: Pruning = Pruning()
+    augmentation: Augmentation = Augmentation()
+    balancing: Balancing = Balancing()
     gate: Gate = Gate()
 
     @model_validator(mode="after")
@@ -54,6 +92,17 @@ class DataPreparation(Section):
         twice = sorted({title for title in titles if titles.count(title) > 1})
         if twice:
             raise ValueError(f"several sources are called {', '.join(twice)}; give each a title of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _personal_data_is_in_the_open(self) -> DataPreparation:
+        names = [step.name for step in self.cleaning]
+        behind = names[len(names) - names[::-1].index("pii") :] if "pii" in names else []
+        late = [name for name in behind if name in ("unicode", "controls", "html", "whitespace")]
+        if late:
+            raise ValueError(
+                f"cleaning has {', '.join(late)} behind pii, which may bring personal data to light; put pii behind"
+            )
         return self
 
     @model_validator(mode="after")

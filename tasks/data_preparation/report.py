@@ -114,6 +114,7 @@ def _add_gate(page: Page, verdict: Verdict) -> None:
     if troubles:
         page.listing(troubles, "What the gate found")
     held = sum(r.success for r in verdict.results)
+    page.link("clusters/index.html", "Duplicates and leakage: which row is like which, and the measured recall")
     page.link("data_docs/index.html", f"Data docs: {held} of {len(verdict.results)} expectations hold")
 
 

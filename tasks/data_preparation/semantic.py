@@ -2,6 +2,10 @@
 
 The procedure is that of SemDeDup (Abbas et al. 2023): the vectors are put into clusters by k-means and compared
 inside each. Up to `EXACT` rows all are compared with all. The earlier of two duplicates stays.
+
+The default thresholds are for the default embedder: at a cosine of 0.95 of the prompts, 96% to 99.7% of the pairs that
+near duplicates do not cover already had the same intent in three public sets of customer requests; with words in place
+of characters 81% to 82%. Another embedder wants thresholds of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ class Closeness(Section):
 class Semantic(Section):
     """How semantic duplicates are found."""
 
-    embedder: AnyEmbedder = Field(default=Tfidf(), description="what makes vectors of texts")
+    embedder: AnyEmbedder = Field(default=Tfidf(unit="characters"), description="what makes vectors of texts")
     same: Closeness = Field(
         default=Closeness(prompts=0.95, answers=0.95), description="from here on two rows are the same"
     )

@@ -29,7 +29,7 @@ from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.params import Section
 from tasks.data_preparation.duplicates import Duplicates, describe_recall, find_near, find_semantic, show_pairs
 from tasks.data_preparation.rows import Rows, column_messages, finish_step, join_turns
-from tasks.data_preparation.similarity import PROBES, Alike, Recall, join_clusters
+from tasks.data_preparation.similarity import Alike, Recall, join_clusters
 from tasks.data_preparation.splits import AnySplit
 from tasks.data_preparation.splits.assignment import SPLITS, choose_split, draw
 from tasks.data_preparation.splits.content import Content
@@ -135,7 +135,7 @@ def _find_leaking(table: pa.Table, duplicates: Duplicates) -> Alike:
     none = np.zeros((0, 2), dtype=np.int64)
     near = Alike(none, np.zeros(0), np.zeros(0), Recall(0, 0, 0))
     if duplicates.near:
-        near = find_near(table, duplicates, duplicates.leak, PROBES)
+        near = find_near(table, duplicates, duplicates.leak, duplicates.probes)
     if duplicates.semantic is None:
         return near
     meant = find_semantic(table, duplicates, duplicates.semantic.leak)

@@ -48,7 +48,9 @@ class Tfidf(Section):
 
 def reduce(svd: Any, weights: Any) -> np.ndarray[Any, Any]:
     """The rows of a sparse matrix in fewer dimensions."""
-    reduced: np.ndarray[Any, Any] = svd.fit_transform(weights)
+    # Texts that are all the same have no variance to divide by.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        reduced: np.ndarray[Any, Any] = svd.fit_transform(weights)
     return reduced
 
 

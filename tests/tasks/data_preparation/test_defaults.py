@@ -1,0 +1,66 @@
+"""What the default params make of the sample stays what it was: every row in its split, every duplicate found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+from flows.params import read_params
+from tasks.data_preparation.augment import augment_train
+from tasks.data_preparation.balance import balance_train
+from tasks.data_preparation.clean import clean_rows
+from tasks.data_preparation.contamination import remove_contamination
+from tasks.data_preparation.duplicates import remove_duplicates
+from tasks.data_preparation.ingest import read_sources
+from tasks.data_preparation.params import DataPreparation
+from tasks.data_preparation.prune import prune_train
+from tasks.data_preparation.rows import Rows
+from tasks.data_preparation.split import split_examples
+
+ROOT = Path(__file__).parents[3]
+# Over (row, split) of every example of the sample, as the first release placed them.
+PLACES = "e58bd9b1fb73ed8bb33ccf82b7a33e0b770872c463729cfba6febf248c538189"
+
+
+def settings() -> DataPreparation:
+    return read_params(ROOT / "params.yaml").data_preparation
+
+
+@cache
+def split() -> Rows:
+    params = settings()
+    rows = clean_rows(read_sources(params.sources[:1], params.on_bad_row, ROOT), params.cleaning)
+    rows = remove_duplicates(rows, params.duplicates)
+    rows = remove_contamination(rows, params.contamination, ROOT)
+    return split_examples(rows, params.split, params.duplicates)
+
+
+def test_the_sample_is_split_as_ever() -> None:
+    table = split().table
+    assert Counter(table["split"].to_pylist()) == {"train": 5480, "test": 648, "validation": 302}
+    places = list(zip(table["row"].to_pylist(), table["split"].to_pylist(), strict=True))
+    assert hashlib.sha256(str(places).encode()).hexdigest() == PLACES
+
+
+def test_its_duplicates_are_as_many_as_ever() -> None:
+    steps = Counter(split().dropped["step"].to_pylist())
+    assert {name: steps[name] for name in ("exact duplicates", "near duplicates", "split")} == {
+        "exact duplicates": 120,
+        "near duplicates": 241,
+        "split": 19,
+    }
+    kinds = Counter(zip(split().twins["kind"].to_pylist(), split().twins["dropped"].to_pylist(), strict=True))
+    assert kinds[("exact", True)] == 120
+    assert kinds[("near", True)] == 241
+    assert kinds[("across splits", True)] == 19
+
+
+def test_what_is_off_does_nothing(tmp_path: Path) -> None:
+    params, rows = settings(), split()
+    after = prune_train(rows, params.pruning)
+    after = augment_train(after, params.augmentation, params.duplicates)
+    after = balance_train(after, params.balancing, params.split.seed, tmp_path / "balance")
+    assert after is rows
+    assert sorted(path.name for path in (tmp_path / "balance").iterdir()) == ["balance.json", "manifest.json"]
