@@ -18,7 +18,6 @@ Example:
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,8 +44,6 @@ KEY = "HEPTUNE_PII_KEY"
 SHORTEST_KEY = 16
 PLACES = ("source", "file", "row")
 Place = tuple[int, int]
-
-_UNICODE_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 AnyFinder = Annotated[Patterns | Presidio, Field(discriminator="name")]
 
@@ -103,7 +100,7 @@ class Pii(Section):
 
     def scrub(self, texts: Sequence[str]) -> list[str]:
         """Texts of the quarantine and the report without personal data: its kind stands there, whatever the mode."""
-        read = pa.array([_UNICODE_ESCAPE.sub(_decode, text) if "\\u" in text else text for text in texts], pa.string())
+        read = pa.array(texts, pa.string())
         found = search([read], self.finder)
         clean = {place: redact([found.texts[place]])[0] for places in found.by_row.values() for place in places}
         scrubbed: list[str] = put_back({"": read}, clean)[""].to_pylist()
@@ -188,11 +185,6 @@ def put_back(columns: Mapping[str, pa.Array], texts: Mapping[Place, str]) -> dic
 def replace_personal(text: str) -> str:
     """The text with e-mail addresses, phone numbers, IBANs and payment cards replaced by their kinds."""
     return put(text, find_plain(text), lambda _, kind: f"<{kind}>")
-
-
-def _decode(match: re.Match[str]) -> str:
-    character = chr(int(match.group(1), 16))
-    return character if character.isprintable() and character not in '"\\' else match.group()
 
 
 def _list_found(found: Search, finder: str, note: str) -> Listing:

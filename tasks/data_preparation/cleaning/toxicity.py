@@ -81,7 +81,11 @@ class Toxicity(Section):
         several = self._may_hold_together(model.config.problem_type, names)
         longest = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", LONGEST), LONGEST)
         windows = tokenizer(
-            list(texts), truncation=True, max_length=longest, stride=min(OVERLAP, longest // 4), return_overflowing_tokens=True
+            list(texts),
+            truncation=True,
+            max_length=longest,
+            stride=min(OVERLAP, longest // 4),
+            return_overflowing_tokens=True,
         )
         owner = windows.pop("overflow_to_sample_mapping")
         scores = np.zeros((len(texts), len(names)))

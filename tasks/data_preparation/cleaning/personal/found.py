@@ -31,6 +31,9 @@ class Finder(Protocol):
         ...
 
 
+UNSEEN = "\u200b"
+
+
 class _Plain(dict[int, str]):
     """Characters to plain ones of the same meaning: digits, letters, spaces and dashes of other scripts and widths."""
 
@@ -50,24 +53,35 @@ class _Plain(dict[int, str]):
 
 
 _PLAIN = _Plain({0x2212: "-"})
-_ESCAPE = re.compile(r"\\[nrtbf]")
-_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\[nrtbf]|&#64;|&#x40;|&commat;|%40")
+_PASSED_OVER = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]|(?<= ) ")
 
 
 def read_plainly(text: str, find: Callable[[str], list[Found]]) -> list[Found]:
     """Find in the text as a person reads it, and say where that stands in the text as it is.
 
-    Full-width and other digits, odd spaces and dashes are read as the plain ones, escapes of JSON as spaces, and
-    characters that cannot be seen are passed over.
+    Full-width and other digits, odd spaces and dashes are read as the plain ones, escapes of JSON, and of @ in HTML
+    and addresses, as what they stand for, several spaces as one, and characters that cannot be seen are passed over.
     """
-    if text.isascii():
-        return find(_ESCAPE.sub("  ", text) if "\\" in text else text)
-    plain = _ESCAPE.sub("  ", text.translate(_PLAIN))
-    if not _UNSEEN.search(plain):
+    plain = _ESCAPE.sub(_unescape, text)
+    if not plain.isascii():
+        plain = plain.translate(_PLAIN)
+    passed = {match.start() for match in _PASSED_OVER.finditer(plain)}
+    if not passed:
         return find(plain)
-    places = [place for place, character in enumerate(plain) if not _UNSEEN.match(character)]
+    places = [place for place in range(len(plain)) if place not in passed]
     seen = find("".join(plain[place] for place in places))
-    return [Found(places[found.start], places[found.end - 1] + 1, found.kind) for found in seen]
+    places.append(len(text))
+    return [Found(places[found.start], places[found.end], found.kind) for found in seen]
+
+
+def _unescape(match: re.Match[str]) -> str:
+    code, escape = match.group(1), match.group()
+    if code and 0xD800 <= int(code, 16) <= 0xDFFF:
+        return UNSEEN * len(escape)
+    character = chr(int(code, 16)) if code else " " if escape.startswith("\\") else "@"
+    # As long as before, so that places stay.
+    return character + UNSEEN * (len(escape) - 1)
 
 
 def put(text: str, found: Sequence[Found], word: Callable[[str, Kind], str]) -> str:

@@ -26,7 +26,7 @@ from tasks.data_preparation.cleaning.personal.found import Found, Kind, read_pla
 
 PlainKind = Literal["email", "phone", "iban", "card", "ip"]
 USUAL: tuple[PlainKind, ...] = ("email", "phone", "iban", "card")
-SUSPECT = r"[@＠﹫]|\p{Nd}(?:[^\p{Nd}A-Za-z\n]{0,3}[\p{Nd}A-Za-z]){6}"
+SUSPECT = r"[@＠﹫]|&#64;|&#x40;|&commat;|%40|\\u[0-9a-fA-F]{4}|\p{Nd}(?:[^\p{Nd}A-Za-z\n]{0,3}[\p{Nd}A-Za-z]){6}"
 SUSPECT_IP = r"\p{Nd}\.\p{Nd}{1,3}\.\p{Nd}|:[0-9A-Fa-f]{0,4}:"
 
 _EMAIL = re.compile(r"(?<![\w.+-])\w(?:[\w.+'-]{0,62}[\w+-])?@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24}\b")
@@ -192,4 +192,4 @@ def is_address(text: str) -> bool:
         return False
     if address.is_loopback or address.is_unspecified:
         return False
-    return address.version == 4 or sum(bool(group) for group in text.split(":")) >= 3
+    return "." in text or sum(bool(group) for group in text.split(":")) >= 3

@@ -1,8 +1,8 @@
 """Made-up values of the same kind, the same for the same value within a row.
 
-A row keeps its sense: two people stay two, and a number asked for is the number given. In another row the same person
-gets another surrogate, so rows cannot be joined by it. The choice follows from the row's text without its personal
-data, so it is the same in every run and says nothing about the value.
+A row keeps its sense: two people stay two, and a number asked for is the number given. The choice follows from what
+the row's texts say without their personal data, so it is the same in every run, says nothing about the value, and in a
+row of other words the same person is somebody else.
 
 All surrogates are reserved for fiction or documentation: domains by RFC 2606, addresses by RFC 5737 and 3849, phone
 numbers 555-0100 to 555-0199 (ATIS), card numbers of issuers' test ranges with a valid Luhn digit, IBANs with a valid
