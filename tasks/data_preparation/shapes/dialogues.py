@@ -106,8 +106,9 @@ def hear_turn(talk: Talk, turn: Any, path: Path) -> None:
     pieces = list(_read_content(turn.get(keys[1]), (*path, keys[1])))
     calls = turn.get("tool_calls")
     if calls:
-        called = [call.get("function", call) if isinstance(call, dict) else call for call in calls]
-        written = orjson.dumps(called, default=str).decode()
+        if not isinstance(calls, list):
+            raise RowError("tool calls are no list")
+        written = _write([call.get("function", call) if isinstance(call, dict) else call for call in calls])
         pieces += ["\n", written] if any(isinstance(p, Piece) and p.text for p in pieces) else [written]
     talk.say(role, *pieces)
 
@@ -163,8 +164,15 @@ def _read_tools(row: Row, columns: Columns) -> str | Piece | None:
     if isinstance(tools, str) and tools.strip() not in ("", "[]", "{}", "null"):
         return Piece(tools, (columns["tools"],))
     if isinstance(tools, list | dict) and tools:
-        return orjson.dumps(tools, default=str).decode()
+        return _write(tools)
     return None
+
+
+def _write(value: Any) -> str:
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except TypeError as error:
+        raise RowError("tools or their calls cannot be written as JSON") from error
 
 
 def hear_part(talk: Talk, role: str, value: Any, path: Path) -> None:
