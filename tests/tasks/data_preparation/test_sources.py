@@ -8,16 +8,25 @@ import io
 import json
 import logging
 import lzma
+import re
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
 from tasks.data_preparation.ingest import read_sources
+from tasks.data_preparation.limit import Kept
+from tasks.data_preparation.params import AnySource, DataPreparation
 from tasks.data_preparation.rows import Rows
 from tasks.data_preparation.sources.csv import Csv, find_delimiter
 from tasks.data_preparation.sources.hugging_face import HuggingFace
@@ -208,3 +217,175 @@ def test_an_optional_source_may_be_missing_but_one_must_give_rows(tmp_path: Path
     assert [origin.rows for origin in rows.origins] == [2, 0]
     with pytest.raises(PipelineError, match="no source gave a single row"):
         read_sources([gone], "quarantine", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, lzma.compress, zstandard.ZstdCompressor().compress], ids=["gz", "xz", "zst"]
+)
+def test_packed_files_joined_end_to_end_are_read_to_the_end(tmp_path: Path, pack: Any) -> None:
+    (tmp_path / "faq.jsonl").write_bytes(b"".join(pack(line + b"\n") for line in LINES.split(b"\n")))
+    assert turns(read(Jsonl(path="faq.jsonl"), tmp_path)) == EXPECTED
+    whole = pack(LINES)
+    for torn in (whole[:-1], whole[: len(whole) // 2], whole + whole[:9]):
+        (tmp_path / "faq.jsonl").write_bytes(torn)
+        with pytest.raises(PipelineError, match=r"faq\.jsonl: cannot be read \(.*\); fetch the file again"):
+            read(Jsonl(path="faq.jsonl"), tmp_path)
+
+
+def test_xz_padding_and_memory(tmp_path: Path) -> None:
+    (tmp_path / "faq.jsonl").write_bytes(lzma.compress(LINES + b"\n") + bytes(8) + lzma.compress(LINES) + bytes(4))
+    assert turns(read(Jsonl(path="faq.jsonl"), tmp_path)) == EXPECTED * 2
+    hungry = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30}]
+    (tmp_path / "faq.jsonl").write_bytes(lzma.compress(LINES, filters=hungry))
+    with pytest.raises(PipelineError, match="Memory usage limit exceeded"):
+        read(Jsonl(path="faq.jsonl"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"PK\x03\x04rest", "is a zip archive or a spreadsheet; unpack it or export it as CSV"),
+        (b"BZh91AY", "is packed with bzip2; pack it with gzip, xz or zstd"),
+        (b"PAR1rest", "is a Parquet file; read it with the source parquet"),
+        (b"SQLite format 3\0", "is an SQLite database; read it with the source sql"),
+    ],
+)
+def test_files_of_other_kinds_are_named(tmp_path: Path, data: bytes, reason: str) -> None:
+    (tmp_path / "x.csv").write_bytes(data)
+    for source in (Csv(path="x.csv"), Jsonl(path="x.csv")):
+        with pytest.raises(PipelineError, match=reason):
+            read(source, tmp_path)
+
+
+def test_a_decompression_bomb_stops_at_its_bound(tmp_path: Path) -> None:
+    data = b"\n".join([LINES] * 1000)
+    (tmp_path / "x.jsonl").write_bytes(gzip.compress(data))
+    assert read(Jsonl(path="x.jsonl", max_bytes=len(data)), tmp_path).table.num_rows == 2000
+    with pytest.raises(
+        PipelineError, match=f"unpacks to more than {len(data) - 1:,} bytes; check that it is no decomp"
+    ):
+        read(Jsonl(path="x.jsonl", max_bytes=len(data) - 1), tmp_path)
+    # A plain file cannot grow: what is on the disk was meant to be there.
+    (tmp_path / "x.jsonl").write_bytes(data)
+    assert read(Jsonl(path="x.jsonl", max_bytes=1), tmp_path).table.num_rows == 2000
+
+
+def test_encodings(tmp_path: Path) -> None:
+    text = "question,answer\nOpen on Sunday?,No.\nWo ist das Café?,Hier.\n"
+    for name, params in (("utf-16", {}), ("utf-8-sig", {}), ("cp1252", {"encoding": "cp1252"}), ("utf-32", {})):
+        (tmp_path / "x.csv").write_bytes(text.encode(name))
+        assert turns(read(Csv(path="x.csv", **params), tmp_path)) == EXPECTED
+    (tmp_path / "x.jsonl").write_bytes(LINES.decode().encode("utf-16"))
+    assert turns(read(Jsonl(path="x.jsonl"), tmp_path)) == EXPECTED
+    # One byte that the encoding does not know costs its row only.
+    (tmp_path / "x.csv").write_bytes(text.encode("cp1252").replace(b"No.", b"N\x81"))
+    rows = read(Csv(path="x.csv", encoding="cp1252"), tmp_path)
+    assert turns(rows) == EXPECTED[1:]
+    assert [(r["row"], r["reason"]) for r in rows.dropped.to_pylist()] == [(2, "not UTF-8")]
+    (tmp_path / "x.csv").write_bytes(text.encode("utf-16")[:-1])
+    with pytest.raises(PipelineError, match="is not utf-16"):
+        read(Csv(path="x.csv"), tmp_path)
+    with pytest.raises(ValueError, match="unknown encoding klingon"):
+        Csv(path="x.csv", encoding="klingon")
+
+
+def test_a_quote_that_is_not_closed_costs_the_lines_it_swallows_and_each_is_named(tmp_path: Path) -> None:
+    lines = ["question,answer", "a,1", '"b,2', "c,3", 'd,"4"', 'e,"5', "f,6"]
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    rows = read(Csv(path="x.csv"), tmp_path)
+    assert turns(rows) == [["a", "1"]]
+    assert [(r["row"], r["reason"]) for r in rows.dropped.to_pylist()] == [
+        (3, "not CSV (',' expected after '\"')"),
+        (4, "inside a record that is not CSV"),
+        (5, "inside a record that is not CSV"),
+        (6, "not CSV (unexpected end of data)"),
+        (7, "inside a record that is not CSV"),
+    ]
+    assert rows.dropped["content"].to_pylist() == lines[2:]
+
+
+def test_parquet_values_that_are_no_json(tmp_path: Path) -> None:
+    torn = pa.Array.from_buffers(pa.string(), 3, pa.array([b"fine", b"caf\xe9", b"too"]).buffers())
+    moment = pa.array([0, 1, 2**55], pa.timestamp("ms"))
+    table = pa.table(
+        {"question": torn, "answer": ["x"] * 3, "at": moment, "price": pa.array([1, 2, 3], pa.decimal128(5, 2))}
+    )
+    pq.write_table(table, tmp_path / "x.parquet")
+    part = next(iter(Parquet(path="x.parquet").read(tmp_path).parts))
+    assert part.items == [{"question": "fine", "answer": "x", "at": "1970-01-01T00:00:00", "price": "1.00"}]
+    assert [(row.number, row.reason) for row in part.broken] == [(2, "not UTF-8"), (3, "a value is out of range")]
+    assert '"question":"caf\\\\xe9"' in part.broken[0].content
+    pq.write_table(pa.Table.from_arrays([torn.cast(pa.binary())] * 2, ["a", "a"]), tmp_path / "x.parquet")
+    with pytest.raises(PipelineError, match=r"its schema names \['a'\] twice"):
+        read(Parquet(path="x.parquet"), tmp_path)
+
+
+def test_too_many_unreadable_rows_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.data_preparation.ingest.MOST_BROKEN", 5)
+    (tmp_path / "x.jsonl").write_bytes(LINES + b"\nbad" * 5)
+    assert read(Jsonl(path="x.jsonl"), tmp_path).dropped.num_rows == 5
+    (tmp_path / "x.jsonl").write_bytes(LINES + b"\nbad" * 6)
+    with pytest.raises(PipelineError, match=r'more than 5 rows of x\.jsonl cannot be read, the last for "not JSON"'):
+        read(Jsonl(path="x.jsonl"), tmp_path)
+
+
+def test_what_is_broken_is_shown_cut(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes(LINES + b"\n" + b"\xff" * 20_000)
+    content = read(Jsonl(path="x.jsonl"), tmp_path).dropped["content"][0].as_py()
+    assert content == "\\xff" * 10_000 + "… (20,000 bytes)"
+
+
+def write_rows(path: Path, names: Iterable[str]) -> None:
+    path.write_text("\n".join(json.dumps({"question": f"Question {name}?", "answer": "Yes."}) for name in names))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=60, unique=True), st.integers(1, 40), st.randoms())
+def test_a_limit_keeps_the_same_rows_in_any_order_and_a_new_row_displaces_at_most_one(
+    names: list[int], limit: int, random: Random
+) -> None:
+    def choose(chosen: list[int]) -> list[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            write_rows(Path(folder) / "x.jsonl", map(str, chosen))
+            rows = read(Jsonl(path="x.jsonl", limit=limit), Path(folder))
+        assert rows.origins[0].rows == len(chosen)
+        assert rows.origins[0].left_out == max(0, len(chosen) - limit)
+        assert rows.table["row"].to_pylist() == sorted(rows.table["row"].to_pylist())
+        return [messages[0]["content"] for messages in rows.table["messages"].to_pylist()]
+
+    kept = choose(names)
+    assert len(kept) == min(limit, len(names))
+    assert kept == [name for name in (f"Question {n}?" for n in names) if name in set(kept)]
+    shuffled = names.copy()
+    random.shuffle(shuffled)
+    assert set(choose(shuffled)) == set(kept)
+    assert len(set(kept) - set(choose([*names, 10**7]))) <= 1
+
+
+def test_a_limit_holds_little_more_than_it_keeps(tmp_path: Path) -> None:
+    kept = Kept(100)
+    for start in range(0, 10_000, 50):
+        kept.add(
+            pa.table(
+                {
+                    "source": ["s"] * 50,
+                    "file": [""] * 50,
+                    "row": range(start, start + 50),
+                    "label": [str(n) for n in range(start, start + 50)],
+                }
+            )
+        )
+        assert sum(table.num_rows for table in kept._tables) <= 200
+    (table,) = kept.finish()
+    assert (table.num_rows, kept.left_out) == (100, 9_900)
+    # One in a hundred, from everywhere: the mean place of 100 uniform ones has a standard error of 289.
+    assert abs(sum(table["row"].to_pylist()) / 100 - 5_000) < 4 * 289
+
+
+def test_the_readme_has_an_example_of_every_source() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    rows = re.findall(r"^\| \| source `(\w+)`.* \| `(\{.*\})` \|$", readme, re.MULTILINE)
+    sources = [DataPreparation.model_validate({"sources": [yaml.safe_load(text)]}).sources[0] for _, text in rows]
+    assert [source.name for source in sources] == [name for name, _ in rows]
+    kinds = get_args(get_args(AnySource)[0])
+    assert sorted(source.name for source in sources) == sorted(kind.model_fields["name"].default for kind in kinds)

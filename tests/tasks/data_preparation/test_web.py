@@ -15,6 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
+from tasks.data_preparation.ingest import read_sources
 from tasks.data_preparation.sources.source import Records
 from tasks.data_preparation.sources.web import Web
 
@@ -218,3 +219,13 @@ def test_params_refuse_what_cannot_work() -> None:
     for params in ({}, {"urls": ("ftp://x/y",)}, {"urls": ("http://me:secret@x/y",)}, {"sitemap": "sitemap.xml"}):
         with pytest.raises(ValidationError):
             Web(cache="data/raw/help", **params)
+
+
+def test_pages_become_texts_to_go_on_from(site: Site, tmp_path: Path) -> None:
+    urls = tuple(site.page(f"/{title}", title) for title in ("returns", "refunds", "gifts"))
+    source = Web(urls=(*urls, f"{site.url}/gone"), cache="data/raw/help", delay_s=0.0, title="help")
+    rows = read_sources([source], "quarantine", tmp_path)
+    assert rows.origins[0].shape == "plain_text"
+    assert [[turn["role"] for turn in turns] for turns in rows.table["messages"].to_pylist()] == [["assistant"]] * 3
+    assert "We refund gifts within" in rows.table["messages"][2].as_py()[0]["content"]
+    assert [(row["source"], row["row"], row["reason"]) for row in rows.dropped.to_pylist()] == [("help", 4, "HTTP 404")]
