@@ -11,39 +11,47 @@ from tasks.data_preparation.rows import Step
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KEPT, DROPPED = PALETTE[0], PALETTE[4]
+KEPT, ADDED, DROPPED = PALETTE[0], PALETTE[2], PALETTE[4]
+# The axis of the waterfall begins at zero when a step left fewer than this share of the rows.
+ZOOM = 0.6
 
 
 def plot_waterfall(steps: Sequence[Step]) -> Figure:
-    """Rows left after each step, and in red what the step took."""
-    import matplotlib
+    """Rows read, what each step took or added, and the rows left; steps that moved no row are left out.
+
+    The axis begins above zero where little was taken, so that it can be seen.
+    """
+    import matplotlib.ticker
     from matplotlib.figure import Figure
 
+    moved = [step for step in steps if step.rows_out != step.rows_in]
+    read, left = steps[0].rows_in, steps[-1].rows_out
+    highest = max(read, *(max(step.rows_in, step.rows_out) for step in steps))
+    lowest = min(read, *(min(step.rows_in, step.rows_out) for step in steps))
+    begin = 0 if lowest < ZOOM * highest else int(lowest - (highest - lowest) / 2)
+    bars = [("rows read", begin, read, KEPT, f"{read:,}")]
+    for step in moved:
+        change = step.rows_out - step.rows_in
+        low, high = sorted((step.rows_in, step.rows_out))
+        text = f"−{-change:,} ({-change / read:.1%})" if change < 0 else f"+{change:,}"
+        bars.append((step.name, low, high, DROPPED if change < 0 else ADDED, text))
+    bars.append(("rows left", begin, left, KEPT, f"{left:,}"))
     with matplotlib.rc_context(plot_style()):
-        figure = Figure(figsize=(7.6, 0.36 * len(steps) + 0.9))
+        figure = Figure(figsize=(7.6, 0.36 * len(bars) + 0.9))
         axes = figure.add_subplot()
-        names = [step.name for step in steps]
-        places = list(range(len(steps)))
-        dropped = [step.rows_in - step.rows_out for step in steps]
-        axes.barh(places, [step.rows_out for step in steps], color=KEPT, height=0.66, label="kept")
-        axes.barh(
-            places,
-            dropped,
-            left=[step.rows_out for step in steps],
-            color=DROPPED,
-            height=0.66,
-            label="dropped",
-        )
-        most = max(step.rows_in for step in steps)
-        for place, step, gone in zip(places, steps, dropped, strict=True):
-            text = f"{step.rows_out:,}" + (f"   −{gone:,}" if gone else "")
-            axes.text(step.rows_in + most * 0.01, place, text, va="center", fontsize=9, color="#374151")
-        axes.set_yticks(places, names)
+        for place, (_, low, high, colour, text) in enumerate(bars):
+            axes.barh(place, high - low, left=low, color=colour, height=0.66)
+            axes.text(high + (highest - begin) * 0.01, place, text, va="center", fontsize=9, color="#374151")
+        for place, (_, low, high, colour, _) in enumerate(bars[:-1]):
+            end = low if colour == DROPPED else high
+            axes.plot([end, end], [place - 0.33, place + 1.33], color="#9ca3af", linewidth=0.8)
+        axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
         axes.invert_yaxis()
-        axes.set_xlim(0, most * 1.18)
-        axes.set_xlabel("rows")
+        axes.set_xlim(begin, begin + (highest - begin) * 1.22 or 1)
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
+        axes.set_xlabel("rows" if not begin else f"rows; the axis begins at {begin:,}")
         axes.grid(axis="y", visible=False)
-        axes.legend(loc="lower right", ncols=2, bbox_to_anchor=(1, 1), borderaxespad=0)
     return figure
 
 
@@ -52,7 +60,7 @@ def plot_lengths(prompts: Sequence[int], answers: Sequence[int]) -> Figure:
     import matplotlib
     import numpy as np
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     with matplotlib.rc_context(plot_style()):
         figure = Figure()
@@ -64,6 +72,7 @@ def plot_lengths(prompts: Sequence[int], answers: Sequence[int]) -> Figure:
         axes.hist(answers, bins=edges.tolist(), color=PALETTE[1], alpha=0.65, label="answer")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("characters")
         axes.set_ylabel("rows")
         axes.legend()

@@ -48,7 +48,7 @@ def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
         }
     )
     _add_gate(page, verdict)
-    page.figure(plot_waterfall(rows.steps), "From source to splits", "Rows left after each step.")
+    page.figure(plot_waterfall(rows.steps), "From source to splits", "What each step took or added.")
     _add_steps(page, rows)
     _add_sources(page, rows)
     _add_answers(page, rows)
@@ -135,6 +135,9 @@ def _add_steps(page: Page, rows: Rows) -> None:
         ],
         note="Every dropped row is in data/prepared/quarantine.parquet with its source, row, step and reason.",
     )
+    for step in rows.steps:
+        for each in step.listings:
+            page.table(each.heading, each.columns, each.rows, each.note)
 
 
 def _add_sources(page: Page, rows: Rows) -> None:
