@@ -43,6 +43,7 @@ ROWS_IN_PART = 8192
 SNIFFED = 100
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SIGN = re.compile(rb"\S")
 _GAP = re.compile(r"\s*,?\s*")
 
 
@@ -73,11 +74,13 @@ def parse_json(stream: Readable, name: str) -> Iterator[Part]:
     Raises:
         PipelineError: A JSON object is too large to be parsed as a whole, or a large array is no JSON.
     """
-    head = read_ahead(stream, LARGEST_DOCUMENT)
-    start = head.lstrip()[:1]
+    head = read_ahead(stream, BLOCK)
+    start, begins_with_row = _look_at(head)
+    if start in (b"", b"[") or (start == b"{" and not begins_with_row):
+        # Undecided: so much of it that a document is all there.
+        head += read_ahead(stream, LARGEST_DOCUMENT - len(head))
+        start, begins_with_row = _look_at(head)
     text = Chained(head, stream)
-    first, _, rest = head.lstrip().partition(b"\n")
-    begins_with_row = _load(first) is not None and re.search(rb"\S", rest) is not None
     small = len(head) < LARGEST_DOCUMENT and head.count(b"{") + head.count(b"[") <= MOST_VALUES
     if start not in (b"[", b"{") or (start == b"{" and begins_with_row):
         yield from _parse_lines(text)
@@ -86,13 +89,24 @@ def parse_json(stream: Readable, name: str) -> Iterator[Part]:
         yield from _parse_lines(text) if document is None else _number_items(_cut(document))
     elif start == b"[" and not begins_with_row:
         yield from _number_items(_iterate_array(text, name))
-    elif start == b"[" or any(isinstance(_load(line), dict) for line in rest.split(b"\n", SNIFFED)[:SNIFFED]):
+    elif start == b"[" or any(isinstance(_load(line), dict) for line in head.split(b"\n", SNIFFED)[:SNIFFED]):
         yield from _parse_lines(text)
     else:
         raise PipelineError(
             f"{name}: begins like one JSON object of more than {LARGEST_DOCUMENT >> 20} MiB; "
             "convert it to JSON Lines, a row per line"
         )
+
+
+def _look_at(head: bytes) -> tuple[bytes, bool]:
+    """The first sign of a text, and whether its first line is a JSON value of its own with more after it."""
+    first = _SIGN.search(head)
+    if first is None:
+        return b"", False
+    end = head.find(b"\n", first.start())
+    if end < 0 or _SIGN.search(head, end) is None:
+        return first[0], False
+    return first[0], _load(head[first.start() : end]) is not None
 
 
 def _load(line: bytes) -> Any:
@@ -144,12 +158,21 @@ class Unread(NamedTuple):
 def _iterate_array(stream: Readable, name: str) -> Iterator[list[Any]]:
     """The elements of an array that is too large to be parsed as a whole, in blocks."""
     find_end = json.JSONDecoder().raw_decode
-    decode = codecs.getincrementaldecoder("utf-8")().decode
-    text, more = "", True
-    while not text and (block := stream.read(BLOCK)):
-        text = decode(block).lstrip()
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    text, more, count = "", True, 0
+
+    def read() -> tuple[str, bool]:
+        block = stream.read(BLOCK)
+        try:
+            return decoder.decode(block, final=not block), bool(block)
+        except UnicodeDecodeError as error:
+            raise PipelineError(f"{name}: is not UTF-8 after row {count:,} of its array; convert it") from error
+
+    while more and not text:
+        text, more = read()
+        text = text.lstrip()
     # After the bracket that opens the array.
-    at, count = 1, 0
+    at = 1
     while more:
         items: list[Any] = []
         while True:
@@ -166,13 +189,10 @@ def _iterate_array(stream: Readable, name: str) -> Iterator[list[Any]]:
             at = end
         yield items
         count += len(items)
-        block = stream.read(BLOCK)
-        more = bool(block)
-        try:
-            text, at = text[at:] + decode(block, final=not more), 0
-        except UnicodeDecodeError as error:
-            raise PipelineError(f"{name}: is not UTF-8 after row {count:,} of its array; convert it") from error
+        new, more = read()
+        text, at = text[at:] + new, 0
         if text.startswith("]") and not text[1:].strip():
+            text = "]"
             continue
         if len(text) > LONGEST_ROW + BLOCK or not more:
             raise PipelineError(
