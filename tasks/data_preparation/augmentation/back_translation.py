@@ -14,13 +14,13 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.data_preparation.augmentation.material import Material, Variant, judge_rewriting, tidy_answer
+from tasks.data_preparation.augmentation.material import LINE, Material, Variant, judge_rewriting, tidy_answer
 from tasks.data_preparation.writers import AnyWriter
 from tasks.data_preparation.writers.answers import ask
 
 ORDER = (
     "Translate the text between the lines into {language}. Keep numbers, names, addresses and whatever stands in "
-    "brackets as they are. Do not answer it. Write the translation and nothing else.\n-----\n{text}\n-----"
+    "brackets as they are. Do not answer it. Write the translation and nothing else.\n{line}\n{text}\n{line}"
 )
 
 
@@ -47,5 +47,7 @@ class BackTranslation(Section):
         return made
 
     def _translate(self, texts: Sequence[str], language: str, material: Material) -> list[str | None]:
-        prompts = [[{"role": "user", "content": ORDER.format(language=language, text=text)}] for text in texts]
+        prompts = [
+            [{"role": "user", "content": ORDER.format(language=language, line=LINE, text=text)}] for text in texts
+        ]
         return [tidy_answer(answer) for answer in ask(self.writer, prompts, material.answered)]

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# Stands above and below a text that a model is to rewrite.
+LINE = "-----"
+
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _ANY = re.compile(r"[^\W_]+")
 # Addresses, code, and what stands in brackets in place of personal data.
@@ -103,10 +106,10 @@ def _list_kept(text: str) -> list[str]:
 
 
 def tidy_answer(text: str | None) -> str | None:
-    """A model's text without the quotes around it."""
+    """A model's text without the lines and quotes around it."""
     if text is None:
         return None
-    text = text.strip()
+    text = text.strip().removeprefix(LINE).removesuffix(LINE).strip()
     for opening, closing in ('""', "''", "“”", "«»"):
         if len(text) > 2 and text.startswith(opening) and text.endswith(closing) and text.count(opening) <= 2:
             text = text[1:-1].strip()

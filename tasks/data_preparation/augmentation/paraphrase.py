@@ -14,14 +14,14 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.data_preparation.augmentation.material import Material, Variant, judge_rewriting, tidy_answer
+from tasks.data_preparation.augmentation.material import LINE, Material, Variant, judge_rewriting, tidy_answer
 from tasks.data_preparation.writers import AnyWriter
 from tasks.data_preparation.writers.answers import ask
 
 MANNERS = ("in other words", "shorter and plainer", "more politely", "as a hurried person would type it", "formally")
 ORDER = (
     "Rewrite the text between the lines {manner}, with the same meaning. Keep numbers, names, addresses and whatever "
-    "stands in brackets as they are. Do not answer it. Write the new text and nothing else.\n-----\n{text}\n-----"
+    "stands in brackets as they are. Do not answer it. Write the new text and nothing else.\n{line}\n{text}\n{line}"
 )
 
 
@@ -37,7 +37,7 @@ class Paraphrase(Section):
         """Variants of each chosen row, or why there are none."""
         wanted = [(row, manner) for row in chosen for manner in MANNERS[: self.copies]]
         prompts = [
-            [{"role": "user", "content": ORDER.format(manner=manner, text=material.prompts[row])}]
+            [{"role": "user", "content": ORDER.format(manner=manner, line=LINE, text=material.prompts[row])}]
             for row, manner in wanted
         ]
         answers = [tidy_answer(answer) for answer in ask(self.writer, prompts, material.answered)]

@@ -34,7 +34,7 @@ from tasks.data_preparation.sources.unpack import Line, Readable, iterate_lines,
 Array = np.ndarray[Any, Any]
 
 SHORTEST = 3
-# The commonest words carry grammar, not meaning.
+# The commonest words carry grammar, not meaning; of few words a tenth.
 GRAMMAR = 60
 RAREST = 5
 MOST = 20_000
@@ -63,7 +63,8 @@ class Synonyms(Section):
             PipelineError: The file of vectors cannot be read.
         """
         counts = Counter(word for prompt in material.prompts for word in split_words(prompt))
-        grammar = {word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:GRAMMAR]}
+        commonest = sorted(counts, key=lambda word: (-counts[word], word))
+        grammar = set(commonest[: min(GRAMMAR, len(commonest) // 10)])
         names = sorted(word for word, count in counts.items() if count >= (1 if self.vectors else RAREST))
         if self.vectors is None:
             words, points = learn_vectors(material.prompts, names[:MOST])

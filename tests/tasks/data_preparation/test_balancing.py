@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from dataclasses import replace
@@ -203,7 +204,7 @@ def test_weights_have_mean_one_and_favour_the_small(counts: dict[str, int], beta
         mean = sum(weights[label] * count for label, count in counts.items()) / sum(counts.values())
         assert mean == pytest.approx(1)
         ordered = sorted(counts, key=lambda label: counts[label])
-        assert all(weights[a] >= weights[b] * (1 - 1e-9) for a, b in zip(ordered, ordered[1:], strict=False))
+        assert all(weights[a] >= weights[b] * (1 - 1e-9) for a, b in itertools.pairwise(ordered))
 
 
 def test_costs_and_batches_are_handed_over(tmp_path: Path) -> None:

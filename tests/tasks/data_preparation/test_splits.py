@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -71,9 +73,8 @@ def split_rows(rows: list[tuple[int, str | None, str, str]], method: object, min
         values |= {"validation": 0.2, "test": 0.2}
     try:
         return placed(split_examples(table, Split.model_validate(values), ALL))
-    except PipelineError as error:
-        assert "gave none for" in str(error)
-        return None
+    except PipelineError:
+        return None  # too few rows for three splits
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_every_class_has_its_share_to_within_a_row(count: int, seed: int, share:
 
 def test_due_counts_pass_one_threshold_between_each_two_whole_numbers() -> None:
     found = [count_due("test", "=a", step / 100, 7) for step in range(1001)]
-    assert all(a <= b <= a + 1 for a, b in zip(found, found[1:], strict=False))
+    assert all(a <= b <= a + 1 for a, b in itertools.pairwise(found))
     assert [found[100 * whole] for whole in range(11)] == list(range(11))
 
 
@@ -196,9 +197,7 @@ def test_one_prompt_in_two_groups_does_not_leak() -> None:
 
 
 def test_of_a_fold_the_first_row_that_stays_decides() -> None:
-    assert find_leaks(
-        ["train", None, "test", "train"], __import__("numpy").zeros((0, 2), int), ["a", "a", "a", "a"]
-    ) == [
+    assert find_leaks(["train", None, "test", "train"], np.zeros((0, 2), dtype=int), ["a", "a", "a", "a"]) == [
         None,
         None,
         "test row too like one of train",
