@@ -54,6 +54,7 @@ class _Plain(dict[int, str]):
 
 _PLAIN = _Plain({0x2212: "-"})
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\[nrtbf]|&#64;|&#x40;|&commat;|%40")
+_ODD = re.compile(r"[^\x00-\x7f]|[\\&%]|  ")
 _PASSED_OVER = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]|(?<= ) ")
 
 
@@ -63,6 +64,8 @@ def read_plainly(text: str, find: Callable[[str], list[Found]]) -> list[Found]:
     Full-width and other digits, odd spaces and dashes are read as the plain ones, escapes of JSON, and of @ in HTML
     and addresses, as what they stand for, several spaces as one, and characters that cannot be seen are passed over.
     """
+    if not _ODD.search(text):
+        return find(text)
     plain = _ESCAPE.sub(_unescape, text)
     if not plain.isascii():
         plain = plain.translate(_PLAIN)

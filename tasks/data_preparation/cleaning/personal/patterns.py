@@ -29,6 +29,7 @@ USUAL: tuple[PlainKind, ...] = ("email", "phone", "iban", "card")
 SUSPECT = r"[@＠﹫]|&#64;|&#x40;|&commat;|%40|\\u[0-9a-fA-F]{4}|\p{Nd}(?:[^\p{Nd}A-Za-z\n]{0,3}[\p{Nd}A-Za-z]){6}"
 SUSPECT_IP = r"\p{Nd}\.\p{Nd}{1,3}\.\p{Nd}|:[0-9A-Fa-f]{0,4}:"
 
+_WORTH_A_LOOK = re.compile(r"[@\d]")
 _EMAIL = re.compile(r"(?<![\w.+-])\w(?:[\w.+'-]{0,62}[\w+-])?@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24}\b")
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}(?![A-Za-z0-9])")
 _CARD = re.compile(r"(?<![\d.,+-])\d(?:[ -]?\d){12,18}(?![\d]|[.,]\d)")
@@ -94,6 +95,8 @@ def find_plain(text: str, kinds: Sequence[Kind] = USUAL) -> list[Found]:
 
     def find(plain: str) -> list[Found]:
         found: list[Found] = []
+        if not _WORTH_A_LOOK.search(plain):
+            return found
         for kind, places in _PLACES:
             if kind not in kinds:
                 continue
