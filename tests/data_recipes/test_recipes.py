@@ -71,7 +71,8 @@ def count_dropped(rows: Rows) -> dict[str, int]:
 
 def read_and_clean(name: str) -> Rows:
     settings = read_settings(name)
-    return clean_rows(read_sources(settings.sources, settings.on_bad_row, Path(ROOT)), settings.cleaning)
+    rows = read_sources(settings.sources, settings.on_bad_row, Path(ROOT), settings.split.method.columns)
+    return clean_rows(rows, settings.cleaning)
 
 
 @needs_data
