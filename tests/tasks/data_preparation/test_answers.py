@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from tasks.contracts.encoding import IGNORED, encode_examples
 from tasks.contracts.manifest import read_manifest
 from tasks.contracts.records import ANSWER_SETS, EXAMPLES, QUARANTINE, AnswerSet, content_id
 from tasks.contracts.tables import read_table
@@ -224,3 +225,13 @@ def test_answers_are_written_in_the_order_of_their_ids(tmp_path: Path) -> None:
     assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "prepared/answers.parquet").read_bytes()
     row = read_answers(tmp_path)[0]
     assert row["id"] == content_id(row["prompt"] + row["answers"][0]["turns"])
+
+
+def test_all_of_a_plain_text_is_learned(tiny_model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    row = {"id": "a", "messages": [{"role": "assistant", "content": say(3)}], "source": "s", "row": 1, "cluster": "a"}
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    encoded = encode_examples(pa.Table.from_pylist([row], schema=EXAMPLES), tokenizer, None, 512).to_pylist()[0]
+    learned = tokenizer.decode([token for token in encoded["labels"] if token != IGNORED], skip_special_tokens=True)
+    assert learned.strip() == say(3)
