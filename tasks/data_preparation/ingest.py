@@ -130,9 +130,7 @@ def _stop(bad: pa.Table) -> None:
     raise_all(lines, "bad rows")
 
 
-def read_source(
-    source: ReadableSource, root: Path, columns: Sequence[str] = ()
-) -> tuple[pa.Table, pa.Table, Origin]:
+def read_source(source: ReadableSource, root: Path, columns: Sequence[str] = ()) -> tuple[pa.Table, pa.Table, Origin]:
     """One source: its rows, its bad rows, and what it was.
 
     Raises:
@@ -177,8 +175,10 @@ def read_source(
     known = {*shape.columns.values(), label, *columns}
     unused = tuple(column for column in name_columns(items) if column not in known)
     tables = kept.finish()
-    return pa.concat_tables(tables), pa.concat_tables(gone), _origin(
-        source, records, shape, rows, kept.left_out, unused
+    return (
+        pa.concat_tables(tables),
+        pa.concat_tables(gone),
+        _origin(source, records, shape, rows, kept.left_out, unused),
     )
 
 
