@@ -14,6 +14,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
+from tasks.data_preparation.cleaning.pii import replace_personal
 from tasks.data_preparation.splits.assignment import Assigned, Shares, list_carried, read_column
 
 
@@ -52,7 +53,9 @@ class Column(Section):
         values = read_column(table, self.column)
         splits = [None if value is None else known.get(value) for value in values]
         reasons = [
-            None if split else f'column "{self.column}" names no split ({"empty" if value is None else value[:40]})'
+            None
+            if split
+            else f'column "{self.column}" names no split ({"empty" if value is None else replace_personal(value)[:40]})'
             for split, value in zip(splits, values, strict=True)
         ]
         return Assigned(splits, reasons)

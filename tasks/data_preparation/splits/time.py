@@ -16,6 +16,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
+from tasks.data_preparation.cleaning.pii import replace_personal
 from tasks.data_preparation.splits.assignment import Assigned, Shares, list_carried, read_column
 
 # Epoch times above this are milliseconds: as seconds it lies in the year 5138.
@@ -52,7 +53,9 @@ class Time(Section):
         times = [None if value is None else read_time(value) for value in values]
         splits = [None if time is None else self._choose(time) for time in times]
         reasons = [
-            None if time else f'column "{self.column}" holds no time ({"empty" if value is None else value[:40]})'
+            None
+            if time
+            else f'column "{self.column}" holds no time ({"empty" if value is None else replace_personal(value)[:40]})'
             for time, value in zip(times, values, strict=True)
         ]
         return Assigned(splits, reasons)
