@@ -6,7 +6,8 @@ spaCy model: the name of an installed package (``en_core_web_lg``) or a folder; 
 one, names, places and addresses stay in the text.
 
 ``min_score`` is Presidio's confidence: a checksum that holds gives 1.0, a phone number alone 0.4, a word such as
-"mobile" or "passport" nearby adds 0.35.
+"mobile" or "passport" nearby adds 0.35. Order numbers may pass for phone numbers and national ids; where texts are
+full of them, raise it.
 
 Example:
     ``{name: pii, finder: {name: presidio, spacy_model: en_core_web_lg, countries: [us, uk, in]}}``
