@@ -7,7 +7,8 @@ A row is contaminated by an item when
   words which stand in more than 10 items of a benchmark are its boilerplate (an instruction before every question) and
   do not count; or
 * the prompt, or an answer, is a near duplicate of a text of the item (MinHash, then exact Jaccard similarity of
-  character n-grams), for texts of at least 8 words too.
+  character n-grams), for texts of at least 8 words too; or
+* the prompt is a text of the item, but for case, spaces and punctuation, for texts of 3 to 7 words.
 
 An item's texts are the values of its columns, each for itself.
 """
@@ -30,7 +31,7 @@ from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.params import Section
 from tasks.data_preparation.cleaning.texts import make_visible
 from tasks.data_preparation.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
-from tasks.data_preparation.similarity import find_between
+from tasks.data_preparation.similarity import find_between, fold_text
 from tasks.data_preparation.sources.csv import Csv
 from tasks.data_preparation.sources.jsonl import Jsonl
 from tasks.data_preparation.sources.parquet import Parquet
@@ -39,6 +40,8 @@ from tasks.data_preparation.twins import SHOWN, show_conversation
 Array = np.ndarray[Any, Any]
 
 SHORTEST = 8
+# A text of fewer words says nothing of its own: yes, no, a name.
+TELLING = 3
 COMMON = 10
 # Rows whose words are looked up at once.
 CHUNK = 20_000
@@ -85,13 +88,15 @@ class Items:
         texts: All texts long enough to be told apart.
         numbers: The item of each text, counted from 1.
         rows: How many items there are.
-        short: Texts left out for having fewer than 8 words.
+        whole: Folded text to item, for texts of 3 to 7 words.
+        short: Texts left out for having fewer words still.
     """
 
     title: str
     texts: list[str]
     numbers: list[int]
     rows: int
+    whole: dict[str, int]
     short: int
 
 
@@ -102,14 +107,14 @@ class Hit:
     Attributes:
         title: The benchmark.
         item: Number of the item.
-        how: ``words`` or ``near``.
+        how: ``words``, ``near`` or ``same``.
         text: The item's text.
         similarity: Share of the words in common runs, or Jaccard similarity.
     """
 
     title: str
     item: int
-    how: Literal["words", "near"]
+    how: Literal["words", "near", "same"]
     text: str
     similarity: float
 
@@ -135,11 +140,13 @@ def remove_contamination(rows: Rows, settings: Contamination, root: Path) -> Row
     for items in _read_all(settings.benchmarks, root):
         by_words = find_runs(rows.table, items, settings.words)
         by_nearness = {} if settings.near is None else find_near_items(rows.table, items, settings.near)
-        for row, hit in {**by_nearness, **by_words}.items():
+        by_sameness = find_same_prompts(rows.table, items)
+        found = {**by_sameness, **by_nearness, **by_words}
+        for row, hit in found.items():
             hits.setdefault(row, hit)
-        held = {hit.item for hit in [*by_words.values(), *by_nearness.values()]}
-        either = by_words.keys() | by_nearness.keys()
-        counts.append((items.title, items.rows, items.short, len(by_words), len(by_nearness), len(either), len(held)))
+        held = {hit.item for kind in (by_words, by_nearness, by_sameness) for hit in kind.values()}
+        kinds = (len(by_words), len(by_nearness), len(by_sameness))
+        counts.append((items.title, items.rows, items.short, *kinds, len(found), len(held)))
     reasons = [
         None if hit is None else f"holds an item of benchmark {hit.title}"
         for hit in (hits.get(row) for row in range(rows.table.num_rows))
@@ -148,7 +155,16 @@ def remove_contamination(rows: Rows, settings: Contamination, root: Path) -> Row
     rows = _record(rows, hits, dropped)
     listing = Listing(
         "Contamination by benchmarks",
-        ("benchmark", "items", "texts too short", f"rows: {settings.words} words", "rows: near", "rows", "items held"),
+        (
+            "benchmark",
+            "items",
+            "texts too short",
+            f"rows: {settings.words} words",
+            "rows: near",
+            "rows: same",
+            "rows",
+            "items held",
+        ),
         tuple(counts),
         note=f"Rows that hold items are {'dropped' if dropped else 'kept'}.",
     )
@@ -202,25 +218,29 @@ def read_items(benchmark: Benchmark, root: Path) -> Items:
         PipelineError: It is missing, empty, another than pinned, lacks a column, or all its texts are too short.
     """
     texts, numbers, rows, short = [], [], 0, 0
+    whole: dict[str, int] = {}
     missing = set(benchmark.columns)
     for number, item in _read_rows(benchmark, root):
         rows += 1
         missing -= item.keys()
         wanted = {name: item.get(name) for name in benchmark.columns} if benchmark.columns else item
         for text in dict.fromkeys(list_texts(wanted)):
-            if len(_WORD.findall(text)) < SHORTEST:
-                short += 1
-            else:
+            words = len(_WORD.findall(text))
+            if words >= SHORTEST:
                 texts.append(text)
                 numbers.append(number)
+            elif words >= TELLING:
+                whole.setdefault(fold_text(text), number)
+            else:
+                short += 1
     where = f'benchmark "{benchmark.title}": {benchmark.path}'
     if not rows:
         raise PipelineError(f"{where} does not exist or holds no item; correct path in data_preparation.contamination")
     if missing:
         raise PipelineError(f"{where} has no column {', '.join(sorted(missing))}; correct columns")
-    if not texts:
-        raise PipelineError(f"{where} holds no text of {SHORTEST} words, so nothing of it can be found; take it out")
-    return Items(benchmark.title, texts, numbers, rows, short)
+    if not texts and not whole:
+        raise PipelineError(f"{where} holds no text of {TELLING} words, so nothing of it can be found; take it out")
+    return Items(benchmark.title, texts, numbers, rows, whole, short)
 
 
 def _read_rows(benchmark: Benchmark, root: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -311,6 +331,8 @@ def find_runs(table: pa.Table, items: Items, size: int) -> dict[int, Hit]:
         items: Of one benchmark.
         size: Words in a row.
     """
+    if not items.texts:
+        return {}
     runs, owners, places = hash_runs(items.texts, size)
     keep = ~_is_boilerplate(items, owners, places, size)
     runs, owners = runs[keep], owners[keep]
@@ -354,4 +376,14 @@ def find_near_items(table: pa.Table, items: Items, threshold: float) -> dict[int
         text, row = int(pairs[place, 0]), int(pairs[place, 1]) % table.num_rows
         hit = Hit(items.title, items.numbers[text], "near", items.texts[text], float(similarity[place]))
         found.setdefault(row, hit)
+    return found
+
+
+def find_same_prompts(table: pa.Table, items: Items) -> dict[int, Hit]:
+    """Rows whose prompt is a short text of an item."""
+    found: dict[int, Hit] = {}
+    for row, prompt in enumerate(join_turns(column_messages(table), ["user"])):
+        number = items.whole.get(fold_text(prompt))
+        if number is not None:
+            found[row] = Hit(items.title, number, "same", prompt, 1.0)
     return found

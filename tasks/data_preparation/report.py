@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from tasks.contracts.manifest import write_json
 from tasks.contracts.page import Page
 from tasks.data_preparation.answers import count_answers
+from tasks.data_preparation.expectations import DUPLICATE_STEPS
 from tasks.data_preparation.gate import Verdict
 from tasks.data_preparation.plots import plot_labels, plot_lengths, plot_waterfall
 from tasks.data_preparation.rows import Origin, Rows, column_messages, join_turns
@@ -77,7 +78,7 @@ def write_metrics(rows: Rows, verdict: Verdict, path: Path) -> dict[str, int | f
         "rows_read": read,
         "rows_kept": rows.table.num_rows,
         "rows_dropped": rows.dropped.num_rows,
-        "duplicate_share": round((by_step["exact duplicates"] + by_step["near duplicates"]) / read, 6),
+        "duplicate_share": round(sum(by_step[name] for name in DUPLICATE_STEPS) / read, 6),
         "labels": len(_label_counts(rows)),
         "gate_checks": len(verdict.results),
         "gate_failed": len(verdict.failed),

@@ -517,3 +517,6 @@ def test_a_local_model_writes_the_same_every_time(tiny_model: Path, tmp_path: Pa
 def test_nothing_is_added_unless_asked() -> None:
     rows = labelled()
     assert augment(rows) is rows
+    none = augment(rows, Characters(share=1e-9))
+    assert none.table.equals(rows.table)
+    assert none.steps[-1].notes == {"rows_chosen": 0, "variants": 0}

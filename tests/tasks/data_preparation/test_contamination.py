@@ -101,12 +101,20 @@ def test_a_changed_word_in_ten_is_seen_by_nearness(tmp_path: Path) -> None:
 
 def test_short_texts_must_be_there_as_a_whole(tmp_path: Path) -> None:
     nine = "the quick brown fox jumps over the lazy dog"
-    bench = write(tmp_path, [{"q": nine, "a": "yes"}, {"q": "what is it", "a": "no"}])
+    bench = write(tmp_path, [{"q": nine, "a": "yes"}, {"q": "What is it?", "a": "no"}])
     items = read_items(bench, tmp_path)
-    assert (items.texts, items.numbers, items.rows, items.short) == ([nine], [1], 2, 3)
-    prompts = [f"Say {nine} again", nine.replace("lazy", "sleepy") + " and then some more words", "what is it", "yes"]
-    out = run(drop_exact(make(*[pair(text, "ok") for text in prompts])), tmp_path, bench)
-    assert out.dropped["row"].to_pylist() == [1]
+    assert (items.texts, items.numbers, items.rows, items.short) == ([nine], [1], 2, 2)
+    assert items.whole == {"what is it": 2}
+    prompts = [
+        f"Say {nine} again",
+        nine.replace("lazy", "sleepy") + " and then some more words",
+        "what is it",
+        "yes",
+        "and what is it then",
+    ]
+    out = run(drop_exact(make(*[pair(text, "what is it") for text in prompts])), tmp_path, bench)
+    assert out.dropped["row"].to_pylist() == [1, 3]
+    assert out.steps[-1].listings[0].rows == (("bench", 2, 2, 1, 1, 1, 2, 2),)
 
 
 def test_boilerplate_of_a_benchmark_is_no_hit(tmp_path: Path) -> None:
@@ -127,7 +135,7 @@ def test_report_only_keeps_the_rows_and_names_them(tmp_path: Path) -> None:
     out = run(rows, tmp_path, bench, action="report")
     assert out.table.num_rows == 4
     assert out.steps[-1].notes == {"contaminated": 3, "benchmarks": 1}
-    assert out.steps[-1].listings[0].rows == (("bench", 5, 0, 3, 3, 3, 3),)
+    assert out.steps[-1].listings[0].rows == (("bench", 5, 0, 3, 3, 0, 3, 3),)
     assert out.twins["dropped"].to_pylist() == [False] * 3
     assert run(rows, tmp_path) is rows
 
@@ -147,7 +155,7 @@ def test_nested_columns_and_other_kinds_of_files(tmp_path: Path) -> None:
 def test_what_cannot_be_compared_is_said_in_one_go(tmp_path: Path) -> None:
     rows = drop_exact(make(pair("a", "b")))
     bench = write(tmp_path, [{"q": sentence(random.Random(1), 20)}])
-    write(tmp_path, [{"q": "too short"}], "short.jsonl")
+    write(tmp_path, [{"q": "yes no"}], "short.jsonl")
     digest = hashlib.sha256((tmp_path / "bench.jsonl").read_bytes()).hexdigest()
     run(rows, tmp_path, bench.model_copy(update={"sha256": digest}))
     with pytest.raises(PipelineError) as caught:
@@ -162,7 +170,7 @@ def test_what_cannot_be_compared_is_said_in_one_go(tmp_path: Path) -> None:
     text = str(caught.value)
     assert "4 problems" in text
     assert 'benchmark "gone": gone.jsonl does not exist or holds no item' in text
-    assert 'benchmark "short": short.jsonl holds no text of 8 words' in text
+    assert 'benchmark "short": short.jsonl holds no text of 3 words' in text
     assert 'benchmark "column": bench.jsonl has no column p' in text
     assert f"has sha256 {digest}; pinned is {'0' * 64}" in text
     with pytest.raises(ValidationError, match="several benchmarks are called bench"):

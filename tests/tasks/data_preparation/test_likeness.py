@@ -245,3 +245,9 @@ def test_precision_and_recall_on_real_requests() -> None:
     assert len(found.pairs) > 100
     assert agree / len(found.pairs) >= 0.98
     assert found.recall.found == found.recall.pairs >= 15
+    # By meaning: pairs that near duplicates do not cover have the same intent too.
+    meant = find_same_meaning(texts, ["ok"] * len(texts), Semantic(), Semantic().same, numbers=True)
+    near = {tuple(p) for p in found.pairs.tolist()}
+    further = [p for p in map(tuple, meant.pairs.tolist()) if p not in near]
+    assert len(further) > 500
+    assert sum(intents[i] == intents[j] for i, j in further) / len(further) >= 0.95
