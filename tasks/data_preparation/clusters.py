@@ -41,6 +41,7 @@ SHOWN_CLUSTERS = 150
 SHOWN_MEMBERS = 8
 SHOWN_PAIRS = 12
 FIRST = "first"
+BENCHMARK = "benchmark"
 
 # Place, row and content: rows taken out of one nested row share its number.
 Key = tuple[str, int, str]
@@ -147,14 +148,15 @@ def _name_outcome(member: Member, kept: Mapping[Key, str], left: Mapping[tuple[s
     step = left.get(member.key[:2])
     if step:
         return f"dropped: {step}"
-    return "benchmark" if member.pair is None and member.key[0].startswith("benchmark ") else "set apart"
+    return BENCHMARK if member.pair is None and member.key[0].startswith("benchmark ") else "set apart"
 
 
 def _make_page(rows: Rows, table: pa.Table, sizes: dict[int, int]) -> Page:
     kinds = Counter(rows.twins["kind"].to_pylist())
     page = Page(
         "Duplicates and leakage",
-        f"{table.num_rows:,} rows are like another one, in {len(sizes):,} clusters. "
+        f"{sum(outcome != BENCHMARK for outcome in table['outcome'].to_pylist()):,} rows are like another one or an "
+        f"item of a benchmark, in {len(sizes):,} clusters. "
         "Of a cluster the first row stays, unless all were to be kept.",
     )
     page.cards({"exact": kinds["exact"], "near": kinds["near"], "semantic": kinds["semantic"]})
@@ -205,12 +207,13 @@ def _add_sources(page: Page, rows: Rows) -> None:
     found = Counter(
         (pair["place"].partition("/")[0], pair["twin_place"].partition("/")[0], pair["kind"])
         for pair in twins
-        if pair["kind"] != "contamination"
+        if pair["kind"] not in ("contamination", "augmented")
     )
+    ordered = sorted(found.items(), key=lambda item: (item[0][0] == item[0][1], -item[1], item[0]))
     page.table(
         "Across sources",
         ["source", "is like a row of", "kind", "rows"],
-        [[*names, count] for names, count in sorted(found.items(), key=lambda item: (-item[1], item[0]))],
+        [[*names, count] for names, count in ordered],
     )
 
 
@@ -255,13 +258,13 @@ def _add_clusters(page: Page, table: pa.Table) -> None:
                 line["row"],
                 line["outcome"],
                 "–" if line["similarity"] is None else f"{line['similarity']:.2f}",
-                line["label"] or "–",
                 line["text"],
+                line["label"] or "–",
             ]
         )
     page.table(
         "The largest clusters",
-        ["cluster", "size", "source", "row", "outcome", "similarity", "label", "text"],
+        ["cluster", "size", "source", "row", "outcome", "similarity", "text", "label"],
         lines,
         note=f"At most {SHOWN_CLUSTERS} clusters and {SHOWN_MEMBERS} rows of each; the table beside this page has all.",
     )
