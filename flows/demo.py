@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 GATEWAY = artifacts.STATE / "gateway.json"
 CLIENTS = 16
-CALM, NEW = 300, 1500
+CALM, NEW = 300, 2000
 DRIFT = 0.7
 START_TIMEOUT_S = 240.0
 SWAP_TIMEOUT_S = 60.0
@@ -121,7 +121,7 @@ def demo(console: Console, stop: bool = False) -> None:
     if champion.version == 1:
         improve(url, champion, say)
         for line in accuracy_lines():
-            console.print(f"       {line}", highlight=False)
+            console.print(f"       {line}", soft_wrap=True, highlight=False)
     else:
         say("the loop has been through this checkout; `make clean` and `make demo` begin anew")
     if stop:

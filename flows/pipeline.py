@@ -20,11 +20,13 @@ from flows.settings import configure
 
 configure()
 
-from filelock import FileLock, Timeout  # noqa: E402 - the engines read their settings on import
+import httpx  # noqa: E402 - the engines read their settings on import
+from filelock import FileLock, Timeout  # noqa: E402
 from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.schemas.objects import State  # noqa: E402
 from prefect.context import TaskRunContext  # noqa: E402
+from prefect.exceptions import PrefectException  # noqa: E402
 from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 
@@ -81,12 +83,27 @@ def run_pipeline(
     os.chdir(configure())
     check(stages)
     url = ensure_server(os.getpid())
-    with temporary_settings({PREFECT_API_URL: url}), stages_reported_to(report or _report.get()):
+    with temporary_settings({PREFECT_API_URL: url}), stages_reported_to(report or _report.get()), server_watched():
         state: Any = pipeline(reason, list(stages), force, wait, return_state=True)
     if not state.is_completed():
         raise PipelineError(state.message or "the pipeline failed")
     outcome: dict[str, str] = state.result()
     return outcome
+
+
+@contextmanager
+def server_watched() -> Iterator[None]:
+    """Say in one line that the Prefect server went away while a flow was at work.
+
+    Raises:
+        PipelineError: It did.
+    """
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as error:
+        raise PipelineError(
+            f"the Prefect server went away ({type(error).__name__}); start it and run again, finished stages are kept"
+        ) from error
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from flows import artifacts  # noqa: E402
 from flows.commit import commit_inputs  # noqa: E402
 from flows.monitoring import note_window  # noqa: E402
 from flows.params import read_params  # noqa: E402
-from flows.pipeline import Report, run_pipeline  # noqa: E402
+from flows.pipeline import Report, run_pipeline, server_watched  # noqa: E402
 from flows.recording import experiment_id  # noqa: E402
 from flows.registry import open_registry  # noqa: E402
 from flows.server import ensure_server  # noqa: E402
@@ -121,7 +121,8 @@ def retrain(
     ensure_server(os.getpid())
     token = _report.set(report)
     try:
-        state: Any = retraining(reason, trigger, window, return_state=True)
+        with server_watched():
+            state: Any = retraining(reason, trigger, window, return_state=True)
     finally:
         _report.reset(token)
     if not state.is_completed():

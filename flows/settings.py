@@ -28,8 +28,10 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "PREFECT_CLIENT_MAX_RETRIES": "3",  # 14 s a call until a server counts as gone
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     "PREFECT_CLI_PROMPT": "false",
@@ -49,6 +51,8 @@ def log_to_terminal() -> None:
         logger.addHandler(handler)
     for name in ("alembic", "dvc", "httpx", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A server that went away is reported once, by the work that needed it, not by every log line it missed.
+    logging.raiseExceptions = False
     # The libraries' notes to each other about names that will change.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(peft|transformers|trl)\.")
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Tone = Literal["good", "bad", "warn", "plain"]
+BLANK = ("", "–", "-")  # cells of a column of numbers that have none
 PALETTE = ("#2f5bea", "#e8833a", "#1f9d76", "#b64fc8", "#c43d4b", "#6b7280")
 
 _environment = Environment(loader=PackageLoader("tasks.contracts"), autoescape=True, undefined=StrictUndefined)
@@ -59,13 +60,17 @@ class Page:
         self.blocks.append({"kind": "list", "items": list(items), "heading": heading})
 
     def table(self, heading: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> None:
-        """A table; numbers are aligned right. An empty one says so."""
+        """A table; columns of numbers are aligned right. An empty one says so."""
+        numeric = [
+            not any(isinstance(cell, str) and cell not in BLANK for cell in column)
+            for column in zip(*rows, strict=True)
+        ]
         self.blocks.append(
             {
                 "kind": "table",
                 "heading": heading,
                 "columns": list(columns),
-                "rows": [[(show(c), isinstance(c, int | float)) for c in row] for row in rows],
+                "rows": [[(show(c), n) for c, n in zip(row, numeric, strict=True)] for row in rows],
                 "note": note,
             }
         )

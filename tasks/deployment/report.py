@@ -101,12 +101,15 @@ def _show_parity(page: Page, proof: ParityProof) -> None:
         f"{proof.max_new_tokens} long. Prompts must all match, and at least {proof.minimum_match:.0%} of the "
         f"answers. {proof.left_out} longer prompts were passed over.",
     )
-    page.figure(
-        _plot_logits(proof),
-        "Largest logit difference per prompt",
-        "Trained against exported model, over the vocabulary and all positions of the answer. Rounding of "
-        "fp32 leaves about 0.00001; a bf16 export about 0.1.",
-    )
+    if proof.max_logit_difference > 0:
+        page.figure(
+            _plot_logits(proof),
+            "Largest logit difference per prompt",
+            "Trained against exported model, over the vocabulary and all positions of the answer. Rounding of "
+            "fp32 leaves about 0.00001; a bf16 export about 0.1.",
+        )
+    else:
+        page.text("The logits of the trained and the exported model are equal to the last bit.")
     for difference in proof.differences[:DIFFERENCES_SHOWN]:
         page.conversation(
             [("trained", difference.trained), ("merged", difference.merged), ("served", difference.served)],

@@ -141,5 +141,5 @@ def _hold(
         if not one.worst <= margin:
             fallen.append(f"{name} may have fallen by more than the margin: {said}")
         elif name != primary:  # which has said its own sentence
-            held.append(f"{name} does not fall: {said}")
+            held.append(f"{board.metrics[name].title} does not fall: {said}")
     return held, fallen, unchecked

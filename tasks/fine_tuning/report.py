@@ -16,6 +16,8 @@ from tasks.fine_tuning.train import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LOG_FROM = 30  # a curve that falls to so small a part of its height is drawn on a logarithmic axis
+
 _TONES: dict[Shape, Tone] = {
     "falling": "good",
     "flat": "warn",
@@ -161,6 +163,10 @@ def plot_losses(curve: Sequence[Point]) -> Figure:
             )
         axes.set_xlabel("optimizer step")
         axes.set_ylabel("loss, nats per token")
+        seen = [loss for _, loss in (*trained, *watched) if loss > 0]
+        if seen and max(seen) > LOG_FROM * min(seen):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.legend()
     return figure
 

@@ -285,8 +285,13 @@ def _unusual(settings: TrainingSetup, plan: Plan, counts: Counts, machine: Machi
         warnings.append("this CPU computes bf16 in software, which is slow; set precision: fp32")
     if plan.device == "cuda" and machine.accelerators > plan.world_size:
         warnings.append(f"{machine.accelerators} accelerators are there, {plan.world_size} is used; set processes")
-    if plan.method.name == "full" and plan.learning_rate > 1e-3:
-        warnings.append(f"learning_rate {plan.learning_rate:g} is high for full fine-tuning; 1.0e-5 to 5.0e-4 is usual")
+    # Small models bear, and need, larger steps.
+    high = 3e-3 if plan.trainable_parameters < 100_000_000 else 2e-4
+    if plan.method.name == "full" and plan.learning_rate > high:
+        warnings.append(
+            f"learning_rate {plan.learning_rate:g} is high for full fine-tuning of {plan.trainable_parameters:,} "
+            f"parameters; up to {high:g} is usual"
+        )
     if plan.method.name == "lora" and not 1e-5 <= plan.learning_rate <= 1e-2:
         warnings.append(f"learning_rate {plan.learning_rate:g} is unusual for LoRA; 1.0e-4 to 5.0e-3 is usual")
     if plan.steps < 20:

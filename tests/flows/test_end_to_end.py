@@ -44,6 +44,7 @@ def make_checkout(folder: Path, base: Path) -> Path:
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["data_preparation"]["sources"][0]["rows"] = 400
     params["training_setup"] |= {
+        "method": {"name": "lora", "rank": 8, "alpha": 16},
         "max_tokens": 192,
         "max_steps": 12,
         "evaluate_every_steps": 6,

@@ -35,7 +35,7 @@ def test_better_than_the_champion_is_promoted() -> None:
     verdict = judge(board(10, 60, 90), margins={"loss": 0.05})
     assert verdict.verdict == "promote"
     assert verdict.reasons[0].startswith("better than the champion: Exact match 0.75 against 0.5, difference +0.25 [")
-    assert verdict.reasons[1].startswith("loss does not fall: ")
+    assert verdict.reasons[1].startswith("Loss does not fall: ")
     assert (verdict.champion, verdict.items, verdict.opponent) == ("abc", 120, "champion")
     assert set(verdict.comparisons) == {"candidate_vs_base", "candidate_vs_champion"}
     assert verdict.comparisons["candidate_vs_champion"]["exact_match"]["difference"] == pytest.approx(0.25)

@@ -1,0 +1,137 @@
+"""`heptune up`: its worker runs the deployments, its automation answers drift, and Ctrl-C leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from flows.server import free_port
+from tests.flows.small import ROOT, child_environment, make_project
+
+EVENT = """
+import os
+from flows.settings import configure
+configure()
+from prefect.events import emit_event
+from prefect.events.worker import EventsWorker
+emit_event(
+    event="heptune.drift.detected",
+    resource={"prefect.resource.id": "heptune.model.heptune"},
+    payload={"reason": "new words", "window": "ab" * 32},
+)
+EventsWorker.instance().drain()
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_project(tmp_path_factory.mktemp("up") / "project")
+    shutil.copy(ROOT / "prefect.yaml", folder)
+    for name in ("flows", "tasks"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def up(project: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The API of a running `heptune up`, and its process."""
+    ports = free_port(), free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows", "up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])],
+        cwd=project,
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    said: list[str] = []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if "Ctrl-C" in line:
+                break
+        assert f"http://127.0.0.1:{ports[0]}" in "".join(said), "".join(said)
+        assert httpx.get(f"http://127.0.0.1:{ports[1]}/health", timeout=10).status_code == 200
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        yield f"http://127.0.0.1:{ports[0]}/api", process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
+
+
+def find(api: str, flow: str) -> list[dict[str, Any]]:
+    question = {"flows": {"name": {"any_": [flow]}}, "flow_runs": {"deployment_id": {"is_null_": False}}}
+    runs: list[dict[str, Any]] = httpx.post(f"{api}/flow_runs/filter", json=question, timeout=30).json()
+    return runs
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen in {seconds:.0f} s"
+        time.sleep(0.5)
+
+
+def test_a_deployment_writes_the_same_lock_as_the_command_line(
+    project: Path, up: tuple[str, subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    api, _ = up
+    deployment = httpx.get(f"{api}/deployments/name/pipeline/pipeline", timeout=30).json()
+    asked = httpx.post(f"{api}/deployments/{deployment['id']}/create_flow_run", json={}, timeout=30)
+    asked.raise_for_status()
+    address = f"{api}/flow_runs/{asked.json()['id']}"
+    wait_until(lambda: httpx.get(address, timeout=30).json()["state_type"] in ("COMPLETED", "FAILED", "CRASHED"), 300)
+    run = httpx.get(address, timeout=30).json()
+    assert run["state_type"] == "COMPLETED", run["state"]
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", "run"],
+        cwd=clone,
+        env={**child_environment(), "PREFECT_API_URL": api},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (clone / "dvc.lock").read_bytes() == (project / "dvc.lock").read_bytes()
+
+
+def test_drift_starts_a_retrain_that_says_why_it_may_not(project: Path, up: tuple[str, subprocess.Popen[str]]) -> None:
+    api, _ = up
+    environment = {**child_environment(), "PREFECT_API_URL": api}
+    subprocess.run([sys.executable, "-c", EVENT], cwd=project, env=environment, check=True)
+    wait_until(lambda: any(run["state_name"] == "Refused" for run in find(api, "retraining")), 180)
+    (run,) = find(api, "retraining")
+    assert run["parameters"] == {"reason": "new words", "trigger": "drift", "window": "ab" * 32}
+    assert "0 corrected rows are waiting" in run["state"]["message"]
+
+
+def test_ctrl_c_ends_everything(project: Path, up: tuple[str, subprocess.Popen[str]]) -> None:
+    api, process = up
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert len(below) >= 3
+    process.send_signal(signal.SIGINT)
+    assert process.wait(90) == 0
+    gone, alive = psutil.wait_procs(below, timeout=30)
+    assert alive == []
+    assert len(gone) == len(below)
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(api.split(":")[2].split("/")[0]))) != 0
+    assert not (project / ".heptune/prefect/server.json").exists()
