@@ -17,13 +17,13 @@ from flows.server import free_port
 from tests.flows.servers import running
 from tests.flows.small import ROOT, child_environment, make_project
 from tests.flows.test_pipeline import outcomes
-from tests.tasks.gateway.test_store import Database, postgres  # noqa: F401 - a fixture
+from tests.postgres import Database
 
 SERVICES = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())["services"]
 
 
 @pytest.fixture
-def addresses(postgres: Database) -> dict[str, str]:  # noqa: F811 - the fixture
+def addresses(postgres: Database) -> dict[str, str]:
     """What the compose file says to what is there instead."""
     database = postgres.url.split("@")[1].split("/")[0]
     with psycopg.connect(postgres.url, autocommit=True) as connection:
