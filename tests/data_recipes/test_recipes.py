@@ -52,7 +52,8 @@ SLOW = [
 
 def read_settings(name: str) -> DataPreparation:
     settings = DataPreparation.model_validate(RECIPES[name]["data_preparation"])
-    if ROOT and not all((Path(ROOT) / Path(str(getattr(s, "path", ""))).parts[0]).is_dir() for s in settings.sources):
+    paths = [Path(str(getattr(source, "path", "")).rpartition("::")[2]) for source in settings.sources]
+    if ROOT and not all((Path(ROOT) / path.parts[0]).is_dir() for path in paths):
         pytest.skip(f"{ROOT} does not hold the set {name}")
     return settings
 

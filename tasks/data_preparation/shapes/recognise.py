@@ -240,7 +240,7 @@ def shapes_of_roles(roles: Collection[str]) -> list[Shape]:
 
 
 def open_paths(row: Row, columns: Columns) -> Row:
-    """The row with the values that a dotted column name reaches inside its objects: ``content.title``."""
+    """The row with what a dotted column name reaches inside objects and lists: ``content.title``, ``turns.0``."""
     paths = [name for name in columns.values() if "." in name and name not in row]
     if not paths:
         return row
@@ -248,7 +248,10 @@ def open_paths(row: Row, columns: Columns) -> Row:
     for path in paths:
         value: Any = row
         for key in path.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
+            if isinstance(value, list):
+                value = value[int(key)] if key.isdecimal() and int(key) < len(value) else None
+            else:
+                value = value.get(key) if isinstance(value, dict) else None
         if value is not None:
             opened[path] = value
     return opened

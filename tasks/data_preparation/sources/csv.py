@@ -14,17 +14,16 @@ Example:
 
 from __future__ import annotations
 
-import codecs
 import csv
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.sources.files import PACKED, Files, read_files
+from tasks.data_preparation.sources.files import PACKED, Texts, read_files
 from tasks.data_preparation.sources.source import Broken, Part, Records
 from tasks.data_preparation.sources.unpack import (
     BLOCK,
@@ -42,26 +41,13 @@ SUFFIXES = tuple(ending + packed for ending in (".csv", ".tsv") for packed in PA
 MOST_LINES = 100_000
 
 
-class Csv(Files):
+class Csv(Texts):
     """Delimited text."""
 
     name: Literal["csv"] = "csv"
     delimiter: str | None = Field(
         default=None, min_length=1, max_length=1, description="one character; read from the header when absent"
     )
-    encoding: str = Field(
-        default="utf-8", description="of the text, such as cp1252; UTF-16 is recognised by its byte order mark"
-    )
-
-    @field_validator("encoding")
-    @classmethod
-    def _is_known(cls, encoding: str) -> str:
-        try:
-            return codecs.lookup(encoding).name
-        except LookupError as error:
-            raise ValueError(
-                f"unknown encoding {encoding}; use utf-8, cp1252, latin-1 or another of Python's"
-            ) from error
 
     def read(self, root: Path) -> Records:
         """Read all rows; a ragged or undecodable one becomes a broken row.

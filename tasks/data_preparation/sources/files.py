@@ -2,7 +2,8 @@
 
 A path with a scheme (``s3://bucket/part-*.jsonl.gz``, ``https://host/faq.jsonl``, ``memory://x``) is a file, folder or
 glob of that store. Its files are fetched one at a time into a temporary file, so that what was hashed is what is read,
-and the disk holds one of them at most.
+and the disk holds one of them at most. Files in an archive are named the same way:
+``zip://reviews/*.txt::data/raw/reviews.zip``.
 
 Example:
     ``{name: jsonl, path: "s3://support/2026/*.jsonl.zst", storage: {endpoint_url: "https://minio.local:9000"},
@@ -12,6 +13,7 @@ Example:
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import logging
 import os
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 
 WATCHED = Path("data/raw")
 PACKED = ("", ".gz", ".xz", ".zst")
+ARCHIVES = ("zip", "tar")
 
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]+(::|://)", re.IGNORECASE)
 _SECRET = re.compile(r"secret|password|passwd|token|credential|^key$|_key$", re.IGNORECASE)
@@ -83,6 +86,24 @@ class Files(Source):
         return self.path.partition("?")[0] if is_web(self.path) else self.path
 
 
+class Texts(Files):
+    """Params of every source that reads files of text."""
+
+    encoding: str = Field(
+        default="utf-8", description="of the text, such as cp1252; UTF-16 is recognised by its byte order mark"
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str) -> str:
+        try:
+            return codecs.lookup(encoding).name
+        except LookupError as error:
+            raise ValueError(
+                f"unknown encoding {encoding}; use utf-8, cp1252, latin-1 or another of Python's"
+            ) from error
+
+
 @dataclass(frozen=True)
 class Found:
     """A file of a source.
@@ -114,7 +135,7 @@ def read_files(
     """
     hashes: dict[str, str] = {}
     if is_remote(source.path):
-        files = find_remote(source, suffixes)
+        files = find_remote(source, root, suffixes)
     else:
         files = find_local(source.path, root, suffixes)
         hashes.update({file.name: hash_file(Path(file.path)) for file in files})
@@ -146,6 +167,12 @@ def _at_hand(file: Found, source: Files) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="heptune-") as folder:
         target = Path(folder) / "file"
         with explain_store(source, file.name):
+            size = file.store.size(file.path)
+            if file.store.protocol in ARCHIVES and size > source.max_bytes:
+                raise PipelineError(
+                    f"{file.name}: unpacks to {size:,} bytes, more than the {source.max_bytes:,} of max_bytes; "
+                    "raise it if this is no decompression bomb"
+                )
             file.store.get_file(file.path, str(target))
         yield target
 
@@ -179,15 +206,21 @@ def is_web(path: str) -> bool:
     return path.partition(":")[0].lower() in ("http", "https") and is_remote(path)
 
 
-def find_remote(source: Files, suffixes: Sequence[str]) -> list[Found]:
+def find_remote(source: Files, root: Path, suffixes: Sequence[str]) -> list[Found]:
     """The files of a URL, sorted by path; empty when there are none.
+
+    Args:
+        source: Its params.
+        root: What the path of a local archive is relative to.
+        suffixes: Endings that count inside a folder.
 
     Raises:
         PipelineError: A secret is not in the environment, or the store does not answer.
     """
     import fsspec
 
-    url = source.path
+    outer, inside, inner = source.path.rpartition("::")
+    url = f"{outer}::{(root / inner).resolve()}" if inside and not is_remote(inner) else source.path
     options = {**source.storage, **read_secrets(source.storage_secrets, source.title or source.name)}
     with explain_store(source, source.place):
         store, path = fsspec.core.url_to_fs(url, skip_instance_cache=True, **options)
@@ -266,7 +299,8 @@ def check_pin(source: Source, place: str, hashes: Mapping[str, str], root: Path)
             f'source "{title}": {place} has sha256 {found}; pinned is {source.sha256}; '
             "restore the content, or pin the new hash if the change is wanted"
         )
-    inside = not is_remote(place) and (root / place).resolve().is_relative_to((root / WATCHED).resolve())
+    archive = place.rpartition("::")[2]
+    inside = not is_remote(archive) and (root / archive).resolve().is_relative_to((root / WATCHED).resolve())
     if source.sha256 is None and not inside:
         log.warning(
             'source "%s": %s lies outside %s, so DVC does not watch it and a change goes unnoticed; '

@@ -35,7 +35,7 @@ class Fields(Section):
     One of ``messages``; ``prompt`` and ``answer``; ``text``, with the source's ``label`` or alone; ``chosen`` and
     ``rejected``, with ``prompt`` or ``messages`` or alone; ``desirable`` with ``messages`` or with ``prompt`` and
     ``answer``; ``prompt`` and ``answers``; ``prompt``, ``context`` and ``answers``; ``prompt``, ``choices`` and
-    ``gold``. A dot goes into an object: ``content.title``.
+    ``gold``. A dot goes into an object or a list: ``content.title``, ``turns.0``.
     """
 
     messages: str | None = Field(default=None, description="column with a list of turns")

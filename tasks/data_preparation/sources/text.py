@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.data_preparation.sources.files import PACKED, Files, read_files
+from tasks.data_preparation.sources.files import PACKED, Texts, read_files
 from tasks.data_preparation.sources.source import Broken, Part, Records
 from tasks.data_preparation.sources.unpack import Line, iterate_lines, open_unpacked, read_ahead
 from tasks.data_preparation.sources.values import LONGEST_ROW, TOO_LONG, show_text
@@ -23,18 +23,18 @@ from tasks.data_preparation.sources.values import LONGEST_ROW, TOO_LONG, show_te
 SUFFIXES = tuple(ending + packed for ending in (".txt", ".md") for packed in PACKED)
 
 
-class Text(Files):
+class Text(Texts):
     """Plain text."""
 
     name: Literal["text"] = "text"
     rows: Literal["file", "lines"] = Field(default="file", description="what is a row: a whole file, or every line")
 
     def read(self, root: Path) -> Records:
-        """Read all rows; what is not UTF-8, or longer than 16 MiB, becomes a broken row."""
+        """Read all rows; what is not text of its encoding, or longer than 16 MiB, becomes a broken row."""
         return read_files(self, root, SUFFIXES, self._parse)
 
     def _parse(self, path: Path, name: str) -> Iterator[Part]:
-        with open_unpacked(path, name, self.max_bytes) as stream:
+        with open_unpacked(path, name, self.max_bytes, self.encoding) as stream:
             if self.rows == "file":
                 data = read_ahead(stream, LONGEST_ROW + 1)
                 part = Part()

@@ -22,7 +22,8 @@ BLOCK = 4 * 1024 * 1024
 XZ_MEMORY = 256 * 1024 * 1024
 BOM = b"\xef\xbb\xbf"
 FOREIGN = {
-    b"PK\x03\x04": "a zip archive or a spreadsheet; unpack it or export it as CSV",
+    b"PK\x03\x04": "a zip archive or a spreadsheet; read an archive's files with the path zip://*::ARCHIVE, "
+    "export a spreadsheet as CSV",
     b"BZh": "packed with bzip2; pack it with gzip, xz or zstd",
     b"7z\xbc\xaf": "a 7z archive; unpack it",
     b"PAR1": "a Parquet file; read it with the source parquet",

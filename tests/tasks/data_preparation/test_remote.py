@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import threading
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +28,7 @@ from tasks.data_preparation.sources.csv import Csv
 from tasks.data_preparation.sources.files import Files
 from tasks.data_preparation.sources.jsonl import Jsonl
 from tasks.data_preparation.sources.parquet import Parquet
+from tasks.data_preparation.sources.text import Text
 
 ROWS = [{"question": f"Question {n}, and is it answered?", "answer": f"Answer {n}."} for n in range(6)]
 
@@ -177,6 +179,25 @@ def test_memory_store_with_a_torn_file_and_an_optional_one(tmp_path: Path) -> No
     store.pipe("/fine/x.jsonl", lines(ROWS))
     both = [Jsonl(path="memory://fine/*.jsonl", title="a"), Jsonl(path="memory://gone/*", title="b", optional=True)]
     assert read_sources(both, "quarantine", tmp_path).table.num_rows == 6
+
+
+def test_files_of_an_archive_below_the_root(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "data/raw").mkdir(parents=True)
+    with zipfile.ZipFile(tmp_path / "data/raw/notes.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("notes/b.txt", "Crème brûlée.".encode("latin-1"))
+        archive.writestr("notes/a.txt", "First of all.")
+        archive.writestr("notes/zeros.bin", bytes(10_000_000))
+        archive.writestr("notes/README", "no row")
+    source = Text(path="zip://notes/*.txt::data/raw/notes.zip", title="notes", encoding="latin-1")
+    rows = read(source, tmp_path)
+    assert [m[0]["content"] for m in rows.table["messages"].to_pylist()] == ["First of all.", "Crème brûlée."]
+    assert rows.table["file"].to_pylist() == ["a.txt", "b.txt"]
+    assert "DVC does not watch" not in caplog.text
+    whole = Text(path="zip://notes/zeros.bin::data/raw/notes.zip", max_bytes=1_000_000)
+    with pytest.raises(PipelineError, match="unpacks to 10,000,000 bytes, more than the 1,000,000 of max_bytes"):
+        read(whole, tmp_path)
+    with pytest.raises(PipelineError, match="cannot be read"):
+        read(Text(path="zip://*::data/raw/gone.zip"), tmp_path)
 
 
 @pytest.mark.parametrize(

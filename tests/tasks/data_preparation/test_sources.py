@@ -244,7 +244,7 @@ def test_xz_padding_and_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"PK\x03\x04rest", "is a zip archive or a spreadsheet; unpack it or export it as CSV"),
+        (b"PK\x03\x04rest", "is a zip archive or a spreadsheet; read an archive's files with the path zip:"),
         (b"BZh91AY", "is packed with bzip2; pack it with gzip, xz or zstd"),
         (b"PAR1rest", "is a Parquet file; read it with the source parquet"),
         (b"SQLite format 3\0", "is an SQLite database; read it with the source sql"),
