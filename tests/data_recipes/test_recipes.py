@@ -15,18 +15,21 @@ that stops it (a pattern), or
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
-from tasks.contracts.records import ANSWER_SETS, AnswerSet
-from tasks.contracts.tables import read_table
+from tasks.contracts.records import ANSWER_SETS, MESSAGES, AnswerSet
+from tasks.contracts.tables import read_table, write_table
 from tasks.data_preparation.answers import set_apart
 from tasks.data_preparation.clean import clean_rows
 from tasks.data_preparation.duplicates import remove_duplicates
@@ -36,11 +39,14 @@ from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.publish import write_quarantine, write_splits
 from tasks.data_preparation.report import write_metrics, write_report
 from tasks.data_preparation.rows import Rows
+from tasks.data_preparation.sources.csv import Csv
+from tasks.data_preparation.sources.jsonl import Jsonl
 from tasks.data_preparation.split import split_examples
 
 ROOT = os.environ.get("HEPTUNE_REAL_DATA", "")
 FILES = sorted(Path(__file__).parent.glob("*.yaml"))
 RECIPES = {file.stem: yaml.safe_load(file.read_text()) for file in FILES}
+MESSAGES_ONLY = pa.schema([pa.field("messages", MESSAGES)])
 KEYS = {"shapes", "read", "dropped", "kept", "whole", "slow"}
 
 needs_data = pytest.mark.skipif(not ROOT, reason="HEPTUNE_REAL_DATA names no folder with the real sets")
@@ -116,3 +122,19 @@ def test_a_real_set_goes_through_the_stage(name: str, tmp_path: Path) -> None:
         assert sum(counts[split] for split in ("train", "validation", "test")) == rows.table.num_rows
         figures = write_metrics(rows, verdict, tmp_path / "report/metrics.json")
         assert figures["rows_kept"] + figures["rows_dropped"] == figures["rows_read"]
+
+
+@needs_data
+def test_naughty_strings_reach_the_disk_unchanged(tmp_path: Path) -> None:
+    strings: list[str] = json.loads((Path(ROOT) / "naughty_strings/blns.json").read_text(encoding="utf-8"))
+    lines = [json.dumps({"question": text, "answer": text}) for text in strings]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    with (tmp_path / "x.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("question", "answer"), *zip(strings, strings, strict=True)])
+    for source in (Jsonl(path="x.jsonl"), Csv(path="x.csv")):
+        rows = read_sources([source], "stop", tmp_path)
+        write_table(rows.table.select(["messages"]), tmp_path / "x.parquet", MESSAGES_ONLY)
+        found = read_table(tmp_path / "x.parquet", MESSAGES_ONLY)["messages"].to_pylist()
+        # CSV has no line for a row of two empty fields but a blank one, which is no row.
+        expected = [text for text in strings if text or source.name == "jsonl"]
+        assert [[turn["content"] for turn in turns] for turns in found] == [[t, t] for t in expected]
