@@ -19,11 +19,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 Array = np.ndarray[Any, Any]
 
@@ -36,11 +39,14 @@ MARGIN = 0.1
 # In one bucket a row is compared with the first and with the nearest so many others before it.
 NEIGHBOURS = 128
 CHUNK = 200_000
+# Rows whose n-grams are held at a time, and pairs.
+ROWS_IN_PART, PAIRS_IN_PART = 8192, 20_000
+# Rare n-grams of a probe that a row must have before all are counted.
+SOME = 50
 # Rows whose pairs are counted without MinHash, and the comparisons that may cost.
 PROBES, PROBED = 300, 20_000_000
 
-_QUIET = re.compile(r"[.,!?;:'\"“”‘’…]+")
-_SPACES = re.compile(r"\s+")
+_QUIET = str.maketrans("", "", ".,!?;:'\"“”‘’…")
 _NUMBER = re.compile(r"\d+")
 _PRIME = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -48,7 +54,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Shingles:
-    """Sorted, distinct n-gram hashes of all rows, one after the other.
+    """N-gram hashes of all rows, one row after the other; what a row says twice is there twice.
 
     Attributes:
         hashes: uint64.
@@ -62,10 +68,17 @@ class Shingles:
     def rows(self) -> int:
         return len(self.offsets) - 1
 
+    def take(self, rows: Array) -> Shingles:
+        """Some rows, in the order given."""
+        counts = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], counts)
+        return Shingles(self.hashes[places], offsets)
+
 
 def fold_text(text: str) -> str:
     """Lower case, single spaces, without sentence punctuation."""
-    return _SPACES.sub(" ", _QUIET.sub("", text.casefold())).strip()
+    return " ".join(text.casefold().translate(_QUIET).split())
 
 
 def read_numbers(text: str) -> str:
@@ -84,37 +97,54 @@ def cut_shingles(texts: Sequence[str], size: int, salt: int = 0) -> Shingles:
     padded = [f" {text} ".ljust(size) for text in texts]
     lengths = np.fromiter((len(text) for text in padded), dtype=np.int64, count=len(padded))
     codes = np.frombuffer("".join(padded).encode("utf-32-le", errors="surrogatepass"), dtype=np.uint32)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
     count = max(len(codes) - size + 1, 0)
     hashes = np.full(count, np.uint64(salt + 1), dtype=np.uint64)
     with np.errstate(over="ignore"):
         for place in range(size):
-            hashes = hashes * _PRIME + codes[place : place + count]
+            hashes *= _PRIME
+            hashes += codes[place : place + count]
         hashes ^= hashes >> np.uint64(32)
         hashes *= _MIX
         hashes ^= hashes >> np.uint64(29)
-    row = np.repeat(np.arange(len(padded)), lengths)[:count]
-    inside = np.arange(count) + size <= starts[row + 1] if count else np.zeros(0, dtype=bool)
-    return _sort_distinct(row[inside], hashes[inside], len(padded))
+    inside = np.ones(count, dtype=bool)
+    # The last n-grams of a text but one run on into the next.
+    ends = np.cumsum(lengths)[:-1]
+    for beyond in range(1, size):
+        inside[ends - beyond] = False
+    return Shingles(hashes[inside], np.concatenate([[0], np.cumsum(lengths - size + 1)]))
 
 
 def join_shingles(first: Shingles, second: Shingles) -> Shingles:
-    """Per row the union of both sets."""
-    rows = np.concatenate([_row_of(first), _row_of(second)])
-    return _sort_distinct(rows, np.concatenate([first.hashes, second.hashes]), first.rows)
+    """Per row both sets."""
+    offsets = first.offsets + second.offsets
+    hashes = np.empty(offsets[-1], dtype=np.uint64)
+    for part, before in ((first, second.offsets[:-1]), (second, first.offsets[1:])):
+        hashes[np.arange(len(part.hashes)) + np.repeat(before, np.diff(part.offsets))] = part.hashes
+    return Shingles(hashes, offsets)
 
 
-def _row_of(shingles: Shingles) -> Array:
-    return np.repeat(np.arange(shingles.rows), np.diff(shingles.offsets))
+@dataclass(frozen=True)
+class Sides:
+    """Prompts and answers of all rows, and how they are cut: n-grams are made when they are needed, and not kept.
 
+    Attributes:
+        prompts: One per row.
+        answers: One per row.
+        size: Characters per n-gram.
+    """
 
-def _sort_distinct(row: Array, hashes: Array, rows: int) -> Shingles:
-    order = np.lexsort((hashes, row))
-    row, hashes = row[order], hashes[order]
-    fresh = np.ones(len(row), dtype=bool)
-    fresh[1:] = (row[1:] != row[:-1]) | (hashes[1:] != hashes[:-1])
-    counts = np.bincount(row[fresh], minlength=rows)
-    return Shingles(hashes[fresh], np.concatenate([[0], np.cumsum(counts)]))
+    prompts: Sequence[str]
+    answers: Sequence[str]
+    size: int
+
+    def cut_prompts(self, rows: Sequence[int]) -> Shingles:
+        """N-grams of the prompts of some rows."""
+        return cut_shingles([fold_text(self.prompts[row]) for row in rows], self.size, salt=0)
+
+    def cut_both(self, rows: Sequence[int]) -> Shingles:
+        """N-grams of the prompts and the answers of some rows."""
+        said = cut_shingles([fold_text(self.answers[row]) for row in rows], self.size, salt=1)
+        return join_shingles(self.cut_prompts(rows), said)
 
 
 @dataclass(frozen=True)
@@ -186,65 +216,147 @@ def find_alike(
     """
     if len(prompts) < 2:
         return Alike(np.zeros((0, 2), dtype=np.int64), np.zeros(0), np.zeros(0), Recall(0, 0, 0))
-    asked = cut_shingles([fold_text(text) for text in prompts], size, salt=0)
-    said = cut_shingles([fold_text(text) for text in answers], size, salt=1)
-    both = join_shingles(asked, said)
+    sides = Sides(prompts, answers, size)
     group = np.zeros(len(prompts), dtype=np.int64)
     if numbers:
         group = _rank([read_numbers(f"{p}\n{a}") for p, a in zip(prompts, answers, strict=True)])
-    digests = sketch(both)
+    chosen = choose_probes(len(prompts), probes)
+    looked_for = Probes(sides.cut_both(chosen.tolist()), threshold)
+    parts = [
+        read_rows(Sides(prompts[start : start + ROWS_IN_PART], answers[start : start + ROWS_IN_PART], size), looked_for)
+        for start in range(0, len(prompts), ROWS_IN_PART)
+    ]
+    digests = np.concatenate([part.digests for part in parts])
+    likely = [
+        np.stack([chosen[part.probes], part.others + number * ROWS_IN_PART], axis=1)
+        for number, part in enumerate(parts)
+    ]
     pairs = propose_pairs(digests, group)
     pairs = pairs[_estimate(digests, pairs) >= threshold - MARGIN]
-    pairs, whole, part = _keep_alike(both, asked, pairs, threshold, prompt_threshold)
-    chosen = choose_probes(len(prompts), probes)
-    truth = list_probed(both, group, chosen, threshold)
-    truth, _, _ = _keep_alike(both, asked, truth, threshold, prompt_threshold)
+    pairs, whole, part = _keep_alike(sides, pairs, threshold, prompt_threshold)
+    truth, _, _ = _keep_alike(sides, _tidy(np.concatenate(likely), group), threshold, prompt_threshold)
     codes = truth @ np.array([len(prompts), 1])
     found = np.isin(codes, pairs @ np.array([len(prompts), 1]))
     return Alike(pairs, whole, part, Recall(len(chosen), len(codes), int(found.sum())))
 
 
-def _keep_alike(
-    both: Shingles, asked: Shingles, pairs: Array, threshold: float, prompt_threshold: float
-) -> tuple[Array, Array, Array]:
+def _keep_alike(sides: Sides, pairs: Array, threshold: float, prompt_threshold: float) -> tuple[Array, Array, Array]:
     # Prompts are the smaller sets, so they go first.
-    part = compute_jaccard(asked, pairs)
+    part = _compare(sides.cut_prompts, pairs)
     pairs, part = pairs[part >= prompt_threshold], part[part >= prompt_threshold]
-    whole = compute_jaccard(both, pairs)
+    whole = _compare(sides.cut_both, pairs)
     stays = whole >= threshold
     return pairs[stays], whole[stays], part[stays]
+
+
+def _compare(cut: Callable[[Sequence[int]], Shingles], pairs: Array) -> Array:
+    similarity = [np.zeros(0)]
+    for start in range(0, len(pairs), PAIRS_IN_PART):
+        rows, places = np.unique(pairs[start : start + PAIRS_IN_PART], return_inverse=True)
+        similarity.append(compute_jaccard(cut(rows.tolist()), places.reshape(-1, 2)))
+    return np.concatenate(similarity)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What is known of some rows once their n-grams are gone.
+
+    Attributes:
+        digests: MinHash signatures, shape (rows, 240).
+        probes: Probes that may be like one of the rows.
+        others: The row of each, counted within these rows.
+    """
+
+    digests: Array
+    probes: Array
+    others: Array
+
+
+def read_rows(sides: Sides, probes: Probes) -> Read:
+    """Sign some rows, and compare them with the probes."""
+    shingles = sides.cut_both(range(len(sides.prompts)))
+    return Read(sketch(shingles), *probes.meet(shingles))
+
+
+class Probes:
+    """Rows to find the like of without MinHash.
+
+    Args:
+        shingles: Theirs.
+        threshold: Least Jaccard similarity.
+    """
+
+    def __init__(self, shingles: Shingles, threshold: float) -> None:
+        self.known = np.unique(shingles.hashes)
+        places = np.searchsorted(self.known, shingles.hashes)
+        rows, columns, sizes = _distinct(shingles, places, len(self.known))
+        self.least = np.ceil(threshold * sizes - 1e-6)
+        self.matrix = _mark(rows, columns, (shingles.rows, len(self.known)))
+        # A row with all but a few of a probe's n-grams has some of any set a little larger than those few: the rarest.
+        order = np.lexsort((columns, np.bincount(columns, minlength=len(self.known))[columns], rows))
+        rank = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        self.some = np.minimum(SOME, self.least)
+        rare = order[rank < np.repeat(sizes - self.least + self.some, sizes)]
+        self.rare = _mark(rows[rare], columns[rare], self.matrix.shape)
+
+    def meet(self, shingles: Shingles) -> tuple[Array, Array]:
+        """Pairs of a probe and a row that share enough n-grams for the threshold; not all of them reach it."""
+        if not len(self.known):
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        columns = pc.fill_null(pc.index_in(pa.array(shingles.hashes), pa.array(self.known)), -1).to_numpy()
+        hit = np.flatnonzero(columns >= 0)
+        offsets = np.searchsorted(hit, shingles.offsets)
+        rows, columns, _ = _distinct(Shingles(shingles.hashes[hit], offsets), columns[hit], len(self.known))
+        theirs = _mark(rows, columns, (shingles.rows, len(self.known)))
+        common = (self.rare @ theirs.T.tocsr()).tocoo()
+        some = common.data >= self.some[common.coords[0]]
+        probes, others = (side[some].astype(np.int64) for side in common.coords)
+        shared = np.asarray(self.matrix[probes].multiply(theirs[others]).sum(axis=1)).ravel()
+        enough = shared >= self.least[probes]
+        return probes[enough], others[enough]
+
+
+def list_probed(shingles: Shingles, group: Array, probes: Array, threshold: float) -> Array:
+    """Pairs of a probe and any row of its group whose Jaccard similarity reaches a threshold, earlier row first."""
+    found, others = Probes(shingles.take(probes), threshold).meet(shingles)
+    pairs = _tidy(np.stack([probes[found], others], axis=1), group)
+    alike: Array = pairs[compute_jaccard(shingles, pairs) >= threshold]
+    return alike
+
+
+def _mark(rows: Array, columns: Array, shape: tuple[int, int]) -> Any:
+    from scipy.sparse import csr_array
+
+    return csr_array((np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=shape)
+
+
+def _distinct(shingles: Shingles, columns: Array, count: int) -> tuple[Array, Array, Array]:
+    """Row and column of each different n-gram, sorted, and how many each row has.
+
+    Args:
+        shingles: The rows.
+        columns: A number for each of their n-grams, the same for the same one.
+        count: How many numbers there are.
+    """
+    keys = np.repeat(np.arange(shingles.rows), np.diff(shingles.offsets)) * count + columns
+    keys.sort()
+    fresh = np.ones(len(keys), dtype=bool)
+    fresh[1:] = keys[1:] != keys[:-1]
+    rows, columns = np.divmod(keys[fresh], max(count, 1))
+    return rows, columns, np.bincount(rows, minlength=shingles.rows)
+
+
+def _tidy(pairs: Array, group: Array) -> Array:
+    """Pairs of different rows of one group, the earlier first, each once."""
+    pairs = pairs[(pairs[:, 0] != pairs[:, 1]) & (group[pairs[:, 0]] == group[pairs[:, 1]])]
+    tidy: Array = np.unique(np.sort(pairs, axis=1), axis=0)
+    return tidy
 
 
 def choose_probes(rows: int, wanted: int) -> Array:
     """Sorted rows to measure the recall on, the same ones for the same number of rows."""
     count = min(wanted, rows, max(PROBED // rows, 10))
     return np.sort(np.random.default_rng(SEED).choice(rows, count, replace=False))
-
-
-def list_probed(shingles: Shingles, group: Array, probes: Array, threshold: float) -> Array:
-    """Pairs of a probe and any row of its group whose Jaccard similarity reaches a threshold, earlier row first."""
-    from scipy.sparse import csr_array
-
-    if not len(probes):
-        return np.zeros((0, 2), dtype=np.int64)
-    spans = [shingles.hashes[shingles.offsets[row] : shingles.offsets[row + 1]] for row in probes.tolist()]
-    known = np.unique(np.concatenate(spans))
-    places = np.searchsorted(known, shingles.hashes)
-    hit = known[np.minimum(places, len(known) - 1)] == shingles.hashes
-    offsets = np.concatenate([[0], np.cumsum(hit)])[shingles.offsets]
-    shape = (shingles.rows, len(known))
-    matrix = csr_array((np.ones(int(hit.sum()), dtype=np.int32), places[hit], offsets), shape=shape)
-    sizes = np.diff(shingles.offsets)
-    across = matrix.T.tocsr()
-    found: list[Array] = []
-    for row in probes.tolist():
-        common = (matrix[[row]] @ across).tocoo()
-        others, shared = common.coords[1], common.data
-        alike = (shared >= threshold * (sizes[row] + sizes[others] - shared) - 1e-6) & (group[others] == group[row])
-        twins = others[alike & (others != row)]
-        found.append(np.stack([np.minimum(twins, row), np.maximum(twins, row)], axis=1))
-    pairs: Array = np.unique(np.concatenate(found), axis=0)
-    return pairs
 
 
 def find_near_pairs(
@@ -311,7 +423,8 @@ def sketch(shingles: Shingles) -> Array:
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(
         shingles.hashes, shingles.offsets.astype(np.uint64), PERMUTATIONS, SEED
     )
-    return np.array(matrix.to_rows(), dtype=np.uint32)
+    rows = b"".join(array("I", row).tobytes() for row in matrix.to_rows())
+    return np.frombuffer(rows, np.uint32).reshape(-1, PERMUTATIONS)
 
 
 def propose_pairs(digests: Array, group: Array) -> Array:
@@ -321,8 +434,11 @@ def propose_pairs(digests: Array, group: Array) -> Array:
     for key in _key_bands(digests, group):
         order = np.argsort(key, kind="stable")
         edges = np.concatenate([[0], np.flatnonzero(np.diff(key[order])) + 1, [rows]])
-        for place in np.flatnonzero(np.diff(edges) > 1).tolist():
-            found.append(_pair_up(order[edges[place] : edges[place + 1]]) @ np.array([rows, 1]))
+        sizes = np.diff(edges)
+        for size in np.unique(sizes[sizes > 1]).tolist():
+            first, second = _pair_up(size)
+            buckets = order[edges[:-1][sizes == size, None] + np.arange(size)]
+            found.append((buckets[:, first] * rows + buckets[:, second]).ravel())
     if not found:
         return np.zeros((0, 2), dtype=np.int64)
     codes = np.unique(np.concatenate(found))
@@ -343,21 +459,21 @@ def _key_bands(digests: Array, group: Array) -> Iterator[Array]:
         yield key
 
 
-def _pair_up(bucket: Array) -> Array:
-    size = len(bucket)
+def _pair_up(size: int) -> tuple[Array, Array]:
     if size <= 2 * NEIGHBOURS:
         first, second = np.triu_indices(size, 1)
-    else:
-        later = np.arange(size)
-        first = np.concatenate(
+        return first, second
+    later = np.arange(size)
+    return (
+        np.concatenate(
             [np.full(size - 1 - i, i) for i in range(NEIGHBOURS)]
             + [later[NEIGHBOURS : size - gap] for gap in range(1, NEIGHBOURS + 1)]
-        )
-        second = np.concatenate(
+        ),
+        np.concatenate(
             [later[i + 1 :] for i in range(NEIGHBOURS)]
             + [later[NEIGHBOURS + gap :] for gap in range(1, NEIGHBOURS + 1)]
-        )
-    return np.stack([bucket[first], bucket[second]], axis=1)
+        ),
+    )
 
 
 def _rank(values: Sequence[str]) -> Array:
@@ -379,16 +495,17 @@ def compute_jaccard(shingles: Shingles, pairs: Array) -> Array:
 
     if not len(pairs):
         return np.zeros(0)
-    _, columns = np.unique(shingles.hashes, return_inverse=True)
-    matrix = csr_array(
-        (np.ones(len(columns), dtype=np.int32), columns.ravel(), shingles.offsets),
-        shape=(shingles.rows, int(columns.max(initial=0)) + 1),
-    )
-    sizes = np.diff(shingles.offsets)
+    wanted, places = np.unique(pairs, return_inverse=True)
+    shingles, places = shingles.take(wanted), places.reshape(-1, 2)
+    numbered = pa.array(shingles.hashes).dictionary_encode()
+    count = len(numbered.dictionary)
+    rows, columns, sizes = _distinct(shingles, numbered.indices.to_numpy(), count)
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    matrix = csr_array((np.ones(len(rows), dtype=np.int32), columns, offsets), shape=(shingles.rows, count))
     shared: list[Array] = []
-    for start in range(0, len(pairs), CHUNK):
-        chunk = pairs[start : start + CHUNK]
+    for start in range(0, len(places), CHUNK):
+        chunk = places[start : start + CHUNK]
         shared.append(np.asarray(matrix[chunk[:, 0]].multiply(matrix[chunk[:, 1]]).sum(axis=1)).ravel())
     common = np.concatenate(shared)
-    similarity: Array = common / (sizes[pairs[:, 0]] + sizes[pairs[:, 1]] - common)
+    similarity: Array = common / (sizes[places[:, 0]] + sizes[places[:, 1]] - common)
     return similarity
