@@ -1,9 +1,10 @@
 """Rows in other languages than wanted, told by lingua (https://github.com/pemistahl/lingua-py).
 
 lingua counts n-grams of letters and knows 75 languages offline; it comes with the extra ``language``. A row goes when
-the wanted languages together have less than ``min_confidence`` of its confidence; 0.5 is where CCNet keeps a document
-for its language (Wenzek et al. 2019, https://arxiv.org/abs/1911.00359). Confidences of all languages add up to 1, so
-naming the candidates in ``among`` makes short texts surer. Code counts as text.
+the wanted languages have less than ``min_confidence`` against the likeliest other; 0.5 is where CCNet keeps a document
+for its language (Wenzek et al. 2019, https://arxiv.org/abs/1911.00359), and where the likelier side wins. Against one
+other, not against all: the confidence of a short text is spread thin over its relatives, none of which comes near.
+Naming the candidates in ``among`` makes short texts surer still. Code counts as text.
 
 Example:
     ``{name: language, languages: [en, de]}`` drops ``Où est ma commande ?`` as "language fr".
@@ -35,7 +36,7 @@ class Language(Section):
         default=(), description="languages that may occur at all, the wanted ones included; all 75 when empty"
     )
     of: Of = Field(default="conversation", description="what is judged")
-    min_confidence: float = Field(default=0.5, ge=0, le=1, description="of the wanted languages together")
+    min_confidence: float = Field(default=0.5, ge=0, le=1, description="of the wanted languages against the likeliest other")
     min_characters: int = Field(default=20, ge=1, description="letters; texts with fewer are kept")
     characters: int = Field(default=500, ge=20, description="length of the beginning that is looked at")
     fast: bool = Field(default=False, description="80 MB instead of 1 GB of memory; worse on short text")
@@ -65,7 +66,7 @@ class Language(Section):
         return Cleaned(table, reasons, listings=(Listing("Languages found", ("language", "rows"), listed, note),))
 
     def tell(self, texts: Sequence[str]) -> list[tuple[str, float]]:
-        """For each text the likeliest language and the confidence of the wanted ones together.
+        """For each text the likeliest language, and the confidence of the wanted ones against the likeliest other.
 
         Raises:
             PipelineError: lingua is not installed, or does not know a language.
@@ -74,9 +75,10 @@ class Language(Section):
         told = []
         for values in detector.compute_language_confidence_values_in_parallel(list(texts)):
             confidence = {value.language.iso_code_639_1.name.lower(): value.value for value in values}
-            told.append(
-                (max(confidence, key=lambda code: confidence[code]), sum(confidence[c] for c in self.languages))
-            )
+            wanted = sum(confidence[code] for code in self.languages)
+            other = max((value for code, value in confidence.items() if code not in self.languages), default=0.0)
+            likeliest = max(confidence, key=lambda code: confidence[code])
+            told.append((likeliest, wanted / (wanted + other) if wanted + other else 0.0))
         return told
 
 

@@ -350,6 +350,15 @@ def test_language() -> None:
         Language(among=("en",))
 
 
+def test_short_texts_keep_their_language_among_all() -> None:
+    pytest.importorskip("lingua", reason="the extra language is not installed")
+    # English is the likeliest of each, though far from half of the confidence of all 75.
+    english = ["How do I track the card you sent me?", "My card isn't here yet, why?", "Have you sent out my card yet?"]
+    other = ["Wo bleibt meine neue Karte denn nun?", "Où est donc ma nouvelle carte bancaire ?"]
+    shares = [share for _, share in Language().tell([*english, *other])]
+    assert [share >= 0.5 for share in shares] == [True, True, True, False, False]
+
+
 @needs("asp_stories/asp_stories.en_fr_sw_zu.jsonl.gz")
 def test_language_on_stories_in_four_languages() -> None:
     pytest.importorskip("lingua", reason="the extra language is not installed")
