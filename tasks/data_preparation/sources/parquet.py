@@ -51,7 +51,7 @@ class Parquet(Files):
 
         try:
             with pq.ParquetFile(path) as file:
-                check_claims(file, name, self.max_bytes)
+                check_claims(file, name, path.stat().st_size, self.max_bytes)
                 first, unpacked = 1, 0
                 for group in range(file.num_row_groups):
                     for batch in file.iter_batches(_choose_rows(path, file, group), row_groups=[group]):
@@ -69,8 +69,14 @@ class Parquet(Files):
             raise PipelineError(f"{name}: not a readable Parquet file ({reason}); fetch it again") from error
 
 
-def check_claims(file: Any, name: str, max_bytes: int) -> None:
+def check_claims(file: Any, name: str, packed: int, max_bytes: int) -> None:
     """Refuse a file by what its footer says, before any of it is unpacked.
+
+    Args:
+        file: Opened by pyarrow.
+        name: What it is called in messages.
+        packed: Its size in bytes.
+        max_bytes: Most bytes it may unpack to.
 
     Raises:
         PipelineError: It unpacks to too much, has too many columns, or names one twice.
@@ -81,9 +87,7 @@ def check_claims(file: Any, name: str, max_bytes: int) -> None:
         raise PipelineError(f"{name}: its schema names {twice} twice; rename one of the columns")
     if metadata.num_columns > MOST_COLUMNS:
         raise PipelineError(f"{name}: {metadata.num_columns:,} columns; at most {MOST_COLUMNS:,} are read")
-    columns = [_columns(file, group) for group in range(metadata.num_row_groups)]
-    size = sum(column.total_uncompressed_size for group in columns for column in group)
-    packed = sum(column.total_compressed_size for group in columns for column in group)
+    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
     if max(size, metadata.num_rows * LEAST_ROW) > max_bytes or size > max(HELD, MOST_TIMES * packed):
         raise PipelineError(
             f"{name}: {packed:,} bytes say they unpack to {size:,} bytes and {metadata.num_rows:,} rows; check that it "
@@ -92,6 +96,9 @@ def check_claims(file: Any, name: str, max_bytes: int) -> None:
 
 
 def _columns(file: Any, group: int) -> list[Any]:
+    # A chunk whose description is damaged ends the whole process when it is asked for here, yet is an error where a
+    # row is read; so a row is read first.
+    next(file.iter_batches(1, row_groups=[group]), None)
     row_group = file.metadata.row_group(group)
     return [row_group.column(number) for number in range(row_group.num_columns)]
 
