@@ -5,6 +5,7 @@ from __future__ import annotations
 from flows import artifacts
 from flows.params import Params
 from flows.stage import recorder, run, stage, task
+from tasks.contracts.balance import read_balance
 from tasks.contracts.plan import load_plan
 from tasks.contracts.records import EXAMPLES
 from tasks.contracts.tables import read_table
@@ -24,6 +25,7 @@ def fine_tuning(params: Params) -> None:
         artifacts.INITIAL,
         plan.max_tokens,
         settings.validation_rows,
+        read_balance(artifacts.BALANCE),
     )
     trained = task(fine_tune)(
         plan,

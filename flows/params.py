@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from flows import artifacts
 from tasks.contracts.errors import PipelineError, raise_all
@@ -43,6 +43,15 @@ class Params(Section):
     evaluation: Evaluation = Field(default_factory=Evaluation)
     deployment: Deployment = Field(default_factory=Deployment)
     monitoring: Monitoring = Field(default_factory=Monitoring)
+
+    @model_validator(mode="after")
+    def _batches_can_be_stratified(self) -> Params:
+        if self.data_preparation.balancing.stratified_batches and self.training_setup.packing != "none":
+            raise ValueError(
+                "data_preparation.balancing.stratified_batches needs one conversation per row; "
+                "set training_setup.packing: none"
+            )
+        return self
 
 
 @lru_cache(maxsize=4)

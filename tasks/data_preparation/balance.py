@@ -38,9 +38,12 @@ class Balancing(Section):
     beta: float = Field(default=0.999, gt=0, lt=1, description="of effective; towards 1 it becomes inverse")
     costs: dict[str, dict[str, float]] = Field(
         default_factory=dict,
-        description="right label to given label to cost; 1 where nothing is said, 0 on the diagonal",
+        description="right label to given label to cost; 1 where nothing is said, 0 on the diagonal. A label weighs "
+        "in the loss as much as its mistakes cost on average (Ting 2002)",
     )
-    stratified_batches: bool = Field(default=False, description="ask training for every label's share in each batch")
+    stratified_batches: bool = Field(
+        default=False, description="every label's share in each training batch; needs packing: none"
+    )
 
     @model_validator(mode="after")
     def _sound_costs(self) -> Balancing:
@@ -142,30 +145,40 @@ def _apply(
 
 
 def _check_costs(costs: Mapping[str, Mapping[str, float]], classes: list[str]) -> None:
+    free = [label for label, row in zip(classes, make_costs(costs, classes) or [], strict=False) if not any(row)]
     named = sorted({*costs, *(label for row in costs.values() for label in row)} - set(classes))
     raise_all(
         [
             f'balancing: costs name "{label}", which no training row has; labels are {", ".join(classes[:20])}'
             + (", ..." if len(classes) > 20 else "")
             for label in named
+        ]
+        + [
+            f'balancing: no mistake about "{label}" costs anything, so it would not be learned; give it a cost, or drop '
+            "its rows"
+            for label in free
         ],
         "balancing",
     )
 
 
 def weigh_classes(counts: Mapping[str, int], settings: Balancing) -> dict[str, float] | None:
-    """Weight of each label, so that the mean over the rows is 1; None without weighting.
+    """Weight of each label, so that the mean over the rows is 1; None without weighting and costs.
 
     Args:
         counts: Training rows per label, repetitions included; none is 0.
-        settings: How to weigh.
+        settings: How to weigh, and what mistakes cost.
     """
-    if settings.weights == "none":
+    if settings.weights == "none" and not settings.costs:
         return None
     if settings.weights == "inverse":
         raw = {label: 1 / count for label, count in counts.items()}
-    else:
+    elif settings.weights == "effective":
         raw = {label: (1 - settings.beta) / (1 - settings.beta**count) for label, count in counts.items()}
+    else:
+        raw = dict.fromkeys(counts, 1.0)
+    if costs := make_costs(settings.costs, list(counts)):
+        raw = {label: weight * sum(row) for (label, weight), row in zip(raw.items(), costs, strict=True)}
     mean = sum(raw[label] * count for label, count in counts.items()) / sum(counts.values())
     return {label: weight / mean for label, weight in raw.items()}
 

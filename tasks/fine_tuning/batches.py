@@ -3,7 +3,8 @@
 Packed, whole conversations share a row of up to ``max_tokens``, best-fit decreasing (Ding et al. 2024,
 arXiv:2404.10830), in the same rows as TRL's ``bfd``; positions start again with each conversation, which gives each
 its own attention block. Not packed, conversations of like length go together, so that little is padded: the order is
-shuffled, sorted by length within stretches of some batches, and the batches are shuffled again.
+shuffled, sorted by length within stretches of some batches, and the batches are shuffled again. Stratified, every
+batch has each class in its share of the rows, as near as whole rows allow, and lengths do not count.
 """
 
 from __future__ import annotations
@@ -56,7 +57,14 @@ def _best_fit(lengths: Sequence[int], members: range, max_tokens: int) -> Bins:
     return bins
 
 
-def order_batches(lengths: Sequence[int], packed: bool, max_tokens: int, batch_size: int, seed: int) -> Iterator[Bins]:
+def order_batches(
+    lengths: Sequence[int],
+    packed: bool,
+    max_tokens: int,
+    batch_size: int,
+    seed: int,
+    classes: np.ndarray | None = None,
+) -> Iterator[Bins]:
     """Endless batches, epoch after epoch; a batch is a list of rows, a row a list of conversations.
 
     Args:
@@ -65,14 +73,15 @@ def order_batches(lengths: Sequence[int], packed: bool, max_tokens: int, batch_s
         max_tokens: Capacity of a packed row.
         batch_size: Rows of a batch.
         seed: Of the order.
+        classes: Class of each conversation, to stratify by; not with packed rows.
     """
     rows = pack(lengths, max_tokens) if packed else [[index] for index in range(len(lengths))]
     totals = np.array([sum(int(lengths[i]) for i in row) for row in rows])
     epoch = 0
     while True:
         random = np.random.default_rng([seed, epoch])
-        order = random.permutation(len(rows))
-        if not packed:
+        order = random.permutation(len(rows)) if classes is None else _spread(classes, random)
+        if not packed and classes is None:
             stretch = STRETCH * batch_size
             parts = [order[start : start + stretch] for start in range(0, len(order), stretch)]
             order = np.concatenate([part[np.argsort(-totals[part], kind="stable")] for part in parts])
@@ -82,11 +91,20 @@ def order_batches(lengths: Sequence[int], packed: bool, max_tokens: int, batch_s
         epoch += 1
 
 
+def _spread(classes: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """All rows in an order in which each class stands at even distances, from a place of its own by chance."""
+    places = np.empty(len(classes))
+    for name in np.unique(classes):
+        members = random.permutation(np.flatnonzero(classes == name))
+        places[members] = (np.arange(len(members)) + random.random()) / len(members)
+    return np.argsort(places, kind="stable")
+
+
 def collate(rows: Rows, batch: Bins, pad: int, packed: bool) -> dict[str, Any]:
     """A batch as tensors of shape (rows, longest row).
 
     Packed batches have ``position_ids`` and no ``attention_mask``: transformers derives the blocks from positions
-    that start again. The padding is a block of its own.
+    that start again. The padding is a block of its own. Where rows have weights, ``weights`` holds that of each token.
 
     Args:
         rows: All conversations.
@@ -101,12 +119,15 @@ def collate(rows: Rows, batch: Bins, pad: int, packed: bool) -> dict[str, Any]:
     tokens = np.full((len(batch), width), pad, dtype=np.int64)
     labels = np.full((len(batch), width), IGNORED, dtype=np.int64)
     places = np.zeros((len(batch), width), dtype=np.int64)
+    weights = np.ones((len(batch), width), dtype=np.float32)
     for number, row in enumerate(batch):
         start = 0
         for index in row:
             end = start + int(lengths[index])
             tokens[number, start:end], labels[number, start:end] = rows.row(index)
             places[number, start:end] = np.arange(end - start) if packed else 1
+            if rows.weights is not None:
+                weights[number, start:end] = rows.weights[index]
             start = end
         if packed:
             places[number, start:] = np.arange(width - start)
@@ -115,6 +136,7 @@ def collate(rows: Rows, batch: Bins, pad: int, packed: bool) -> dict[str, Any]:
         "input_ids": torch.from_numpy(tokens),
         "labels": torch.from_numpy(labels),
         name: torch.from_numpy(places),
+        **({} if rows.weights is None else {"weights": torch.from_numpy(weights)}),
     }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from tasks.contracts.balance import Balance
 from tasks.contracts.encoding import IGNORED, encode_examples
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.model_folder import load_tokenizer, training_template
@@ -30,6 +31,8 @@ class Rows:
         offsets: Where each row begins and the last one ends, shape (rows + 1,).
         dropped: Reason to number of conversations left out.
         cut: Conversations that lost their tail at ``max_tokens``.
+        weights: Factor of each row's loss, shape (rows,); None where all count alike.
+        classes: Number of each row's label, shape (rows,), where batches are to be stratified.
     """
 
     tokens: np.ndarray
@@ -37,6 +40,8 @@ class Rows:
     offsets: np.ndarray
     dropped: Mapping[str, int] = field(default_factory=dict)
     cut: int = 0
+    weights: np.ndarray | None = None
+    classes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -82,7 +87,12 @@ class Splits:
 
 
 def tokenize_splits(
-    train: pa.Table, validation: pa.Table, initial: Path, max_tokens: int, validation_rows: int
+    train: pa.Table,
+    validation: pa.Table,
+    initial: Path,
+    max_tokens: int,
+    validation_rows: int,
+    balance: Balance | None = None,
 ) -> Splits:
     """Tokenize both splits with the base's chat template.
 
@@ -92,12 +102,14 @@ def tokenize_splits(
         initial: Folder written by model initialisation.
         max_tokens: Longer conversations lose their tail.
         validation_rows: Most conversations taken of the validation split.
+        balance: Weights of the labels and how batches are filled, from data preparation.
 
     Raises:
         PipelineError: No row of the training split has a supervised token.
     """
     tokenizer, template = load_tokenizer(initial), training_template(initial)
-    kept = keep_supervised(encode_examples(train, tokenizer, template, max_tokens), max_tokens)
+    weights, classes = read_labels(train["label"].to_pylist(), balance) if balance else (None, None)
+    kept = keep_supervised(encode_examples(train, tokenizer, template, max_tokens), max_tokens, weights, classes)
     if not len(kept):
         reasons = "; ".join(f"{count:,} x {reason}" for reason, count in kept.dropped.items()) or "the split is empty"
         raise PipelineError(
@@ -112,12 +124,31 @@ def tokenize_splits(
     return Splits(kept, keep_supervised(watched, max_tokens))
 
 
-def keep_supervised(encoded: pa.Table, max_tokens: int) -> Rows:
+def read_labels(labels: Sequence[str | None], balance: Balance) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Weight and class of each row, each None where the balance does not ask for it.
+
+    Args:
+        labels: Of the training rows; those without one weigh 1 and are a class together.
+        balance: From data preparation.
+    """
+    weights = balance.weights
+    numbers = {label: number for number, label in enumerate(balance.classes)}
+    return (
+        None if weights is None else np.array([weights.get(label or "", 1.0) for label in labels], dtype=np.float32),
+        np.array([numbers.get(label or "", -1) for label in labels]) if balance.batches == "stratified" else None,
+    )
+
+
+def keep_supervised(
+    encoded: pa.Table, max_tokens: int, weights: np.ndarray | None = None, classes: np.ndarray | None = None
+) -> Rows:
     """Rows with at least one supervised token, and why the others were left out.
 
     Args:
         encoded: Schema `ENCODED`.
         max_tokens: What the rows were cut to.
+        weights: Of each row.
+        classes: Of each row.
     """
     column = encoded["input_ids"].combine_chunks()
     offsets = column.offsets.to_numpy().astype(np.int64)
@@ -138,4 +169,6 @@ def keep_supervised(encoded: pa.Table, max_tokens: int) -> Rows:
         offsets=np.concatenate([[0], np.cumsum(lengths[useful])]).astype(np.int64),
         dropped={reason: count for reason, count in counts.items() if count},
         cut=int((useful & long).sum()),
+        weights=None if weights is None else weights[useful],
+        classes=None if classes is None else classes[useful],
     )

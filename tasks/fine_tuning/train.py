@@ -137,11 +137,12 @@ def origin_of(plan: Plan, splits: Splits, initial: Path) -> Origin:
 
 
 def hash_rows(rows: Rows) -> str:
-    """SHA-256 over tokens, labels and row boundaries, 64 hex digits."""
+    """SHA-256 over tokens, labels, row boundaries, and weights and classes where there are any, 64 hex digits."""
     digest = hashlib.sha256()
-    for array in (rows.tokens, rows.labels, rows.offsets):
-        digest.update(array.tobytes())
-        digest.update(b"\0")
+    for array in (rows.tokens, rows.labels, rows.offsets, rows.weights, rows.classes):
+        if array is not None:
+            digest.update(array.tobytes())
+            digest.update(b"\0")
     return digest.hexdigest()
 
 

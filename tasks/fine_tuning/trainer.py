@@ -130,15 +130,16 @@ class FineTuner(SFTTrainer):
     def get_train_dataloader(self) -> torch.utils.data.DataLoader[dict[str, Any]]:
         """All batches of the whole run, those of this process."""
         plan = self.plan
+        train = self.splits.train
         order = order_batches(
-            self.splits.train.lengths.tolist(), self.packed, plan.max_tokens, plan.batch_size, plan.seed
+            train.lengths.tolist(), self.packed, plan.max_tokens, plan.batch_size, plan.seed, train.classes
         )
         needed = plan.steps * plan.accumulation_steps * plan.world_size
         mine = list(islice(order, self.args.process_index, needed, plan.world_size))
         return torch.utils.data.DataLoader(
             mine,  # type: ignore[arg-type]  # a list is a dataset
             batch_sampler=[[number] for number in range(len(mine))],
-            collate_fn=partial(_collate_first, self.splits.train, self.pad, self.packed),
+            collate_fn=partial(_collate_first, train, self.pad, self.packed),
             pin_memory=self.args.dataloader_pin_memory,
         )
 
@@ -152,10 +153,11 @@ class FineTuner(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean negative log-likelihood of the supervised tokens, nats."""
+        """Mean negative log-likelihood of the supervised tokens, each times the weight of its row, nats."""
         labels = inputs["labels"]
         vocabulary = self.model.get_output_embeddings().weight.shape[0]
-        if labels.device.type != "cpu" or return_outputs or labels.numel() * vocabulary > LOGITS_AT_ONCE:
+        large = labels.device.type != "cpu" or labels.numel() * vocabulary > LOGITS_AT_ONCE
+        if return_outputs or (large and "weights" not in inputs):
             whole = super().compute_loss
             return whole(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
         total, count = self._token_losses(model, inputs)
@@ -165,14 +167,20 @@ class FineTuner(SFTTrainer):
         return loss
 
     def _token_losses(self, model: Any, inputs: Any) -> tuple[torch.Tensor, int]:
-        """Sum of the losses and number of the supervised tokens of a batch."""
+        """Sum of the weighted losses and number of the supervised tokens of a batch."""
         targets = inputs["labels"][:, 1:]
         keep = targets.ne(IGNORED)
         # The last position predicts nothing, so its row of the mask is False.
         places = torch.nn.functional.pad(keep, (0, 1)).flatten().nonzero().squeeze(1)
+        weights = inputs.get("weights")
         with _only(self.model.get_output_embeddings(), places):
-            logits = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False).logits
-        total = torch.nn.functional.cross_entropy(logits.float(), targets[keep], reduction="sum")
+            given = {name: value for name, value in inputs.items() if name not in ("labels", "weights")}
+            logits = model(**given, use_cache=False).logits
+        if weights is None:
+            total = torch.nn.functional.cross_entropy(logits.float(), targets[keep], reduction="sum")
+        else:
+            losses = torch.nn.functional.cross_entropy(logits.float(), targets[keep], reduction="none")
+            total = losses @ weights[:, 1:][keep]
         return total, int(keep.sum())
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:

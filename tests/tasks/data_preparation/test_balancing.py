@@ -216,6 +216,13 @@ def test_costs_and_batches_are_handed_over(tmp_path: Path) -> None:
     assert balance.costs == [[0, 10, 1], [1, 0, 1], [1, 1, 0]]
     assert balance.batches == "stratified"
     assert make_costs({}, ["a"]) is None
+    # One over the rows, times what the mistakes about a label cost together.
+    share = {"fraud": 11 / 5, "other": 2 / 20, "spam": 2 / 10}
+    assert balance.weights is not None
+    assert balance.weights["fraud"] / balance.weights["spam"] == pytest.approx(share["fraud"] / share["spam"])
+    assert balance.weights["other"] / balance.weights["spam"] == pytest.approx(share["other"] / share["spam"])
+    with pytest.raises(PipelineError, match='no mistake about "spam" costs anything'):
+        balance_train(rows, Balancing(costs={"spam": {"other": 0.0, "fraud": 0.0}}), 0, tmp_path)
     with pytest.raises(
         PipelineError, match='costs name "scam", which no training row has; labels are fraud, other, sp'
     ):

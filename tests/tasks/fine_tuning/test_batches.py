@@ -54,6 +54,23 @@ def test_every_epoch_has_every_conversation_once(lengths: list[int], packed: boo
         assert all(len(batch) <= batch_size for batch in epoch)
 
 
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=80), st.integers(1, 12), st.integers(0, 3))
+@settings(max_examples=80, deadline=None)
+def test_stratified_batches_have_every_class_in_its_share(classes: list[int], size: int, seed: int) -> None:
+    known = np.array(classes)
+    count = -(-len(classes) // size)
+    batches = list(islice(order_batches([5] * len(classes), False, 40, size, seed, known), 2 * count))
+    for epoch in (batches[:count], batches[count:]):
+        rows = [index for batch in epoch for (index,) in batch]
+        assert sorted(rows) == list(range(len(classes)))
+        for batch in epoch:
+            for name in set(classes):
+                expected = len(batch) * classes.count(name) / len(classes)
+                found = sum(classes[index] == name for (index,) in batch)
+                # Each class is spread evenly; those of the other classes shift where a batch begins and ends.
+                assert abs(found - expected) < 1 + len(set(classes))
+
+
 def test_epochs_and_seeds_differ_in_order() -> None:
     lengths = [5] * 64
     first = list(islice(order_batches(lengths, False, 40, 4, 0), 32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tasks.fine_tuning.batches import collate, pack
 from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.fine_tuning.methods import open_method
 from tasks.fine_tuning.methods.lora import Lora
-from tasks.fine_tuning.train import fine_tune, make_trainer, origin_of
+from tasks.fine_tuning.train import fine_tune, hash_rows, make_trainer, origin_of
 from tasks.fine_tuning.trainer import FineTuner
 from tests.tasks.fine_tuning.small import make_plan, make_splits
 
@@ -58,6 +59,25 @@ def test_packed_is_alone(initial: Path, tmp_path: Path) -> None:
     assert torch.allclose(results[0][1], results[1][1], atol=1e-6)
     expected = sum(by_hand(model, *rows.row(i)) for i in range(len(rows))) / rows.supervised
     assert results[1][0] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("packing", ["none", "bfd"])
+def test_weights_multiply_the_loss_of_their_rows(initial: Path, tmp_path: Path, packing: str) -> None:
+    trainer = make(initial, tmp_path, packing=packing)
+    plain = trainer.splits.train
+    weights = np.linspace(0, 3, len(plain), dtype=np.float32)
+    rows = replace(plain, weights=weights)
+    batch = pack(rows.lengths.tolist(), 128) if packing == "bfd" else [[index] for index in range(len(rows))]
+    inputs = collate(rows, batch, trainer.pad, packing == "bfd")
+    trainer.model.eval()
+    loss = trainer.compute_loss(trainer.model, inputs).item()
+    each = [by_hand(trainer.model, *rows.row(index)) for index in range(len(rows))]
+    assert loss == pytest.approx(float(np.dot(weights, each)) / rows.supervised, rel=1e-5)
+    assert loss != pytest.approx(sum(each) / rows.supervised, rel=1e-2)
+    assert "weights" not in collate(plain, batch, trainer.pad, packing == "bfd")
+    # Other weights or classes are another run: its checkpoints are not gone on from.
+    classes = np.zeros(len(plain), dtype=np.int64)
+    assert len({hash_rows(plain), hash_rows(rows), hash_rows(replace(plain, classes=classes))}) == 3
 
 
 def test_a_neighbour_in_the_row_changes_nothing(initial: Path, tmp_path: Path) -> None:

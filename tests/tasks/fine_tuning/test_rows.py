@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from transformers import AutoTokenizer
 
+from tasks.contracts.balance import Balance
 from tasks.contracts.encoding import ENCODED
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
@@ -45,6 +46,29 @@ def test_loss_is_on_all_answers_with_their_ends_and_on_nothing_else(initial: Pat
         found_tokens, found_labels = rows.row(0)
         assert found_tokens.tolist() == tokens
         assert found_labels.tolist() == labels
+
+
+def test_weights_and_classes_follow_the_rows_that_are_kept(initial: Path) -> None:
+    silent = [(role, "") if role == "assistant" else (role, content) for role, content in CONVERSATION]
+    table = examples(CONVERSATION, silent, CONVERSATION, CONVERSATION)
+    table = table.set_column(
+        table.schema.get_field_index("label"), EXAMPLES.field("label"), pa.array(["b", "a", None, "a"])
+    )
+    counts = {"a": 2, "b": 1}
+    balance = Balance(
+        classes=["a", "b"], before=counts, after=counts, weighting="inverse", weights={"a": 0.5, "b": 2.0},
+        costs=None, batches="stratified", vectors=None,
+    )  # fmt: skip
+    kept = tokenize_splits(table, table, initial, 128, 8, balance).train
+    assert kept.weights is not None
+    assert kept.classes is not None
+    pairs = list(zip(kept.weights.tolist(), kept.classes.tolist(), strict=True))
+    assert pairs[0] == (2.0, 1)
+    assert pairs[-2:] == [(1.0, -1), (0.5, 0)]
+    assert len(pairs) == len(kept)
+    plain = balance.model_copy(update={"weights": None, "batches": "any"})
+    rows = tokenize_splits(table, table, initial, 128, 8, plain).train
+    assert (rows.weights, rows.classes) == (None, None)
 
 
 def test_rows_without_loss_are_left_out_with_their_reason_and_long_ones_are_cut() -> None:
