@@ -9,6 +9,10 @@ LOCK = Path("dvc.lock")
 
 RAW = Path("data/raw")
 FEEDBACK = RAW / "feedback"
+# No source takes these endings for its own, so one that reads all of data/raw passes them by.
+ACCEPTED = RAW / "gate/accepted.statistics"
+APPROVALS = RAW / "gate/approvals"
+SYNTHETIC = RAW / "synthetic"
 PREPARED = Path("data/prepared")
 TRAIN = PREPARED / "train.parquet"
 VALIDATION = PREPARED / "validation.parquet"
@@ -37,6 +41,7 @@ STORE = STATE / "requests.db"
 SPOOL = STATE / "requests.spool.jsonl"
 KEYS = STATE / "keys.json"
 WRITTEN = STATE / "written"
+WAITING = STATE / "waiting_for_approval.json"
 
 
 def report(stage: str) -> Path:
@@ -51,6 +56,8 @@ def metrics(stage: str) -> Path:
 
 DATA_DOCS = REPORTS / "data_preparation/data_docs"
 CLUSTERS = REPORTS / "data_preparation/clusters"
+CARD = REPORTS / "data_preparation/card.md"
+CARD_PAGE = REPORTS / "data_preparation/card.html"
 CURVE = REPORTS / "fine_tuning/curve.json"
 PREDICTIONS = REPORTS / "evaluation/predictions.parquet"
 EVALUATION_VERDICT = REPORTS / "evaluation/verdict.json"

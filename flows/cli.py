@@ -64,6 +64,26 @@ def params(
 
 
 @app.command()
+def approve(
+    name: Annotated[str, typer.Option(help="Who approves.")],
+    reason: Annotated[str, typer.Option(help="Why the data may be used although critical checks failed.")],
+) -> None:
+    """Let the findings of the last failed gate pass; a stage that waits for it goes on."""
+    from flows.approval import approve as approve_findings
+
+    found = approve_findings(name, reason)
+    console.print(f"approved by {found.name}: {', '.join(found.checks)}; bring the stages up to date to use the data")
+
+
+@app.command()
+def accept() -> None:
+    """Make the prepared data the version that the gate compares the next ones with."""
+    from flows.approval import accept as accept_version
+
+    console.print(f"accepted: {accept_version().rows:,} rows")
+
+
+@app.command()
 def register() -> None:
     """Register the release that the last run built; doing it again changes nothing."""
     from flows.registry import open_registry

@@ -8,17 +8,19 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from flows import artifacts
+from flows.approval import settle
 from flows.params import Params
 from flows.stage import run, stage, task
 from tasks.data_preparation.answers import set_apart
 from tasks.data_preparation.augment import augment_train
 from tasks.data_preparation.balance import balance_train
+from tasks.data_preparation.card import write_card
 from tasks.data_preparation.clean import clean_rows
 from tasks.data_preparation.cleaning.pii import KEY as PII_KEY
 from tasks.data_preparation.clusters import write_clusters
 from tasks.data_preparation.contamination import remove_contamination
 from tasks.data_preparation.duplicates import remove_duplicates
-from tasks.data_preparation.gate import check_quality
+from tasks.data_preparation.gate import check_quality, check_suite
 from tasks.data_preparation.ingest import read_sources
 from tasks.data_preparation.prune import prune_train
 from tasks.data_preparation.publish import write_quarantine, write_splits
@@ -30,6 +32,7 @@ from tasks.data_preparation.split import split_examples
 def data_preparation(params: Params) -> None:
     """Read the sources, clean the rows, drop duplicates, split, check, and write what passed the gate."""
     settings = params.data_preparation
+    task(check_suite)(settings.gate)
     rows = task(read_sources)(settings.sources, settings.on_bad_row, Path(), settings.split.method.columns)
     rows = task(clean_rows)(rows, settings.cleaning, SecretStr(os.environ.get(PII_KEY, "")))
     rows = task(remove_duplicates)(rows, settings.duplicates)
@@ -40,9 +43,21 @@ def data_preparation(params: Params) -> None:
     rows = task(augment_train)(rows, settings.augmentation, settings.duplicates, artifacts.WRITTEN)
     rows = task(balance_train)(rows, settings.balancing, settings.split.seed, artifacts.BALANCE)
     task(write_quarantine)(rows, artifacts.QUARANTINE)
-    verdict = task(check_quality)(rows, settings.gate, settings.duplicates, settings.split, artifacts.DATA_DOCS)
+    verdict = task(check_quality)(
+        rows,
+        settings.gate,
+        settings.duplicates,
+        settings.split,
+        artifacts.DATA_DOCS,
+        artifacts.ACCEPTED,
+        artifacts.APPROVALS,
+    )
     task(write_clusters)(rows, artifacts.CLUSTERS)
     task(write_report)(rows, verdict, artifacts.report("data_preparation"))
+    verdict = settle(verdict, rows, settings.gate)
+    task(write_card)(
+        rows, verdict, settings.card, settings.sources, settings.cleaning, artifacts.CARD, artifacts.CARD_PAGE
+    )
     task(write_splits)(rows, verdict, settings.split.seed, artifacts.PREPARED)
     task(write_metrics)(rows, verdict, artifacts.metrics("data_preparation"))
 

@@ -31,6 +31,7 @@ from prefect.concurrency.sync import concurrency  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 
 from flows import artifacts  # noqa: E402
+from flows.approval import freeze_accepted  # noqa: E402
 from flows.commit import commit_inputs  # noqa: E402
 from flows.monitoring import note_window  # noqa: E402
 from flows.params import read_params  # noqa: E402
@@ -180,6 +181,7 @@ def rebuild(attempt: Attempt) -> tuple[Outcome, str]:
     registry = open_registry()
     champion = step(registry.freeze_champion)()
     attempt.versions["champion"] = champion.release if champion else None
+    step(freeze_accepted)()
     run_pipeline(attempt.reason, wait=True, report=_report.get())
     candidate = step(registry.register)()
     attempt.versions |= {"release": candidate.release, "version": candidate.version}

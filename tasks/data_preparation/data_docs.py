@@ -6,24 +6,44 @@ Great Expectations' own pages load scripts from the network and carry run times,
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from tasks.contracts.manifest import seal, write_json
 from tasks.contracts.page import Page
+from tasks.data_preparation.accepted import STATISTICS, Statistics
+from tasks.data_preparation.approval import Approval
 from tasks.data_preparation.results import Result
 
+TABLES = (
+    ("The rows", "rows"),
+    ("The sources", "sources"),
+    ("The splits", "splits"),
+    ("Against the last accepted version", "changes"),
+)
 
-def write_docs(results: Sequence[Result], sources: pa.Table, passed: bool, folder: Path) -> None:
-    """Write ``index.html``, ``suite.json`` and ``validation.json``.
+
+def write_docs(
+    results: Sequence[Result],
+    sources: pa.Table,
+    passed: bool,
+    folder: Path,
+    facts: Mapping[str, str],
+    statistics: Statistics | None,
+    approval: Approval | None,
+) -> None:
+    """Write ``index.html``, ``suite.json``, ``validation.json`` and ``statistics.json``.
 
     Args:
         results: In the order of the suite.
         sources: One line per source.
         passed: Whether the gate lets the data through.
         folder: Emptied first.
+        facts: ``data`` and ``findings``, which name what was looked at and what an approval is about.
+        statistics: Of this version.
+        approval: Who approved the failed checks, if someone did.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -42,21 +62,29 @@ def write_docs(results: Sequence[Result], sources: pa.Table, passed: bool, folde
         for r in results
     ]
     write_json(folder / "suite.json", suite)
-    write_json(folder / "validation.json", {"passed": passed, "results": outcome})
-    _make_page(results, sources, passed).write(folder / "index.html")
-    files = [folder / name for name in ("index.html", "suite.json", "validation.json")]
+    approved = approval.model_dump(mode="json") if approval else None
+    write_json(folder / "validation.json", {"passed": passed, "results": outcome, "approval": approved, **facts})
+    write_json(folder / STATISTICS, statistics.model_dump(mode="json") if statistics else None)
+    _make_page(results, sources, passed, approval).write(folder / "index.html")
+    files = [folder / name for name in ("index.html", "suite.json", "validation.json", STATISTICS)]
     seal(folder, files, {"passed": passed, "checks": len(results)})
 
 
-def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool) -> Page:
+def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool, approval: Approval | None) -> Page:
     held = sum(r.success for r in results)
     page = Page(
         "Data docs",
-        f"{held} of {len(results)} expectations hold. Critical ones must, or the pipeline stops here.",
-        verdict="passed" if passed else "failed",
-        tone="good" if passed else "bad",
+        f"{held} of {len(results)} expectations hold. Critical ones must, or the pipeline stops here, unless a person "
+        "approves them.",
+        verdict="approved" if approval else "passed" if passed else "failed",
+        tone="warn" if approval else "good" if passed else "bad",
     )
-    for title, table in (("The rows", "rows"), ("The sources", "sources"), ("The splits", "splits")):
+    if approval:
+        page.listing(
+            [f"{name}: {finding}" for name, finding in approval.checks.items()],
+            f"Approved by {approval.name}: {approval.reason}",
+        )
+    for title, table in TABLES:
         page.table(
             title,
             ["check", "expected", "", "found", "severity"],
@@ -79,6 +107,7 @@ def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool) -> Pa
         "used_share",
         "bad_share",
         "duplicate_share",
+        "most_copies",
         "supervised_words",
     ]
     page.table(

@@ -65,6 +65,8 @@ def write_splits(rows: Rows, verdict: Verdict, seed: int, folder: Path) -> dict[
             "labels": sorted(labels),
             "seed": seed,
             "sources": [asdict(origin) for origin in rows.origins],
+            "data": verdict.data,
+            "approval": verdict.approval.model_dump(mode="json") if verdict.approved and verdict.approval else None,
         },
     )
     return counts

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from tasks.contracts.manifest import write_json
 from tasks.contracts.page import Page
 from tasks.data_preparation.answers import count_answers
-from tasks.data_preparation.expectations import DUPLICATE_STEPS
 from tasks.data_preparation.gate import Verdict
+from tasks.data_preparation.measures import DUPLICATE_STEPS
 from tasks.data_preparation.plots import plot_labels, plot_lengths, plot_waterfall
 from tasks.data_preparation.rows import Origin, Rows, column_messages, join_turns
 from tasks.data_preparation.split import SPLITS
@@ -37,8 +37,8 @@ def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
         "Data preparation",
         f"{read:,} rows from {_plural(len([o for o in rows.origins if o.rows]), 'source')} became {kept:,} examples; "
         f"{rows.dropped.num_rows:,} were set aside, each with its reason.",
-        verdict="gate passed" if verdict.passed else "gate failed",
-        tone="good" if verdict.passed else "bad",
+        verdict="gate approved" if verdict.approved else "gate passed" if verdict.passed else "gate failed",
+        tone="warn" if verdict.approved else "good" if verdict.passed else "bad",
     )
     page.cards(
         {
@@ -112,9 +112,12 @@ def _add_gate(page: Page, verdict: Verdict) -> None:
         *(f"{r.check.name}: {r.finding}; expected: {r.check.meaning}" for r in verdict.failed),
         *(f"Warning, {r.check.name}: {r.finding}; expected: {r.check.meaning}" for r in verdict.warned),
     ]
+    if verdict.approved and verdict.approval:
+        page.text(f"Critical checks failed; {verdict.approval.name} approved them: {verdict.approval.reason}")
     if troubles:
         page.listing(troubles, "What the gate found")
     held = sum(r.success for r in verdict.results)
+    page.link("card.html", "Data card: what the data is, for people who did not make it")
     page.link("clusters/index.html", "Duplicates and leakage: which row is like which, and the measured recall")
     page.link("data_docs/index.html", f"Data docs: {held} of {len(verdict.results)} expectations hold")
 

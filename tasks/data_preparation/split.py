@@ -22,13 +22,14 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.params import Section
 from tasks.data_preparation.duplicates import Duplicates, describe_recall, find_near, find_semantic, show_pairs
-from tasks.data_preparation.rows import Rows, column_messages, finish_step, join_turns
+from tasks.data_preparation.rows import Rows, column_messages, finish_step, join_turns, turn_lengths
 from tasks.data_preparation.similarity import Alike, Recall, join_clusters
 from tasks.data_preparation.splits import AnySplit
 from tasks.data_preparation.splits.assignment import SPLITS, choose_split, draw
@@ -39,10 +40,13 @@ __all__ = ["SPLITS", "Split", "choose_split", "draw", "split_examples"]
 
 # Column with how often a training row is to be there, where balancing says so.
 TIMES = "times"
+# Column with what a row and its split were when leaks were looked for.
+SEEN = "seen"
 SHOWN_CLASSES = 10
 
 _NUMBER = re.compile(r"\d+")
 _NOT_WORD = re.compile(r"[\W_]+")
+_NO_WORD = {code: None for code in range(128) if not chr(code).isalnum()}
 
 
 class Split(Section):
@@ -108,6 +112,7 @@ def split_examples(rows: Rows, settings: Split, duplicates: Duplicates) -> Rows:
     table = rows.table.append_column("split", pa.array(splits, pa.string())).append_column(
         "cluster", pa.array([ids[first] for first in clusters], pa.string())
     )
+    table = table.append_column(SEEN, pa.array(fingerprint_rows(table), pa.uint64()))
     rows = finish_step(rows, "split", table, reasons, examples=show_pairs(rows.table, pairs[leaking]))
     counts = Counter(rows.table["split"].to_pylist())
     raise_all([_explain_empty(name, rows.table.num_rows, settings) for name in SPLITS if not counts[name]], "split")
@@ -196,9 +201,26 @@ def name_groups(table: pa.Table) -> list[str]:
 
 def fold_prompt(prompt: str) -> str:
     """Lower case, without spaces and punctuation, every number the same."""
-    folded = _NOT_WORD.sub("", _NUMBER.sub("0", prompt.casefold()))
+    folded = _NUMBER.sub("0", prompt.casefold())
+    folded = folded.translate(_NO_WORD) if folded.isascii() else _NOT_WORD.sub("", folded)
     # A prompt of symbols alone would fold to nothing and share its split with all others like it.
     return folded or prompt
+
+
+def fingerprint_rows(table: pa.Table) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """Per row a hash of its conversation and its split, the same within one process."""
+    messages = column_messages(table)
+    turns, lengths = messages.flatten(), turn_lengths(messages)
+    ends = np.cumsum(lengths)
+    place = np.arange(len(turns)) - np.repeat(ends - lengths, lengths)
+    mix, odd = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x100000001B3)
+    said, by = (pl.Series(turns.field(name)).hash(seed=1).to_numpy() for name in ("content", "role"))
+    with np.errstate(over="ignore"):
+        each = ((said * odd) ^ by) * (place.astype(np.uint64) * mix + odd)
+        sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(each, dtype=np.uint64)])
+        conversations = sums[ends] - sums[ends - lengths]
+        seen: np.ndarray[Any, np.dtype[np.uint64]] = conversations * mix ^ pl.Series(table["split"]).hash(2).to_numpy()
+    return seen
 
 
 def find_leaks(

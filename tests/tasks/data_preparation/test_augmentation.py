@@ -30,8 +30,9 @@ from tasks.data_preparation.augmentation.material import judge_rewriting, list_w
 from tasks.data_preparation.augmentation.paraphrase import Paraphrase
 from tasks.data_preparation.augmentation.synonyms import Synonyms, find_neighbours, read_vectors
 from tasks.data_preparation.duplicates import Duplicates
-from tasks.data_preparation.expectations import Gate, describe_rows, describe_sources
+from tasks.data_preparation.expectations import Gate
 from tasks.data_preparation.gate import check_quality
+from tasks.data_preparation.measures import describe_rows, describe_sources
 from tasks.data_preparation.rows import Origin, Rows
 from tasks.data_preparation.split import Split, repeat_train
 from tasks.data_preparation.writers.answers import Keeper, ask

@@ -62,7 +62,7 @@ def read_all(out: Path) -> dict[str, pa.Table]:
 
 def test_two_runs_give_the_same_bytes(out: Path) -> None:
     files = sorted(p.relative_to(out / "first") for p in (out / "first").rglob("*") if p.is_file())
-    assert len(files) == 12
+    assert len(files) == 13
     for name in files:
         assert (out / "first" / name).read_bytes() == (out / "second" / name).read_bytes(), name
 
