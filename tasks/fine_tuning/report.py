@@ -118,7 +118,8 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("optimizer steps", plan.steps),
         ("rows per step", plan.batch_size * plan.accumulation_steps * plan.world_size),
         ("longest row, tokens", plan.max_tokens),
-        ("rows", packing),
+        ("rows", packing + (", batches stratified by class" if splits.train.classes is not None else "")),
+        ("weight of a row in the loss", _describe_weights(splits)),
         ("optimizer", plan.optimizer),
         ("learning rate, peak", plan.learning_rate),
         ("schedule", f"{plan.schedule} after {plan.warmup_steps:,} steps of warm-up"),
@@ -129,6 +130,11 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("validation conversations", len(splits.validation)),
         ("seed", plan.seed),
     ]
+
+
+def _describe_weights(splits: Splits) -> str:
+    weights = splits.train.weights
+    return "1" if weights is None else f"{weights.min():.3g} to {weights.max():.3g}, by class"
 
 
 def _shown(value: object) -> str:
