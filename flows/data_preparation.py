@@ -22,6 +22,7 @@ from tasks.data_preparation.contamination import remove_contamination
 from tasks.data_preparation.duplicates import remove_duplicates
 from tasks.data_preparation.gate import check_quality, check_suite
 from tasks.data_preparation.ingest import read_sources
+from tasks.data_preparation.noise import review_labels
 from tasks.data_preparation.prune import prune_train
 from tasks.data_preparation.publish import write_quarantine, write_splits
 from tasks.data_preparation.report import write_metrics, write_report
@@ -36,6 +37,7 @@ def data_preparation(params: Params) -> None:
     rows = task(read_sources)(settings.sources, settings.on_bad_row, Path(), settings.split.method.columns)
     rows = task(clean_rows)(rows, settings.cleaning, SecretStr(os.environ.get(PII_KEY, "")))
     rows = task(remove_duplicates)(rows, settings.duplicates)
+    rows = task(review_labels)(rows, settings.noise)
     rows = task(remove_contamination)(rows, settings.contamination, Path())
     rows = task(split_examples)(rows, settings.split, settings.duplicates)
     rows = task(set_apart)(rows)

@@ -60,9 +60,11 @@ def describe(root: Path, name: str) -> dict[str, Any]:
     figures = read(root / artifacts.metrics(name))
     first = [key for key in HEADLINES[name] if key in figures]
     chosen = (first + [key for key in figures if key not in first])[:SHOWN]
+    card = root / artifacts.CARD_PAGE if name == "data_preparation" else None
     return {
         "title": title,
         "subtitle": subtitle,
+        "card": f"{name}/{card.name}" if card and card.is_file() else None,
         "href": f"{name}/index.html" if page.is_file() else None,
         "figures": [(re.sub(r"[_.]", " ", key), show(figures[key])) for key in chosen],
     }

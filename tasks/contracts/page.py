@@ -11,6 +11,7 @@ Example:
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Tone = Literal["good", "bad", "warn", "plain"]
 BLANK = ("", "–", "-")  # cells of a column of numbers that have none
+_SHARE = re.compile(r"\d[\d,.]*%( \(|\Z)")  # a percentage, with its interval where it has one
 PALETTE = ("#2f5bea", "#e8833a", "#1f9d76", "#b64fc8", "#c43d4b", "#6b7280")
 
 _environment = Environment(loader=PackageLoader("tasks.contracts"), autoescape=True, undefined=StrictUndefined)
@@ -62,7 +64,7 @@ class Page:
     def table(self, heading: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> None:
         """A table; columns of numbers are aligned right. An empty one says so."""
         numeric = [
-            not any(isinstance(cell, str) and cell not in BLANK for cell in column)
+            not any(isinstance(cell, str) and cell not in BLANK and not _SHARE.match(cell) for cell in column)
             for column in zip(*rows, strict=True)
         ]
         self.blocks.append(

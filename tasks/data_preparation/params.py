@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from tasks.contracts.params import Section
 from tasks.data_preparation.augment import Augmentation
 from tasks.data_preparation.balance import Balancing
+from tasks.data_preparation.card import Card
 from tasks.data_preparation.cleaning.c4 import C4
 from tasks.data_preparation.cleaning.controls import Controls
 from tasks.data_preparation.cleaning.echo import Echo
@@ -28,6 +29,7 @@ from tasks.data_preparation.cleaning.whitespace import Whitespace
 from tasks.data_preparation.contamination import Contamination
 from tasks.data_preparation.duplicates import Duplicates
 from tasks.data_preparation.expectations import Gate
+from tasks.data_preparation.noise import Noise
 from tasks.data_preparation.prune import Pruning
 from tasks.data_preparation.sources.csv import Csv
 from tasks.data_preparation.sources.hugging_face import HuggingFace
@@ -80,11 +82,13 @@ class DataPreparation(Section):
     )
     duplicates: Duplicates = Duplicates()
     contamination: Contamination = Contamination()
+    noise: Noise | None = Field(default=None, description="look for wrong labels, behind duplicates; null: do not")
     split: Split = Split()
     pruning: Pruning = Pruning()
     augmentation: Augmentation = Augmentation()
     balancing: Balancing = Balancing()
     gate: Gate = Gate()
+    card: Card = Card()
 
     @model_validator(mode="after")
     def _titles_differ(self) -> DataPreparation:

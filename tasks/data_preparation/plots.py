@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tasks.contracts.page import PALETTE, plot_style
 from tasks.data_preparation.rows import Step
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 KEPT, ADDED, DROPPED = PALETTE[0], PALETTE[2], PALETTE[4]
@@ -60,7 +61,7 @@ def plot_lengths(prompts: Sequence[int], answers: Sequence[int]) -> Figure:
     import matplotlib
     import numpy as np
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     with matplotlib.rc_context(plot_style()):
         figure = Figure()
@@ -72,6 +73,7 @@ def plot_lengths(prompts: Sequence[int], answers: Sequence[int]) -> Figure:
         axes.hist(answers, bins=edges.tolist(), color=PALETTE[1], alpha=0.65, label="answer")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("characters")
         axes.set_ylabel("rows")
@@ -97,3 +99,45 @@ def plot_labels(names: Sequence[str], counts: Sequence[int]) -> Figure:
         else:
             axes.set_xlabel("labels, the most frequent first")
     return figure
+
+
+def plot_class_balance(names: Sequence[str], splits: Mapping[str, Sequence[int]]) -> Figure:
+    """Rows per label, a bar each, its splits one behind the other."""
+    import matplotlib
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(plot_style()):
+        figure = Figure(figsize=(7.6, 0.24 * len(names) + 0.9))
+        axes = figure.add_subplot()
+        places = np.arange(len(names))
+        left = np.zeros(len(names))
+        for number, (split, counts) in enumerate(splits.items()):
+            axes.barh(places, counts, left=left, color=PALETTE[number], height=0.7, label=split)
+            left += np.asarray(counts)
+        _name_bars(axes, names)
+        axes.set_xlabel("rows")
+        axes.legend(loc="lower right")
+    return figure
+
+
+def plot_topics(names: Sequence[str], sizes: Sequence[int]) -> Figure:
+    """Rows per topic, the largest first."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(plot_style()):
+        figure = Figure(figsize=(7.6, 0.28 * len(names) + 0.9))
+        axes = figure.add_subplot()
+        axes.barh(range(len(sizes)), sizes, color=PALETTE[0], height=0.7)
+        for place, size in enumerate(sizes):
+            axes.text(size + max(sizes) * 0.01, place, f"{size:,}", va="center", fontsize=9, color="#374151")
+        _name_bars(axes, names)
+        axes.set_xlabel("rows of the sample")
+    return figure
+
+
+def _name_bars(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), [name if len(name) <= 34 else name[:33] + "…" for name in names], fontsize=9)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)

@@ -31,6 +31,8 @@ class Sample(Source):
     rows: int = Field(default=6000, ge=1, description="clean rows; planted defects come on top")
     seed: int = Field(default=20261, ge=0, description="same seed, same bytes")
     dirt: bool = Field(default=True, description="plant duplicates, PII, HTML, broken text and wrong labels")
+    license: str = Field(default="Apache-2.0", description="licence of the rows for the data card")
+    origin: str = Field(default="generated: an invented shop's customer help", description="where the rows come from")
 
     def read(self, root: Path) -> pa.Table:
         """The raw rows: ``messages`` and ``intent``. ``root`` is not used, since nothing is read from disk."""

@@ -99,6 +99,9 @@ class Source(Section):
     fields: Fields | None = Field(default=None, description="which column plays which part; overrides shape")
     label: str | None = Field(default=None, description="column with the label; label, intent or category by itself")
     optional: bool = Field(default=False, description="a missing or empty source is no error")
+    license: str = Field(default="", description="licence of the rows for the data card, an SPDX id or words")
+    license_url: str = Field(default="", pattern=r"^(https?://\S+)?$", description="where that licence can be read")
+    origin: str = Field(default="", description="where the rows come from, in words, for the data card")
 
 
 class Broken(NamedTuple):

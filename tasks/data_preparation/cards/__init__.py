@@ -1,0 +1,1 @@
+"""What the data card measures, one file each."""
