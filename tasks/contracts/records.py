@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from typing import Any, Literal
 
 import orjson
@@ -207,5 +208,17 @@ REQUESTS = pa.schema(
 
 def content_id(messages: list[dict[str, Any]]) -> str:
     """Content hash of a conversation: 16 hex digits of SHA-256 over role and content."""
-    turns = [[m["role"], m["content"]] for m in messages]
+    return _hash_turns([(m["role"], m["content"]) for m in messages])
+
+
+def content_ids(messages: pa.ListArray) -> list[str]:
+    """`content_id` of each conversation."""
+    flat = messages.flatten()
+    turns = list(zip(flat.field("role").to_pylist(), flat.field("content").to_pylist(), strict=True))
+    offsets = messages.offsets.to_pylist()
+    first = offsets[0] if offsets else 0
+    return [_hash_turns(turns[start - first : end - first]) for start, end in pairwise(offsets)]
+
+
+def _hash_turns(turns: list[tuple[str, str]]) -> str:
     return hashlib.sha256(orjson.dumps(turns)).hexdigest()[:16]

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
-from tasks.contracts.records import content_id
+from tasks.contracts.records import content_ids
 from tasks.data_preparation.answers import join_answers
 from tasks.data_preparation.cleaning.texts import EXAMPLES
 from tasks.data_preparation.rows import Rows, column_messages, finish_step, join_turns
@@ -107,22 +107,18 @@ def describe_recall(alike: Alike) -> dict[str, int | float]:
 
 def drop_exact(rows: Rows) -> Rows:
     """Drop rows whose conversation stood before; adds the column ``id``."""
-    turns = rows.table["messages"].to_pylist()
     labels = rows.table["label"].to_pylist()
+    ids = content_ids(column_messages(rows.table))
     seen: dict[str, int] = {}
-    ids: list[str] = []
-    reasons: list[str | None] = []
+    reasons: list[str | None] = [None] * len(ids)
     pairs: list[tuple[int, int]] = []
-    for row, (conversation, label) in enumerate(zip(turns, labels, strict=True)):
-        name = content_id(conversation)
-        ids.append(name)
-        if name not in seen:
-            seen[name] = row
-            reasons.append(None)
+    for row, name in enumerate(ids):
+        first = seen.setdefault(name, row)
+        if first == row:
             continue
-        pairs.append((seen[name], row))
-        same = labels[seen[name]] == label
-        reasons.append("same conversation again" if same else "same conversation again, under another label")
+        pairs.append((first, row))
+        same = labels[first] == labels[row]
+        reasons[row] = "same conversation again" if same else "same conversation again, under another label"
     found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     table = join_answers(rows.table, pairs).append_column("id", pa.array(ids, pa.string()))
     rows = record_twins(rows, table, "exact", found, np.ones(len(found)), np.ones(len(found)), dropped=True)

@@ -16,7 +16,7 @@ from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.records import QUARANTINE
 from tasks.data_preparation.answers import COLUMN, describe_answers
 from tasks.data_preparation.limit import Kept
-from tasks.data_preparation.rows import CARRIED, ROWS, Origin, Rows, Step
+from tasks.data_preparation.rows import CARRIED, ROWS, Origin, Rows, Step, build_messages
 from tasks.data_preparation.shapes.nested import is_folded, unfold_row
 from tasks.data_preparation.shapes.recognise import (
     Recognised,
@@ -270,7 +270,7 @@ def _convert_part(
             "file": pa.array([part.file] * len(conversations), pa.string()),
             "row": pa.array(numbers, pa.int64()),
             "label": pa.array(labels, pa.string()),
-            "messages": pa.array([c.turns for c in conversations], ROWS.field("messages").type),
+            "messages": build_messages([conversation.turns for conversation in conversations]),
         },
         schema=ROWS,
     )

@@ -118,13 +118,14 @@ def list_languages(subject: Subject) -> list[str]:
 
 def compose(subject: Subject) -> Page:
     """The whole card."""
-    rows, words = subject.rows, sum(int(values.sum()) for values in subject.sizes.words.values())
+    rows, verdict = subject.rows, subject.verdict
+    words = sum(int(values.sum()) for values in subject.sizes.words.values())
     kinds = [f"{KINDS.get(shape, shape)} ({count:,})" for shape, count in subject.shapes.items()]
     page = Page(
         subject.settings.title,
         f"Data card: {rows.table.num_rows:,} examples for fine-tuning, made from {', '.join(kinds)}.",
-        verdict="gate passed" if subject.verdict.passed else "gate failed, not published",
-        tone="good" if subject.verdict.passed else "bad",
+        verdict="gate approved" if verdict.approved else "gate passed" if verdict.passed else "gate failed",
+        tone="warn" if verdict.approved else "good" if verdict.passed else "bad",
     )
     languages = list_languages(subject)
     page.cards(
@@ -476,6 +477,9 @@ def _add_limits(page: Page, subject: Subject) -> None:
         limits.append("Toxic content was not looked for.")
     if not subject.drawn.whole:
         limits.append("Languages, topics and quality are estimates from a sample.")
+    if subject.verdict.approved and subject.verdict.approval:
+        approval = subject.verdict.approval
+        limits.append(f"Critical checks of the gate failed; {approval.name} approved them: {approval.reason}")
     limits += [f"The gate warns: {r.check.name}, {r.finding}." for r in subject.verdict.warned]
     page.listing(limits, "Known limits")
 

@@ -6,14 +6,19 @@ Example:
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.data_preparation.cleaning.texts import Cleaned
-from tasks.data_preparation.rows import column_messages, find_plain, join_turns
+from tasks.data_preparation.rows import column_messages, find_plain, row_of_turn
+
+SIDES = (("user",), ("assistant",), ("system", "tool"))
 
 
 class Length(Section):
@@ -26,17 +31,25 @@ class Length(Section):
 
     def clean(self, table: pa.Table) -> Cleaned:
         messages = column_messages(table)
-        prompts = join_turns(messages, ["user"])
-        answers = join_turns(messages, ["assistant"])
-        others = join_turns(messages, ["system", "tool"])
-        plain = find_plain(messages).tolist()
-        return Cleaned(table, [self._judge(*row) for row in zip(prompts, answers, others, plain, strict=True)])
+        prompts, answers, others = (count_characters(messages, roles) for roles in SIDES)
+        short = (prompts < self.min_prompt) & ~find_plain(messages)
+        empty = answers < self.min_answer
+        reasons: list[str | None] = [None] * len(messages)
+        for row in np.flatnonzero(short | empty | (prompts + answers + others > self.max_total)).tolist():
+            if short[row]:
+                reasons[row] = f"prompt shorter than {self.min_prompt} characters"
+            elif empty[row]:
+                reasons[row] = f"answer shorter than {self.min_answer} characters"
+            else:
+                reasons[row] = f"longer than {self.max_total} characters"
+        return Cleaned(table, reasons)
 
-    def _judge(self, prompt: str, answer: str, other: str, plain: bool) -> str | None:
-        if len(prompt) < self.min_prompt and not plain:
-            return f"prompt shorter than {self.min_prompt} characters"
-        if len(answer) < self.min_answer:
-            return f"answer shorter than {self.min_answer} characters"
-        if len(prompt) + len(answer) + len(other) > self.max_total:
-            return f"longer than {self.max_total} characters"
-        return None
+
+def count_characters(messages: pa.ListArray, roles: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Per row the length of the texts of these roles, joined by line ends."""
+    turns = messages.flatten()
+    wanted = np.asarray(pc.is_in(turns.field("role"), pa.array(roles)))
+    rows = row_of_turn(messages)[wanted]
+    lengths = np.asarray(pc.utf8_length(turns.field("content")))[wanted]
+    characters = np.bincount(rows, weights=lengths, minlength=len(messages)).astype(np.int64)
+    return characters + np.maximum(np.bincount(rows, minlength=len(messages)) - 1, 0)

@@ -149,19 +149,24 @@ def search(columns: Iterable[pa.Array], finder: Finder) -> Search:
 
     for column in columns:
         visit_texts(column, collect)
-    owner_of: dict[Place, int] = {}
+    numbers: list[int] = []
+    spots: list[int] = []
+    rows: list[int] = []
     contents: list[str] = []
     for number, (array, owners) in enumerate(arrays):
         filled = pc.fill_null(array, "")
         likely = pc.match_substring_regex(filled, finder.suspect) if finder.suspect else pc.not_equal(filled, "")
         places = np.flatnonzero(np.asarray(likely))
-        owner_of |= {(number, place): row for place, row in zip(places.tolist(), owners[places].tolist(), strict=True)}
+        numbers += [number] * len(places)
+        spots += places.tolist()
+        rows += owners[places].tolist()
         contents += filled.take(pa.array(places)).to_pylist()
     found = Search({}, {}, Counter())
-    for place, text, each in zip(owner_of, contents, finder.find(contents), strict=True):
+    for index, each in enumerate(finder.find(contents)):
         if each:
-            found.texts[place] = (text, each)
-            found.by_row.setdefault(owner_of[place], []).append(place)
+            place = (numbers[index], spots[index])
+            found.texts[place] = (contents[index], each)
+            found.by_row.setdefault(rows[index], []).append(place)
             found.counts.update(one.kind for one in each)
     return found
 

@@ -54,7 +54,9 @@ class _Plain(dict[int, str]):
 
 _PLAIN = _Plain({0x2212: "-"})
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\[nrtbf]|&#64;|&#x40;|&commat;|%40")
-_ODD = re.compile(r"[^\x00-\x7f]|[\\&%]|  ")
+# Not in plain spelling.
+ODD = r"[^\x00-\x7f]|[\\&%]|  "
+_ODD = re.compile(ODD)
 _PASSED_OVER = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]|(?<= ) ")
 
 
