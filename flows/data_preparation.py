@@ -5,28 +5,29 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from flows import artifacts
 from flows.approval import settle
 from flows.params import Params
+from flows.spreading import spreading
 from flows.stage import run, stage, task
+from pydantic import SecretStr
 from tasks.data_preparation.answers import set_apart
 from tasks.data_preparation.augment import augment_train
 from tasks.data_preparation.balance import balance_train
 from tasks.data_preparation.card import write_card
-from tasks.data_preparation.clean import clean_rows
 from tasks.data_preparation.cleaning.pii import KEY as PII_KEY
 from tasks.data_preparation.clusters import write_clusters
 from tasks.data_preparation.contamination import remove_contamination
 from tasks.data_preparation.duplicates import remove_duplicates
 from tasks.data_preparation.gate import check_quality, check_suite
-from tasks.data_preparation.ingest import read_sources
 from tasks.data_preparation.noise import review_labels
 from tasks.data_preparation.prune import prune_train
 from tasks.data_preparation.publish import write_quarantine, write_splits
 from tasks.data_preparation.report import write_metrics, write_report
 from tasks.data_preparation.split import split_examples
+
+from flows import artifacts
+from tasks.data_preparation.clean import clean_rows
+from tasks.data_preparation.ingest import read_sources
 
 
 @stage
@@ -34,12 +35,13 @@ def data_preparation(params: Params) -> None:
     """Read the sources, clean the rows, drop duplicates, split, check, and write what passed the gate."""
     settings = params.data_preparation
     task(check_suite)(settings.gate)
-    rows = task(read_sources)(settings.sources, settings.on_bad_row, Path(), settings.split.method.columns)
-    rows = task(clean_rows)(rows, settings.cleaning, SecretStr(os.environ.get(PII_KEY, "")))
-    rows = task(remove_duplicates)(rows, settings.duplicates)
-    rows = task(review_labels)(rows, settings.noise)
-    rows = task(remove_contamination)(rows, settings.contamination, Path())
-    rows = task(split_examples)(rows, settings.split, settings.duplicates)
+    with spreading(settings.engine) as spread:
+        rows = task(read_sources)(settings.sources, settings.on_bad_row, Path(), settings.split.method.columns, spread)
+        rows = task(clean_rows)(rows, settings.cleaning, SecretStr(os.environ.get(PII_KEY, "")), spread)
+        rows = task(remove_duplicates)(rows, settings.duplicates, spread)
+        rows = task(review_labels)(rows, settings.noise)
+        rows = task(remove_contamination)(rows, settings.contamination, Path())
+        rows = task(split_examples)(rows, settings.split, settings.duplicates, spread)
     rows = task(set_apart)(rows)
     rows = task(prune_train)(rows, settings.pruning)
     rows = task(augment_train)(rows, settings.augmentation, settings.duplicates, artifacts.WRITTEN)

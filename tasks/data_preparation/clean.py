@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 from typing import Protocol
 
 import pyarrow as pa
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import track
-
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.records import QUARANTINE
 from tasks.data_preparation.answers import clean_answers
+from tasks.data_preparation.cleaning.c4 import C4
+from tasks.data_preparation.cleaning.controls import Controls
+from tasks.data_preparation.cleaning.echo import Echo
+from tasks.data_preparation.cleaning.html import Html
+from tasks.data_preparation.cleaning.language import Language
+from tasks.data_preparation.cleaning.length import Length
+from tasks.data_preparation.cleaning.missing import Missing
 from tasks.data_preparation.cleaning.pii import Pii
-from tasks.data_preparation.cleaning.texts import Cleaned
-from tasks.data_preparation.rows import Rows, Step, finish_step
+from tasks.data_preparation.cleaning.quality import Quality
+from tasks.data_preparation.cleaning.refusals import Refusals
+from tasks.data_preparation.cleaning.repetition import Repetition
+from tasks.data_preparation.cleaning.texts import EXAMPLES, Cleaned
+from tasks.data_preparation.cleaning.unicode import Unicode
+from tasks.data_preparation.cleaning.whitespace import Whitespace
+from tasks.data_preparation.engines.spread import IN_TURN, Spread
+from tasks.data_preparation.rows import Listing, Rows, Step, finish_step
+
+# Steps that look at one row at a time. `tokens` and `toxicity` read files, and `labels` compares all rows.
+ROW_BY_ROW = (
+    Unicode, Controls, Html, Whitespace, Pii, Missing, Length, Repetition, Quality, C4, Language, Echo, Refusals,
+)  # fmt: skip
+JoinListings = Callable[[Sequence[tuple[Listing, ...]], int], tuple[Listing, ...]]
 
 
 class Cleaner(Protocol):
@@ -27,13 +48,14 @@ class Cleaner(Protocol):
     def clean(self, table: pa.Table) -> Cleaned: ...
 
 
-def clean_rows(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None = None) -> Rows:
+def clean_rows(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None = None, spread: Spread = IN_TURN) -> Rows:
     """Clean the rows.
 
     Args:
         rows: As read.
         cleaners: The steps, in order.
         key: With which the step `pii` hashes.
+        spread: Where the steps that need one row at a time are done.
 
     Returns:
         The rows that are left, with what each step changed and dropped.
@@ -42,25 +64,118 @@ def clean_rows(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None = 
         PipelineError: Nothing is left, or a step lacks what it needs.
     """
     console = Console(stderr=True)
-    steps = track(cleaners, "Cleaning", console=console, transient=True, disable=not console.is_terminal)
-    for cleaner in steps:
-        if isinstance(cleaner, Pii):
-            # It reads the other answers with the conversation, so that the same value becomes the same in all.
-            done = cleaner.clean(rows.table, key)
-        else:
-            done = clean_answers(cleaner.clean, rows.table, cleaner.clean(rows.table))
-        rows = finish_step(
-            rows, cleaner.name, done.table, done.reasons, done.changed, done.examples, done.notes, done.listings
-        )
-        if isinstance(cleaner, Pii):
-            rows = _scrub_record(rows, cleaner)
-        if not rows.table.num_rows:
-            last = rows.steps[-1]
-            raise PipelineError(
-                f"cleaning: step {cleaner.name} dropped the last of {rows.steps[0].rows_out} rows "
-                f"({', '.join(last.reasons)}); loosen it in data_preparation.cleaning or check the sources"
-            )
+    spreads = spread.rows is not None and rows.table.num_rows > spread.rows
+    runs = [list(run) for _, run in groupby(cleaners, key=lambda c: spreads and isinstance(c, ROW_BY_ROW))]
+    for run in track(runs, "Cleaning", console=console, transient=True, disable=not console.is_terminal):
+        whole = not (spreads and isinstance(run[0], ROW_BY_ROW))
+        rows = _clean_whole(rows, run, key) if whole else _clean_parts(rows, run, key, spread)
     return rows
+
+
+def _clean_whole(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None) -> Rows:
+    for cleaner in cleaners:
+        rows = _take(cleaner, rows, key)
+        rows = _settle(cleaner, rows)
+    return rows
+
+
+def _take(cleaner: Cleaner, rows: Rows, key: SecretStr | None) -> Rows:
+    """One step, its record not yet scrubbed."""
+    if isinstance(cleaner, Pii):
+        # It reads the other answers with the conversation, so that the same value becomes the same in all.
+        done = cleaner.clean(rows.table, key)
+    else:
+        done = clean_answers(cleaner.clean, rows.table, cleaner.clean(rows.table))
+    return finish_step(
+        rows, cleaner.name, done.table, done.reasons, done.changed, done.examples, done.notes, done.listings
+    )
+
+
+def _settle(cleaner: Cleaner, rows: Rows) -> Rows:
+    if isinstance(cleaner, Pii):
+        rows = _scrub_record(rows, cleaner)
+    last = rows.steps[-1]
+    if not last.rows_out:
+        raise PipelineError(
+            f"cleaning: step {cleaner.name} dropped the last of {rows.steps[0].rows_out} rows "
+            f"({', '.join(last.reasons)}); loosen it in data_preparation.cleaning or check the sources"
+        )
+    return rows
+
+
+def _clean_parts(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None, spread: Spread) -> Rows:
+    """Several steps part by part, with the record that they would leave on all rows together."""
+    assert spread.rows is not None
+    cut = (rows.table.slice(start, spread.rows) for start in range(0, rows.table.num_rows, spread.rows))
+    parts = list(spread("clean", partial(_clean_part, cleaners, key), map(pack, cut)))
+    for place, cleaner in enumerate(cleaners):
+        steps = [part.steps[place] for part in parts]
+        dropped = [unpack(part.dropped[place]) for part in parts]
+        step = join_steps(steps, getattr(cleaner, "join_listings", None))
+        rows = replace(rows, dropped=pa.concat_tables([rows.dropped, *dropped]), steps=(*rows.steps, step))
+        rows = _settle(cleaner, rows)
+    return replace(rows, table=pa.concat_tables(unpack(part.table) for part in parts))
+
+
+@dataclass(frozen=True)
+class CleanedPart:
+    """A part after several steps.
+
+    Attributes:
+        table: The rows that stay, packed.
+        steps: What each step did.
+        dropped: Per step the rows it dropped, packed.
+    """
+
+    table: bytes
+    steps: tuple[Step, ...]
+    dropped: tuple[bytes, ...]
+
+
+def _clean_part(cleaners: Sequence[Cleaner], key: SecretStr | None, part: bytes) -> CleanedPart:
+    rows = Rows(unpack(part), QUARANTINE.empty_table(), (), ())
+    dropped: list[bytes] = []
+    for cleaner in cleaners:
+        before = rows.dropped.num_rows
+        rows = _take(cleaner, rows, key)
+        dropped.append(pack(rows.dropped.slice(before)))
+    return CleanedPart(pack(rows.table), rows.steps, tuple(dropped))
+
+
+def pack(table: pa.Table) -> bytes:
+    """A table, and nothing of what it is a slice of, as bytes."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def unpack(packed: bytes) -> pa.Table:
+    """What `pack` packed."""
+    return pa.ipc.open_stream(packed).read_all()
+
+
+def join_steps(steps: Sequence[Step], join_listings: JoinListings | None) -> Step:
+    """One step's record on all parts, as it would be on all rows together."""
+    reasons: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    examples: dict[tuple[str, str], None] = {}
+    for step in steps:
+        reasons.update(step.reasons)
+        notes.update(step.notes)  # type: ignore[arg-type]
+        examples |= dict.fromkeys(step.examples)
+    rows_in = sum(step.rows_in for step in steps)
+    return Step(
+        steps[0].name,
+        rows_in,
+        sum(step.rows_out for step in steps),
+        sum(step.changed for step in steps),
+        dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        tuple(examples)[:EXAMPLES],
+        dict(sorted(notes.items())),
+        join_listings([step.listings for step in steps], rows_in) if join_listings else (),
+    )
 
 
 def _scrub_record(rows: Rows, pii: Pii) -> Rows:

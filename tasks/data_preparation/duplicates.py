@@ -18,6 +18,7 @@ from tasks.contracts.params import Section
 from tasks.contracts.records import content_ids
 from tasks.data_preparation.answers import join_answers
 from tasks.data_preparation.cleaning.texts import EXAMPLES
+from tasks.data_preparation.engines.spread import IN_TURN, Spread
 from tasks.data_preparation.rows import Rows, column_messages, finish_step, join_turns
 from tasks.data_preparation.semantic import Closeness, Semantic, find_same_meaning
 from tasks.data_preparation.similarity import PROBES, Alike, find_alike
@@ -59,12 +60,13 @@ class Duplicates(Section):
         return self
 
 
-def remove_duplicates(rows: Rows, settings: Duplicates) -> Rows:
+def remove_duplicates(rows: Rows, settings: Duplicates, spread: Spread = IN_TURN) -> Rows:
     """Drop exact duplicates, then near and semantic ones if only one of them is wanted.
 
     Args:
         rows: Cleaned rows.
         settings: Thresholds, and whether near duplicates are kept.
+        spread: Where rows are signed.
 
     Returns:
         The rows with the column ``id``.
@@ -73,7 +75,7 @@ def remove_duplicates(rows: Rows, settings: Duplicates) -> Rows:
     if settings.keep == "all":
         return rows
     if settings.near:
-        rows = _drop_alike(rows, "near", find_near(rows.table, settings, settings.same, settings.probes))
+        rows = _drop_alike(rows, "near", find_near(rows.table, settings, settings.same, settings.probes, spread))
     if settings.semantic:
         rows = _drop_alike(rows, "semantic", find_semantic(rows.table, settings, settings.semantic.same))
     return rows
@@ -131,10 +133,14 @@ def split_sides(table: pa.Table) -> tuple[list[str], list[str]]:
     return join_turns(messages, ["system", "user", "tool"]), join_turns(messages, ["assistant"])
 
 
-def find_near(table: pa.Table, settings: Duplicates, likeness: Likeness, probes: int = 0) -> Alike:
+def find_near(
+    table: pa.Table, settings: Duplicates, likeness: Likeness, probes: int = 0, spread: Spread = IN_TURN
+) -> Alike:
     """Near duplicates of a likeness, see `find_alike`."""
     prompts, answers = split_sides(table)
-    return find_alike(prompts, answers, likeness.rows, likeness.prompts, settings.shingle, settings.numbers, probes)
+    return find_alike(
+        prompts, answers, likeness.rows, likeness.prompts, settings.shingle, settings.numbers, probes, spread
+    )
 
 
 def find_semantic(table: pa.Table, settings: Duplicates, closeness: Closeness) -> Alike:

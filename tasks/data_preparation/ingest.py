@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import orjson
 import pyarrow as pa
-
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.records import QUARANTINE
 from tasks.data_preparation.answers import COLUMN, describe_answers
+from tasks.data_preparation.engines.spread import IN_TURN, Spread
 from tasks.data_preparation.limit import Kept
 from tasks.data_preparation.rows import CARRIED, ROWS, Origin, Rows, Step, build_messages
 from tasks.data_preparation.shapes.nested import is_folded, unfold_row
@@ -62,7 +63,11 @@ class ReadableSource(Protocol):
 
 
 def read_sources(
-    sources: Sequence[ReadableSource], on_bad_row: OnBadRow, root: Path, columns: Sequence[str] = ()
+    sources: Sequence[ReadableSource],
+    on_bad_row: OnBadRow,
+    root: Path,
+    columns: Sequence[str] = (),
+    spread: Spread = IN_TURN,
 ) -> Rows:
     """Read every source, recognise its shape and convert its rows.
 
@@ -71,6 +76,7 @@ def read_sources(
         on_bad_row: Whether an unreadable row is set aside or stops the stage.
         root: What relative paths are relative to.
         columns: Columns of the sources that the rows carry along as text, for the split.
+        spread: Where parts of the files are parsed and converted.
 
     Returns:
         The rows, with the unreadable ones in ``dropped``.
@@ -85,7 +91,7 @@ def read_sources(
     origins: list[Origin] = []
     for source in sources:
         try:
-            table, gone, origin = read_source(source, root, columns)
+            table, gone, origin = read_source(source, root, columns, spread)
         except PipelineError as error:
             problems.append(str(error))
             continue
@@ -130,7 +136,9 @@ def _stop(bad: pa.Table) -> None:
     raise_all(lines, "bad rows")
 
 
-def read_source(source: ReadableSource, root: Path, columns: Sequence[str] = ()) -> tuple[pa.Table, pa.Table, Origin]:
+def read_source(
+    source: ReadableSource, root: Path, columns: Sequence[str] = (), spread: Spread = IN_TURN
+) -> tuple[pa.Table, pa.Table, Origin]:
     """One source: its rows, its bad rows, and what it was.
 
     Raises:
@@ -139,7 +147,7 @@ def read_source(source: ReadableSource, root: Path, columns: Sequence[str] = ())
     title, place = source.title or source.name, name_place(source)
     content = source.read(root)
     records = content if isinstance(content, Records) else Records([split_table(content)])
-    parts = map(unfold_part, records.parts)
+    parts = iter(records.parts)
     head = _look_ahead(parts)
     items = [item for part in head for item in part.items]
     broken = [row for part in head for row in part.broken]
@@ -161,11 +169,11 @@ def read_source(source: ReadableSource, root: Path, columns: Sequence[str] = ())
     kept = Kept(source.limit)
     gone: list[pa.Table] = []
     rows = unread = 0
-    for part in chain(head, parts):
-        table, bad = _convert_part(title, part, shape, label, columns)
+    convert = partial(_convert_part, title, shape, label, columns)
+    for table, bad, count in spread("read", convert, chain(head, parts)):
         kept.add(table)
         gone.append(bad)
-        rows += part.rows
+        rows += count
         unread += bad.num_rows
         if unread > MOST_BROKEN:
             raise PipelineError(
@@ -186,7 +194,7 @@ def _look_ahead(parts: Iterator[Part]) -> list[Part]:
     """The first parts, enough to recognise a shape by."""
     head: list[Part] = []
     while sum(len(part.items) for part in head) < LOOKED_AT and (part := next(parts, None)) is not None:
-        head.append(part)
+        head.append(unfold_part(part))
     return head
 
 
@@ -242,8 +250,9 @@ def choose_shape(source: ReadableSource, title: str, items: Sequence[Mapping[str
 
 
 def _convert_part(
-    title: str, part: Part, shape: Recognised, label: str | None, columns: Sequence[str] = ()
-) -> tuple[pa.Table, pa.Table]:
+    title: str, shape: Recognised, label: str | None, columns: Sequence[str], part: Part
+) -> tuple[pa.Table, pa.Table, int]:
+    part = unfold_part(part)
     numbers: list[int] = []
     labels: list[str | None] = []
     conversations: list[Conversation] = []
@@ -278,7 +287,7 @@ def _convert_part(
         table = table.append_column(CARRIED + column, pa.array(values, pa.string()))
     if shape.compares:
         table = table.append_column(COLUMN, describe_answers(conversations))
-    return table, pa.Table.from_pylist(bad, schema=QUARANTINE)
+    return table, pa.Table.from_pylist(bad, schema=QUARANTINE), part.rows
 
 
 def _read_carried(value: Any) -> str | None:

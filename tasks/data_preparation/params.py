@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
-
 from tasks.contracts.params import Section
 from tasks.data_preparation.augment import Augmentation
 from tasks.data_preparation.balance import Balancing
@@ -28,6 +27,8 @@ from tasks.data_preparation.cleaning.unicode import Unicode
 from tasks.data_preparation.cleaning.whitespace import Whitespace
 from tasks.data_preparation.contamination import Contamination
 from tasks.data_preparation.duplicates import Duplicates
+from tasks.data_preparation.engines import AnyEngine
+from tasks.data_preparation.engines.local import Local
 from tasks.data_preparation.expectations import Gate
 from tasks.data_preparation.noise import Noise
 from tasks.data_preparation.prune import Pruning
@@ -89,6 +90,7 @@ class DataPreparation(Section):
     balancing: Balancing = Balancing()
     gate: Gate = Gate()
     card: Card = Card()
+    engine: AnyEngine = Field(default=Local(), description="where the work on one row at a time is done")
 
     @model_validator(mode="after")
     def _titles_differ(self) -> DataPreparation:

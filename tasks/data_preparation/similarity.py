@@ -22,11 +22,14 @@ import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from tasks.data_preparation.engines.spread import IN_TURN, Spread
 
 Array = np.ndarray[Any, Any]
 
@@ -202,6 +205,7 @@ def find_alike(
     size: int,
     numbers: bool = True,
     probes: int = 0,
+    spread: Spread = IN_TURN,
 ) -> Alike:
     """All near-duplicate pairs, with their similarities.
 
@@ -213,6 +217,7 @@ def find_alike(
         size: Characters per n-gram.
         numbers: Whether rows with different numbers are different.
         probes: Rows on which the recall is measured, fewer where that would take too long.
+        spread: Where rows are signed.
     """
     if len(prompts) < 2:
         return Alike(np.zeros((0, 2), dtype=np.int64), np.zeros(0), np.zeros(0), Recall(0, 0, 0))
@@ -222,10 +227,11 @@ def find_alike(
         group = _rank([read_numbers(f"{p}\n{a}") for p, a in zip(prompts, answers, strict=True)])
     chosen = choose_probes(len(prompts), probes)
     looked_for = Probes(sides.cut_both(chosen.tolist()), threshold)
-    parts = [
-        read_rows(Sides(prompts[start : start + ROWS_IN_PART], answers[start : start + ROWS_IN_PART], size), looked_for)
+    cut = (
+        Sides(prompts[start : start + ROWS_IN_PART], answers[start : start + ROWS_IN_PART], size)
         for start in range(0, len(prompts), ROWS_IN_PART)
-    ]
+    )
+    parts = list(spread("sign", partial(read_rows, looked_for), cut))
     digests = np.concatenate([part.digests for part in parts])
     likely = [
         np.stack([chosen[part.probes], part.others + number * ROWS_IN_PART], axis=1)
@@ -272,7 +278,7 @@ class Read:
     others: Array
 
 
-def read_rows(sides: Sides, probes: Probes) -> Read:
+def read_rows(probes: Probes, sides: Sides) -> Read:
     """Sign some rows, and compare them with the probes."""
     shingles = sides.cut_both(range(len(sides.prompts)))
     return Read(sketch(shingles), *probes.meet(shingles))

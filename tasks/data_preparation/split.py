@@ -28,7 +28,9 @@ from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.params import Section
+from tasks.data_preparation.cleaning.chunk import DOCUMENT
 from tasks.data_preparation.duplicates import Duplicates, describe_recall, find_near, find_semantic, show_pairs
+from tasks.data_preparation.engines.spread import IN_TURN, Spread
 from tasks.data_preparation.rows import Rows, column_messages, finish_step, join_turns, turn_lengths
 from tasks.data_preparation.similarity import Alike, Recall, join_clusters
 from tasks.data_preparation.splits import AnySplit
@@ -81,13 +83,14 @@ class Split(Section):
         return {"train": 1 - self.validation - self.test, "validation": self.validation, "test": self.test}
 
 
-def split_examples(rows: Rows, settings: Split, duplicates: Duplicates) -> Rows:
+def split_examples(rows: Rows, settings: Split, duplicates: Duplicates, spread: Spread = IN_TURN) -> Rows:
     """Apply the weights below 1, assign the splits, and drop what would leak.
 
     Args:
         rows: With ``id``.
         settings: Method, shares and seed.
         duplicates: How alike rows of different splits may be.
+        spread: Where rows are signed.
 
     Returns:
         The rows with the columns ``split`` and ``cluster``: rows as alike as the limit for leaks, directly or
@@ -100,13 +103,13 @@ def split_examples(rows: Rows, settings: Split, duplicates: Duplicates) -> Rows:
     folds = name_groups(rows.table)
     assigned = settings.method.assign(rows.table, folds, settings, settings.min_per_class)
     splits = assigned.splits
-    alike = _find_leaking(rows.table, duplicates)
+    alike = _find_leaking(rows.table, duplicates, spread)
     pairs = alike.pairs
     leaks = find_leaks(splits, pairs, folds)
     reasons = [why or leak for why, leak in zip(assigned.reasons, leaks, strict=True)]
     stays = np.array([reason is None for reason in reasons], dtype=bool)
     ids = rows.table["id"].to_pylist()
-    clusters = join_clusters(len(ids), pairs[stays[pairs].all(axis=1)])
+    clusters = join_clusters(len(ids), np.concatenate([pairs[stays[pairs].all(axis=1)], pair_parts(rows.table, stays)]))
     leaking = stays[pairs[:, 0]] & np.array([leak is not None for leak in leaks], dtype=bool)[pairs[:, 1]]
     rows = _record(rows, alike, leaking, stays)
     table = rows.table.append_column("split", pa.array(splits, pa.string())).append_column(
@@ -136,11 +139,11 @@ def _explain_empty(name: str, rows: int, settings: Split) -> str:
     )
 
 
-def _find_leaking(table: pa.Table, duplicates: Duplicates) -> Alike:
+def _find_leaking(table: pa.Table, duplicates: Duplicates, spread: Spread) -> Alike:
     none = np.zeros((0, 2), dtype=np.int64)
     near = Alike(none, np.zeros(0), np.zeros(0), Recall(0, 0, 0))
     if duplicates.near:
-        near = find_near(table, duplicates, duplicates.leak, duplicates.probes)
+        near = find_near(table, duplicates, duplicates.leak, duplicates.probes, spread)
     if duplicates.semantic is None:
         return near
     meant = find_semantic(table, duplicates, duplicates.semantic.leak)
@@ -196,7 +199,21 @@ def name_groups(table: pa.Table) -> list[str]:
     prompts = join_turns(column_messages(table), ["user"])
     texts = join_turns(column_messages(table), ["assistant"]) if "" in prompts else prompts
     # Plain text has no prompt: all of it decides.
-    return [fold_prompt(prompt or text) for prompt, text in zip(prompts, texts, strict=True)]
+    folds = [fold_prompt(prompt or text) for prompt, text in zip(prompts, texts, strict=True)]
+    if DOCUMENT not in table.column_names:
+        return folds
+    # And where it was cut, all of the document.
+    return [
+        f"document\0{name}" if name else fold for name, fold in zip(table[DOCUMENT].to_pylist(), folds, strict=True)
+    ]
+
+
+def pair_parts(table: pa.Table, stays: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The first part of each document that stays, with each of its other parts that stay."""
+    first: dict[str, int] = {}
+    names = table[DOCUMENT].to_pylist() if DOCUMENT in table.column_names else []
+    pairs = [(first.setdefault(name, row), row) for row, name in enumerate(names) if name and stays[row]]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def fold_prompt(prompt: str) -> str:

@@ -60,10 +60,20 @@ class Language(Section):
                 found[language] += 1
                 if wanted < self.min_confidence:
                     reasons[place] = f"language {language}" if language not in self.languages else "language unclear"
+        return Cleaned(table, reasons, listings=(self._list(found, len(texts)),))
+
+    def join_listings(self, parts: Sequence[tuple[Listing, ...]], rows: int) -> tuple[Listing, ...]:
+        """The listings of several parts as one."""
+        found: Counter[str] = Counter()
+        for listing in (listing for part in parts for listing in part):
+            found.update({str(language): int(count) for language, count in listing.rows})
+        return (self._list(found, rows),)
+
+    def _list(self, found: Counter[str], rows: int) -> Listing:
         listed = tuple((language, count) for language, count in sorted(found.items(), key=lambda i: (-i[1], i[0])))
-        short = len(texts) - len(long)
+        short = rows - found.total()
         note = f"{short:,} rows with fewer than {self.min_characters} letters were not judged." if short else ""
-        return Cleaned(table, reasons, listings=(Listing("Languages found", ("language", "rows"), listed, note),))
+        return Listing("Languages found", ("language", "rows"), listed, note)
 
     def tell(self, texts: Sequence[str]) -> list[tuple[str, float]]:
         """For each text the likeliest language, and the confidence of the wanted ones against the likeliest other.

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from itertools import count
 from typing import Annotated, Literal
 
@@ -97,6 +98,16 @@ class Pii(Section):
             {f"found_{kind}": count for kind, count in sorted(found.counts.items())},
             (_list_found(found, self.finder.name, note),),
         )
+
+    def join_listings(self, parts: Sequence[tuple[Listing, ...]], rows: int) -> tuple[Listing, ...]:
+        """The listings of several parts as one."""
+        found: Counter[str] = Counter()
+        having: Counter[str] = Counter()
+        for listing in (listing for part in parts for listing in part):
+            for kind, times, having_it in listing.rows:
+                found[str(kind)] += int(times)
+                having[str(kind)] += int(having_it)
+        return (replace_fields(parts[0][0], rows=tuple((kind, found[kind], having[kind]) for kind in sorted(found))),)
 
     def scrub(self, texts: Sequence[str]) -> list[str]:
         """Texts of the quarantine and the report without personal data: its kind stands there, whatever the mode."""

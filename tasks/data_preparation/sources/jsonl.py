@@ -213,23 +213,42 @@ def _parse_lines(stream: Readable) -> Iterator[Part]:
         if isinstance(block, Line):
             yield Part(broken=[Broken(block.number, TOO_LONG, show_text(block.start, block.length))])
             continue
-        part = Part()
-        first, lines = block
-        for number, line in enumerate(lines, start=first):
+        yield Lines(*block)
+
+
+class Lines(Part):
+    """Lines that are parsed when somebody asks for their rows, in whatever process that is.
+
+    Args:
+        first: Number of the first.
+        lines: Without their ends.
+    """
+
+    def __init__(self, first: int, lines: list[bytes]) -> None:
+        self.file = ""
+        self._first = first
+        self._lines = lines
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("items", "numbers", "broken"):
+            raise AttributeError(name)
+        self.items, self.numbers, self.broken = [], [], []
+        for number, line in enumerate(self._lines, start=self._first):
             try:
                 item = orjson.loads(line)
             except orjson.JSONDecodeError:
                 if line.strip():
-                    part.broken.append(Broken(number, _explain(line), show_text(line)))
+                    self.broken.append(Broken(number, _explain(line), show_text(line)))
                 continue
             if not isinstance(item, dict):
-                part.broken.append(Broken(number, "not a JSON object", show_text(line)))
+                self.broken.append(Broken(number, "not a JSON object", show_text(line)))
             elif line.count(b"{") + line.count(b"[") > DEEPEST and is_deep(item):
-                part.broken.append(Broken(number, TOO_DEEP, show_text(line)))
+                self.broken.append(Broken(number, TOO_DEEP, show_text(line)))
             else:
-                part.items.append(item)
-                part.numbers.append(number)
-        yield part
+                self.items.append(item)
+                self.numbers.append(number)
+        self._lines = []
+        return getattr(self, name)
 
 
 def _explain(line: bytes) -> str:

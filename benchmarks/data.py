@@ -1,0 +1,383 @@
+"""Data preparation against named rivals, as ratios in one run; every measurement is a process of its own.
+
+* ingest, clean, exact duplicates, split, write: against a plain script that parses with json, and one that parses with
+  orjson (`data_scripts/plain.py`). How many rows of the script's output are the stage's, word for word, is shown.
+* near duplicates: MinHash proposals checked by exact Jaccard similarity, against datasketch's MinHashLSH, which leaves
+  them unchecked. A mismatch is a pair reported below the threshold, or one of the probed rows' pairs that is missing.
+* the gate against the same checks in raw polars, and against plain Great Expectations.
+* rows a second of the step for personal data; growth over the sizes.
+
+The data is the seeded sample, made larger by other words in its copies.
+
+    pip install -e .[benchmarks]
+    python benchmarks/data.py [--rows 10000 100000 1000000] [--rounds 3] [--only stage near gate pii]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+PLAIN = Path(__file__).parent / "data_scripts/plain.py"
+SEED_ROWS = 8_000
+THRESHOLD, SHINGLE = 0.75, 4
+_WORD = re.compile(r"[a-z]{4,}")
+_DIGIT = re.compile(r"\d")
+SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "el", "or")]
+
+
+def make_rows(count: int) -> Iterator[bytes]:
+    """So many JSON lines: the sample with its defects, then copies with half of their words exchanged."""
+    import orjson
+
+    from tasks.data_preparation.sources.sample import generate_sample
+
+    base = [orjson.dumps(row).decode() for row in generate_sample(min(count, SEED_ROWS), 1).table.to_pylist()]
+    for number in range(count):
+        copy, place = divmod(number, len(base))
+        yield (vary(base[place], copy) if copy else base[place]).encode()
+
+
+def vary(line: str, copy: int) -> str:
+    """Another row of the same build: other words, other digits."""
+    row = json.loads(line)
+    for turn in row["messages"]:
+        text = _WORD.sub(lambda match: exchange(match.group(), copy), turn["content"])
+        turn["content"] = _DIGIT.sub(lambda match: str((int(match.group()) + copy) % 10), text)
+    return json.dumps(row, ensure_ascii=False)
+
+
+@lru_cache(maxsize=1_000_000)
+def exchange(word: str, copy: int) -> str:
+    """A word of a copy: itself or, every other time, a made-up one."""
+    rng = random.Random(f"{word} {copy}")
+    return word if rng.random() < 0.5 else "".join(rng.choices(SYLLABLES, k=max(2, len(word) // 3)))
+
+
+# What is measured: each runs in a process of its own and returns figures.
+
+
+def run_stage(source: str, out: str) -> dict[str, Any]:
+    """The stage's own functions, from the file to the sealed splits; near duplicates and the gate aside."""
+    from tasks.contracts.records import EXAMPLES, QUARANTINE
+    from tasks.contracts.tables import write_table
+
+    rows, _ = prepare(source, near=False)
+    for name in ("train", "validation", "test"):
+        import pyarrow.compute as pc
+
+        write_table(rows.table.filter(pc.equal(rows.table["split"], name)), Path(out) / f"{name}.parquet", EXAMPLES)
+    write_table(rows.dropped, Path(out) / "quarantine.parquet", QUARANTINE)
+    return {"rows": rows.steps[0].rows_in}
+
+
+def prepare(source: str, near: bool) -> tuple[Any, Any]:
+    import logging
+
+    from tasks.data_preparation.clean import clean_rows
+    from tasks.data_preparation.duplicates import remove_duplicates
+    from tasks.data_preparation.ingest import read_sources
+    from tasks.data_preparation.params import DataPreparation
+    from tasks.data_preparation.split import split_examples
+
+    logging.disable(logging.WARNING)
+    settings = DataPreparation.model_validate(
+        {"sources": [{"name": "jsonl", "path": source, "title": "bench"}], "duplicates": {"near": near}}
+    )
+    rows = read_sources(settings.sources, settings.on_bad_row, Path())
+    rows = clean_rows(rows, settings.cleaning)
+    rows = remove_duplicates(rows, settings.duplicates)
+    return split_examples(rows, settings.split, settings.duplicates), settings
+
+
+def run_plain(parser: str, source: str, out: str) -> dict[str, Any]:
+    """The script, as a script."""
+    subprocess.run([sys.executable, str(PLAIN), parser, source, out], check=True)
+    return {}
+
+
+def read_texts(source: str) -> list[str]:
+    import orjson
+
+    lines = Path(source).read_bytes().splitlines()
+    return ["\n".join(turn["content"] for turn in orjson.loads(line)["messages"]) for line in lines]
+
+
+def run_near(source: str) -> dict[str, Any]:
+    """Pairs of texts at the threshold, every one checked."""
+    from tasks.data_preparation.similarity import find_alike
+
+    texts = read_texts(source)
+    began = time.process_time()
+    found = find_alike(texts, [""] * len(texts), THRESHOLD, THRESHOLD, SHINGLE, numbers=False, probes=300)
+    seconds = time.process_time() - began
+    missed = found.recall.pairs - found.recall.found
+    return {
+        "texts": len(texts),
+        "seconds": seconds,
+        "pairs": len(found.pairs),
+        "wrong": 0.0,
+        "missed": missed / max(found.recall.pairs, 1),
+        "probed pairs": found.recall.pairs,
+    }
+
+
+def run_datasketch(source: str, most: int) -> dict[str, Any]:
+    """datasketch with as many hashes: signatures in batches, LSH at the threshold, then a query for each text."""
+    import numpy as np
+    from datasketch import MinHash, MinHashLSH
+
+    from tasks.data_preparation.similarity import PERMUTATIONS, choose_probes, compute_jaccard, cut_shingles, fold_text
+
+    texts = read_texts(source)
+    part = texts[:most]
+    began = time.process_time()
+    folded = [f" {fold_text(text)} " for text in part]
+    sets = [{text[i : i + SHINGLE].encode() for i in range(len(text) - SHINGLE + 1)} for text in folded]
+    signatures = MinHash.bulk(sets, num_perm=PERMUTATIONS, seed=1)
+    lsh = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS)
+    found = set()
+    for number, signature in enumerate(signatures):
+        found |= {(other, number) for other in lsh.query(signature)}
+        lsh.insert(number, signature)
+    seconds = time.process_time() - began
+    pairs = np.array(sorted(found)).reshape(-1, 2)
+    shingles = cut_shingles([fold_text(text) for text in part], SHINGLE)
+    exact = compute_jaccard(shingles, pairs)
+    probes = choose_probes(len(part), 300)
+    from tasks.data_preparation.similarity import list_probed
+
+    truth = {tuple(p) for p in list_probed(shingles, np.zeros(len(part), dtype=int), probes, THRESHOLD).tolist()}
+    return {
+        "texts": len(part),
+        "seconds": seconds,
+        "pairs": len(pairs),
+        "wrong": float((exact < THRESHOLD).mean()) if len(exact) else 0.0,
+        "missed": len(truth - {tuple(p) for p in pairs.tolist()}) / max(len(truth), 1),
+        "probed pairs": len(truth),
+    }
+
+
+def run_gate(source: str) -> dict[str, Any]:
+    """The gate on split rows, the same checks in polars, and the plain library on the same columns."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from tasks.data_preparation.gate import check_quality
+
+    rows, settings = prepare(source, near=False)
+    timed: dict[str, Any] = {"rows": rows.table.num_rows}
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.process_time()
+        verdict = check_quality(rows, settings.gate, settings.duplicates, settings.split, Path(folder))
+        timed["gate"] = time.process_time() - began
+    timed["checks"] = len(verdict.results)
+    lengths = pc.list_value_length(rows.table["messages"])
+    table = rows.table.select(["id", "label", "split", "source"]).append_column("turns", pc.cast(lengths, pa.int64()))
+    began = time.process_time()
+    polars_checks(table)
+    timed["polars"] = time.process_time() - began
+    began = time.process_time()
+    expectations_checks(table)
+    timed["great expectations"] = time.process_time() - began
+    return timed
+
+
+LIKE = (("id", "not null"), ("id", "unique"), ("split", "in"), ("turns", "between"), ("source", "not null"))
+
+
+def polars_checks(table: Any) -> list[int]:
+    """Rows that break each of the plain expectations."""
+    import polars as pl
+
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    found = frame.select(
+        (pl.col("id").is_null()).sum().alias("0"),
+        (pl.col("id").is_duplicated()).sum().alias("1"),
+        (~pl.col("split").is_in(["train", "validation", "test"])).sum().alias("2"),
+        (~pl.col("turns").is_between(1, 1000)).sum().alias("3"),
+        (pl.col("source").is_null()).sum().alias("4"),
+    )
+    return [int(value) for value in found.row(0)]
+
+
+def expectations_checks(table: Any) -> None:
+    """The same five with Great Expectations on pandas, as its tutorial has it."""
+    import great_expectations as gx
+
+    frame = table.to_pandas()
+    context = gx.get_context(mode="ephemeral")
+    batch = context.data_sources.add_pandas("b").add_dataframe_asset("b").add_batch_definition_whole_dataframe("b")
+    suite = context.suites.add(gx.ExpectationSuite(name="b"))
+    suite.add_expectation(gx.expectations.ExpectColumnValuesToNotBeNull(column="id"))
+    suite.add_expectation(gx.expectations.ExpectColumnValuesToBeUnique(column="id"))
+    suite.add_expectation(
+        gx.expectations.ExpectColumnValuesToBeInSet(column="split", value_set=["train", "validation", "test"])
+    )
+    suite.add_expectation(gx.expectations.ExpectColumnValuesToBeBetween(column="turns", min_value=1, max_value=1000))
+    suite.add_expectation(gx.expectations.ExpectColumnValuesToNotBeNull(column="source"))
+    batch.get_batch({"dataframe": frame}).validate(suite)
+
+
+def run_pii(source: str) -> dict[str, Any]:
+    """The step for personal data alone."""
+    from tasks.data_preparation.clean import clean_rows
+    from tasks.data_preparation.ingest import read_sources
+    from tasks.data_preparation.params import DataPreparation
+
+    settings = DataPreparation.model_validate({"sources": [{"name": "jsonl", "path": source}]})
+    rows = clean_rows(read_sources(settings.sources, "quarantine", Path()), settings.cleaning[:4])
+    began = time.process_time()
+    settings.cleaning[4].clean(rows.table)
+    seconds = time.process_time() - began
+    return {"rows": rows.table.num_rows, "seconds": seconds}
+
+
+WORK: dict[str, Callable[..., dict[str, Any]]] = {
+    "stage": run_stage,
+    "plain": run_plain,
+    "near": run_near,
+    "datasketch": run_datasketch,
+    "gate": run_gate,
+    "pii": run_pii,
+}
+
+
+def measure(name: str, *arguments: str | int) -> dict[str, Any]:
+    """Figures of one piece of work in a fresh process: its own, seconds of CPU and wall time, and peak memory in MB."""
+    words = [sys.executable, str(Path(__file__).resolve()), "--work", name, *map(str, arguments)]
+    began = time.monotonic()
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "GX_ANALYTICS_ENABLED": "false"})
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stdout}\n{done.stderr}")
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return {**figures, "wall": time.monotonic() - began}
+
+
+def work(name: str, arguments: list[str]) -> None:
+    figures = WORK[name](*[int(word) if word.isdigit() else word for word in arguments])
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    # A script's own process is the larger one; ours has no children.
+    figures["cpu"] = sum(each.ru_utime + each.ru_stime for each in used) if name != "plain" else (
+        used[1].ru_utime + used[1].ru_stime
+    )  # fmt: skip
+    figures["memory"] = used[1 if name == "plain" else 0].ru_maxrss / 1024
+    print(json.dumps(figures))
+
+
+def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+
+
+def same_rows(stage: Path, plain: Path) -> float:
+    """Share of the script's kept rows that the stage kept with the same words in the same split."""
+    import orjson
+    import pyarrow.parquet as pq
+
+    same = total = 0
+    for name in ("train", "validation", "test"):
+        ours = set(pq.read_table(stage / f"{name}.parquet", columns=["id"])["id"].to_pylist())
+        theirs = []
+        for line in (plain / f"{name}.jsonl").read_bytes().splitlines():
+            turns = [[turn["role"], turn["content"]] for turn in orjson.loads(line)["messages"]]
+            theirs.append(hashlib.sha256(orjson.dumps(turns)).hexdigest()[:16])
+        same += sum(each in ours for each in theirs)
+        total += len(theirs)
+    return same / max(total, 1)
+
+
+def compare(source: Path, folder: Path, rounds: int, only: list[str], shown: int) -> dict[str, dict[str, Any]]:
+    """All measurements at one size."""
+    megabytes = source.stat().st_size / 1e6
+    print(f"\n{shown:,} rows, {megabytes:,.0f} MB, median of {rounds}")
+    taken: dict[str, dict[str, Any]] = {}
+    if "stage" in only:
+        places = {"stage": ("stage",), "json script": ("plain", "json"), "orjson script": ("plain", "orjson")}
+        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in places}
+        for _ in range(rounds):
+            for name, (kind, *words) in places.items():
+                runs[name].append(measure(kind, *words, source, folder / name))
+        taken |= {name: medians(found) for name, found in runs.items()}
+        ours = taken["stage"]
+        line("", "CPU s", "wall s", "peak MB", "rows/CPU s")
+        for name in places:
+            each = taken[name]
+            line(name, each["cpu"], each["wall"], each["memory"], shown / each["cpu"])
+        for name in ("json script", "orjson script"):
+            line(f"  {name} / stage", taken[name]["cpu"] / ours["cpu"], taken[name]["wall"] / ours["wall"])
+        line("  peak memory / file", "", "", ours["memory"] / megabytes)
+        line("  rows the same", same_rows(folder / "stage", folder / "json script"))
+    if "near" in only:
+        most = 10_000
+        taken["near"] = medians([measure("near", source) for _ in range(rounds)])
+        taken["datasketch"] = medians([measure("datasketch", source, most) for _ in range(rounds)])
+        line("near duplicates", "texts/CPU s", "wrong", "missed", "probed pairs")
+        for name in ("near", "datasketch"):
+            each = taken[name]
+            line(name, each["texts"] / each["seconds"], each["wrong"], each["missed"], each["probed pairs"])
+        ratio = taken["near"]["texts"] / taken["near"]["seconds"]
+        line("  ours / datasketch", ratio / (taken["datasketch"]["texts"] / taken["datasketch"]["seconds"]))
+    if "gate" in only:
+        each = taken["gate"] = medians([measure("gate", source) for _ in range(rounds)])
+        line("gate", "CPU s", "checks")
+        line("the gate, with leaks and pages", each["gate"], each["checks"])
+        line("five checks in polars", each["polars"], 5)
+        line("five in Great Expectations", each["great expectations"], 5)
+    if "pii" in only:
+        each = taken["pii"] = medians([measure("pii", source) for _ in range(rounds)])
+        line("personal data, rows/CPU s", each["rows"] / each["seconds"])
+    return taken
+
+
+def line(name: str, *values: Any) -> None:
+    print(f"{name:34}" + "".join(f"{show(value):>14}" for value in values), flush=True)
+
+
+def show(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--work"]:
+        work(sys.argv[2], sys.argv[3:])
+        return
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", default=["stage", "near", "gate", "pii"])
+    settings = parser.parse_args()
+    taken: dict[int, dict[str, dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory() as place:
+        source = Path(place) / "rows.jsonl"
+        for rows in settings.rows:
+            with source.open("wb") as file:
+                file.writelines(row + b"\n" for row in make_rows(rows))
+            taken[rows] = compare(source, Path(place) / "out", settings.rounds, settings.only, rows)
+    first, last = min(taken), max(taken)
+    if last > first and "stage" in settings.only:
+        growth = taken[last]["stage"]["cpu"] / taken[first]["stage"]["cpu"]
+        print(f"\n{last / first:.0f} x the rows: {growth:.1f} x the CPU time")
+
+
+if __name__ == "__main__":
+    main()

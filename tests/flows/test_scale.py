@@ -1,0 +1,122 @@
+"""Stage 1 on other engines: the same bytes as on one core, from processes and from a Ray cluster of two workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from flows.spreading import spreading
+from tasks.contracts.errors import PipelineError
+from tasks.contracts.records import EXAMPLES, QUARANTINE
+from tasks.contracts.tables import write_table
+from tasks.data_preparation.clean import clean_rows
+from tasks.data_preparation.duplicates import remove_duplicates
+from tasks.data_preparation.engines.local import Pool
+from tasks.data_preparation.engines.ray import Ray
+from tasks.data_preparation.engines.spread import IN_TURN, Spread
+from tasks.data_preparation.ingest import read_sources
+from tasks.data_preparation.params import DataPreparation
+from tasks.data_preparation.rows import Rows
+from tasks.data_preparation.sources import unpack
+from tasks.data_preparation.sources.sample import generate_sample
+from tasks.data_preparation.split import split_examples
+
+ROWS = 1200
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample with its defects, and rows that no reader likes."""
+    path = tmp_path_factory.mktemp("scale") / "rows.jsonl"
+    lines = [orjson.dumps(row) for row in generate_sample(ROWS, 7).table.to_pylist()]
+    lines[100:100] = [b"{torn", b"", b'{"messages": "none"}', b'["no row"]', b'{"messages": [{"role": "user"}]}']
+    path.write_bytes(b"\n".join(lines))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a small file has several parts."""
+    monkeypatch.setattr(unpack, "BLOCK", 64 * 1024)
+
+
+def prepare(source: Path, out: Path, spread: Spread) -> Rows:
+    """The steps that spread, written as the stage writes them."""
+    settings = DataPreparation.model_validate({"sources": [{"name": "jsonl", "path": str(source), "title": "rows"}]})
+    rows = read_sources(settings.sources, settings.on_bad_row, Path(), (), spread)
+    rows = clean_rows(rows, settings.cleaning, None, spread)
+    rows = remove_duplicates(rows, settings.duplicates, spread)
+    rows = split_examples(rows, settings.split, settings.duplicates, spread)
+    write_table(rows.table, out / "rows.parquet", EXAMPLES)
+    write_table(rows.dropped, out / "quarantine.parquet", QUARANTINE)
+    return rows
+
+
+def assert_same(one: Path, other: Path, first: Rows, second: Rows) -> None:
+    for name in ("rows.parquet", "quarantine.parquet"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    assert first.steps == second.steps
+    assert first.twins.equals(second.twins)
+    assert first.table["split"].to_pylist() == second.table["split"].to_pylist()
+
+
+class Parts:
+    """Parts in turn, counted; each goes through pickle, as it does on its way to another process."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows: int | None = rows
+        self.done: dict[str, int] = {}
+
+    def __call__(self, name: str, work: Any, parts: Iterable[Any]) -> Iterator[Any]:
+        import cloudpickle
+
+        for part in parts:
+            self.done[name] = self.done.get(name, 0) + 1
+            its_work, its = cloudpickle.loads(cloudpickle.dumps((work, part)))
+            yield cloudpickle.loads(cloudpickle.dumps(its_work(its)))
+
+
+@pytest.mark.parametrize("rows", [100, 337])
+def test_parts_give_the_same_bytes(source: Path, tmp_path: Path, rows: int) -> None:
+    parts = Parts(rows)
+    whole, cut = prepare(source, tmp_path / "whole", IN_TURN), prepare(source, tmp_path / "cut", parts)
+    assert_same(tmp_path / "whole", tmp_path / "cut", whole, cut)
+    assert parts.done["read"] > 5
+    assert parts.done["clean"] == -(-whole.steps[0].rows_out // rows)
+
+
+def test_processes_give_the_same_bytes(source: Path, tmp_path: Path) -> None:
+    whole = prepare(source, tmp_path / "whole", IN_TURN)
+    spread = prepare(source, tmp_path / "spread", Pool(workers=2, rows=200, fewest=2))
+    assert_same(tmp_path / "whole", tmp_path / "spread", whole, spread)
+
+
+def die(number: int) -> int:
+    if number == 3:
+        os._exit(1)
+    return number
+
+
+def test_a_dead_process_is_one_clear_error() -> None:
+    with pytest.raises(PipelineError, match="a worker process died"):
+        list(Pool(workers=2, rows=1, fewest=2)("count", die, range(8)))
+
+
+def test_few_parts_stay_here() -> None:
+    here = os.getpid()
+    pool = Pool(workers=2, rows=10, fewest=4)
+    assert list(pool("where", lambda _: os.getpid(), range(3))) == [here] * 3
+
+
+def test_an_address_without_a_cluster_is_one_clear_error() -> None:
+    pytest.importorskip("prefect_ray", reason="Ray is not installed: pip install 'heptune[ray]'")
+    with (
+        pytest.raises(PipelineError, match=r"no Ray cluster answers at 127\.0\.0\.1:9"),
+        spreading(Ray(address="127.0.0.1:9")),
+    ):
+        pass
