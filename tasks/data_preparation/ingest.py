@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -123,11 +124,12 @@ def read_sources(
         reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
         notes={"beyond_limit": left_out} if left_out else {},
     )
-    return Rows(rows, bad, (step,), tuple(origins))
+    return Rows(rows, bad, (step,), tuple(replace(origin, listings=()) for origin in origins))
 
 
 def _stop(bad: pa.Table) -> None:
     lines = [
+        listings=tuple(listing for origin in origins for listing in origin.listings),
         f"{row['source']}:{row['row']}: {row['reason']}; fix the row or set on_bad_row: quarantine"
         for row in bad.slice(0, SHOWN).to_pylist()
     ]
@@ -234,6 +236,7 @@ def unfold_part(part: Part) -> Part:
         (item, number)
         for row, number in zip(part.items, part.numbers, strict=True)
         for item in (unfold_row(row) if is_folded(row) else [row])
+        tuple(records.listings),
     ]
     return Part(part.file, [item for item, _ in unfolded], [number for _, number in unfolded], part.broken)
 

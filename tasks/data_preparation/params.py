@@ -41,8 +41,11 @@ from tasks.data_preparation.sources.sql import Sql
 from tasks.data_preparation.sources.text import Text
 from tasks.data_preparation.sources.web import Web
 from tasks.data_preparation.split import Split
+from tasks.data_preparation.sources.weak import Weak
 
-AnySource = Annotated[Sample | Jsonl | Csv | Parquet | HuggingFace | Text | Sql | Web, Field(discriminator="name")]
+AnySource = Annotated[
+    Sample | Jsonl | Csv | Parquet | HuggingFace | Text | Sql | Web | Weak, Field(discriminator="name")
+]
 AnyCleaner = Annotated[
     Unicode
     | Controls

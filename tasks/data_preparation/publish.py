@@ -64,7 +64,9 @@ def write_splits(rows: Rows, verdict: Verdict, seed: int, folder: Path) -> dict[
             "counts": counts,
             "labels": sorted(labels),
             "seed": seed,
-            "sources": [asdict(origin) for origin in rows.origins],
+            "sources": [
+                {name: value for name, value in asdict(origin).items() if name != "listings"} for origin in rows.origins
+            ],
             "data": verdict.data,
             "approval": verdict.approval.model_dump(mode="json") if verdict.approved and verdict.approval else None,
         },

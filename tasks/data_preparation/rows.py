@@ -107,6 +107,7 @@ class Origin:
         left_out: Rows beyond its limit.
         confidence: How sure the shape was recognised, 0 to 1; 1 where params name it.
         candidates: Confidence of every shape that some row has.
+        listings: Tables for the report, until the step `read` shows them.
     """
 
     title: str
@@ -120,6 +121,7 @@ class Origin:
     left_out: int = 0
     confidence: float = 1.0
     candidates: Mapping[str, float] = field(default_factory=dict)
+    listings: tuple[Listing, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
+from tasks.data_preparation.rows import Listing
 from tasks.data_preparation.shapes.recognise import shapes_of_roles
 
 Shape = Literal[
@@ -144,3 +145,5 @@ class Records:
 
     parts: Iterable[Part] = ()
     files: dict[str, str] = field(default_factory=dict)
+        listings: Tables for the report; complete once the parts were read to the end.
+    listings: list[Listing] = field(default_factory=list)
