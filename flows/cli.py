@@ -174,6 +174,49 @@ def snapshot(
 
 
 @app.command()
+def synthesize(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would ask and cost.")] = False,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Only copy the prompts into this folder, to change them.")
+    ] = None,
+) -> None:
+    """Have a teacher write rows, check them, and put them below data/raw; killed, it goes on where it was."""
+    from flows import synthesis
+
+    if prompts is not None:
+        from tasks.data_preparation.synthesis.wording import copy_templates
+
+        console.print(f"{prompts}: {len(copy_templates(prompts))} written; now set data_preparation.synthesis.prompts")
+        return
+    if dry_run:
+        for accepted in (1.0, 0.5):
+            console.print(f"with {accepted:.0%} of the prompts and of the answers accepted, about")
+            steps = synthesis.preview(accepted)
+            for found in steps:
+                show_estimate(found.step, found.calls, found.prompt_tokens, found.completion_tokens, found.cost)
+            show_estimate(
+                "all",
+                sum(found.calls for found in steps),
+                sum(found.prompt_tokens for found in steps),
+                sum(found.completion_tokens for found in steps),
+                sum(found.cost for found in steps),
+            )
+        limits = synthesis.read_settings().limits
+        console.print(f"limits: calls {limits.calls or 'none'}, cost {limits.cost or 'none'}")
+        return
+    figures = synthesis.synthesize()
+    console.print(
+        f"{synthesis.target(synthesis.read_settings())}: {figures['rows']:,} rows, {figures['acceptance_rate']:.0%} of "
+        f"the proposed; {figures['calls']:,} calls, cost {figures['cost']:.4g}"
+    )
+    console.print(f"report: {(configure() / 'reports/synthesis/index.html').as_uri()}", soft_wrap=True)
+
+
+def show_estimate(step: str, calls: int, prompt: int, completion: int, cost: float) -> None:
+    console.print(f"  {step:<14}{calls:>9,} calls{prompt:>13,} tokens in{completion:>13,} out   cost {cost:,.4f}")
+
+
+@app.command()
 def retrain(reason: Annotated[str, typer.Option(help="Why.")] = "by hand") -> None:
     """New data from corrected traffic, the pipeline, and a promotion only on the verdict."""
     from flows.retraining import retrain as start

@@ -41,6 +41,7 @@ from tasks.data_preparation.sources.sql import Sql
 from tasks.data_preparation.sources.text import Text
 from tasks.data_preparation.sources.web import Web
 from tasks.data_preparation.split import Split
+from tasks.data_preparation.synthesis.params import Synthesis
 from tasks.data_preparation.sources.weak import Weak
 
 AnySource = Annotated[
@@ -92,6 +93,10 @@ class DataPreparation(Section):
     augmentation: Augmentation = Augmentation()
     balancing: Balancing = Balancing()
     gate: Gate = Gate()
+    synthesis: Synthesis | None = Field(
+        default=None,
+        description="rows that `heptune synthesize` has a teacher write; not part of the stage; null: none",
+    )
     card: Card = Card()
     engine: AnyEngine = Field(default=Local(), description="where the work on one row at a time is done")
 

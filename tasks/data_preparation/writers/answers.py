@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import orjson
 
 Turns = list[dict[str, str]]
+EMPTY, CUT_OFF = "empty", "cut off"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered, and what it counted.
+
+    Attributes:
+        text: The answer; None where it is empty or was cut off.
+        why: ``empty`` or ``cut off`` where there is no text.
+        prompt_tokens: Tokens of the question, None where the model did not say.
+        completion_tokens: Tokens of the answer, None where the model did not say.
+    """
+
+    text: str | None
+    why: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class Writer(Protocol):
@@ -17,7 +36,13 @@ class Writer(Protocol):
 
     @property
     def identity(self) -> dict[str, str | int | float]: ...
-    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[str | None]: ...
+    @property
+    def varies(self) -> bool: ...
+    @property
+    def max_tokens(self) -> int: ...
+    def describe(self) -> str: ...
+    def reseed(self, by: int) -> Self: ...
+    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[Answer]: ...
 
 
 class Keeper:
@@ -26,58 +51,73 @@ class Keeper:
     Args:
         folder: Where they are kept; None keeps nothing.
         identity: What besides the question decides about the answer: address, model, settings.
+        told: Called after each answer that came.
     """
 
-    def __init__(self, folder: Path | None, identity: dict[str, str | int | float]) -> None:
-        self.folder, self.identity = folder, identity
+    def __init__(
+        self, folder: Path | None, identity: dict[str, str | int | float], told: Callable[[], None] | None = None
+    ) -> None:
+        self.folder, self.identity, self.told = folder, identity, told
+
+    def name(self, prompt: Turns) -> str:
+        """Content hash of a question and of who is asked, 64 hex digits."""
+        content = orjson.dumps([self.identity, prompt], option=orjson.OPT_SORT_KEYS)
+        return hashlib.sha256(content).hexdigest()
 
     def _path(self, prompt: Turns) -> Path | None:
         if self.folder is None:
             return None
-        content = orjson.dumps([self.identity, prompt], option=orjson.OPT_SORT_KEYS)
-        name = hashlib.sha256(content).hexdigest()
+        name = self.name(prompt)
         return self.folder / name[:2] / f"{name}.json"
 
-    def find(self, prompt: Turns) -> tuple[bool, str | None]:
-        """Whether a question was answered before, and the answer; None is an answer that could not be used."""
+    def find(self, prompt: Turns) -> Answer | None:
+        """The answer to a question that was asked before."""
         path = self._path(prompt)
         if path is None or not path.is_file():
-            return False, None
+            return None
         try:
-            answer = orjson.loads(path.read_bytes())["answer"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            return False, None
-        return True, answer
+            kept = orjson.loads(path.read_bytes())
+            return Answer(
+                kept["answer"],
+                kept.get("why", "" if kept["answer"] else EMPTY),
+                kept.get("prompt_tokens"),
+                kept.get("completion_tokens"),
+            )
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            return None
 
-    def keep(self, prompt: Turns, answer: str | None) -> None:
+    def keep(self, prompt: Turns, answer: Answer) -> None:
         """Keep an answer, written aside and renamed into place."""
-        path = self._path(prompt)
-        if path is None:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".part")
-        aside.write_bytes(orjson.dumps({"answer": answer}))
-        aside.replace(path)
+        if (path := self._path(prompt)) is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_suffix(".part")
+            values = asdict(answer)
+            aside.write_bytes(orjson.dumps({"answer": values.pop("text"), **values}))
+            aside.replace(path)
+        if self.told:
+            self.told()
 
 
 def ask(writer: Writer, prompts: Sequence[Turns], folder: Path | None) -> list[str | None]:
+    """The texts of `ask_fully`, None where the answer is empty or was cut off."""
+    return [answer.text for answer in ask_fully(writer, prompts, folder)]
+
+
+def ask_fully(
+    writer: Writer, prompts: Sequence[Turns], folder: Path | None, told: Callable[[], None] | None = None
+) -> list[Answer]:
     """Answers to prompts, in their order; those asked before come from the folder.
 
     Args:
         writer: The model.
         prompts: Conversations that end before the answer.
         folder: Where answers are kept.
-
-    Returns:
-        Per prompt the text, None where the answer is empty or was cut off.
+        told: Called after each answer that was not there before.
     """
-    keeper = Keeper(folder, writer.identity)
+    keeper = Keeper(folder, writer.identity, told)
     known = [keeper.find(prompt) for prompt in prompts]
-    new = [prompt for prompt, (found, _) in zip(prompts, known, strict=True) if not found]
+    new = [prompt for prompt, found in zip(prompts, known, strict=True) if found is None]
     # The same question is asked once.
     distinct = list({orjson.dumps(prompt): prompt for prompt in new}.values())
     written = dict(zip((orjson.dumps(prompt) for prompt in distinct), writer.write(distinct, keeper), strict=True))
-    return [
-        answer if found else written[orjson.dumps(prompt)]
-        for prompt, (found, answer) in zip(prompts, known, strict=True)
-    ]
+    return [found or written[orjson.dumps(prompt)] for prompt, found in zip(prompts, known, strict=True)]

@@ -6,16 +6,17 @@ Example: ``{name: local, path: models/teacher}``
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.generation import generate_answers
+from tasks.contracts.generation import encode_prompt, generate_answers
 from tasks.contracts.manifest import hash_file
 from tasks.contracts.params import Section
-from tasks.data_preparation.writers.answers import Keeper, Turns
+from tasks.data_preparation.writers.answers import CUT_OFF, EMPTY, Answer, Keeper, Turns
 
 # Prompts after which answers are kept.
 KEPT = 256
@@ -32,10 +33,24 @@ class Local(Section):
     @property
     def identity(self) -> dict[str, str | int | float]:
         """What decides about an answer."""
-        weights = sorted(Path(self.path).glob("*.safetensors"))
-        return {"weights": ",".join(hash_file(file) for file in weights), "max_tokens": self.max_tokens}
+        files = sorted(Path(self.path).glob("*.safetensors"))
+        weights = ",".join(_hash_once(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+        return {"weights": weights, "max_tokens": self.max_tokens}
 
-    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[str | None]:
+    @property
+    def varies(self) -> bool:
+        """Greedy answers never vary."""
+        return False
+
+    def describe(self) -> str:
+        """The folder's name and the beginning of the hash of its weights."""
+        return f"{Path(self.path).name}@{str(self.identity['weights'])[:12]}"
+
+    def reseed(self, by: int) -> Self:
+        """The same model: its answers know no seed."""
+        return self
+
+    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[Answer]:
         """Answer prompts.
 
         Raises:
@@ -43,28 +58,38 @@ class Local(Section):
         """
         if not prompts:
             return []
-        model, tokenizer = self._load()
-        written: list[str | None] = []
+        model, tokenizer = _load(self.path)
+        written: list[Answer] = []
         for start in range(0, len(prompts), KEPT):
             part = prompts[start : start + KEPT]
             answers = generate_answers(model, tokenizer, part, self.max_tokens, self.batch_size, "writing")
             for prompt, answer in zip(part, answers, strict=True):
-                text = answer.text.strip() if answer.finished else ""
-                keep.keep(prompt, text or None)
-                written.append(text or None)
+                text = answer.text.strip()
+                why = "" if text and answer.finished else EMPTY if answer.finished else CUT_OFF
+                tokens = len(encode_prompt(tokenizer, prompt)), len(answer.tokens) + answer.finished
+                found = Answer(None if why else text, why, *tokens)
+                keep.keep(prompt, found)
+                written.append(found)
         return written
 
-    def _load(self) -> tuple[Any, Any]:
-        if not (Path(self.path) / "config.json").is_file():
-            raise PipelineError(f"writer local: {self.path} holds no config.json; give path a model folder")
-        from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                self.path, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="auto"
-            )
-        except (OSError, ValueError) as error:
-            why = str(error).splitlines()[0]
-            raise PipelineError(f"writer local: {self.path} cannot be loaded ({why}); correct path") from error
-        return model.eval(), tokenizer
+@lru_cache
+def _hash_once(file: Path, _size: int, _written: int) -> str:
+    return hash_file(file)
+
+
+@lru_cache(maxsize=1)
+def _load(path: str) -> tuple[Any, Any]:
+    if not (Path(path) / "config.json").is_file():
+        raise PipelineError(f"writer local: {path} holds no config.json; give path a model folder")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="auto"
+        )
+    except (OSError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        raise PipelineError(f"writer local: {path} cannot be loaded ({why}); correct path") from error
+    return model.eval(), tokenizer

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.data_preparation.writers.answers import Keeper, Turns
+from tasks.data_preparation.writers.answers import CUT_OFF, EMPTY, Answer, Keeper, Turns
 
 
 class OpenAi(Section):
@@ -42,7 +42,20 @@ class OpenAi(Section):
             "max_tokens": self.max_tokens,
         }
 
-    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[str | None]:
+    @property
+    def varies(self) -> bool:
+        """Whether another seed may bring another answer."""
+        return self.temperature > 0
+
+    def describe(self) -> str:
+        """The model's name."""
+        return self.model
+
+    def reseed(self, by: int) -> Self:
+        """The same model with another seed."""
+        return self.model_copy(update={"seed": self.seed + by})
+
+    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[Answer]:
         """Answer prompts; each is kept as soon as it is there, so that a broken run goes on where it ended.
 
         Raises:
@@ -52,10 +65,10 @@ class OpenAi(Section):
             return []
         client = self._connect()
 
-        def answer(prompt: Turns) -> str | None:
-            text = self._ask(client, prompt)
-            keep.keep(prompt, text)
-            return text
+        def answer(prompt: Turns) -> Answer:
+            found = self._ask(client, prompt)
+            keep.keep(prompt, found)
+            return found
 
         with client, ThreadPoolExecutor(self.concurrency) as pool:
             futures = [pool.submit(answer, prompt) for prompt in prompts]
@@ -75,7 +88,7 @@ class OpenAi(Section):
             raise PipelineError(f"writer openai: the environment variable {self.key_env} is not set; export it")
         return OpenAI(base_url=self.url, api_key=key, timeout=self.timeout_s, max_retries=self.retries)
 
-    def _ask(self, client: Any, prompt: Turns) -> str | None:
+    def _ask(self, client: Any, prompt: Turns) -> Answer:
         from openai import APIConnectionError, APIError, APIResponseValidationError, APIStatusError
 
         try:
@@ -99,6 +112,9 @@ class OpenAi(Section):
         except (APIResponseValidationError, APIError, ValueError) as error:
             raise PipelineError(f"writer {self.url}: its answer cannot be read ({error}); check url") from error
         choices = getattr(done, "choices", None)
-        if not choices or choices[0].finish_reason == "length" or not (choices[0].message.content or "").strip():
-            return None
-        return str(choices[0].message.content).strip()
+        usage = getattr(done, "usage", None)
+        tokens = (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
+        text = (choices[0].message.content or "").strip() if choices else ""
+        if choices and choices[0].finish_reason == "length":
+            return Answer(None, CUT_OFF, *tokens)
+        return Answer(text, "", *tokens) if text else Answer(None, EMPTY, *tokens)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import random
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +31,10 @@ from tasks.data_preparation.gate import check_quality
 from tasks.data_preparation.measures import describe_rows, describe_sources
 from tasks.data_preparation.rows import Origin, Rows
 from tasks.data_preparation.split import Split, repeat_train
-from tasks.data_preparation.writers.answers import Keeper, ask
+from tasks.data_preparation.writers.answers import Answer, Keeper, ask
 from tasks.data_preparation.writers.local import Local
 from tasks.data_preparation.writers.openai import OpenAi
+from tests.endpoint import Endpoint, broken, busy, drop_line, send, slow
 from tests.tasks.data_preparation.test_cleaning import Turns, make, pair
 
 NEAR = Duplicates()
@@ -304,52 +301,6 @@ def test_attacks_mislead_the_classifier_and_keep_the_label() -> None:
         augment(rows_of(turns, [None] * 200, ["train"] * 180 + ["validation"] * 20), Adversarial())
 
 
-class Endpoint:
-    """A server of chat completions that misbehaves as it is told."""
-
-    def __init__(self, answer: Callable[[str], str | dict[str, Any]]) -> None:
-        self.answer = answer
-        self.asked: list[str] = []
-        self.troubles: list[Callable[[BaseHTTPRequestHandler], None]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if outer.troubles:
-                    outer.troubles.pop(0)(self)
-                    return
-                text = body["messages"][-1]["content"]
-                outer.asked.append(text)
-                found = outer.answer(text)
-                choice = found if isinstance(found, dict) else {"finish_reason": "stop", "content": found}
-                message = {"role": "assistant", "content": choice["content"]}
-                send(self, 200, {
-                    "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
-                    "choices": [{"index": 0, "finish_reason": choice["finish_reason"], "message": message}],
-                })  # fmt: skip
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/v1"
-
-
-def send(handler: BaseHTTPRequestHandler, status: int, body: Any, **headers: str) -> None:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    handler.send_response(status)
-    for name, value in {"Content-Type": "application/json", **headers}.items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.send_header("Content-Length", str(len(data)))
-    handler.end_headers()
-    handler.wfile.write(data)
-
-
 @pytest.fixture
 def serve() -> Iterator[Callable[[Callable[[str], str | dict[str, Any]]], Endpoint]]:
     servers: list[Endpoint] = []
@@ -360,8 +311,7 @@ def serve() -> Iterator[Callable[[Callable[[str], str | dict[str, Any]]], Endpoi
 
     yield start
     for endpoint in servers:
-        endpoint.server.shutdown()
-        endpoint.server.server_close()
+        endpoint.close()
 
 
 def between(order: str) -> str:
@@ -417,23 +367,6 @@ def test_paraphrases_in_several_manners(serve: Any, tmp_path: Path) -> None:
 
 def ask_one(writer: OpenAi, text: str = "hello", folder: Path | None = None) -> list[str | None]:
     return ask(writer, [[{"role": "user", "content": text}]], folder)
-
-
-def drop_line(handler: BaseHTTPRequestHandler) -> None:
-    handler.connection.close()
-
-
-def busy(handler: BaseHTTPRequestHandler) -> None:
-    send(handler, 429, {"error": {"message": "slow down"}}, Retry_After="0")
-
-
-def broken(handler: BaseHTTPRequestHandler) -> None:
-    send(handler, 503, {"error": {"message": "down"}}, Retry_After="0")
-
-
-def slow(handler: BaseHTTPRequestHandler) -> None:
-    time.sleep(0.8)
-    drop_line(handler)
 
 
 def test_an_endpoint_that_stumbles_is_asked_again(serve: Any) -> None:
@@ -494,13 +427,16 @@ def test_answers_that_came_before_a_failure_are_kept(serve: Any, tmp_path: Path)
 def test_a_torn_answer_on_the_disk_is_asked_again(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path, {"model": "m"})
     prompt = [{"role": "user", "content": "x"}]
-    keeper.keep(prompt, "y")
-    assert keeper.find(prompt) == (True, "y")
-    keeper.keep(prompt, None)
-    assert keeper.find(prompt) == (True, None)
+    keeper.keep(prompt, Answer("y", "", 3, 1))
+    assert keeper.find(prompt) == Answer("y", "", 3, 1)
+    keeper.keep(prompt, Answer(None, "cut off"))
+    assert keeper.find(prompt) == Answer(None, "cut off")
+    # As they were kept before tokens were counted.
+    next(tmp_path.rglob("*.json")).write_text('{"answer":"y"}')
+    assert keeper.find(prompt) == Answer("y")
     next(tmp_path.rglob("*.json")).write_text("{torn")
-    assert keeper.find(prompt) == (False, None)
-    assert Keeper(None, {}).find(prompt) == (False, None)
+    assert keeper.find(prompt) is None
+    assert Keeper(None, {}).find(prompt) is None
 
 
 def test_a_local_model_writes_the_same_every_time(tiny_model: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Rows written by a teacher, each verified before it becomes a source of the first stage."""

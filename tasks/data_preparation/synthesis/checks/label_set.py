@@ -1,0 +1,35 @@
+"""Labels outside of the set in params.
+
+Example: with ``labels: [track_parcel, card_declined]`` the label ``parcel`` is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from tasks.contracts.params import Section
+from tasks.data_preparation.synthesis.checks.check import Step
+from tasks.data_preparation.synthesis.drafts import Draft, Known
+
+
+class LabelSet(Section):
+    """The label is one of those that were asked for; nothing, where rows have no labels."""
+
+    name: Literal["label_set"] = "label_set"
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return ("instructions",)
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        return {}
+
+    @property
+    def hint(self) -> str:
+        return ""
+
+    def check(self, drafts: Sequence[Draft], step: Step, known: Known) -> list[str | None]:
+        allowed = set(known.labels)
+        return ["label not in the set" if allowed and draft.label not in allowed else None for draft in drafts]
