@@ -9,7 +9,6 @@ LOCK = Path("dvc.lock")
 
 RAW = Path("data/raw")
 FEEDBACK = RAW / "feedback"
-SYNTHETIC = RAW / "synthetic"
 # No source takes these endings for its own, so one that reads all of data/raw passes them by.
 ACCEPTED = RAW / "gate/accepted.statistics"
 APPROVALS = RAW / "gate/approvals"
@@ -19,6 +18,7 @@ TRAIN = PREPARED / "train.parquet"
 VALIDATION = PREPARED / "validation.parquet"
 TEST = PREPARED / "test.parquet"
 ANSWERS = PREPARED / "answers.parquet"
+EXTRA = PREPARED / "extra.parquet"
 QUARANTINE = PREPARED / "quarantine.parquet"
 BALANCE = PREPARED / "balance"
 PRODUCTION = Path("data/production")

@@ -5,29 +5,30 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pydantic import SecretStr
+
+from flows import artifacts
 from flows.approval import settle
 from flows.params import Params
 from flows.spreading import spreading
 from flows.stage import run, stage, task
-from pydantic import SecretStr
 from tasks.data_preparation.answers import set_apart
 from tasks.data_preparation.augment import augment_train
 from tasks.data_preparation.balance import balance_train
 from tasks.data_preparation.card import write_card
+from tasks.data_preparation.clean import clean_rows
 from tasks.data_preparation.cleaning.pii import KEY as PII_KEY
 from tasks.data_preparation.clusters import write_clusters
 from tasks.data_preparation.contamination import remove_contamination
 from tasks.data_preparation.duplicates import remove_duplicates
 from tasks.data_preparation.gate import check_quality, check_suite
+from tasks.data_preparation.ingest import read_sources
+from tasks.data_preparation.keep import write_extra
 from tasks.data_preparation.noise import review_labels
 from tasks.data_preparation.prune import prune_train
 from tasks.data_preparation.publish import write_quarantine, write_splits
 from tasks.data_preparation.report import write_metrics, write_report
 from tasks.data_preparation.split import split_examples
-
-from flows import artifacts
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.ingest import read_sources
 
 
 @stage
@@ -62,6 +63,7 @@ def data_preparation(params: Params) -> None:
     task(write_card)(
         rows, verdict, settings.card, settings.sources, settings.cleaning, artifacts.CARD, artifacts.CARD_PAGE
     )
+    task(write_extra)(rows, artifacts.EXTRA)
     task(write_splits)(rows, verdict, settings.split.seed, artifacts.PREPARED)
     task(write_metrics)(rows, verdict, artifacts.metrics("data_preparation"))
 

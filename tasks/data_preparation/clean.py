@@ -13,10 +13,12 @@ import pyarrow as pa
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import track
+
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import QUARANTINE
 from tasks.data_preparation.answers import clean_answers
 from tasks.data_preparation.cleaning.c4 import C4
+from tasks.data_preparation.cleaning.chunk import Chunk
 from tasks.data_preparation.cleaning.controls import Controls
 from tasks.data_preparation.cleaning.echo import Echo
 from tasks.data_preparation.cleaning.html import Html
@@ -81,6 +83,8 @@ def _clean_whole(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None)
 
 def _take(cleaner: Cleaner, rows: Rows, key: SecretStr | None) -> Rows:
     """One step, its record not yet scrubbed."""
+    if isinstance(cleaner, Chunk):
+        return cleaner.cut_rows(rows)
     if isinstance(cleaner, Pii):
         # It reads the other answers with the conversation, so that the same value becomes the same in all.
         done = cleaner.clean(rows.table, key)

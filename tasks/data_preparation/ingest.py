@@ -13,10 +13,13 @@ from typing import Any, Literal, Protocol
 
 import orjson
 import pyarrow as pa
+
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.records import QUARANTINE
 from tasks.data_preparation.answers import COLUMN, describe_answers
 from tasks.data_preparation.engines.spread import IN_TURN, Spread
+from tasks.data_preparation.keep import COLUMN as EXTRA
+from tasks.data_preparation.keep import TYPE, pick_values
 from tasks.data_preparation.limit import Kept
 from tasks.data_preparation.rows import CARRIED, ROWS, Origin, Rows, Step, build_messages
 from tasks.data_preparation.shapes.nested import is_folded, unfold_row
@@ -24,6 +27,7 @@ from tasks.data_preparation.shapes.recognise import (
     Recognised,
     find_label,
     name_columns,
+    open_paths,
     recognise_shape,
     use_columns,
     use_shape,
@@ -58,6 +62,8 @@ class ReadableSource(Protocol):
     def fields(self) -> Fields | None: ...
     @property
     def label(self) -> str | None: ...
+    @property
+    def keep(self) -> bool | Sequence[str]: ...
     @property
     def optional(self) -> bool: ...
     def read(self, root: Path) -> Records | pa.Table: ...
@@ -123,13 +129,13 @@ def read_sources(
         rows.num_rows,
         reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
         notes={"beyond_limit": left_out} if left_out else {},
+        listings=tuple(listing for origin in origins for listing in origin.listings),
     )
     return Rows(rows, bad, (step,), tuple(replace(origin, listings=()) for origin in origins))
 
 
 def _stop(bad: pa.Table) -> None:
     lines = [
-        listings=tuple(listing for origin in origins for listing in origin.listings),
         f"{row['source']}:{row['row']}: {row['reason']}; fix the row or set on_bad_row: quarantine"
         for row in bad.slice(0, SHOWN).to_pylist()
     ]
@@ -168,10 +174,14 @@ def read_source(
     label = source.label or find_label(shape, items)
     if source.label is not None and not any(source.label in item for item in items):
         raise PipelineError(f'source "{title}": no column "{source.label}" for the label; it has {name_columns(items)}')
+    used = [column for column in (*shape.columns.values(), label) if column is not None]
+    if not isinstance(source.keep, bool):
+        _require_columns(title, source.keep, items)
+    keep = partial(pick_values, source.keep, used) if source.keep else None
     kept = Kept(source.limit)
     gone: list[pa.Table] = []
     rows = unread = 0
-    convert = partial(_convert_part, title, shape, label, columns)
+    convert = partial(_convert_part, title, shape, label, columns, keep)
     for table, bad, count in spread("read", convert, chain(head, parts)):
         kept.add(table)
         gone.append(bad)
@@ -183,6 +193,7 @@ def read_source(
                 f'"{bad["reason"][-1]}"; mend the source, or take it out'
             )
     known = {*shape.columns.values(), label, *columns}
+    known |= set(source.keep if not isinstance(source.keep, bool) else name_columns(items) if source.keep else ())
     unused = tuple(column for column in name_columns(items) if column not in known)
     tables = kept.finish()
     return (
@@ -225,6 +236,7 @@ def _origin(
         left_out,
         shape.confidence if shape else 1.0,
         dict(shape.candidates) if shape else {},
+        tuple(records.listings),
     )
 
 
@@ -236,7 +248,6 @@ def unfold_part(part: Part) -> Part:
         (item, number)
         for row, number in zip(part.items, part.numbers, strict=True)
         for item in (unfold_row(row) if is_folded(row) else [row])
-        tuple(records.listings),
     ]
     return Part(part.file, [item for item, _ in unfolded], [number for _, number in unfolded], part.broken)
 
@@ -253,13 +264,19 @@ def choose_shape(source: ReadableSource, title: str, items: Sequence[Mapping[str
 
 
 def _convert_part(
-    title: str, shape: Recognised, label: str | None, columns: Sequence[str], part: Part
+    title: str,
+    shape: Recognised,
+    label: str | None,
+    columns: Sequence[str],
+    keep: Callable[[Mapping[str, Any]], list[dict[str, Any]]] | None,
+    part: Part,
 ) -> tuple[pa.Table, pa.Table, int]:
     part = unfold_part(part)
     numbers: list[int] = []
     labels: list[str | None] = []
     conversations: list[Conversation] = []
     carried: dict[str, list[str | None]] = {column: [] for column in columns}
+    extra: list[list[dict[str, Any]]] = []
     broken = list(part.broken)
     for number, item in zip(part.numbers, part.items, strict=True):
         try:
@@ -271,6 +288,8 @@ def _convert_part(
         labels.append(_read_label(item.get(label)) if label else None)
         for column, values in carried.items():
             values.append(_read_carried(item.get(column)))
+        if keep is not None:
+            extra.append(keep(item))
     place = f"{title}/{part.file}" if part.file else title
     bad = [
         {"source": place, "row": row.number, "step": "read", "reason": row.reason, "content": row.content}
@@ -288,9 +307,19 @@ def _convert_part(
     )
     for column, values in carried.items():
         table = table.append_column(CARRIED + column, pa.array(values, pa.string()))
+    if keep is not None:
+        table = table.append_column(EXTRA, pa.array(extra, TYPE))
     if shape.compares:
         table = table.append_column(COLUMN, describe_answers(conversations))
     return table, pa.Table.from_pylist(bad, schema=QUARANTINE), part.rows
+
+
+def _require_columns(title: str, names: Sequence[str], items: Sequence[Mapping[str, Any]]) -> None:
+    missing = [name for name in names if not any(name in open_paths(item, {name: name}) for item in items)]
+    if missing:
+        raise PipelineError(
+            f'source "{title}": keep names {", ".join(missing)}, which no row has; columns are {name_columns(items)}'
+        )
 
 
 def _read_carried(value: Any) -> str | None:

@@ -13,7 +13,8 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-PLACE = ("source", "file", "row")
+# What does not decide whether a row stays: where it stands, and what is only kept beside it.
+LEFT_OUT = ("source", "file", "row", "extra")
 
 
 class Kept:
@@ -58,6 +59,6 @@ class Kept:
 
 def hash_rows(table: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     """64 bits of SHA-256 over each row, without its place."""
-    rows = table.drop_columns(list(PLACE)).to_pylist()
+    rows = table.select([name for name in table.column_names if name not in LEFT_OUT]).to_pylist()
     digests = b"".join(hashlib.sha256(orjson.dumps(row)).digest()[:8] for row in rows)
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
+
 from tasks.contracts.params import Section
 from tasks.data_preparation.augment import Augmentation
 from tasks.data_preparation.balance import Balancing
 from tasks.data_preparation.card import Card
 from tasks.data_preparation.cleaning.c4 import C4
+from tasks.data_preparation.cleaning.chunk import Chunk
 from tasks.data_preparation.cleaning.controls import Controls
 from tasks.data_preparation.cleaning.echo import Echo
 from tasks.data_preparation.cleaning.html import Html
@@ -39,10 +41,10 @@ from tasks.data_preparation.sources.parquet import Parquet
 from tasks.data_preparation.sources.sample import Sample
 from tasks.data_preparation.sources.sql import Sql
 from tasks.data_preparation.sources.text import Text
+from tasks.data_preparation.sources.weak import Weak
 from tasks.data_preparation.sources.web import Web
 from tasks.data_preparation.split import Split
 from tasks.data_preparation.synthesis.params import Synthesis
-from tasks.data_preparation.sources.weak import Weak
 
 AnySource = Annotated[
     Sample | Jsonl | Csv | Parquet | HuggingFace | Text | Sql | Web | Weak, Field(discriminator="name")
@@ -53,6 +55,7 @@ AnyCleaner = Annotated[
     | Html
     | Whitespace
     | Pii
+    | Chunk
     | Missing
     | Length
     | Tokens
@@ -86,8 +89,8 @@ class DataPreparation(Section):
         description="cleaning steps, in order",
     )
     duplicates: Duplicates = Duplicates()
-    contamination: Contamination = Contamination()
     noise: Noise | None = Field(default=None, description="look for wrong labels, behind duplicates; null: do not")
+    contamination: Contamination = Contamination()
     split: Split = Split()
     pruning: Pruning = Pruning()
     augmentation: Augmentation = Augmentation()
@@ -117,6 +120,21 @@ class DataPreparation(Section):
             raise ValueError(
                 f"cleaning has {', '.join(late)} behind pii, which may bring personal data to light; put pii behind"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _cuts_whole_texts(self) -> DataPreparation:
+        names = [step.name for step in self.cleaning]
+        if "chunk" not in names:
+            return self
+        place = names.index("chunk")
+        whole = ("unicode", "controls", "html", "whitespace", "pii", "chunk")
+        late = [name for name in names[place + 1 :] if name in whole]
+        early = [name for name in names[:place] if name in ("length", "tokens")]
+        if late:
+            raise ValueError(f"cleaning has {', '.join(late)} behind chunk and would see torn texts; put chunk behind")
+        if early:
+            raise ValueError(f"cleaning has {', '.join(early)} before chunk and drops what is long; put chunk before")
         return self
 
     @model_validator(mode="after")

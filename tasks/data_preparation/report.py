@@ -131,7 +131,7 @@ def _add_steps(page: Page, rows: Rows) -> None:
                 step.name,
                 step.rows_in,
                 step.changed,
-                step.rows_in - step.rows_out,
+                max(step.rows_in - step.rows_out, 0),
                 step.rows_out,
                 "; ".join(f"{reason} ({count:,})" for reason, count in dict(step.reasons).items()) or "–",
             ]

@@ -208,7 +208,7 @@ def finish_step(
 
 def describe_dropped(gone: pa.Table, step: str, reasons: pa.Array) -> pa.Table:
     """Rows that left, as quarantine rows."""
-    shown = [name for name in ("messages", "label", "answers") if name in gone.column_names]
+    shown = [name for name in ("messages", "label", "answers", "extra") if name in gone.column_names]
     contents = [orjson.dumps(row).decode() for row in gone.select(shown).to_pylist()]
     return pa.table(
         {

@@ -100,6 +100,10 @@ class Source(Section):
     fields: Fields | None = Field(default=None, description="which column plays which part; overrides shape")
     label: str | None = Field(default=None, description="column with the label; label, intent or category by itself")
     optional: bool = Field(default=False, description="a missing or empty source is no error")
+    keep: bool | tuple[str, ...] = Field(
+        default=False,
+        description="columns that take no part and are to stay in extra.parquet: true for all, or their names",
+    )
     license: str = Field(default="", description="licence of the rows for the data card, an SPDX id or words")
     license_url: str = Field(default="", pattern=r"^(https?://\S+)?$", description="where that licence can be read")
     origin: str = Field(default="", description="where the rows come from, in words, for the data card")
@@ -141,9 +145,9 @@ class Records:
     Attributes:
         parts: The rows, part by part; reading them may raise `PipelineError`.
         files: Name of each file to its SHA-256; complete once the parts were read to the end.
+        listings: Tables for the report; complete once the parts were read to the end.
     """
 
     parts: Iterable[Part] = ()
     files: dict[str, str] = field(default_factory=dict)
-        listings: Tables for the report; complete once the parts were read to the end.
     listings: list[Listing] = field(default_factory=list)
