@@ -9,6 +9,7 @@ LOCK = Path("dvc.lock")
 
 RAW = Path("data/raw")
 FEEDBACK = RAW / "feedback"
+ANNOTATION = RAW / "annotation"
 # No source takes these endings for its own, so one that reads all of data/raw passes them by.
 ACCEPTED = RAW / "gate/accepted.statistics"
 APPROVALS = RAW / "gate/approvals"

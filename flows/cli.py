@@ -9,13 +9,16 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from flows.settings import configure, log_to_terminal
 from tasks.contracts.errors import PipelineError
+
+if TYPE_CHECKING:
+    from tasks.data_preparation.annotation.rounds import Written
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +29,8 @@ app = typer.Typer(
 )
 keys = typer.Typer(no_args_is_help=True, help="API keys of the gateway.")
 app.add_typer(keys, name="keys")
+annotate = typer.Typer(no_args_is_help=True, help="Texts for people to label, and their labels.")
+app.add_typer(annotate, name="annotate")
 console = Console()
 
 
@@ -152,6 +157,49 @@ def remove_key(name: Annotated[str, typer.Argument(help="Whose key.")]) -> None:
     from tasks.gateway import keys as ring
 
     ring.remove_key(artifacts.KEYS, name)
+
+
+@annotate.command("next")
+def annotate_next(
+    items: Annotated[int, typer.Option(min=1, help="How many texts.")] = 100,
+) -> None:
+    """Write the texts of the pool that are most worth a label, as tasks for Label Studio."""
+    from flows.annotation import choose
+
+    show_written(choose(items))
+
+
+@annotate.command("import")
+def annotate_import(
+    export: Annotated[Path, typer.Argument(help="Export of Label Studio: JSON, JSON-MIN or CSV.")],
+) -> None:
+    """Read what people labelled: agreement, one label per text, rows for a source."""
+    from flows.annotation import bring_in
+
+    found, alpha = bring_in(export)
+    agreement = "not measurable" if alpha.value is None else f"alpha {alpha.value:.3f}"
+    console.print(
+        f"{found.new:,} of {len(found.tasks):,} texts have a label, {found.replaced:,} another than before; "
+        f"agreement {agreement}"
+    )
+    console.print("a source of params.yaml reads them: {name: jsonl, path: data/raw/annotation/labels.jsonl}")
+    console.print(f"report: {(configure() / 'reports/annotation/index.html').as_uri()}", soft_wrap=True)
+
+
+@annotate.command("export")
+def annotate_export(
+    suspects: Annotated[bool, typer.Option("--suspects", help="Only rows whose label looks wrong.")] = False,
+) -> None:
+    """Write prepared rows as tasks for Label Studio, each with a suggested label."""
+    from flows.annotation import take_out
+
+    show_written(take_out(suspects))
+
+
+def show_written(written: Written) -> None:
+    console.print(f"{written.path}: {written.rows:,} texts; label_config.xml beside it is the labelling configuration")
+    for note in written.notes:
+        console.print(note)
 
 
 @app.command()

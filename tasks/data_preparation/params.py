@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
+from tasks.data_preparation.annotation.params import Annotation
 from tasks.data_preparation.augment import Augmentation
 from tasks.data_preparation.balance import Balancing
 from tasks.data_preparation.card import Card
@@ -103,6 +104,7 @@ class DataPreparation(Section):
     card: Card = Card()
     engine: AnyEngine = Field(default=Local(), description="where the work on one row at a time is done")
 
+    annotation: Annotation = Annotation()
     @model_validator(mode="after")
     def _titles_differ(self) -> DataPreparation:
         titles = [source.title or source.name for source in self.sources]

@@ -32,13 +32,11 @@ class LabelModel:
         labels: The labels, sorted.
         accuracies: How often each voter is right when it votes, as estimated.
         probabilities: Rows x labels; the shares of the labels where nobody voted.
-        rounds: Rounds until it settled.
     """
 
     labels: list[str]
     accuracies: Array
     probabilities: Array
-    rounds: int
 
 
 def code_votes(votes: Sequence[Sequence[str | None]], labels: Sequence[str]) -> Array:
@@ -64,8 +62,7 @@ def fit_label_model(
     cast = coded != ABSTAINS
     accuracies = np.full(coded.shape[1], BEGINNING)
     probabilities = weigh_votes(coded, accuracies, prior)
-    rounds = 0
-    for rounds in range(1, ROUNDS + 1):
+    for _ in range(ROUNDS):
         right = np.where(cast, np.take_along_axis(probabilities, np.maximum(coded, 0), axis=1), 0).sum(axis=0)
         fitted = (right + BEGINNING * WEIGHT) / (cast.sum(axis=0) + WEIGHT)
         moved = float(np.abs(fitted - accuracies).max(initial=0))
@@ -73,7 +70,7 @@ def fit_label_model(
         probabilities = weigh_votes(coded, accuracies, prior)
         if moved < SETTLED:
             break
-    return LabelModel(names, accuracies, probabilities, rounds)
+    return LabelModel(names, accuracies, probabilities)
 
 
 def weigh_votes(votes: Array, accuracies: Array, prior: Array) -> Array:

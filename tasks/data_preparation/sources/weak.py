@@ -1,9 +1,9 @@
 """Texts without labels, labelled by functions and a label model.
 
 It wraps a source of texts. Each function votes on each text or abstains; the label model (see
-``annotation/label_model.py``) weighs the votes, and the likeliest label becomes the label and the answer of the row. Texts
-on which all abstain, or whose label is less sure than ``min_confidence``, are set aside with the reason. The tables of
-the functions, their conflicts and majority vote beside the label model stand on the page.
+``annotation/label_model.py``) weighs the votes, and the likeliest label becomes the label and the answer of the row.
+Texts on which all abstain, or whose label is less sure than ``min_confidence``, are set aside with the reason. The
+tables of the functions, their conflicts and majority vote beside the label model stand on the page.
 
 Where some rows have a true label, ``gold`` names its column: it stays, and the functions are measured against it.
 

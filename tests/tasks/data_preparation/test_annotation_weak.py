@@ -148,8 +148,8 @@ def test_a_model_is_asked_once(tmp_path: Path) -> None:
     from tasks.data_preparation.writers.answers import Answer, Keeper, Turns
 
     class Told:
-        identity = {"model": "told"}
-        asked = 0
+        def __init__(self) -> None:
+            self.identity, self.asked = {"model": "told"}, 0
 
         def write(self, prompts: list[Turns], keep: Keeper) -> list[Answer]:
             found = []
@@ -241,7 +241,7 @@ def test_wrong_settings_of_the_source_are_refused(tmp_path: Path) -> None:
     assert isinstance(DataPreparation(sources=(weak(),)).sources[0], Weak)
     with pytest.raises(PipelineError, match=r'no row has a text in "body"; it has text, truth; correct text'):
         read_sources([weak(text="body")], "quarantine", tmp_path)
-    with pytest.raises(PipelineError, match="mails.jsonl does not exist"):
+    with pytest.raises(PipelineError, match=r"mails\.jsonl does not exist"):
         read_sources([weak()], "quarantine", tmp_path / "elsewhere")
     one = [{"name": "keywords", "label": "refund", "words": ["refund"]}]
     with pytest.raises(PipelineError, match=r"they vote for \['refund'\], and two labels are needed"):

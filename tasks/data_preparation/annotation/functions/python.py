@@ -68,8 +68,8 @@ class Python(Section):
             label = function(text)
         except Exception as error:
             raise PipelineError(
-                f"labelling functions: {name} of {self.path} failed on {text[:60]!r} ({type(error).__name__}: {error}); "
-                "mend it"
+                f"labelling functions: {name} of {self.path} failed on {text[:60]!r} "
+                f"({type(error).__name__}: {error}); mend it"
             ) from error
         if label is None or (isinstance(label, str) and label):
             return label
