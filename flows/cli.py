@@ -237,9 +237,9 @@ def synthesize(
         console.print(f"{prompts}: {len(copy_templates(prompts))} written; now set data_preparation.synthesis.prompts")
         return
     if dry_run:
-        for accepted in (1.0, 0.5):
-            console.print(f"with {accepted:.0%} of the prompts and of the answers accepted, about")
-            steps = synthesis.preview(accepted)
+        shares = (1.0, 0.5)
+        for share, steps in zip(shares, synthesis.preview(shares), strict=True):
+            console.print(f"with {share:.0%} of the prompts and of the answers accepted, about")
             for found in steps:
                 show_estimate(found.step, found.calls, found.prompt_tokens, found.completion_tokens, found.cost)
             show_estimate(
@@ -255,13 +255,16 @@ def synthesize(
     figures = synthesis.synthesize()
     console.print(
         f"{synthesis.target(synthesis.read_settings())}: {figures['rows']:,} rows, {figures['acceptance_rate']:.0%} of "
-        f"the proposed; {figures['calls']:,} calls, cost {figures['cost']:.4g}"
+        f"the proposed; {figures['calls']:,} calls, cost {figures['cost']:.4g}",
+        soft_wrap=True,
     )
     console.print(f"report: {(configure() / 'reports/synthesis/index.html').as_uri()}", soft_wrap=True)
 
 
 def show_estimate(step: str, calls: int, prompt: int, completion: int, cost: float) -> None:
-    console.print(f"  {step:<14}{calls:>9,} calls{prompt:>13,} tokens in{completion:>13,} out   cost {cost:,.4f}")
+    console.print(
+        f"  {step:<14}{calls:>9,} calls{prompt:>13,} tokens in{completion:>13,} out   cost {cost:,.4f}", soft_wrap=True
+    )
 
 
 @app.command()

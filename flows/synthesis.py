@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,13 @@ def write(settings: Synthesis) -> Figures:
     return figures
 
 
-def preview(accepted: float) -> list[Estimate]:
-    """What a run would ask and cost, if this share of the drafts is accepted at each step."""
+def preview(shares: Sequence[float]) -> list[list[Estimate]]:
+    """What a run would ask and cost, for each share of the drafts that may be accepted at a step."""
     os.chdir(configure())
     settings = read_settings()
     seeds = read_seeds(settings, SPLITS, Path())
-    return estimate(settings, seeds, read_known(settings, seeds, SPLITS, Path()), Path(), accepted)
+    known = read_known(settings, seeds, SPLITS, Path())
+    return [estimate(settings, seeds, known, Path(), share) for share in shares]
 
 
 def read_settings() -> Synthesis:

@@ -217,7 +217,14 @@ def describe_splits(rows: Rows, split: Split) -> pa.Table:
     """One line per split with its share and the share it should have."""
     counts = _count(rows.table["split"])
     shares = [counts[name] / max(rows.table.num_rows, 1) for name in SPLITS]
-    wanted = [split.list_shares(counts)[name] for name in SPLITS]
+    asked = split.list_shares(counts)
+    if split.method.uses_shares:
+        # What is in train whatever its share makes the shares of the others smaller.
+        others = 1 - sum(_count(rows.table["source"])[title] for title in split.train_only) / max(
+            rows.table.num_rows, 1
+        )
+        asked = {name: share * others + (1 - others) * (name == "train") for name, share in asked.items()}
+    wanted = [asked[name] for name in SPLITS]
     return pa.table(
         {
             "split": list(SPLITS),

@@ -17,7 +17,7 @@ KEPT, ADDED, DROPPED = PALETTE[0], PALETTE[2], PALETTE[4]
 ZOOM = 0.6
 
 
-def plot_waterfall(steps: Sequence[Step]) -> Figure:
+def plot_waterfall(steps: Sequence[Step], first: str = "rows read") -> Figure:
     """Rows read, what each step took or added, and the rows left; steps that moved no row are left out.
 
     The axis begins above zero where little was taken, so that it can be seen.
@@ -30,7 +30,7 @@ def plot_waterfall(steps: Sequence[Step]) -> Figure:
     highest = max(read, *(max(step.rows_in, step.rows_out) for step in steps))
     lowest = min(read, *(min(step.rows_in, step.rows_out) for step in steps))
     begin = 0 if lowest < ZOOM * highest else int(lowest - (highest - lowest) / 2)
-    bars = [("rows read", begin, read, KEPT, f"{read:,}")]
+    bars = [(first, begin, read, KEPT, f"{read:,}")]
     for step in moved:
         change = step.rows_out - step.rows_in
         low, high = sorted((step.rows_in, step.rows_out))

@@ -62,6 +62,9 @@ class Split(Section):
     on_small_class: Literal["stop", "keep"] = Field(
         default="stop", description="what happens when a label has fewer rows in a split than min_per_class"
     )
+    train_only: tuple[str, ...] = Field(
+        default=(), description="titles of sources that no row is held out of, such as what a model wrote"
+    )
 
     @model_validator(mode="after")
     def _leaves_train(self) -> Split:
@@ -102,7 +105,7 @@ def split_examples(rows: Rows, settings: Split, duplicates: Duplicates, spread: 
     rows = _apply_weights(rows, settings.seed)
     folds = name_groups(rows.table)
     assigned = settings.method.assign(rows.table, folds, settings, settings.min_per_class)
-    splits = assigned.splits
+    splits = keep_in_train(assigned.splits, rows, settings.train_only)
     alike = _find_leaking(rows.table, duplicates, spread)
     pairs = alike.pairs
     leaks = find_leaks(splits, pairs, folds)
@@ -124,6 +127,23 @@ def split_examples(rows: Rows, settings: Split, duplicates: Duplicates, spread: 
     if settings.min_per_class:
         notes["small_classes"] = _check_classes(rows.table, settings)
     return replace(rows, steps=(*rows.steps[:-1], replace(rows.steps[-1], notes=notes)))
+
+
+def keep_in_train(splits: list[str], rows: Rows, titles: Sequence[str]) -> list[str]:
+    """The splits, with all rows of some sources in train.
+
+    Raises:
+        PipelineError: There is no such source.
+    """
+    known = [origin.title for origin in rows.origins]
+    if unknown := sorted(set(titles) - set(known)):
+        raise PipelineError(
+            f'split: train_only names "{unknown[0]}", but the sources are {", ".join(known)}; correct the title'
+        )
+    if not titles:
+        return splits
+    sources = rows.table["source"].to_pylist()
+    return ["train" if source in titles else split for source, split in zip(sources, splits, strict=True)]
 
 
 def _explain_empty(name: str, rows: int, settings: Split) -> str:

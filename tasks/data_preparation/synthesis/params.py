@@ -58,9 +58,10 @@ class Synthesis(Section):
     system: str | None = Field(
         default=None, description="system turn of every row, also given to the teacher's answers"
     )
-    seeds: AnySeeds | None = Field(
-        default=Parquet(path="data/prepared/train.parquet"),
-        description="rows that the teacher sees as examples; those alike a held-out row are left out; null: none",
+    seeds: AnySeeds | Literal["train"] | None = Field(
+        default="train",
+        description="rows that the teacher sees as examples: the training rows of the last run, or a source; those "
+        "alike a held-out row are left out; null: none",
     )
     topics: tuple[str, ...] = Field(default=(), description="what rows are about; none: the teacher is asked for them")
     topics_wanted: int = Field(default=12, ge=1, le=1000, description="topics the teacher is asked for")

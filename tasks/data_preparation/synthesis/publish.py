@@ -13,7 +13,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
 from tasks.contracts.records import content_id
 from tasks.data_preparation.synthesis.calls import STEPS, Spent
-from tasks.data_preparation.synthesis.drafts import Draft, Written
+from tasks.data_preparation.synthesis.drafts import NOT_NEEDED, Draft, Written
 from tasks.data_preparation.synthesis.params import Synthesis
 
 
@@ -98,10 +98,11 @@ def _encodable(value: Any) -> Any:
 def list_figures(written: Written) -> dict[str, int | float]:
     """The run in numbers."""
     steps: Mapping[str, Spent] = written.steps
-    proposed = len(written.accepted) + sum(draft.step != "topics" for draft in written.refused)
+    refused = [draft for draft in written.refused if draft.step != "topics" and draft.reason != NOT_NEEDED]
+    proposed = len(written.accepted) + len(refused)
     figures: dict[str, int | float] = {
         "rows": len(written.accepted),
-        "refused": len(written.refused),
+        "refused": len(refused),
         "acceptance_rate": round(len(written.accepted) / proposed, 6) if proposed else 0.0,
         "topics": len(written.topics),
         "calls": sum(spent.calls for spent in steps.values()),

@@ -12,13 +12,12 @@ from tasks.data_preparation.plots import plot_waterfall
 from tasks.data_preparation.rows import Step
 from tasks.data_preparation.synthesis.calls import STEPS, Spent
 from tasks.data_preparation.synthesis.critique import HIGHEST, LOWEST
-from tasks.data_preparation.synthesis.drafts import Draft, Written
+from tasks.data_preparation.synthesis.drafts import NOT_NEEDED, Draft, Written
 from tasks.data_preparation.synthesis.params import Synthesis
 from tasks.data_preparation.synthesis.publish import list_figures, list_turns
-from tasks.data_preparation.synthesis.rounds import NOT_NEEDED
 from tasks.data_preparation.twins import show_conversation
 
-SHOWN, SHOWN_REFUSED, LONGEST = 5, 2, 300
+SHOWN, SHOWN_REFUSED, SHOWN_LABELS, LONGEST = 5, 2, 15, 300
 
 K = TypeVar("K")
 
@@ -37,8 +36,8 @@ def write_report(settings: Synthesis, written: Written, path: Path, refused: Pat
     judge = (settings.judge or settings.teacher).describe() if settings.least_score else "nobody"
     page = Page(
         f"Synthesis: {settings.title}",
-        f"{settings.teacher.describe()} wrote, {judge} judged. {rows:,} of {settings.rows:,} rows wanted; the run "
-        f"ended with: {written.ended}.",
+        f"{settings.teacher.describe()} wrote, {judge} judged: {rows:,} of {settings.rows:,} rows wanted. The run "
+        f"ended because of: {written.ended}.",
         verdict="enough rows" if rows >= settings.rows else f"{rows:,} of {settings.rows:,}",
         tone="good" if rows >= settings.rows else "warn",
     )
@@ -47,15 +46,18 @@ def write_report(settings: Synthesis, written: Written, path: Path, refused: Pat
             "rows accepted": rows,
             "acceptance rate": f"{figures['acceptance_rate']:.0%}",
             "calls": int(figures["calls"]),
-            "tokens in": int(figures["prompt_tokens"]),
-            "tokens out": int(figures["completion_tokens"]),
+            "tokens": int(figures["prompt_tokens"] + figures["completion_tokens"]),
             "cost": f"{figures['cost']:.4g}",
             "cost per row": f"{figures['cost'] / rows:.3g}" if rows else "–",
         }
     )
     steps = list_steps(written)
     if steps[0].rows_in:
-        page.figure(plot_waterfall(steps), "From proposal to row", "What each step took of the prompts proposed.")
+        page.figure(
+            plot_waterfall(steps, "prompts proposed"),
+            "From proposal to row",
+            "What each step took of the prompts proposed.",
+        )
     page.table(
         "Refused",
         ["step", "reason", "drafts", "share of the proposed"],
@@ -63,6 +65,7 @@ def write_report(settings: Synthesis, written: Written, path: Path, refused: Pat
             [step.name, reason, count, f"{count / steps[0].rows_in:.1%}"]
             for step in steps
             for reason, count in step.reasons.items()
+            if reason != NOT_NEEDED
         ],
     )
     page.link(refused.name, "all refused drafts, each with step and reason")
@@ -105,7 +108,12 @@ def _add_calls(page: Page, steps: Mapping[str, Spent]) -> None:
     page.table("Calls", columns, rows, note)
     bad = [[name, why, count] for name in STEPS for why, count in sorted_counts(steps[name].unusable)]
     if bad:
-        page.table("Answers that could not be used", ["step", "why", "calls"], bad, "Asked again with other seeds.")
+        page.table(
+            "Answers that could not be used",
+            ["step", "why", "calls"],
+            bad,
+            "Each question is asked a few times, with other seeds.",
+        )
 
 
 def _add_topics(page: Page, written: Written) -> None:
@@ -114,7 +122,9 @@ def _add_topics(page: Page, written: Written) -> None:
     page.table("Topics", ["topic", "accepted", "refused"], [[t, accepted[t], refused[t]] for t in written.topics])
     labels = Counter(draft.label for draft in written.accepted if draft.label is not None)
     if labels:
-        page.table("Labels", ["label", "accepted"], [[label, count] for label, count in sorted_counts(labels)])
+        shown = [[label, count] for label, count in sorted_counts(labels)[:SHOWN_LABELS]]
+        rest = f"and {len(labels) - len(shown):,} more" if len(labels) > len(shown) else ""
+        page.table("Labels", ["label", "accepted"], shown, rest)
 
 
 def _count_scores(written: Written) -> list[list[int]]:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tasks.data_preparation.synthesis.answers import answer_drafts
 from tasks.data_preparation.synthesis.calls import Calls
 from tasks.data_preparation.synthesis.critique import judge_drafts
-from tasks.data_preparation.synthesis.drafts import Draft, Group, Known, Seed, Written
+from tasks.data_preparation.synthesis.drafts import NOT_NEEDED, Draft, Group, Known, Seed, Written
 from tasks.data_preparation.synthesis.instructions import propose_instructions
 from tasks.data_preparation.synthesis.params import Synthesis
 from tasks.data_preparation.synthesis.rewrite import rewrite_drafts
@@ -29,7 +29,6 @@ from tasks.data_preparation.synthesis.wording import Wording
 TOPICS = 4
 # Rounds in a row without a new row after which the teacher has nothing more to say.
 PATIENCE = 3
-NOT_NEEDED = "not needed any more"
 
 
 def read_wording(settings: Synthesis, root: Path, labels: Sequence[str] = ()) -> Wording:

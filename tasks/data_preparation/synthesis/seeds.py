@@ -37,8 +37,13 @@ def read_seeds(settings: Synthesis, splits: Mapping[str, Path], root: Path) -> l
     """
     if settings.seeds is None:
         return []
-    source = settings.seeds.model_copy(update={"title": settings.seeds.title or "seeds"})
-    table, _, origin = read_source(source, root)
+    if settings.seeds == "train":
+        place = str(splits["train"])
+        table = read_table(splits["train"], EXAMPLES)
+    else:
+        source = settings.seeds.model_copy(update={"title": settings.seeds.title or "seeds"})
+        table, _, origin = read_source(source, root)
+        place = origin.place
     rows = zip(table["messages"].to_pylist(), table["label"].to_pylist(), strict=True)
     seeds = {seed.id: seed for turns, label in rows if (seed := read_seed(turns, label)) is not None}
     held = [group for group in read_splits(splits) if group.held_out]
@@ -49,8 +54,8 @@ def read_seeds(settings: Synthesis, splits: Mapping[str, Path], root: Path) -> l
     kept = [seed for place, seed in enumerate(chosen) if place not in leaking]
     if not kept:
         raise PipelineError(
-            f"seeds: of {origin.rows:,} rows of {origin.place} none is one request with one answer and unlike the "
-            "held-out rows; give other seeds, or seeds: null with a task"
+            f"seeds: of {table.num_rows:,} rows of {place} none is one request with one answer and unlike the held-out "
+            "rows; give other seeds, or seeds: null with a task"
         )
     return sorted(kept, key=lambda seed: seed.id)
 

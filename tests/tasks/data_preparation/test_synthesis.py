@@ -26,10 +26,11 @@ from tasks.contracts.tables import write_table
 from tasks.data_preparation.clean import clean_rows
 from tasks.data_preparation.duplicates import remove_duplicates
 from tasks.data_preparation.ingest import read_sources
+from tasks.data_preparation.measures import describe_splits
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.sources.jsonl import Jsonl
 from tasks.data_preparation.sources.sample import Sample
-from tasks.data_preparation.split import split_examples
+from tasks.data_preparation.split import Split, split_examples
 from tasks.data_preparation.synthesis.checks.arithmetic import Arithmetic
 from tasks.data_preparation.synthesis.checks.duplicates import Duplicates
 from tasks.data_preparation.synthesis.checks.exact import Exact
@@ -524,7 +525,9 @@ def test_the_file_goes_through_the_stage(serve: Any, tmp_path: Path) -> None:
     settings = sums(serve(Sums()).url, rows=60)
     publish(settings, run(settings, tmp_path), tmp_path)
     params = DataPreparation(
-        sources=(Sample(rows=200, title="sample"), Jsonl(path="rows.jsonl", title="synthetic")), synthesis=settings
+        sources=(Sample(rows=400, title="sample"), Jsonl(path="rows.jsonl", title="synthetic")),
+        split=Split(train_only=("synthetic",), validation=0.1),
+        synthesis=settings,
     )
     rows = read_sources(params.sources, params.on_bad_row, tmp_path)
     assert [(origin.shape, origin.rows) for origin in rows.origins][1] == ("messages", 60)
@@ -537,6 +540,14 @@ def test_the_file_goes_through_the_stage(serve: Any, tmp_path: Path) -> None:
     )
     assert kept + sum(gone.values()) == 60
     assert kept >= 50
+    placed = Counter(zip(rows.table["source"].to_pylist(), rows.table["split"].to_pylist(), strict=True))
+    assert placed["synthetic", "train"] == kept
+    assert placed["sample", "test"] > 20
+    wanted = dict(describe_splits(rows, params.split).select(["split", "wanted_share"]).to_pandas().values)
+    assert wanted["test"] == pytest.approx(0.1 * (1 - kept / rows.table.num_rows))
+    assert sum(wanted.values()) == pytest.approx(1)
+    with pytest.raises(PipelineError, match='train_only names "synthetics", but the sources are sample, synthetic'):
+        split_examples(rows, Split(train_only=("synthetics",)), params.duplicates)
 
 
 def test_the_embedded_model_can_be_the_teacher(tmp_path: Path) -> None:
