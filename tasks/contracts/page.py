@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tasks.contracts.errors import PipelineError
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Tone = Literal["good", "bad", "warn", "plain"]
 BLANK = ("", "–", "-")  # cells of a column of numbers that have none
 _SHARE = re.compile(r"\d[\d,.]*%( \(|\Z)")  # a percentage, with its interval where it has one
+_LONG = re.compile(r"[\w./:-]{16,}")
+_JOINT = re.compile(r"([_/.])(?=\w)")
 PALETTE = ("#2f5bea", "#e8833a", "#1f9d76", "#b64fc8", "#c43d4b", "#6b7280")
 
 _environment = Environment(loader=PackageLoader("tasks.contracts"), autoescape=True, undefined=StrictUndefined)
@@ -63,10 +65,7 @@ class Page:
 
     def table(self, heading: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> None:
         """A table; columns of numbers are aligned right. An empty one says so."""
-        numeric = [
-            not any(isinstance(cell, str) and cell not in BLANK and not _SHARE.match(cell) for cell in column)
-            for column in zip(*rows, strict=True)
-        ]
+        numeric = [_is_numeric(column) for column in zip(*rows, strict=True)]
         self.blocks.append(
             {
                 "kind": "table",
@@ -101,6 +100,17 @@ class Page:
             aside.replace(path)
         except OSError as error:
             raise PipelineError(f"{path}: cannot write ({error.strerror}); free some space and run again") from error
+
+
+def _is_numeric(column: Sequence[Any]) -> bool:
+    """Whether a column holds numbers and shares, and at least one of them."""
+    told = [cell for cell in column if cell is not None and cell not in BLANK]
+    return bool(told) and not any(isinstance(cell, str) and not _SHARE.match(cell) for cell in told)
+
+
+def soften(text: str) -> Markup:
+    """A text for HTML in which long names and paths may break behind ``_``, ``/`` and dots."""
+    return Markup(_LONG.sub(lambda match: _JOINT.sub(r"\1<wbr>", match[0]), str(escape(text))))
 
 
 def show(value: Any) -> str:
@@ -147,3 +157,6 @@ def svg(figure: Figure) -> str:
         figure.savefig(stream, format="svg", metadata={"Date": None}, bbox_inches="tight", transparent=True)
     text = stream.getvalue()
     return text[text.index("<svg") :]
+
+
+_environment.filters["soften"] = soften

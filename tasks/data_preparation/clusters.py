@@ -252,8 +252,7 @@ def _add_clusters(page: Page, table: pa.Table) -> None:
         first = place == 1
         lines.append(
             [
-                f"{line['cluster']}" if first else "",
-                f"{line['size']} rows" if first else "",
+                f"{line['cluster']} ({line['size']} rows)" if first else "",
                 line["place"],
                 line["row"],
                 line["outcome"],
@@ -264,7 +263,7 @@ def _add_clusters(page: Page, table: pa.Table) -> None:
         )
     page.table(
         "The largest clusters",
-        ["cluster", "size", "source", "row", "outcome", "similarity", "text", "label"],
+        ["cluster", "source", "row", "outcome", "similarity", "text", "label"],
         lines,
         note=f"At most {SHOWN_CLUSTERS} clusters and {SHOWN_MEMBERS} rows of each; the table beside this page has all.",
     )

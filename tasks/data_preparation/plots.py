@@ -29,7 +29,7 @@ def plot_waterfall(steps: Sequence[Step], first: str = "rows read") -> Figure:
     read, left = steps[0].rows_in, steps[-1].rows_out
     highest = max(read, *(max(step.rows_in, step.rows_out) for step in steps))
     lowest = min(read, *(min(step.rows_in, step.rows_out) for step in steps))
-    begin = 0 if lowest < ZOOM * highest else int(lowest - (highest - lowest) / 2)
+    begin = 0 if lowest < ZOOM * highest or not moved else int(lowest - (highest - lowest) / 2)
     bars = [(first, begin, read, KEPT, f"{read:,}")]
     for step in moved:
         change = step.rows_out - step.rows_in
@@ -73,7 +73,8 @@ def plot_lengths(prompts: Sequence[int], answers: Sequence[int]) -> Figure:
         axes.hist(answers, bins=edges.tolist(), color=PALETTE[1], alpha=0.65, label="answer")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        wide = edges[-1] > 1_000 * edges[0]
+        axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("characters")
         axes.set_ylabel("rows")

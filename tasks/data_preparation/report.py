@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow.compute as pc
 
 from tasks.contracts.manifest import write_json
@@ -17,6 +18,7 @@ from tasks.data_preparation.measures import DUPLICATE_STEPS
 from tasks.data_preparation.plots import plot_labels, plot_lengths, plot_waterfall
 from tasks.data_preparation.rows import Origin, Rows, column_messages, join_turns
 from tasks.data_preparation.split import SPLITS
+from tasks.data_preparation.twins import show_conversation
 
 SHOWN_LABELS = 25
 SHOWN_DROPPED = 2
@@ -148,7 +150,7 @@ def _add_sources(page: Page, rows: Rows) -> None:
     used = _count(rows, "source")
     page.table(
         "Sources",
-        ["source", "kind", "place", "shape", "confidence", "rows", "used", "weight", "columns left out"],
+        ["source", "kind", "place", "shape", "confidence", "rows", "used", "weight"],
         [
             [
                 o.title,
@@ -159,11 +161,18 @@ def _add_sources(page: Page, rows: Rows) -> None:
                 o.rows,
                 used[o.title],
                 float(o.weight),
-                ", ".join(o.unused) or "–",
             ]
             for o in rows.origins
         ],
     )
+    unused = [[o.title, ", ".join(o.unused)] for o in rows.origins if o.unused]
+    if unused:
+        page.table(
+            "Columns that took no part",
+            ["source", "columns"],
+            unused,
+            note="keep on a source keeps them, in data/prepared/extra.parquet.",
+        )
 
 
 def _show_confidence(origin: Origin) -> str:
@@ -212,13 +221,15 @@ def _add_splits(page: Page, rows: Rows) -> None:
 
 def _add_lengths(page: Page, rows: Rows) -> None:
     messages = column_messages(rows.table)
-    prompts = [len(text) for text in join_turns(messages, ["user"])]
+    # Plain text has no prompt.
+    prompts = [len(text) for text in join_turns(messages, ["user"]) if text]
     answers = [len(text) for text in join_turns(messages, ["assistant"])]
-    middle = sorted(prompts)[len(prompts) // 2], sorted(answers)[len(answers) // 2]
+    middle = [sorted(lengths)[len(lengths) // 2] if lengths else 0 for lengths in (prompts, answers)]
+    asked = f"Half of the prompts have at most {middle[0]:,} characters. " if prompts else ""
     page.figure(
         plot_lengths(prompts, answers),
         "Lengths",
-        f"Half of the prompts have at most {middle[0]:,} characters, half of the answers at most {middle[1]:,}.",
+        f"{asked}Half of the answers have at most {middle[1]:,} characters.",
     )
 
 
@@ -241,10 +252,14 @@ def _add_labels(page: Page, rows: Rows) -> None:
 
 def _add_examples(page: Page, rows: Rows) -> None:
     changes = [[step.name, before, after] for step in rows.steps if step.changed for before, after in step.examples]
-    page.table("Examples of what changed", ["step", "before", "after"], changes)
+    if changes:
+        page.table("Examples of what changed", ["step", "before", "after"], changes)
     alike = [[step.name, dropped, kept] for step in rows.steps if not step.changed for dropped, kept in step.examples]
-    page.table("Examples of rows that were too alike", ["step", "dropped", "kept"], alike)
-    page.table("Examples of what was set aside", ["step", "reason", "source", "row", "content"], _show_dropped(rows))
+    if alike:
+        page.table("Examples of rows that were too alike", ["step", "dropped", "kept"], alike)
+    dropped = _show_dropped(rows)
+    if dropped:
+        page.table("Examples of what was set aside", ["step", "reason", "source", "row", "content"], dropped)
     first = rows.table.filter(pc.equal(rows.table["split"], "train")).slice(0, 1).to_pylist()
     for row in first:
         turns: list[Mapping[str, Any]] = row["messages"]
@@ -262,6 +277,14 @@ def _show_dropped(rows: Rows) -> list[list[Any]]:
     for step, reason, source, row, content in zip(*columns, strict=True):
         seen[step, reason] += 1
         if seen[step, reason] <= SHOWN_DROPPED:
-            cut = content[:LONGEST] + ("…" if len(content) > LONGEST else "")
-            shown.append([step, reason, source, row, cut])
+            shown.append([step, reason, source, row, _show_content(content)])
     return shown
+
+
+def _show_content(content: str) -> str:
+    """The turns of a dropped conversation, or the row as it could not be read; cut."""
+    try:
+        turns = orjson.loads(content)["messages"]
+        return show_conversation(turns, LONGEST)
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return content[:LONGEST] + ("…" if len(content) > LONGEST else "")

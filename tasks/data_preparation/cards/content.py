@@ -134,7 +134,7 @@ def compose(subject: Subject) -> Page:
             "words": words,
             "sources": len(subject.sources),
             "languages": ", ".join(languages[:4]) + (" …" if len(languages) > 4 else "") or NOT_STATED,
-            "labels": len(_count_labels(rows.table)),
+            "labels": len(_count_labels(rows.table)) or "–",
             "topics": len(subject.topics.topics) if subject.topics else "–",
         }
     )
@@ -226,19 +226,18 @@ def _add_splits(page: Page, subject: Subject) -> None:
     learned = subject.sizes.words["assistant"]
     of_split = np.asarray(table["split"].to_pylist(), dtype=object)
     times = _count_train_lines(subject.rows)
+    every = _count_labels(table)
     lines = []
     for name in SPLITS:
         labels = _count_labels(table.filter(pc.equal(table["split"], name)))
-        most = max(labels.values(), default=0)
+        most, least = max(labels.values(), default=0), min(labels.values(), default=0)
         lines.append(
             [
                 name,
                 counts[name],
                 f"{counts[name] / table.num_rows:.1%}",
                 int(learned[of_split == name].sum()),
-                len(labels) if labels else None,
-                f"{most / sum(labels.values()):.1%}" if labels else None,
-                min(labels.values()) if labels else None,
+                *([len(labels), f"{most / max(sum(labels.values()), 1):.1%}", least] if every else []),
             ]
         )
     note = "Rows that are alike never stand in different splits; a row never moves when data is added."
@@ -246,11 +245,17 @@ def _add_splits(page: Page, subject: Subject) -> None:
         note += f" train.parquet holds {times:,} lines: balancing or a source's weight repeats some of its rows."
     page.table(
         "Splits",
-        ["split", "examples", "share", "words to learn", "labels", "share of the largest", "rows of the smallest"],
+        [
+            "split",
+            "examples",
+            "share",
+            "words to learn",
+            *(["labels", "largest label", "rows of the smallest"] if every else []),
+        ],
         lines,
         note=note,
     )
-    labels = _count_labels(table)
+    labels = every
     if not labels:
         return
     shown = list(labels)[:SHOWN_LABELS]
@@ -323,7 +328,7 @@ def _add_languages(page: Page, subject: Subject) -> None:
         "Languages",
         ["language", "rows", "share"],
         shown,
-        note=f"{found.drawn.name()} Told by lingua from the first {CHARACTERS} characters of the prompt.{short} "
+        note=f"{found.drawn.name()} Told by lingua from the first {CHARACTERS} characters of prompt and answer.{short} "
         f"Languages of fewer than {RARE_LANGUAGE:.0%} of the rows may be mistakes of the detector.",
     )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from tasks.data_preparation.cards.sample import Drawn, draw_rows, read_prompts
+from tasks.data_preparation.cards.sample import Drawn, draw_rows, read_texts
 
-CHARACTERS = 200
+CHARACTERS = 300
 MOST = 500
 SHORTEST = 20
 SUREST = 0.5
@@ -31,13 +31,13 @@ class Languages:
 
 
 def tell_languages(drawn: Drawn) -> Languages | None:
-    """The language of some prompts by the trigrams of their beginnings; None where lingua is not installed."""
+    """The language of some conversations by the trigrams of their beginnings; None where lingua is not installed."""
     try:
         from lingua import LanguageDetectorBuilder
     except ImportError:
         return None
     drawn = Drawn(draw_rows(drawn.table, MOST).table, drawn.of)
-    starts = [text[:CHARACTERS] for text in read_prompts(drawn.table)]
+    starts = [text[:CHARACTERS] for text in read_texts(drawn.table)]
     long = [text for text in starts if sum(map(str.isalpha, text)) >= SHORTEST]
     counts: Counter[str] = Counter()
     if long:

@@ -80,6 +80,13 @@ def read_prompts(table: pa.Table) -> list[str]:
     return [prompt or answer for prompt, answer in zip(prompts, answers, strict=True)]
 
 
+def read_texts(table: pa.Table) -> list[str]:
+    """Per row its prompts and then its answers."""
+    messages = column_messages(table)
+    both = zip(*(join_turns(messages, [role]) for role in ("user", "assistant")), strict=True)
+    return ["\n".join(texts).strip() for texts in both]
+
+
 def count_shapes(rows: Rows) -> dict[str, int]:
     """Shape of the sources to its rows that are left, the most frequent first."""
     shape_of = {origin.title: (origin.shape or origin.kind).split(" ")[0] for origin in rows.origins}

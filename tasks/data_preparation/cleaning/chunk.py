@@ -65,10 +65,14 @@ class Chunk(Section):
         taken: list[int] = []
         cut: list[tuple[str, str, int, int] | None] = []
         for place in range(table.num_rows):
-            parts = cut_text(long[place], self.characters, self.overlap) if place in long else [""]
-            name = hashlib.sha256(long[place].encode()).hexdigest()[:16] if place in long else ""
-            taken += [place] * len(parts)
-            cut += [(part, name, number, len(parts)) if name else None for number, part in enumerate(parts, start=1)]
+            if place not in long:
+                taken.append(place)
+                cut.append(None)
+                continue
+            texts = cut_text(long[place], self.characters, self.overlap)
+            name = hashlib.sha256(long[place].encode()).hexdigest()[:16]
+            taken += [place] * len(texts)
+            cut += [(text, name, number, len(texts)) for number, text in enumerate(texts, start=1)]
         out = _put(table.take(pa.array(taken, pa.int64())), cut) if long else table
         documents, parts = (
             Counter(table["source"].take(pa.array(which, pa.int64())).to_pylist())
