@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from tasks.contracts.errors import PipelineError
 from tasks.data_preparation.engines import AnyEngine
@@ -19,7 +21,7 @@ R = TypeVar("R")
 
 # A part is tried so often again: by Ray when its worker dies, by Prefect when it fails.
 RETRIES = 3
-CONNECT_S = 30
+CONNECT_S = 10
 # Objects a cluster that was started here may hold, bytes.
 OBJECT_STORE = 1024**3
 
@@ -60,22 +62,33 @@ def connected(engine: Ray) -> Iterator[None]:
 
 def _connect(ray: Any, engine: Ray) -> None:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "namespace": "heptune"}
-    try:
-        ray.init(address="auto" if engine.address == "auto" else engine.address, **settings)
+    if engine.address != "auto":
+        _require_answer(engine.address)
+        ray.init(address=engine.address, **settings)
         return
-    except ConnectionError as error:
-        if engine.address != "auto":
-            raise PipelineError(
-                f"no Ray cluster answers at {engine.address} ({str(error).splitlines()[0][:120]}); "
-                "start one (ray start --head), or correct data_preparation.engine.address"
-            ) from error
-    ray.init(
-        num_cpus=engine.workers,
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE,
-        _node_ip_address="127.0.0.1",
-        **settings,
-    )
+    try:
+        ray.init(address="auto", **settings)
+    except ConnectionError:
+        ray.init(
+            address="local",
+            num_cpus=engine.workers,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE,
+            _node_ip_address="127.0.0.1",
+            **settings,
+        )
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself tries for minutes, and then ends the process."""
+    where = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        socket.create_connection((where.hostname or "", where.port or 10001), timeout=CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise PipelineError(
+            f"no Ray cluster answers at {address} ({error}); "
+            "start one (ray start --head), or correct data_preparation.engine.address"
+        ) from error
 
 
 def ray_runner(engine: Ray) -> Any:

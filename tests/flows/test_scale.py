@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,58 @@ def test_an_address_without_a_cluster_is_one_clear_error() -> None:
         spreading(Ray(address="127.0.0.1:9")),
     ):
         pass
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a Ray cluster of two nodes with a core each, on the loopback."""
+    pytest.importorskip("prefect_ray", reason="Ray is not installed: pip install 'heptune[ray]'")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    # Ray takes 127.0.0.1 for the machine's outer address.
+    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 * 1024**2, "node_ip_address": "127.0.0.2"}
+    made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    made.add_node(**node)
+    yield made.address
+    made.shutdown()
+
+
+def kill_first(marker: Path, number: int) -> int:
+    """A number, at the first try with a worker that dies."""
+    if number == 2 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), 9)
+    return number * 10
+
+
+def test_a_ray_cluster_gives_the_same_bytes_and_does_a_dead_workers_part_again(
+    source: Path, tmp_path: Path, cluster: str
+) -> None:
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.testing.utilities import prefect_test_harness
+
+    whole = prepare(source, tmp_path / "whole", IN_TURN)
+    found: dict[str, Any] = {}
+
+    @flow
+    def spread_over_ray() -> None:
+        with spreading(Ray(address=cluster, workers=2, rows_per_task=400)) as spread:
+            import ray
+
+            found["nodes"] = sum(node["Alive"] for node in ray.nodes())
+            found["rows"] = prepare(source, tmp_path / "ray", spread)
+            found["after a death"] = list(spread("count", partial(kill_first, tmp_path / "marker"), range(4)))
+
+    with prefect_test_harness(server_startup_timeout=120):
+        spread_over_ray()
+        with get_client(sync_client=True) as client:
+            names = Counter(run.name.split("-")[0] for run in client.read_task_runs(limit=200))
+    assert found["nodes"] == 2
+    assert_same(tmp_path / "whole", tmp_path / "ray", whole, found["rows"])
+    assert found["after a death"] == [0, 10, 20, 30]
+    assert (tmp_path / "marker").exists()
+    assert names["read part"] > 5
+    assert names["clean part"] == -(-whole.steps[0].rows_out // 400)
+    assert names["count part"] == 4
