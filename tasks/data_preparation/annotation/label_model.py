@@ -2,9 +2,9 @@
 
 The model of Dawid and Skene (1979) with one accuracy per voter (Zhang et al. 2016): a voter that does not abstain is
 right with its accuracy, and otherwise names any other label alike; voters err independently. Labels and accuracies are
-fitted in turns by expectation maximisation, from a beginning at which every voter is right in 7 of 10 votes; as many
-votes as ten speak for that throughout, so that a voter nobody overlaps with keeps about that accuracy instead of being
-believed. Nothing is random.
+fitted in turns by expectation maximisation, from a beginning at which every voter is right in 7 of 10 votes. Ten votes
+speak for that throughout, and so does every vote on a row where nobody else votes: agreement says nothing there, and
+the few rows on which a voter meets others must not decide about all its votes. Nothing is random.
 
 A label's probability is then a weighted vote: one of accuracy a among K labels weighs log(a (K - 1) / (1 - a)).
 """
@@ -62,9 +62,11 @@ def fit_label_model(
     cast = coded != ABSTAINS
     accuracies = np.full(coded.shape[1], BEGINNING)
     probabilities = weigh_votes(coded, accuracies, prior)
+    met = cast & (cast.sum(axis=1, keepdims=True) > 1)
+    alone = WEIGHT + (cast & ~met).sum(axis=0)
     for _ in range(ROUNDS):
-        right = np.where(cast, np.take_along_axis(probabilities, np.maximum(coded, 0), axis=1), 0).sum(axis=0)
-        fitted = (right + BEGINNING * WEIGHT) / (cast.sum(axis=0) + WEIGHT)
+        right = np.where(met, np.take_along_axis(probabilities, np.maximum(coded, 0), axis=1), 0).sum(axis=0)
+        fitted = (right + BEGINNING * alone) / (met.sum(axis=0) + alone)
         moved = float(np.abs(fitted - accuracies).max(initial=0))
         accuracies = fitted
         probabilities = weigh_votes(coded, accuracies, prior)

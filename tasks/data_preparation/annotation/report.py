@@ -93,14 +93,14 @@ def _add_annotators(page: Page, found: Imported, names: list[str]) -> None:
         ]
         shared = [vote == label for vote, label, count in mine if label is not None and count > 1]
         same = f"{sum(shared) / len(shared):.1%}" if shared else "–"
-        sure = f"{found.resolved.accuracies[name]:.1%}" if found.resolved.accuracies else "–"
-        lines.append([name, len(mine), len(shared), same, sure])
-    page.table(
-        "Annotators",
-        ["annotator", "labels", "with others", "same as the result", "accuracy, estimated"],
-        lines,
-        note="The result is the label that was taken. The estimate is that of the label model, where it is used.",
-    )
+        lines.append([name, len(mine), len(shared), same])
+    columns = ["annotator", "labels", "with others", "same as the result"]
+    note = "The result is the label that was taken."
+    if found.resolved.accuracies:
+        columns.append("accuracy, estimated")
+        note += " The accuracy is what the label model learned from who agrees with whom."
+        lines = [[*line, f"{found.resolved.accuracies[str(line[0])]:.1%}"] for line in lines]
+    page.table("Annotators", columns, lines, note=note)
 
 
 def _add_pairs(page: Page, found: Imported) -> None:
