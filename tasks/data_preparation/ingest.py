@@ -292,7 +292,7 @@ def _convert_part(
             extra.append(keep(item))
     place = f"{title}/{part.file}" if part.file else title
     bad = [
-        {"source": place, "row": row.number, "step": "read", "reason": row.reason, "content": row.content}
+        {"source": place, "row": row.number, "step": row.step, "reason": row.reason, "content": row.content}
         for row in sorted(broken)
     ]
     table = pa.table(

@@ -23,6 +23,7 @@ Array = np.ndarray[Any, Any]
 DUPLICATE_STEPS = ("exact duplicates", "near duplicates", "semantic duplicates")
 SOUND_STEPS = (
     *DUPLICATE_STEPS,
+    "weak labels",
     "contamination",
     "weights",
     "split",

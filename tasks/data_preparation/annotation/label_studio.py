@@ -160,7 +160,9 @@ def _read_task(path: Path, line: dict[str, Any]) -> Annotated:
         who = annotation.get("completed_by")
         who = who.get("id", who.get("email")) if isinstance(who, dict) else who
         _take(found, who, _read_result(place, annotation.get("result")))
-    suggested = [_read_result(place, given.get("result")) for given in line.get("predictions") or () if given]
+    suggested = [
+        _read_result(place, given.get("result")) for given in line.get("predictions") or () if isinstance(given, dict)
+    ]
     found.predicted = next((label for label in suggested if label), None)
     return found
 

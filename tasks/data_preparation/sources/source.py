@@ -110,11 +110,12 @@ class Source(Section):
 
 
 class Broken(NamedTuple):
-    """A row that could not be read."""
+    """A row that could not be read, or whose source sets it aside itself, which is then the step."""
 
     number: int
     reason: str
     content: str
+    step: str = "read"
 
 
 @dataclass

@@ -36,6 +36,8 @@ from tasks.data_preparation.sources.text import Text
 from tasks.data_preparation.sources.values import show_row
 from tasks.data_preparation.sources.web import Web
 
+# Texts nobody could label are sound, so they are not counted among the bad rows.
+STEP = "weak labels"
 Inner = Annotated[Text | Jsonl | Csv | Parquet | HuggingFace | Sql | Web, Field(discriminator="name")]
 
 
@@ -107,7 +109,7 @@ class Weak(Source):
             out, number = labelled[id(part)], part.numbers[place]
             reason = self._judge(text, known, label, sure)
             if reason is not None:
-                out.broken.append(Broken(number, reason, show_row(part.items[place])))
+                out.broken.append(Broken(number, reason, show_row(part.items[place]), STEP if text.strip() else "read"))
                 continue
             confidence = 1.0 if known is not None else round(sure, 6)
             others = {name: value for name, value in part.items[place].items() if name not in (self.text, self.gold)}

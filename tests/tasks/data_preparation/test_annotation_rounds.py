@@ -160,6 +160,13 @@ def test_an_export_with_several_annotators(tmp_path: Path) -> None:
     assert rows.origins[0].shape == "text_label"
 
 
+def test_predictions_by_number_are_passed_over(tmp_path: Path) -> None:
+    path = export(tmp_path, ("text", [annotation(1, "a")]))
+    [task] = orjson.loads(path.read_bytes())
+    path.write_bytes(orjson.dumps([task | {"predictions": [17]}, task | {"predictions": [{"result": choice("b")}]}]))
+    assert [found.predicted for found in read_export(path)] == [None, "b"]
+
+
 def test_short_formats_say_the_same(tmp_path: Path) -> None:
     lines = [
         {"id": 1, "text": "one", "annotator": 7, "annotation_id": 11, "label": "a"},

@@ -219,6 +219,12 @@ def test_the_source_labels_rows_and_sets_the_others_aside(tmp_path: Path) -> Non
     assert answers == labels
     assert texts[1] == "where is my parcel"
     gone = {row["row"]: row["reason"] for row in rows.dropped.to_pylist()}
+    assert {row["row"]: row["step"] for row in rows.dropped.to_pylist()} == {
+        2: "weak labels",
+        5: "weak labels",
+        6: "read",
+        9: "read",
+    }
     assert gone == {
         2: "labelling functions disagree: less than 0.6 sure",
         5: "no labelling function votes",
