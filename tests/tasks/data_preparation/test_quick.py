@@ -1,0 +1,138 @@
+"""What is decided on whole columns is what the plain reading of each row decides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.contracts.records import MESSAGES, content_id, content_ids
+from tasks.data_preparation.clean import Cleaner, clean_rows
+from tasks.data_preparation.cleaning.c4 import C4
+from tasks.data_preparation.cleaning.echo import Echo
+from tasks.data_preparation.cleaning.language import Language
+from tasks.data_preparation.cleaning.length import Length
+from tasks.data_preparation.cleaning.missing import Missing, find_gap
+from tasks.data_preparation.cleaning.personal.patterns import Patterns, PlainKind, find_plain
+from tasks.data_preparation.cleaning.pii import Pii
+from tasks.data_preparation.cleaning.quality import Quality
+from tasks.data_preparation.cleaning.refusals import Refusals
+from tasks.data_preparation.cleaning.repetition import Repetition
+from tasks.data_preparation.cleaning.tokens import Tokens
+from tasks.data_preparation.cleaning.whitespace import Whitespace
+from tasks.data_preparation.ingest import read_sources
+from tasks.data_preparation.rows import ROWS, build_messages, column_messages, join_turns
+from tasks.data_preparation.similarity import fold_text
+from tasks.data_preparation.sources.sample import Sample
+from tasks.data_preparation.split import fold_prompt
+
+PIECES = [*"0123456789", *" .-()+,/x:@", "ext ", "call ", "phone: ", "+49 ", "DE89 3704 0044 0532 0130 00", "\n", "  "]
+PIECES += ["4111 1111 1111 1111", "+44 20 7946 0958", "(020) 7946-0958", "a@b.de", "12:34:", "1.2.3.4", "ab", "Z", "é"]
+texts = st.one_of(
+    st.text(max_size=12), st.sampled_from(["", " ", "...", "\x1c", "\u3000", "é", "ß", "日本", "ok", "👍"])
+)
+turns = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": texts}),
+    max_size=5,
+)
+
+
+def table_of(conversations: list[list[dict[str, str]]]) -> pa.Table:
+    count = len(conversations)
+    return pa.table(
+        {
+            "source": ["s"] * count,
+            "file": [""] * count,
+            "row": list(range(1, count + 1)),
+            "label": pa.nulls(count, pa.string()),
+            "messages": build_messages(conversations),
+        },
+        schema=ROWS,
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(turns, max_size=6), st.integers(0, 2))
+def test_columns_say_what_the_rows_say(conversations: list[list[dict[str, str]]], skipped: int) -> None:
+    assert build_messages(conversations).equals(pa.array(conversations, MESSAGES))
+    table = table_of(conversations).slice(skipped)
+    conversations = conversations[skipped:]
+    messages = column_messages(table)
+    assert content_ids(messages) == [content_id(each) for each in conversations]
+    for roles in (["user"], ["system", "tool"], ["assistant", "user"]):
+        assert join_turns(messages, roles) == [
+            "\n".join(turn["content"] for turn in each if turn["role"] in roles) for each in conversations
+        ]
+    done = Missing().clean(table)
+    for row, each in enumerate(conversations):
+        end = max((i for i, turn in enumerate(each, 1) if turn["role"] == "assistant"), default=0)
+        gap = find_gap(each[:end] or each)
+        assert (done.reasons or [])[row] == gap
+        assert done.table["messages"][row].as_py() == (each[:end] if gap is None else each)
+    short = Length(min_prompt=2, min_answer=2, max_total=12).clean(table).reasons or []
+    assert [reason is None for reason in short] == [fits(each) for each in conversations]
+
+
+def fits(each: list[dict[str, str]]) -> bool:
+    prompt, answer, other = (
+        "\n".join(turn["content"] for turn in each if turn["role"] in roles)
+        for roles in (["user"], ["assistant"], ["system", "tool"])
+    )
+    plain = [turn["role"] for turn in each] == ["assistant"]
+    return (len(prompt) >= 2 or plain) and len(answer) >= 2 and len(prompt) + len(answer) + len(other) <= 12
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=30).map("".join), max_size=6))
+def test_no_personal_data_is_missed_by_the_quick_look(some: list[str]) -> None:
+    kinds = get_args(PlainKind)
+    assert Patterns(kinds=kinds).find(some) == [find_plain(text, kinds) for text in some]
+    assert Patterns().find(some) == [find_plain(text) for text in some]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=20))
+def test_folding_is_that_of_the_patterns(text: str) -> None:
+    quiet = re.sub(r"[.,!?;:'\"“”‘’…]+", "", text.casefold())
+    assert fold_text(text) == re.sub(r"\s+", " ", quiet).strip()
+    assert fold_prompt(text) == (re.sub(r"[\W_]+", "", re.sub(r"\d+", "0", text.casefold())) or text)
+
+
+class Parts:
+    """So many rows at a time, in turn."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows: int | None = rows
+
+    def __call__(self, name: str, work: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
+        return map(work, parts)
+
+
+def test_every_step_leaves_the_same_record_in_parts() -> None:
+    rows = read_sources([Sample(rows=300, seed=3)], "quarantine", Path())
+    steps: list[Cleaner] = [Whitespace(), Pii(mode="replace"), Missing(), Repetition(), C4(min_sentences=1)]
+    steps += [Tokens(max_total=200), Quality(min_words=4), Echo(), Refusals(), Pii(mode="drop")]
+    whole, cut = clean_rows(rows, steps), clean_rows(rows, steps, None, Parts(41))
+    assert whole.steps == cut.steps
+    assert sum(step.changed for step in whole.steps) > 10
+    assert whole.table.combine_chunks().equals(cut.table.combine_chunks())
+    assert whole.dropped.combine_chunks().equals(cut.dropped.combine_chunks())
+
+
+def test_languages_are_counted_over_all_parts() -> None:
+    pytest.importorskip("lingua", reason="lingua is not installed")
+    said = ["Where is my order, it should have come days ago?", "Wo bleibt meine Bestellung, sie ist überfällig?", "ok"]
+    table = table_of(
+        [[{"role": "user", "content": said[i % 3]}, {"role": "assistant", "content": said[i % 3]}] for i in range(20)]
+    )
+    step = Language(languages=("en",), among=("en", "de"), fast=True)
+    whole = step.clean(table).listings
+    parts = [step.clean(table.slice(start, 6)).listings for start in range(0, 20, 6)]
+    assert step.join_listings(parts, 20) == whole
+    assert "not judged" in whole[0].note
