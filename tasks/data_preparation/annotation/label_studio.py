@@ -26,7 +26,7 @@ from tasks.contracts.errors import PipelineError
 
 FROM, TO = "label", "text"
 MODEL = "heptune"
-# Version of the export: what every line of JSON-MIN and CSV has beside the data.
+# What every line of JSON-MIN and CSV has beside the data and the label.
 MIN_COLUMNS = ("annotation_id", "annotator")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,6 @@ from tasks.data_preparation.annotation.resolve import (
 from tasks.data_preparation.ingest import read_sources
 from tasks.data_preparation.noise import REASON, STEP, Noise, find_suspects
 from tasks.data_preparation.rows import column_messages, join_turns
-
-log = logging.getLogger(__name__)
 
 LABELS = "labels.jsonl"
 NEXT, AGAIN = "next.json", "again.json"
