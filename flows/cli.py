@@ -229,13 +229,13 @@ def synthesize(
     ] = None,
 ) -> None:
     """Have a teacher write rows, check them, and put them below data/raw; killed, it goes on where it was."""
-    from flows import synthesis
-
     if prompts is not None:
         from tasks.data_preparation.synthesis.wording import copy_templates
 
         console.print(f"{prompts}: {len(copy_templates(prompts))} written; now set data_preparation.synthesis.prompts")
         return
+    from flows import synthesis
+
     if dry_run:
         shares = (1.0, 0.5)
         for share, steps in zip(shares, synthesis.preview(shares), strict=True):

@@ -19,6 +19,7 @@ configure()
 from filelock import FileLock, Timeout  # noqa: E402 - the engines read their settings on import
 from prefect import flow  # noqa: E402
 from prefect.artifacts import create_link_artifact, create_table_artifact  # noqa: E402
+from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 from prefect.states import Failed  # noqa: E402
 
 from flows import artifacts  # noqa: E402
@@ -52,8 +53,8 @@ def synthesize() -> Figures:
     """
     os.chdir(configure())
     read_settings()
-    ensure_server(os.getpid())
-    with server_watched():
+    url = ensure_server(os.getpid())
+    with temporary_settings({PREFECT_API_URL: url}), server_watched():
         state: Any = synthesis(return_state=True)
     if not state.is_completed():
         raise PipelineError(state.message or "the synthesis failed")

@@ -357,7 +357,8 @@ def start(folder: Path, url: str) -> subprocess.Popen[bytes]:
 
 def test_a_killed_run_goes_on_without_asking_again(serve: Any, tmp_path: Path) -> None:
     unbroken = serve(Sums())
-    assert start(tmp_path / "unbroken", unbroken.url).wait(60) == 0
+    settings = sums(unbroken.url, rows=12)
+    publish(settings, run(settings, tmp_path / "unbroken"), tmp_path / "unbroken")
     calls = len(unbroken.asked)
     teacher = Sums()
     endpoint = serve(teacher)
