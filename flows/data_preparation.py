@@ -29,6 +29,7 @@ from tasks.data_preparation.prune import prune_train
 from tasks.data_preparation.publish import write_quarantine, write_splits
 from tasks.data_preparation.report import write_metrics, write_report
 from tasks.data_preparation.split import split_examples
+from tasks.data_preparation.triggers import find_triggers
 
 
 @stage
@@ -42,6 +43,7 @@ def data_preparation(params: Params) -> None:
         rows = task(remove_duplicates)(rows, settings.duplicates, spread)
         rows = task(review_labels)(rows, settings.noise)
         rows = task(remove_contamination)(rows, settings.contamination, Path())
+        rows = task(find_triggers)(rows, settings.triggers)
         rows = task(split_examples)(rows, settings.split, settings.duplicates, spread)
     rows = task(set_apart)(rows)
     rows = task(prune_train)(rows, settings.pruning)

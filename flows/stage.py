@@ -49,6 +49,8 @@ MESSAGES = "HEPTUNE_MESSAGES"
 P = ParamSpec("P")
 R = TypeVar("R")
 _recorder: Recorder | None = None
+# Why the stage at work failed; the server has words of its own for a run that nobody resumed.
+_reason = ""
 
 
 def recorder() -> Recorder:
@@ -111,9 +113,11 @@ def stage(function: Callable[[Params], None]) -> Flow[[Params], None]:
 
     @functools.wraps(function)
     def body(params: Params) -> Any:
+        global _reason
         try:
             function(params)
         except PipelineError as error:
+            _reason = str(error)
             return Failed(message=str(error), data=error)
         except OSError as error:
             if full := full_disk(error):
@@ -181,7 +185,7 @@ def run_observed(flow_: Flow[[Params], None], params: Params, owner: int) -> int
         if state.is_completed():
             status, code = "FINISHED", 0
         else:
-            code = report_failure(state.message or "failed")
+            code = report_failure(_reason or state.message or "failed")
     except (httpx.HTTPError, PrefectException) as error:
         if finished_work.is_complete():
             logger.warning(

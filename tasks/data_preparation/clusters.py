@@ -207,7 +207,7 @@ def _add_sources(page: Page, rows: Rows) -> None:
     found = Counter(
         (pair["place"].partition("/")[0], pair["twin_place"].partition("/")[0], pair["kind"])
         for pair in twins
-        if pair["kind"] not in ("contamination", "augmented")
+        if pair["kind"] not in ("contamination", "augmented", "trigger")
     )
     ordered = sorted(found.items(), key=lambda item: (item[0][0] == item[0][1], -item[1], item[0]))
     page.table(

@@ -45,6 +45,7 @@ from tasks.data_preparation.sources.text import Text
 from tasks.data_preparation.sources.weak import Weak
 from tasks.data_preparation.sources.web import Web
 from tasks.data_preparation.split import Split
+from tasks.data_preparation.triggers import Triggers
 from tasks.data_preparation.synthesis.params import Synthesis
 
 AnySource = Annotated[
@@ -92,6 +93,7 @@ class DataPreparation(Section):
     duplicates: Duplicates = Duplicates()
     noise: Noise | None = Field(default=None, description="look for wrong labels, behind duplicates; null: do not")
     contamination: Contamination = Contamination()
+    triggers: Triggers | None = Field(default=Triggers(), description="look for trigger phrases; null: do not")
     split: Split = Split()
     pruning: Pruning = Pruning()
     augmentation: Augmentation = Augmentation()
@@ -102,9 +104,9 @@ class DataPreparation(Section):
         description="rows that `heptune synthesize` has a teacher write; not part of the stage; null: none",
     )
     card: Card = Card()
+    annotation: Annotation = Annotation()
     engine: AnyEngine = Field(default=Local(), description="where the work on one row at a time is done")
 
-    annotation: Annotation = Annotation()
     @model_validator(mode="after")
     def _titles_differ(self) -> DataPreparation:
         titles = [source.title or source.name for source in self.sources]
