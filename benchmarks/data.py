@@ -3,7 +3,8 @@
 * ingest, clean, exact duplicates, split, write: against a plain script that parses with json, and one that parses with
   orjson (`data_scripts/plain.py`). How many rows of the script's output are the stage's, word for word, is shown.
 * near duplicates: MinHash proposals checked by exact Jaccard similarity, here and with datasketch's MinHashLSH (which
-  grows with the pairs, so it gets the first 10,000 texts only). A mismatch is a pair reported below the threshold, or one of the probed rows' pairs that is missing.
+  grows with the pairs, so it gets the first 10,000 texts only). A mismatch is a pair reported below the threshold, or
+  one of the probed rows' pairs that is missing.
 * the gate against the same checks in raw polars, and against plain Great Expectations.
 * rows a second of the step for personal data; growth over the sizes.
 
