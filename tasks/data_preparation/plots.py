@@ -69,8 +69,10 @@ def plot_lengths(prompts: Sequence[int], answers: Sequence[int]) -> Figure:
         lengths = [*prompts, *answers]
         shortest = max(min(lengths), 1)
         edges = np.geomspace(shortest, max(max(lengths), 2 * shortest), 41)
-        axes.hist(prompts, bins=edges.tolist(), color=PALETTE[0], alpha=0.65, label="prompt")
-        axes.hist(answers, bins=edges.tolist(), color=PALETTE[1], alpha=0.65, label="answer")
+        for number, (name, values) in enumerate((("prompt", prompts), ("answer", answers))):
+            if values:
+                # As an array: of a list every number would be looked at by itself.
+                axes.hist(np.asarray(values), bins=edges.tolist(), color=PALETTE[number], alpha=0.65, label=name)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         wide = edges[-1] > 1_000 * edges[0]

@@ -15,7 +15,7 @@ from tasks.data_preparation.answers import COLUMN as ANSWERS
 from tasks.data_preparation.answers import count_answers
 from tasks.data_preparation.cards.heuristics import measure_quality
 from tasks.data_preparation.cards.languages import CHARACTERS, SHORTEST, Languages
-from tasks.data_preparation.cards.sample import Drawn
+from tasks.data_preparation.cards.sample import Drawn, count_values
 from tasks.data_preparation.cards.sizes import PER_TOKEN, PERCENTILES, Sizes, show_percentiles
 from tasks.data_preparation.cards.topics import Topics
 from tasks.data_preparation.cleaning.pii import Pii
@@ -192,7 +192,7 @@ def _add_what(page: Page, subject: Subject) -> None:
 
 
 def _add_sources(page: Page, subject: Subject) -> None:
-    used = Counter(subject.rows.table["source"].to_pylist())
+    used = count_values(subject.rows.table["source"])
     shown: list[list[Any]] = []
     for origin in subject.rows.origins:
         if not used[origin.title]:
@@ -222,9 +222,9 @@ def _add_sources(page: Page, subject: Subject) -> None:
 
 def _add_splits(page: Page, subject: Subject) -> None:
     table = subject.rows.table
-    counts = Counter(table["split"].to_pylist())
+    counts = count_values(table["split"])
     learned = subject.sizes.words["assistant"]
-    of_split = np.asarray(table["split"].to_pylist(), dtype=object)
+    of_split = {name: np.asarray(pc.equal(table["split"], name)) for name in SPLITS}
     times = _count_train_lines(subject.rows)
     every = _count_labels(table)
     lines = []
@@ -236,7 +236,7 @@ def _add_splits(page: Page, subject: Subject) -> None:
                 name,
                 counts[name],
                 f"{counts[name] / table.num_rows:.1%}",
-                int(learned[of_split == name].sum()),
+                int(learned[of_split[name]].sum()),
                 *([len(labels), f"{most / max(sum(labels.values()), 1):.1%}", least] if every else []),
             ]
         )
@@ -286,15 +286,16 @@ def _count_train_lines(rows: Rows) -> int:
 
 def _add_lengths(page: Page, subject: Subject) -> None:
     sizes = subject.sizes
-    of_split = np.asarray(subject.rows.table["split"].to_pylist(), dtype=object)
+    table = subject.rows.table
+    of_split = {name: np.asarray(pc.equal(table["split"], name)) for name in SPLITS}
     names = [f"{percentile}%" if percentile < 100 else "longest" for percentile in PERCENTILES]
     lines = []
     for what, values in (("prompt", sizes.characters["user"]), ("answer", sizes.characters["assistant"])):
         if not values.any():
             continue
         for split in SPLITS:
-            lines.append([what, split, *show_percentiles(values[of_split == split])])
-    lines += [["turns", split, *show_percentiles(sizes.turns[of_split == split])] for split in SPLITS]
+            lines.append([what, split, *show_percentiles(values[of_split[split]])])
+    lines += [["turns", split, *show_percentiles(sizes.turns[of_split[split]])] for split in SPLITS]
     prompts = sizes.characters["user"][sizes.characters["user"] > 0].tolist()
     page.figure(plot_lengths(prompts, sizes.characters["assistant"].tolist()), "Lengths", "All splits together.")
     page.table(
@@ -490,8 +491,7 @@ def _add_limits(page: Page, subject: Subject) -> None:
 
 
 def _count_labels(table: pa.Table) -> dict[str, int]:
-    counts = Counter(label for label in table["label"].to_pylist() if label is not None)
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return dict(sorted(count_values(table["label"]).items(), key=lambda item: (-item[1], item[0])))
 
 
 def _cut(text: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -87,12 +87,15 @@ def read_texts(table: pa.Table) -> list[str]:
     return ["\n".join(texts).strip() for texts in both]
 
 
+def count_values(column: pa.ChunkedArray) -> Counter[str]:
+    """How often each value stands in a column of texts."""
+    return Counter({each["values"]: each["counts"] for each in pc.value_counts(column.drop_null()).to_pylist()})
+
+
 def count_shapes(rows: Rows) -> dict[str, int]:
     """Shape of the sources to its rows that are left, the most frequent first."""
     shape_of = {origin.title: (origin.shape or origin.kind).split(" ")[0] for origin in rows.origins}
-    counts: dict[str, int] = {}
-    found: list[dict[str, Any]] = pc.value_counts(rows.table["source"].combine_chunks()).to_pylist()
-    for each in found:
-        shape = shape_of.get(each["values"], "")
-        counts[shape] = counts.get(shape, 0) + each["counts"]
+    counts: Counter[str] = Counter()
+    for source, count in count_values(rows.table["source"]).items():
+        counts[shape_of.get(source, "")] += count
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
