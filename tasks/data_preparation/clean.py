@@ -167,7 +167,7 @@ def join_steps(steps: Sequence[Step], join_listings: JoinListings | None) -> Ste
     examples: dict[tuple[str, str], None] = {}
     for step in steps:
         reasons.update(step.reasons)
-        notes.update(step.notes)  # type: ignore[arg-type]
+        notes.update(step.notes)
         examples |= dict.fromkeys(step.examples)
     rows_in = sum(step.rows_in for step in steps)
     return Step(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -263,6 +265,19 @@ def choose_shape(source: ReadableSource, title: str, items: Sequence[Mapping[str
     return recognise_shape(title, items) if source.shape == "auto" else use_shape(title, source.shape, items)
 
 
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Parsed rows hold no cycles, and looking for some takes as long as parsing."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@_without_collector()
 def _convert_part(
     title: str,
     shape: Recognised,
