@@ -127,8 +127,10 @@ def run_near(source: str) -> dict[str, Any]:
 
     texts = read_texts(source)
     began = time.process_time()
-    found = find_alike(texts, [""] * len(texts), THRESHOLD, THRESHOLD, SHINGLE, numbers=False, probes=300)
+    find_alike(texts, [""] * len(texts), THRESHOLD, THRESHOLD, SHINGLE, numbers=False)
     seconds = time.process_time() - began
+    # Measuring what was missed is no part of finding, here as below.
+    found = find_alike(texts, [""] * len(texts), THRESHOLD, THRESHOLD, SHINGLE, numbers=False, probes=300)
     missed = found.recall.pairs - found.recall.found
     return {
         "texts": len(texts),
