@@ -34,7 +34,7 @@ from tasks.data_preparation.engines.spread import IN_TURN, Spread
 from tasks.data_preparation.rows import Rows, column_messages, finish_step, join_turns, turn_lengths
 from tasks.data_preparation.similarity import Alike, Recall, join_clusters
 from tasks.data_preparation.splits import AnySplit
-from tasks.data_preparation.splits.assignment import SPLITS, choose_split, draw
+from tasks.data_preparation.splits.assignment import SPLITS, Assigned, choose_split, draw
 from tasks.data_preparation.splits.content import Content
 from tasks.data_preparation.twins import record_twins
 
@@ -105,7 +105,8 @@ def split_examples(rows: Rows, settings: Split, duplicates: Duplicates, spread: 
     rows = _apply_weights(rows, settings.seed)
     folds = name_groups(rows.table)
     assigned = settings.method.assign(rows.table, folds, settings, settings.min_per_class)
-    splits = keep_in_train(assigned.splits, rows, settings.train_only)
+    assigned = keep_in_train(assigned, rows, settings.train_only)
+    splits = assigned.splits
     alike = _find_leaking(rows.table, duplicates, spread)
     pairs = alike.pairs
     leaks = find_leaks(splits, pairs, folds)
@@ -129,8 +130,8 @@ def split_examples(rows: Rows, settings: Split, duplicates: Duplicates, spread: 
     return replace(rows, steps=(*rows.steps[:-1], replace(rows.steps[-1], notes=notes)))
 
 
-def keep_in_train(splits: list[str], rows: Rows, titles: Sequence[str]) -> list[str]:
-    """The splits, with all rows of some sources in train.
+def keep_in_train(assigned: Assigned, rows: Rows, titles: Sequence[str]) -> Assigned:
+    """The same, with all rows of some sources in train, also where the method had no place for them.
 
     Raises:
         PipelineError: There is no such source.
@@ -140,10 +141,11 @@ def keep_in_train(splits: list[str], rows: Rows, titles: Sequence[str]) -> list[
         raise PipelineError(
             f'split: train_only names "{unknown[0]}", but the sources are {", ".join(known)}; correct the title'
         )
-    if not titles:
-        return splits
-    sources = rows.table["source"].to_pylist()
-    return ["train" if source in titles else split for source, split in zip(sources, splits, strict=True)]
+    own = [source in titles for source in rows.table["source"].to_pylist()]
+    return Assigned(
+        ["train" if mine else split for mine, split in zip(own, assigned.splits, strict=True)],
+        [None if mine else reason for mine, reason in zip(own, assigned.reasons, strict=True)],
+    )
 
 
 def _explain_empty(name: str, rows: int, settings: Split) -> str:

@@ -6,12 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.records import QUARANTINE
+from tasks.data_preparation.rows import Origin, Rows
+from tasks.data_preparation.split import keep_in_train
+from tasks.data_preparation.splits.assignment import Assigned
 from tasks.data_preparation.synthesis.checks.arithmetic import Arithmetic, list_equations
 from tasks.data_preparation.synthesis.checks.check import Check, Step
 from tasks.data_preparation.synthesis.checks.duplicates import Duplicates
@@ -320,3 +325,13 @@ def test_wrong_templates_are_reported_together(tmp_path: Path) -> None:
     (own / "instructions.txt").write_text("{{ count }} {{ topic.__class__.__mro__ }}")
     with pytest.raises(PipelineError, match="cannot be filled in"):
         Wording(own).write("instructions", count=2, topic="x")
+
+
+def test_sources_for_training_only_need_no_place_in_a_split() -> None:
+    origins = tuple(Origin(title, "jsonl", "x", "messages", {}, 2, 1.0) for title in ("support", "synthetic"))
+    table = pa.table({"source": ["support", "synthetic", "synthetic", "support"]})
+    rows = Rows(table, QUARANTINE.empty_table(), (), origins)
+    assigned = Assigned([None, "test", None, "test"], ["no day", None, "no day", None])
+    kept = keep_in_train(assigned, rows, ("synthetic",))
+    assert kept == Assigned([None, "train", "train", "test"], ["no day", None, None, None])
+    assert keep_in_train(assigned, rows, ()) == assigned
