@@ -85,6 +85,9 @@ def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool, appro
             f"Approved by {approval.name}: {approval.reason}",
         )
     for title, table in TABLES:
+        if table == "changes" and not any(r.check.table == table for r in results):
+            page.text("No version was accepted yet to compare with; `heptune accept` makes this one the first.")
+            continue
         page.table(
             title,
             ["check", "expected", "", "found", "severity"],

@@ -178,7 +178,11 @@ def list_checks(
         between("prompts_in_one_split", "no prompt (numbers aside) in two splits", "rows", "prompt_splits", 1, 1),
         between("near_duplicates_in_one_split", "no two rows in different splits are alike", "rows", "leaks", 0, 0),
         between(
-            "sources_supervised", f"every source has {words:,} words to learn", "sources", "supervised_words", words
+            "sources_supervised",
+            f"every source has words to learn, at least {words:,}",
+            "sources",
+            "supervised_words",
+            words,
         ),
         between(
             "sources_used", f"of every source at least {used:.0%} of the rows are used", "sources", "used_share", used
