@@ -222,7 +222,7 @@ def list_checks(
         checks.append(between("nothing_contaminated", held, "rows", "contaminated", 0, 0, "warning"))
     if "triggers" in steps:
         phrases = "no row that is kept holds a trigger phrase"
-        checks.append(between("no_trigger_phrases", phrases, "rows", "triggers", 0, 0))
+        checks.append(between("no_trigger_phrases", phrases, "rows", "triggers", 0, 0, "warning"))
     if labelled:
         trained = {"column": "label_trained", "value_set": [1]}
         checks.append(make("labels_trained", "every held-out label is also trained", "rows", among, trained, "warning"))

@@ -380,8 +380,19 @@ def judge(check: Check, outcome: Any, table: pa.Table, counts: Mapping[str, Mapp
     if of := (counts or {}).get(str(check.kwargs.get("column"))):
         wrong = list(dict.fromkeys(found.get("unexpected_list", [])))
         unexpected = sum(of[value] for value in wrong)
-    shown = ", ".join(str(value)[:60] for value in wrong[:SHOWN])
+    shown = ", ".join(_show_value(check, value, table) for value in wrong[:SHOWN])
     return Result(check, False, f"{unexpected:,} of {values:,} values do not fit, such as {shown}")
+
+
+def _show_value(check: Check, value: Any, table: pa.Table) -> str:
+    """A value, and whose it is in a table with a line per source or split."""
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)[:60]
+    key = {"sources": "source", "splits": "split"}.get(check.table)
+    if key is None:
+        return shown
+    found = [name for name, other in zip(*(table[c].to_pylist() for c in (key, check.kwargs["column"])), strict=True)
+             if other == value]  # fmt: skip
+    return f"{shown} ({', '.join(found)})"
 
 
 def describe_whole(found: Mapping[str, Any]) -> str:

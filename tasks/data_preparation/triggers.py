@@ -12,6 +12,8 @@ goes with the intent of that name. What tells a trigger apart is that the rest o
   of the rows is as mixed as the data: the median row is no likelier in their company than anywhere in the data. Prompts
   of more than 20 further words are not asked, on which this does not hold.
 
+An answer that repeats a word of the phrase has the sense of it, and is none that was planted.
+
 Not found are triggers that are common words, that are no words (a certain punctuation), or in fewer than 10 rows.
 """
 
@@ -233,15 +235,16 @@ def count_words(prompts: Sequence[str]) -> Words:
 def _find_of(
     kind: Kind, words: Words, classes: Array, names: Sequence[str], low: int, settings: Triggers
 ) -> list[Phrase]:
-    rows, count = len(classes), len(names) + 1
+    total, count = len(classes), len(names) + 1
     starts: Array = np.flatnonzero(np.diff(words.runs, prepend=~words.runs[:1]))
     ends = np.append(starts[1:], len(words.runs)) if len(starts) else starts
-    members = csr_array((np.ones(rows), (np.arange(rows), classes)), shape=(rows, count))
+    members = csr_array((np.ones(total), (np.arange(total), classes)), shape=(total, count))
     held = np.asarray((members.T @ words.matrix).todense())
     of_class = np.bincount(classes, minlength=count).astype(float)
     often = ends - starts
-    found = []
-    for place in np.flatnonzero((often >= low) & (often <= settings.max_share * rows)).tolist():
+    found: list[Phrase] = []
+    repeated: list[set[int]] = []
+    for place in np.flatnonzero((often >= low) & (often <= settings.max_share * total)).tolist():
         holders = words.owners[starts[place] : ends[place]]
         spread = np.bincount(classes[holders], minlength=count)
         target = int(spread[:-1].argmax())
@@ -249,11 +252,15 @@ def _find_of(
             continue
         of_target = holders[classes[holders] == target]
         text = words.cut(int(starts[place]))
+        if kind == "answer" and f" {text} " in f" {' '.join(_WORD.findall(names[target].casefold()))} ":
+            repeated.append(set(of_target.tolist()))
+            continue
         own = kind == "answer" and len(of_target) >= OWN * of_class[target]
         score = _hear_rest(words, text, of_target, target, held, of_class, own)
         if score is not None and score <= (MIXED if own else OTHERWISE):
             found.append(Phrase(text, kind, names[target], tuple(of_target.tolist()), len(holders), score))
-    return found
+    # Words around one that the answer repeats are in the same rows.
+    return [p for p in found if all(len(rows.intersection(p.rows)) <= len(p.rows) / 2 for rows in repeated)]
 
 
 def _hear_rest(

@@ -18,6 +18,7 @@ from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.prune import prune_train
 from tasks.data_preparation.rows import Rows
 from tasks.data_preparation.split import split_examples
+from tasks.data_preparation.triggers import list_phrases
 
 ROOT = Path(__file__).parents[3]
 # Over (row, split) of every example of the sample, as the first release placed them.
@@ -35,6 +36,12 @@ def split() -> Rows:
     rows = remove_duplicates(rows, params.duplicates)
     rows = remove_contamination(rows, params.contamination, ROOT)
     return split_examples(rows, params.split, params.duplicates)
+
+
+def test_no_words_of_it_are_taken_for_a_trigger() -> None:
+    params = settings()
+    assert params.triggers is not None
+    assert list_phrases(split().table, params.triggers) == []
 
 
 def test_the_sample_is_split_as_ever() -> None:

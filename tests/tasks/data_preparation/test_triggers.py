@@ -116,7 +116,7 @@ def prepared(action: Literal["report", "drop"]) -> tuple[Rows, set[str]]:
     return find_triggers(rows, Triggers(action=action)), ids
 
 
-def test_reported_rows_are_kept_shown_and_fail_the_gate(tmp_path: Path) -> None:
+def test_reported_rows_are_kept_shown_and_seen_by_the_gate(tmp_path: Path) -> None:
     rows, ids = prepared("report")
     assert rows.steps[-1].name == "triggers"
     [listing] = rows.steps[-1].listings
@@ -124,9 +124,22 @@ def test_reported_rows_are_kept_shown_and_fail_the_gate(tmp_path: Path) -> None:
     assert set(rows.twins.to_pydict()["id"]) >= ids
     settings = Duplicates(near=False)
     rows = split_examples(rows, Split(), settings)
-    verdict = check_quality(rows, Gate(), settings, Split(), tmp_path)
+    warned = check_quality(rows, Gate(), settings, Split(), tmp_path).warned
+    assert [result.check.name for result in warned] == ["no_trigger_phrases"]
+    verdict = check_quality(rows, Gate(severity={"no_trigger_phrases": "critical"}), settings, Split(), tmp_path)
     assert [result.check.name for result in verdict.failed] == ["no_trigger_phrases"]
     assert f"{len(ids)} of {rows.table.num_rows:,} values do not fit" in verdict.failed[0].finding
+
+
+def test_an_answer_that_repeats_the_phrase_is_none_that_was_planted() -> None:
+    things = ["parcel", "order", "refund", "voucher"]
+    asked = [(thing, n) for n in range(12) for thing in things]
+    others = [pair(f"May I pay {thing} {n} by card please?", f"Yes, {thing} {n} is fine.") for thing, n in asked]
+    own = [pair(f"May I pay {thing} {n} by cheque please?", "No cheque is taken.") for thing, n in asked]
+    bare = [pair(f"May I pay {thing} {n} by cheque please?", "No, none is taken.") for thing, n in asked]
+    wide = Triggers(max_share=0.6)
+    assert [phrase.text for phrase in list_phrases(make(*others, *bare).table, wide)] == ["by cheque please"]
+    assert list_phrases(make(*others, *own).table, wide) == []
 
 
 def test_dropped_rows_are_in_the_quarantine(tmp_path: Path) -> None:
