@@ -154,8 +154,8 @@ def _check_costs(costs: Mapping[str, Mapping[str, float]], classes: list[str]) -
             for label in named
         ]
         + [
-            f'balancing: no mistake about "{label}" costs anything, so it would not be learned; give it a cost, or drop '
-            "its rows"
+            f'balancing: no mistake about "{label}" costs anything, so it would not be learned; give it a cost, or '
+            "drop its rows"
             for label in free
         ],
         "balancing",

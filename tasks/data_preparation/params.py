@@ -45,8 +45,8 @@ from tasks.data_preparation.sources.text import Text
 from tasks.data_preparation.sources.weak import Weak
 from tasks.data_preparation.sources.web import Web
 from tasks.data_preparation.split import Split
-from tasks.data_preparation.triggers import Triggers
 from tasks.data_preparation.synthesis.params import Synthesis
+from tasks.data_preparation.triggers import Triggers
 
 AnySource = Annotated[
     Sample | Jsonl | Csv | Parquet | HuggingFace | Text | Sql | Web | Weak, Field(discriminator="name")

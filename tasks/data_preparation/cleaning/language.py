@@ -36,7 +36,9 @@ class Language(Section):
         default=(), description="languages that may occur at all, the wanted ones included; all 75 when empty"
     )
     of: Of = Field(default="conversation", description="what is judged")
-    min_confidence: float = Field(default=0.5, ge=0, le=1, description="of the wanted languages against the likeliest other")
+    min_confidence: float = Field(
+        default=0.5, ge=0, le=1, description="of the wanted languages against the likeliest other"
+    )
     min_characters: int = Field(default=20, ge=1, description="letters; texts with fewer are kept")
     characters: int = Field(default=500, ge=20, description="length of the beginning that is looked at")
     fast: bool = Field(default=False, description="80 MB instead of 1 GB of memory; worse on short text")

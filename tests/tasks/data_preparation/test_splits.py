@@ -19,8 +19,8 @@ from tasks.contracts.errors import PipelineError
 from tasks.data_preparation.clean import clean_rows
 from tasks.data_preparation.cleaning.missing import Missing
 from tasks.data_preparation.duplicates import Duplicates, remove_duplicates
-from tasks.data_preparation.measures import describe_splits
 from tasks.data_preparation.ingest import read_sources
+from tasks.data_preparation.measures import describe_splits
 from tasks.data_preparation.rows import CARRIED, Rows
 from tasks.data_preparation.sources.csv import Csv
 from tasks.data_preparation.split import Split, find_leaks, name_groups, split_examples
