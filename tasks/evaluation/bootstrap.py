@@ -90,8 +90,8 @@ def interval(replicates: Floats, confidence: float, units: int) -> tuple[float, 
     tail = 0.0
     if units > 1:
         tail = float(ndtr(stdtrit(units - 1, (1 - confidence) / 2) * np.sqrt(units / (units - 1))))
-    low, high = np.quantile(kept, [tail, 1 - tail])
-    return float(low), float(high)
+    # The ends are scores that were drawn, not points between two, so that a score and its exp agree on the sign.
+    return float(np.quantile(kept, tail, method="lower")), float(np.quantile(kept, 1 - tail, method="higher"))
 
 
 def count_units(weights: Floats, clusters: Sequence[str]) -> int:

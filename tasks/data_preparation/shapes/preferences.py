@@ -86,8 +86,11 @@ def _convert_explicit(row: Row, columns: Columns) -> Conversation:
 
 
 def _is_whole(row: Row, columns: Columns) -> bool:
-    """Whether the answers are whole dialogues, prompt and all, beside the prompt's own column."""
-    value = row.get(columns["chosen"])
+    """Whether both answers are whole dialogues, prompt and all, beside the prompt's own column."""
+    return all(_begins_with_prompt(row.get(columns[role])) for role in ("chosen", "rejected"))
+
+
+def _begins_with_prompt(value: Any) -> bool:
     keys = find_keys(value)
     if keys is None or not isinstance(value, list):
         return is_transcript(value)

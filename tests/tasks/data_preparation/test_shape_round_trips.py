@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
+from tasks.data_preparation.shapes.dialogues import is_transcript
 from tasks.data_preparation.shapes.documents import list_rows
 from tasks.data_preparation.shapes.nested import unfold_row
 from tasks.data_preparation.shapes.recognise import SHAPES, recognise_shape, use_shape
@@ -84,6 +85,11 @@ def squad(draw: st.DrawFn) -> dict[str, Any]:
     return row | {"answers": draw(st.sampled_from([listed, {"text": texts, "answer_start": starts}]))}
 
 
+def one_is_no_transcript(row: dict[str, Any]) -> bool:
+    """Two answers that are written as dialogues are whole dialogues, which are a case of their own."""
+    return not all(is_transcript(row[column]) for column in ("chosen", "rejected"))
+
+
 def make_cases(said: st.SearchStrategy[str]) -> dict[str, Rows]:
     """Rows of every shape, whose turns say something if ``said`` does."""
     parts = st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": said}), min_size=1, max_size=2)
@@ -127,8 +133,8 @@ def make_cases(said: st.SearchStrategy[str]) -> dict[str, Rows]:
         "plain_text": some({"text": SOMETHING}),
         "preference": some(
             {"prompt": SOMETHING | asked, "chosen": said | answered, "rejected": said | answered}, {"system": MAYBE}
-        )
-        | some({"conversations": shared, "chosen": said, "rejected": said})
+        ).filter(one_is_no_transcript)
+        | some({"conversations": shared, "chosen": said, "rejected": said}).filter(one_is_no_transcript)
         | some({"prompt": SAID, "chosen": whole, "rejected": whole}),
         "preference_implicit": transcripts() | some({"chosen": whole, "rejected": whole}),
         "kto": some({"prompt": SOMETHING | asked, "completion": said, "label": st.booleans()})
