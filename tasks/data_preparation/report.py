@@ -215,7 +215,7 @@ def _add_splits(page: Page, rows: Rows) -> None:
             [name, counts[name], f"{counts[name] / rows.table.num_rows:.1%}", words[name], len(labels[name])]
             for name in SPLITS
         ],
-        note="A row's split follows from its own prompt alone, so new rows never move old ones.",
+        note="A row's split follows from its own content, group or time, so new rows never move old ones.",
     )
 
 
