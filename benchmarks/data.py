@@ -347,7 +347,7 @@ WORK: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-def measure(name: str, *arguments: str | int) -> dict[str, Any]:
+def measure(name: str, *arguments: str | int | Path) -> dict[str, Any]:
     """Figures of one piece of work in a fresh process: its own, seconds of CPU and wall time, and peak memory in MB."""
     words = [sys.executable, str(Path(__file__).resolve()), "--work", name, *map(str, arguments)]
     began = time.monotonic()
