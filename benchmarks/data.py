@@ -2,16 +2,18 @@
 
 * ingest, clean, exact duplicates, split, write: against a plain script that parses with json, and one that parses with
   orjson (`data_scripts/plain.py`). How many rows of the script's output are the stage's, word for word, is shown.
-* near duplicates: MinHash proposals checked by exact Jaccard similarity, here and with datasketch's MinHashLSH (which
-  grows with the pairs, so it gets the first 10,000 texts only). A mismatch is a pair reported below the threshold, or
-  one of the probed rows' pairs that is missing.
-* the gate against the same checks in raw polars, and against plain Great Expectations.
-* rows a second of the step for personal data; growth over the sizes.
+* near duplicates: MinHash proposals checked by exact Jaccard similarity, here and with datasketch's MinHashLSH, on the
+  same texts, at most 50,000. ``wrong`` is the share of the pairs reported below the threshold, ``missed`` the share of
+  the pairs of 2,000 texts, compared with all others, that was not reported; neither costs time that is measured.
+* the gate: one suite on the same described rows, evaluated by the gate, by one polars query a table, and by plain Great
+  Expectations on whole pandas frames; all three must find the same. On 1,000 rows it shows what does not grow.
+* rows a second of the step for personal data.
+* the whole stage by its steps, near duplicates and gate included; growth over the sizes.
 
 The data is the seeded sample, made larger by other words in its copies.
 
     pip install -e .[benchmarks]
-    python benchmarks/data.py [--rows 10000 100000 1000000] [--rounds 3] [--only stage near gate pii]
+    python benchmarks/data.py [--rows 10000 100000 1000000] [--rounds 3] [--only stage near gate pii whole]
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ sys.path.insert(0, str(ROOT))
 PLAIN = Path(__file__).parent / "data_scripts/plain.py"
 SEED_ROWS = 8_000
 THRESHOLD, SHINGLE = 0.75, 4
+MOST_TEXTS, PROBES = 50_000, 2_000
 _WORD = re.compile(r"[a-z]{4,}")
 _DIGIT = re.compile(r"\d")
 SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "el", "or")]
@@ -81,27 +84,36 @@ def run_stage(source: str, out: str) -> dict[str, Any]:
     from tasks.contracts.tables import write_table
 
     rows, _ = prepare(source, near=False)
-    for name in ("train", "validation", "test"):
-        import pyarrow.compute as pc
-
-        write_table(rows.table.filter(pc.equal(rows.table["split"], name)), Path(out) / f"{name}.parquet", EXAMPLES)
-    write_table(rows.dropped, Path(out) / "quarantine.parquet", QUARANTINE)
+    write_splits(rows, Path(out), write_table, EXAMPLES, QUARANTINE)
     return {"rows": rows.steps[0].rows_in}
 
 
-def prepare(source: str, near: bool) -> tuple[Any, Any]:
+def write_splits(rows: Any, out: Path, write_table: Callable[..., None], examples: Any, quarantine: Any) -> None:
+    import pyarrow.compute as pc
+
+    for name in ("train", "validation", "test"):
+        write_table(rows.table.filter(pc.equal(rows.table["split"], name)), out / f"{name}.parquet", examples)
+    write_table(rows.dropped, out / "quarantine.parquet", quarantine)
+
+
+def make_settings(source: str, near: bool) -> Any:
     import logging
 
+    from tasks.data_preparation.params import DataPreparation
+
+    logging.disable(logging.WARNING)
+    return DataPreparation.model_validate(
+        {"sources": [{"name": "jsonl", "path": source, "title": "bench"}], "duplicates": {"near": near}}
+    )
+
+
+def prepare(source: str, near: bool) -> tuple[Any, Any]:
     from tasks.data_preparation.clean import clean_rows
     from tasks.data_preparation.duplicates import remove_duplicates
     from tasks.data_preparation.ingest import read_sources
-    from tasks.data_preparation.params import DataPreparation
     from tasks.data_preparation.split import split_examples
 
-    logging.disable(logging.WARNING)
-    settings = DataPreparation.model_validate(
-        {"sources": [{"name": "jsonl", "path": source, "title": "bench"}], "duplicates": {"near": near}}
-    )
+    settings = make_settings(source, near)
     rows = read_sources(settings.sources, settings.on_bad_row, Path())
     rows = clean_rows(rows, settings.cleaning)
     rows = remove_duplicates(rows, settings.duplicates)
@@ -121,24 +133,33 @@ def read_texts(source: str) -> list[str]:
     return ["\n".join(turn["content"] for turn in orjson.loads(line)["messages"]) for line in lines]
 
 
-def run_near(source: str) -> dict[str, Any]:
+def run_near(source: str, most: int) -> dict[str, Any]:
     """Pairs of texts at the threshold, every one checked."""
     from tasks.data_preparation.similarity import find_alike
 
-    texts = read_texts(source)
+    texts = read_texts(source)[:most]
+    find_alike(texts[:100], [""] * 100, THRESHOLD, THRESHOLD, SHINGLE)
     began = time.process_time()
-    find_alike(texts, [""] * len(texts), THRESHOLD, THRESHOLD, SHINGLE, numbers=False)
+    found = find_alike(texts, [""] * len(texts), THRESHOLD, THRESHOLD, SHINGLE, numbers=False)
     seconds = time.process_time() - began
-    # Measuring what was missed is no part of finding, here as below.
-    found = find_alike(texts, [""] * len(texts), THRESHOLD, THRESHOLD, SHINGLE, numbers=False, probes=300)
-    missed = found.recall.pairs - found.recall.found
+    return {"texts": len(texts), "seconds": seconds, **judge_pairs(texts, found.pairs)}
+
+
+def judge_pairs(texts: list[str], pairs: Any) -> dict[str, Any]:
+    """Shares of the pairs that are none, and of the pairs of so many rows that are missing, by exact Jaccard."""
+    import numpy as np
+
+    from tasks.data_preparation.similarity import compute_jaccard, cut_shingles, fold_texts, list_probed
+
+    shingles = cut_shingles(fold_texts(texts), SHINGLE)
+    probes = np.sort(np.random.default_rng(1).choice(len(texts), min(PROBES, len(texts)), replace=False))
+    every = list_probed(shingles, np.zeros(len(texts), dtype=np.int64), probes, THRESHOLD)
+    truth = {tuple(pair) for pair in every.tolist()}
     return {
-        "texts": len(texts),
-        "seconds": seconds,
-        "pairs": len(found.pairs),
-        "wrong": 0.0,
-        "missed": missed / max(found.recall.pairs, 1),
-        "probed pairs": found.recall.pairs,
+        "pairs": len(pairs),
+        "wrong": float((compute_jaccard(shingles, pairs) < THRESHOLD).mean()) if len(pairs) else 0.0,
+        "missed": len(truth - {tuple(pair) for pair in pairs.tolist()}) / max(len(truth), 1),
+        "probed pairs": len(truth),
     }
 
 
@@ -147,10 +168,10 @@ def run_datasketch(source: str, most: int) -> dict[str, Any]:
     import numpy as np
     from datasketch import MinHash, MinHashLSH
 
-    from tasks.data_preparation.similarity import PERMUTATIONS, choose_probes, compute_jaccard, cut_shingles, fold_text
+    from tasks.data_preparation.similarity import PERMUTATIONS, fold_text
 
-    texts = read_texts(source)
-    part = texts[:most]
+    part = read_texts(source)[:most]
+    MinHash.bulk([{b"a"}], num_perm=PERMUTATIONS, seed=1)
     began = time.process_time()
     folded = [f" {fold_text(text)} " for text in part]
     sets = [{text[i : i + SHINGLE].encode() for i in range(len(text) - SHINGLE + 1)} for text in folded]
@@ -165,83 +186,140 @@ def run_datasketch(source: str, most: int) -> dict[str, Any]:
                 found.add((other, number))
         lsh.insert(number, signature)
     seconds = time.process_time() - began
-    pairs = np.array(sorted(found)).reshape(-1, 2)
-    shingles = cut_shingles([fold_text(text) for text in part], SHINGLE)
-    exact = compute_jaccard(shingles, pairs)
-    probes = choose_probes(len(part), 300)
-    from tasks.data_preparation.similarity import list_probed
-
-    truth = {tuple(p) for p in list_probed(shingles, np.zeros(len(part), dtype=int), probes, THRESHOLD).tolist()}
-    return {
-        "texts": len(part),
-        "seconds": seconds,
-        "pairs": len(pairs),
-        "wrong": float((exact < THRESHOLD).mean()) if len(exact) else 0.0,
-        "missed": len(truth - {tuple(p) for p in pairs.tolist()}) / max(len(truth), 1),
-        "probed pairs": len(truth),
-    }
+    pairs = np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
+    return {"texts": len(part), "seconds": seconds, **judge_pairs(part, pairs)}
 
 
 def run_gate(source: str) -> dict[str, Any]:
-    """The gate on split rows, the same checks in polars, and the plain library on the same columns."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from tasks.data_preparation.gate import check_quality
+    """The suite of the gate on described rows: as the gate evaluates it, in polars, with the plain library."""
+    from tasks.data_preparation.expectations import list_checks
+    from tasks.data_preparation.gate import evaluate, make_expectations
+    from tasks.data_preparation.measures import describe_rows, describe_sources, describe_splits
 
     rows, settings = prepare(source, near=False)
     timed: dict[str, Any] = {"rows": rows.table.num_rows}
-    with tempfile.TemporaryDirectory() as folder:
+
+    def take(name: str, do: Callable[[], Any]) -> Any:
         began = time.process_time()
-        verdict = check_quality(rows, settings.gate, settings.duplicates, settings.split, Path(folder))
-        timed["gate"] = time.process_time() - began
-    timed["checks"] = len(verdict.results)
-    lengths = pc.list_value_length(rows.table["messages"])
-    table = rows.table.select(["id", "label", "split", "source"]).append_column("turns", pc.cast(lengths, pa.int64()))
-    began = time.process_time()
-    polars_checks(table)
-    timed["polars"] = time.process_time() - began
-    began = time.process_time()
-    expectations_checks(table)
-    timed["great expectations"] = time.process_time() - began
+        done = do()
+        timed[name] = time.process_time() - began
+        return done
+
+    described = take("describe", lambda: describe_rows(rows, settings.duplicates, texts=False))
+    tables = {
+        "rows": described,
+        "sources": describe_sources(rows, described),
+        "splits": describe_splits(rows, settings.split),
+    }
+    few = tables | {"rows": described.slice(0, 1000)}
+    checks = list_checks(settings.gate, labelled=True, steps=[step.name for step in rows.steps])
+    timed["checks"] = len(checks)
+    take("polars, 1,000 rows", lambda: polars_checks(checks, few))
+    broken = take("polars", lambda: polars_checks(checks, tables))
+    take("import", lambda: make_expectations(checks))
+    take("gate, 1,000 rows", lambda: evaluate(checks, few))
+    ours = {result.check.name for result in take("gate", lambda: evaluate(checks, tables)) if not result.success}
+    frames = take("to pandas", lambda: {name: table.to_pandas() for name, table in tables.items()})
+    plain = take("great expectations", lambda: expectations_checks(checks, frames))
+    assert broken == ours == plain, (broken, ours, plain)
+    with tempfile.TemporaryDirectory() as folder:
+        take("whole gate", lambda: check_all(rows, settings, Path(folder)))
     return timed
 
 
-LIKE = (("id", "not null"), ("id", "unique"), ("split", "in"), ("turns", "between"), ("source", "not null"))
+def check_all(rows: Any, settings: Any, folder: Path) -> None:
+    from tasks.data_preparation.gate import check_quality
+
+    check_quality(rows, settings.gate, settings.duplicates, settings.split, folder)
 
 
-def polars_checks(table: Any) -> list[int]:
-    """Rows that break each of the plain expectations."""
+def polars_checks(checks: list[Any], tables: dict[str, Any]) -> set[str]:
+    """Names of the checks that do not hold; one query a table."""
     import polars as pl
 
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    found = frame.select(
-        (pl.col("id").is_null()).sum().alias("0"),
-        (pl.col("id").is_duplicated()).sum().alias("1"),
-        (~pl.col("split").is_in(["train", "validation", "test"])).sum().alias("2"),
-        (~pl.col("turns").is_between(1, 1000)).sum().alias("3"),
-        (pl.col("source").is_null()).sum().alias("4"),
-    )
-    return [int(value) for value in found.row(0)]
+    failed: set[str] = set()
+    for name, table in tables.items():
+        mine = {check.name: holds(check) for check in checks if check.table == name}
+        frame = pl.from_arrow(table)
+        assert isinstance(frame, pl.DataFrame)
+        found = frame.lazy().select(**mine).collect().row(0, named=True)
+        failed |= {check for check, good in found.items() if not good}
+    return failed
 
 
-def expectations_checks(table: Any) -> None:
-    """The same five with Great Expectations on pandas, as its tutorial has it."""
+def holds(check: Any) -> Any:
+    """A check as a polars expression."""
+    import polars as pl
+
+    given = check.kwargs
+    low, high = given.get("min_value"), given.get("max_value")
+    if check.type == "expect_table_row_count_to_be_between":
+        return pl.len() >= low
+    column = pl.col(given["column"])
+    if check.type == "expect_column_values_to_be_unique":
+        return column.n_unique() == pl.len()
+    if check.type == "expect_column_values_to_be_in_set":
+        return column.is_in(given["value_set"]).all()
+    if check.type == "expect_column_distinct_values_to_equal_set":
+        return column.is_in(given["value_set"]).all() & (column.n_unique() == len(given["value_set"]))
+    assert check.type == "expect_column_values_to_be_between", check.type
+    bounds = [column >= low] if low is not None else []
+    return pl.all_horizontal(*bounds, *([column <= high] if high is not None else [])).all()
+
+
+def expectations_checks(checks: list[Any], frames: dict[str, Any]) -> set[str]:
+    """Names of the checks that do not hold, by Great Expectations on the whole frames, as its tutorial has it."""
     import great_expectations as gx
+    from great_expectations.expectations.registry import get_expectation_impl
 
-    frame = table.to_pandas()
+    failed: set[str] = set()
     context = gx.get_context(mode="ephemeral")
-    batch = context.data_sources.add_pandas("b").add_dataframe_asset("b").add_batch_definition_whole_dataframe("b")
-    suite = context.suites.add(gx.ExpectationSuite(name="b"))
-    suite.add_expectation(gx.expectations.ExpectColumnValuesToNotBeNull(column="id"))
-    suite.add_expectation(gx.expectations.ExpectColumnValuesToBeUnique(column="id"))
-    suite.add_expectation(
-        gx.expectations.ExpectColumnValuesToBeInSet(column="split", value_set=["train", "validation", "test"])
-    )
-    suite.add_expectation(gx.expectations.ExpectColumnValuesToBeBetween(column="turns", min_value=1, max_value=1000))
-    suite.add_expectation(gx.expectations.ExpectColumnValuesToNotBeNull(column="source"))
-    batch.get_batch({"dataframe": frame}).validate(suite)
+    for name, frame in frames.items():
+        batch = (
+            context.data_sources.add_pandas(name).add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
+        )
+        suite = context.suites.add(gx.ExpectationSuite(name=name))
+        for check in checks:
+            if check.table == name:
+                kind: Any = get_expectation_impl(check.type)
+                suite.add_expectation(kind(**check.kwargs, meta={"check": check.name}))
+        found = batch.get_batch({"dataframe": frame}).validate(suite)
+        failed |= {each.expectation_config.meta["check"] for each in found.results if not each.success}
+    return failed
+
+
+def run_whole(source: str, out: str) -> dict[str, Any]:
+    """The whole stage in one process: near duplicates and the gate as well. Seconds of each step."""
+    from tasks.contracts.records import EXAMPLES, QUARANTINE
+    from tasks.contracts.tables import write_table
+    from tasks.data_preparation.clean import clean_rows
+    from tasks.data_preparation.duplicates import remove_duplicates
+    from tasks.data_preparation.ingest import read_sources
+    from tasks.data_preparation.split import split_examples
+
+    settings = make_settings(source, near=True)
+    clock = [time.process_time()]
+    timed: dict[str, Any] = {"import": clock[0]}
+
+    def tell(name: str) -> None:
+        clock.append(time.process_time())
+        timed[name] = clock[-1] - clock[-2]
+
+    rows = read_sources(settings.sources, settings.on_bad_row, Path())
+    timed["rows"] = rows.steps[0].rows_in
+    tell("read")
+    rows = clean_rows(rows, settings.cleaning)
+    tell("clean")
+    rows = remove_duplicates(rows, settings.duplicates)
+    tell("duplicates")
+    rows = split_examples(rows, settings.split, settings.duplicates)
+    tell("split")
+    with tempfile.TemporaryDirectory() as folder:
+        check_all(rows, settings, Path(folder))
+    tell("gate")
+    write_splits(rows, Path(out), write_table, EXAMPLES, QUARANTINE)
+    tell("write")
+    return timed
 
 
 def run_pii(source: str) -> dict[str, Any]:
@@ -264,11 +342,12 @@ WORK: dict[str, Callable[..., dict[str, Any]]] = {
     "near": run_near,
     "datasketch": run_datasketch,
     "gate": run_gate,
+    "whole": run_whole,
     "pii": run_pii,
 }
 
 
-def measure(name: str, *arguments: str | int) -> dict[str, Any]:
+def measure(name: str, *arguments: str | int | Path) -> dict[str, Any]:
     """Figures of one piece of work in a fresh process: its own, seconds of CPU and wall time, and peak memory in MB."""
     words = [sys.executable, str(Path(__file__).resolve()), "--work", name, *map(str, arguments)]
     began = time.monotonic()
@@ -333,9 +412,8 @@ def compare(source: Path, folder: Path, rounds: int, only: list[str], shown: int
         line("  peak memory / file", "", "", ours["memory"] / megabytes)
         line("  rows the same", same_rows(folder / "stage", folder / "json script"))
     if "near" in only:
-        most = 10_000
-        taken["near"] = medians([measure("near", source) for _ in range(rounds)])
-        taken["datasketch"] = medians([measure("datasketch", source, most) for _ in range(rounds)])
+        for name in ("near", "datasketch"):
+            taken[name] = medians([measure(name, source, MOST_TEXTS) for _ in range(rounds)])
         line("near duplicates", "texts/CPU s", "wrong", "missed", "probed pairs")
         for name in ("near", "datasketch"):
             each = taken[name]
@@ -344,13 +422,20 @@ def compare(source: Path, folder: Path, rounds: int, only: list[str], shown: int
         line("  ours / datasketch", ratio / (taken["datasketch"]["texts"] / taken["datasketch"]["seconds"]))
     if "gate" in only:
         each = taken["gate"] = medians([measure("gate", source) for _ in range(rounds)])
-        line("gate", "CPU s", "checks")
-        line("the gate, with leaks and pages", each["gate"], each["checks"])
-        line("five checks in polars", each["polars"], 5)
-        line("five in Great Expectations", each["great expectations"], 5)
+        line(f"gate, {each['checks']:.0f} checks", "CPU s", "/ polars")
+        for name in ("polars", "gate", "great expectations"):
+            line(f"  {name}", each[name], each[name] / each["polars"])
+        for name in ("polars, 1,000 rows", "gate, 1,000 rows", "import", "to pandas", "describe", "whole gate"):
+            line(f"  {name}", each[name], "")
     if "pii" in only:
         each = taken["pii"] = medians([measure("pii", source) for _ in range(rounds)])
         line("personal data, rows/CPU s", each["rows"] / each["seconds"])
+    if "whole" in only:
+        each = taken["whole"] = medians([measure("whole", source, folder / "whole") for _ in range(rounds)])
+        line("whole stage", "CPU s", "wall s", "peak MB", "rows/CPU s")
+        line("", each["cpu"], each["wall"], each["memory"], shown / each["cpu"])
+        for name in ("import", "read", "clean", "duplicates", "split", "gate", "write"):
+            line(f"  {name}", each[name])
     return taken
 
 
@@ -371,7 +456,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", default=["stage", "near", "gate", "pii"])
+    parser.add_argument("--only", nargs="+", default=["stage", "near", "gate", "pii", "whole"])
     settings = parser.parse_args()
     taken: dict[int, dict[str, dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as place:
@@ -381,9 +466,9 @@ def main() -> None:
                 file.writelines(row + b"\n" for row in make_rows(rows))
             taken[rows] = compare(source, Path(place) / "out", settings.rounds, settings.only, rows)
     first, last = min(taken), max(taken)
-    if last > first and "stage" in settings.only:
-        growth = taken[last]["stage"]["cpu"] / taken[first]["stage"]["cpu"]
-        print(f"\n{last / first:.0f} x the rows: {growth:.1f} x the CPU time")
+    for name in {"stage", "whole"} & set(taken[first]) if last > first else ():
+        growth = taken[last][name]["cpu"] / taken[first][name]["cpu"]
+        print(f"\n{name}: {last / first:.0f} x the rows, {growth:.1f} x the CPU time")
 
 
 if __name__ == "__main__":

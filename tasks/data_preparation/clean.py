@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import accumulate, groupby
+from math import ceil
 from typing import Protocol
 
 import pyarrow as pa
@@ -39,6 +40,8 @@ from tasks.data_preparation.rows import Listing, Rows, Step, finish_step
 ROW_BY_ROW = (
     Unicode, Controls, Html, Whitespace, Pii, Missing, Length, Repetition, Quality, C4, Language, Echo, Refusals,
 )  # fmt: skip
+# Rows cleaned at a time, at least, where all the work is done here; that bounds the memory.
+ROWS_AT_A_TIME = 10_000
 JoinListings = Callable[[Sequence[tuple[Listing, ...]], int], tuple[Listing, ...]]
 
 
@@ -66,10 +69,10 @@ def clean_rows(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None = 
         PipelineError: Nothing is left, or a step lacks what it needs.
     """
     console = Console(stderr=True)
-    spreads = spread.rows is not None and rows.table.num_rows > spread.rows
-    runs = [list(run) for _, run in groupby(cleaners, key=lambda c: spreads and isinstance(c, ROW_BY_ROW))]
+    in_parts = rows.table.num_rows > (spread.rows or ROWS_AT_A_TIME)
+    runs = [list(run) for _, run in groupby(cleaners, key=lambda c: in_parts and isinstance(c, ROW_BY_ROW))]
     for run in track(runs, "Cleaning", console=console, transient=True, disable=not console.is_terminal):
-        whole = not (spreads and isinstance(run[0], ROW_BY_ROW))
+        whole = not (in_parts and isinstance(run[0], ROW_BY_ROW))
         rows = _clean_whole(rows, run, key) if whole else _clean_parts(rows, run, key, spread)
     return rows
 
@@ -109,16 +112,23 @@ def _settle(cleaner: Cleaner, rows: Rows) -> Rows:
 
 def _clean_parts(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None, spread: Spread) -> Rows:
     """Several steps part by part, with the record that they would leave on all rows together."""
-    assert spread.rows is not None
-    cut = (rows.table.slice(start, spread.rows) for start in range(0, rows.table.num_rows, spread.rows))
-    parts = list(spread("clean", partial(_clean_part, cleaners, key), map(pack, cut)))
+    parts = list(spread("clean", partial(_clean_part, cleaners, key), map(pack, cut_parts(rows.table, spread.rows))))
     for place, cleaner in enumerate(cleaners):
         steps = [part.steps[place] for part in parts]
-        dropped = [unpack(part.dropped[place]) for part in parts]
+        dropped = pa.concat_tables(unpack(part.dropped[place]) for part in parts).combine_chunks()
         step = join_steps(steps, getattr(cleaner, "join_listings", None))
-        rows = replace(rows, dropped=pa.concat_tables([rows.dropped, *dropped]), steps=(*rows.steps, step))
+        rows = replace(rows, dropped=pa.concat_tables([rows.dropped, dropped]), steps=(*rows.steps, step))
         rows = _settle(cleaner, rows)
     return replace(rows, table=pa.concat_tables(unpack(part.table) for part in parts))
+
+
+def cut_parts(table: pa.Table, size: int | None) -> Iterator[pa.Table]:
+    """A table in parts of so many rows; None: in pieces as they lie in memory, together until they are enough."""
+    start = 0
+    for end in accumulate([size] * ceil(table.num_rows / size) if size else map(len, table["row"].chunks)):
+        if size or end - start >= ROWS_AT_A_TIME or end == table.num_rows:
+            yield table.slice(start, end - start)
+            start = end
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tasks.contracts.records import content_ids
 from tasks.data_preparation.answers import join_answers
 from tasks.data_preparation.cleaning.texts import EXAMPLES
 from tasks.data_preparation.engines.spread import IN_TURN, Spread
-from tasks.data_preparation.rows import Rows, column_messages, finish_step, join_turns
+from tasks.data_preparation.rows import JOINED, Rows, column_messages, finish_step, join_turns
 from tasks.data_preparation.semantic import Closeness, Semantic, find_same_meaning
 from tasks.data_preparation.similarity import PROBES, Alike, find_alike
 from tasks.data_preparation.twins import record_twins, show_conversation
@@ -110,7 +110,8 @@ def describe_recall(alike: Alike) -> dict[str, int | float]:
 def drop_exact(rows: Rows) -> Rows:
     """Drop rows whose conversation stood before; adds the column ``id``."""
     labels = rows.table["label"].to_pylist()
-    ids = content_ids(column_messages(rows.table))
+    pieces = (rows.table.slice(start, JOINED) for start in range(0, rows.table.num_rows, JOINED))
+    ids = [name for piece in pieces for name in content_ids(column_messages(piece))]
     seen: dict[str, int] = {}
     reasons: list[str | None] = [None] * len(ids)
     pairs: list[tuple[int, int]] = []

@@ -24,7 +24,7 @@ from tasks.data_preparation.keep import COLUMN as EXTRA
 from tasks.data_preparation.keep import TYPE, pick_values
 from tasks.data_preparation.limit import Kept
 from tasks.data_preparation.rows import CARRIED, ROWS, Origin, Rows, Step, build_messages
-from tasks.data_preparation.shapes.nested import is_folded, unfold_row
+from tasks.data_preparation.shapes.nested import INHERITED, is_folded, unfold_row
 from tasks.data_preparation.shapes.recognise import (
     Recognised,
     find_label,
@@ -244,7 +244,7 @@ def _origin(
 
 def unfold_part(part: Part) -> Part:
     """A part whose rows of passages or instances are taken apart; those of one row share its number."""
-    if not any(is_folded(item) for item in part.items):
+    if not any(is_folded(item) for item in part.items if not INHERITED.keys().isdisjoint(item)):
         return part
     unfolded = [
         (item, number)
@@ -344,6 +344,7 @@ def _read_carried(value: Any) -> str | None:
 
 
 def _read_label(value: Any) -> str | None:
-    if value is None or isinstance(value, list | dict) or not str(value).strip():
+    if value is None or isinstance(value, list | dict):
         return None
-    return str(value)
+    text = str(value)
+    return text if text.strip() else None

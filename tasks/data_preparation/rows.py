@@ -240,7 +240,9 @@ def row_of_turn(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def column_messages(table: pa.Table) -> pa.ListArray:
     """The ``messages`` column in one piece."""
-    return table["messages"].combine_chunks().cast(MESSAGES)
+    column = table["messages"]
+    # Combining copies even a single piece.
+    return (column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()).cast(MESSAGES)
 
 
 def find_plain(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.bool_]]:

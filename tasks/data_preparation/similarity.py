@@ -44,12 +44,18 @@ NEIGHBOURS = 128
 CHUNK = 200_000
 # Rows whose n-grams are held at a time, and pairs.
 ROWS_IN_PART, PAIRS_IN_PART = 8192, 20_000
+ROWS_SIGNED = 128
+# As many as the processor's cache holds.
+CODES_IN_CACHE, PAIRS_IN_CACHE = 16_384, 512
 # Rare n-grams of a probe that a row must have before all are counted.
 SOME = 50
 # Rows whose pairs are counted without MinHash, and the comparisons that may cost.
 PROBES, PROBED = 300, 20_000_000
 
 _QUIET = str.maketrans("", "", ".,!?;:'\"“”‘’…")
+# The same for ASCII; its space is all that `str.split` splits at.
+_QUIET_BYTES = b".,!?;:'\""
+_LOWER = bytes(range(256)).lower().translate(bytes.maketrans(b"\t\n\v\f\r\x1c\x1d\x1e\x1f", b" " * 9))
 _NUMBER = re.compile(r"\d+")
 _PRIME = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -84,31 +90,36 @@ def fold_text(text: str) -> str:
     return " ".join(text.casefold().translate(_QUIET).split())
 
 
+def fold_texts(texts: Sequence[str]) -> list[str]:
+    """`fold_text` of each; those of ASCII, as a rule nearly all, at once."""
+    joined = "\xff".join(filter(str.isascii, texts)).encode("latin-1").translate(_LOWER, _QUIET_BYTES)
+    while b"  " in joined:
+        joined = joined.replace(b"  ", b" ")
+    joined = joined.replace(b" \xff", b"\xff").replace(b"\xff ", b"\xff").strip(b" ")
+    folded = iter(joined.decode("latin-1").split("\xff"))
+    return [next(folded) if text.isascii() else fold_text(text) for text in texts]
+
+
 def read_numbers(text: str) -> str:
     """All runs of digits, in order."""
     return " ".join(_NUMBER.findall(text))
 
 
-def cut_shingles(texts: Sequence[str], size: int, salt: int = 0) -> Shingles:
+def cut_shingles(texts: Sequence[str], size: int, salts: Sequence[int] = (0,)) -> Shingles:
     """Character n-grams of folded texts; a text shorter than ``size`` is padded to one n-gram.
 
     Args:
         texts: Folded texts.
         size: Characters per n-gram.
-        salt: Another value makes other hashes, so that prompts and answers do not mix.
+        salts: Given to the texts in turn; other values make other hashes, so that prompts and answers do not mix.
     """
     padded = [f" {text} ".ljust(size) for text in texts]
-    lengths = np.fromiter((len(text) for text in padded), dtype=np.int64, count=len(padded))
+    lengths = np.fromiter(map(len, padded), dtype=np.int64, count=len(padded))
     codes = np.frombuffer("".join(padded).encode("utf-32-le", errors="surrogatepass"), dtype=np.uint32)
     count = max(len(codes) - size + 1, 0)
-    hashes = np.full(count, np.uint64(salt + 1), dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        for place in range(size):
-            hashes *= _PRIME
-            hashes += codes[place : place + count]
-        hashes ^= hashes >> np.uint64(32)
-        hashes *= _MIX
-        hashes ^= hashes >> np.uint64(29)
+    hashes = np.repeat(np.resize(np.array(salts, dtype=np.uint64) + np.uint64(1), len(padded)), lengths)[:count]
+    for start in range(0, count, CODES_IN_CACHE):
+        _hash(hashes[start : start + CODES_IN_CACHE], codes[start : start + CODES_IN_CACHE + size - 1], size)
     inside = np.ones(count, dtype=bool)
     # The last n-grams of a text but one run on into the next.
     ends = np.cumsum(lengths)[:-1]
@@ -117,13 +128,15 @@ def cut_shingles(texts: Sequence[str], size: int, salt: int = 0) -> Shingles:
     return Shingles(hashes[inside], np.concatenate([[0], np.cumsum(lengths - size + 1)]))
 
 
-def join_shingles(first: Shingles, second: Shingles) -> Shingles:
-    """Per row both sets."""
-    offsets = first.offsets + second.offsets
-    hashes = np.empty(offsets[-1], dtype=np.uint64)
-    for part, before in ((first, second.offsets[:-1]), (second, first.offsets[1:])):
-        hashes[np.arange(len(part.hashes)) + np.repeat(before, np.diff(part.offsets))] = part.hashes
-    return Shingles(hashes, offsets)
+def _hash(hashes: Array, codes: Array, size: int) -> None:
+    wide = codes.astype(np.uint64)
+    with np.errstate(over="ignore"):
+        for place in range(size):
+            hashes *= _PRIME
+            hashes += wide[place : place + len(hashes)]
+        hashes ^= hashes >> np.uint64(32)
+        hashes *= _MIX
+        hashes ^= hashes >> np.uint64(29)
 
 
 @dataclass(frozen=True)
@@ -142,12 +155,13 @@ class Sides:
 
     def cut_prompts(self, rows: Sequence[int]) -> Shingles:
         """N-grams of the prompts of some rows."""
-        return cut_shingles([fold_text(self.prompts[row]) for row in rows], self.size, salt=0)
+        return cut_shingles(fold_texts([self.prompts[row] for row in rows]), self.size)
 
     def cut_both(self, rows: Sequence[int]) -> Shingles:
         """N-grams of the prompts and the answers of some rows."""
-        said = cut_shingles([fold_text(self.answers[row]) for row in rows], self.size, salt=1)
-        return join_shingles(self.cut_prompts(rows), said)
+        texts = fold_texts([side[row] for row in rows for side in (self.prompts, self.answers)])
+        sides = cut_shingles(texts, self.size, salts=(0, 1))
+        return Shingles(sides.hashes, sides.offsets[::2])
 
 
 @dataclass(frozen=True)
@@ -259,7 +273,7 @@ def _compare(cut: Callable[[Sequence[int]], Shingles], pairs: Array) -> Array:
     similarity = [np.zeros(0)]
     for start in range(0, len(pairs), PAIRS_IN_PART):
         rows, places = np.unique(pairs[start : start + PAIRS_IN_PART], return_inverse=True)
-        similarity.append(compute_jaccard(cut(rows.tolist()), places.reshape(-1, 2)))
+        similarity.append(_compute_jaccard(cut(rows.tolist()), places.reshape(-1, 2)))
     return np.concatenate(similarity)
 
 
@@ -386,7 +400,7 @@ def find_between(first: Sequence[str], second: Sequence[str], threshold: float, 
     """
     if not len(first) or not len(second):
         return np.zeros((0, 2), dtype=np.int64), np.zeros(0)
-    shingles = cut_shingles([fold_text(text) for text in (*first, *second)], size)
+    shingles = cut_shingles(fold_texts([*first, *second]), size)
     digests = sketch(shingles)
     keys = _key_bands(digests, np.zeros(len(digests), dtype=np.int64))
     found: list[Array] = []
@@ -426,11 +440,15 @@ def sketch(shingles: Shingles) -> Array:
     """MinHash signatures, shape (rows, 240)."""
     from rensa import RMinHash
 
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-        shingles.hashes, shingles.offsets.astype(np.uint64), PERMUTATIONS, SEED
-    )
-    rows = b"".join(array("I", row).tobytes() for row in matrix.to_rows())
-    return np.frombuffer(rows, np.uint32).reshape(-1, PERMUTATIONS)
+    rows: list[bytes] = []
+    # A matrix comes as Python's numbers, which are made the quicker the fewer there are at a time.
+    for start in range(0, shingles.rows, ROWS_SIGNED):
+        offsets = shingles.offsets[start : start + ROWS_SIGNED + 1]
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+            shingles.hashes[offsets[0] : offsets[-1]], (offsets - offsets[0]).astype(np.uint64), PERMUTATIONS, SEED
+        )
+        rows += [array("I", row).tobytes() for row in matrix.to_rows()]
+    return np.frombuffer(b"".join(rows), np.uint32).reshape(-1, PERMUTATIONS)
 
 
 def propose_pairs(digests: Array, group: Array) -> Array:
@@ -438,20 +456,31 @@ def propose_pairs(digests: Array, group: Array) -> Array:
     rows = len(digests)
     found: list[Array] = []
     for key in _key_bands(digests, group):
-        order = np.argsort(key, kind="stable")
-        edges = np.concatenate([[0], np.flatnonzero(np.diff(key[order])) + 1, [rows]])
-        sizes = np.diff(edges)
-        for size in np.unique(sizes[sizes > 1]).tolist():
+        order = np.argsort(key)
+        key = key[order]
+        # Places in order whose key is that of the next; of a run of them the first begins a bucket.
+        again = np.flatnonzero(key[1:] == key[:-1])
+        begins = np.flatnonzero(np.diff(again, prepend=-2) > 1)
+        sizes = np.diff(begins, append=len(again)) + 1
+        for size in np.unique(sizes).tolist():
             first, second = _pair_up(size)
-            buckets = order[edges[:-1][sizes == size, None] + np.arange(size)]
+            buckets = np.sort(order[again[begins[sizes == size], None] + np.arange(size)], axis=1)
             found.append((buckets[:, first] * rows + buckets[:, second]).ravel())
     if not found:
         return np.zeros((0, 2), dtype=np.int64)
-    codes = np.unique(np.concatenate(found))
+    codes = _sort_out(np.concatenate(found))
     pairs = np.stack(np.divmod(codes, rows), axis=1)
     # Two groups may meet in one bucket by chance.
     together: Array = pairs[group[pairs[:, 0]] == group[pairs[:, 1]]]
     return together
+
+
+def _sort_out(codes: Array) -> Array:
+    """Each of them once, in order; np.unique goes by way of a table of hashes, which is slower here."""
+    codes.sort()
+    fresh = np.ones(len(codes), dtype=bool)
+    fresh[1:] = codes[1:] != codes[:-1]
+    return codes[fresh]
 
 
 def _key_bands(digests: Array, group: Array) -> Iterator[Array]:
@@ -489,20 +518,23 @@ def _rank(values: Sequence[str]) -> Array:
 
 def _estimate(digests: Array, pairs: Array) -> Array:
     parts = [
-        (digests[chunk[:, 0]] == digests[chunk[:, 1]]).mean(axis=1)
-        for chunk in (pairs[start : start + 10_000] for start in range(0, len(pairs), 10_000))
+        np.count_nonzero(digests[chunk[:, 0]] == digests[chunk[:, 1]], axis=1) / PERMUTATIONS
+        for chunk in (pairs[start : start + PAIRS_IN_CACHE] for start in range(0, len(pairs), PAIRS_IN_CACHE))
     ]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def compute_jaccard(shingles: Shingles, pairs: Array) -> Array:
     """Exact Jaccard similarity of pairs of rows, shape (pairs,)."""
-    from scipy.sparse import csr_array
-
     if not len(pairs):
         return np.zeros(0)
     wanted, places = np.unique(pairs, return_inverse=True)
-    shingles, places = shingles.take(wanted), places.reshape(-1, 2)
+    return _compute_jaccard(shingles.take(wanted), places.reshape(-1, 2))
+
+
+def _compute_jaccard(shingles: Shingles, places: Array) -> Array:
+    from scipy.sparse import csr_array
+
     numbered = pa.array(shingles.hashes).dictionary_encode()
     count = len(numbered.dictionary)
     rows, columns, sizes = _distinct(shingles, numbered.indices.to_numpy(), count)

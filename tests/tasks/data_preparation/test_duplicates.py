@@ -19,12 +19,13 @@ from tasks.data_preparation.ingest import read_sources
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.rows import Rows
 from tasks.data_preparation.similarity import (
+    Sides,
     compute_jaccard,
     cut_shingles,
     find_near_pairs,
     fold_text,
+    fold_texts,
     join_clusters,
-    join_shingles,
     read_numbers,
 )
 from tasks.data_preparation.sources.sample import Sample, SampleTruth, generate_sample
@@ -50,8 +51,14 @@ def test_jaccard_is_that_of_the_sets(documents: list[str], size: int) -> None:
 
 
 def test_prompt_and_answer_do_not_mix() -> None:
-    both = join_shingles(cut_shingles(["abcd", "wxyz"], 4, 0), cut_shingles(["wxyz", "abcd"], 4, 1))
+    both = Sides(["abcd", "wxyz"], ["wxyz", "abcd"], 4).cut_both(range(2))
     assert compute_jaccard(both, np.array([[0, 1]]))[0] == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(alphabet="aB É日 \t\x1c\n.'!’\x00\xa0\xff", max_size=9), max_size=6))
+def test_many_fold_as_one(texts: list[str]) -> None:
+    assert fold_texts(texts) == [fold_text(text) for text in texts]
 
 
 def test_folding() -> None:
@@ -83,7 +90,7 @@ def test_recall_against_all_pairs() -> None:
             changed[rng.randrange(40)] = rng.choice(words)
         documents.append(" ".join(changed))
     found = {tuple(p) for p in find_near_pairs(documents, ["ok"] * 240, 0.75, 0.5, 4).tolist()}
-    shingles = join_shingles(cut_shingles(documents, 4, 0), cut_shingles(["ok"] * 240, 4, 1))
+    shingles = Sides(documents, ["ok"] * 240, 4).cut_both(range(240))
     every = np.array(list(itertools.combinations(range(240), 2)))
     truth = {tuple(p) for p in every[compute_jaccard(shingles, every) >= 0.75].tolist()}
     assert len(truth) > 80

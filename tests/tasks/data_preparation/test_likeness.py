@@ -23,12 +23,12 @@ from tasks.data_preparation.embedders.tfidf import Tfidf
 from tasks.data_preparation.semantic import Closeness, Semantic, find_same_meaning
 from tasks.data_preparation.similarity import (
     Recall,
+    Sides,
     compute_jaccard,
     cut_shingles,
     find_alike,
     find_between,
     fold_text,
-    join_shingles,
     list_probed,
 )
 from tasks.data_preparation.split import Split, split_examples
@@ -53,7 +53,7 @@ def noisy(count: int, seed: int) -> list[str]:
 def test_recall_is_counted_over_all_pairs_of_the_probes() -> None:
     texts = noisy(100, 3)
     found = find_alike(texts, ["ok"] * 200, 0.75, 0.5, 4, probes=200)
-    shingles = join_shingles(cut_shingles(texts, 4, 0), cut_shingles(["ok"] * 200, 4, 1))
+    shingles = Sides(texts, ["ok"] * 200, 4).cut_both(range(200))
     every = np.array(list(itertools.combinations(range(200), 2)))
     truth = int((compute_jaccard(shingles, every) >= 0.75).sum())
     assert truth > 60

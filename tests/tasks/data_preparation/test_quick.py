@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts.records import MESSAGES, content_id, content_ids
+from tasks.data_preparation import clean
 from tasks.data_preparation.clean import Cleaner, clean_rows
 from tasks.data_preparation.cleaning.c4 import C4
 from tasks.data_preparation.cleaning.echo import Echo
@@ -27,6 +29,7 @@ from tasks.data_preparation.cleaning.repetition import Repetition
 from tasks.data_preparation.cleaning.tokens import Tokens
 from tasks.data_preparation.cleaning.whitespace import Whitespace
 from tasks.data_preparation.ingest import read_sources
+from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.rows import ROWS, build_messages, column_messages, join_turns
 from tasks.data_preparation.similarity import fold_text
 from tasks.data_preparation.sources.sample import Sample
@@ -136,3 +139,17 @@ def test_languages_are_counted_over_all_parts() -> None:
     parts = [step.clean(table.slice(start, 6)).listings for start in range(0, 20, 6)]
     assert step.join_listings(parts, 20) == whole
     assert "not judged" in whole[0].note
+
+
+def test_cleaning_in_pieces_is_cleaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = read_sources([Sample(rows=600, title="s")], "quarantine", Path())
+    sizes = [37] * (rows.table.num_rows // 37)
+    pieces = pa.concat_tables(rows.table.slice(37 * place, 37) for place in range(len(sizes) + 1))
+    whole = clean_rows(rows, DataPreparation().cleaning)
+    monkeypatch.setattr(clean, "ROWS_AT_A_TIME", 50)
+    parts = clean_rows(replace(rows, table=pieces), DataPreparation().cleaning)
+    assert parts.table.equals(whole.table)
+    assert parts.dropped.equals(whole.dropped)
+    assert parts.steps == whole.steps
+    assert sum(bool(step.reasons) for step in whole.steps) > 1
+    assert {part.num_rows for part in list(clean.cut_parts(pieces, None))[:-1]} == {74}
