@@ -284,7 +284,7 @@ def expectations_checks(checks: list[Any], frames: dict[str, Any]) -> set[str]:
                 kind: Any = get_expectation_impl(check.type)
                 suite.add_expectation(kind(**check.kwargs, meta={"check": check.name}))
         found = batch.get_batch({"dataframe": frame}).validate(suite)
-        failed |= {each.expectation_config.meta["check"] for each in found.results if not each.success}
+        failed |= {each.expectation_config.meta["check"] for each in found.results if not each.success}  # type: ignore[union-attr]
     return failed
 
 

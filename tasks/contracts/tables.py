@@ -19,7 +19,8 @@ def write_table(table: pa.Table, path: Path, schema: pa.Schema) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
     try:
-        fitted = table.select(schema.names).cast(schema)
+        # The bytes depend on the pieces in which the rows lie in memory, and those on how the work was shared out.
+        fitted = table.select(schema.names).cast(schema).combine_chunks()
         for field in schema:
             if not field.nullable and fitted[field.name].null_count:
                 raise PipelineError(f'{path}: column "{field.name}" has empty values; it must be filled')

@@ -160,7 +160,7 @@ def add_system(talk: Talk, row: Row, columns: Columns, first: Any = None, path: 
 
 
 def _read_tools(row: Row, columns: Columns) -> str | Piece | None:
-    tools = row.get(columns.get("tools", ""))
+    tools = row.get(columns["tools"]) if "tools" in columns else None
     if isinstance(tools, str) and tools.strip() not in ("", "[]", "{}", "null"):
         return Piece(tools, (columns["tools"],))
     if isinstance(tools, list | dict) and tools:

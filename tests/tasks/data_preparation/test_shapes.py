@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tasks.contracts.errors import PipelineError
 from tasks.data_preparation.ingest import read_sources
 from tasks.data_preparation.rows import Rows
+from tasks.data_preparation.shapes.recognise import recognise_shape
 from tasks.data_preparation.sources.jsonl import Jsonl
 from tasks.data_preparation.sources.source import Fields
 
@@ -331,3 +332,9 @@ def test_fields_must_be_whole() -> None:
     for wrong in ({"prompt": "a"}, {"messages": "m", "prompt": "a", "answer": "b"}, {}, {"chosen": "c"}):
         with pytest.raises(ValidationError, match="either messages, or both"):
             Fields(**wrong)
+
+
+def test_a_column_without_a_name_is_no_role() -> None:
+    row = {"": [{"a": 1}], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    found = recognise_shape("case", [row])
+    assert [turn["content"] for turn in found.convert(row).turns] == ["q", "a"]
