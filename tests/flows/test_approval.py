@@ -90,8 +90,14 @@ def wait_paused(server: str, process: subprocess.Popen[str], seen: set[str]) -> 
 
 
 def answer(server: str, run: str, **form: Any) -> dict[str, Any]:
-    """What the form of the Prefect UI sends."""
-    found: dict[str, Any] = httpx.post(f"{server}/flow_runs/{run}/resume", json={"run_input": form}, timeout=30).json()
+    """What the form of the Prefect UI sends; a server whose SQLite is busy says 503 and is asked again."""
+    for _ in range(20):
+        reply = httpx.post(f"{server}/flow_runs/{run}/resume", json={"run_input": form}, timeout=30)
+        if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            break
+        time.sleep(0.5)
+    reply.raise_for_status()
+    found: dict[str, Any] = reply.json()
     return found
 
 
