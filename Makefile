@@ -1,6 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# A worker a core, four at most; a worker takes whole files, since their tests share servers.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 .PHONY: demo test test-all check serve clean
 
@@ -8,10 +10,10 @@ demo: $(READY)  ## set up, run all seven stages and the retraining loop offline
 	$(BIN)/heptune demo
 
 test: $(READY)  ## every test that is not marked slow
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term
+	$(PYTEST) -m "not slow"
 
 test-all: $(READY)  ## every test
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(PYTEST)
 
 check: $(READY)  ## style, types, import direction
 	$(BIN)/ruff check .

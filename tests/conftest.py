@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Tests run beside each other, and programs with a thread for every core each wait for one another; torch reads it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.postgres import Database, running_postgres
 from tests.tiny import make_tiny_model

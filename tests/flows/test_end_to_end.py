@@ -83,7 +83,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path
     return folder
 
 
-@pytest.mark.slow
 def test_dvc_repro_in_a_fresh_clone_writes_the_same_bytes(checkout: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(checkout), str(clone)], check=True)

@@ -184,7 +184,6 @@ def check_records(project: Path, found: list[dict[str, Any]]) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_killed_retrain_is_taken_up_by_the_next(project: Path, prefect: str) -> None:
     """Its rows still count as new, the cool-down does not hold, and its slot comes back within a lease."""
     log_requests(project, corrected=30)

@@ -88,7 +88,6 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.5)
 
 
-@pytest.mark.slow
 def test_a_deployment_writes_the_same_lock_as_the_command_line(
     project: Path, up: tuple[str, subprocess.Popen[str]], tmp_path: Path
 ) -> None:
