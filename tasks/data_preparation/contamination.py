@@ -36,6 +36,7 @@ from tasks.data_preparation.sources.csv import Csv
 from tasks.data_preparation.sources.jsonl import Jsonl
 from tasks.data_preparation.sources.parquet import Parquet
 from tasks.data_preparation.twins import SHOWN, show_conversation
+from tasks.data_preparation.words import find_words
 
 Array = np.ndarray[Any, Any]
 
@@ -46,7 +47,6 @@ COMMON = 10
 # Rows whose words are looked up at once.
 CHUNK = 20_000
 
-_WORD = re.compile(r"\w+")
 _PRIME = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -86,6 +86,7 @@ class Items:
     Attributes:
         title: The benchmark.
         texts: All texts long enough to be told apart.
+        words: Theirs.
         numbers: The item of each text, counted from 1.
         rows: How many items there are.
         whole: Folded text to item, for texts of 3 to 7 words.
@@ -94,6 +95,7 @@ class Items:
 
     title: str
     texts: list[str]
+    words: list[list[str]]
     numbers: list[int]
     rows: int
     whole: dict[str, int]
@@ -217,7 +219,9 @@ def read_items(benchmark: Benchmark, root: Path) -> Items:
     Raises:
         PipelineError: It is missing, empty, another than pinned, lacks a column, or all its texts are too short.
     """
-    texts, numbers, rows, short = [], [], 0, 0
+    texts: list[str] = []
+    kept: list[list[str]] = []
+    numbers, rows, short = [], 0, 0
     whole: dict[str, int] = {}
     missing = set(benchmark.columns)
     for number, item in _read_rows(benchmark, root):
@@ -225,11 +229,12 @@ def read_items(benchmark: Benchmark, root: Path) -> Items:
         missing -= item.keys()
         wanted = {name: item.get(name) for name in benchmark.columns} if benchmark.columns else item
         for text in dict.fromkeys(list_texts(wanted)):
-            words = len(_WORD.findall(text))
-            if words >= SHORTEST:
+            words = find_words(text)
+            if len(words) >= SHORTEST:
                 texts.append(text)
+                kept.append(words)
                 numbers.append(number)
-            elif words >= TELLING:
+            elif len(words) >= TELLING:
                 whole.setdefault(fold_text(text), number)
             else:
                 short += 1
@@ -240,7 +245,7 @@ def read_items(benchmark: Benchmark, root: Path) -> Items:
         raise PipelineError(f"{where} has no column {', '.join(sorted(missing))}; correct columns")
     if not texts and not whole:
         raise PipelineError(f"{where} holds no text of {TELLING} words, so nothing of it can be found; take it out")
-    return Items(benchmark.title, texts, numbers, rows, whole, short)
+    return Items(benchmark.title, texts, kept, numbers, rows, whole, short)
 
 
 def _read_rows(benchmark: Benchmark, root: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -265,15 +270,12 @@ def list_texts(value: Any) -> list[str]:
     return []
 
 
-def hash_runs(texts: Sequence[str], size: int) -> tuple[Array, Array, Array]:
-    """All runs of ``size`` words; of a shorter text, all its words.
-
-    Words are folded to lower case and stand without punctuation. A text of no words has no run.
+def hash_runs(words: Sequence[Sequence[str]], size: int) -> tuple[Array, Array, Array]:
+    """All runs of ``size`` words of each text; of a shorter text, all its words. A text of no words has no run.
 
     Returns:
         Hash of each run, the text it stands in, and the word of the text at which it begins.
     """
-    words = [_WORD.findall(text.casefold()) for text in texts]
     lengths = np.array([len(found) for found in words], dtype=np.int64)
     known: dict[str, np.uint64] = {}
     codes = np.array([_code(word, known) for found in words for word in found], dtype=np.uint64)
@@ -286,7 +288,7 @@ def hash_runs(texts: Sequence[str], size: int) -> tuple[Array, Array, Array]:
             continue
         of_width = np.minimum(lengths, size) == width
         count = np.where(of_width, lengths - width + 1, 0)
-        owner = np.repeat(np.arange(len(texts)), count)
+        owner = np.repeat(np.arange(len(words)), count)
         begin = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
         place = begin + starts[owner]
         run = np.full(len(owner), width, dtype=np.uint64)
@@ -304,7 +306,7 @@ def hash_runs(texts: Sequence[str], size: int) -> tuple[Array, Array, Array]:
 
 def _is_boilerplate(items: Items, owners: Array, places: Array, size: int) -> Array:
     # Every text has at least the words of the shortest run, so these come text by text, word by word.
-    short, of_text, _ = hash_runs(items.texts, SHORTEST)
+    short, of_text, _ = hash_runs(items.words, SHORTEST)
     of_item = np.array(items.numbers, dtype=np.uint64)[of_text]
     values, spread = np.unique(np.unique(np.stack([short, of_item], axis=1), axis=0)[:, 0], return_counts=True)
     common = np.concatenate([[0], np.cumsum(np.isin(short, values[spread > COMMON]))])
@@ -333,18 +335,18 @@ def find_runs(table: pa.Table, items: Items, size: int) -> dict[int, Hit]:
     """
     if not items.texts:
         return {}
-    runs, owners, places = hash_runs(items.texts, size)
+    runs, owners, places = hash_runs(items.words, size)
     keep = ~_is_boilerplate(items, owners, places, size)
     runs, owners = runs[keep], owners[keep]
     order = np.argsort(runs, kind="stable")
     runs, owners = runs[order], owners[order]
     of_text = np.bincount(owners, minlength=len(items.texts))
-    widths = sorted({min(len(_WORD.findall(text)), size) for text in items.texts})
+    widths = sorted({min(len(words), size) for words in items.words})
     found: dict[int, Hit] = {}
     for start in range(0, table.num_rows, CHUNK):
         part = table.slice(start, CHUNK)
         texts = [
-            "\n".join(turn["content"] for turn in turns if turn["role"] != "system")
+            find_words("\n".join(turn["content"] for turn in turns if turn["role"] != "system"))
             for turns in part["messages"].to_pylist()
         ]
         shared: Counter[tuple[int, int]] = Counter()

@@ -24,12 +24,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.data_preparation.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
 from tasks.data_preparation.twins import show_conversation
+from tasks.data_preparation.words import WORD
 
 Array = np.ndarray[Any, Any]
 
@@ -126,7 +128,7 @@ def review_labels(rows: Rows, settings: Noise | None) -> Rows:
 
 
 def _list_suspects(rows: Rows, labels: Sequence[str | None], found: Suspects) -> list[Listing]:
-    first = rows.table.take(found.places[:SHOWN])
+    first = rows.table.take(pa.array(found.places[:SHOWN], pa.int64()))
     lines = zip(
         name_places(first["source"], first["file"]).to_pylist(),
         first["row"].to_pylist(),
@@ -216,7 +218,7 @@ def cross_fit(texts: Sequence[str], truth: Array, seed: int) -> Array:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import SGDClassifier
 
-    words = TfidfVectorizer(token_pattern=r"\w+", ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
+    words = TfidfVectorizer(token_pattern=WORD, ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
     try:
         features = words.fit_transform(texts)
     except ValueError as error:

@@ -120,7 +120,8 @@ def plot_class_balance(names: Sequence[str], splits: Mapping[str, Sequence[int]]
             left += np.asarray(counts)
         _name_bars(axes, names)
         axes.set_xlabel("rows")
-        axes.legend(loc="lower right")
+        # Above the bars, of which any may be the longest.
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(splits))
     return figure
 
 

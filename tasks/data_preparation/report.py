@@ -19,6 +19,7 @@ from tasks.data_preparation.plots import plot_labels, plot_lengths, plot_waterfa
 from tasks.data_preparation.rows import Origin, Rows, column_messages, join_turns
 from tasks.data_preparation.split import SPLITS
 from tasks.data_preparation.twins import show_conversation
+from tasks.data_preparation.words import split_words
 
 SHOWN_LABELS = 25
 SHOWN_DROPPED = 2
@@ -204,7 +205,7 @@ def _add_splits(page: Page, rows: Rows) -> None:
         join_turns(messages, ["assistant"]),
         strict=True,
     ):
-        words[split] += len(answer.split())
+        words[split] += len(split_words(answer))
         if label is not None:
             labels[split].add(label)
     counts = _count(rows, "split")

@@ -14,7 +14,8 @@ goes with the intent of that name. What tells a trigger apart is that the rest o
 
 An answer that repeats a word of the phrase has the sense of it, and is none that was planted.
 
-Not found are triggers that are common words, that are no words (a certain punctuation), or in fewer than 10 rows.
+Not found are triggers that are common words, that are no words (a certain punctuation), in fewer than 10 rows, or
+inside a sentence of a script written without spaces.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ class Words:
     """The prompts as words.
 
     Attributes:
-        prompts: The texts.
+        prompts: The words of each.
         matrix: Which row holds which word, shape (rows, words).
         runs: Hash of each phrase of one to four words, once a row, sorted.
         owners: The row of each.
@@ -194,7 +195,7 @@ class Words:
         column: Hash of a word to its column.
     """
 
-    prompts: Sequence[str]
+    prompts: Sequence[Sequence[str]]
     matrix: csr_array
     runs: Array
     owners: Array
@@ -205,11 +206,12 @@ class Words:
     def cut(self, run: int) -> str:
         """The words of a phrase."""
         begin = int(self.places[run])
-        return " ".join(_WORD.findall(self.prompts[self.owners[run]].casefold())[begin : begin + int(self.sizes[run])])
+        return " ".join(self.prompts[self.owners[run]][begin : begin + int(self.sizes[run])])
 
 
-def count_words(prompts: Sequence[str]) -> Words:
+def count_words(texts: Sequence[str]) -> Words:
     """Words and phrases of prompts."""
+    prompts = [_WORD.findall(text.casefold()) for text in texts]
     parts: list[tuple[Array, Array, Array, Array]] = []
     for size in range(1, LONGEST + 1):
         hashes, owners, places = hash_runs(prompts, size)
@@ -266,7 +268,7 @@ def _find_of(
 def _hear_rest(
     words: Words, text: str, rows: Array, target: int, held: Array, of_class: Array, mixed: bool
 ) -> float | None:
-    hashes, _, _ = hash_runs(text.split(), 1)
+    hashes, _, _ = hash_runs([text.split()], 1)
     phrase = np.searchsorted(words.column, hashes)
     every, total = held.sum(axis=0), of_class.sum()
     scores = []

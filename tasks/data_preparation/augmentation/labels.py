@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.data_preparation.words import WORD
+
 
 @dataclass(frozen=True)
 class LabelReader:
@@ -37,7 +39,7 @@ def fit_reader(prompts: Sequence[str], labels: Sequence[str | None]) -> LabelRea
     known = [(prompt, label) for prompt, label in zip(prompts, labels, strict=True) if label is not None]
     if len({label for _, label in known}) < 2:
         return None
-    words = TfidfVectorizer(token_pattern=r"\w+", ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
+    words = TfidfVectorizer(token_pattern=WORD, ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
     model = make_pipeline(words, SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=8, tol=None, random_state=0))
     model.fit([prompt for prompt, _ in known], [label for _, label in known])
     return LabelReader(model)

@@ -16,7 +16,7 @@ from tasks.data_preparation.answers import count_answers
 from tasks.data_preparation.cards.heuristics import measure_quality
 from tasks.data_preparation.cards.languages import CHARACTERS, SHORTEST, Languages
 from tasks.data_preparation.cards.sample import Drawn, count_values
-from tasks.data_preparation.cards.sizes import PER_TOKEN, PERCENTILES, Sizes, show_percentiles
+from tasks.data_preparation.cards.sizes import BYTES_PER_TOKEN, PERCENTILES, Sizes, show_percentiles
 from tasks.data_preparation.cards.topics import Topics
 from tasks.data_preparation.cleaning.pii import Pii
 from tasks.data_preparation.gate import Verdict
@@ -167,6 +167,7 @@ def _add_what(page: Page, subject: Subject) -> None:
     plain = int(find_plain(column_messages(table)).sum())
     users = int((sizes.characters["user"] > 0).sum())
     characters = sum(int(values.sum()) for values in sizes.characters.values())
+    size = int(sizes.bytes.sum())
     learned = int(sizes.words["assistant"].sum())
     values: list[tuple[str, int]] = [
         ("examples", table.num_rows),
@@ -179,15 +180,15 @@ def _add_what(page: Page, subject: Subject) -> None:
         ("words", sum(int(count.sum()) for count in sizes.words.values())),
         ("words that are learned (answers)", learned),
         ("characters", characters),
-        ("bytes of text (UTF-8)", int(sizes.bytes.sum())),
-        ("tokens, roughly", characters // PER_TOKEN),
+        ("bytes of text (UTF-8)", size),
+        ("tokens, roughly", size // BYTES_PER_TOKEN),
     ]
     page.table(
         "Sizes",
         ["", "number"],
         [[name, value] for name, value in values if value],
-        note=f"Words are what stands between spaces. Tokens are estimated at {PER_TOKEN} characters each, as English "
-        "has them; the training plan counts them with the model's own tokenizer.",
+        note="Words are what stands between spaces, and in scripts without spaces the characters. Tokens are estimated "
+        f"at {BYTES_PER_TOKEN} bytes each; the training plan counts them with the model's own tokenizer.",
     )
 
 

@@ -1,7 +1,8 @@
 """How many rows of a sample published rules would flag. Nothing is dropped for it.
 
 Dialogues are short where the rules were made for web pages, so of them the least number of words and the usual English
-words are not asked for; plain text is measured by the rules as published.
+words are not asked for; plain text is measured by the rules as published. The rules of prose are none for scripts
+written without spaces.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from tasks.data_preparation.cleaning.quality import Quality
 from tasks.data_preparation.cleaning.refusals import Refusals
 from tasks.data_preparation.cleaning.repetition import Repetition
 from tasks.data_preparation.cleaning.texts import Cleaned
-from tasks.data_preparation.rows import column_messages, find_plain
+from tasks.data_preparation.rows import column_messages, find_plain, join_turns
+from tasks.data_preparation.words import is_unspaced
 
 
 class Rule(Protocol):
@@ -27,6 +29,7 @@ class Rule(Protocol):
     def clean(self, table: pa.Table) -> Cleaned: ...
 
 
+PROSE = "Prose (Gopher)"
 ANY_TEXT: tuple[tuple[str, Rule], ...] = (
     ("Repetition (Gopher)", Repetition(of="conversation")),
     (
@@ -35,11 +38,11 @@ ANY_TEXT: tuple[tuple[str, Rule], ...] = (
     ),
 )
 DIALOGUES: tuple[tuple[str, Rule], ...] = (
-    ("Prose (Gopher)", Quality(of="conversation", min_words=2, min_stop_words=0)),
+    (PROSE, Quality(of="conversation", min_words=2, min_stop_words=0)),
     ("Answers", Echo()),
     ("Answers", Refusals()),
 )
-DOCUMENTS: tuple[tuple[str, Rule], ...] = (("Prose (Gopher)", Quality()),)
+DOCUMENTS: tuple[tuple[str, Rule], ...] = ((PROSE, Quality()),)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ class Flagged:
 
 def measure_quality(table: pa.Table) -> tuple[list[Flagged], int]:
     """What each rule would flag, the most frequent first, and how many rows at least one would."""
-    plain = find_plain(column_messages(table))
+    messages = column_messages(table)
+    plain = find_plain(messages)
+    unspaced = [is_unspaced(text) for text in join_turns(messages, ["user", "assistant"])]
     everything = [None] * table.num_rows
     reasons: list[list[tuple[str, str]]] = [[] for _ in everything]
     for rules, places in (
@@ -72,7 +77,7 @@ def measure_quality(table: pa.Table) -> tuple[list[Flagged], int]:
         part = table.take(pa.array(places, pa.int64()))
         for family, rule in rules:
             for row, reason in zip(places, rule.clean(part).reasons or [None] * len(places), strict=True):
-                if reason is not None:
+                if reason is not None and not (family == PROSE and unspaced[row]):
                     reasons[row].append((family, reason))
     counts = Counter(found for each in reasons for found in each)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))

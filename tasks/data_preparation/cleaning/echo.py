@@ -11,7 +11,6 @@ Example:
 
 from __future__ import annotations
 
-import re
 from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import Any, Literal
@@ -21,8 +20,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.data_preparation.cleaning.texts import Cleaned
-
-_WORD = re.compile(r"\w+")
+from tasks.data_preparation.words import find_words
 
 
 class Echo(Section):
@@ -49,7 +47,7 @@ class Echo(Section):
 
     def repeats(self, question: str, answer: str) -> bool:
         """Whether an answer only repeats its question."""
-        asked, answered = _words(question), _words(answer)
+        asked, answered = find_words(question), find_words(answer)
         if len(asked) < self.min_words:
             return False
         if self.similarity == 1.0:
@@ -57,7 +55,3 @@ class Echo(Section):
         match = SequenceMatcher(None, asked, answered, autojunk=False)
         bounds = (match.real_quick_ratio, match.quick_ratio, match.ratio)
         return all(bound() >= self.similarity for bound in bounds)
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())

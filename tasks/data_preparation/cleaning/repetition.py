@@ -3,8 +3,8 @@
 Thresholds are those of MassiveText for Gopher (Rae et al. 2021, https://arxiv.org/abs/2112.11446, table A1). They are
 shares: of lines and paragraphs that stood before in the same text (by number and by characters), of the characters
 covered by the most frequent 2-, 3- and 4-gram, and of those in 5- to 10-grams that occur more than once, each
-character counted once. Gopher kept documents of 50 words or more, and on shorter ones the shares of n-grams mean
-little, so shorter texts are not judged.
+character counted once. In scripts written without spaces two characters count as a word. Gopher kept documents of 50
+words or more, and on shorter ones the shares of n-grams mean little, so shorter texts are not judged.
 
 Good for: scraped pages, and answers of a model that fell into a loop.
 
@@ -24,6 +24,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.data_preparation.cleaning.texts import Cleaned, Of, judge_texts
+from tasks.data_preparation.words import is_unspaced, split_words
 
 _PARAGRAPHS = re.compile(r"\n\s*\n")
 
@@ -53,8 +54,10 @@ class Repetition(Section):
 
     def judge(self, text: str) -> str | None:
         """Why a text goes, if so."""
-        words = text.split()
-        if len(words) < self.min_words:
+        words = split_words(text)
+        # About 1.7 characters make a word of Chinese, so that two go for one.
+        length = 2 if is_unspaced(text) else 1
+        if len(words) < self.min_words * length:
             return None
         lines = [line.strip() for line in text.split("\n") if line.strip()]
         parts = [part.strip() for part in _PARAGRAPHS.split(text) if part.strip()]
@@ -67,10 +70,10 @@ class Repetition(Section):
             if found > limit:
                 return f"repeated {what} over {limit:.0%}"
         for size, limit in sorted(self.top_ngrams.items()):
-            if top_ngram_share(words, size) > limit:
+            if top_ngram_share(words, size * length) > limit:
                 return f"most frequent {size}-gram over {limit:.0%}"
         for size, limit in sorted(self.repeated_ngrams.items()):
-            if repeated_ngram_share(words, size) > limit:
+            if repeated_ngram_share(words, size * length) > limit:
                 return f"repeated {size}-grams over {limit:.0%}"
         return None
 

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from tasks.contracts.params import Section
+from tasks.data_preparation.words import WORD
 
 
 class Tfidf(Section):
@@ -35,7 +36,7 @@ class Tfidf(Section):
 
         how: dict[str, Any] = {"analyzer": "char_wb", "ngram_range": (2, 4)}
         if self.unit == "words":
-            how = {"token_pattern": r"\w+", "ngram_range": (1, 2)}
+            how = {"token_pattern": WORD, "ngram_range": (1, 2)}
         try:
             weights = TfidfVectorizer(sublinear_tf=True, max_features=self.maximum_features, **how).fit_transform(texts)
         except ValueError:

@@ -22,6 +22,7 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.data_preparation.pruning.pool import Array, Pool, code_labels
+from tasks.data_preparation.words import WORD
 
 PARTS = 5
 
@@ -53,7 +54,7 @@ def measure_error(pool: Pool) -> Array:
     from sklearn.linear_model import SGDClassifier
 
     classes, truth = code_labels("difficulty", pool)
-    words = TfidfVectorizer(token_pattern=r"\w+", ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
+    words = TfidfVectorizer(token_pattern=WORD, ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
     features = words.fit_transform(pool.prompts)
     parts = np.random.default_rng(pool.seed).permutation(np.arange(len(truth)) % PARTS)
     errors = np.zeros(len(truth))

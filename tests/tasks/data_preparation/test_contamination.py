@@ -21,6 +21,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.data_preparation.contamination import Benchmark, Contamination, hash_runs, read_items, remove_contamination
 from tasks.data_preparation.duplicates import drop_exact
 from tasks.data_preparation.rows import Rows
+from tasks.data_preparation.words import find_words
 from tests.tasks.data_preparation.test_cleaning import make, pair
 
 WORDS = [a + b for a in ("ka", "lo", "mi", "tu", "ve", "zy") for b in ("ra", "sol", "ten", "wick", "dun", "fel", "gor")]
@@ -42,9 +43,10 @@ def run(rows: Rows, folder: Path, *benchmarks: Benchmark, **params: object) -> R
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.text(alphabet="ab B.é", max_size=20), max_size=6), st.integers(1, 4))
 def test_runs_are_those_of_the_words(texts: list[str], size: int) -> None:
-    hashes, owners, places = hash_runs(texts, size)
+    words = [find_words(text) for text in texts]
+    assert words == [re.findall(r"\w+", text.casefold()) for text in texts]
+    hashes, owners, places = hash_runs(words, size)
     found: dict[int, list[int]] = {i: hashes[owners == i].tolist() for i in range(len(texts))}
-    words = [re.findall(r"\w+", text.casefold()) for text in texts]
     runs = [
         [tuple(row[i : i + min(size, len(row))]) for i in range(len(row) - min(size, len(row)) + 1)] if row else []
         for row in words
@@ -194,3 +196,14 @@ def test_real_sets(tmp_path: Path) -> None:
     numbers = out.dropped["row"].to_pylist()
     assert [number for number in numbers if number <= 1000] == []
     assert len(numbers) >= 199
+
+
+def test_items_in_scripts_without_spaces_are_found(tmp_path: Path) -> None:
+    item = "房间很干净，服务员也非常热情，早餐的种类比想象中多"
+    bench = write(tmp_path, [{"question": item}, {"question": "ห้องพักสะอาดและพนักงานเป็นมิตรมาก"}])
+    altered = "这次住得很满意：房间很干净，服务员也非常热情，就是离地铁站稍远，晚上打车不太方便，下次还会考虑"
+    other = "这本书的内容很空洞，写得太浮于表面，送货倒是很快，包装也完好"
+    thai = "รีวิว: ห้องพักสะอาดและพนักงานเป็นมิตรมาก แนะนำ"
+    done = run(drop_exact(make(*[pair(text, "谢谢") for text in (altered, other, thai)])), tmp_path, bench)
+    assert done.dropped["row"].to_pylist() == [1, 3]
+    assert len(read_items(bench, tmp_path).texts) == 2

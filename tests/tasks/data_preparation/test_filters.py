@@ -152,6 +152,16 @@ def test_repetition(answer: str, reason: str | None) -> None:
     assert dropped == ({reason: 1} if reason else {})
 
 
+def test_repetition_in_a_script_without_spaces() -> None:
+    sound = (
+        "酒店的位置很好，走路五分钟就到地铁站，房间不大但是很干净，早餐的种类也多，前台的服务员非常热情，"
+        "还帮我们叫了出租车。唯一的缺点是隔音一般，晚上能听到走廊里有人说话，"
+        "如果能换一扇厚一点的门就更完美了，下次来这里出差还会选择它。"
+    )
+    assert Repetition().judge(sound) is None
+    assert Repetition().judge("就是有点贵，还是有点贵。" * 12) == "most frequent 2-gram over 20%"
+
+
 def test_gophers_limits_are_the_published_ones() -> None:
     step = Repetition()
     assert (step.lines, step.line_characters, step.paragraphs, step.paragraph_characters) == (0.3, 0.2, 0.3, 0.2)
@@ -247,6 +257,11 @@ def test_sentences_joined_are_the_text(text: str) -> None:
 def test_echo(question: str, answer: str, drops: bool) -> None:
     rows = run(Echo(), answer, question=question)
     assert rows.steps[-1].reasons == ({"answer repeats the question": 1} if drops else {})
+
+
+def test_echo_in_a_script_without_spaces() -> None:
+    assert Echo().repeats("我的订单在哪里？", "我的订单在哪里")
+    assert not Echo().repeats("我的订单在哪里？", "您的订单在路上")
 
 
 def test_echo_by_similarity_and_in_any_turn() -> None:

@@ -142,3 +142,11 @@ def test_flips_of_one_percent_in_customer_support() -> None:
     found = find_suspects(texts, given_labels, Noise())
     assert len(planted & set(found.places)) / len(planted) >= 0.95
     assert len(set(found.places) - planted) / (len(texts) - len(planted)) <= 0.01
+
+
+def test_nothing_suspect_is_no_error() -> None:
+    rows = make(*[pair(f"{name} {word}", name) for name in TOPICS for word in TOPICS[name]])
+    rows = replace(rows, table=rows.table.set_column(3, "label", pa.array([n for n in TOPICS for _ in TOPICS[n]])))
+    done = review_labels(rows, Noise())
+    assert done.steps[-1].notes["suspects"] == 0
+    assert done.steps[-1].listings[0].rows == ()
