@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 KEPT, ADDED, DROPPED = PALETTE[0], PALETTE[2], PALETTE[4]
 # The axis of the waterfall begins at zero when a step left fewer than this share of the rows.
-ZOOM = 0.6
+ZOOM = 0.8
 
 
 def plot_waterfall(steps: Sequence[Step], first: str = "rows read") -> Figure:
@@ -120,7 +120,7 @@ def plot_class_balance(names: Sequence[str], splits: Mapping[str, Sequence[int]]
             left += np.asarray(counts)
         _name_bars(axes, names)
         axes.set_xlabel("rows")
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(splits))
     return figure
 
 
