@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from flows.settings import configure
 
@@ -80,10 +81,10 @@ def ask_person(verdict: Verdict, timeout_s: int) -> Approval:
     assert context.flow_run is not None
     run = str(context.flow_run.id)
     failed = {result.check.name: result.finding for result in verdict.failed}
-    page = artifacts.DATA_DOCS.resolve() / "index.html"
+    page = artifacts.DATA_DOCS / "index.html"
     lines = [f"* **{r.check.name}**: {r.finding}; expected: {r.check.meaning}" for r in verdict.failed]
     text = "\n".join(
-        ["The quality gate failed. May these data be used?", "", *lines, "", f"Data docs: {page.as_uri()}"]
+        ["The quality gate failed. May these data be used?", "", *lines, "", f"Data docs: {page} in {Path.cwd()}"]
     )
     logger.warning(
         "the quality gate failed (%s); waiting %d s for a person at %s, or for `heptune approve` in this checkout",

@@ -31,7 +31,8 @@ keys = typer.Typer(no_args_is_help=True, help="API keys of the gateway.")
 app.add_typer(keys, name="keys")
 annotate = typer.Typer(no_args_is_help=True, help="Texts for people to label, and their labels.")
 app.add_typer(annotate, name="annotate")
-console = Console()
+# Lines stay whole, so that what they name can be copied; what a person typed is no markup.
+console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 @app.command()
@@ -45,12 +46,12 @@ def run(
     from flows.pipeline import STAGES, run_pipeline
 
     run_pipeline(reason, stages or STAGES, wait=wait, force=force, report=show_stage)
-    console.print(f"report: {(configure() / 'reports/index.html').as_uri()}", soft_wrap=True)
+    console.print(f"report: {(configure() / 'reports/index.html').as_uri()}")
 
 
 def show_stage(name: str, outcome: str, seconds: float) -> None:
     style = "green" if outcome == "Ran" else "dim"
-    console.print(f"[{style}]{name.replace('_', ' '):<22}{outcome:<11}{seconds:7.1f} s[/]")
+    console.print(f"{name.replace('_', ' '):<22}{outcome:<11}{seconds:7.1f} s", style=style)
 
 
 @app.command()
@@ -183,7 +184,7 @@ def annotate_import(
         f"agreement {agreement}"
     )
     console.print("a source of params.yaml reads them: {name: jsonl, path: data/raw/annotation/labels.jsonl}")
-    console.print(f"report: {(configure() / 'reports/annotation/index.html').as_uri()}", soft_wrap=True)
+    console.print(f"report: {(configure() / 'reports/annotation/index.html').as_uri()}")
 
 
 @annotate.command("export")
@@ -256,15 +257,12 @@ def synthesize(
     console.print(
         f"{synthesis.target(synthesis.read_settings())}: {figures['rows']:,} rows, {figures['acceptance_rate']:.0%} of "
         f"the proposed; {figures['calls']:,} calls, cost {figures['cost']:.4g}",
-        soft_wrap=True,
     )
-    console.print(f"report: {(configure() / 'reports/synthesis/index.html').as_uri()}", soft_wrap=True)
+    console.print(f"report: {(configure() / 'reports/synthesis/index.html').as_uri()}")
 
 
 def show_estimate(step: str, calls: int, prompt: int, completion: int, cost: float) -> None:
-    console.print(
-        f"  {step:<14}{calls:>9,} calls{prompt:>13,} tokens in{completion:>13,} out   cost {cost:,.4f}", soft_wrap=True
-    )
+    console.print(f"  {step:<14}{calls:>9,} calls{prompt:>13,} tokens in{completion:>13,} out   cost {cost:,.4f}")
 
 
 @app.command()
@@ -309,7 +307,7 @@ def demo(
     """The whole loop on the embedded model: train, serve, drift, retrain, swap."""
     from flows.demo import demo as run_demo
 
-    run_demo(console, stop)
+    run_demo(Console(), stop)
 
 
 @app.command("pretrain-base")

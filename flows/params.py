@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,15 @@ from tasks.gateway.params import Gateway
 from tasks.model_initialisation.params import ModelInitialisation
 from tasks.monitoring.params import Monitoring
 from tasks.training_setup.params import TrainingSetup
+
+SHOULD = "Input should be "
+# In YAML's words.
+KINDS = {
+    "tuple_type": "a list",
+    "dict_type": "keys with values",
+    "model_type": "keys with values",
+    "model_attributes_type": "keys with values",
+}
 
 
 class Deployment(Section):
@@ -73,13 +82,17 @@ def read_params(path: Path = artifacts.PARAMS) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise_all([describe(path, problem) for problem in error.errors()], str(path))
+        problems = error.errors()
+        # A list of which every member is wrong counts as empty too.
+        wrong = {problem["loc"][:-cut] for problem in problems for cut in range(1, len(problem["loc"]))}
+        told = [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in wrong]
+        raise_all(join_choices([describe(path, values, problem) for problem in told]), str(path))
         raise
 
 
-def describe(path: Path, problem: Any) -> str:
+def describe(path: Path, values: Any, problem: Any) -> str:
     """One line for one pydantic error: file, key, what was found, what is allowed."""
-    keys = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
+    keys = list_keys(values, problem["loc"])
     key = ".".join(keys) or "(top)"
     found = problem["input"]
     kind = problem["type"]
@@ -90,14 +103,43 @@ def describe(path: Path, problem: Any) -> str:
         return f"{path}: {key}: unknown key; {hint}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tag = problem["ctx"].get("tag")
-        expected = problem["ctx"].get("expected_tags", "")
+        names = valid_names(problem["loc"])
+        near = difflib.get_close_matches(str(tag), names, 1)
         said = f'unknown name "{tag}"' if tag else 'no "name"'
-        return f"{path}: {key}: {said}; valid names: {expected or valid_names(problem['loc'])}"
-    text = problem["msg"].removeprefix("Value error, ")
+        hint = f'did you mean "{near[0]}"? ' if near else ""
+        return f"{path}: {key}: {said}; {hint}valid names: {', '.join(names)}"
+    text = (
+        f"{SHOULD}{KINDS[kind]}"
+        if kind in KINDS
+        else problem["msg"].removeprefix("Value error, ").replace("Tuple", "List")
+    )
     if isinstance(found, str) and kind in ("float_parsing", "float_type") and "e" in found.lower():
         text += " (write 2.0e-4, not 2e-4: YAML reads the latter as text)"
     shown = "" if isinstance(found, dict | list) or kind == "value_error" else f"found {found!r}; "
     return f"{path}: {key}: {shown}{text}"
+
+
+def join_choices(lines: Iterable[str]) -> list[str]:
+    """One line for the kinds of value that a key may have, where pydantic has a problem for each."""
+    told: dict[str, list[str]] = {}
+    for line in lines:
+        head, _, wanted = line.partition(SHOULD)
+        told.setdefault(head, []).append(wanted)
+    return [head + (SHOULD + " or ".join(wanted) if wanted[0] else "") for head, wanted in told.items()]
+
+
+def list_keys(values: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The keys as the file has them, without what pydantic adds: names of plug-ins, validators, members of unions."""
+    keys = []
+    for part in location:
+        inner = values.get(part) if isinstance(values, Mapping) else None
+        if isinstance(values, list) and isinstance(part, int):
+            inner = values[part]
+        elif not isinstance(values, Mapping) or "[" in str(part) or (part not in values and values.get("name") == part):
+            continue
+        keys.append(str(part))
+        values = inner
+    return keys
 
 
 def known_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -105,14 +147,14 @@ def known_keys(location: tuple[int | str, ...]) -> list[str]:
     return sorted({name for model in models_at(location) for name in model.model_fields})
 
 
-def valid_names(location: tuple[int | str, ...]) -> str:
+def valid_names(location: tuple[int | str, ...]) -> list[str]:
     names = {
         value
         for model in models_at(location)
         if "name" in model.model_fields
         for value in typing.get_args(model.model_fields["name"].annotation)
     }
-    return ", ".join(sorted(names))
+    return sorted(names)
 
 
 def models_at(location: tuple[int | str, ...]) -> list[type[BaseModel]]:

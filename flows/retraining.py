@@ -15,7 +15,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +27,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.concurrency.sync import concurrency  # noqa: E402
+from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 
 from flows import artifacts  # noqa: E402
@@ -35,7 +35,7 @@ from flows.approval import freeze_accepted  # noqa: E402
 from flows.commit import commit_inputs  # noqa: E402
 from flows.monitoring import note_window  # noqa: E402
 from flows.params import read_params  # noqa: E402
-from flows.pipeline import Report, run_pipeline, server_watched  # noqa: E402
+from flows.pipeline import Report, run_pipeline, server_watched, stages_reported_to  # noqa: E402
 from flows.recording import experiment_id  # noqa: E402
 from flows.registry import open_registry  # noqa: E402
 from flows.server import ensure_server  # noqa: E402
@@ -70,8 +70,6 @@ LIMIT = "retrain"
 LEASE_S = 60
 # Longer than a lease: the slot of a killed retrain comes back in that time.
 SLOT_TIMEOUT_S = 75
-
-_report: ContextVar[Report | None] = ContextVar("report", default=None)
 
 
 @dataclass
@@ -119,13 +117,9 @@ def retrain(
     """
     os.chdir(configure())
     read_params()
-    ensure_server(os.getpid())
-    token = _report.set(report)
-    try:
-        with server_watched():
-            state: Any = retraining(reason, trigger, window, return_state=True)
-    finally:
-        _report.reset(token)
+    url = ensure_server(os.getpid())
+    with temporary_settings({PREFECT_API_URL: url}), stages_reported_to(report), server_watched():
+        state: Any = retraining(reason, trigger, window, return_state=True)
     if not state.is_completed():
         raise PipelineError(state.message or "the retrain failed")
     decision: Decision = state.result()
@@ -182,7 +176,7 @@ def rebuild(attempt: Attempt) -> tuple[Outcome, str]:
     champion = step(registry.freeze_champion)()
     attempt.versions["champion"] = champion.release if champion else None
     step(freeze_accepted)()
-    run_pipeline(attempt.reason, wait=True, report=_report.get())
+    run_pipeline(attempt.reason, wait=True)
     candidate = step(registry.register)()
     attempt.versions |= {"release": candidate.release, "version": candidate.version}
     verdict = read_json(artifacts.EVALUATION_VERDICT)

@@ -259,16 +259,18 @@ def record_lineage(name: str) -> None:
 
 
 def report_failure(reason: str) -> int:
-    """Say in one place why the stage failed: on the terminal, and to the pipeline above."""
-    tell_pipeline("failure", reason)
-    print(reason, file=sys.stderr)
+    """Say once why the stage failed: to the pipeline above, which says it on, or else on the terminal."""
+    if not tell_pipeline("failure", reason):
+        print(reason, file=sys.stderr)
     return 1
 
 
-def tell_pipeline(name: str, text: str) -> None:
-    """Leave a message for the pipeline that started this stage, if one did."""
-    if folder := os.environ.get(MESSAGES):
+def tell_pipeline(name: str, text: str) -> bool:
+    """Leave a message for the pipeline that started this stage; whether one did."""
+    folder = os.environ.get(MESSAGES)
+    if folder:
         Path(folder, name).write_text(text, encoding="utf-8")
+    return bool(folder)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -65,13 +65,15 @@ class Page:
 
     def table(self, heading: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> None:
         """A table; columns of numbers are aligned right. An empty one says so."""
-        numeric = [_is_numeric(column) for column in zip(*rows, strict=True)]
+        cells = list(zip(*rows, strict=True))
+        numeric = [_is_numeric(column) for column in cells]
+        shown = zip(*(show_column(column) for column in cells), strict=True)
         self.blocks.append(
             {
                 "kind": "table",
                 "heading": heading,
                 "columns": list(columns),
-                "rows": [[(show(c), n) for c, n in zip(row, numeric, strict=True)] for row in rows],
+                "rows": [list(zip(row, numeric, strict=True)) for row in shown],
                 "note": note,
             }
         )
@@ -122,6 +124,17 @@ def show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
     return str(value)
+
+
+def show_column(values: Sequence[Any]) -> list[str]:
+    """Values of a column: as `show` has them, fractions with as many decimals as the longest, unless that is over 4."""
+    texts = [show(value) for value in values]
+    fractions = [isinstance(value, float) and "e" not in text for value, text in zip(values, texts, strict=True)]
+    places = max((len(text.partition(".")[2]) for text, f in zip(texts, fractions, strict=True) if f), default=0)
+    if not 0 < places <= 4:
+        return texts
+    shown = zip(values, texts, fractions, strict=True)
+    return [f"{value:,.{places}f}" if fraction else text for value, text, fraction in shown]
 
 
 def plot_style() -> dict[Any, Any]:

@@ -27,6 +27,9 @@ from tasks.data_preparation.similarity import compute_jaccard, cut_shingles, fin
 from tasks.data_preparation.split import draw, name_groups
 from tasks.data_preparation.twins import record_twins
 
+# Kind of the sources that variants stand under.
+AUGMENTATION = "augmentation"
+
 
 class Augmentation(Section):
     """Variants of training rows; none, unless asked."""
@@ -73,7 +76,7 @@ def _augment(
     rows: Rows, method: Augmenter, settings: Augmentation, duplicates: Duplicates, answered: Path | None
 ) -> Rows:
     is_train = np.array([split == "train" for split in rows.table["split"].to_pylist()], dtype=bool)
-    own = {origin.title for origin in rows.origins if origin.kind == "augmentation"}
+    own = {origin.title for origin in rows.origins if origin.kind == AUGMENTATION}
     is_train &= np.array([source not in own for source in rows.table["source"].to_pylist()], dtype=bool)
     train = rows.table.filter(pa.array(is_train))
     material = _collect(train, settings.seed, answered)
@@ -92,7 +95,7 @@ def _augment(
         reasons = _check_labels(material, variants, reasons)
     reasons = _check_copies(rows.table, new, reasons, duplicates)
     rows = _record(rows, train, new, variants, reasons)
-    origin = Origin(f"augmented by {method.name}", "augmentation", "train", "as its rows", {}, len(variants), 1.0)
+    origin = Origin(f"augmented by {method.name}", AUGMENTATION, "train", "as its rows", {}, len(variants), 1.0)
     table = pa.concat_tables([rows.table, new])
     examples = [
         show_change(material.prompts[variant.row], variant.prompt)
@@ -100,7 +103,7 @@ def _augment(
         if reason is None
     ][:EXAMPLES]
     made = len(variants) - sum(reason is not None for reason in reasons)
-    return finish_step(
+    done = finish_step(
         replace(rows, origins=(*rows.origins, origin)),
         f"augmentation: {method.name}",
         table,
@@ -109,6 +112,8 @@ def _augment(
         examples=examples,
         notes={"rows_chosen": len(chosen), "variants": made},
     )
+    *before, step = done.steps
+    return replace(done, steps=(*before, replace(step, rows_in=rows.table.num_rows)))
 
 
 def _collect(train: pa.Table, seed: int, answered: Path | None) -> Material:

@@ -157,7 +157,7 @@ def _make_page(rows: Rows, table: pa.Table, sizes: dict[int, int]) -> Page:
         "Duplicates and leakage",
         f"{sum(outcome != BENCHMARK for outcome in table['outcome'].to_pylist()):,} rows are like another one or an "
         f"item of a benchmark, in {len(sizes):,} clusters. "
-        "Of a cluster the first row stays, unless all were to be kept.",
+        "Rows that are merely alike stay, all in one split; of closer ones the first stays.",
     )
     page.cards({"exact": kinds["exact"], "near": kinds["near"], "semantic": kinds["semantic"]})
     page.cards(

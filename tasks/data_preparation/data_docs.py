@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -90,7 +91,7 @@ def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool, appro
             continue
         page.table(
             title,
-            ["check", "expected", "", "found", "severity"],
+            ["check", "expected", "outcome", "found", "severity"],
             [
                 [
                     r.check.name,
@@ -116,7 +117,7 @@ def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool, appro
     page.table(
         "What was measured per source",
         [name.replace("_", " ") for name in names],
-        [[row[name] for name in names] for row in sources.to_pylist()],
+        [[_show_measure(name, row[name]) for name in names] for row in sources.to_pylist()],
     )
     page.table(
         "The suite",
@@ -132,3 +133,7 @@ def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool, appro
     )
     page.link("../index.html", "Back to data preparation")
     return page
+
+
+def _show_measure(name: str, value: Any) -> Any:
+    return f"{value:.1%}" if name.endswith("_share") and value is not None else value

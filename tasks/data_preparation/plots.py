@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 KEPT, ADDED, DROPPED = PALETTE[0], PALETTE[2], PALETTE[4]
 # The axis of the waterfall begins at zero when a step left fewer than this share of the rows.
-ZOOM = 0.6
+ZOOM = 0.8
 
 
 def plot_waterfall(steps: Sequence[Step], first: str = "rows read") -> Figure:

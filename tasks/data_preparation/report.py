@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,17 +14,19 @@ import pyarrow.compute as pc
 from tasks.contracts.manifest import write_json
 from tasks.contracts.page import Page
 from tasks.data_preparation.answers import count_answers
+from tasks.data_preparation.augment import AUGMENTATION
+from tasks.data_preparation.cards.sizes import Sizes, measure_sizes
 from tasks.data_preparation.gate import Verdict
 from tasks.data_preparation.measures import DUPLICATE_STEPS
 from tasks.data_preparation.plots import plot_labels, plot_lengths, plot_waterfall
-from tasks.data_preparation.rows import Origin, Rows, column_messages, join_turns
+from tasks.data_preparation.rows import Origin, Rows
 from tasks.data_preparation.split import SPLITS
 from tasks.data_preparation.twins import show_conversation
-from tasks.data_preparation.words import split_words
 
 SHOWN_LABELS = 25
 SHOWN_DROPPED = 2
 LONGEST = 220
+_SPACES = re.compile(r"^ +| {2,}| +$")
 
 
 def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
@@ -35,11 +38,13 @@ def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
         path: ``index.html``; the data docs lie in ``data_docs`` beside it.
     """
     read, kept = rows.steps[0].rows_in, rows.table.num_rows
-    splits = _count(rows, "split")
+    splits, labels = _count(rows, "split"), len(_label_counts(rows))
+    sources = [origin for origin in rows.origins if origin.rows and origin.kind != AUGMENTATION]
+    made = sum(origin.rows for origin in rows.origins if origin.kind == AUGMENTATION)
     page = Page(
         "Data preparation",
-        f"{read:,} rows from {_plural(len([o for o in rows.origins if o.rows]), 'source')} became {kept:,} examples; "
-        f"{rows.dropped.num_rows:,} were set aside, each with its reason.",
+        f"{read:,} rows from {_plural(len(sources), 'source')}{f' and {made:,} variants of them' if made else ''} "
+        f"became {kept:,} examples; {rows.dropped.num_rows:,} were set aside, each with its reason.",
         verdict="gate approved" if verdict.approved else "gate passed" if verdict.passed else "gate failed",
         tone="warn" if verdict.approved else "good" if verdict.passed else "bad",
     )
@@ -48,7 +53,7 @@ def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
             "rows read": read,
             "examples": kept,
             **{name: splits[name] for name in SPLITS},
-            "labels": len(_label_counts(rows)),
+            **({"labels": labels} if labels else {}),
         }
     )
     _add_gate(page, verdict)
@@ -56,8 +61,9 @@ def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
     _add_steps(page, rows)
     _add_sources(page, rows)
     _add_answers(page, rows)
-    _add_splits(page, rows)
-    _add_lengths(page, rows)
+    sizes = measure_sizes(rows.table)
+    _add_splits(page, rows, sizes)
+    _add_lengths(page, sizes)
     _add_labels(page, rows)
     _add_examples(page, rows)
     page.write(path)
@@ -126,19 +132,22 @@ def _add_gate(page: Page, verdict: Verdict) -> None:
 
 
 def _add_steps(page: Page, rows: Rows) -> None:
+    dropped = [sum(step.reasons.values()) for step in rows.steps]
+    added = [step.rows_out - step.rows_in + gone for step, gone in zip(rows.steps, dropped, strict=True)]
     page.table(
         "What each step did",
-        ["step", "rows in", "changed", "dropped", "rows out", "reasons"],
+        ["step", "rows in", "changed", *(["added"] if any(added) else []), "dropped", "rows out", "reasons"],
         [
             [
                 step.name,
                 step.rows_in,
                 step.changed,
-                max(step.rows_in - step.rows_out, 0),
+                *([more] if any(added) else []),
+                gone,
                 step.rows_out,
-                "; ".join(f"{reason} ({count:,})" for reason, count in dict(step.reasons).items()) or "–",
+                "; ".join(f"{reason} ({count:,})" for reason, count in step.reasons.items()) or "–",
             ]
-            for step in rows.steps
+            for step, more, gone in zip(rows.steps, added, dropped, strict=True)
         ],
         note="Every dropped row is in data/prepared/quarantine.parquet with its source, row, step and reason.",
     )
@@ -195,36 +204,40 @@ def _add_answers(page: Page, rows: Rows) -> None:
         )
 
 
-def _add_splits(page: Page, rows: Rows) -> None:
-    messages = column_messages(rows.table)
+def _add_splits(page: Page, rows: Rows, sizes: Sizes) -> None:
     words: Counter[str] = Counter()
     labels: dict[str, set[str]] = defaultdict(set)
-    for split, label, answer in zip(
+    for split, label, learned in zip(
         rows.table["split"].to_pylist(),
         rows.table["label"].to_pylist(),
-        join_turns(messages, ["assistant"]),
+        sizes.words["assistant"].tolist(),
         strict=True,
     ):
-        words[split] += len(split_words(answer))
+        words[split] += learned
         if label is not None:
             labels[split].add(label)
     counts = _count(rows, "split")
     page.table(
         "Splits",
-        ["split", "rows", "share", "words to learn", "labels"],
+        ["split", "rows", "share", "words to learn", *(["labels"] if labels else [])],
         [
-            [name, counts[name], f"{counts[name] / rows.table.num_rows:.1%}", words[name], len(labels[name])]
+            [
+                name,
+                counts[name],
+                f"{counts[name] / rows.table.num_rows:.1%}",
+                words[name],
+                *([len(labels[name])] if labels else []),
+            ]
             for name in SPLITS
         ],
         note="A row's split follows from its own content, group or time, so new rows never move old ones.",
     )
 
 
-def _add_lengths(page: Page, rows: Rows) -> None:
-    messages = column_messages(rows.table)
+def _add_lengths(page: Page, sizes: Sizes) -> None:
     # Plain text has no prompt.
-    prompts = [len(text) for text in join_turns(messages, ["user"]) if text]
-    answers = [len(text) for text in join_turns(messages, ["assistant"])]
+    prompts = sizes.characters["user"][sizes.characters["user"] > 0].tolist()
+    answers = sizes.characters["assistant"].tolist()
     middle = [sorted(lengths)[len(lengths) // 2] if lengths else 0 for lengths in (prompts, answers)]
     asked = f"Half of the prompts have at most {middle[0]:,} characters. " if prompts else ""
     page.figure(
@@ -252,7 +265,12 @@ def _add_labels(page: Page, rows: Rows) -> None:
 
 
 def _add_examples(page: Page, rows: Rows) -> None:
-    changes = [[step.name, before, after] for step in rows.steps if step.changed for before, after in step.examples]
+    changes = [
+        [step.name, _show_spaces(before), _show_spaces(after)]
+        for step in rows.steps
+        if step.changed
+        for before, after in step.examples
+    ]
     if changes:
         page.table("Examples of what changed", ["step", "before", "after"], changes)
     alike = [[step.name, dropped, kept] for step in rows.steps if not step.changed for dropped, kept in step.examples]
@@ -269,6 +287,11 @@ def _add_examples(page: Page, rows: Rows) -> None:
             [(turn["role"], turn["content"][:2000]) for turn in turns],
             f"A training example ({row['source']}, row {row['row']}{label})",
         )
+
+
+def _show_spaces(text: str) -> str:
+    """A text whose spaces at the ends and in rows can be seen, since a browser hides them."""
+    return _SPACES.sub(lambda match: "␣" * len(match[0]), text)
 
 
 def _show_dropped(rows: Rows) -> list[list[Any]]:

@@ -20,3 +20,32 @@ def test_stratified_batches_want_a_conversation_per_row(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"needs one conversation per row; set training_setup\.packing: none"):
         read_params(write(tmp_path / "packed.yaml", "bfd"))
     assert read_params(write(tmp_path / "alone.yaml", "none")).data_preparation.balancing.stratified_batches
+
+
+MISTAKES = {
+    "data_preparation: {synthesys: null}": ['data_preparation.synthesys: unknown key; did you mean "synthesis"?'],
+    "data_preparation: {cleaning: [{name: unicod}]}": [
+        '.cleaning.0: unknown name "unicod"; did you mean "unicode"? valid'
+    ],
+    # The name of a plug-in is no key of the file.
+    "data_preparation: {sources: [{name: jsonl, pth: x}]}": [
+        "data_preparation.sources.0.path: Field required",
+        'data_preparation.sources.0.pth: unknown key; did you mean "path"?',
+    ],
+    "data_preparation: {engine: {name: local, workers: 0}}": [
+        "data_preparation.engine.workers: found 0; Input should be greater than or equal to 1 or 'auto'"
+    ],
+    "data_preparation: {cleaning: all}": ["data_preparation.cleaning: found 'all'; Input should be a list"],
+    "data_preparation: {sources: []}": ["data_preparation.sources: List should have at least 1 item"],
+    "data_preparation: {engine: ray}": ["data_preparation.engine: found 'ray'; Input should be keys with values"],
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_mistake_is_told_in_the_words_of_the_file(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(PipelineError) as raised:
+        read_params(path)
+    lines = str(raised.value).splitlines()[-len(MISTAKES[text]) :]
+    assert all(any(wanted in line for line in lines) for wanted in MISTAKES[text]), lines

@@ -279,7 +279,7 @@ def test_wrong_params_are_reported_together_before_anything_runs(project: Path, 
     assert done.returncode == 1
     assert 'params.yaml: evaluation.itmes: unknown key; did you mean "items"?' in done.stderr
     assert 'params.yaml: training_setup.method: unknown name "lorra"' in done.stderr
-    assert "'full'" in done.stderr
+    assert "valid names: full, lora" in done.stderr
     assert "'lora'" in done.stderr
     assert outcomes(done.stdout) == {}
 

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from flows.server import RECORD
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json, write_json
 from tasks.contracts.records import REQUESTS
@@ -99,12 +100,12 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def run(project: Path, prefect: str, *orders: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+def run(project: Path, prefect: str | None, *orders: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     names = {f"GIT_{who}_{what}": "t@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     return subprocess.run(
         [sys.executable, "-m", "tests.flows.test_retraining", json.dumps(orders)],
         cwd=project,
-        env={**child_environment(), **names, "PREFECT_API_URL": prefect},
+        env={**child_environment(), **names, **({"PREFECT_API_URL": prefect} if prefect else {})},
         capture_output=True,
         text=True,
         check=False,
@@ -118,7 +119,12 @@ def journal(project: Path) -> list[dict[str, Any]]:
 
 def test_what_a_retrain_does_and_records(project: Path, prefect: str) -> None:
     order = {"reason": "new words", "trigger": "drift", "window": "w1", "make": "one", "verdict": "promote"}
-    assert run(project, prefect, order).returncode == 0
+    # No variable names a server, but one of this checkout is up: the flow goes there and starts none of its own.
+    write_json(project / RECORD, {"url": prefect})
+    assert run(project, None, order).returncode == 0
+    name = {"flow_runs": {"name": {"any_": ["retraining: new words"]}}}
+    assert len(httpx.post(f"{prefect}/flow_runs/filter", json=name, timeout=30).json()) == 1
+    (project / RECORD).unlink()
     assert [d["decision"] for d in journal(project)] == ["refused"]
     assert journal(project)[0]["why"].startswith("0 corrected rows are waiting; 20 are needed")
 

@@ -25,9 +25,9 @@ from tasks.data_preparation.annotation.resolve import (
     read_rows,
     resolve_labels,
 )
+from tasks.data_preparation.cards.sample import read_prompts
 from tasks.data_preparation.ingest import read_sources
 from tasks.data_preparation.noise import REASON, STEP, Noise, find_suspects
-from tasks.data_preparation.rows import column_messages, join_turns
 
 LABELS = "labels.jsonl"
 NEXT, AGAIN = "next.json", "again.json"
@@ -70,7 +70,7 @@ class Written:
 
 
 def read_prepared(folder: Path) -> Prepared:
-    """The rows of the three splits; none where nothing is prepared yet."""
+    """The rows of the three splits, of each what is labelled; none where nothing is prepared yet."""
     found = Prepared([], [], [], [], [])
     seen: set[str] = set()
     for split in ("train", "validation", "test"):
@@ -78,7 +78,12 @@ def read_prepared(folder: Path) -> Prepared:
         if not path.is_file():
             continue
         table = read_table(path, EXAMPLES)
-        columns = (table["id"].to_pylist(), read_texts(table), table["label"].to_pylist(), table["source"].to_pylist())
+        columns = (
+            table["id"].to_pylist(),
+            read_prompts(table),
+            table["label"].to_pylist(),
+            table["source"].to_pylist(),
+        )
         for name, text, label, source in zip(*columns, strict=True):
             if name not in seen:
                 seen.add(name)
@@ -88,13 +93,6 @@ def read_prepared(folder: Path) -> Prepared:
                 found.sources.append(source)
                 found.splits.append(split)
     return found
-
-
-def read_texts(table: pa.Table) -> list[str]:
-    """What is labelled of each row: what the user says; of plain text all of it."""
-    messages = column_messages(table)
-    prompts, answers = join_turns(messages, ["user"]), join_turns(messages, ["assistant"])
-    return [prompt or answer for prompt, answer in zip(prompts, answers, strict=True)]
 
 
 def list_labels(settings: Annotation, prepared: Prepared, imported: Sequence[dict[str, Any]]) -> list[str]:
@@ -133,7 +131,7 @@ def write_next(settings: Annotation, items: int, prepared_in: Path, folder: Path
         )
     prepared, imported = read_prepared(prepared_in), read_rows(folder / LABELS)
     labels = list_labels(settings, prepared, imported)
-    pool = read_texts(read_sources([settings.pool], "quarantine", root).table)
+    pool = read_prompts(read_sources([settings.pool], "quarantine", root).table)
     train = [
         (text, label)
         for text, label, split in zip(prepared.texts, prepared.labels, prepared.splits, strict=True)
@@ -258,7 +256,7 @@ def _read_dropped(path: Path) -> list[Task]:
     table = pa.table(
         {"messages": pa.array([content["messages"] for content in contents], EXAMPLES.field("messages").type)}
     )
-    texts = read_texts(table) if rows else []
+    texts = read_prompts(table) if rows else []
     return [
         Task(text, {"given": content["label"], "source": row["source"]}, row["reason"].removeprefix(REASON), 0.5)
         for row, content, text in zip(rows, contents, texts, strict=True)

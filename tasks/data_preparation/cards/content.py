@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from tasks.contracts.page import Page
 from tasks.data_preparation.answers import COLUMN as ANSWERS
 from tasks.data_preparation.answers import count_answers
+from tasks.data_preparation.augment import AUGMENTATION
 from tasks.data_preparation.cards.heuristics import measure_quality
 from tasks.data_preparation.cards.languages import CHARACTERS, SHORTEST, Languages
 from tasks.data_preparation.cards.sample import Drawn, count_values
@@ -50,6 +51,7 @@ KINDS = {
     "ranked": "prompts with ranked answers",
     "squad": "questions about a passage",
     "multiple_choice": "questions with choices",
+    AUGMENTATION: "variants of them",
 }
 TWINS = {
     "exact": "the same text",
@@ -127,15 +129,15 @@ def compose(subject: Subject) -> Page:
         verdict="gate approved" if verdict.approved else "gate passed" if verdict.passed else "gate failed",
         tone="warn" if verdict.approved else "good" if verdict.passed else "bad",
     )
-    languages = list_languages(subject)
+    languages, labels = list_languages(subject), len(_count_labels(rows.table))
     page.cards(
         {
             "examples": rows.table.num_rows,
             "words": words,
-            "sources": len(subject.sources),
+            "source" if len(subject.sources) == 1 else "sources": len(subject.sources),
             "languages": ", ".join(languages[:4]) + (" …" if len(languages) > 4 else "") or NOT_STATED,
-            "labels": len(_count_labels(rows.table)) or "–",
-            "topics": len(subject.topics.topics) if subject.topics else "–",
+            **({"labels": labels} if labels else {}),
+            **({"topics": len(subject.topics.topics)} if subject.topics else {}),
         }
     )
     _add_what(page, subject)
@@ -172,7 +174,7 @@ def _add_what(page: Page, subject: Subject) -> None:
     values: list[tuple[str, int]] = [
         ("examples", table.num_rows),
         ("with a prompt", users),
-        ("of more than one exchange", int((sizes.turns > 3).sum())),
+        ("of more than one exchange", int((sizes.asked > 1).sum())),
         ("with a system text", int((sizes.characters["system"] > 0).sum())),
         ("plain text without a prompt", plain),
         ("with several or marked answers", several),

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.data_preparation.augment import AUGMENTATION
 from tasks.data_preparation.rows import Rows, column_messages, join_turns
 
 # Two-sided 95% of the normal distribution.
@@ -94,7 +95,10 @@ def count_values(column: pa.ChunkedArray) -> Counter[str]:
 
 def count_shapes(rows: Rows) -> dict[str, int]:
     """Shape of the sources to its rows that are left, the most frequent first."""
-    shape_of = {origin.title: (origin.shape or origin.kind).split(" ")[0] for origin in rows.origins}
+    shape_of = {
+        origin.title: origin.kind if origin.kind == AUGMENTATION else (origin.shape or origin.kind).split(" ")[0]
+        for origin in rows.origins
+    }
     counts: Counter[str] = Counter()
     for source, count in count_values(rows.table["source"]).items():
         counts[shape_of.get(source, "")] += count

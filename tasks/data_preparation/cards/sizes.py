@@ -25,12 +25,14 @@ class Sizes:
 
     Attributes:
         turns: Turns.
+        asked: Turns of the user.
         characters: Role to characters of its turns.
         words: Role to words of its turns; words are what stands between spaces, and each character of a script without.
         bytes: In UTF-8, all turns.
     """
 
     turns: Counts
+    asked: Counts
     characters: dict[str, Counts]
     words: dict[str, Counts]
     bytes: Counts
@@ -53,6 +55,7 @@ def measure_sizes(table: pa.Table) -> Sizes:
     every = np.ones(len(texts), dtype=bool)
     return Sizes(
         turns,
+        np.bincount(owners[of_role["user"]], minlength=len(turns)),
         {role: add(characters, chosen) for role, chosen in of_role.items()},
         {role: add(words, chosen) for role, chosen in of_role.items()},
         add(pc.binary_length(texts), every),

@@ -31,6 +31,10 @@ SHOWN = 130
 DIMENSIONS = 50
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
+# What contractions leave behind is no word: don't, I've, it's.
+_CONTRACTED = re.compile(r"\b[^\W\d_]+n['’]t\b|['’](?:s|re|ve|ll|d|m)\b")
+# Words of grammar that scikit-learn's list lacks.
+_GRAMMAR = {"did", "does", "doing", "having", "just"}
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,9 @@ def _keep_telling(texts: Sequence[str]) -> list[str]:
     """Of each text the words that may tell a topic: no number, no common English word, none that half of them have."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    words = [_WORD.findall(text.casefold()) for text in texts]
+    words = [_WORD.findall(_CONTRACTED.sub(" ", text.casefold())) for text in texts]
     held = Counter(word for each in words for word in set(each))
-    common = {word for word, count in held.items() if count > len(texts) / 2} | ENGLISH_STOP_WORDS
+    common = {word for word, count in held.items() if count > len(texts) / 2} | ENGLISH_STOP_WORDS | _GRAMMAR
     return [" ".join(word for word in each if word not in common) for each in words]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -28,7 +28,7 @@ class Local(Section):
     """Processes on this machine."""
 
     name: Literal["local"] = "local"
-    workers: int | Literal["auto"] = Field(
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto", description="processes; auto: as many as this process may use cores; 1: none but its own"
     )
     rows_per_task: int = Field(default=20_000, ge=100, description="rows a process takes at a time")

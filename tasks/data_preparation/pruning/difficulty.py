@@ -13,16 +13,15 @@ Example: ``{name: difficulty, take: hard, skip: 0.05}``
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.data_preparation.pruning.pool import Array, Pool, code_labels
 from tasks.data_preparation.words import WORD
+from tasks.data_preparation.writers.local import load_model
 
 PARTS = 5
 
@@ -41,7 +40,7 @@ class Difficulty(Section):
         Raises:
             PipelineError: Rows without labels and no model, or a folder that holds none.
         """
-        hardness = measure_error(pool) if self.model is None else measure_loss(pool, Path(self.model))
+        hardness = measure_error(pool) if self.model is None else measure_loss(pool, self.model)
         ranks = np.argsort(np.argsort(hardness, kind="stable"), kind="stable") / max(len(hardness), 1)
         wanted = {"hard": ranks, "easy": -ranks, "middle": -np.abs(ranks - 0.5)}[self.take]
         scores: Array = np.where(ranks >= 1 - self.skip, wanted - 2, wanted)
@@ -73,7 +72,7 @@ def measure_error(pool: Pool) -> Array:
     return errors
 
 
-def measure_loss(pool: Pool, folder: Path) -> Array:
+def measure_loss(pool: Pool, folder: str) -> Array:
     """Loss of the answer after its prompt over its loss alone, in nats per token.
 
     Raises:
@@ -81,15 +80,7 @@ def measure_loss(pool: Pool, folder: Path) -> Array:
     """
     from tasks.contracts.generation import score_references
 
-    if not (folder / "config.json").is_file():
-        raise PipelineError(f"pruning by difficulty: {folder} holds no config.json; give model a model folder")
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
-    )
-    model.eval()
+    model, tokenizer = load_model(folder, "pruning by difficulty")
     asked = [[{"role": "user", "content": prompt}] for prompt in pool.prompts]
     alone = [[{"role": "user", "content": ""}] for _ in pool.prompts]
     after = np.array([loss.mean for loss in score_references(model, tokenizer, asked, pool.answers)])

@@ -99,10 +99,6 @@ class Calls:
         settings = self.settings
         return (settings.judge or settings.teacher) if step == "critique" else settings.teacher
 
-    def price(self, step: str) -> Price:
-        """What a step's model costs."""
-        return find_price(self.settings, step)
-
     def ask(
         self, step: str, prompts: Sequence[Turns], read: Callable[[str], T], round_number: int = 0
     ) -> list[T | Unusable]:
@@ -167,14 +163,14 @@ class Calls:
         sent, came = answer.prompt_tokens, answer.completion_tokens
         if sent is None or came is None:
             come = len((answer.text or "").encode("utf-8", "replace")) // BYTES_PER_TOKEN
-            self.steps[step].add(estimate_tokens(prompt), come, self.price(step), True)
+            self.steps[step].add(estimate_tokens(prompt), come, find_price(self.settings, step), True)
         else:
-            self.steps[step].add(sent, came, self.price(step), False)
+            self.steps[step].add(sent, came, find_price(self.settings, step), False)
         return True
 
     def _afford(self, step: str, model: Writer, prompts: Sequence[Turns]) -> int:
         """How many of these questions, from the first on, may be asked at once; none: a limit is reached."""
-        limits, price = self.settings.limits, self.price(step)
+        limits, price = self.settings.limits, find_price(self.settings, step)
         calls, cost = self.calls, self.cost
         keeper = Keeper(None, model.identity)
         new: set[str] = set()
@@ -197,6 +193,6 @@ class Calls:
 
 def find_price(settings: Synthesis, step: str) -> Price:
     """What the model of a step costs."""
-    if step != "critique" or settings.judge is None:
-        return settings.judge_price or settings.teacher_price if step == "critique" else settings.teacher_price
-    return settings.judge_price or Price()
+    if step != "critique":
+        return settings.teacher_price
+    return settings.judge_price or (Price() if settings.judge else settings.teacher_price)

@@ -98,7 +98,7 @@ def sorted_counts(counts: Mapping[K, int]) -> list[tuple[K, int]]:
 
 def _add_calls(page: Page, steps: Mapping[str, Spent]) -> None:
     rows = [
-        [name, s.calls, s.usable, s.prompt_tokens, s.completion_tokens, float(s.cost)]
+        [name, s.calls, s.usable, s.prompt_tokens, s.completion_tokens, round(s.cost, 4)]
         for name in STEPS
         if (s := steps[name]).calls
     ]

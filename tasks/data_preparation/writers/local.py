@@ -58,7 +58,7 @@ class Local(Section):
         """
         if not prompts:
             return []
-        model, tokenizer = _load(self.path)
+        model, tokenizer = load_model(self.path, "writer local")
         written: list[Answer] = []
         for start in range(0, len(prompts), KEPT):
             part = prompts[start : start + KEPT]
@@ -79,9 +79,18 @@ def _hash_once(file: Path, _size: int, _written: int) -> str:
 
 
 @lru_cache(maxsize=1)
-def _load(path: str) -> tuple[Any, Any]:
+def load_model(path: str, user: str) -> tuple[Any, Any]:
+    """A causal language model, ready to answer, and its tokenizer.
+
+    Args:
+        path: Its folder.
+        user: Who wants it, for errors.
+
+    Raises:
+        PipelineError: The folder is no model.
+    """
     if not (Path(path) / "config.json").is_file():
-        raise PipelineError(f"writer local: {path} holds no config.json; give path a model folder")
+        raise PipelineError(f"{user}: {path} holds no config.json; give it a model folder")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
@@ -91,5 +100,5 @@ def _load(path: str) -> tuple[Any, Any]:
         )
     except (OSError, ValueError) as error:
         why = str(error).splitlines()[0]
-        raise PipelineError(f"writer local: {path} cannot be loaded ({why}); correct path") from error
+        raise PipelineError(f"{user}: {path} cannot be loaded ({why}); give it a model folder") from error
     return model.eval(), tokenizer

@@ -25,7 +25,7 @@ from tasks.data_preparation import gate, measures
 from tasks.data_preparation.accepted import accept_version, compare_versions, measure_version, read_accepted
 from tasks.data_preparation.duplicates import Duplicates, remove_duplicates
 from tasks.data_preparation.expectations import CHECKS, Check, Expectation, Gate
-from tasks.data_preparation.gate import Verdict, check_quality, check_suite, evaluate, require_passed
+from tasks.data_preparation.gate import Verdict, check_quality, check_suite, evaluate, hash_rows, require_passed
 from tasks.data_preparation.measures import COLUMNS, describe_rows, describe_sources, describe_splits, fold_prompts
 from tasks.data_preparation.publish import write_quarantine, write_splits
 from tasks.data_preparation.rows import Origin, Rows, Step
@@ -489,3 +489,11 @@ def test_a_failed_gate_writes_no_split_and_unseals_the_folder(tmp_path: Path) ->
         write_splits(sound(), bad, 0, tmp_path)
     with pytest.raises(PipelineError, match="not complete"):
         read_manifest(tmp_path)
+
+
+def test_the_hash_of_the_data_knows_nothing_of_pieces_in_memory() -> None:
+    rows = [{"id": f"{n:04}", "label": None if n % 3 else "a", "split": "train"} for n in range(10)]
+    whole = pa.Table.from_pylist(rows)
+    cut = pa.concat_tables([whole.slice(0, 4), whole.slice(4, 0), whole.slice(4)])
+    assert hash_rows(cut) == hash_rows(whole)
+    assert hash_rows(whole.take([1, 0, *range(2, 10)])) != hash_rows(whole)

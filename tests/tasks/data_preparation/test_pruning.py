@@ -169,7 +169,7 @@ def test_a_language_model_judges_rows_without_labels(tiny_model: Path) -> None:
     assert len(kept(bare, method=Difficulty(model=str(tiny_model)), keep=0.5)) == 6
     assert len(kept(bare, method=Diversity(embedder=Tfidf(dimensions=4)), keep=0.5)) == 6
     pool = Pool([], ["where is it", "reset the code"], ["here", "done"], [None, None], [], [], 0)
-    ratio = measure_loss(pool, tiny_model)
+    ratio = measure_loss(pool, str(tiny_model))
     assert ratio.shape == (2,)
     # An untrained model finds the answer as hard with the prompt as without.
     assert np.allclose(ratio, 1, atol=0.1)

@@ -12,14 +12,13 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Literal
 
 from pydantic import Field
 
-from tasks.contracts.params import Section
-from tasks.data_preparation.synthesis.checks.check import Step
+from tasks.data_preparation.synthesis.checks.check import Check, Step
 from tasks.data_preparation.synthesis.drafts import Draft, Known
 
 # Digits of one number, and characters of one side of an equation: more is no sum that a row shows.
@@ -40,7 +39,7 @@ _OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] 
 }
 
 
-class Arithmetic(Section):
+class Arithmetic(Check):
     """Every equation holds."""
 
     name: Literal["arithmetic"] = "arithmetic"
@@ -49,10 +48,6 @@ class Arithmetic(Section):
     @property
     def steps(self) -> tuple[Step, ...]:
         return ("answers",)
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        return {}
 
     @property
     def hint(self) -> str:

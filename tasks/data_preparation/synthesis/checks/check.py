@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
+from tasks.contracts.params import Section
 from tasks.data_preparation.synthesis.drafts import Draft, Known
 
 Step = Literal["instructions", "answers"]
 
 
-class Check(Protocol):
-    """Holds drafts against something after one of the steps.
+class Check(Section):
+    """Holds drafts against something after one of the steps."""
 
-    Attributes:
-        name: Of the check.
-        steps: After which steps it looks.
-        fields: What the writer of an instruction must give with it: name to description.
-        hint: What an answer must look like, told to whoever writes it.
-    """
+    name: str
 
     @property
-    def name(self) -> str: ...
+    @abstractmethod
+    def steps(self) -> tuple[Step, ...]:
+        """After which steps it looks."""
+
     @property
-    def steps(self) -> tuple[Step, ...]: ...
+    def fields(self) -> Mapping[str, str]:
+        """What the writer of an instruction must give with it: name to description."""
+        return {}
+
     @property
-    def fields(self) -> Mapping[str, str]: ...
-    @property
-    def hint(self) -> str: ...
+    def hint(self) -> str:
+        """What an answer must look like, told to whoever writes it."""
+        return ""
+
+    @abstractmethod
     def check(self, drafts: Sequence[Draft], step: Step, known: Known) -> list[str | None]:
         """Per draft the reason to refuse it, None to go on."""
-        ...

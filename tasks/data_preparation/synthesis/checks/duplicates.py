@@ -9,18 +9,17 @@ Example: ``{name: duplicates, benchmarks: [{title: gsm8k, path: data/raw/benchma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from tasks.contracts.params import Section
 from tasks.data_preparation.contamination import Benchmark
-from tasks.data_preparation.synthesis.checks.check import Step
+from tasks.data_preparation.synthesis.checks.check import Check, Step
 from tasks.data_preparation.synthesis.drafts import Draft, Group, Known
 
 
-class Duplicates(Section):
+class Duplicates(Check):
     """Jaccard similarity of prompts."""
 
     name: Literal["duplicates"] = "duplicates"
@@ -33,14 +32,6 @@ class Duplicates(Section):
     @property
     def steps(self) -> tuple[Step, ...]:
         return ("instructions",)
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        return {}
-
-    @property
-    def hint(self) -> str:
-        return ""
 
     def check(self, drafts: Sequence[Draft], step: Step, known: Known) -> list[str | None]:
         texts = [draft.instruction for draft in drafts]

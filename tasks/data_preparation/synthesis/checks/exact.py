@@ -15,15 +15,14 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from tasks.contracts.params import Section
 from tasks.data_preparation.similarity import fold_text
-from tasks.data_preparation.synthesis.checks.check import Step
+from tasks.data_preparation.synthesis.checks.check import Check, Step
 from tasks.data_preparation.synthesis.drafts import Draft, Known
 
 _NUMBER = re.compile(r"[$€£]?\s*(-?[\d,]*\.?\d+)\s*%?\.?")
 
 
-class Exact(Section):
+class Exact(Check):
     """The result behind the last mark of an answer."""
 
     name: Literal["exact"] = "exact"

@@ -7,18 +7,17 @@ the JSON is refused too, unless ``fence`` allows it: it would be learned.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from tasks.contracts.params import Section
-from tasks.data_preparation.synthesis.checks.check import Step
+from tasks.data_preparation.synthesis.checks.check import Check, Step
 from tasks.data_preparation.synthesis.drafts import Draft, Known
 from tasks.data_preparation.synthesis.reading import strip_fence
 
 
-class Json(Section):
+class Json(Check):
     """The answer parses, and has these keys."""
 
     name: Literal["json"] = "json"
@@ -28,10 +27,6 @@ class Json(Section):
     @property
     def steps(self) -> tuple[Step, ...]:
         return ("answers",)
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        return {}
 
     @property
     def hint(self) -> str:

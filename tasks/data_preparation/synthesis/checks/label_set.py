@@ -5,15 +5,14 @@ Example: with ``labels: [track_parcel, card_declined]`` the label ``parcel`` is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
-from tasks.contracts.params import Section
-from tasks.data_preparation.synthesis.checks.check import Step
+from tasks.data_preparation.synthesis.checks.check import Check, Step
 from tasks.data_preparation.synthesis.drafts import Draft, Known
 
 
-class LabelSet(Section):
+class LabelSet(Check):
     """The label is one of those that were asked for; nothing, where rows have no labels."""
 
     name: Literal["label_set"] = "label_set"
@@ -21,14 +20,6 @@ class LabelSet(Section):
     @property
     def steps(self) -> tuple[Step, ...]:
         return ("instructions",)
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        return {}
-
-    @property
-    def hint(self) -> str:
-        return ""
 
     def check(self, drafts: Sequence[Draft], step: Step, known: Known) -> list[str | None]:
         allowed = set(known.labels)

@@ -5,17 +5,16 @@ Example: ``{name: length, prompts: [10, 600], answers: [1, 4000]}``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from tasks.contracts.params import Section
-from tasks.data_preparation.synthesis.checks.check import Step
+from tasks.data_preparation.synthesis.checks.check import Check, Step
 from tasks.data_preparation.synthesis.drafts import Draft, Known
 
 
-class Length(Section):
+class Length(Check):
     """Characters."""
 
     name: Literal["length"] = "length"
@@ -25,14 +24,6 @@ class Length(Section):
     @property
     def steps(self) -> tuple[Step, ...]:
         return "instructions", "answers"
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        return {}
-
-    @property
-    def hint(self) -> str:
-        return ""
 
     def check(self, drafts: Sequence[Draft], step: Step, known: Known) -> list[str | None]:
         if step == "instructions":

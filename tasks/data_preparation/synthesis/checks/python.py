@@ -26,15 +26,14 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.params import Section
 from tasks.data_preparation.synthesis.checks import sandbox
-from tasks.data_preparation.synthesis.checks.check import Step
+from tasks.data_preparation.synthesis.checks.check import Check, Step
 from tasks.data_preparation.synthesis.drafts import Draft, Known
 
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
 
-class Python(Section):
+class Python(Check):
     """Runs the code blocks of the answer, then the tests."""
 
     name: Literal["python"] = "python"

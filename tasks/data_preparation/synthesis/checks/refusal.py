@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
-from tasks.contracts.params import Section
 from tasks.data_preparation.cleaning.refusals import Refusals
-from tasks.data_preparation.synthesis.checks.check import Step
+from tasks.data_preparation.synthesis.checks.check import Check, Step
 from tasks.data_preparation.synthesis.drafts import Draft, Known
 
 
-class Refusal(Section):
+class Refusal(Check):
     """The answer answers."""
 
     name: Literal["refusal"] = "refusal"
@@ -19,14 +18,6 @@ class Refusal(Section):
     @property
     def steps(self) -> tuple[Step, ...]:
         return ("answers",)
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        return {}
-
-    @property
-    def hint(self) -> str:
-        return ""
 
     def check(self, drafts: Sequence[Draft], step: Step, known: Known) -> list[str | None]:
         find = Refusals()

@@ -6,17 +6,16 @@ Example: ``{name: regex, of: answers, must: "^(yes|no)$"}``, ``{name: regex, of:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.contracts.params import Section
-from tasks.data_preparation.synthesis.checks.check import Step
+from tasks.data_preparation.synthesis.checks.check import Check, Step
 from tasks.data_preparation.synthesis.drafts import Draft, Known
 
 
-class Regex(Section):
+class Regex(Check):
     """Python patterns, searched anywhere in the text."""
 
     name: Literal["regex"] = "regex"
@@ -42,14 +41,6 @@ class Regex(Section):
     @property
     def steps(self) -> tuple[Step, ...]:
         return ("instructions",) if self.of == "prompts" else ("answers",)
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        return {}
-
-    @property
-    def hint(self) -> str:
-        return ""
 
     def check(self, drafts: Sequence[Draft], step: Step, known: Known) -> list[str | None]:
         texts = [draft.instruction if self.of == "prompts" else draft.answer for draft in drafts]
