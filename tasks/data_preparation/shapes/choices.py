@@ -63,7 +63,8 @@ COLUMNS = (
     (("option1", "option2"), ("option3", "option4", "option5"), 1),
     (("answerA", "answerB"), ("answerC", "answerD"), 1),
 )
-LISTED = frozenset(["choices", "options", "endings", *(name.lower() for needed, *_ in COLUMNS for name in needed)])
+# Columns that together hold the choices of a row.
+LISTED = ({"choices"}, {"options"}, {"endings"}, *({name.lower() for name in needed} for needed, *_ in COLUMNS))
 COLUMN_ASKED = {**ASKED, "sentence": USUAL, "startphrase": USUAL}
 
 
@@ -84,8 +85,10 @@ def _convert_stem(row: Row, columns: Columns) -> Conversation:
 
 def weigh_without(rows: Sequence[Row], columns: Columns) -> float:
     """Hardly sure of an answer beside which the choices are left out."""
-    taken = set(columns.values())
-    return 0.4 if any(row[name] and fold_name(name) in LISTED for row in rows for name in row.keys() - taken) else 1.0
+    others = {name: fold_name(name) for name in set().union(*rows) - set(columns.values())}
+    listing = [name for name, folded in others.items() if any(folded in names for names in LISTED)]
+    left = ({others[name] for name in listing if row.get(name)} for row in rows)
+    return 0.4 if any(names <= out for out in left for names in LISTED) else 1.0
 
 
 def _ask(

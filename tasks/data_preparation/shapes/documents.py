@@ -1,5 +1,7 @@
 """The rows of one JSON document: a list of rows, or an object that holds lists of rows, however deep.
 
+An object may also hold the rows as columns or each under a key of its own, as pandas writes them.
+
 Example:
     ``{"train": [{"question": "a", "answer": "b"}], "test": [...]}`` holds its rows in two lists;
     ``[["set an alarm", "alarm"], ...]`` is a list of texts with their labels;

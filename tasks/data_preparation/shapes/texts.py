@@ -110,14 +110,10 @@ def _weigh_labels(rows: Sequence[Row], columns: Columns) -> float:
 
 def _weigh_alone(rows: Sequence[Row], columns: Columns) -> float:
     """Hardly sure when another column has the other half of the row: its answer, its choices, who speaks."""
-    taken = set(columns.values())
     # A page has a body and a summary, and is no exercise in summarising.
     halves = HALVES - {"summary"} if fold_name(columns["text"]) == "body" else HALVES
-    return (
-        0.4
-        if any(_says(row[name]) and fold_name(name) in halves for row in rows for name in row.keys() - taken)
-        else 1.0
-    )
+    others = [name for name in set().union(*rows) - set(columns.values()) if fold_name(name) in halves]
+    return 0.4 if any(_says(row.get(name)) for row in rows for name in others) else 1.0
 
 
 def _says(value: Any) -> bool:
