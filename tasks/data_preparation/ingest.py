@@ -329,7 +329,7 @@ def _convert_part(
         numbers.append(number)
         labels.append(_read_label(_open(item, label)) if label else None)
         for column, values in carried.items():
-            values.append(_read_carried(item.get(column)))
+            values.append(_read_carried(_open(item, column)))
         if keep is not None:
             extra.append(keep(item))
     place = f"{title}/{part.file}" if part.file else title

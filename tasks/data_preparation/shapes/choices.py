@@ -133,8 +133,9 @@ def _read_choices(value: Any, path: Path) -> tuple[list[Piece], list[str]]:
         labels = [str(label) for label in value.get("label") or []]
         found = [(text, (*path, "text", number)) for number, text in enumerate(value["text"])]
     elif isinstance(value, dict):
-        labels = list(value)
-        found = [(text, (*path, name)) for name, text in value.items()]
+        # A column of objects gives every row the letters of all.
+        labels = [name for name, text in value.items() if text is not None]
+        found = [(value[name], (*path, name)) for name in labels]
     elif isinstance(value, list) and value and all(isinstance(choice, dict) for choice in value):
         labels = [str(choice.get("label")) for choice in value]
         found = [(choice.get("text"), (*path, number, "text")) for number, choice in enumerate(value)]

@@ -66,8 +66,8 @@ KEYS = (CHATML, ("from", "value"), ("speaker", "utterance"), ("speaker", "text")
 # Keys of a prompt and its answer where they are one object of the list (Moss, XTuner).
 PAIRED = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("prompt", "response"))
 # Keys of a turn that say more than who speaks and what.
-OTHER_KEYS = "other turn keys"
 UNUSUAL = ("tool_calls", "function_call", "weight")
+OTHER_KEYS = "other turn keys"
 TURN_COLUMNS = {
     "messages": TELLING,
     "conversations": TELLING,

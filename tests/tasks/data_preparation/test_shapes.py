@@ -225,7 +225,7 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     ),
     "MedQA": (
         "multiple_choice",
-        {"question": "q", "options": {"A": "xx", "B": "yy"}, "answer": "yy", "answer_idx": "B"},
+        {"question": "q", "options": {"A": "xx", "B": "yy", "C": None}, "answer": "yy", "answer_idx": "B"},
         "q\n\nA. xx\nB. yy",
         "B. yy",
     ),
