@@ -105,7 +105,7 @@ def _ask(
     pieces: list[str | Piece] = []
     for piece in asked:
         pieces += ["\n\n", piece] if pieces else [piece]
-    listed = [text.strip().upper() for text in texts] != [_letter(number) for number in range(len(texts))]
+    listed = not all(len(text.strip()) == 1 and text.strip().isalpha() for text in texts)
     if listed:
         for number, choice in enumerate(choices):
             pieces += ["\n\n" if not number else "\n", f"{_letter(number)}. ", choice]

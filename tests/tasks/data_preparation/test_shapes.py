@@ -217,11 +217,12 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "QQP": ("text_label", {"question1": "q", "question2": "r", "is_duplicate": 1}, "q\n\nr", "1"),
     "SetFit": ("text_label", {"text": "t", "label": 1, "label_text": "joy"}, "t", "joy"),
     "MMLU": ("multiple_choice", {"question": "q", "choices": ["3", "4"], "answer": 1}, "q\n\nA. 3\nB. 4", "B. 4"),
+    "true or false": ("multiple_choice", {"query": "T or F? q", "choices": ["T", "F"], "gold": 1}, "T or F? q", "F"),
     "MMLU in columns": (
         "multiple_choice",
-        {"Question": "q", "A": "x", "B": "y", "C": "z", "D": "w", "Answer": "C"},
-        "q\n\nA. x\nB. y\nC. z\nD. w",
-        "C. z",
+        {"Question": "q", "A": "w", "B": "x", "C": "y", "D": "zz", "Answer": "C"},
+        "q\n\nA. w\nB. x\nC. y\nD. zz",
+        "C. y",
     ),
     "MedQA": (
         "multiple_choice",
