@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -43,7 +43,16 @@ log = logging.getLogger(__name__)
 
 OnBadRow = Literal["quarantine", "stop"]
 SHOWN = 10
+OTHER_KIND = "check that the file is of this kind"
+# What to do about a file of which no row can be read.
+MENDS = {
+    "not JSON": "a JSON object per line or an array of them is read; `jq -c .` writes objects so",
+    "not UTF-8": "set encoding, such as cp1252, or convert it to UTF-8",
+    "not CSV": "set quotes: false if quotation marks in it are text, or mend them",
+    "another number of fields": "set delimiter to what stands between the fields",
+}
 LOOKED_AT = 500
+LONGEST_NAME = 40
 MOST_BROKEN = 1_000_000
 
 
@@ -165,16 +174,16 @@ def read_source(
         if source.optional:
             log.info('source "%s": %s is not there or empty; it is optional', title, place)
             return ROWS.empty_table(), QUARANTINE.empty_table(), _origin(source, records)
-        what = "is empty" if records.files else "does not exist"
+        what = "is empty" if records.files else _name_others(root / place) or "does not exist"
         raise PipelineError(f'source "{title}": {place} {what}; put rows there, correct path, or set optional: true')
     if not items:
         raise PipelineError(
             f'source "{title}": {place} holds no readable row, line {broken[0].number} is {broken[0].reason}; '
-            "check that the file is of this kind"
+            + next((step for reason, step in MENDS.items() if broken[0].reason.startswith(reason)), OTHER_KIND)
         )
     shape = choose_shape(source, title, items)
     label = source.label or find_label(shape, items)
-    if source.label is not None and not any(source.label in item for item in items):
+    if source.label is not None and not any(_has(item, source.label) for item in items):
         raise PipelineError(f'source "{title}": no column "{source.label}" for the label; it has {name_columns(items)}')
     used = [column for column in (*shape.columns.values(), label) if column is not None]
     if not isinstance(source.keep, bool):
@@ -262,7 +271,25 @@ def choose_shape(source: ReadableSource, title: str, items: Sequence[Mapping[str
     """
     if source.fields is not None:
         return use_columns(title, source.fields.list_columns(source.label), items)
-    return recognise_shape(title, items) if source.shape == "auto" else use_shape(title, source.shape, items)
+    if source.shape != "auto":
+        return use_shape(title, source.shape, items)
+    try:
+        return recognise_shape(title, items)
+    except PipelineError as error:
+        if source.name != "csv" or not _looks_like_row(items[0]):
+            raise
+        raise PipelineError(
+            f'source "{title}": the first line looks like a row and no header, {name_columns(items)}; '
+            "name the columns, such as columns: [text, label], or if it is the header, with fields"
+        ) from error
+
+
+def _looks_like_row(names: Iterable[str]) -> bool:
+    """Whether names of columns are long, numbers or sentences, as values are."""
+    return any(
+        len(name) > LONGEST_NAME or name.replace(".", "").isdecimal() or name.endswith((".", "?", "!"))
+        for name in names
+    )
 
 
 @contextmanager
@@ -300,9 +327,9 @@ def _convert_part(
             broken.append(Broken(number, str(error), show_row(item)))
             continue
         numbers.append(number)
-        labels.append(_read_label(item.get(label)) if label else None)
+        labels.append(_read_label(_open(item, label)) if label else None)
         for column, values in carried.items():
-            values.append(_read_carried(item.get(column)))
+            values.append(_read_carried(_open(item, column)))
         if keep is not None:
             extra.append(keep(item))
     place = f"{title}/{part.file}" if part.file else title
@@ -335,6 +362,24 @@ def _require_columns(title: str, names: Sequence[str], items: Sequence[Mapping[s
         raise PipelineError(
             f'source "{title}": keep names {", ".join(missing)}, which no row has; columns are {name_columns(items)}'
         )
+
+
+def _has(item: Mapping[str, Any], column: str) -> bool:
+    return column in open_paths(item, {"label": column})
+
+
+def _open(item: Mapping[str, Any], column: str) -> Any:
+    return item[column] if column in item else open_paths(item, {"label": column}).get(column)
+
+
+def _name_others(folder: Path) -> str:
+    """What lies in a folder that holds no file of the kind of the source; empty where there is no folder."""
+    if not folder.is_dir():
+        return ""
+    if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():
+        return "is a data set of the hub's library, which the source hugging_face reads"
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return f"holds no file of this kind, but {', '.join(names[:3]) or 'none at all'}"
 
 
 def _read_carried(value: Any) -> str | None:

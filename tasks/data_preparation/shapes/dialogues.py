@@ -11,7 +11,7 @@ Example:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -49,16 +49,25 @@ ROLES = {
     "bot": "assistant",
     "model": "assistant",
     "agent": "assistant",
+    "ai": "assistant",
     "function_call": "assistant",
+    "tool_call": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
     "function_response": "tool",
+    "tool_response": "tool",
+    "ipython": "tool",
 }
 # Where turns have speakers, the system is the one who answers (MultiWOZ, Schema-Guided Dialogue).
 SPEAKERS = ROLES | {"system": "assistant"}
 CHATML = ("role", "content")
 KEYS = (CHATML, ("from", "value"), ("speaker", "utterance"), ("speaker", "text"))
+# Keys of a prompt and its answer where they are one object of the list (Moss, XTuner).
+PAIRED = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("prompt", "response"))
+# Keys of a turn that say more than who speaks and what.
+UNUSUAL = ("tool_calls", "function_call", "weight")
+OTHER_KEYS = "other turn keys"
 TURN_COLUMNS = {
     "messages": TELLING,
     "conversations": TELLING,
@@ -79,7 +88,8 @@ def find_keys(value: Any) -> tuple[str, str] | None:
     first = value[0] if isinstance(value, list) and value else value
     if not isinstance(first, dict):
         return None
-    return next((keys for keys in KEYS if keys[0] in first and (keys[1] in first or "tool_calls" in first)), None)
+    calls = "tool_calls" in first or "function_call" in first
+    return next((keys for keys in KEYS if keys[0] in first and (keys[1] in first or calls)), None)
 
 
 def hear_turn(talk: Talk, turn: Any, path: Path) -> None:
@@ -98,19 +108,33 @@ def hear_turn(talk: Talk, turn: Any, path: Path) -> None:
     keys = next((keys for keys in KEYS if keys[0] in turn and keys[1] in turn), None)
     keys = keys or next((keys for keys in KEYS if keys[0] in turn), None)
     if keys is None:
-        raise RowError('a turn has neither "role" nor "from"')
+        _hear_pair(talk, turn, path)
+        return
     roles = SPEAKERS if keys[0] == "speaker" else ROLES
     role = roles.get(str(turn[keys[0]]).strip().lower())
     if role is None:
         raise RowError(f'unknown role "{str(turn[keys[0]])[:20]}"')
+    if role == "assistant" and turn.get("weight") == 0:
+        raise RowError("an answer of weight 0 is not to be learned; leave out the answer, or its weight")
     pieces = list(_read_content(turn.get(keys[1]), (*path, keys[1])))
-    calls = turn.get("tool_calls")
+    calls = turn.get("tool_calls") or ([turn["function_call"]] if turn.get("function_call") else None)
     if calls:
         if not isinstance(calls, list):
             raise RowError("tool calls are no list")
         written = _write([call.get("function", call) if isinstance(call, dict) else call for call in calls])
         pieces += ["\n", written] if any(isinstance(p, Piece) and p.text for p in pieces) else [written]
     talk.say(role, *pieces)
+
+
+def _hear_pair(talk: Talk, pair: Mapping[str, Any], path: Path) -> None:
+    """Add a prompt and its answer that are one object of the list, and the system text in it."""
+    keys = next((keys for keys in PAIRED if keys[0] in pair and keys[1] in pair), None)
+    if keys is None:
+        raise RowError('a turn has neither "role" nor "from"')
+    if pair.get("system"):
+        talk.say("system", make_piece(pair["system"], (*path, "system")))
+    for role, key in zip(("user", "assistant"), keys, strict=True):
+        talk.say(role, make_piece(pair[key], (*path, key)))
 
 
 def _read_content(content: Any, path: Path) -> Iterator[str | Piece]:
@@ -241,9 +265,18 @@ def hear_dialogue(row: Row, columns: Columns, column: str) -> Talk:
         RowError: The column holds no turns.
     """
     value = row.get(column)
+    if isinstance(value, str):
+        return _hear_written(row, columns, column, value)
     if not isinstance(value, list) or not value:
         raise RowError("no turns")
     talk = Talk()
+    if all(isinstance(said, str) for said in value):
+        if len(value) == 1:
+            raise RowError("one text alone is no dialogue")
+        add_system(talk, row, columns)
+        for number, said in enumerate(value):
+            talk.say("assistant" if number % 2 else "user", Piece(said, (column, number)))
+        return talk
     taken = add_system(talk, row, columns, value[0], (column, 0))
     for number, turn in enumerate(value):
         if number or not taken:
@@ -251,12 +284,33 @@ def hear_dialogue(row: Row, columns: Columns, column: str) -> Talk:
     return talk
 
 
+def _hear_written(row: Row, columns: Columns, column: str, text: str) -> Talk:
+    """Turns that are written as JSON in a text, as in CSV."""
+    turns = _load_turns(text)
+    if turns is None:
+        raise RowError(f'"{column}" is a text and no JSON list of turns')
+    talk = hear_dialogue({**row, column: turns}, columns, column)
+    talk.places = [place for place in talk.places if place[0][0] != column]
+    return talk
+
+
+def _load_turns(text: str) -> list[Any] | None:
+    try:
+        turns = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return turns if isinstance(turns, list) else None
+
+
 def _spelling(chatml: bool) -> Any:
     def convert(row: Row, columns: Columns) -> Conversation:
         value = row.get(columns["messages"])
-        first = value[0] if isinstance(value, list) and value else None
+        turns = _load_turns(value) if isinstance(value, str) else value
+        first = turns[0] if isinstance(turns, list) and turns else None
         if isinstance(first, Mapping) and chatml != (CHATML[0] in first):
-            raise RowError('a turn has neither "role" nor "from"' if find_keys(value) is None else "other turn keys")
+            raise RowError('a turn has neither "role" nor "from"' if find_keys(turns) is None else OTHER_KEYS)
+        if isinstance(first, str) and chatml:
+            raise RowError("turns without speakers")
         return _convert(row, columns)
 
     return convert
@@ -275,7 +329,9 @@ def _quicken(chatml: bool) -> Callable[[Columns], Quick | None]:
             return None
         turns: Turns = []
         for turn in given:
-            if type(turn) is not dict or "tool_calls" in turn or ("role" in turn) is not chatml:
+            if type(turn) is not dict or ("role" in turn) is not chatml:
+                return None
+            if len(turn) > 2 and not turn.keys().isdisjoint(UNUSUAL):
                 return None
             role, text = turn.get(speaker), turn.get(said)
             if type(role) is not str or type(text) is not str or role not in ROLES:
@@ -284,6 +340,16 @@ def _quicken(chatml: bool) -> Callable[[Columns], Quick | None]:
         return turns
 
     return quicken
+
+
+def _weigh_speakers(rows: Sequence[Row], columns: Columns) -> float:
+    """Texts that take turns are prompts and answers; under ``turns`` they may be prompts alone (MT-Bench)."""
+    bare = any(isinstance(turns := row.get(columns["messages"]), list) and _is_bare(turns) for row in rows)
+    return 0.4 if bare and columns["messages"] == "turns" else 1.0
+
+
+def _is_bare(turns: list[Any]) -> bool:
+    return any(isinstance(turn, str) for turn in turns)
 
 
 _OPTIONAL = {"system": SYSTEM, "tools": TOOLS}
@@ -301,5 +367,14 @@ SHAREGPT = Shape(
     {"messages": TURN_COLUMNS},
     _spelling(False),
     _OPTIONAL,
+    evidence=_weigh_speakers,
+    quicken=_quicken(False),
+)
+# UltraChat's texts in turn. A JSON document has its rows under the same name.
+ULTRACHAT = Shape(
+    "sharegpt",
+    "data: [prompt, answer, ...]",
+    {"messages": {"data": GENERAL}},
+    _spelling(False),
     quicken=_quicken(False),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks.data_preparation.shapes.choices import weigh_without
 from tasks.data_preparation.shapes.dialogues import SYSTEM, TOOLS, add_system, hear_part
 from tasks.data_preparation.shapes.shape import (
     GENERAL,
@@ -39,6 +40,7 @@ COMPLETION = {
     "continuation": GENERAL,
     "answer": GENERAL,
 }
+CHOICES_LEFT_OUT = "the choices would be left out"
 QUESTION = {"question": TELLING, "query": USUAL}
 
 
@@ -142,13 +144,62 @@ PROMPT_COMPLETION = Shape(
     {"prompt": PROMPT, "answer": COMPLETION},
     convert_pair,
     {"system": SYSTEM, "tools": TOOLS},
+    evidence=weigh_without,
+    doubt=CHOICES_LEFT_OUT,
     quicken=quicken_pair,
 )
+# Columns that are a prompt and its answer only beside one another.
+TOGETHER = (
+    ("article", "highlights"),
+    ("article", "summary"),
+    ("document", "summary"),
+    ("dialogue", "summary"),
+    ("problem", "solution"),
+    ("inputs", "targets"),
+    ("input_text", "target_text"),
+    ("prompt", "canonical_solution"),
+    ("user", "assistant"),
+    ("human", "assistant"),
+    ("human", "bot"),
+)
+
+
+def _pair_columns(prompt: str, answer: str) -> Shape:
+    return Shape(
+        "prompt_completion",
+        f"{prompt}, {answer}",
+        {"prompt": {prompt: GENERAL}, "answer": {answer: GENERAL}},
+        convert_pair,
+        {"system": SYSTEM},
+        quicken=quicken_pair,
+    )
+
+
+def _convert_question(row: Row, columns: Columns) -> Conversation:
+    """A question whose answer may also be true or false (BoolQ, https://arxiv.org/abs/1905.10044), or a list of texts
+    that say the same, the first of which is learned (NQ-open)."""
+    column = columns["answer"]
+    value = row.get(column)
+    if isinstance(value, bool):
+        answer: str | Piece = "yes" if value else "no"
+    elif isinstance(value, list) and value and all(isinstance(text, str) for text in value):
+        answer = Piece(value[0], (column, 0))
+    else:
+        return convert_pair(row, columns)
+    talk = Talk()
+    hear_question(talk, row, columns)
+    talk.say("assistant", answer)
+    return Conversation(talk.turns, talk.places)
+
+
+PAIRS = tuple(_pair_columns(*columns) for columns in TOGETHER)
 QUESTION_ANSWER = Shape(
     "question_answer",
     "question, (context), answer or response",
     {"prompt": QUESTION, "answer": {"answer": TELLING, "response": USUAL}},
-    convert_pair,
-    {"context": {"context": TELLING, "passage": USUAL}, "system": SYSTEM},
+    _convert_question,
+    {"context": {"context": TELLING, "passage": TELLING}, "system": SYSTEM},
+    evidence=weigh_without,
+    doubt=CHOICES_LEFT_OUT,
     quicken=quicken_pair,
 )

@@ -30,6 +30,7 @@ from tasks.data_preparation.shapes.shape import (
     RowError,
     Shape,
     Talk,
+    fold_name,
 )
 
 ANSWERS: Names = {
@@ -43,7 +44,7 @@ ANSWERS: Names = {
 SCORES: Names = {"scores": TELLING, "ratings": USUAL, "rewards": USUAL}
 RANKS: Names = {"ranks": TELLING, "rank": USUAL, "ranking": USUAL}
 TEXT_KEYS = ("text", "answer", "response", "completion", "content", "output")
-SCORE_KEYS = ("score", "overall_score", "rating", "reward")
+SCORE_KEYS = ("score", "overall_score", "rating", "reward", "pm_score")
 WINNER: Names = {
     "label": USUAL,
     "winner": TELLING,
@@ -51,9 +52,13 @@ WINNER: Names = {
     "better_response_id": TELLING,
     "preferred": USUAL,
     "overall_preference": USUAL,
+    "preference_strength": USUAL,
 }
+# Below zero the first is better, above zero the second (HelpSteer2 and 3, https://arxiv.org/abs/2410.01257).
+SIGNED = ("overall_preference", "preference_strength")
+TWO_ASKED: Names = {**ASKED, "context": GENERAL}
 STEMS = ("output", "response", "answer", "completion")
-ENDINGS = (("_1", "_2"), ("_a", "_b"), ("_0", "_1"), ("_A", "_B"))
+ENDINGS = (("_1", "_2"), ("_a", "_b"), ("_0", "_1"), ("_A", "_B"), ("1", "2"))
 
 
 def _convert_list(row: Row, columns: Columns) -> Conversation:
@@ -127,18 +132,22 @@ def _convert_two(row: Row, columns: Columns) -> Conversation:
     for name in (*names, winner):
         if name not in row:
             raise RowError(f'no "{name}"')
-    best = _find_winner(row[winner], names)
+    best = _find_sign(row[winner]) if fold_name(winner) in SIGNED else _find_winner(row[winner], names)
     if best is None:
         raise RowError(f'"{winner}" names neither answer')
     order = (best, 1 - best)
     return _order(row, columns, [(row[names[i]], (names[i],), float(i == best)) for i in order])
 
 
+def _find_sign(value: Any) -> int | None:
+    return None if not _is_number(value) or value == 0 else int(value > 0)
+
+
 def _find_winner(value: Any, names: tuple[str, str]) -> int | None:
     """0 or 1, from the name of a column or the ending of one: 1, "2", "a", "response_b"."""
     given = str(value).strip().lower() if not isinstance(value, bool) else ""
     for number, name in enumerate(names):
-        if given in (name.lower(), name.rpartition("_")[2].lower()):
+        if given in (name.lower(), name[-1].lower()):
             return number
     return None
 
@@ -148,7 +157,7 @@ def _make_two(stem: str, endings: tuple[str, str]) -> Shape:
     return Shape(
         "ranked",
         f"prompt, {first}, {second}, label or winner",
-        {"prompt": ASKED, "first": {first: TELLING}, "second": {second: TELLING}, "winner": WINNER},
+        {"prompt": TWO_ASKED, "first": {first: TELLING}, "second": {second: TELLING}, "winner": WINNER},
         _convert_two,
         {"system": SYSTEM},
         compares=True,

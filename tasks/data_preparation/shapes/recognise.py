@@ -9,7 +9,9 @@ a prompt with an answer.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -17,10 +19,10 @@ from typing import Any
 import orjson
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.shapes.choices import MULTIPLE_CHOICE
-from tasks.data_preparation.shapes.dialogues import MESSAGES, SHAREGPT, find_keys
+from tasks.data_preparation.shapes.choices import IN_COLUMNS, MULTIPLE_CHOICE, STEM
+from tasks.data_preparation.shapes.dialogues import MESSAGES, OTHER_KEYS, SHAREGPT, ULTRACHAT, find_keys
 from tasks.data_preparation.shapes.nested import is_folded
-from tasks.data_preparation.shapes.pairs import ALPACA, PROMPT_COMPLETION, QUESTION_ANSWER
+from tasks.data_preparation.shapes.pairs import ALPACA, PAIRS, PROMPT_COMPLETION, QUESTION_ANSWER
 from tasks.data_preparation.shapes.preferences import (
     KTO,
     KTO_TURNS,
@@ -38,10 +40,12 @@ from tasks.data_preparation.shapes.shape import (
     RowError,
     Shape,
     bind_columns,
+    fold_name,
     weigh_columns,
+    weigh_name,
 )
 from tasks.data_preparation.shapes.squad import SQUAD
-from tasks.data_preparation.shapes.texts import PLAIN_TEXT, TEXT_LABEL
+from tasks.data_preparation.shapes.texts import PLAIN_TEXT, TEXT_LABEL, TEXT_PAIRS
 
 SHAPES = (
     MESSAGES,
@@ -60,10 +64,20 @@ SHAPES = (
     *PAIRWISE,
     SQUAD,
     MULTIPLE_CHOICE,
+    *IN_COLUMNS,
+    STEM,
+    ULTRACHAT,
+    *PAIRS,
+    *TEXT_PAIRS,
 )
-KNOWN = {name for shape in SHAPES for names in shape.required.values() for name in names}
+# Variants of a shape that has a name already.
+VARIANTS = (*PAIRWISE[1:], *IN_COLUMNS[1:], STEM, ULTRACHAT, *PAIRS, *TEXT_PAIRS[1:])
+KNOWN = {
+    fold_name(name) for shape in SHAPES if shape is not ULTRACHAT for names in shape.required.values() for name in names
+}
 CLASSES = ("label", "intent", "category")
 LOOKED_AT = 500
+SUGGESTED_FROM = 50
 # Below the first a shape is a guess; closer than the second two shapes are alike.
 SURE, CLEAR = 0.5, 0.15
 
@@ -121,9 +135,11 @@ class _Candidate:
     confidence: float
 
     def explains(self, other: _Candidate) -> bool:
-        """Whether the other's columns are all among these, and these are more."""
+        """Whether the other's columns are all among these, and these are more; or they are the dialogue that one of
+        these answers ends."""
         mine, theirs = set(self.columns.values()), set(other.columns.values())
-        return self.shape.tier > other.shape.tier or theirs < mine
+        judged = self.shape.name == "preference" and set(other.columns) == {"messages"}
+        return self.shape.tier > other.shape.tier or theirs < mine or judged
 
 
 def is_row(value: Any) -> bool:
@@ -142,7 +158,7 @@ def holds_prompt(value: Any) -> bool:
 
 
 def _known(row: Row) -> frozenset[str]:
-    return frozenset(KNOWN & row.keys())
+    return frozenset(name for name in map(fold_name, row) if name in KNOWN)
 
 
 def _holds_turns(value: Any) -> bool:
@@ -171,11 +187,9 @@ def recognise_shape(title: str, rows: Sequence[Row]) -> Recognised:
     if not ranked or ranked[0].confidence < SURE:
         guess = f"; nearest is {_show(ranked[:3])}" if ranked else ""
         raise PipelineError(
-            f'source "{title}": unknown shape, columns {name_columns(looked_at)}{guess}; known are '
-            + "; ".join(
-                dict.fromkeys(f"{shape.name} ({shape.columns})" for shape in SHAPES if shape not in PAIRWISE[1:])
-            )
-            + "; name the columns with fields: {prompt: ..., answer: ...}"
+            f'source "{title}": unknown shape, columns {name_columns(looked_at)}{guess}{_explain(looked_at)}; '
+            f"{_suggest(looked_at)}; known are "
+            + "; ".join(dict.fromkeys(f"{shape.name} ({shape.columns})" for shape in SHAPES if shape not in VARIANTS))
         )
     alike = [c for c in ranked if c.confidence > ranked[0].confidence - CLEAR]
     if len(alike) > 1:
@@ -185,6 +199,55 @@ def recognise_shape(title: str, rows: Sequence[Row]) -> Recognised:
         )
     best = ranked[0]
     return Recognised(best.shape.name, best.columns, best.confidence, candidates, best.shape)
+
+
+def _explain(rows: Sequence[Row]) -> str:
+    """What keeps the rows from the shapes whose columns they have."""
+    names = dict.fromkeys(column for row in rows for column in row)
+    reasons: dict[str, str] = {}
+    for shape in SHAPES:
+        columns = bind_columns(shape, names)
+        if columns is None:
+            continue
+        reason = _object(shape, rows[0], columns) or (shape.doubt if shape.evidence(rows, columns) < SURE else "")
+        if reason and reason != OTHER_KEYS:
+            reasons.setdefault(shape.name, reason)
+    return "".join(f"; no {name}, since {reason}" for name, reason in list(reasons.items())[:2])
+
+
+def _object(shape: Shape, row: Row, columns: Columns) -> str:
+    try:
+        shape.convert(row, columns)
+    except RowError as error:
+        return str(error)
+    return ""
+
+
+def _suggest(rows: Sequence[Row]) -> str:
+    """What to write into params: the two columns that hold most text, in their order."""
+    sizes: Counter[str] = Counter()
+    for row in rows[:SUGGESTED_FROM]:
+        sizes.update(dict(_measure_texts(row)))
+    most = dict(sizes.most_common(2))
+    found = [_quote(path) for path in sizes if path in most]
+    if not found:
+        return "name the columns with fields: {prompt: ..., answer: ...}"
+    pair = f"fields: {{prompt: {found[0]}, answer: {found[1]}}} or " if len(found) > 1 else ""
+    return f"name the columns, such as {pair}fields: {{text: {_quote(sizes.most_common(1)[0][0])}}}"
+
+
+def _measure_texts(value: Any, path: str = "", levels: int = 6) -> Iterator[tuple[str, int]]:
+    """The dotted names of the texts in a row and their lengths; of a list its first element's, of turns none."""
+    if isinstance(value, str) and value.strip():
+        yield path, len(value)
+    below = value.items() if isinstance(value, Mapping) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, item in below if levels and find_keys(value) is None else ():
+        yield from _measure_texts(item, f"{path}.{key}" if path else str(key), levels - 1)
+
+
+def _quote(name: str) -> str:
+    """A name as a YAML flow map takes it."""
+    return name if re.fullmatch(r"[\w.][\w. -]*", name) and not name[0].isdecimal() else orjson.dumps(name).decode()
 
 
 def use_shape(title: str, name: str, rows: Sequence[Row]) -> Recognised:
@@ -261,11 +324,15 @@ def find_label(found: Recognised, rows: Sequence[Row]) -> str | None:
     """The column with the class of each row, if the shape does not use it for something else."""
     if "label" in found.columns:
         return found.columns["label"]
+    names = {fold_name(name): name for name in reversed(name_columns(rows[:LOOKED_AT], None))}
     for column in CLASSES:
-        if column not in found.columns.values() and any(
-            isinstance(row.get(column), str | int) for row in rows[:LOOKED_AT]
+        name = column if column in names.values() else names.get(column)
+        if (
+            name is not None
+            and name not in found.columns.values()
+            and any(isinstance(row.get(name), str | int) for row in rows[:LOOKED_AT])
         ):
-            return column
+            return name
     return None
 
 
@@ -290,10 +357,10 @@ def weigh_shapes(rows: Sequence[Row], shapes: Sequence[Shape], empty: bool = Fal
 
 def _is_constant(rows: Sequence[Row], shape: Shape, role: str, name: str) -> bool:
     """Whether a column that only may play a role says the same in every row, as a column about the whole set does."""
-    if role in shape.required or shape.optional[role][name] == TELLING or len(rows) < 2:
+    if role in shape.required or weigh_name(shape.optional[role], name) == TELLING or len(rows) < 2:
         return False
     first = rows[0].get(name)
-    return all(row.get(name) == first for row in rows)
+    return isinstance(first, str) and all(row.get(name) == first for row in rows)
 
 
 def share_of_fits(rows: Sequence[Row], shape: Shape, columns: Columns, empty: bool = False) -> float:
@@ -319,9 +386,9 @@ def _show(candidates: Sequence[_Candidate], between: str = ", ") -> str:
     return between.join(f"{c.shape.name} (confidence {c.confidence:.2f})" for c in candidates)
 
 
-def name_columns(rows: Sequence[Row]) -> list[str]:
+def name_columns(rows: Sequence[Row], most: int | None = 20) -> list[str]:
     """Columns of the rows, in the order in which they first appear, the first 20."""
-    return list(dict.fromkeys(column for row in rows for column in row))[:20]
+    return list(dict.fromkeys(column for row in rows for column in row))[:most]
 
 
 def show_rows(rows: Sequence[Row], count: int = 3) -> str:

@@ -114,6 +114,7 @@ class Shape:
         tier: 0 for a text alone, 1 for a text with a label, 2 for prompts with answers; a shape of a higher tier
             that fits is preferred.
         evidence: What the values of the columns say, 0 to 1; 1 where there is nothing to check.
+        doubt: What makes its evidence small, for messages to the user.
         compares: Whether its rows say how good their answers are.
         quicken: For columns, a function that gives the turns of a plain row at once, as ``convert`` would, and None
             for any other.
@@ -126,26 +127,40 @@ class Shape:
     optional: Mapping[str, Names] = field(default_factory=dict)
     tier: int = 2
     evidence: Callable[[Sequence[Row], Columns], float] = lambda rows, columns: 1.0
+    doubt: str = ""
     compares: bool = False
     quicken: Callable[[Columns], Quick | None] | None = None
 
 
+def fold_name(name: str) -> str:
+    """A column's name without regard to case and to spaces around it."""
+    return name.strip().lower()
+
+
 def bind_columns(shape: Shape, names: Collection[str]) -> dict[str, str] | None:
     """Which columns play the roles of a shape, the most telling first; None when a required one is missing."""
+    folded = {fold_name(name): name for name in reversed(list(names))}
     bound: dict[str, str] = {}
     for roles, needed in ((shape.required, True), (shape.optional, False)):
         for role, aliases in roles.items():
-            present = [name for name in aliases if name in names and name not in bound.values()]
-            if present:
-                bound[role] = max(present, key=lambda name: aliases[name])
+            spelled = ((alias, alias if alias in names else folded.get(alias.lower())) for alias in aliases)
+            present = [(aliases[alias], name) for alias, name in spelled if name is not None]
+            free = [(weight, name) for weight, name in present if name not in bound.values()]
+            if free:
+                bound[role] = max(free, key=lambda one: one[0])[1]
             elif needed:
                 return None
     return bound
 
 
+def weigh_name(aliases: Names, name: str) -> float:
+    """How telling a column's name is of its role; a name that params gave is telling."""
+    return aliases.get(name, max((aliases[a] for a in aliases if a.lower() == fold_name(name)), default=TELLING))
+
+
 def weigh_columns(shape: Shape, columns: Columns) -> float:
     """How telling the columns of the required roles are: that of the least telling one."""
-    return min(aliases.get(columns[role], TELLING) for role, aliases in shape.required.items())
+    return min(weigh_name(aliases, columns[role]) for role, aliases in shape.required.items())
 
 
 def read_piece(row: Row, column: str) -> Piece:

@@ -1,9 +1,10 @@
-"""CSV and TSV with a header line; plain, gz, xz or zst, local or remote.
+"""CSV and TSV, with a header line or with the names of the columns in params; plain, gz, xz or zst, local or remote.
 
 Good for: spreadsheets and classification sets (text and label).
 
 Quotes are read strictly: where one is not closed as it should be, every line up to there is set aside by itself, so
-that the share of bad rows is a true one and no half of a row passes for a whole.
+that the share of bad rows is a true one and no half of a row passes for a whole. Files in which a quotation mark is
+text like any other, as in GLUE's, are read with ``quotes: false``. A first line ``sep=;`` is Excel's.
 
 Example:
     ``{name: csv, path: data/raw/intents.csv, label: category}`` reads
@@ -15,12 +16,13 @@ Example:
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.contracts.errors import PipelineError
 from tasks.data_preparation.sources.files import PACKED, Texts, read_files
@@ -37,6 +39,8 @@ from tasks.data_preparation.sources.unpack import (
 from tasks.data_preparation.sources.values import LONGEST_ROW, TOO_LONG, show_text
 
 SUFFIXES = tuple(ending + packed for ending in (".csv", ".tsv") for packed in PACKED)
+_EXCEL = re.compile(r"sep=(.)", re.IGNORECASE)
+AS_TEXT = "; quotes: false reads quotation marks as text"
 # Lines of one record. A quote that is never closed would otherwise swallow millions.
 MOST_LINES = 100_000
 
@@ -46,8 +50,19 @@ class Csv(Texts):
 
     name: Literal["csv"] = "csv"
     delimiter: str | None = Field(
-        default=None, min_length=1, max_length=1, description="one character; read from the header when absent"
+        default=None, min_length=1, max_length=1, description="one character; read from the first line when absent"
     )
+    columns: tuple[str, ...] = Field(
+        default=(), description="names of the columns of a file without a header line, such as [text, label]"
+    )
+    quotes: bool = Field(default=True, description="false: a quotation mark is text like any other")
+
+    @field_validator("columns")
+    @classmethod
+    def _names_differ(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(columns)) < len(columns):
+            raise ValueError("two columns have the same name; rename one")
+        return columns
 
     def read(self, root: Path) -> Records:
         """Read all rows; a ragged or undecodable one becomes a broken row.
@@ -59,7 +74,7 @@ class Csv(Texts):
 
     def _parse(self, path: Path, name: str) -> Iterator[Part]:
         with open_unpacked(path, name, self.max_bytes, self.encoding) as stream:
-            yield from parse_csv(stream, name, self.delimiter)
+            yield from parse_csv(stream, name, self.delimiter, self.columns, self.quotes)
 
 
 class _TooLong(Exception):
@@ -75,7 +90,7 @@ class _Lines:
         separator = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
         self._blocks = iterate_lines(Chained(head, stream), separator)
         self._block: Iterator[tuple[int, bytes]] = iter(())
-        self._again: str | None = None
+        self._again: tuple[str, tuple[int, bytes], bool] | None = None
         self.size = 0
         self.taken: list[tuple[int, bytes]] = []
         self.torn = False
@@ -86,7 +101,8 @@ class _Lines:
 
     def __next__(self) -> str:
         if self._again is not None:
-            again, self._again = self._again, None
+            (again, first, self.torn), self._again = self._again, None
+            self.taken = [first]
             return again
         if len(self.taken) == MOST_LINES:
             raise _TooLong
@@ -108,8 +124,8 @@ class _Lines:
             return pair[1].decode(errors="surrogateescape") + "\n"
 
     def repeat(self, line: str) -> None:
-        """Give this line once more."""
-        self._again = line
+        """Give this line, the last one, once more."""
+        self._again = line, self.taken[-1], self.torn
 
     def forget(self) -> None:
         """Begin a record."""
@@ -117,20 +133,24 @@ class _Lines:
         self.torn, self.long = False, None
 
 
-def parse_csv(stream: Readable, name: str, delimiter: str | None) -> Iterator[Part]:
+def parse_csv(
+    stream: Readable, name: str, delimiter: str | None, columns: Sequence[str] = (), quotes: bool = True
+) -> Iterator[Part]:
     """Rows of a delimited text; the number of a row is the line it begins on.
 
     Args:
         stream: The text, as UTF-8.
         name: What the file is called in messages.
-        delimiter: Between fields; found in the header when None.
+        delimiter: Between fields; found in the first line when None.
+        columns: Names of the columns where the first line is a row already.
+        quotes: Whether quotation marks hold a field together.
 
     Raises:
         PipelineError: The header cannot be read, or names a column twice.
     """
     csv.field_size_limit(LONGEST_ROW)
     lines = _Lines(stream)
-    header, reader = _read_header(lines, name, delimiter)
+    header, reader = _read_header(lines, name, delimiter, columns, quotes)
     if not header:
         return
     part = Part()
@@ -144,10 +164,10 @@ def parse_csv(stream: Readable, name: str, delimiter: str | None) -> Iterator[Pa
         except StopIteration:
             break
         except csv.Error as error:
-            part.broken += _set_aside(lines, f"not CSV ({error})")
+            part.broken += _set_aside(lines, f"not CSV ({error}){AS_TEXT}")
             continue
         except _TooLong:
-            part.broken += _set_aside(lines, "not CSV (unexpected end of data)")
+            part.broken += _set_aside(lines, f"not CSV (unexpected end of data){AS_TEXT}")
             continue
         if not any(values):
             continue
@@ -161,26 +181,43 @@ def parse_csv(stream: Readable, name: str, delimiter: str | None) -> Iterator[Pa
     yield part
 
 
-def _read_header(lines: _Lines, name: str, delimiter: str | None) -> tuple[list[str], Iterator[list[str]]]:
+def _read_header(
+    lines: _Lines, name: str, delimiter: str | None, columns: Sequence[str], quotes: bool
+) -> tuple[list[str], Iterator[list[str]]]:
     first = ""
     try:
         while not first.strip():
+            lines.forget()
             first = next(lines)
+            if (excel := _EXCEL.fullmatch(first.rstrip())) is not None:
+                delimiter, first = delimiter or excel[1], ""
     except StopIteration:
         return [], iter(())
     except _TooLong as error:
         raise PipelineError(f"{name}: the header line is {TOO_LONG}; check that it is CSV") from error
     lines.repeat(first)
-    reader = csv.reader(lines, delimiter=delimiter or find_delimiter(first), strict=True)
+    reader = csv.reader(
+        lines,
+        delimiter=delimiter or find_delimiter(first),
+        quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+        strict=quotes,
+    )
+    if columns:
+        return list(columns), reader
     try:
         header = next(reader)
     except (csv.Error, _TooLong) as error:
         raise PipelineError(f"{name}: the header is not CSV ({error or TOO_LONG}); mend its quotes") from error
     if lines.torn:
         raise PipelineError(f"{name}: the header is not UTF-8; set encoding, such as cp1252")
+    if header.count("") > 1:
+        header = [column or f"column {place}" for place, column in enumerate(header, start=1)]
     twice = sorted(column for column, count in Counter(header).items() if count > 1)[:20]
     if twice:
-        raise PipelineError(f"{name}: the header names {twice} twice; rename one of the columns")
+        raise PipelineError(
+            f"{name}: the header names {twice} twice; rename one of the columns, or if the first line is a row, "
+            "name the columns with columns: [text, label]"
+        )
     return header, reader
 
 
@@ -196,5 +233,6 @@ def _set_aside(lines: _Lines, reason: str) -> list[Broken]:
 
 
 def find_delimiter(header: str) -> str:
-    """The separator that stands most often in the header line, the comma when none does."""
-    return max(",\t;|", key=header.lstrip().partition("\n")[0].count)
+    """A tab where the first line has one, else the separator that stands most often in it, the comma when none does."""
+    line = header.lstrip(" \r\n").partition("\n")[0]
+    return "\t" if "\t" in line else max(",;|", key=line.count)

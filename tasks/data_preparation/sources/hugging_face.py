@@ -21,7 +21,7 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file
 from tasks.data_preparation.sources.files import check_pin, name_file
-from tasks.data_preparation.sources.parquet import split_table
+from tasks.data_preparation.sources.parquet import name_classes, split_table
 from tasks.data_preparation.sources.source import Part, Records, Source
 
 if TYPE_CHECKING:
@@ -94,13 +94,10 @@ class HuggingFace(Source):
     def _take(self, rows: Dataset, file: str) -> Iterator[Part]:
         import datasets
 
-        classes = {name: kind for name, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)}
+        classes = {name: kind.names for name, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)}
         first = 1
         for table in rows.with_format("arrow").iter(ROWS_IN_PART):
             part = split_table(table, file, first)
-            for item in part.items:
-                for column, kind in classes.items():
-                    number = item[column]
-                    item[column] = None if number is None or number < 0 else kind.int2str(number)
+            name_classes(part, classes)
             yield part
             first += table.num_rows

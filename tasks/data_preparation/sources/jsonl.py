@@ -43,6 +43,7 @@ ROWS_IN_PART = 8192
 SNIFFED = 100
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_NO_NUMBER = re.compile(rb"[:,\[]\s*-?(NaN|Infinity)\s*[,}\]]")
 _SIGN = re.compile(rb"\S")
 _GAP = re.compile(r"\s*,?\s*")
 
@@ -112,15 +113,15 @@ def _look_at(head: bytes) -> tuple[bytes, bool]:
 def _load(line: bytes) -> Any:
     """The value of a line, None where it is no JSON."""
     try:
-        return orjson.loads(line) if len(line) <= LONGEST_ROW else None
-    except orjson.JSONDecodeError:
+        return _parse(line) if len(line) <= LONGEST_ROW else None
+    except ValueError:
         return None
 
 
 def _parse_document(data: bytes) -> list[Any] | None:
     try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        document = _parse(data)
+    except ValueError:
         return None
     return list_rows(document)
 
@@ -203,8 +204,8 @@ def _iterate_array(stream: Readable, name: str) -> Iterator[list[Any]]:
 
 def _read_element(text: bytes) -> Any:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return _parse(text)
+    except ValueError:
         return Unread(_explain(text), text)
 
 
@@ -235,8 +236,8 @@ class Lines(Part):
         self.items, self.numbers, self.broken = [], [], []
         for number, line in enumerate(self._lines, start=self._first):
             try:
-                item = orjson.loads(line)
-            except orjson.JSONDecodeError:
+                item = _parse(line)
+            except ValueError:
                 if line.strip():
                     self.broken.append(Broken(number, _explain(line), show_text(line)))
                 continue
@@ -249,6 +250,23 @@ class Lines(Part):
                 self.numbers.append(number)
         self._lines = []
         return getattr(self, name)
+
+
+def _parse(text: bytes) -> Any:
+    """The value of a JSON text, in which NaN and infinities, which Python and pandas write, are nothing.
+
+    Raises:
+        ValueError: It is no JSON.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        if _NO_NUMBER.search(text) is None or _SURROGATE.search(text):
+            raise
+    try:
+        return json.loads(text.decode(), parse_constant=lambda name: None, parse_int=orjson.loads)
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
 
 
 def _explain(line: bytes) -> str:

@@ -9,10 +9,11 @@ Example:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
@@ -20,6 +21,7 @@ from pyarrow import types
 from tasks.contracts.errors import PipelineError
 from tasks.data_preparation.sources.files import Files, read_files
 from tasks.data_preparation.sources.source import Broken, Part, Records
+from tasks.data_preparation.sources.unpack import PARQUET, refuse_foreign
 from tasks.data_preparation.sources.values import DEEPEST, LONGEST_ROW, TOO_DEEP, TOO_LONG, is_deep, show_row, to_plain
 
 # Bytes of text that are held at a time, and rows at most.
@@ -49,10 +51,11 @@ class Parquet(Files):
     def _parse(self, path: Path, name: str) -> Iterator[Part]:
         import pyarrow.parquet as pq
 
+        refuse_foreign(path, name, PARQUET)
         try:
             with pq.ParquetFile(path) as file:
                 check_claims(file, name, path.stat().st_size, self.max_bytes)
-                first, unpacked = 1, 0
+                first, unpacked, classes = 1, 0, read_classes(file.schema_arrow)
                 for group in range(file.num_row_groups):
                     for batch in file.iter_batches(_choose_rows(path, file, group), row_groups=[group]):
                         table = _spell_out(pa.Table.from_batches([batch]))
@@ -62,11 +65,32 @@ class Parquet(Files):
                                 f"{name}: unpacks to more than {self.max_bytes:,} bytes; check that it is no "
                                 "decompression bomb, then raise max_bytes"
                             )
-                        yield split_table(table, first=first)
+                        part = split_table(table, first=first)
+                        name_classes(part, classes)
+                        yield part
                         first += table.num_rows
         except (*UNREADABLE, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise PipelineError(f"{name}: not a readable Parquet file ({reason}); fetch it again") from error
+
+
+def read_classes(schema: pa.Schema) -> dict[str, list[str]]:
+    """Column to the names of its classes, where the hub's library wrote the file and the column holds their numbers."""
+    try:
+        features = orjson.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        kinds = {name: kind for name, kind in features.items() if kind.get("_type") == "ClassLabel"}
+        classes = {name: kind["names"] for name, kind in kinds.items() if types.is_integer(schema.field(name).type)}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {name: names for name, names in classes.items() if all(isinstance(each, str) for each in names)}
+
+
+def name_classes(part: Part, classes: Mapping[str, Sequence[str]]) -> None:
+    """Put the names of the classes where their numbers stand; a number without a name says nothing."""
+    for column, names in classes.items():
+        for item in part.items:
+            number = item[column]
+            item[column] = names[number] if number is not None and 0 <= number < len(names) else None
 
 
 def check_claims(file: Any, name: str, packed: int, max_bytes: int) -> None:

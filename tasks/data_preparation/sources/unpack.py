@@ -21,12 +21,15 @@ BLOCK = 4 * 1024 * 1024
 # Memory an xz file may ask for; `xz -9` needs 65 MiB.
 XZ_MEMORY = 256 * 1024 * 1024
 BOM = b"\xef\xbb\xbf"
+PARQUET = b"PAR1"
 FOREIGN = {
     b"PK\x03\x04": "a zip archive or a spreadsheet; read an archive's files with the path zip://*::ARCHIVE, "
     "export a spreadsheet as CSV",
     b"BZh": "packed with bzip2; pack it with gzip, xz or zstd",
     b"7z\xbc\xaf": "a 7z archive; unpack it",
-    b"PAR1": "a Parquet file; read it with the source parquet",
+    PARQUET: "a Parquet file; read it with the source parquet",
+    b"ARROW1": "an Arrow file; read the folder that it lies in with the source hugging_face",
+    b"\xff\xff\xff\xff": "an Arrow stream; read the folder that it lies in with the source hugging_face",
     b"SQLite format 3": "an SQLite database; read it with the source sql",
 }
 
@@ -65,13 +68,10 @@ def open_unpacked(path: Path, name: str, max_bytes: int, encoding: str = "utf-8"
         PipelineError: It cannot be read, is torn, unpacks to too much, or is packed in another way. Reading
             raises it too.
     """
+    start = refuse_foreign(path, name)
     with _explain(name):
         file = path.open("rb")
     with file:
-        start = file.peek(16)
-        foreign = next((what for magic, what in FOREIGN.items() if start.startswith(magic)), None)
-        if foreign:
-            raise PipelineError(f"{name}: is {foreign}")
         unpacked = _unpack(file, start)
         stream = io.BufferedReader(_Bounded(unpacked, name, None if unpacked is file else max_bytes), BLOCK)
         start = stream.peek(4)[:4]
@@ -81,6 +81,25 @@ def open_unpacked(path: Path, name: str, max_bytes: int, encoding: str = "utf-8"
         elif start.startswith(BOM):
             stream.read(len(BOM))
         yield stream if encoding == "utf-8" else _Recoded(stream, name, encoding)
+
+
+def refuse_foreign(path: Path, name: str, own: bytes = b"") -> bytes:
+    """The first bytes of a file, unless they say that it is of another kind than its source reads.
+
+    Args:
+        path: The file.
+        name: What it is called in messages.
+        own: What files of this kind begin with.
+
+    Raises:
+        PipelineError: It cannot be read, or is of another kind.
+    """
+    with _explain(name), path.open("rb") as file:
+        start = file.read(16)
+    for magic, what in FOREIGN.items():
+        if magic != own and start.startswith(magic):
+            raise PipelineError(f"{name}: is {what}")
+    return start
 
 
 def _unpack(file: BinaryIO, start: bytes) -> Readable:

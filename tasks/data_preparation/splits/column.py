@@ -23,13 +23,13 @@ class Column(Section):
 
     name: Literal["column"] = "column"
     column: str = Field(default="split", min_length=1, description="column of the sources; or source, file, label")
-    train: tuple[str, ...] = Field(default=("train", "training"), description="values that mean train")
+    train: tuple[str, ...] = Field(default=("train", "training"), description="values that mean train, in any case")
     validation: tuple[str, ...] = Field(default=("validation", "valid", "val", "dev"), description="mean validation")
     test: tuple[str, ...] = Field(default=("test",), description="values that mean test")
 
     @model_validator(mode="after")
     def _differ(self) -> Column:
-        values = [*self.train, *self.validation, *self.test]
+        values = [value.lower() for value in (*self.train, *self.validation, *self.test)]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise ValueError(f"{', '.join(twice)} cannot mean two splits")
@@ -46,12 +46,12 @@ class Column(Section):
     def assign(self, table: pa.Table, folds: Sequence[str], shares: Shares, minimum: int) -> Assigned:
         """The split of each row."""
         known = {
-            value: split
+            value.lower(): split
             for split, values in (("train", self.train), ("validation", self.validation), ("test", self.test))
             for value in values
         }
         values = read_column(table, self.column)
-        splits = [None if value is None else known.get(value) for value in values]
+        splits = [None if value is None else known.get(value.strip().lower()) for value in values]
         reasons = [
             None
             if split

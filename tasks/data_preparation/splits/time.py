@@ -21,6 +21,9 @@ from tasks.data_preparation.splits.assignment import Assigned, Shares, list_carr
 
 # Epoch times above this are milliseconds: as seconds it lies in the year 5138.
 MILLISECONDS = 1e11
+# Numbers of so many digits are years and dates: as seconds they lie in 1970, before anything was asked of a model.
+CALENDAR = {4: "%Y", 8: "%Y%m%d"}
+YEARS = range(1900, 2101)
 
 
 class Time(Section):
@@ -28,7 +31,8 @@ class Time(Section):
 
     name: Literal["time"] = "time"
     column: str = Field(
-        min_length=1, description="column of the sources: ISO 8601, or seconds or milliseconds since 1970"
+        min_length=1,
+        description="column of the sources: ISO 8601, a year, or seconds or milliseconds since 1970",
     )
     validation_from: datetime = Field(description="rows of this time and later are held out; UTC where it says none")
     test_from: datetime = Field(description="rows of this time and later are test")
@@ -73,6 +77,8 @@ def in_utc(time: datetime) -> datetime:
 
 def read_time(text: str) -> datetime | None:
     """A time in UTC, None if the text is none."""
+    if (day := _read_calendar(text.strip())) is not None:
+        return day
     try:
         number = float(text)
     except ValueError:
@@ -84,3 +90,14 @@ def read_time(text: str) -> datetime | None:
         return datetime.fromtimestamp(number / 1000 if abs(number) > MILLISECONDS else number, UTC)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def _read_calendar(text: str) -> datetime | None:
+    """A year or a date without signs between, such as 2026 and 20260501."""
+    if not text.isdecimal() or len(text) not in CALENDAR:
+        return None
+    try:
+        day = datetime.strptime(text, CALENDAR[len(text)]).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return day if day.year in YEARS else None

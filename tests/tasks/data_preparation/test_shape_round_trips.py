@@ -70,9 +70,19 @@ def choices(draw: st.DrawFn) -> dict[str, Any]:
     right = draw(st.integers(0, len(texts) - 1))
     labels = [str(number + 1) for number in range(len(texts))]
     row: dict[str, Any] = {"question": draw(SOMETHING), "choices": texts}
-    kind = draw(st.sampled_from(["place", "letter", "text", "labelled"]))
+    kind = draw(st.sampled_from(["place", "letter", "text", "labelled", "objects", "stem", "lettered", "columns"]))
     if kind == "labelled":
         return row | {"choices": {"text": texts, "label": labels}, "answerKey": labels[right]}
+    objects = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+    if kind == "objects":
+        return row | {"choices": objects, "answerKey": labels[right]}
+    if kind == "stem":
+        return {"question": {"stem": row["question"], "choices": objects}, "answerKey": labels[right]}
+    lettered = dict(zip("ABCDE", texts, strict=False))
+    if kind == "lettered":
+        return row | {"choices": lettered, "answer_idx": "ABCDE"[right]}
+    if kind == "columns":
+        return {"question": row["question"], **lettered, "answer": "ABCDE"[right]}
     return row | {"answer": {"place": right, "letter": "ABCDE"[right], "text": texts[right]}[kind]}
 
 
@@ -98,7 +108,7 @@ def make_cases(said: st.SearchStrategy[str]) -> dict[str, Rows]:
     calls = st.lists(call, min_size=1, max_size=2)
     turn = st.fixed_dictionaries(
         {"role": st.sampled_from(["user", "assistant", "tool", "User "]), "content": content},
-        optional={"tool_calls": calls, "name": SAID},
+        optional={"tool_calls": calls, "function_call": st.fixed_dictionaries({"name": SAID}), "name": SAID},
     ) | st.fixed_dictionaries({"role": st.just("assistant"), "content": st.none(), "tool_calls": calls})
     system = st.fixed_dictionaries({"role": st.sampled_from(["system", "developer"]), "content": content | st.none()})
     turns = st.tuples(st.lists(system, max_size=1), st.lists(turn, min_size=2, max_size=4)).map(lambda t: t[0] + t[1])
@@ -116,20 +126,28 @@ def make_cases(said: st.SearchStrategy[str]) -> dict[str, Rows]:
     asked = st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": said}), min_size=1, max_size=2)
     answered = st.fixed_dictionaries({"role": st.just("assistant"), "content": said})
     whole = answered.map(lambda answer: [{"role": "user", "content": "q"}, answer])
+    paired = st.fixed_dictionaries({"human": said, "assistant": said}, optional={"system": MAYBE})
     extras: dict[str, Any] = {"system": MAYBE, "tools": tools}
     text = SOMETHING | st.integers() | st.just(2.5)
+    # An open transcript may say nothing.
+    asking = SOMETHING.filter(lambda text: not is_transcript(text))
     history = st.lists(st.lists(said, min_size=2, max_size=2), max_size=2)
     return {
         "messages": some({"messages": turns}, extras),
-        "sharegpt": some({"conversations": shared}, extras) | some({"turns": spoken}),
+        "sharegpt": some({"conversations": shared}, extras)
+        | some({"turns": spoken})
+        | some({"conversation": st.lists(paired, min_size=1, max_size=2)}, extras)
+        | some({"data": st.lists(said, min_size=2, max_size=4)}),
         "alpaca": some(
             {"instruction": SOMETHING, "output": text}, {"input": MAYBE, "system": MAYBE, "history": history}
         ),
         "prompt_completion": some(
             {"prompt": SOMETHING | asked, "completion": text | st.lists(answered, min_size=1, max_size=2)}
         ),
-        "question_answer": some({"question": SOMETHING, "answer": text}, {"context": MAYBE, "system": MAYBE}),
-        "text_label": some({"text": SOMETHING, "label": st.sampled_from(["a", "b c", 3])}),
+        "question_answer": some({"question": asking, "answer": text}, {"context": MAYBE, "system": MAYBE})
+        | some({"Question": asking, "Answer": st.booleans() | st.lists(SOMETHING, min_size=1, max_size=1)}),
+        "text_label": some({"text": SOMETHING, "label": st.sampled_from(["a", "b c", 3])})
+        | some({"premise": SOMETHING, "hypothesis": SOMETHING, "label": st.sampled_from(["a", 0])}),
         "plain_text": some({"text": SOMETHING}),
         "preference": some(
             {"prompt": SOMETHING | asked, "chosen": said | answered, "rejected": said | answered}, {"system": MAYBE}
@@ -141,6 +159,7 @@ def make_cases(said: st.SearchStrategy[str]) -> dict[str, Rows]:
         | some({"messages": st.tuples(asked, answered).map(lambda t: [*t[0], t[1]]), "label": st.booleans()}),
         "ranked": ranked()
         | some({"input": said, "output_1": said, "output_2": said, "label": st.sampled_from([1, 2, "1", "output_2"])})
+        | some({"prompt": said, "response1": said, "response2": said, "overall_preference": st.sampled_from([-3, 1])})
         | some({"prompt": said, "response_a": said, "response_b": said, "winner": st.sampled_from(["a", "b"])}),
         "squad": squad(),
         "multiple_choice": choices(),
@@ -181,7 +200,7 @@ def test_to_messages_and_back_gives_the_same_row(name: str) -> None:
     check()
 
 
-@pytest.mark.parametrize("name", [shape.name for shape in SHAPES if shape.quicken is not None])
+@pytest.mark.parametrize("name", sorted({shape.name for shape in SHAPES if shape.quicken is not None}))
 def test_the_quick_way_gives_the_same_turns(name: str) -> None:
     quick = []
 
@@ -203,21 +222,43 @@ def test_the_quick_way_gives_the_same_turns(name: str) -> None:
 # Columns whose texts must not stay in the rest: what they say has to be in the conversation.
 SPOKEN_COLUMNS = {
     "messages": ("messages",),
-    "sharegpt": ("conversations", "turns"),
+    "sharegpt": ("conversations", "turns", "conversation", "data"),
     "alpaca": ("instruction", "input", "output", "history", "system"),
     "prompt_completion": ("prompt", "completion"),
-    "question_answer": ("question", "context", "answer"),
-    "text_label": ("text", "label"),
+    "question_answer": ("question", "context", "answer", "Question", "Answer"),
+    "text_label": ("text", "label", "premise", "hypothesis"),
     "plain_text": ("text",),
     "preference": ("chosen", "rejected", "conversations"),
     "preference_implicit": ("chosen", "rejected"),
     "kto": ("prompt", "completion", "messages"),
-    "ranked": ("prompt", "responses", "input", "output_1", "output_2", "response_a", "response_b"),
+    "ranked": (
+        "prompt",
+        "responses",
+        "input",
+        "output_1",
+        "output_2",
+        "response_a",
+        "response_b",
+        "response1",
+        "response2",
+    ),
     "squad": ("context", "question", "answers"),
-    "multiple_choice": ("question", "choices"),
+    "multiple_choice": ("question", "choices", "A", "B", "C"),
 }
 # Keys inside them that name something rather than say it.
-NAMES = {"role", "from", "speaker", "type", "name", "tool_calls", "model", "label", "score", "answer_start"}
+NAMES = {
+    "role",
+    "from",
+    "speaker",
+    "type",
+    "name",
+    "tool_calls",
+    "function_call",
+    "model",
+    "label",
+    "score",
+    "answer_start",
+}
 
 
 def texts_in(value: Any) -> list[str]:

@@ -173,6 +173,162 @@ def test_shape_is_recognised(
     assert rows.table["label"][0].as_py() == label
 
 
+CALL = {"name": "f", "arguments": "{}"}
+# Layouts of public sets: shape, row, the last question and the answer that is learned.
+LAYOUTS: dict[str, tuple[str, dict[str, Any], str, str]] = {
+    "legacy function calls": (
+        "messages",
+        {"messages": [{"role": "human", "content": "q"}, {"role": "ai", "content": None, "function_call": CALL}]},
+        "q",
+        '[{"name":"f","arguments":"{}"}]',
+    ),
+    "tool roles": (
+        "messages",
+        {"messages": [{"role": r, "content": r} for r in ("user", "tool_call", "tool_response", "assistant")]},
+        "tool_response",
+        "assistant",
+    ),
+    "messages as JSON text": (
+        "messages",
+        {"messages": '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'},
+        "q",
+        "a",
+    ),
+    "Moss": (
+        "sharegpt",
+        {"conversation": [{"human": "q", "assistant": "a"}, {"human": "r", "assistant": "b"}]},
+        "r",
+        "b",
+    ),
+    "XTuner": ("sharegpt", {"conversation": [{"system": "s", "input": "q", "output": "a"}]}, "q", "a"),
+    "LIMA": ("sharegpt", {"conversations": ["q", "a"], "source": "x"}, "q", "a"),
+    "UltraChat": ("sharegpt", {"id": "0", "data": ["q", "a", "r", "b"]}, "r", "b"),
+    "capitals": ("question_answer", {"qtype": "x", "Question ": "q", " Answer": "a"}, "q", "a"),
+    "BoolQ": ("question_answer", {"question": "q", "title": "t", "answer": True, "passage": "c"}, "c\n\nq", "yes"),
+    "NQ-open": ("question_answer", {"question": "q", "answer": ["a", "b"]}, "q", "a"),
+    "CNN/DailyMail": ("prompt_completion", {"article": "c", "highlights": "h", "id": "1"}, "c", "h"),
+    "XSum": ("prompt_completion", {"document": "c", "summary": "h"}, "c", "h"),
+    "SAMSum": ("prompt_completion", {"dialogue": "A: hi", "summary": "h"}, "A: hi", "h"),
+    "MATH": ("prompt_completion", {"problem": "q", "level": "5", "type": "x", "solution": "a"}, "q", "a"),
+    "FLAN": ("prompt_completion", {"inputs": "q", "targets": "a", "task": "t"}, "q", "a"),
+    "SNLI": ("text_label", {"sentence1": "p", "sentence2": "h", "gold_label": "neutral"}, "p\n\nh", "neutral"),
+    "MNLI": ("text_label", {"premise": "p", "hypothesis": "h", "label": 1}, "p\n\nh", "1"),
+    "QNLI": ("text_label", {"question": "q", "sentence": "s", "label": 0}, "s\n\nq", "0"),
+    "QQP": ("text_label", {"question1": "q", "question2": "r", "is_duplicate": 1}, "q\n\nr", "1"),
+    "SetFit": ("text_label", {"text": "t", "label": 1, "label_text": "joy"}, "t", "joy"),
+    "MMLU": ("multiple_choice", {"question": "q", "choices": ["3", "4"], "answer": 1}, "q\n\nA. 3\nB. 4", "B. 4"),
+    "true or false": ("multiple_choice", {"query": "T or F? q", "choices": ["T", "F"], "gold": 1}, "T or F? q", "F"),
+    "MMLU in columns": (
+        "multiple_choice",
+        {"Question": "q", "A": "w", "B": "x", "C": "y", "D": "zz", "Answer": "C"},
+        "q\n\nA. w\nB. x\nC. y\nD. zz",
+        "C. y",
+    ),
+    "MedQA": (
+        "multiple_choice",
+        {"question": "q", "options": {"A": "xx", "B": "yy", "C": None}, "answer": "yy", "answer_idx": "B"},
+        "q\n\nA. xx\nB. yy",
+        "B. yy",
+    ),
+    "AI2": (
+        "multiple_choice",
+        {"question": {"stem": "q", "choices": [{"text": t, "label": t[0]} for t in ("1x", "2y")]}, "answerKey": "2"},
+        "q\n\nA. 1x\nB. 2y",
+        "B. 2y",
+    ),
+    "PIQA": ("multiple_choice", {"goal": "q", "sol1": "xx", "sol2": "yy", "label": 1}, "q\n\nA. xx\nB. yy", "B. yy"),
+    "COPA": (
+        "multiple_choice",
+        {"premise": "p", "question": "cause", "choice1": "xx", "choice2": "yy", "label": 0},
+        "p\n\ncause\n\nA. xx\nB. yy",
+        "A. xx",
+    ),
+    "Winogrande": (
+        "multiple_choice",
+        {"sentence": "s _", "option1": "xx", "option2": "yy", "answer": "1"},
+        "s _\n\nA. xx\nB. yy",
+        "A. xx",
+    ),
+    "UltraFeedback, binarised": (
+        "preference",
+        {
+            "prompt": "q",
+            "messages": (whole := [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]),
+            "chosen": whole,
+            "rejected": [whole[0], {"role": "assistant", "content": "b"}],
+        },
+        "q",
+        "a",
+    ),
+    "HelpSteer3": (
+        "ranked",
+        {"context": [{"role": "user", "content": "q"}], "response1": "b", "response2": "a", "overall_preference": 1},
+        "q",
+        "a",
+    ),
+    "constant scores": ("ranked", {"prompt": "q", "responses": ["b", "a"], "rewards": [0.1, 0.9]}, "q", "a"),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layouts_of_public_sets(tmp_path: Path, name: str) -> None:
+    shape, row, asked, answer = LAYOUTS[name]
+    rows = read(tmp_path, [row] * 2)
+    assert (rows.origins[0].shape, rows.dropped.num_rows) == (shape, 0)
+    assert rows.origins[0].confidence >= 0.7
+    turns = rows.table["messages"][0].as_py()
+    assert [turn["content"] for turn in turns[-2:]] == [asked, answer]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"text": "t", "code": "c"}, "{prompt: text, answer: code}"),
+        ({"text": "a long one", "summary": "h"}, "{prompt: text, answer: summary}"),
+        (
+            {"text": "t", "role": "prompter", "parent_id": "x"},
+            "no plain_text, since another column holds the other half",
+        ),
+        ({"text": "t", "labels": [1, 2]}, 'no text_label, since "labels" is no text'),
+        ({"question": "q", "story": "s", "passage": "p", "label": 1, "x": 2}, None),
+        ({"dialog": [{"speaker": "A", "text": "x"}]}, 'no sharegpt, since unknown role "A"'),
+        ({"turns": ["q", "r"]}, "nearest is sharegpt"),
+        ({"translation": {"de": "q", "en": "a"}}, "fields: {prompt: translation.de, answer: translation.en}"),
+        ({"a, b": "q", "c": "answer"}, 'fields: {prompt: "a, b", answer: c}'),
+        (
+            {"messages": [{"role": "assistant", "content": "a", "weight": 0}]},
+            "an answer of weight 0 is not to be learned",
+        ),
+    ],
+)
+def test_doubt_says_why_and_what_to_write(tmp_path: Path, row: dict[str, Any], said: str | None) -> None:
+    if said is None:
+        assert read(tmp_path, [row]).table["messages"][0].as_py()[0]["content"] == "p\n\nq"
+        return
+    with pytest.raises(PipelineError) as caught:
+        read(tmp_path, [row])
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_places_of_choices_that_count_from_one_are_doubt(tmp_path: Path) -> None:
+    rows = [{"question": "q", "choices": ["x", "yy", "z"], "answer": n} for n in (1, 2, 3)]
+    with pytest.raises(PipelineError, match="do not count from 0"):
+        read(tmp_path, rows)
+    assert read(tmp_path, [row | {"answer": row["answer"] - 1} for row in rows]).table.num_rows == 3
+    columns = [{"question": "q", "option1": "x", "option2": "yy", "answer": n} for n in (0, 1)]
+    with pytest.raises(PipelineError, match="no multiple_choice, since"):
+        read(tmp_path, columns)
+
+
+def test_a_label_may_lie_deep_inside(tmp_path: Path) -> None:
+    row = {"data": {"text": "t"}, "annotations": [{"result": [{"value": {"choices": ["good"]}}]}]}
+    label = "annotations.0.result.0.value.choices.0"
+    rows = read(tmp_path, [row] * 2, fields={"text": "data.text"}, label=label)
+    assert rows.table["label"].to_pylist() == ["good"] * 2
+    assert rows.table["messages"][0].as_py()[1]["content"] == "good"
+
+
 def test_columns_that_take_no_part_are_reported(tmp_path: Path) -> None:
     rows = read(tmp_path, [CASES[3][1]])
     assert rows.origins[0].unused == ("category", "tags")
@@ -317,6 +473,20 @@ def test_nested_files_are_unwrapped(tmp_path: Path) -> None:
         "text_label": {"train": [["a", "l"], ["b", "m"]], "val": [["c", "l"]]},
         "plain_text": ["one", "two"],
     }
+    pairs = [{"text": "a", "label": "l"}, {"text": "b", "label": "m"}, {"text": "c", "label": "l"}]
+    columns = {name: [row[name] for row in pairs] for name in ("text", "label")}
+    schema = {"fields": [{"name": "text"}], "pandas_version": "1.4.0"}
+    for document in (
+        columns,
+        {name: dict(enumerate(values)) for name, values in columns.items()},
+        {str(number): row for number, row in enumerate(pairs)},
+        {"train": columns},
+        {"schema": schema, "data": pairs},
+        {"features": [{"name": "text"}], "rows": [{"row_idx": 0, "row": row} for row in pairs], "partial": False},
+    ):
+        (tmp_path / "x.json").write_text(json.dumps(document))
+        rows = read_sources([Jsonl(path="x.json")], "stop", tmp_path)
+        assert (rows.origins[0].shape, rows.table["label"].to_pylist()) == ("text_label", ["l", "m", "l"])
     for shape, document in texts.items():
         (tmp_path / "x.json").write_text(json.dumps(document, indent=1))
         rows = read_sources([Jsonl(path="x.json")], "quarantine", tmp_path)

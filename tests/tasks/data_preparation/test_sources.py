@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, get_args
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -125,6 +126,71 @@ def test_csv_finds_its_delimiter_and_names_bad_rows(tmp_path: Path) -> None:
         (6, "another number of fields than the header"),
         (7, "not UTF-8"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "params", "expected"),
+    [
+        ("sep=;\r\ntext;label\r\na, b;x\r\n", {}, [["a, b", "x"]]),
+        ("text, as typed\tlabel\na, b\tx\n", {"fields": {"text": "text, as typed"}, "label": "label"}, [["a, b", "x"]]),
+        ("text,label,,\na,x,,\n", {}, [["a", "x"]]),
+        ("x,a\ny,b\n", {"columns": ["label", "text"]}, [["a", "x"], ["b", "y"]]),
+        ('text\tlabel\n"a\tx\nb "c"\ty\n', {"quotes": False}, [['"a', "x"], ['b "c"', "y"]]),
+    ],
+    ids=["excel", "tab", "unnamed", "headless", "quotes"],
+)
+def test_csv_as_it_comes(tmp_path: Path, text: str, params: dict[str, Any], expected: list[list[str]]) -> None:
+    (tmp_path / "x.csv").write_bytes(text.encode())
+    assert turns(read(Csv(path="x.csv", **params), tmp_path, "stop")) == expected
+
+
+def test_a_csv_without_a_header_is_told_to_name_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("ham,See you there.\nspam,Win now!\n")
+    with pytest.raises(PipelineError, match=r"looks like a row and no header, \['ham', .* columns: \[text, label\]"):
+        read(Csv(path="x.csv"), tmp_path)
+    (tmp_path / "y.csv").write_bytes("caf\xe9,caf\xe9\n".encode("latin-1"))
+    rows = read(Csv(path="*.csv", columns=["label", "text"]), tmp_path)
+    assert rows.table["label"].to_pylist() == ["ham", "spam"]
+    assert rows.dropped["reason"].to_pylist() == ["not UTF-8"]
+    with pytest.raises(ValueError, match="same name"):
+        Csv(path="x.csv", columns=["a", "a"])
+
+
+def test_nan_and_infinity_are_nothing(tmp_path: Path) -> None:
+    lines = [
+        '{"question": "NaN, ok", "answer": "a", "score": NaN}',
+        '{"question": "r", "answer": "b", "s": [-Infinity]}',
+    ]
+    for name, text in {"x.jsonl": "\n".join(lines), "x.json": f"[{', '.join(lines)}]"}.items():
+        (tmp_path / name).write_text(text)
+        rows = read(Jsonl(path=name, keep=["score"]), tmp_path, "stop")
+        assert turns(rows) == [["NaN, ok", "a"], ["r", "b"]]
+
+
+def test_classes_in_parquet_have_their_names(tmp_path: Path) -> None:
+    kind = datasets.ClassLabel(names=["no", "yes"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": kind})
+    table = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
+    table.to_parquet(str(tmp_path / "x.parquet"))
+    assert read(Parquet(path="x.parquet"), tmp_path).table["label"].to_pylist() == ["yes", "no", None]
+
+
+def test_a_folder_of_another_kind_is_named(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "set"))
+    (tmp_path / "txt").mkdir()
+    (tmp_path / "txt/a.txt").write_text("a")
+    (tmp_path / "empty").mkdir()
+    for path, said in {
+        "set": "is a data set of the hub's library, which the source hugging_face reads",
+        "set/data-00000-of-00001.arrow": "is an Arrow stream",
+        "txt": "holds no file of this kind, but a.txt",
+        "empty": "holds no file of this kind, but none at all",
+    }.items():
+        with pytest.raises(PipelineError, match=said):
+            read(Parquet(path=path), tmp_path)
+    (tmp_path / "x.csv").write_bytes("text;label\ncaf\xe9;x\n".encode("latin-1"))
+    with pytest.raises(PipelineError, match="line 2 is not UTF-8; set encoding, such as cp1252"):
+        read(Csv(path="x.csv"), tmp_path)
 
 
 @pytest.mark.parametrize(("header", "sign"), [("a,b", ","), ("a\tb,c\td", "\t"), ("a|b", "|"), ("text", ",")])
@@ -295,10 +361,10 @@ def test_a_quote_that_is_not_closed_costs_the_lines_it_swallows_and_each_is_name
     rows = read(Csv(path="x.csv"), tmp_path)
     assert turns(rows) == [["a", "1"]]
     assert [(r["row"], r["reason"]) for r in rows.dropped.to_pylist()] == [
-        (3, "not CSV (',' expected after '\"')"),
+        (3, "not CSV (',' expected after '\"'); quotes: false reads quotation marks as text"),
         (4, "inside a record that is not CSV"),
         (5, "inside a record that is not CSV"),
-        (6, "not CSV (unexpected end of data)"),
+        (6, "not CSV (unexpected end of data); quotes: false reads quotation marks as text"),
         (7, "inside a record that is not CSV"),
     ]
     assert rows.dropped["content"].to_pylist() == lines[2:]

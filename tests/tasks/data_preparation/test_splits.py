@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from tasks.data_preparation.ingest import read_sources
 from tasks.data_preparation.measures import describe_splits
 from tasks.data_preparation.rows import CARRIED, Rows
 from tasks.data_preparation.sources.csv import Csv
+from tasks.data_preparation.sources.jsonl import Jsonl
 from tasks.data_preparation.split import Split, find_leaks, name_groups, split_examples
 from tasks.data_preparation.splits.column import Column
 from tasks.data_preparation.splits.content import Content
@@ -214,6 +216,9 @@ def test_of_a_fold_the_first_row_that_stays_decides() -> None:
         ("2026-05-01T00:00:00Z", datetime(2026, 5, 1, tzinfo=UTC)),
         ("1777593600", datetime(2026, 5, 1, tzinfo=UTC)),
         ("1777593600000", datetime(2026, 5, 1, tzinfo=UTC)),
+        ("20260501", datetime(2026, 5, 1, tzinfo=UTC)),
+        ("2026", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("20269999", datetime.fromtimestamp(20269999, UTC)),
         ("yesterday", None),
         ("nan", None),
         ("1e300", None),
@@ -240,7 +245,7 @@ def test_time_holds_out_what_comes_later() -> None:
 
 def test_a_column_of_the_source_decides(tmp_path: Path) -> None:
     lines = ["question,answer,fold"]
-    lines += [f"{prompt(i)},{prompt(i + 1000)},{('training', 'dev', 'test', 'odd')[i % 4]}" for i in range(80)]
+    lines += [f"{prompt(i)},{prompt(i + 1000)},{('Training', 'dev', ' TEST', 'odd')[i % 4]}" for i in range(80)]
     (tmp_path / "a.csv").write_text("\n".join(lines))
     method = Column(column="fold")
     rows = read_sources([Csv(path="a.csv", title="a")], "quarantine", tmp_path, method.columns)
@@ -249,6 +254,10 @@ def test_a_column_of_the_source_decides(tmp_path: Path) -> None:
     out = split_examples(remove_duplicates(rows, ALL), Split(method=method), ALL)
     assert Counter(out.table["split"].to_pylist()) == {"train": 20, "validation": 20, "test": 20}
     assert Counter(out.dropped["reason"].to_pylist()) == {'column "fold" names no split (odd)': 20}
+    deep = [json.dumps({"question": prompt(i), "answer": "a", "meta": {"fold": "train"}}) for i in range(3)]
+    (tmp_path / "a.jsonl").write_text("\n".join(deep))
+    inside = read_sources([Jsonl(path="a.jsonl")], "quarantine", tmp_path, ("meta.fold",))
+    assert inside.table[f"{CARRIED}meta.fold"].to_pylist() == ["train"] * 3
     with pytest.raises(PipelineError, match='no row of any source has the column "flod"'):
         read_sources([Csv(path="a.csv", title="a")], "quarantine", tmp_path, ("flod",))
 
