@@ -56,28 +56,33 @@ def find_same_meaning(
     """Pairs of rows that mean the same; ``rows`` are the cosines of the answers.
 
     Args:
-        prompts: User texts, one per row.
-        answers: Assistant texts, one per row.
+        prompts: What is asked, one per row; empty for a plain text.
+        answers: What answers, one per row.
         settings: Embedder and seed.
         closeness: Least cosines.
         numbers: Whether rows with different numbers are different.
     """
+    # Of a plain text the text itself is compared.
+    prompts = [prompt or answer for prompt, answer in zip(prompts, answers, strict=True)]
     asked = settings.embedder.embed(prompts, settings.seed)
     said = settings.embedder.embed(answers, settings.seed)
-    found = [_compare(asked, block, others, closeness.prompts) for block, others in _blocks(asked, settings.seed)]
-    pairs = np.concatenate(found) if found else np.zeros((0, 2), dtype=np.int64)
-    pairs = np.unique(pairs, axis=0)
-    cosines = np.einsum("ij,ij->i", said[pairs[:, 0]], said[pairs[:, 1]])
     # Answers without words have no direction; they are the same when their texts are.
-    same_text = np.array([answers[a] == answers[b] for a, b in pairs.tolist()], dtype=bool)
-    cosines = np.where(same_text, 1.0, cosines)
-    stays = cosines >= closeness.answers
+    _, text = np.unique(answers, return_inverse=True)
+    found = [np.zeros((0, 2), dtype=np.int64)]
+    for block, others in _blocks(asked, settings.seed):
+        alike = asked[block] @ asked[others].T >= closeness.prompts
+        alike &= (said[block] @ said[others].T >= closeness.answers) | (text[block][:, None] == text[others])
+        first, second = np.nonzero(alike)
+        both = np.stack([block[first], others[second]], axis=1)
+        found.append(both[both[:, 0] < both[:, 1]])
+    pairs = np.unique(np.concatenate(found), axis=0)
     if numbers:
         read = [read_numbers(f"{p}\n{a}") for p, a in zip(prompts, answers, strict=True)]
-        stays &= np.array([read[a] == read[b] for a, b in pairs.tolist()], dtype=bool)
-    pairs = pairs[stays]
-    near = np.einsum("ij,ij->i", asked[pairs[:, 0]], asked[pairs[:, 1]])
-    return Alike(pairs, cosines[stays], near, Recall(0, 0, 0))
+        pairs = pairs[np.array([read[a] == read[b] for a, b in pairs.tolist()], dtype=bool)]
+    left, right = pairs.T
+    cosines = np.where(text[left] == text[right], 1.0, np.einsum("ij,ij->i", said[left], said[right]))
+    near = np.einsum("ij,ij->i", asked[left], asked[right])
+    return Alike(pairs, cosines, near, Recall(0, 0, 0))
 
 
 def _blocks(vectors: Array, seed: int) -> Iterator[tuple[Array, Array]]:
@@ -85,7 +90,7 @@ def _blocks(vectors: Array, seed: int) -> Iterator[tuple[Array, Array]]:
     groups = [rows] if len(rows) <= EXACT else _cluster(vectors, seed)
     for group in groups:
         for start in range(0, len(group), BLOCK):
-            yield group[start : start + BLOCK], group
+            yield group[start : start + BLOCK], group[start:]
 
 
 def _cluster(vectors: Array, seed: int) -> list[Array]:
@@ -94,9 +99,3 @@ def _cluster(vectors: Array, seed: int) -> list[Array]:
     count = max(len(vectors) // CLUSTER, 2)
     labels = MiniBatchKMeans(count, random_state=seed, n_init=1, batch_size=4096).fit_predict(vectors)
     return [np.flatnonzero(labels == label) for label in range(count)]
-
-
-def _compare(vectors: Array, block: Array, others: Array, threshold: float) -> Array:
-    first, second = np.nonzero(vectors[block] @ vectors[others].T >= threshold)
-    left, right = block[first], others[second]
-    return np.stack([left[left < right], right[left < right]], axis=1)
