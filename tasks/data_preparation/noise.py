@@ -14,6 +14,17 @@ Confident learning's own rule, a label whose probability reaches the mean of tha
 count is shown. With 1% of the labels of public sets exchanged it finds 60% to 85% of them, the limit about 95% to 99%
 at 1% false positives or fewer (``benchmarks/noisy_labels.py``). All this holds for labels that are wrong at random.
 Confusions of two labels that are alike are harder to see, and a few hundred rows are too few for either.
+
+With ``embedder`` a second classifier (linear discriminant analysis with the shrinkage of Ledoit and Wolf 2004) reads
+the vectors, and the geometric mean of both counts (the logarithmic opinion pool of Genest and Zidek 1986). With the
+vectors of all-MiniLM-L6-v2, of labels exchanged at random in 1% of the rows, the words found, and both together,
+
+* 55 and 63 of 80 in 764 projects of 4 topics (10 seeds), at 2.0% and 1.2% of the right labels suspected,
+* 289 and 291 of 300 in 10,003 requests of 77 intents (3 seeds), at 1.03% and 0.94%,
+* 191 and 191 of 192 in 6,378 requests of 27 intents (3 seeds), at 0.04% and 0.02%.
+
+So a sentence model is worth its time where rows are few; where they are many the words do. Vectors of TF-IDF add
+nothing to the words in any of them.
 """
 
 from __future__ import annotations
@@ -67,8 +78,8 @@ class Noise(Section):
     )
     embedder: AnyEmbedder | None = Field(
         default=None,
-        description="vectors for a second classifier beside that of the words, best those of a sentence model; "
-        "null: the words alone",
+        description="a sentence model whose vectors a second classifier reads beside that of the words, which finds "
+        "more where rows are few; null: the words alone",
     )
     seed: int = Field(default=0, description="of the parts, the classifier and the wrong labels looked up")
 

@@ -3,9 +3,18 @@
 The procedure is that of SemDeDup (Abbas et al. 2023): the vectors are put into clusters by k-means and compared
 inside each. Up to `EXACT` rows all are compared with all. The earlier of two duplicates stays.
 
-The default thresholds are for the default embedder: at a cosine of 0.95 of the prompts, 96% to 99.7% of the pairs that
-near duplicates do not cover already had the same intent in three public sets of customer requests; with words in place
-of characters 81% to 82%. Another embedder wants thresholds of its own.
+At the default cosine of 0.95 of the prompts, of the pairs that near duplicates do not cover and that have the same
+numbers, the same intent have
+
+* in 10,003 requests of 77 intents: with the default embedder 95.8% of 624 pairs, with all-MiniLM-L6-v2 98.8% of 3,236
+  (97.5% of 14,818 from 0.9 on),
+* in 6,378 requests of 27 intents: with the default embedder 99.7% of 1,472 pairs, with all-MiniLM-L6-v2 99.8% of 2,917
+  (98.3% of 12,799 from 0.9 on).
+
+A cosine of prompts does not see a small word that turns the meaning ("turn on", "turn off"): of 40 such pairs 11 reach
+0.95 with the default embedder and 5 with all-MiniLM-L6-v2; of 40 free paraphrases none and 1, from 0.8 on 1 and 16. So
+close rewordings are found, free ones mostly not, and the answers must be alike, too: a lower cosine of the prompts
+wants answers that tell. ``leak: {prompts: 0.9, answers: 0.9}`` casts a wider net with a sentence model.
 """
 
 from __future__ import annotations
@@ -32,14 +41,16 @@ CLUSTER = 2_000
 class Closeness(Section):
     """Two rows mean the same when both cosines are reached."""
 
-    prompts: float = Field(gt=0, le=1, description="cosine of the prompts")
+    prompts: float = Field(gt=0, le=1, description="cosine of the prompts, without system turns")
     answers: float = Field(gt=0, le=1, description="cosine of the answers")
 
 
 class Semantic(Section):
     """How semantic duplicates are found."""
 
-    embedder: AnyEmbedder = Field(default=Tfidf(unit="characters"), description="what makes vectors of texts")
+    embedder: AnyEmbedder = Field(
+        default=Tfidf(unit="characters"), description="what makes vectors of texts; for paraphrases a sentence model"
+    )
     same: Closeness = Field(
         default=Closeness(prompts=0.95, answers=0.95), description="from here on two rows are the same"
     )
@@ -53,7 +64,7 @@ class Semantic(Section):
 def find_same_meaning(
     prompts: Sequence[str], answers: Sequence[str], settings: Semantic, closeness: Closeness, numbers: bool
 ) -> Alike:
-    """Pairs of rows that mean the same; ``rows`` are the cosines of the answers.
+    """Pairs of rows that mean the same; ``rows`` are the smaller cosines, of the prompts or the answers.
 
     Args:
         prompts: What is asked, one per row; empty for a plain text.
@@ -82,7 +93,7 @@ def find_same_meaning(
     left, right = pairs.T
     cosines = np.where(text[left] == text[right], 1.0, np.einsum("ij,ij->i", said[left], said[right]))
     near = np.einsum("ij,ij->i", asked[left], asked[right])
-    return Alike(pairs, cosines, near, Recall(0, 0, 0))
+    return Alike(pairs, np.minimum(cosines, near), near, Recall(0, 0, 0))
 
 
 def _blocks(vectors: Array, seed: int) -> Iterator[tuple[Array, Array]]:

@@ -41,7 +41,7 @@ class SentenceTransformers(Section):
     """A local folder of sentence-transformers or transformers."""
 
     name: Literal["sentence_transformers"] = "sentence_transformers"
-    path: str = Field(description="model folder")
+    path: str = Field(description="model folder; DVC sees a change of it only where it lies below data/raw")
     batch_size: int = Field(default=64, ge=1, description="texts embedded at once")
 
     @property
