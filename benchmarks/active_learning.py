@@ -1,10 +1,12 @@
 """Texts chosen for labelling against as many taken at random: accuracy of a classifier on held-out texts.
 
 Rows of a labelled set play both the pool and, once chosen, the annotator. From a first round without labels on, each
-round adds the same number of texts; the classifier (TF-IDF and logistic regression) then learns from all of them.
+round adds the same number of texts; the classifier (logistic regression on TF-IDF, or on the vectors of a sentence
+model) then learns from all of them.
 
     python benchmarks/active_learning.py [--rows 4000] [--items 100] [--rounds 8] [--seeds 3]
     python benchmarks/active_learning.py --csv questions.csv --text text --label category
+    python benchmarks/active_learning.py --embedder models/all-MiniLM-L6-v2
 """
 
 from __future__ import annotations
@@ -19,20 +21,24 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.noisy_labels import read
-from tasks.data_preparation.annotation.choose import choose_next
-from tasks.data_preparation.augmentation.labels import fit_reader
+from tasks.data_preparation.annotation.choose import choose_next, read_labels
+from tasks.data_preparation.embedders import AnyEmbedder
+from tasks.data_preparation.embedders.sentence_transformers import SentenceTransformers
 from tasks.data_preparation.embedders.tfidf import Tfidf
 
 HELD = 1000
 
 
-def score(texts: list[str], labels: list[str], held: list[str], truth: list[str]) -> float:
+def score(labelled: list[tuple[str, str]], held: list[str], truth: list[str], embedder: AnyEmbedder) -> float:
     """Accuracy on held-out texts."""
-    reader = fit_reader(texts, labels)
-    return 0.0 if reader is None else float(np.mean([a == b for a, b in zip(reader.read(held), truth, strict=True)]))
+    texts, labels = map(list, zip(*labelled, strict=True))
+    told = read_labels(texts, labels, held, embedder, 0)
+    return 0.0 if told is None else float(np.mean(told[1][told[0].argmax(axis=1)] == np.array(truth)))
 
 
-def run(pairs: list[tuple[str, str]], items: int, rounds: int, seed: int) -> dict[str, list[float]]:
+def run(
+    pairs: list[tuple[str, str]], items: int, rounds: int, seed: int, embedder: AnyEmbedder
+) -> dict[str, list[float]]:
     """Accuracy after each round, per way of choosing."""
     order = random.Random(seed).sample(pairs, len(pairs))
     held, pool = order[:HELD], order[HELD:]
@@ -47,12 +53,12 @@ def run(pairs: list[tuple[str, str]], items: int, rounds: int, seed: int) -> dic
             [label for _, label in labelled],
             [],
             items,
-            Tfidf(),
+            embedder,
             seed=seed,
         )
         known += chosen.places
-        found["chosen"].append(score(*map(list, zip(*(pool[place] for place in known), strict=True)), texts, truth))
-        found["random"].append(score(*map(list, zip(*pool[: items * turn], strict=True)), texts, truth))
+        found["chosen"].append(score([pool[place] for place in known], texts, truth, embedder))
+        found["random"].append(score(pool[: items * turn], texts, truth, embedder))
     return found
 
 
@@ -66,9 +72,11 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100, help="texts labelled in a round")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--embedder", help="folder of a sentence model that the choice and the classifier read by")
     arguments = parser.parse_args()
+    embedder = SentenceTransformers(path=arguments.embedder) if arguments.embedder else Tfidf()
     pairs = list(zip(*read(arguments), strict=True))
-    runs = [run(pairs, arguments.items, arguments.rounds, seed) for seed in range(arguments.seeds)]
+    runs = [run(pairs, arguments.items, arguments.rounds, seed, embedder) for seed in range(arguments.seeds)]
     print(f"{len(pairs):,} texts, {len({label for _, label in pairs})} labels, mean of {arguments.seeds} seeds")
     for turn in range(arguments.rounds):
         chosen, taken = (float(np.mean([found[way][turn] for found in runs])) for way in ("chosen", "random"))

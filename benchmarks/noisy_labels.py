@@ -7,6 +7,7 @@ here, so the false positives are an upper bound.
     python benchmarks/noisy_labels.py [--flips 0.01] [--seeds 3]
     python benchmarks/noisy_labels.py --csv questions.csv --text text --label category
     python benchmarks/noisy_labels.py --json pairs.json      # lists of [text, label]
+    python benchmarks/noisy_labels.py --embedder models/all-MiniLM-L6-v2
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tasks.data_preparation.embedders.sentence_transformers import SentenceTransformers
 from tasks.data_preparation.ingest import read_sources
 from tasks.data_preparation.noise import Noise, cross_fit, find_confident, find_suspects
 from tasks.data_preparation.rows import column_messages, join_turns
@@ -64,13 +66,15 @@ def main() -> None:
     parser.add_argument("--label", default="label", help="column with the label")
     parser.add_argument("--flips", type=float, default=0.01, help="share of the labels that is exchanged")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--embedder", help="folder of a sentence model, whose vectors are read too")
     arguments = parser.parse_args()
+    embedder = SentenceTransformers(path=arguments.embedder) if arguments.embedder else None
     texts, labels = read(arguments)
     print(f"{len(texts):,} texts, {len(set(labels))} labels, {arguments.flips:.1%} exchanged")
     for seed in range(arguments.seeds):
         given, planted = flip(labels, arguments.flips, seed)
         began = time.monotonic()
-        found = find_suspects(texts, given, Noise())
+        found = find_suspects(texts, given, Noise(embedder=embedder))
         seconds = time.monotonic() - began
         hits = len(planted & set(found.places))
         false = (len(found.places) - hits) / (len(texts) - len(planted))
@@ -79,7 +83,7 @@ def main() -> None:
         )
         classes = sorted(set(given))
         truth = np.array([classes.index(label) for label in given])
-        beside = set(np.flatnonzero(find_confident(cross_fit(texts, truth, 0), truth)).tolist())
+        beside = set(np.flatnonzero(find_confident(cross_fit(texts, truth, 0, embedder), truth)).tolist())
         print(
             f"seed {seed}: {hits / len(planted):.1%} of {len(planted)} found (estimated {found.recall:.1%}), "
             f"{false:.2%} false (estimated {found.false_positives:.2%}), "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,3 +67,56 @@ def example_rows(count: int, seed: int = 0, source: str = "tiny") -> list[dict[s
 def write_examples(path: Path, rows: list[dict[str, object]]) -> Path:
     write_table(pa.Table.from_pylist(rows, schema=EXAMPLES), path, EXAMPLES)
     return path
+
+
+def make_tiny_encoder(folder: Path, words: Sequence[str], synonyms: Mapping[str, str], longest: int = 16) -> Path:
+    """A sentence-transformers folder whose vector of a text is the mean of random vectors of its words.
+
+    Args:
+        folder: Where to.
+        words: All it knows; any other word is one and the same to it.
+        synonyms: Word to the word whose vector it has.
+        longest: Tokens it reads at once, the two around a text included.
+    """
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from tokenizers import Tokenizer, normalizers
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    places = {word: place for place, word in enumerate([*marks, *words])}
+    tokenizer = Tokenizer(WordLevel(places, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(mark, places[mark]) for mark in ("[CLS]", "[SEP]")]
+    )
+    torch.manual_seed(0)
+    model = BertModel(
+        BertConfig(
+            vocab_size=len(places),
+            hidden_size=64,
+            intermediate_size=8,
+            num_hidden_layers=0,
+            num_attention_heads=2,
+            max_position_embeddings=longest,
+        )
+    )
+    vectors = torch.nn.init.normal_(model.embeddings.word_embeddings.weight.data)
+    vectors[:4] = 0
+    for word, other in synonyms.items():
+        vectors[places[word]] = vectors[places[other]]
+    for part in (model.embeddings.position_embeddings, model.embeddings.token_type_embeddings):
+        torch.nn.init.zeros_(part.weight)
+    plain = folder.with_name(f"{folder.name}_plain")
+    model.save_pretrained(plain)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=longest
+    ).save_pretrained(plain)
+    encoder = Transformer(str(plain), max_seq_length=longest)
+    SentenceTransformer(modules=[encoder, Pooling(64)], device="cpu").save(str(folder))
+    return folder

@@ -24,8 +24,9 @@ from tasks.data_preparation.cards.languages import tell_languages
 from tasks.data_preparation.cards.markdown import write_body, write_front
 from tasks.data_preparation.cards.sample import Drawn, count_shapes, draw_rows, read_prompts
 from tasks.data_preparation.cards.sizes import measure_sizes
-from tasks.data_preparation.cards.topics import find_topics
+from tasks.data_preparation.cards.topics import LATENT, find_topics
 from tasks.data_preparation.cleaning.pii import Pii
+from tasks.data_preparation.embedders import AnyEmbedder
 from tasks.data_preparation.gate import Verdict
 from tasks.data_preparation.rows import Rows
 from tasks.data_preparation.split import SPLITS
@@ -51,6 +52,7 @@ class Card(Section):
     sample_rows: int = Field(
         default=1500, ge=100, le=20_000, description="most rows on which language, topics and quality are measured"
     )
+    embedder: AnyEmbedder = Field(default=LATENT, description="what makes vectors of prompts, to find topics")
 
 
 class Named(Protocol):
@@ -130,7 +132,7 @@ def _measure(
         measure_sizes(rows.table),
         count_shapes(rows),
         tell_languages(drawn),
-        find_topics(texts, drawn.table["label"].to_pylist()),
+        find_topics(texts, drawn.table["label"].to_pylist(), settings.embedder),
     )
 
 

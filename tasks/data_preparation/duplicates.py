@@ -145,9 +145,13 @@ def find_near(
 
 
 def find_semantic(table: pa.Table, settings: Duplicates, closeness: Closeness) -> Alike:
-    """Rows that mean the same, see `find_same_meaning`."""
+    """Rows that mean the same, see `find_same_meaning`.
+
+    System turns are left out: a long one that rows share would make all of their prompts alike.
+    """
     assert settings.semantic is not None
-    prompts, answers = split_sides(table)
+    messages = column_messages(table)
+    prompts, answers = join_turns(messages, ["user", "tool"]), join_turns(messages, ["assistant"])
     return find_same_meaning(prompts, answers, settings.semantic, closeness, settings.numbers)
 
 

@@ -14,13 +14,25 @@ Confident learning's own rule, a label whose probability reaches the mean of tha
 count is shown. With 1% of the labels of public sets exchanged it finds 60% to 85% of them, the limit about 95% to 99%
 at 1% false positives or fewer (``benchmarks/noisy_labels.py``). All this holds for labels that are wrong at random.
 Confusions of two labels that are alike are harder to see, and a few hundred rows are too few for either.
+
+With ``embedder`` a second classifier (linear discriminant analysis with the shrinkage of Ledoit and Wolf 2004) reads
+the vectors, and the geometric mean of both counts (the logarithmic opinion pool of Genest and Zidek 1986). With the
+vectors of all-MiniLM-L6-v2, of labels exchanged at random in 1% of the rows, the words found, and both together,
+
+* 55 and 63 of 80 in 764 projects of 4 topics (10 seeds), at 2.0% and 1.2% of the right labels suspected,
+* 289 and 291 of 300 in 10,003 requests of 77 intents (3 seeds), at 1.03% and 0.94%,
+* 191 and 191 of 192 in 6,378 requests of 27 intents (3 seeds), at 0.04% and 0.02%.
+
+So a sentence model is worth its time where rows are few; where they are many the words do. Vectors of TF-IDF add
+nothing to the words in any of them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +41,7 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
+from tasks.data_preparation.embedders import AnyEmbedder
 from tasks.data_preparation.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
 from tasks.data_preparation.twins import show_conversation
 from tasks.data_preparation.words import WORD
@@ -37,6 +50,8 @@ Array = np.ndarray[Any, Any]
 
 PARTS = 5
 DIVISIONS = 3
+# Below this a probability tells nothing more.
+LEAST = 1e-6
 # Wrong labels looked up for each row.
 LOOKED_UP = 20
 # Limits of less recall find too few rows to say how many labels are wrong.
@@ -62,6 +77,11 @@ class Noise(Section):
         gt=0,
         le=1,
         description="no more is suspected once this share of wrong labels is found, as estimated",
+    )
+    embedder: AnyEmbedder | None = Field(
+        default=None,
+        description="a sentence model whose vectors a second classifier reads beside that of the words, which finds "
+        "more where rows are few; null: the words alone",
     )
     seed: int = Field(default=0, description="of the parts, the classifier and the wrong labels looked up")
 
@@ -182,7 +202,7 @@ def find_suspects(texts: Sequence[str], labels: Sequence[str | None], settings: 
     place = {label: number for number, label in enumerate(classes)}
     judged = np.array([row for row, label in enumerate(labels) if label in place], dtype=np.int64)
     truth = np.array([place[str(labels[row])] for row in judged.tolist()], dtype=np.int64)
-    guess = cross_fit([texts[row] for row in judged.tolist()], truth, settings.seed)
+    guess = cross_fit([texts[row] for row in judged.tolist()], truth, settings.seed, settings.embedder)
     rows = np.arange(len(truth))
     score = guess[rows, truth]
     limit, recall, false, wrong = choose_limit(score, _look_up_wrong(guess, truth, settings.seed), settings)
@@ -204,17 +224,19 @@ def find_suspects(texts: Sequence[str], labels: Sequence[str | None], settings: 
     )
 
 
-def cross_fit(texts: Sequence[str], truth: Array, seed: int) -> Array:
+def cross_fit(texts: Sequence[str], truth: Array, seed: int, embedder: AnyEmbedder | None = None) -> Array:
     """Probabilities of the labels of each row, by models that have not seen its label.
 
     Args:
         texts: Of the rows.
         truth: Place of each row's label, from 0, each at least five times.
         seed: Of the parts and the classifier.
+        embedder: What makes vectors for a second classifier; None takes the words alone.
 
     Raises:
         PipelineError: No text has a word.
     """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import SGDClassifier
 
@@ -223,12 +245,22 @@ def cross_fit(texts: Sequence[str], truth: Array, seed: int) -> Array:
         features = words.fit_transform(texts)
     except ValueError as error:
         raise PipelineError("noise: no labelled text has a word; take data_preparation.noise out") from error
+    sgd = partial(SGDClassifier, loss="log_loss", alpha=1e-5, max_iter=8, tol=None)
+    guess = _fit_parts(features, truth, seed, lambda division: sgd(random_state=division))
+    if embedder is None:
+        return guess
+    lda = partial(LinearDiscriminantAnalysis, solver="lsqr", shrinkage="auto")
+    second = _fit_parts(embedder.embed(texts, seed), truth, seed, lambda _: lda())
+    pooled = np.sqrt((guess + LEAST) * (second + LEAST))
+    return pooled / pooled.sum(axis=1, keepdims=True)
+
+
+def _fit_parts(features: Any, truth: Array, seed: int, make: Callable[[int], Any]) -> Array:
     guess = np.zeros((len(truth), int(truth.max()) + 1))
     for division in range(seed, seed + DIVISIONS):
         parts = cut_parts(truth, division)
         for part in range(PARTS):
-            model = SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=8, tol=None, random_state=division)
-            model.fit(features[parts != part], truth[parts != part])
+            model = make(division).fit(features[parts != part], truth[parts != part])
             guess[np.ix_(parts == part, model.classes_)] += model.predict_proba(features[parts == part])
     return guess / DIVISIONS
 

@@ -3,9 +3,18 @@
 The procedure is that of SemDeDup (Abbas et al. 2023): the vectors are put into clusters by k-means and compared
 inside each. Up to `EXACT` rows all are compared with all. The earlier of two duplicates stays.
 
-The default thresholds are for the default embedder: at a cosine of 0.95 of the prompts, 96% to 99.7% of the pairs that
-near duplicates do not cover already had the same intent in three public sets of customer requests; with words in place
-of characters 81% to 82%. Another embedder wants thresholds of its own.
+At the default cosine of 0.95 of the prompts, of the pairs that near duplicates do not cover and that have the same
+numbers, the same intent have
+
+* in 10,003 requests of 77 intents: with the default embedder 95.8% of 624 pairs, with all-MiniLM-L6-v2 98.8% of 3,236
+  (97.5% of 14,818 from 0.9 on),
+* in 6,378 requests of 27 intents: with the default embedder 99.7% of 1,472 pairs, with all-MiniLM-L6-v2 99.8% of 2,917
+  (98.3% of 12,799 from 0.9 on).
+
+A cosine of prompts does not see a small word that turns the meaning ("turn on", "turn off"): of 40 such pairs 11 reach
+0.95 with the default embedder and 5 with all-MiniLM-L6-v2; of 40 free paraphrases none and 1, from 0.8 on 1 and 16. So
+close rewordings are found, free ones mostly not, and the answers must be alike, too: a lower cosine of the prompts
+wants answers that tell. ``leak: {prompts: 0.9, answers: 0.9}`` casts a wider net with a sentence model.
 """
 
 from __future__ import annotations
@@ -32,14 +41,16 @@ CLUSTER = 2_000
 class Closeness(Section):
     """Two rows mean the same when both cosines are reached."""
 
-    prompts: float = Field(gt=0, le=1, description="cosine of the prompts")
+    prompts: float = Field(gt=0, le=1, description="cosine of the prompts, without system turns")
     answers: float = Field(gt=0, le=1, description="cosine of the answers")
 
 
 class Semantic(Section):
     """How semantic duplicates are found."""
 
-    embedder: AnyEmbedder = Field(default=Tfidf(unit="characters"), description="what makes vectors of texts")
+    embedder: AnyEmbedder = Field(
+        default=Tfidf(unit="characters"), description="what makes vectors of texts; for paraphrases a sentence model"
+    )
     same: Closeness = Field(
         default=Closeness(prompts=0.95, answers=0.95), description="from here on two rows are the same"
     )
@@ -53,31 +64,36 @@ class Semantic(Section):
 def find_same_meaning(
     prompts: Sequence[str], answers: Sequence[str], settings: Semantic, closeness: Closeness, numbers: bool
 ) -> Alike:
-    """Pairs of rows that mean the same; ``rows`` are the cosines of the answers.
+    """Pairs of rows that mean the same; ``rows`` are the smaller cosines, of the prompts or the answers.
 
     Args:
-        prompts: User texts, one per row.
-        answers: Assistant texts, one per row.
+        prompts: What is asked, one per row; empty for a plain text.
+        answers: What answers, one per row.
         settings: Embedder and seed.
         closeness: Least cosines.
         numbers: Whether rows with different numbers are different.
     """
+    # Of a plain text the text itself is compared.
+    prompts = [prompt or answer for prompt, answer in zip(prompts, answers, strict=True)]
     asked = settings.embedder.embed(prompts, settings.seed)
     said = settings.embedder.embed(answers, settings.seed)
-    found = [_compare(asked, block, others, closeness.prompts) for block, others in _blocks(asked, settings.seed)]
-    pairs = np.concatenate(found) if found else np.zeros((0, 2), dtype=np.int64)
-    pairs = np.unique(pairs, axis=0)
-    cosines = np.einsum("ij,ij->i", said[pairs[:, 0]], said[pairs[:, 1]])
     # Answers without words have no direction; they are the same when their texts are.
-    same_text = np.array([answers[a] == answers[b] for a, b in pairs.tolist()], dtype=bool)
-    cosines = np.where(same_text, 1.0, cosines)
-    stays = cosines >= closeness.answers
+    _, text = np.unique(answers, return_inverse=True)
+    found = [np.zeros((0, 2), dtype=np.int64)]
+    for block, others in _blocks(asked, settings.seed):
+        alike = asked[block] @ asked[others].T >= closeness.prompts
+        alike &= (said[block] @ said[others].T >= closeness.answers) | (text[block][:, None] == text[others])
+        first, second = np.nonzero(alike)
+        both = np.stack([block[first], others[second]], axis=1)
+        found.append(both[both[:, 0] < both[:, 1]])
+    pairs = np.unique(np.concatenate(found), axis=0)
     if numbers:
         read = [read_numbers(f"{p}\n{a}") for p, a in zip(prompts, answers, strict=True)]
-        stays &= np.array([read[a] == read[b] for a, b in pairs.tolist()], dtype=bool)
-    pairs = pairs[stays]
-    near = np.einsum("ij,ij->i", asked[pairs[:, 0]], asked[pairs[:, 1]])
-    return Alike(pairs, cosines[stays], near, Recall(0, 0, 0))
+        pairs = pairs[np.array([read[a] == read[b] for a, b in pairs.tolist()], dtype=bool)]
+    left, right = pairs.T
+    cosines = np.where(text[left] == text[right], 1.0, np.einsum("ij,ij->i", said[left], said[right]))
+    near = np.einsum("ij,ij->i", asked[left], asked[right])
+    return Alike(pairs, np.minimum(cosines, near), near, Recall(0, 0, 0))
 
 
 def _blocks(vectors: Array, seed: int) -> Iterator[tuple[Array, Array]]:
@@ -85,7 +101,7 @@ def _blocks(vectors: Array, seed: int) -> Iterator[tuple[Array, Array]]:
     groups = [rows] if len(rows) <= EXACT else _cluster(vectors, seed)
     for group in groups:
         for start in range(0, len(group), BLOCK):
-            yield group[start : start + BLOCK], group
+            yield group[start : start + BLOCK], group[start:]
 
 
 def _cluster(vectors: Array, seed: int) -> list[Array]:
@@ -94,9 +110,3 @@ def _cluster(vectors: Array, seed: int) -> list[Array]:
     count = max(len(vectors) // CLUSTER, 2)
     labels = MiniBatchKMeans(count, random_state=seed, n_init=1, batch_size=4096).fit_predict(vectors)
     return [np.flatnonzero(labels == label) for label in range(count)]
-
-
-def _compare(vectors: Array, block: Array, others: Array, threshold: float) -> Array:
-    first, second = np.nonzero(vectors[block] @ vectors[others].T >= threshold)
-    left, right = block[first], others[second]
-    return np.stack([left[left < right], right[left < right]], axis=1)

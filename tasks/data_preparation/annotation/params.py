@@ -18,7 +18,11 @@ class Annotation(Section):
     labels: tuple[str, ...] = Field(
         default=(), description="labels to choose from; those of the prepared rows and earlier imports when empty"
     )
-    embedder: AnyEmbedder = Field(default=Tfidf(), description="what makes vectors of texts, to spread the choice")
+    embedder: AnyEmbedder = Field(
+        default=Tfidf(),
+        description="what makes vectors of texts, to spread the choice; those of a sentence model also say what is "
+        "unsure",
+    )
     alike: float = Field(
         default=0.8,
         gt=0.5,

@@ -347,8 +347,9 @@ def _add_topics(page: Page, subject: Subject) -> None:
     page.figure(
         plot_topics(names, [topic.size for topic in topics.topics]),
         "Topics",
-        f"{len(topics.topics)} clusters of prompts by k-means on TF-IDF vectors; their number has the best mean "
-        f"silhouette of those tried, {topics.silhouette:.2f} (1: far apart, 0: they run into one another). "
+        f"{len(topics.topics)} clusters of prompts by k-means on {subject.settings.embedder.title}; their number has "
+        f"the best mean silhouette of those tried, {topics.silhouette:.2f} (1: far apart, 0: they run into one "
+        "another). "
         f"{drawn.name()}",
     )
     labelled = any(topic.label for topic in topics.topics)

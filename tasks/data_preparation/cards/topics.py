@@ -1,4 +1,4 @@
-"""What a sample is about: k-means on latent semantic vectors, with the terms that tell each cluster from the others.
+"""What a sample is about: k-means on the vectors of an embedder, with the terms that tell each cluster from the others.
 
 The number of clusters is the one with the largest mean silhouette (Rousseeuw 1987,
 https://doi.org/10.1016/0377-0427(87)90125-7) among `COUNTS`. Terms are weighed by class-based TF-IDF (Grootendorst
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tasks.data_preparation.cleaning.texts import make_visible
+from tasks.data_preparation.embedders import AnyEmbedder
 from tasks.data_preparation.embedders.tfidf import Tfidf
 
 Array = np.ndarray[Any, Any]
@@ -28,7 +29,7 @@ CHARACTERS = 1_000
 TERMS = 5
 EXAMPLES = 2
 SHOWN = 130
-DIMENSIONS = 50
+LATENT = Tfidf(dimensions=50, maximum_features=20_000)
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 # What contractions leave behind is no word: don't, I've, it's.
@@ -64,12 +65,15 @@ class Topics:
     silhouette: float
 
 
-def find_topics(texts: Sequence[str], labels: Sequence[str | None], seed: int = 0) -> Topics | None:
+def find_topics(
+    texts: Sequence[str], labels: Sequence[str | None], embedder: AnyEmbedder = LATENT, seed: int = 0
+) -> Topics | None:
     """Cluster some texts.
 
     Args:
         texts: Prompts, or plain texts.
         labels: Of the rows.
+        embedder: What makes vectors of texts. One of word counts sees only the words that may tell a topic.
         seed: Of the embedder and of k-means.
 
     Returns:
@@ -81,8 +85,8 @@ def find_topics(texts: Sequence[str], labels: Sequence[str | None], seed: int = 
     with threadpool_limits(1):
         starts = [text[:CHARACTERS] for text in texts]
         telling = _keep_telling(starts)
-        vectors = Tfidf(dimensions=DIMENSIONS, maximum_features=20_000).embed(telling, seed)
-        spoken = np.flatnonzero(np.abs(vectors).sum(axis=1) > 0)
+        vectors = embedder.embed(telling if isinstance(embedder, Tfidf) else starts, seed)
+        spoken = np.array([row for row, text in enumerate(telling) if text and vectors[row].any()], dtype=np.int64)
         vectors = vectors[spoken]
         found = _choose_clusters(vectors, seed)
         if found is None:

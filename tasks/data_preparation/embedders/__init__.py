@@ -1,4 +1,4 @@
-"""Ways to turn texts into unit vectors, one file each: for semantic duplicates, SMOTE, synonyms and pruning."""
+"""Ways to turn texts into unit vectors, one file each, for whatever compares texts by meaning."""
 
 from __future__ import annotations
 

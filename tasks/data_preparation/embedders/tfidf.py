@@ -29,6 +29,11 @@ class Tfidf(Section):
     )
     maximum_features: int = Field(default=50_000, ge=100, description="the commonest units that are looked at")
 
+    @property
+    def title(self) -> str:
+        """What the vectors are, for pages."""
+        return "TF-IDF vectors"
+
     def embed(self, texts: Sequence[str], seed: int = 0) -> np.ndarray[Any, Any]:
         """Unit vectors, texts x dimensions (fewer where the texts hold fewer words); zero for a text of no words."""
         from sklearn.decomposition import TruncatedSVD
