@@ -60,10 +60,18 @@ def write_synthetic(settings: Synthesis, written: Written, path: Path, refused: 
     write_lines(refused, (asdict(draft) for draft in written.refused))
     if not written.accepted:
         raise PipelineError(
-            f"synthesis: no row was accepted ({written.ended}); {refused} says why each was refused. Change prompts, "
+            f"synthesis: no row was accepted ({written.ended}); {_explain(written, refused)}. Change prompts, "
             "checks or teacher and run again"
         )
     write_lines(path, (describe_row(settings, written, draft) for draft in written.accepted))
+
+
+def _explain(written: Written, refused: Path) -> str:
+    if written.refused:
+        return f"{refused} says why each was refused"
+    steps: Mapping[str, Spent] = written.steps
+    why = [f"{reason} ({step})" for step in STEPS for reason in steps[step].unusable]
+    return f"no answer could be used: {', '.join(why) or 'there was none'}"
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -39,7 +39,7 @@ def write_report(settings: Synthesis, written: Written, path: Path, refused: Pat
         f"{settings.teacher.describe()} wrote, {judge} judged: {rows:,} of {settings.rows:,} rows wanted. The run "
         f"ended because of: {written.ended}.",
         verdict="enough rows" if rows >= settings.rows else f"{rows:,} of {settings.rows:,}",
-        tone="good" if rows >= settings.rows else "warn",
+        tone="good" if rows >= settings.rows else "warn" if rows else "bad",
     )
     page.cards(
         {
@@ -58,17 +58,18 @@ def write_report(settings: Synthesis, written: Written, path: Path, refused: Pat
             "From proposal to row",
             "What each step took of the prompts proposed.",
         )
-    page.table(
-        "Refused",
-        ["step", "reason", "drafts", "share of the proposed"],
-        [
-            [step.name, reason, count, f"{count / steps[0].rows_in:.1%}"]
-            for step in steps
-            for reason, count in step.reasons.items()
-            if reason != NOT_NEEDED
-        ],
-    )
-    page.link(refused.name, "all refused drafts, each with step and reason")
+        page.table(
+            "Refused",
+            ["step", "reason", "drafts", "share of the proposed"],
+            [
+                [step.name, reason, count, f"{count / steps[0].rows_in:.1%}"]
+                for step in steps
+                for reason, count in step.reasons.items()
+                if reason != NOT_NEEDED
+            ],
+        )
+    if written.refused:
+        page.link(refused.name, "All refused drafts, each with step and reason")
     _add_calls(page, written.steps)
     _add_topics(page, written)
     if any(draft.score is not None for draft in (*written.accepted, *written.refused)):
@@ -112,7 +113,7 @@ def _add_calls(page: Page, steps: Mapping[str, Spent]) -> None:
             "Answers that could not be used",
             ["step", "why", "calls"],
             bad,
-            "Each question is asked a few times, with other seeds.",
+            "Each question is asked a few times, with other seeds, unless the model always answers the same.",
         )
 
 
@@ -149,7 +150,8 @@ def _add_examples(page: Page, settings: Synthesis, written: Written) -> None:
         shown[kind] += 1
         if shown[kind] <= SHOWN_REFUSED and draft.reason != NOT_NEEDED:
             examples.append([draft.step, draft.reason or "", show_draft(draft)])
-    page.table("Some that were refused", ["step", "reason", "draft"], examples)
+    if examples:
+        page.table("Some that were refused", ["step", "reason", "draft"], examples)
 
 
 def show_draft(draft: Draft) -> str:
