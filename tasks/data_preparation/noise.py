@@ -251,8 +251,9 @@ def cross_fit(texts: Sequence[str], truth: Array, seed: int, embedder: AnyEmbedd
         return guess
     lda = partial(LinearDiscriminantAnalysis, solver="lsqr", shrinkage="auto")
     second = _fit_parts(embedder.embed(texts, seed), truth, seed, lambda _: lda())
-    pooled = np.sqrt((guess + LEAST) * (second + LEAST))
-    return pooled / pooled.sum(axis=1, keepdims=True)
+    pooled: Array = np.sqrt((guess + LEAST) * (second + LEAST))
+    pooled /= pooled.sum(axis=1, keepdims=True)
+    return pooled
 
 
 def _fit_parts(features: Any, truth: Array, seed: int, make: Callable[[int], Any]) -> Array:

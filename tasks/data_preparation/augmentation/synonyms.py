@@ -1,17 +1,12 @@
 """Words replaced by others that stand in the same company.
 
-Source: Wei and Zou 2019 (EDA) for the replacement; the neighbours come from word vectors, of a given file, of a
-sentence model that embeds each word by itself, or of the training prompts: positive pointwise mutual information of
-words and their neighbours, reduced by an SVD (Levy and Goldberg 2014), and only between words that are each other's
-near neighbours. Words in the same company are not always synonyms ("open", "close"): where rows have labels, a variant
-that a classifier reads as another label is refused.
+Source: Wei and Zou 2019 (EDA) for the replacement; the neighbours come from word vectors, of a given file, or of the
+training prompts themselves: positive pointwise mutual information of words and their neighbours, reduced by an SVD
+(Levy and Goldberg 2014), and only between words that are each other's near neighbours. Words in the same company
+are not always synonyms ("open", "close"): where rows have labels, a variant that a classifier reads as another label
+is refused.
 
-Of 954 words that stand five times or more in 10,003 requests to a bank the prompts' own vectors give 316 a neighbour,
-many of them mere company ("hours": "ago"), and all-MiniLM-L6-v2 728, mostly other words or forms for the same thing
-("fast": "quick"), with an opposite here and there ("next": "previous").
-
-Example: ``{name: synonyms, embedder: {name: sentence_transformers, path: models/all-MiniLM-L6-v2}}``, or
-``{name: synonyms, vectors: data/raw/glove.6B.100d.txt.gz}``. With neither it takes some 1,000 prompts.
+Example: ``{name: synonyms, vectors: data/raw/glove.6B.100d.txt.gz}``. Without ``vectors`` it takes some 1,000 prompts.
 """
 
 from __future__ import annotations
@@ -22,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
@@ -34,7 +29,6 @@ from tasks.data_preparation.augmentation.material import (
     match_case,
     replace_spans,
 )
-from tasks.data_preparation.embedders.sentence_transformers import SentenceTransformers
 from tasks.data_preparation.sources.unpack import Line, Readable, iterate_lines, open_unpacked
 
 Array = np.ndarray[Any, Any]
@@ -61,31 +55,21 @@ class Synonyms(Section):
     vectors: str | None = Field(
         default=None, description="file of word vectors as text (GloVe, word2vec, fastText), plain or compressed"
     )
-    embedder: SentenceTransformers | None = Field(default=None, description="sentence model that embeds the words")
-
-    @model_validator(mode="after")
-    def _has_one_origin(self) -> Synonyms:
-        if self.vectors is not None and self.embedder is not None:
-            raise ValueError("synonyms takes its neighbours from vectors or embedder, not from both; leave one out")
-        return self
 
     def rewrite(self, chosen: Sequence[int], material: Material) -> list[Variant]:
         """A variant of each chosen row that has a word with a neighbour.
 
         Raises:
-            PipelineError: The file of vectors or the model cannot be read.
+            PipelineError: The file of vectors cannot be read.
         """
         counts = Counter(word for prompt in material.prompts for word in split_words(prompt))
         commonest = sorted(counts, key=lambda word: (-counts[word], word))
         grammar = set(commonest[: min(GRAMMAR, len(commonest) // 10)])
-        learned = self.vectors is None and self.embedder is None
-        names = sorted(word for word, count in counts.items() if count >= (RAREST if learned else 1))
-        if self.vectors is not None:
-            words, points = read_vectors(Path(self.vectors), set(names))
-        elif self.embedder is not None:
-            words, points = names[:MOST], self.embedder.embed(names[:MOST])
-        else:
+        names = sorted(word for word, count in counts.items() if count >= (1 if self.vectors else RAREST))
+        if self.vectors is None:
             words, points = learn_vectors(material.prompts, names[:MOST])
+        else:
+            words, points = read_vectors(Path(self.vectors), set(names))
         near = find_neighbours(words, points, self.similarity, grammar)
         made = []
         for row in chosen:

@@ -7,13 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from benchmarks.noisy_labels import flip
 from tasks.data_preparation.annotation.choose import choose_next
 from tasks.data_preparation.annotation.functions.nearest import Nearest
-from tasks.data_preparation.augmentation.material import Material
-from tasks.data_preparation.augmentation.synonyms import Synonyms
 from tasks.data_preparation.balancing.balancer import Labelled
 from tasks.data_preparation.balancing.smote import Smote
 from tasks.data_preparation.cards.topics import find_topics
@@ -137,24 +134,3 @@ def test_every_part_takes_the_folder(embedder: SentenceTransformers) -> None:
     examples = {topic: tuple(sides[0]) for topic, sides in TOPICS.items()}
     votes = Nearest(examples=examples, embedder=embedder, least=0.3).vote([say("card", 1, rng)] * 2, Path())
     assert votes == {"nearest": ["card", "card"]}
-
-
-def gather(prompts: list[str]) -> Material:
-    none = [""] * len(prompts)
-    return Material([f"{row:016x}" for row in range(len(prompts))], prompts, none, [None] * len(prompts), 0)
-
-
-def test_words_are_replaced_by_those_of_the_same_vector(embedder: SentenceTransformers) -> None:
-    rng = random.Random(4)
-    prompts = [say(topic, 0, rng) for topic in TOPICS for _ in range(20)]
-    synonyms = Synonyms(embedder=embedder, similarity=0.9)
-    assert synonyms.rewrite(range(60), gather(prompts)) == []
-    made = synonyms.rewrite(range(60), gather([*prompts, " ".join(TOPICS["parcel"][1])]))
-    assert [variant.row for variant in made] == list(range(20))
-    others = dict(zip(*TOPICS["parcel"], strict=True))
-    for variant in made:
-        changed = {(a, b) for a, b in zip(prompts[variant.row].split(), variant.prompt.split(), strict=True) if a != b}
-        assert changed
-        assert changed <= others.items()
-    with pytest.raises(ValidationError, match="not from both"):
-        Synonyms(embedder=embedder, vectors="words.txt")
