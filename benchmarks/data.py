@@ -38,6 +38,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from flows.settings import MEMORY, TELEMETRY_OFF  # noqa: E402 - found below the root
+
 PLAIN = Path(__file__).parent / "data_scripts/plain.py"
 SEED_ROWS = 8_000
 THRESHOLD, SHINGLE = 0.75, 4
@@ -351,7 +353,7 @@ def measure(name: str, *arguments: str | int | Path) -> dict[str, Any]:
     """Figures of one piece of work in a fresh process: its own, seconds of CPU and wall time, and peak memory in MB."""
     words = [sys.executable, str(Path(__file__).resolve()), "--work", name, *map(str, arguments)]
     began = time.monotonic()
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "GX_ANALYTICS_ENABLED": "false"})
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **MEMORY, **TELEMETRY_OFF})
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stdout}\n{done.stderr}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -40,6 +40,9 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 
+# Arrow's own pools keep what was freed; the system's gives it back.
+MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+
 
 def log_to_terminal() -> None:
     """Show what the project logs on stderr; the engines' own chatter goes to their servers only."""
@@ -72,6 +75,7 @@ def configure(root: Path | None = None) -> Path:
     defaults = {
         **TELEMETRY_OFF,
         **QUIET,
+        **MEMORY,
         "PREFECT_HOME": str(state / "prefect"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow.db'}",
         "HF_DATASETS_CACHE": str(state / "datasets"),

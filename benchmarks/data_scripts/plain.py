@@ -72,6 +72,8 @@ NOT_WORD = re.compile(r"[\W_]+")
 
 
 def repair(text: str) -> str:
+    if text.isascii():
+        return text
     fixed = ftfy.fix_text(text, FTFY)
     if fixed != text and 4 * badness(fixed) > badness(text):
         fixed = text

@@ -8,6 +8,8 @@ each other instead of collapsing into one; and rows appended at the end cannot m
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,12 +21,14 @@ from tasks.contracts.records import content_ids
 from tasks.data_preparation.answers import join_answers
 from tasks.data_preparation.cleaning.texts import EXAMPLES
 from tasks.data_preparation.engines.spread import IN_TURN, Spread
-from tasks.data_preparation.rows import JOINED, Rows, column_messages, finish_step, join_turns
+from tasks.data_preparation.rows import Rows, cut_messages, finish_step, join_turns
 from tasks.data_preparation.semantic import Closeness, Semantic, find_same_meaning
-from tasks.data_preparation.similarity import PROBES, Alike, find_alike
+from tasks.data_preparation.similarity import PERMUTATIONS, PROBES, Alike, find_alike
 from tasks.data_preparation.twins import record_twins, show_conversation
 
 Keep = Literal["one", "all"]
+# Columns with the signatures of the rows, until leaks were looked for, by the length of the n-grams.
+SIGNATURES = "signatures:"
 
 
 class Likeness(Section):
@@ -75,13 +79,14 @@ def remove_duplicates(rows: Rows, settings: Duplicates, spread: Spread = IN_TURN
     if settings.keep == "all":
         return rows
     if settings.near:
-        rows = _drop_alike(rows, "near", find_near(rows.table, settings, settings.same, settings.probes, spread))
+        alike = find_near(rows.table, settings, settings.same, settings.probes, spread)
+        rows = _drop_alike(rows, "near", alike, f"{SIGNATURES}{settings.shingle}")
     if settings.semantic:
         rows = _drop_alike(rows, "semantic", find_semantic(rows.table, settings, settings.semantic.same))
     return rows
 
 
-def _drop_alike(rows: Rows, kind: str, alike: Alike) -> Rows:
+def _drop_alike(rows: Rows, kind: str, alike: Alike, signatures: str = "") -> Rows:
     twins = choose_first(rows.table.num_rows, alike.pairs)
     reasons = [None if twin == row else f"{kind} duplicate of an earlier row" for row, twin in enumerate(twins)]
     chosen = np.array([twins[second] == first for first, second in alike.pairs.tolist()], dtype=bool)
@@ -91,7 +96,12 @@ def _drop_alike(rows: Rows, kind: str, alike: Alike) -> Rows:
         rows, rows.table, kind, alike.pairs[chosen], alike.rows[chosen], alike.prompts[chosen], dropped=True
     )
     examples = show_pairs(rows.table, pairs)
-    return finish_step(rows, f"{kind} duplicates", rows.table, reasons, examples=examples, notes=describe_recall(alike))
+    rows = finish_step(rows, f"{kind} duplicates", rows.table, reasons, examples=examples, notes=describe_recall(alike))
+    if alike.signatures is None:
+        return rows
+    kept = alike.signatures[[reason is None for reason in reasons]]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel()), PERMUTATIONS)
+    return replace(rows, table=rows.table.append_column(signatures, column))
 
 
 def describe_recall(alike: Alike) -> dict[str, int | float]:
@@ -109,39 +119,46 @@ def describe_recall(alike: Alike) -> dict[str, int | float]:
 
 def drop_exact(rows: Rows) -> Rows:
     """Drop rows whose conversation stood before; adds the column ``id``."""
-    labels = rows.table["label"].to_pylist()
-    pieces = (rows.table.slice(start, JOINED) for start in range(0, rows.table.num_rows, JOINED))
-    ids = [name for piece in pieces for name in content_ids(column_messages(piece))]
+    ids = [name for messages in cut_messages(rows.table) for name in content_ids(messages)]
     seen: dict[str, int] = {}
-    reasons: list[str | None] = [None] * len(ids)
-    pairs: list[tuple[int, int]] = []
-    for row, name in enumerate(ids):
-        first = seen.setdefault(name, row)
-        if first == row:
-            continue
-        pairs.append((first, row))
-        same = labels[first] == labels[row]
-        reasons[row] = "same conversation again" if same else "same conversation again, under another label"
+    pairs = [(first, row) for row, name in enumerate(ids) if (first := seen.setdefault(name, row)) != row]
     found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    reasons: list[str | None] = [None] * len(ids)
+    labels = (rows.table["label"].take(pa.array(side)).to_pylist() for side in found.T)
+    for row, label, other in zip(found[:, 1].tolist(), *labels, strict=True):
+        reasons[row] = "same conversation again" + ("" if label == other else ", under another label")
     table = join_answers(rows.table, pairs).append_column("id", pa.array(ids, pa.string()))
     rows = record_twins(rows, table, "exact", found, np.ones(len(found)), np.ones(len(found)), dropped=True)
     return finish_step(rows, "exact duplicates", table, reasons)
 
 
-def split_sides(table: pa.Table) -> tuple[list[str], list[str]]:
-    """Per row the text that is asked and the text that answers."""
-    messages = column_messages(table)
-    return join_turns(messages, ["system", "user", "tool"]), join_turns(messages, ["assistant"])
+def split_sides(table: pa.Table, asking: Sequence[str] = ("system", "user", "tool")) -> tuple[list[str], list[str]]:
+    """Per row the text that is asked, of these roles, and the text that answers."""
+    prompts: list[str] = []
+    answers: list[str] = []
+    for messages in cut_messages(table):
+        prompts += join_turns(messages, asking)
+        answers += join_turns(messages, ["assistant"])
+    return prompts, answers
 
 
 def find_near(
     table: pa.Table, settings: Duplicates, likeness: Likeness, probes: int = 0, spread: Spread = IN_TURN
 ) -> Alike:
-    """Near duplicates of a likeness, see `find_alike`."""
+    """Near duplicates of a likeness, see `find_alike`; rows that bring their signatures are not signed again."""
     prompts, answers = split_sides(table)
+    name, known = f"{SIGNATURES}{settings.shingle}", None
+    if name in table.column_names and table.num_rows:
+        pieces = [piece.flatten().to_numpy() for piece in table[name].chunks]
+        known = (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)).reshape(-1, PERMUTATIONS)
     return find_alike(
-        prompts, answers, likeness.rows, likeness.prompts, settings.shingle, settings.numbers, probes, spread
+        prompts, answers, likeness.rows, likeness.prompts, settings.shingle, settings.numbers, probes, spread, known
     )
+
+
+def drop_signatures(table: pa.Table) -> pa.Table:
+    """The table without the signatures of its rows."""
+    return table.select([name for name in table.column_names if not name.startswith(SIGNATURES)])
 
 
 def find_semantic(table: pa.Table, settings: Duplicates, closeness: Closeness) -> Alike:
@@ -150,8 +167,7 @@ def find_semantic(table: pa.Table, settings: Duplicates, closeness: Closeness) -
     System turns are left out: a long one that rows share would make all of their prompts alike.
     """
     assert settings.semantic is not None
-    messages = column_messages(table)
-    prompts, answers = join_turns(messages, ["user", "tool"]), join_turns(messages, ["assistant"])
+    prompts, answers = split_sides(table, ("user", "tool"))
     return find_same_meaning(prompts, answers, settings.semantic, closeness, settings.numbers)
 
 

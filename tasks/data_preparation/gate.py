@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ VALUEWISE = (
     "expect_column_values_to_not_be_in_set",
     "expect_column_values_to_not_match_regex",
 )
+# Table and column to its values, each with its rows.
+Count = Callable[[str, str], pa.StructArray]
 PLAIN = {"column", "min_value", "max_value", "value_set", "value", "regex"}
 # More distinct values than this are no shorter way.
 DISTINCT = 100_000
@@ -244,26 +247,25 @@ def evaluate(checks: Sequence[Check], tables: Mapping[str, pa.Table]) -> list[Re
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
-    ways = [_choose_way(check, tables.get(check.table)) for check in checks]
+    asset = context.data_sources.add_pandas("tables").add_dataframe_asset("table")
+    definition = asset.add_batch_definition_whole_dataframe("frame")
+
+    @cache
+    def count(table: str, column: str) -> pa.StructArray:
+        return pc.value_counts(tables[table][column].drop_null())
+
+    ways = [_choose_way(check, tables.get(check.table), count) for check in checks]
     results: dict[str, Result] = {}
-    for number, way in enumerate(dict.fromkeys(ways)):
+    for way in dict.fromkeys(ways):
         mine = [(c, e) for c, e, w in zip(checks, expectations, ways, strict=True) if w == way]
         table = tables.get(way[0])
         if table is None:
             missing = "there is no accepted version yet" if way[0] == "changes" else "there is no such table"
             results |= {check.name: Result(check, False, f"was not evaluated, {missing}") for check, _ in mine}
             continue
-        name = f"{number} {' '.join(way)}"
-        batch = (
-            context.data_sources.add_pandas(name).add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
-        )
-        suite = context.suites.add(gx.ExpectationSuite(name=name))
-        for _, expectation in mine:
-            suite.add_expectation(expectation)
-        definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
-        frame, counts = _make_frame([check for check, _ in mine], table, way[1])
-        outcome = definition.run(
-            batch_parameters={"dataframe": frame},
+        frame, counts = _make_frame([check for check, _ in mine], table, way[1], count)
+        outcome = definition.get_batch({"dataframe": frame}).validate(
+            gx.ExpectationSuite(name=" ".join(way), expectations=[expectation for _, expectation in mine]),
             result_format={
                 "result_format": "COMPLETE" if way[1] == "values" else "SUMMARY",
                 "partial_unexpected_count": SHOWN,
@@ -280,7 +282,7 @@ def _needs_all(item: Any) -> bool:
     return "column" not in item.kwargs or "row_condition" in item.kwargs
 
 
-def _choose_way(check: Check, table: pa.Table | None) -> tuple[str, str]:
+def _choose_way(check: Check, table: pa.Table | None, count: Count) -> tuple[str, str]:
     column = check.kwargs.get("column")
     given = {name for name, value in check.kwargs.items() if value is not None}
     if table is None or (column is not None and column not in table.column_names):
@@ -291,12 +293,14 @@ def _choose_way(check: Check, table: pa.Table | None) -> tuple[str, str]:
         return check.table, f"repeated {column}"
     plain = pa.types.is_integer(table[column].type) or pa.types.is_string(table[column].type) if column else False
     # Null is a value of its own to these conditions, and the way of distinct values leaves it out.
-    if check.type in VALUEWISE and given <= PLAIN and plain and pc.count_distinct(table[column]).as_py() <= DISTINCT:
+    if check.type in VALUEWISE and given <= PLAIN and plain and len(count(check.table, str(column))) <= DISTINCT:
         return check.table, "values"
     return check.table, "whole"
 
 
-def _make_frame(checks: Sequence[Check], table: pa.Table, way: str) -> tuple[Any, dict[str, dict[Any, int]]]:
+def _make_frame(
+    checks: Sequence[Check], table: pa.Table, way: str, count: Count
+) -> tuple[Any, dict[str, dict[Any, int]]]:
     """What Great Expectations is to see, and how often each value of a column occurs where it sees distinct ones."""
     import pandas as pd
 
@@ -304,15 +308,14 @@ def _make_frame(checks: Sequence[Check], table: pa.Table, way: str) -> tuple[Any
         return pd.DataFrame(index=pd.RangeIndex(table.num_rows)), {}
     if way.startswith("repeated "):
         column = way.removeprefix("repeated ")
-        values = pl.Series(table[column])
-        # One value of those that occur once stands for all of them.
-        some = values.filter(values.is_duplicated() & values.is_not_null()).extend(values.drop_nulls().head(1).unique())
-        part = values.filter(values.is_duplicated() & values.is_not_null())
-        return pd.DataFrame({column: (part if len(part) else some).to_list()}), {}
+        values = pl.Series(table[column]).drop_nulls()
+        # Where none occurs more than once, one of them stands for all.
+        part = values.filter(values.is_duplicated())
+        return pd.DataFrame({column: (part if len(part) else values.head(1)).to_list()}), {}
     if way != "values":
         return table.to_pandas(), {}
     counts = {
-        name: {pair["values"]: pair["counts"] for pair in pc.value_counts(table[name].drop_null()).to_pylist()}
+        name: {pair["values"]: pair["counts"] for pair in count(checks[0].table, name).to_pylist()}
         for name in dict.fromkeys(check.kwargs["column"] for check in checks)
     }
     longest = max(map(len, counts.values()))

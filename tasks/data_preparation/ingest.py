@@ -189,11 +189,13 @@ def read_source(
     if not isinstance(source.keep, bool):
         _require_columns(title, source.keep, items)
     keep = partial(pick_values, source.keep, used) if source.keep else None
+    names = name_columns(items)
+    items.clear()
     kept = Kept(source.limit)
     gone: list[pa.Table] = []
     rows = unread = 0
     convert = partial(_convert_part, title, shape, label, columns, keep)
-    for table, bad, count in spread("read", convert, chain(head, parts)):
+    for table, bad, count in spread("read", convert, chain(_let_go(head), parts)):
         kept.add(table)
         gone.append(bad)
         rows += count
@@ -204,8 +206,8 @@ def read_source(
                 f'"{bad["reason"][-1]}"; mend the source, or take it out'
             )
     known = {*shape.columns.values(), label, *columns}
-    known |= set(source.keep if not isinstance(source.keep, bool) else name_columns(items) if source.keep else ())
-    unused = tuple(column for column in name_columns(items) if column not in known)
+    known |= set(source.keep if not isinstance(source.keep, bool) else names if source.keep else ())
+    unused = tuple(column for column in names if column not in known)
     tables = kept.finish()
     return (
         pa.concat_tables(tables),
@@ -220,6 +222,12 @@ def _look_ahead(parts: Iterator[Part]) -> list[Part]:
     while sum(len(part.items) for part in head) < LOOKED_AT and (part := next(parts, None)) is not None:
         head.append(unfold_part(part))
     return head
+
+
+def _let_go(head: list[Part]) -> Iterator[Part]:
+    """The parts, each held no longer than it is needed."""
+    while head:
+        yield head.pop(0)
 
 
 def name_place(source: ReadableSource) -> str:

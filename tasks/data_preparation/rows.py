@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -243,6 +243,11 @@ def column_messages(table: pa.Table) -> pa.ListArray:
     column = table["messages"]
     # Combining copies even a single piece.
     return (column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()).cast(MESSAGES)
+
+
+def cut_messages(table: pa.Table) -> Iterator[pa.ListArray]:
+    """The ``messages`` column in pieces of `JOINED` rows, which bounds what is copied at a time."""
+    return (column_messages(table.slice(start, JOINED)) for start in range(0, table.num_rows, JOINED))
 
 
 def find_plain(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -203,12 +203,14 @@ class Alike:
         rows: Jaccard similarity of prompt and answer together, per pair.
         prompts: Jaccard similarity of the prompts alone, per pair.
         recall: As measured on the probes.
+        signatures: Of all rows, see `sketch`; None where there was nothing to sign.
     """
 
     pairs: Array
     rows: Array
     prompts: Array
     recall: Recall
+    signatures: Array | None = None
 
 
 def find_alike(
@@ -220,6 +222,7 @@ def find_alike(
     numbers: bool = True,
     probes: int = 0,
     spread: Spread = IN_TURN,
+    known: Array | None = None,
 ) -> Alike:
     """All near-duplicate pairs, with their similarities.
 
@@ -232,6 +235,7 @@ def find_alike(
         numbers: Whether rows with different numbers are different.
         probes: Rows on which the recall is measured, fewer where that would take too long.
         spread: Where rows are signed.
+        known: Signatures of the rows, from an earlier look at the same texts.
     """
     if len(prompts) < 2:
         return Alike(np.zeros((0, 2), dtype=np.int64), np.zeros(0), np.zeros(0), Recall(0, 0, 0))
@@ -245,19 +249,20 @@ def find_alike(
         Sides(prompts[start : start + ROWS_IN_PART], answers[start : start + ROWS_IN_PART], size)
         for start in range(0, len(prompts), ROWS_IN_PART)
     )
-    parts = list(spread("sign", partial(read_rows, looked_for), cut))
-    digests = np.concatenate([part.digests for part in parts])
-    likely = [
-        np.stack([chosen[part.probes], part.others + number * ROWS_IN_PART], axis=1)
-        for number, part in enumerate(parts)
-    ]
+    digests = np.empty((len(prompts), PERMUTATIONS), dtype=np.uint32) if known is None else known
+    likely: list[Array] = []
+    for number, part in enumerate(spread("sign", partial(read_rows, looked_for, known is None), cut)):
+        start = number * ROWS_IN_PART
+        if part.digests is not None:
+            digests[start : start + ROWS_IN_PART] = part.digests
+        likely.append(np.stack([chosen[part.probes], part.others + start], axis=1))
     pairs = propose_pairs(digests, group)
     pairs = pairs[_estimate(digests, pairs) >= threshold - MARGIN]
-    pairs, whole, part = _keep_alike(sides, pairs, threshold, prompt_threshold)
+    pairs, whole, asked = _keep_alike(sides, pairs, threshold, prompt_threshold)
     truth, _, _ = _keep_alike(sides, _tidy(np.concatenate(likely), group), threshold, prompt_threshold)
     codes = truth @ np.array([len(prompts), 1])
     found = np.isin(codes, pairs @ np.array([len(prompts), 1]))
-    return Alike(pairs, whole, part, Recall(len(chosen), len(codes), int(found.sum())))
+    return Alike(pairs, whole, asked, Recall(len(chosen), len(codes), int(found.sum())), digests)
 
 
 def _keep_alike(sides: Sides, pairs: Array, threshold: float, prompt_threshold: float) -> tuple[Array, Array, Array]:
@@ -282,20 +287,20 @@ class Read:
     """What is known of some rows once their n-grams are gone.
 
     Attributes:
-        digests: MinHash signatures, shape (rows, 240).
+        digests: MinHash signatures, shape (rows, 240); None where they were not wanted.
         probes: Probes that may be like one of the rows.
         others: The row of each, counted within these rows.
     """
 
-    digests: Array
+    digests: Array | None
     probes: Array
     others: Array
 
 
-def read_rows(probes: Probes, sides: Sides) -> Read:
-    """Sign some rows, and compare them with the probes."""
+def read_rows(probes: Probes, sign: bool, sides: Sides) -> Read:
+    """Sign some rows if that is wanted, and compare them with the probes."""
     shingles = sides.cut_both(range(len(sides.prompts)))
-    return Read(sketch(shingles), *probes.meet(shingles))
+    return Read(sketch(shingles) if sign else None, *probes.meet(shingles))
 
 
 class Probes:

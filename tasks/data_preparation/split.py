@@ -15,7 +15,6 @@ fold) in different splits the later one is dropped; moving it instead would let 
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,16 +28,24 @@ from pydantic import Field, model_validator
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.params import Section
 from tasks.data_preparation.cleaning.chunk import DOCUMENT
-from tasks.data_preparation.duplicates import Duplicates, describe_recall, find_near, find_semantic, show_pairs
+from tasks.data_preparation.duplicates import (
+    Duplicates,
+    describe_recall,
+    drop_signatures,
+    find_near,
+    find_semantic,
+    show_pairs,
+)
 from tasks.data_preparation.engines.spread import IN_TURN, Spread
-from tasks.data_preparation.rows import Rows, column_messages, finish_step, join_turns, turn_lengths
+from tasks.data_preparation.folds import fold_prompts
+from tasks.data_preparation.rows import Rows, cut_messages, finish_step, join_turns, turn_lengths
 from tasks.data_preparation.similarity import Alike, Recall, join_clusters
 from tasks.data_preparation.splits import AnySplit
-from tasks.data_preparation.splits.assignment import SPLITS, Assigned, choose_split, draw
+from tasks.data_preparation.splits.assignment import SPLITS, Assigned, draw
 from tasks.data_preparation.splits.content import Content
 from tasks.data_preparation.twins import record_twins
 
-__all__ = ["SPLITS", "Split", "choose_split", "draw", "split_examples"]
+__all__ = ["SPLITS", "Split", "draw", "split_examples"]
 
 # Column with how often a training row is to be there, where balancing says so.
 TIMES = "times"
@@ -46,9 +53,7 @@ TIMES = "times"
 SEEN = "seen"
 SHOWN_CLASSES = 10
 
-_NUMBER = re.compile(r"\d+")
-_NOT_WORD = re.compile(r"[\W_]+")
-_NO_WORD = {code: None for code in range(128) if not chr(code).isalnum()}
+_MIX, _ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x100000001B3)
 
 
 class Split(Section):
@@ -108,6 +113,7 @@ def split_examples(rows: Rows, settings: Split, duplicates: Duplicates, spread: 
     assigned = keep_in_train(assigned, rows, settings.train_only)
     splits = assigned.splits
     alike = _find_leaking(rows.table, duplicates, spread)
+    rows = replace(rows, table=drop_signatures(rows.table))
     pairs = alike.pairs
     leaks = find_leaks(splits, pairs, folds)
     reasons = [why or leak for why, leak in zip(assigned.reasons, leaks, strict=True)]
@@ -218,10 +224,14 @@ def _apply_weights(rows: Rows, seed: int) -> Rows:
 
 def name_groups(table: pa.Table) -> list[str]:
     """Per row the folded prompt that decides its split."""
-    prompts = join_turns(column_messages(table), ["user"])
-    texts = join_turns(column_messages(table), ["assistant"]) if "" in prompts else prompts
-    # Plain text has no prompt: all of it decides.
-    folds = [fold_prompt(prompt or text) for prompt, text in zip(prompts, texts, strict=True)]
+    folds: list[str] = []
+    for messages in cut_messages(table):
+        prompts = join_turns(messages, ["user"])
+        if "" in prompts:
+            # Plain text has no prompt: all of it decides.
+            texts = join_turns(messages, ["assistant"])
+            prompts = [prompt or text for prompt, text in zip(prompts, texts, strict=True)]
+        folds += fold_prompts(pl.Series(prompts, dtype=pl.String)).to_list()
     if DOCUMENT not in table.column_names:
         return folds
     # And where it was cut, all of the document.
@@ -238,28 +248,25 @@ def pair_parts(table: pa.Table, stays: np.ndarray[Any, Any]) -> np.ndarray[Any, 
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def fold_prompt(prompt: str) -> str:
-    """Lower case, without spaces and punctuation, every number the same."""
-    folded = _NUMBER.sub("0", prompt.casefold())
-    folded = folded.translate(_NO_WORD) if folded.isascii() else _NOT_WORD.sub("", folded)
-    # A prompt of symbols alone would fold to nothing and share its split with all others like it.
-    return folded or prompt
-
-
 def fingerprint_rows(table: pa.Table) -> np.ndarray[Any, np.dtype[np.uint64]]:
     """Per row a hash of its conversation and its split, the same within one process."""
-    messages = column_messages(table)
+    splits = pl.Series(table["split"]).hash(2).to_numpy()
+    pieces = [np.zeros(0, dtype=np.uint64), *map(_fingerprint, cut_messages(table))]
+    with np.errstate(over="ignore"):
+        seen: np.ndarray[Any, np.dtype[np.uint64]] = np.concatenate(pieces) * _MIX ^ splits
+    return seen
+
+
+def _fingerprint(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.uint64]]:
     turns, lengths = messages.flatten(), turn_lengths(messages)
     ends = np.cumsum(lengths)
     place = np.arange(len(turns)) - np.repeat(ends - lengths, lengths)
-    mix, odd = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x100000001B3)
     said, by = (pl.Series(turns.field(name)).hash(seed=1).to_numpy() for name in ("content", "role"))
     with np.errstate(over="ignore"):
-        each = ((said * odd) ^ by) * (place.astype(np.uint64) * mix + odd)
+        each = ((said * _ODD) ^ by) * (place.astype(np.uint64) * _MIX + _ODD)
         sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(each, dtype=np.uint64)])
-        conversations = sums[ends] - sums[ends - lengths]
-        seen: np.ndarray[Any, np.dtype[np.uint64]] = conversations * mix ^ pl.Series(table["split"]).hash(2).to_numpy()
-    return seen
+        conversations: np.ndarray[Any, np.dtype[np.uint64]] = sums[ends] - sums[ends - lengths]
+    return conversations
 
 
 def find_leaks(
@@ -277,16 +284,21 @@ def find_leaks(
     for first, second in pairs.tolist():
         earlier[second].append(first)
     first_of: dict[str, int] = {}
-    for row in range(len(splits)) if folds else sorted(earlier):
+    split_of: dict[str, str] = {}
+    # By content no fold is in two splits, and its rows cannot clash.
+    apart = {
+        fold for fold, split in zip(folds, splits, strict=False) if split and split_of.setdefault(fold, split) != split
+    }
+    for row in range(len(splits)) if apart else sorted(earlier):
         if splits[row] is None:
             continue
         others = earlier.get(row, [])
-        if folds and folds[row] in first_of:
+        if apart and folds[row] in first_of:
             others = [*others, first_of[folds[row]]]
         clash = [o for o in others if splits[o] is not None and reasons[o] is None and splits[o] != splits[row]]
         if clash:
             reasons[row] = f"{splits[row]} row too like one of {splits[clash[-1]]}"
-        elif folds:
+        elif apart:
             first_of.setdefault(folds[row], row)
     return reasons
 

@@ -29,7 +29,6 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
-from scipy.sparse import csr_array
 
 from tasks.contracts.params import Section
 from tasks.data_preparation.contamination import hash_runs
@@ -196,7 +195,7 @@ class Words:
     """
 
     prompts: Sequence[Sequence[str]]
-    matrix: csr_array
+    matrix: Any
     runs: Array
     owners: Array
     places: Array
@@ -211,6 +210,8 @@ class Words:
 
 def count_words(texts: Sequence[str]) -> Words:
     """Words and phrases of prompts."""
+    from scipy.sparse import csr_array
+
     prompts = [_WORD.findall(text.casefold()) for text in texts]
     parts: list[tuple[Array, Array, Array, Array]] = []
     for size in range(1, LONGEST + 1):
@@ -237,6 +238,8 @@ def count_words(texts: Sequence[str]) -> Words:
 def _find_of(
     kind: Kind, words: Words, classes: Array, names: Sequence[str], low: int, settings: Triggers
 ) -> list[Phrase]:
+    from scipy.sparse import csr_array
+
     total, count = len(classes), len(names) + 1
     starts: Array = np.flatnonzero(np.diff(words.runs, prepend=~words.runs[:1]))
     ends = np.append(starts[1:], len(words.runs)) if len(starts) else starts

@@ -166,8 +166,7 @@ def search(columns: Iterable[pa.Array], finder: Finder) -> Search:
     contents: list[str] = []
     for number, (array, owners) in enumerate(arrays):
         filled = pc.fill_null(array, "")
-        likely = pc.match_substring_regex(filled, finder.suspect) if finder.suspect else pc.not_equal(filled, "")
-        places = np.flatnonzero(np.asarray(likely))
+        places = np.flatnonzero(np.asarray(finder.screen(filled)))
         numbers += [number] * len(places)
         spots += places.tolist()
         rows += owners[places].tolist()

@@ -128,6 +128,8 @@ def show_change(before: str, after: str, show_before: bool = True) -> tuple[str,
 
 def make_visible(text: str) -> str:
     """Line ends, tabs and characters without a shape of their own as escapes."""
+    if text.isprintable():
+        return text
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )

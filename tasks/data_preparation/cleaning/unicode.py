@@ -53,26 +53,13 @@ class Unicode(Section):
 
 def make_repair() -> Callable[[str], str]:
     """The repair of one text; controls, line ends and entities are left to their own steps."""
-    from ftfy import TextFixerConfig, fix_text_segment
-    from ftfy.badness import badness
-
-    settings = TextFixerConfig(
-        unescape_html=False,
-        remove_terminal_escapes=False,
-        fix_c1_controls=False,
-        fix_latin_ligatures=False,
-        fix_character_width=False,
-        uncurl_quotes=False,
-        fix_line_breaks=False,
-        remove_control_chars=False,
-        normalization=None,
-        explain=False,
-    )
+    from ftfy import fix_encoding
+    from ftfy.badness import badness, is_bad
 
     def repair_line(line: str) -> str:
         if line.isascii():
             return line
-        fixed = line if _NEXT_LINE.search(line) else fix_text_segment(line, settings)
+        fixed = fix_encoding(line) if is_bad(line) and not _NEXT_LINE.search(line) else line
         if fixed != line and 4 * badness(fixed) > badness(line):
             fixed = line
         return unicodedata.normalize("NFC", fixed)

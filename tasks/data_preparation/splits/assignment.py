@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from tasks.data_preparation.rows import CARRIED
@@ -45,16 +47,19 @@ def assign_all(splits: list[str]) -> Assigned:
 
 def draw(purpose: str, seed: int, key: str) -> float:
     """A number in [0, 1) that depends on nothing else."""
-    digest = hashlib.sha256(f"{purpose}\0{seed}\0{key}".encode()).digest()
-    return int.from_bytes(digest[:8]) / 2**64
+    return int.from_bytes(_hash(purpose, seed, key)) / 2**64
 
 
-def choose_split(key: str, shares: Shares) -> str:
-    """The split of a key, by its own hash."""
-    value = draw("split", shares.seed, key)
-    if value < shares.test:
-        return "test"
-    return "validation" if value < shares.test + shares.validation else "train"
+def _hash(purpose: str, seed: int, key: str) -> bytes:
+    return hashlib.sha256(f"{purpose}\0{seed}\0{key}".encode()).digest()[:8]
+
+
+def choose_splits(keys: Iterable[str], shares: Shares) -> list[str]:
+    """The split of each key, by its own hash: test below its share, validation in the next, then train."""
+    values = np.frombuffer(b"".join(_hash("split", shares.seed, key) for key in keys), ">u8") / 2.0**64
+    places = np.searchsorted([shares.test, shares.test + shares.validation], values, side="right")
+    splits: list[str] = np.array(["test", "validation", "train"])[places].tolist()
+    return splits
 
 
 def read_column(table: pa.Table, name: str) -> list[str | None]:

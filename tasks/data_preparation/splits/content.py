@@ -13,7 +13,7 @@ from typing import Literal
 import pyarrow as pa
 
 from tasks.contracts.params import Section
-from tasks.data_preparation.splits.assignment import Assigned, Shares, assign_all, choose_split
+from tasks.data_preparation.splits.assignment import Assigned, Shares, assign_all, choose_splits
 
 
 class Content(Section):
@@ -31,4 +31,4 @@ class Content(Section):
 
     def assign(self, table: pa.Table, folds: Sequence[str], shares: Shares, minimum: int) -> Assigned:
         """The split of each row."""
-        return assign_all([choose_split(fold, shares) for fold in folds])
+        return assign_all(choose_splits(folds, shares))

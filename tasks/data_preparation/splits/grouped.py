@@ -19,7 +19,7 @@ from tasks.data_preparation.splits.assignment import (
     Assigned,
     Shares,
     assign_all,
-    choose_split,
+    choose_splits,
     list_carried,
     read_column,
 )
@@ -43,8 +43,8 @@ class Grouped(Section):
         """The split of each row."""
         groups = read_column(table, self.column)
         return assign_all(
-            [
-                choose_split(fold if group is None else f"group\0{group}", shares)
-                for group, fold in zip(groups, folds, strict=True)
-            ]
+            choose_splits(
+                (fold if group is None else f"group\0{group}" for group, fold in zip(groups, folds, strict=True)),
+                shares,
+            )
         )

@@ -25,11 +25,12 @@ from tasks.data_preparation import gate, measures
 from tasks.data_preparation.accepted import accept_version, compare_versions, measure_version, read_accepted
 from tasks.data_preparation.duplicates import Duplicates, remove_duplicates
 from tasks.data_preparation.expectations import CHECKS, Check, Expectation, Gate
+from tasks.data_preparation.folds import fold_prompt, fold_prompts
 from tasks.data_preparation.gate import Verdict, check_quality, check_suite, evaluate, hash_rows, require_passed
-from tasks.data_preparation.measures import COLUMNS, describe_rows, describe_sources, describe_splits, fold_prompts
+from tasks.data_preparation.measures import COLUMNS, describe_rows, describe_sources, describe_splits
 from tasks.data_preparation.publish import write_quarantine, write_splits
 from tasks.data_preparation.rows import Origin, Rows, Step
-from tasks.data_preparation.split import SEEN, Split, fingerprint_rows, fold_prompt, split_examples
+from tasks.data_preparation.split import SEEN, Split, fingerprint_rows, split_examples
 from tasks.data_preparation.twins import record_twins
 from tests.tasks.data_preparation.test_cleaning import make, pair
 
@@ -375,7 +376,7 @@ def test_looking_at_less_finds_the_same(kind: str, kwargs: dict[str, Any], data:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gate, "refuse_empty", lambda checks: None)
         less = evaluate([tried], {"rows": table})[0]
-        patch.setattr(gate, "_choose_way", lambda check, table: (check.table, "whole"))
+        patch.setattr(gate, "_choose_way", lambda check, table, count: (check.table, "whole"))
         all_of_it = evaluate([tried], {"rows": table})[0]
     assert less.success == all_of_it.success
     assert less.finding.partition(", such as")[0] == all_of_it.finding.partition(", such as")[0]

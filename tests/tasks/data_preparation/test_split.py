@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,17 +14,24 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.duplicates import Duplicates, Keep, find_pairs, remove_duplicates
+from tasks.data_preparation.duplicates import (
+    SIGNATURES,
+    Duplicates,
+    Keep,
+    drop_signatures,
+    find_pairs,
+    remove_duplicates,
+)
+from tasks.data_preparation.folds import fold_prompt
 from tasks.data_preparation.rows import Origin, Rows
 from tasks.data_preparation.split import (
     SPLITS,
     Split,
-    choose_split,
     find_leaks,
-    fold_prompt,
     repeat_train,
     split_examples,
 )
+from tasks.data_preparation.splits.assignment import choose_splits, draw
 from tests.tasks.data_preparation.test_cleaning import Turns, make, pair
 
 HALVES = Split(validation=0.25, test=0.25)
@@ -98,15 +106,39 @@ def test_every_row_gets_one_of_three_splits() -> None:
 
 def test_shares_are_near_what_was_asked() -> None:
     split = Split()
-    counts = Counter(choose_split(f"prompt number {'x' * i}", split) for i in range(10_000))
+    counts = Counter(choose_splits((f"prompt number {'x' * i}" for i in range(10_000)), split))
     # Three standard deviations of a binomial count.
     assert abs(counts["test"] - 1000) < 90
     assert abs(counts["validation"] - 500) < 66
 
 
+def test_a_split_is_where_its_draw_falls() -> None:
+    keys = [f"key {number}" for number in range(300)]
+    values = [draw("split", HALVES.seed, key) for key in keys]
+    names = ["test" if value < 0.25 else "validation" if value < 0.5 else "train" for value in values]
+    assert choose_splits(keys, HALVES) == names
+
+
+def test_leaks_are_the_same_ones_from_the_signatures_of_the_step_before() -> None:
+    rng = random.Random(3)
+    texts = ["".join(rng.choices("abcdefghij ", k=60)) for _ in range(80)]
+    alike = [text[:-6] + "".join(rng.choices("abcdefghij", k=6)) for text in texts]
+    rows = remove_duplicates(make(*[pair(text, "fine") for text in (*texts, *alike)]), Duplicates())
+    signed = [name for name in rows.table.column_names if name.startswith(SIGNATURES)]
+    assert len(signed) == 1
+    without = replace(rows, table=drop_signatures(rows.table))
+    found, again = split_examples(rows, HALVES, Duplicates()), split_examples(without, HALVES, Duplicates())
+    assert found.table.equals(again.table)
+    assert found.steps == again.steps
+    assert found.steps[-1].reasons
+    # Other n-grams have other signatures.
+    other = Duplicates(shingle=6)
+    assert split_examples(rows, HALVES, other).table.equals(split_examples(without, HALVES, other).table)
+
+
 def test_another_seed_is_another_split() -> None:
     keys = [f"key {'y' * i}" for i in range(400)]
-    assert [choose_split(k, Split()) for k in keys] != [choose_split(k, Split(seed=1)) for k in keys]
+    assert choose_splits(keys, Split()) != choose_splits(keys, Split(seed=1))
 
 
 def test_numbers_case_and_punctuation_do_not_part_rows() -> None:

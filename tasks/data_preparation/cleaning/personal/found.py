@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+import pyarrow as pa
+
 Kind = Literal["email", "phone", "iban", "card", "ip", "national_id", "name", "place"]
 
 
@@ -21,9 +23,8 @@ class Found(NamedTuple):
 class Finder(Protocol):
     """Finds personal data."""
 
-    @property
-    def suspect(self) -> str:
-        """RE2 pattern of a text worth a look; empty for every text."""
+    def screen(self, texts: pa.Array) -> pa.Array:
+        """Which texts are worth a look: all that hold something, and some others."""
         ...
 
     def find(self, texts: Sequence[str]) -> list[list[Found]]:

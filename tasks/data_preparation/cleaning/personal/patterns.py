@@ -87,18 +87,13 @@ class Patterns(Section):
     name: Literal["patterns"] = "patterns"
     kinds: tuple[PlainKind, ...] = Field(default=USUAL, min_length=1, description="what is looked for")
 
-    @property
-    def suspect(self) -> str:
-        return f"{SUSPECT}|{SUSPECT_IP}" if "ip" in self.kinds else SUSPECT
+    def screen(self, texts: pa.Array) -> pa.Array:
+        likely, suspect = (f"{each}|{SUSPECT_IP}" if "ip" in self.kinds else each for each in (LIKELY, SUSPECT))
+        odd = pc.and_(pc.match_substring_regex(texts, ODD), pc.match_substring_regex(texts, suspect))
+        return pc.or_(pc.match_substring_regex(texts, likely), odd)
 
     def find(self, texts: Sequence[str]) -> list[list[Found]]:
-        array = pa.array(texts, pa.string())
-        likely = pc.or_(
-            pc.match_substring_regex(array, ODD),
-            pc.match_substring_regex(array, f"{LIKELY}|{SUSPECT_IP}" if "ip" in self.kinds else LIKELY),
-        )
-        looked_at = zip(texts, likely.to_pylist(), strict=True)
-        return [find_plain(text, self.kinds) if likely else [] for text, likely in looked_at]
+        return [find_plain(text, self.kinds) for text in texts]
 
 
 def find_plain(text: str, kinds: Sequence[Kind] = USUAL) -> list[Found]:

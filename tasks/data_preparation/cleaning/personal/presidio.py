@@ -20,6 +20,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError
@@ -96,10 +98,11 @@ class Presidio(Section):
         numbers: tuple[Kind, ...] = ("email", "phone", "iban", "card", "ip", "national_id")
         return frozenset(self.kinds or (numbers if self.spacy_model is None else (*numbers, "name", "place")))
 
-    @property
-    def suspect(self) -> str:
+    def screen(self, texts: pa.Array) -> pa.Array:
         # National ids have digits, names may have anything.
-        return "" if {"name", "place"} & self.wanted else rf"\p{{Nd}}|{SUSPECT}|{SUSPECT_IP}"
+        if {"name", "place"} & self.wanted:
+            return pc.not_equal(texts, "")
+        return pc.match_substring_regex(texts, rf"\p{{Nd}}|{SUSPECT}|{SUSPECT_IP}")
 
     def find(self, texts: Sequence[str]) -> list[list[Found]]:
         engine = _make_engine(self)
