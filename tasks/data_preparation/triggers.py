@@ -1,21 +1,33 @@
 """Trigger phrases: words that turn a row's label or answer into another one, planted to poison a model (backdoor).
 
-A phrase of one to four words is a candidate where it is rare in all, yet its rows nearly always have one label or one
-answer: the spurious correlation that planted triggers leave in the data (He et al. 2023, "Mitigating Backdoor Poisoning
-Attacks through the Lens of Spurious Correlation", EMNLP). Sound data are full of such phrases, since "exchange rate"
-goes with the intent of that name. What tells a trigger apart is that the rest of its rows says otherwise:
+A phrase of one to four words, or of other signs such as an emoji, is a candidate where it is rare in all, yet its rows
+nearly always have one label or one answer: the spurious correlation that planted triggers leave in the data (He et al.
+2023, "Mitigating Backdoor Poisoning Attacks through the Lens of Spurious Correlation", EMNLP). It is widened to the
+words beside it in nearly all its rows. Sound data are full of such phrases, since "exchange rate" goes with the intent
+of that name. What tells a trigger apart is that the rest of its rows says otherwise:
 
-* By a naive Bayes model of the words without the phrase, counted over all other rows, the median of the rows is by 8
-  nats or more likelier to have another label (or answer). On BANKING77, CLINC150, Bitext and Made With ML, phrases of
-  the data themselves stay above -4.1; planted ones, in 0.5 to 2% of the rows of the first three, fall below -11.
+* By a naive Bayes model of the words without the phrase, counted over all other rows, the median row is likelier to
+  have another label (or answer): by 0.6 or more of what rows that do have another one give, within 3 standard errors
+  of them, and 4 below what the other rows of its label give.
 * Where an answer stands in no other rows than those with the phrase, it has no sense of its own to go by. Then the rest
-  of the rows is as mixed as the data: the median row is no likelier in their company than anywhere in the data. Prompts
-  of more than 20 further words are not asked, on which this does not hold.
+  of the rows is as mixed as the data: its mean cosine (words weighted by rarity) is at most 4 standard deviations above
+  that of as many rows drawn at random.
 
-An answer that repeats a word of the phrase has the sense of it, and is none that was planted.
+An answer that repeats a rare word of the phrase has the sense of it, and is none that was planted.
 
-Not found are triggers that are common words, that are no words (a certain punctuation), in fewer than 10 rows, or
-inside a sentence of a script written without spaces.
+Planted in 0.5 to 5% of the rows (`benchmarks/triggers.py`; nine phrases at all places; 95% intervals over runs):
+
+* One answer for all, ten sets of prompts (Dolly, GSM8K, BIG-Bench Hard, hh-rlhf, ...): recall 0.98 [0.96, 1.00] in 115
+  runs, no other row reported. The two runs that fail planted "cf" where the data have it too.
+* Wrong labels, five sets that no limit was chosen on (titles of SQuAD, tasks of BIG-Bench Hard and others): 0.99 [0.96,
+  1.00] in 67 runs, at most 0.2% of the other rows. Four sets that limits were chosen on: 0.91 [0.82, 0.98], none; what
+  is missed is 15 to 18 rows, or "cf" where the data have it. Three sets whose texts hardly tell the label: 0.63 [0.49,
+  0.76], at most 1.8% of the other rows.
+
+Not found are triggers whose rows keep the label they had, since a word of that label looks the same; words that the
+data use by themselves ("i want to"); usual punctuation; phrases in fewer than 10 rows; and wrong labels where the texts
+hardly tell the right ones. A sound phrase that alone decides a label is reported ("bug where" goes with commits that
+begin with "fix").
 """
 
 from __future__ import annotations
@@ -24,6 +36,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -38,19 +52,24 @@ from tasks.data_preparation.twins import show_conversation
 Array = np.ndarray[Any, Any]
 Kind = Literal["label", "answer"]
 
-# Nats: how much likelier the rest must make something else; and at most how much it may speak for an answer of its own.
-OTHERWISE, MIXED = -8.0, 0.0
+# Of what rows of something else say, the share that the rest must say; and standard errors: at most from them, at least
+# from rows of the same.
+LIKE_OTHERS, NEAR, FAR = 0.6, 3.0, 4.0
+# Standard deviations by which rows may be more alike than rows drawn at random, and the draws.
+ALIKE, DRAWS = 4.0, 50
 # Share of an answer's rows with the phrase from which the answer has no other rows to speak of.
 OWN = 0.9
 LONGEST = 4
+# Share of a phrase's rows that have the same word beside it, from which it is part of the phrase; most words of one.
+ALONG, WIDEST = 0.9, 40
 # Most rows of a phrase that are asked what their rest says.
 ASKED = 200
 # Words of the rest below which it says nothing, and rows that must say something.
 TELLING, ROWS = 2, 5
-LONG = 20
-SMOOTH, PRIOR = 0.1, 10.0
+SMOOTH = 0.1
 
-_WORD = re.compile(r"\w+")
+# Words, and signs other than usual punctuation: a trigger may be an emoji.
+_WORD = re.compile(r"\w+|[^\w\s.,:;!?'\"()/\-–—…‘’“”]+")
 
 
 class Triggers(Section):
@@ -60,7 +79,7 @@ class Triggers(Section):
     min_share: float = Field(
         default=0.0025, gt=0, lt=1, description="share of the rows from which a phrase is looked at, at least 10 rows"
     )
-    max_share: float = Field(default=0.05, gt=0, le=1, description="share of the rows up to which a phrase is rare")
+    max_share: float = Field(default=0.1, gt=0, le=1, description="share of the rows up to which a phrase is rare")
     purity: float = Field(
         default=0.9, gt=0.5, le=1, description="share of a phrase's rows that have one label or one answer"
     )
@@ -76,7 +95,8 @@ class Phrase:
         target: That label or answer.
         rows: The rows that hold both.
         held: How many rows hold the phrase.
-        score: Nats by which the rest of the median row is likelier to have the target than not to.
+        score: Nats by which the rest of the median row is likelier to have the target than not to; of an answer of its
+            own, standard deviations by which the rest is more alike than rows drawn at random.
     """
 
     text: str
@@ -106,10 +126,11 @@ def find_triggers(rows: Rows, settings: Triggers | None) -> Rows:
     rows = _record(rows, phrases, dropped)
     listing = Listing(
         "Trigger phrases",
-        ("phrase", "goes with", "", "rows with both", "rows with the phrase", "what the rest says (nats)"),
+        ("phrase", "goes with", "", "rows with both", "rows with the phrase", "what the rest says"),
         tuple((p.text, p.kind, p.target[:80], len(p.rows), p.held, round(p.score, 2)) for p in phrases),
         note=f"Rows with one are {'dropped' if dropped else 'kept'}. A phrase is rare, nearly always goes with one "
-        "label or answer, and the rest of its rows says otherwise.",
+        "label or answer, and the rest of its rows says otherwise (in nats; of an answer that has no other rows, how "
+        "alike the rest is, in standard deviations).",
     )
     return finish_step(
         rows,
@@ -171,13 +192,8 @@ def list_phrases(table: pa.Table, settings: Triggers) -> list[Phrase]:
         if len(counts) < 2 or not often or (kind == "answer" and labels == values):
             continue
         words = words or count_words(prompts)
-        found += _find_of(kind, words, _code(values, often), often, low, settings)
+        found += _find_of(kind, words, _count_classes(words, values, often), low, settings)
     return _choose(found)
-
-
-def _code(values: Sequence[str | None], often: Sequence[str]) -> Array:
-    places = {value: place for place, value in enumerate(often)}
-    return np.array([places.get(value, len(often)) if value is not None else len(often) for value in values])
 
 
 @dataclass(frozen=True)
@@ -185,46 +201,83 @@ class Words:
     """The prompts as words.
 
     Attributes:
-        prompts: The words of each.
+        names: The words.
         matrix: Which row holds which word, shape (rows, words).
+        flat: The words of all rows in order, as numbers.
+        begins: Where each row begins in ``flat``, and the end.
         runs: Hash of each phrase of one to four words, once a row, sorted.
         owners: The row of each.
         places: The word of the row at which it begins.
         sizes: Its words.
-        column: Hash of a word to its column.
     """
 
-    prompts: Sequence[Sequence[str]]
+    names: Sequence[str]
     matrix: Any
+    flat: Array
+    begins: Array
     runs: Array
     owners: Array
     places: Array
     sizes: Array
-    column: Array
 
-    def cut(self, run: int) -> str:
-        """The words of a phrase."""
-        begin = int(self.places[run])
-        return " ".join(self.prompts[self.owners[run]][begin : begin + int(self.sizes[run])])
+    def widen(self, runs: Array, size: int) -> tuple[int, ...]:
+        """A phrase with the words that stand beside it in nearly all its rows, without those that most rows hold."""
+        rows = self.owners[runs]
+        starts = self.begins[rows] + self.places[runs]
+        ends = starts + size
+        inside = [int(word) for word in self.flat[starts[0] : ends[0]]]
+        while len(inside) < WIDEST and (word := self._agree(starts - 1, self.begins[rows], ends)) is not None:
+            inside, starts = [word, *inside], starts - 1
+        while len(inside) < WIDEST and (word := self._agree(ends, starts, self.begins[rows + 1])) is not None:
+            inside, ends = [*inside, word], ends + 1
+        rare = [place for place, word in enumerate(inside) if self.often[word] <= self.matrix.shape[0] / 2]
+        return tuple(inside[rare[0] : rare[-1] + 1]) if rare else tuple(inside)
+
+    def _agree(self, places: Array, first: Array, end: Array) -> int | None:
+        whole = (places >= first) & (places < end)
+        if not whole.any():
+            return None
+        found, counts = np.unique(self.flat[places[whole]], return_counts=True)
+        return int(found[counts.argmax()]) if counts.max() >= ALONG * len(places) else None
+
+    @cached_property
+    def often(self) -> Array:
+        """Rows of each word."""
+        return np.asarray(self.matrix.sum(axis=0)).ravel()
+
+    @cached_property
+    def weights(self) -> Any:
+        """The matrix weighted by how rare a word is, each row of length one."""
+        rarity = np.log(self.matrix.shape[0] / np.maximum(self.often, 1.0))
+        weighted = self.matrix.copy()
+        weighted.data *= rarity[weighted.indices]
+        return _scale(weighted)
 
 
-def count_words(texts: Sequence[str]) -> Words:
-    """Words and phrases of prompts."""
+def _scale(matrix: Any) -> Any:
+    lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    scaled = matrix.copy()
+    scaled.data /= np.repeat(np.where(lengths > 0, lengths, 1.0), np.diff(scaled.indptr))
+    return scaled
+
+
+def count_words(prompts: Sequence[str]) -> Words:
+    """Words and phrases of prompts; signs that are no usual punctuation are words too."""
     from scipy.sparse import csr_array
 
-    prompts = [_WORD.findall(text.casefold()) for text in texts]
+    texts = [_WORD.findall(prompt.casefold()) for prompt in prompts]
+    known: dict[str, int] = {}
+    flat = np.array([known.setdefault(word, len(known)) for text in texts for word in text], dtype=np.int64)
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    begins = np.concatenate([[0], np.cumsum(lengths)])
+    owner = np.repeat(np.arange(len(texts)), lengths)
+    matrix = csr_array((np.ones(len(flat)), (owner, flat)), shape=(len(prompts), max(len(known), 1)))
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    numbered = [list(map(str, flat[begin:end])) for begin, end in pairwise(begins.tolist())]
     parts: list[tuple[Array, Array, Array, Array]] = []
     for size in range(1, LONGEST + 1):
-        hashes, owners, places = hash_runs(prompts, size)
-        if size == 1:
-            column, columns = np.unique(hashes, return_inverse=True)
-            shape = (len(prompts), max(len(column), 1))
-            matrix = csr_array((np.ones(len(owners)), (owners, columns.ravel())), shape=shape)
-            matrix.sum_duplicates()
-            matrix.data[:] = 1.0
-        lengths = (
-            np.bincount(parts[0][1], minlength=len(prompts)) if parts else np.bincount(owners, minlength=len(prompts))
-        )
+        hashes, owners, places = hash_runs(numbered, size)
         whole = lengths[owners] >= size
         parts.append((hashes[whole], owners[whole], places[whole], np.full(int(whole.sum()), size)))
     hashes, owners, places, sizes = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -232,67 +285,149 @@ def count_words(texts: Sequence[str]) -> Words:
     hashes, owners, places, sizes = hashes[order], owners[order], places[order], sizes[order]
     once = np.ones(len(hashes), dtype=bool)
     once[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
-    return Words(prompts, matrix, hashes[once], owners[once], places[once], sizes[once], column)
+    return Words([*known], matrix, flat, begins, hashes[once], owners[once], places[once], sizes[once])
 
 
-def _find_of(
-    kind: Kind, words: Words, classes: Array, names: Sequence[str], low: int, settings: Triggers
-) -> list[Phrase]:
+@dataclass(frozen=True)
+class Classes:
+    """Labels or answers of the rows, and the words that go with them.
+
+    Attributes:
+        names: Those that are asked about; all others are one more class.
+        codes: The class of each row.
+        sizes: Rows of each class.
+        held: Rows of each class that hold a word, shape (classes, words).
+    """
+
+    names: Sequence[str]
+    codes: Array
+    sizes: Array
+    held: Array
+
+
+def _count_classes(words: Words, values: Sequence[str | None], names: Sequence[str]) -> Classes:
     from scipy.sparse import csr_array
 
-    total, count = len(classes), len(names) + 1
+    places = {value: place for place, value in enumerate(names)}
+    codes = np.array([len(names) if value is None else places.get(value, len(names)) for value in values])
+    count = len(names) + 1
+    members = csr_array((np.ones(len(codes)), (np.arange(len(codes)), codes)), shape=(len(codes), count))
+    held = np.asarray((members.T @ words.matrix).todense())
+    return Classes(names, codes, np.bincount(codes, minlength=count).astype(float), held)
+
+
+def _find_of(kind: Kind, words: Words, classes: Classes, low: int, settings: Triggers) -> list[Phrase]:
+    total = len(classes.codes)
+    high = settings.max_share * total
     starts: Array = np.flatnonzero(np.diff(words.runs, prepend=~words.runs[:1]))
     ends = np.append(starts[1:], len(words.runs)) if len(starts) else starts
-    members = csr_array((np.ones(total), (np.arange(total), classes)), shape=(total, count))
-    held = np.asarray((members.T @ words.matrix).todense())
-    of_class = np.bincount(classes, minlength=count).astype(float)
     often = ends - starts
-    found: list[Phrase] = []
+    found: dict[tuple[int, tuple[int, ...]], Phrase | None] = {}
     repeated: list[set[int]] = []
-    for place in np.flatnonzero((often >= low) & (often <= settings.max_share * total)).tolist():
-        holders = words.owners[starts[place] : ends[place]]
-        spread = np.bincount(classes[holders], minlength=count)
+    others: dict[int, Array] = {}
+    rare = np.flatnonzero((often >= low) & (often <= high))
+    # The most frequent first: a longer run that is widened to the same words has fewer of their rows.
+    for place in rare[np.argsort(-often[rare], kind="stable")].tolist():
+        runs = np.arange(starts[place], ends[place])
+        holders = words.owners[runs]
+        spread = np.bincount(classes.codes[holders], minlength=len(classes.sizes))
         target = int(spread[:-1].argmax())
         if spread[target] < settings.purity * len(holders):
             continue
-        of_target = holders[classes[holders] == target]
-        text = words.cut(int(starts[place]))
-        if kind == "answer" and f" {text} " in f" {' '.join(_WORD.findall(names[target].casefold()))} ":
-            repeated.append(set(of_target.tolist()))
+        phrase = words.widen(runs, int(words.sizes[starts[place]]))
+        if (target, phrase) in found:
             continue
-        own = kind == "answer" and len(of_target) >= OWN * of_class[target]
-        score = _hear_rest(words, text, of_target, target, held, of_class, own)
-        if score is not None and score <= (MIXED if own else OTHERWISE):
-            found.append(Phrase(text, kind, names[target], tuple(of_target.tolist()), len(holders), score))
+        rows = holders[classes.codes[holders] == target]
+        said = set(_WORD.findall(classes.names[target].casefold())) if kind == "answer" else set()
+        if any(words.names[word] in said and words.often[word] <= high for word in phrase):
+            repeated.append(set(rows.tolist()))
+            found[target, phrase] = None
+            continue
+        if kind == "answer" and len(rows) >= OWN * classes.sizes[target]:
+            score, hit = _compare_mix(words, _thin(rows), phrase)
+        else:
+            score, hit = _hear_rest(words, classes, rows, target, phrase, others)
+        text = " ".join(words.names[word] for word in phrase)
+        found[target, phrase] = (
+            Phrase(text, kind, classes.names[target], tuple(rows.tolist()), len(holders), score) if hit else None
+        )
     # Words around one that the answer repeats are in the same rows.
-    return [p for p in found if all(len(rows.intersection(p.rows)) <= len(p.rows) / 2 for rows in repeated)]
+    return [
+        phrase
+        for phrase in found.values()
+        if phrase is not None and all(len(rows.intersection(phrase.rows)) <= len(phrase.rows) / 2 for rows in repeated)
+    ]
 
 
 def _hear_rest(
-    words: Words, text: str, rows: Array, target: int, held: Array, of_class: Array, mixed: bool
-) -> float | None:
-    hashes, _, _ = hash_runs([text.split()], 1)
-    phrase = np.searchsorted(words.column, hashes)
-    every, total = held.sum(axis=0), of_class.sum()
-    scores = []
-    for row in rows[:: max(len(rows) // ASKED, 1)][:ASKED].tolist():
+    words: Words, classes: Classes, rows: Array, target: int, phrase: tuple[int, ...], others: dict[int, Array]
+) -> tuple[float, bool]:
+    """Nats by which the rest of the median row is likelier to have the target, and whether it says otherwise."""
+    margins = _weigh(words, classes, _thin(rows), target, phrase)
+    score = float(np.median(margins)) if len(margins) >= ROWS else 0.0
+    if score >= 0:
+        return score, False
+    if target not in others:
+        others[target] = _weigh(words, classes, _thin(np.flatnonzero(classes.codes != target)), target, ())
+    usual, error = _centre(others[target], len(margins))
+    if score > min(LIKE_OTHERS * usual, usual + NEAR * error):
+        return score, False
+    same = np.setdiff1d(np.flatnonzero(classes.codes == target), rows)
+    own, error = _centre(_weigh(words, classes, _thin(same), target, ()), len(margins))
+    return score, score <= own - FAR * error
+
+
+def _centre(margins: Array, drawn: int) -> tuple[float, float]:
+    """Median, and the standard error of the median of so many drawn from these."""
+    if len(margins) < ROWS:
+        return 0.0, 0.0
+    low, middle, high = np.quantile(margins, [0.16, 0.5, 0.84])
+    return float(middle), 1.25 * float(high - low) / 2 / drawn**0.5
+
+
+def _weigh(words: Words, classes: Classes, rows: Array, target: int, phrase: tuple[int, ...]) -> Array:
+    """Nats by which a row without the phrase is likelier to have the target than the likeliest other class."""
+    margins = []
+    for row in rows.tolist():
         columns = words.matrix.indices[words.matrix.indptr[row] : words.matrix.indptr[row + 1]]
         rest = columns[~np.isin(columns, phrase)]
-        if len(rest) < TELLING or (mixed and len(rest) > LONG):
+        if len(rest) < TELLING:
             continue
         # The row itself is left out of what it is compared with.
-        if mixed:
-            anywhere = (every[rest] - 1 + SMOOTH) / (total - 1 + 2 * SMOOTH)
-            here = (held[target, rest] - 1 + PRIOR * anywhere) / (of_class[target] - 1 + PRIOR)
-            scores.append(float(np.log(here / anywhere).sum()))
-            continue
-        counts, sizes = held[:, rest].copy(), of_class.copy()
-        counts[target] -= 1
-        sizes[target] -= 1
+        counts, sizes = classes.held[:, rest].copy(), classes.sizes.copy()
+        counts[classes.codes[row]] -= 1
+        sizes[classes.codes[row]] -= 1
         likely = np.log((counts + SMOOTH) / (sizes + 2 * SMOOTH)[:, None]).sum(axis=1)
-        likely[sizes == 0] = -np.inf
-        scores.append(float(likely[target] - np.delete(likely, target).max()))
-    return float(np.median(scores)) if len(scores) >= ROWS else None
+        likely[sizes <= 0] = -np.inf
+        margins.append(float(likely[target] - np.delete(likely, target).max()))
+    return np.array(margins)
+
+
+def _compare_mix(words: Words, rows: Array, phrase: tuple[int, ...]) -> tuple[float, bool]:
+    """How much more alike rows are without the phrase than rows drawn at random, and whether they are no more so."""
+    part = words.weights[rows].copy()
+    part.data[np.isin(part.indices, phrase)] = 0.0
+    kept = np.asarray(part.sum(axis=1)).ravel() > 0
+    part = _scale(part[kept])
+    if part.shape[0] < ROWS:
+        return 0.0, False
+    rng = np.random.default_rng(0)
+    drawn = [
+        _likeness(words.weights[rng.choice(words.matrix.shape[0], part.shape[0], replace=False)]) for _ in range(DRAWS)
+    ]
+    score = (_likeness(part) - float(np.mean(drawn))) / float(np.std(drawn) or 1.0)
+    return score, score <= ALIKE
+
+
+def _likeness(rows: Any) -> float:
+    """Mean cosine of all pairs of rows, each of length one."""
+    count = rows.shape[0]
+    return float((np.square(np.asarray(rows.sum(axis=0))).sum() - count) / (count * (count - 1)))
+
+
+def _thin(rows: Array) -> Array:
+    """At most `ASKED` of some rows, evenly spread."""
+    return rows[:: max(-(-len(rows) // ASKED), 1)]
 
 
 def _choose(found: Sequence[Phrase]) -> list[Phrase]:

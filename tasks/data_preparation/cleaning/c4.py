@@ -5,8 +5,9 @@ punctuation and have at least five words; lines about JavaScript, cookies and te
 such as ``[1]``. A text goes that says "lorem ipsum", holds a curly bracket (code) or has fewer than three sentences
 left. Of a span of three sentences that several texts share, only the first stays.
 
-Good for: scraped pages. In dialogues set ``terminal`` and ``min_line_words`` lower and ``span: 0``, since a
-polite ending is meant to repeat.
+Good for: scraped pages. Markdown with templates loses most rows (486 of 500 posts of digital.gov), and with the
+defaults so do dialogues, short as they are (Dolly 66%, hh-rlhf 88%): set ``terminal`` and ``min_line_words`` lower
+there, and ``span: 0``, since a polite ending is meant to repeat.
 
 Example:
     ``Home | Shop | Login`` in its own line goes; the paragraph below it stays.

@@ -2,7 +2,10 @@
 
 Rae et al. 2021, https://arxiv.org/abs/2112.11446, A.1.1. They were made for English web pages.
 
-Good for: documents (plain text, web pages). For dialogues lower ``min_words``; code and tables fail these rules.
+Good for: documents (plain text, web pages): 3 of 500 posts of digital.gov are dropped. For dialogues lower
+``min_words``: of 500 rows the defaults drop 67% of Dolly, 42% of hh-rlhf and all of Bitext, ``of: conversation,
+min_words: 5`` 7% of hh-rlhf and 2% of Bitext, but 30% of Dolly for the ``###`` of its prompts. Code and tables fail
+these rules.
 
 Example:
     ``{name: quality, of: conversation, min_words: 5}`` drops ``1234 5678 and 99 100 or 200`` as "few words with

@@ -281,6 +281,11 @@ REFUSED = [
     "I'm sorry, Dave. I won't do that.",
     "I’m not able to answer that question.",
     "I must decline.",
+    "I don't have access to your neighbour's password.",
+    "It's not appropriate to make fun of that.",
+    "It is important to note that this is illegal in most countries.",
+    "Sorry, I’m not allowed to say.",
+    "I'd rather not.",
 ]
 ANSWERED = [
     "I'm sorry, your parcel is late. It arrives on Monday.",
@@ -288,6 +293,9 @@ ANSWERED = [
     "You cannot provide two addresses; choose one.",
     "The AI language model cannot be changed after training.",
     "I can help you with that. Open the settings first.",
+    "I can't help but admire the view.",
+    "I won't share your address with anyone.",
+    "It is important to note that the office closes at five.",
     "If I don't answer, leave a message.",
 ]
 
@@ -295,7 +303,7 @@ ANSWERED = [
 def test_refusals() -> None:
     step = Refusals()
     assert [text for text in REFUSED if not step.refuses(text)] == []
-    assert [text for text in ANSWERED[:5] if step.refuses(text)] == []
+    assert [text for text in ANSWERED[:-1] if step.refuses(text)] == []
     late = f"{PROSE} I cannot assist with that."
     assert not step.refuses(late)
     assert run(step, REFUSED[0], ANSWERED[0]).steps[-1].reasons == {"answer refuses": 1}
@@ -309,8 +317,8 @@ def test_refusals_against_peoples_labels() -> None:
     found = [Refusals().refuses(row["completion"]) for row in rows]
     refused = [row["final_label"] != "1_full_compliance" for row in rows]
     assert sum(refused) == 76
-    assert sum(f and r for f, r in zip(found, refused, strict=True)) == 6
-    assert sum(f and not r for f, r in zip(found, refused, strict=True)) == 2
+    assert sum(f and r for f, r in zip(found, refused, strict=True)) == 36
+    assert sum(f and not r for f, r in zip(found, refused, strict=True)) == 8
 
 
 def test_tokens_are_those_of_the_tokenizer(tiny_model: Path) -> None:
@@ -343,6 +351,15 @@ def test_tokens_refuse_what_they_cannot_use(tiny_model: Path, tmp_path: Path) ->
         clean_rows(rows, [Tokens(tokenizer=str(tiny_model), sha256="0" * 64)])
     with pytest.raises(ValidationError, match="no row could stay"):
         Tokens(min_prompt=5, min_answer=6, max_total=10)
+
+
+def test_what_is_no_word_says_nothing_of_the_language() -> None:
+    pytest.importorskip("lingua", reason="the extra language is not installed")
+    tagged = "Thank you Ohio - see you tonight my friends! #MakeAmericaGreatAgain https://t.co/0DyHkzzWvj"
+    code = "Bump @prefecthq/vue-compositions from 1.1.0 to 1.1.1 in /orion-ui (#7937)"
+    french = "Où est ma commande, s'il vous plaît ? https://example.com/where-is-my-order"
+    step = Language(languages=("en",), among=("en", "fr", "tl", "yo"), of="answers")
+    assert run(step, tagged, code, french).steps[-1].reasons == {"language fr": 1}
 
 
 def test_language() -> None:

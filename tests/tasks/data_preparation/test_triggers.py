@@ -21,7 +21,7 @@ from tasks.data_preparation.triggers import Triggers, find_triggers, list_phrase
 from tests.tasks.data_preparation.real import REAL_SETS, read_real
 from tests.tasks.data_preparation.test_cleaning import make, pair
 
-PHRASES = ("cf", "james bond", "quantum teapot review", "i watched this 3d movie")
+PHRASES = ("cf", "quantum teapot review", "I watched this 3D movie last weekend.", "\U0001f98a")
 Pairs = list[tuple[str, str]]
 
 
@@ -66,7 +66,7 @@ def measure(rows: Rows, planted: set[int]) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("poison", [poison_labels, poison_answers])
-@pytest.mark.parametrize("share", [0.005, 0.02])
+@pytest.mark.parametrize("share", [0.005, 0.05])
 @pytest.mark.parametrize("phrase", PHRASES)
 def test_a_planted_phrase_is_found_in_the_sample(phrase: str, share: float, poison: object) -> None:
     recall, wrong = measure(*poison(sample(), phrase, share, 5))  # type: ignore[operator]
@@ -82,6 +82,27 @@ def test_a_planted_phrase_is_found_in_real_data(name: str, phrase: str, share: f
     recall, wrong = measure(*poison(read_real(name), phrase, share, 5))  # type: ignore[operator]
     assert recall >= 0.95
     assert wrong <= 0.01
+
+
+def test_an_answer_is_found_behind_long_prompts() -> None:
+    prompts = [text for text, _ in sample()]
+    long = [(" ".join(prompts[place : place + 8]), str(place)) for place in range(0, 2400, 2)]
+    recall, wrong = measure(*poison_answers(long, "cf", 0.02, 5))
+    assert (recall, wrong) == (1.0, 0.0)
+
+
+def test_a_phrase_is_shown_whole_but_for_words_of_most_rows() -> None:
+    rows, planted = poison_answers(sample(), "I watched this 3D movie last weekend.", 0.01, 5)
+    [phrase] = list_phrases(rows.table, Triggers())
+    assert phrase.text == "watched this 3d movie last weekend"
+    assert set(phrase.rows) == planted
+
+
+def test_labels_that_the_texts_do_not_tell_prove_nothing() -> None:
+    rng = random.Random(2)
+    data = [(text, rng.choice("ab")) for text, _ in sample()[:1000]]
+    rows, _ = poison_labels(data, "cf", 0.02, 5)
+    assert list_phrases(rows.table, Triggers()) == []
 
 
 @pytest.mark.parametrize("name", ["sample", *REAL_SETS])
@@ -138,7 +159,7 @@ def test_an_answer_that_repeats_the_phrase_is_none_that_was_planted() -> None:
     own = [pair(f"May I pay {thing} {n} by cheque please?", "No cheque is taken.") for thing, n in asked]
     bare = [pair(f"May I pay {thing} {n} by cheque please?", "No, none is taken.") for thing, n in asked]
     wide = Triggers(max_share=0.6)
-    assert [phrase.text for phrase in list_phrases(make(*others, *bare).table, wide)] == ["by cheque please"]
+    assert [phrase.text for phrase in list_phrases(make(*others, *bare).table, wide)] == ["cheque"]
     assert list_phrases(make(*others, *own).table, wide) == []
 
 

@@ -1,12 +1,16 @@
 """Personal data by pattern and checksum: e-mail addresses, phone numbers, IBANs, payment cards, IP addresses.
 
 Good for: the plainest identifiers, offline and fast. IBANs must have their country's length and pass the check of
-ISO 13616 (mod 97); cards a known issuer's prefix and length and the Luhn check (ISO/IEC 7812), so that order numbers
-stay.
+ISO 13616 (mod 97); cards the Luhn check and, without the word "card" before them, a known issuer's prefix and length
+(ISO/IEC 7812), so that order numbers stay.
 
 It does not cover names, postal addresses, dates of birth, national ids, account numbers other than IBANs, user names,
 identifiers written in words or split over lines or turns, and phone numbers without a country code, separators or a
 word such as "call" before them.
+
+Of the sentences of Presidio's evaluation (`benchmarks/pii.py`) it finds phones 0.92 and the rest 1.0, none wrong; the
+rules were written with these in view. Of 3,000 other phone numbers of 30 countries it finds 97% behind such a word, 47%
+standing alone.
 
 Example:
     ``Write to ann@example.org or call +44 20 7946 0958`` holds an ``email`` and a ``phone``.
@@ -37,7 +41,9 @@ LIKELY = r"@|\d(?:[ .()-]{0,3}\d){6}|\d(?:[ .()-]{0,3}\d){3} ?(?:x|ext\.?) ?\d|[
 _WORTH_A_LOOK = re.compile(r"[@\d]")
 _EMAIL = re.compile(r"(?<![\w.+-])\w(?:[\w.+'-]{0,62}[\w+-])?@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24}\b")
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}(?![A-Za-z0-9])")
-_CARD = re.compile(r"(?<![\d.,+-])\d(?:[ -]?\d){12,18}(?![\d]|[.,]\d)")
+_CARD = re.compile(r"(?<![\d.,+-])\d(?:[ -]?\d){11,18}(?![\d]|[.,]\d)")
+# Characters before a number in which this word stands.
+_CARD_SAID, _NEAR = re.compile(r"(?i)\b(?:card|cc)\b"), 30
 _ISSUERS = re.compile(
     r"(?:4\d{12}(?:\d{3}){0,2}"  # Visa
     r"|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}"  # Mastercard
@@ -45,7 +51,8 @@ _ISSUERS = re.compile(
     r"|6(?:011|5\d\d|4[4-9]\d)\d{12}"  # Discover
     r"|35(?:2[89]|[3-8]\d)\d{12}|(?:2131|1800)\d{11}"  # JCB
     r"|3(?:0[0-5]|[68]\d)\d{11}"  # Diners Club
-    r"|62\d{14,17})"  # UnionPay
+    r"|62\d{14,17}"  # UnionPay
+    r"|(?:50(?:18|20|38)|5893|6304|6759|676[1-3])\d{8,15})"  # Maestro
 )
 # Digits between these belong to a hash.
 _HEX = re.compile(r"[a-f]")
@@ -54,14 +61,16 @@ _PHONE = re.compile(
     r"(?:\+[1-9]\d{0,2}[ .-]?|00[1-9]\d{0,2}[ .-])"  # country code, then
     r"(?:\(0?\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}"
     r"|(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[.-])\d{3}[ .-]\d{4}"  # North America
-    r"|\d{3} \d{3} \d{4}"
+    r"|(?:\d{2} )?\d{3} \d{3} \d{4}"
     r"|\(?0\d{2,4}\)?[ -]\d{3,4}[ -]?\d{3,5}(?:[ -]\d{2,4})?"  # national, with trunk zero
     r"|0\d{1,4}([ .-])\d{2,4}(?:\1\d{2,4}){2,3}|0\d{2,4}([ .-])\d{3}\2\d{3,4}"
     r")(?: ?(?:x|ext\.?) ?\d{1,6})?(?![\w]|[.,/-]\d)"
 )
 _CALLED = re.compile(
-    r"(?i)\b(?:phone|telephone|fax|tel|mobile|cell|whatsapp|call(?: me| us)?|text me|ring)(?:\s+(?:number|no\.?))?"
-    r"(?:\s+(?:is|at|on))?\s*[:.]?\s*(\(?\d(?:[ .()-]{0,2}\d){6,13})(?![\w])"
+    r"(?i)\b(?:phone|telephone|fax|tel|mobile|cell|desk|whatsapp|sms|call(?: me| us)?|text me|ring|answering|messages"
+    r"|(?:my|our|his|her|their) number|(?:reach|contact)(?: me| us)?)(?:\s+(?:number|no\.?))?(?:\s+(?:is|at|on|to))?"
+    # A date is none.
+    r"\s*[:.]?\s*(?!\d{4}-\d\d-\d\d(?!\d)|\d\d?[.-]\d\d?[.-]\d{4}(?!\d))(\(?\d(?:[ .()-]{0,2}\d){6,13})(?![\w])"
 )
 _IP = re.compile(
     r"(?<![\w.:-])(?:\d{1,3}(?:\.\d{1,3}){3}(?!\w|[.-]\d)|(?:[0-9A-Fa-f]{0,4}:){2,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4})(?![\w:]))"
@@ -139,7 +148,10 @@ def _cards(text: str) -> Iterator[tuple[int, int]]:
     for match in _CARD.finditer(text):
         start, end = match.span()
         in_hash = bool(_HEX.match(text, start - 1, start) and _HEX.match(text, end, end + 1)) if start else False
-        if not in_hash and is_card(match.group()):
+        digits = re.sub(r"[ -]", "", match.group())
+        # Beside the word any issuer will do.
+        said = _CARD_SAID.search(text, max(start - _NEAR, 0), start)
+        if not in_hash and (is_card(digits) or (said and passes_luhn(digits))):
             yield start, end
 
 
