@@ -278,9 +278,8 @@ def test_wrong_params_are_reported_together_before_anything_runs(project: Path, 
         path.write_text(text)
     assert done.returncode == 1
     assert 'params.yaml: evaluation.itmes: unknown key; did you mean "items"?' in done.stderr
-    assert 'params.yaml: training_setup.method: unknown name "lorra"' in done.stderr
-    assert "valid names: full, lora" in done.stderr
-    assert "'lora'" in done.stderr
+    found = 'params.yaml: training_setup.method: unknown name "lorra"; did you mean "lora"? valid names: full, lora'
+    assert found in done.stderr
     assert outcomes(done.stdout) == {}
 
 
