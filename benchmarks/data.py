@@ -7,13 +7,13 @@
   the pairs of 2,000 texts, compared with all others, that was not reported; neither costs time that is measured.
 * the gate: one suite on the same described rows, evaluated by the gate, by one polars query a table, and by plain Great
   Expectations on whole pandas frames; all three must find the same. On 1,000 rows it shows what does not grow.
-* rows a second of the step for personal data.
+* rows a second of each step that does the work, personal data by itself too, and near duplicates without signatures.
 * the whole stage by its steps, near duplicates and gate included; growth over the sizes.
 
 The data is the seeded sample, made larger by other words in its copies.
 
     pip install -e .[benchmarks]
-    python benchmarks/data.py [--rows 10000 100000 1000000] [--rounds 3] [--only stage near gate pii whole]
+    python benchmarks/data.py [--rows 10000 100000 1000000] [--rounds 3] [--only stage near gate steps whole]
 """
 
 from __future__ import annotations
@@ -324,18 +324,42 @@ def run_whole(source: str, out: str) -> dict[str, Any]:
     return timed
 
 
-def run_pii(source: str) -> dict[str, Any]:
-    """The step for personal data alone."""
+def run_steps(source: str, warm: str) -> dict[str, Any]:
+    """Seconds of the steps that do the work, each alone, once their libraries are loaded by a few rows."""
     from tasks.data_preparation.clean import clean_rows
+    from tasks.data_preparation.duplicates import drop_exact, find_near, split_sides
     from tasks.data_preparation.ingest import read_sources
-    from tasks.data_preparation.params import DataPreparation
+    from tasks.data_preparation.similarity import ROWS_IN_PART, Sides, sketch
+    from tasks.data_preparation.split import split_examples
 
-    settings = DataPreparation.model_validate({"sources": [{"name": "jsonl", "path": source}]})
-    rows = clean_rows(read_sources(settings.sources, "quarantine", Path()), settings.cleaning[:4])
-    began = time.process_time()
-    settings.cleaning[4].clean(rows.table)
-    seconds = time.process_time() - began
-    return {"rows": rows.table.num_rows, "seconds": seconds}
+    timed: dict[str, Any] = {}
+
+    def take(name: str, do: Callable[..., Any], *arguments: Any) -> Any:
+        began = time.process_time()
+        done = do(*arguments)
+        timed[name] = time.process_time() - began
+        return done
+
+    def sign(sides: tuple[list[str], list[str]], size: int) -> None:
+        for start in range(0, len(sides[0]), ROWS_IN_PART):
+            part = Sides(*(side[start : start + ROWS_IN_PART] for side in sides), size)
+            sketch(part.cut_both(range(len(part.prompts))))
+
+    for path in (warm, source):
+        settings = make_settings(path, near=True)
+        near = settings.duplicates
+        rows = take("read", read_sources, settings.sources, settings.on_bad_row, Path())
+        timed["rows"] = rows.table.num_rows
+        before = clean_rows(rows, settings.cleaning[:4])
+        take("personal data", settings.cleaning[4].clean, before.table)
+        rows = take("clean", clean_rows, rows, settings.cleaning)
+        rows = take("exact duplicates", drop_exact, rows)
+        sides = split_sides(rows.table)
+        take("signatures", sign, sides, near.shingle)
+        take("near duplicates", find_near, rows.table, near, near.same, near.probes)
+        timed["near duplicates"] -= timed["signatures"]
+        take("split", split_examples, rows, settings.split, near.model_copy(update={"near": False}))
+    return timed
 
 
 WORK: dict[str, Callable[..., dict[str, Any]]] = {
@@ -345,7 +369,7 @@ WORK: dict[str, Callable[..., dict[str, Any]]] = {
     "datasketch": run_datasketch,
     "gate": run_gate,
     "whole": run_whole,
-    "pii": run_pii,
+    "steps": run_steps,
 }
 
 
@@ -429,9 +453,13 @@ def compare(source: Path, folder: Path, rounds: int, only: list[str], shown: int
             line(f"  {name}", each[name], each[name] / each["polars"])
         for name in ("polars, 1,000 rows", "gate, 1,000 rows", "import", "to pandas", "describe", "whole gate"):
             line(f"  {name}", each[name], "")
-    if "pii" in only:
-        each = taken["pii"] = medians([measure("pii", source) for _ in range(rounds)])
-        line("personal data, rows/CPU s", each["rows"] / each["seconds"])
+    if "steps" in only:
+        warm = folder.with_name("warm.jsonl")
+        warm.write_bytes(b"".join(row + b"\n" for row in make_rows(2_000)))
+        each = taken["steps"] = medians([measure("steps", source, warm) for _ in range(rounds)])
+        line("steps", "rows/CPU s")
+        for name in ("read", "clean", "personal data", "exact duplicates", "signatures", "near duplicates", "split"):
+            line(f"  {name}", each["rows"] / each[name])
     if "whole" in only:
         each = taken["whole"] = medians([measure("whole", source, folder / "whole") for _ in range(rounds)])
         line("whole stage", "CPU s", "wall s", "peak MB", "rows/CPU s")
@@ -458,7 +486,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", default=["stage", "near", "gate", "pii", "whole"])
+    parser.add_argument("--only", nargs="+", default=["stage", "near", "gate", "steps", "whole"])
     settings = parser.parse_args()
     taken: dict[int, dict[str, dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as place:
