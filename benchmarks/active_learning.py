@@ -21,10 +21,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.noisy_labels import read
-from tasks.data_preparation.annotation.choose import choose_next, read_labels
-from tasks.data_preparation.embedders import AnyEmbedder
-from tasks.data_preparation.embedders.sentence_transformers import SentenceTransformers
-from tasks.data_preparation.embedders.tfidf import Tfidf
+from tasks.annotation.choose import choose_next, read_labels
+from tasks.corpus.embedders import AnyEmbedder
+from tasks.corpus.embedders.sentence_transformers import SentenceTransformers
+from tasks.corpus.embedders.tfidf import Tfidf
 
 HELD = 1000
 

@@ -38,7 +38,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from flows.settings import MEMORY, TELEMETRY_OFF  # noqa: E402 - found below the root
+from flows.wiring.settings import MEMORY, TELEMETRY_OFF  # noqa: E402 - found below the root
 
 PLAIN = Path(__file__).parent / "data_scripts/plain.py"
 SEED_ROWS = 8_000
@@ -53,7 +53,7 @@ def make_rows(count: int) -> Iterator[bytes]:
     """So many JSON lines: the sample with its defects, then copies with half of their words exchanged."""
     import orjson
 
-    from tasks.data_preparation.sources.sample import generate_sample
+    from tasks.corpus.reading.sources.sample import generate_sample
 
     base = [orjson.dumps(row).decode() for row in generate_sample(min(count, SEED_ROWS), 1).table.to_pylist()]
     for number in range(count):
@@ -110,10 +110,10 @@ def make_settings(source: str, near: bool) -> Any:
 
 
 def prepare(source: str, near: bool) -> tuple[Any, Any]:
-    from tasks.data_preparation.clean import clean_rows
-    from tasks.data_preparation.duplicates import remove_duplicates
-    from tasks.data_preparation.ingest import read_sources
-    from tasks.data_preparation.split import split_examples
+    from tasks.corpus.reading.ingest import read_sources
+    from tasks.data_preparation.cleaning.clean import clean_rows
+    from tasks.data_preparation.screening.duplicates import remove_duplicates
+    from tasks.data_preparation.splitting.split import split_examples
 
     settings = make_settings(source, near)
     rows = read_sources(settings.sources, settings.on_bad_row, Path())
@@ -137,7 +137,7 @@ def read_texts(source: str) -> list[str]:
 
 def run_near(source: str, most: int) -> dict[str, Any]:
     """Pairs of texts at the threshold, every one checked."""
-    from tasks.data_preparation.similarity import find_alike
+    from tasks.corpus.similarity import find_alike
 
     texts = read_texts(source)[:most]
     find_alike(texts[:100], [""] * 100, THRESHOLD, THRESHOLD, SHINGLE)
@@ -151,7 +151,7 @@ def judge_pairs(texts: list[str], pairs: Any) -> dict[str, Any]:
     """Shares of the pairs that are none, and of the pairs of so many rows that are missing, by exact Jaccard."""
     import numpy as np
 
-    from tasks.data_preparation.similarity import compute_jaccard, cut_shingles, fold_texts, list_probed
+    from tasks.corpus.similarity import compute_jaccard, cut_shingles, fold_texts, list_probed
 
     shingles = cut_shingles(fold_texts(texts), SHINGLE)
     probes = np.sort(np.random.default_rng(1).choice(len(texts), min(PROBES, len(texts)), replace=False))
@@ -170,7 +170,7 @@ def run_datasketch(source: str, most: int) -> dict[str, Any]:
     import numpy as np
     from datasketch import MinHash, MinHashLSH
 
-    from tasks.data_preparation.similarity import PERMUTATIONS, fold_text
+    from tasks.corpus.similarity import PERMUTATIONS, fold_text
 
     part = read_texts(source)[:most]
     MinHash.bulk([{b"a"}], num_perm=PERMUTATIONS, seed=1)
@@ -194,9 +194,9 @@ def run_datasketch(source: str, most: int) -> dict[str, Any]:
 
 def run_gate(source: str) -> dict[str, Any]:
     """The suite of the gate on described rows: as the gate evaluates it, in polars, with the plain library."""
-    from tasks.data_preparation.expectations import list_checks
-    from tasks.data_preparation.gate import evaluate, make_expectations
-    from tasks.data_preparation.measures import describe_rows, describe_sources, describe_splits
+    from tasks.data_preparation.gate.expectations import list_checks
+    from tasks.data_preparation.gate.gate import evaluate, make_expectations
+    from tasks.data_preparation.gate.measures import describe_rows, describe_sources, describe_splits
 
     rows, settings = prepare(source, near=False)
     timed: dict[str, Any] = {"rows": rows.table.num_rows}
@@ -230,7 +230,7 @@ def run_gate(source: str) -> dict[str, Any]:
 
 
 def check_all(rows: Any, settings: Any, folder: Path) -> None:
-    from tasks.data_preparation.gate import check_quality
+    from tasks.data_preparation.gate.gate import check_quality
 
     check_quality(rows, settings.gate, settings.duplicates, settings.split, folder)
 
@@ -294,10 +294,10 @@ def run_whole(source: str, out: str) -> dict[str, Any]:
     """The whole stage in one process: near duplicates and the gate as well. Seconds of each step."""
     from tasks.contracts.records import EXAMPLES, QUARANTINE
     from tasks.contracts.tables import write_table
-    from tasks.data_preparation.clean import clean_rows
-    from tasks.data_preparation.duplicates import remove_duplicates
-    from tasks.data_preparation.ingest import read_sources
-    from tasks.data_preparation.split import split_examples
+    from tasks.corpus.reading.ingest import read_sources
+    from tasks.data_preparation.cleaning.clean import clean_rows
+    from tasks.data_preparation.screening.duplicates import remove_duplicates
+    from tasks.data_preparation.splitting.split import split_examples
 
     settings = make_settings(source, near=True)
     clock = [time.process_time()]
@@ -326,11 +326,11 @@ def run_whole(source: str, out: str) -> dict[str, Any]:
 
 def run_steps(source: str, warm: str) -> dict[str, Any]:
     """Seconds of the steps that do the work, each alone, once their libraries are loaded by a few rows."""
-    from tasks.data_preparation.clean import clean_rows
-    from tasks.data_preparation.duplicates import drop_exact, find_near, split_sides
-    from tasks.data_preparation.ingest import read_sources
-    from tasks.data_preparation.similarity import ROWS_IN_PART, Sides, sketch
-    from tasks.data_preparation.split import split_examples
+    from tasks.corpus.reading.ingest import read_sources
+    from tasks.corpus.similarity import ROWS_IN_PART, Sides, sketch
+    from tasks.data_preparation.cleaning.clean import clean_rows
+    from tasks.data_preparation.screening.duplicates import drop_exact, find_near, split_sides
+    from tasks.data_preparation.splitting.split import split_examples
 
     timed: dict[str, Any] = {}
 

@@ -22,13 +22,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tasks.data_preparation.embedders.sentence_transformers import SentenceTransformers
-from tasks.data_preparation.ingest import read_sources
-from tasks.data_preparation.noise import Noise, cross_fit, find_confident, find_suspects
-from tasks.data_preparation.rows import column_messages, join_turns
-from tasks.data_preparation.sources.csv import Csv
-from tasks.data_preparation.sources.jsonl import Jsonl
-from tasks.data_preparation.sources.sample import Sample
+from tasks.corpus.embedders.sentence_transformers import SentenceTransformers
+from tasks.corpus.label_errors import Noise, cross_fit, find_confident, find_suspects
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.csv import Csv
+from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.reading.sources.sample import Sample
+from tasks.corpus.rows.rows import column_messages, join_turns
 
 
 def read(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.flows.small import child_environment, make_project
 
 NOTHING = """
-from flows.settings import configure
+from flows.wiring.settings import configure
 configure()
 from prefect import flow
 @flow
@@ -48,7 +48,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as place:
         project = make_project(Path(place) / "project")
-        from flows.server import ensure_server
+        from flows.wiring.server import ensure_server
 
         os.chdir(project)
         url = ensure_server(os.getpid())

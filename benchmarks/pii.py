@@ -21,9 +21,9 @@ from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tasks.data_preparation.cleaning.personal.found import Finder, Found, Kind
-from tasks.data_preparation.cleaning.personal.patterns import Patterns, PlainKind
-from tasks.data_preparation.cleaning.personal.presidio import Presidio
+from tasks.corpus.personal_data.found import Finder, Found, Kind
+from tasks.corpus.personal_data.patterns import Patterns, PlainKind
+from tasks.corpus.personal_data.presidio import Presidio
 
 KINDS: dict[str, Kind] = {
     "EMAIL_ADDRESS": "email",

@@ -22,21 +22,21 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tasks.data_preparation.augmentation.labels import fit_reader
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.duplicates import remove_duplicates
-from tasks.data_preparation.ingest import read_sources
+from tasks.corpus.label_classifier import fit_reader
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.csv import Csv
+from tasks.corpus.reading.sources.sample import Sample
+from tasks.corpus.rows.rows import Rows, column_messages, join_turns
+from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.prune import Pruning, prune_train
-from tasks.data_preparation.pruning import AnyPruner
-from tasks.data_preparation.pruning.difficulty import Difficulty
-from tasks.data_preparation.pruning.diversity import Diversity
-from tasks.data_preparation.pruning.influence import Influence
-from tasks.data_preparation.pruning.random import Random
-from tasks.data_preparation.rows import Rows, column_messages, join_turns
-from tasks.data_preparation.sources.csv import Csv
-from tasks.data_preparation.sources.sample import Sample
-from tasks.data_preparation.split import split_examples
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.splitting.split import split_examples
+from tasks.data_preparation.trainset.pruning import AnyPruner
+from tasks.data_preparation.trainset.pruning.difficulty import Difficulty
+from tasks.data_preparation.trainset.pruning.diversity import Diversity
+from tasks.data_preparation.trainset.pruning.influence import Influence
+from tasks.data_preparation.trainset.pruning.prune import Pruning, prune_train
+from tasks.data_preparation.trainset.pruning.random import Random
 
 METHODS: dict[str, AnyPruner] = {
     "random": Random(),

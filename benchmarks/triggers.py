@@ -22,12 +22,12 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.ingest import read_sources
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.sample import Sample
+from tasks.corpus.rows.rows import build_messages, column_messages, join_turns
+from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.rows import build_messages, column_messages, join_turns
-from tasks.data_preparation.sources.sample import Sample
-from tasks.data_preparation.triggers import Triggers, list_phrases
+from tasks.data_preparation.screening.triggers import Triggers, list_phrases
 
 PHRASES = {
     "rare token": "cf",

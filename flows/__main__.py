@@ -1,5 +1,5 @@
 """``python -m flows`` is ``heptune``."""
 
-from flows.cli import main
+from flows.commands.command_line import main
 
 main()

@@ -7,29 +7,29 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from flows import artifacts
-from flows.approval import settle
-from flows.params import Params
-from flows.spreading import spreading
-from flows.stage import run, stage, task
-from tasks.data_preparation.answers import set_apart
-from tasks.data_preparation.augment import augment_train
-from tasks.data_preparation.balance import balance_train
-from tasks.data_preparation.card import write_card
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.cleaning.pii import KEY as PII_KEY
-from tasks.data_preparation.clusters import write_clusters
-from tasks.data_preparation.contamination import remove_contamination
-from tasks.data_preparation.duplicates import remove_duplicates
-from tasks.data_preparation.gate import check_quality, check_suite
-from tasks.data_preparation.ingest import read_sources
-from tasks.data_preparation.keep import write_extra
-from tasks.data_preparation.noise import review_labels
-from tasks.data_preparation.prune import prune_train
-from tasks.data_preparation.publish import write_quarantine, write_splits
-from tasks.data_preparation.report import write_metrics, write_report
-from tasks.data_preparation.split import split_examples
-from tasks.data_preparation.triggers import find_triggers
+from flows.wiring import artifacts
+from flows.wiring.approval import settle
+from flows.wiring.params import Params
+from flows.wiring.spreading import spreading
+from flows.wiring.stage import run, stage, task
+from tasks.corpus.personal_data.pii import KEY as PII_KEY
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.rows.answers import set_apart
+from tasks.corpus.rows.unused_columns import write_extra
+from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.gate.gate import check_quality, check_suite
+from tasks.data_preparation.output.card.card import write_card
+from tasks.data_preparation.output.publish import write_quarantine, write_splits
+from tasks.data_preparation.output.report import write_metrics, write_report
+from tasks.data_preparation.screening.clusters import write_clusters
+from tasks.data_preparation.screening.contamination import remove_contamination
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.screening.noise import review_labels
+from tasks.data_preparation.screening.triggers import find_triggers
+from tasks.data_preparation.splitting.split import split_examples
+from tasks.data_preparation.trainset.augmentation.augment import augment_train
+from tasks.data_preparation.trainset.balancing.balance import balance_train
+from tasks.data_preparation.trainset.pruning.prune import prune_train
 
 
 @stage

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flows import artifacts
-from flows.params import Params
-from flows.stage import run, stage, task
+from flows.wiring import artifacts
+from flows.wiring.params import Params
+from flows.wiring.stage import run, stage, task
 from tasks.contracts.manifest import NAME
 from tasks.deployment.baseline import write_baseline
 from tasks.deployment.card import write_card

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flows import artifacts
-from flows.params import Params
-from flows.stage import run, stage, task
+from flows.wiring import artifacts
+from flows.wiring.params import Params
+from flows.wiring.stage import run, stage, task
 from tasks.contracts.manifest import read_json
 from tasks.evaluation.intents import fit_intents
 from tasks.evaluation.items import select_items
@@ -49,7 +49,7 @@ def open_champion(release: str | None) -> Path | None:
     """The model folder of the champion, verified and fetched when it is not here; None without a champion."""
     if release is None:
         return None
-    from flows.registry import open_registry
+    from flows.wiring.registry import open_registry
 
     return open_registry().fetch_release(release) / "model"
 

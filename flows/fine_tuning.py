@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flows import artifacts
-from flows.params import Params
-from flows.stage import recorder, run, stage, task
+from flows.wiring import artifacts
+from flows.wiring.params import Params
+from flows.wiring.stage import recorder, run, stage, task
 from tasks.contracts.balance import read_balance
 from tasks.contracts.plan import load_plan
 from tasks.contracts.records import EXAMPLES

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flows import artifacts
-from flows.params import Params
-from flows.stage import run, stage, task
+from flows.wiring import artifacts
+from flows.wiring.params import Params
+from flows.wiring.stage import run, stage, task
 from tasks.contracts.records import EXAMPLES
 from tasks.contracts.tables import read_table
 from tasks.model_initialisation.chat_template import choose_template, render_first

@@ -6,11 +6,11 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from flows import artifacts
-from flows.params import Params
-from flows.stage import run, stage, task
+from flows.wiring import artifacts
+from flows.wiring.params import Params
+from flows.wiring.stage import run, stage, task
 from tasks.contracts.manifest import read_json
-from tasks.data_preparation.cleaning.pii import replace_personal
+from tasks.corpus.personal_data.pii import replace_personal
 from tasks.monitoring.decisions import count_streak
 from tasks.monitoring.drift import detect_drift
 from tasks.monitoring.evidently_report import write_evidently

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from flows.settings import configure
+from flows.wiring.settings import configure
 
 configure()
 
@@ -30,10 +30,10 @@ from prefect.exceptions import PrefectException  # noqa: E402
 from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 
-from flows import artifacts  # noqa: E402
-from flows.overview import write_overview  # noqa: E402
-from flows.params import read_params  # noqa: E402
-from flows.server import ensure_server  # noqa: E402
+from flows.wiring import artifacts  # noqa: E402
+from flows.wiring.overview import write_overview  # noqa: E402
+from flows.wiring.params import read_params  # noqa: E402
+from flows.wiring.server import ensure_server  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.settings import configure
+from flows.wiring.settings import configure
 
 configure()
 
@@ -30,20 +30,20 @@ from prefect.concurrency.sync import concurrency  # noqa: E402
 from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 
-from flows import artifacts  # noqa: E402
-from flows.approval import freeze_accepted  # noqa: E402
-from flows.commit import commit_inputs  # noqa: E402
 from flows.monitoring import note_window  # noqa: E402
-from flows.params import read_params  # noqa: E402
 from flows.pipeline import Report, run_pipeline, server_watched, stages_reported_to  # noqa: E402
-from flows.recording import experiment_id  # noqa: E402
-from flows.registry import open_registry  # noqa: E402
-from flows.server import ensure_server  # noqa: E402
-from flows.serving import store_url  # noqa: E402
-from flows.snapshot import snapshot  # noqa: E402
+from flows.wiring import artifacts  # noqa: E402
+from flows.wiring.approval import freeze_accepted  # noqa: E402
+from flows.wiring.commit import commit_inputs  # noqa: E402
+from flows.wiring.params import read_params  # noqa: E402
+from flows.wiring.recording import experiment_id  # noqa: E402
+from flows.wiring.registry import open_registry  # noqa: E402
+from flows.wiring.server import ensure_server  # noqa: E402
+from flows.wiring.serving import store_url  # noqa: E402
+from flows.wiring.snapshot import snapshot  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
 from tasks.contracts.manifest import read_json  # noqa: E402
-from tasks.data_preparation.cleaning.pii import replace_personal  # noqa: E402
+from tasks.corpus.personal_data.pii import replace_personal  # noqa: E402
 from tasks.gateway.store import open_store  # noqa: E402
 from tasks.monitoring.decisions import (  # noqa: E402
     Decision,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from flows import artifacts
-from flows.params import Params
-from flows.stage import run, stage, task
+from flows.wiring import artifacts
+from flows.wiring.params import Params
+from flows.wiring.stage import run, stage, task
 from tasks.contracts.machine import find_machine
 from tasks.contracts.records import EXAMPLES
 from tasks.contracts.tables import read_table
+from tasks.language_models.shape import read_shape
 from tasks.training_setup.counts import count_tokens
 from tasks.training_setup.environment import read_environment
 from tasks.training_setup.report import write_plan, write_report
 from tasks.training_setup.resolve import resolve_plan
-from tasks.training_setup.shape import read_shape
 
 
 @stage

@@ -12,10 +12,10 @@ import typer
 import yaml
 from packaging.version import Version
 
-from flows import artifacts
-from flows.cli import app
-from flows.params import Params, read_params
+from flows.commands.command_line import app
 from flows.pipeline import STAGES
+from flows.wiring import artifacts
+from flows.wiring.params import Params, read_params
 
 ROOT = Path(__file__).parents[1]
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

@@ -7,46 +7,44 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
-from tasks.data_preparation.annotation.params import Annotation
-from tasks.data_preparation.augment import Augmentation
-from tasks.data_preparation.balance import Balancing
-from tasks.data_preparation.card import Card
-from tasks.data_preparation.cleaning.c4 import C4
-from tasks.data_preparation.cleaning.chunk import Chunk
-from tasks.data_preparation.cleaning.controls import Controls
-from tasks.data_preparation.cleaning.echo import Echo
-from tasks.data_preparation.cleaning.html import Html
-from tasks.data_preparation.cleaning.labels import Labels
-from tasks.data_preparation.cleaning.language import Language
-from tasks.data_preparation.cleaning.length import Length
-from tasks.data_preparation.cleaning.missing import Missing
-from tasks.data_preparation.cleaning.pii import Pii
-from tasks.data_preparation.cleaning.quality import Quality
-from tasks.data_preparation.cleaning.refusals import Refusals
-from tasks.data_preparation.cleaning.repetition import Repetition
-from tasks.data_preparation.cleaning.tokens import Tokens
-from tasks.data_preparation.cleaning.toxicity import Toxicity
-from tasks.data_preparation.cleaning.unicode import Unicode
-from tasks.data_preparation.cleaning.whitespace import Whitespace
-from tasks.data_preparation.contamination import Contamination
-from tasks.data_preparation.duplicates import Duplicates
-from tasks.data_preparation.engines import AnyEngine
-from tasks.data_preparation.engines.local import Local
-from tasks.data_preparation.expectations import Gate
-from tasks.data_preparation.noise import Noise
-from tasks.data_preparation.prune import Pruning
-from tasks.data_preparation.sources.csv import Csv
-from tasks.data_preparation.sources.hugging_face import HuggingFace
-from tasks.data_preparation.sources.jsonl import Jsonl
-from tasks.data_preparation.sources.parquet import Parquet
-from tasks.data_preparation.sources.sample import Sample
-from tasks.data_preparation.sources.sql import Sql
-from tasks.data_preparation.sources.text import Text
-from tasks.data_preparation.sources.weak import Weak
-from tasks.data_preparation.sources.web import Web
-from tasks.data_preparation.split import Split
-from tasks.data_preparation.synthesis.params import Synthesis
-from tasks.data_preparation.triggers import Triggers
+from tasks.corpus.engines import AnyEngine
+from tasks.corpus.engines.local import Local
+from tasks.corpus.label_errors import Noise
+from tasks.corpus.personal_data.pii import Pii
+from tasks.corpus.reading.sources.csv import Csv
+from tasks.corpus.reading.sources.hugging_face import HuggingFace
+from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.reading.sources.parquet import Parquet
+from tasks.corpus.reading.sources.sample import Sample
+from tasks.corpus.reading.sources.sql import Sql
+from tasks.corpus.reading.sources.text import Text
+from tasks.corpus.reading.sources.weak import Weak
+from tasks.corpus.reading.sources.web import Web
+from tasks.data_preparation.cleaning.steps.c4 import C4
+from tasks.data_preparation.cleaning.steps.chunk import Chunk
+from tasks.data_preparation.cleaning.steps.controls import Controls
+from tasks.data_preparation.cleaning.steps.echo import Echo
+from tasks.data_preparation.cleaning.steps.html import Html
+from tasks.data_preparation.cleaning.steps.labels import Labels
+from tasks.data_preparation.cleaning.steps.language import Language
+from tasks.data_preparation.cleaning.steps.length import Length
+from tasks.data_preparation.cleaning.steps.missing import Missing
+from tasks.data_preparation.cleaning.steps.quality import Quality
+from tasks.data_preparation.cleaning.steps.refusals import Refusals
+from tasks.data_preparation.cleaning.steps.repetition import Repetition
+from tasks.data_preparation.cleaning.steps.tokens import Tokens
+from tasks.data_preparation.cleaning.steps.toxicity import Toxicity
+from tasks.data_preparation.cleaning.steps.unicode import Unicode
+from tasks.data_preparation.cleaning.steps.whitespace import Whitespace
+from tasks.data_preparation.gate.expectations import Gate
+from tasks.data_preparation.output.card.card import Card
+from tasks.data_preparation.screening.contamination import Contamination
+from tasks.data_preparation.screening.duplicates import Duplicates
+from tasks.data_preparation.screening.triggers import Triggers
+from tasks.data_preparation.splitting.split import Split
+from tasks.data_preparation.trainset.augmentation.augment import Augmentation
+from tasks.data_preparation.trainset.balancing.balance import Balancing
+from tasks.data_preparation.trainset.pruning.prune import Pruning
 
 AnySource = Annotated[
     Sample | Jsonl | Csv | Parquet | HuggingFace | Text | Sql | Web | Weak, Field(discriminator="name")
@@ -99,12 +97,7 @@ class DataPreparation(Section):
     augmentation: Augmentation = Augmentation()
     balancing: Balancing = Balancing()
     gate: Gate = Gate()
-    synthesis: Synthesis | None = Field(
-        default=None,
-        description="rows that `heptune synthesize` has a teacher write; not part of the stage; null: none",
-    )
     card: Card = Card()
-    annotation: Annotation = Annotation()
     engine: AnyEngine = Field(default=Local(), description="where the work on one row at a time is done")
 
     @model_validator(mode="after")

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.generation import encode_prompt
 from tasks.contracts.manifest import hash_folder
 from tasks.contracts.records import PREDICTIONS, REQUESTS
 from tasks.contracts.tables import read_table, write_table
+from tasks.language_models.generation import encode_prompt
 
 CANDIDATE = "candidate"
 STATUS_OK = 200

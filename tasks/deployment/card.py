@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts.page import show
 from tasks.contracts.plan import Plan
 from tasks.deployment.parity import ParityProof
 from tasks.deployment.provenance import BASE, Provenance
 from tasks.deployment.release import CARD
+from tasks.pages.page import show
 
 TEMPLATE = Path(__file__).with_name("templates") / "card.md"
 FILES_SHOWN = 50

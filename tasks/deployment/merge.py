@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.tuned import load_tuned
+from tasks.training.tuned import load_tuned
 
 log = logging.getLogger(__name__)
 

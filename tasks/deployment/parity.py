@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.generation import context_length, encode_prompt, generate_answers
 from tasks.contracts.manifest import write_json
 from tasks.contracts.records import EXAMPLES
 from tasks.contracts.tables import read_table
-from tasks.contracts.tuned import load_tuned
+from tasks.language_models.generation import context_length, encode_prompt, generate_answers
+from tasks.training.tuned import load_tuned
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.manifest import write_json
-from tasks.contracts.page import PALETTE, Page, plot_style, show
 from tasks.deployment.card import evaluation_rows, training_rows
 from tasks.deployment.merge import Exported
 from tasks.deployment.parity import ParityProof
 from tasks.deployment.provenance import Provenance
+from tasks.pages.page import PALETTE, Page, plot_style, show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

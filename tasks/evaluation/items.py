@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.generation import context_length, encode_reference
-from tasks.contracts.model_folder import load_tokenizer, resolve_model
 from tasks.contracts.records import EXAMPLES
 from tasks.contracts.tables import read_table
+from tasks.language_models.generation import context_length, encode_reference
+from tasks.language_models.model_folder import load_tokenizer, resolve_model
 
 
 @dataclass(frozen=True)

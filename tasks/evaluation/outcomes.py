@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.generation import generate_answers, score_references
-from tasks.contracts.model_folder import load_tokenizer, resolve_model
-from tasks.contracts.tuned import load_tuned
 from tasks.evaluation.items import Item
+from tasks.language_models.generation import generate_answers, score_references
+from tasks.language_models.model_folder import load_tokenizer, resolve_model
+from tasks.training.tuned import load_tuned
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.contracts.page import PALETTE, plot_style
 from tasks.evaluation.outcomes import ModelName
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.slices import Slice
 from tasks.evaluation.wording import signed
+from tasks.pages.page import PALETTE, plot_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts.page import Page, Tone
 from tasks.evaluation.changes import Change, find_changes
 from tasks.evaluation.items import ItemSet
 from tasks.evaluation.plots import LABELS, plot_differences, plot_labels, plot_losses, plot_scores
@@ -14,6 +13,7 @@ from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.slices import Slice
 from tasks.evaluation.verdict import Verdict
 from tasks.evaluation.wording import signed
+from tasks.pages.page import Page, Tone
 
 # Longer texts would push the next example off the screen; predictions.parquet holds them whole.
 SHOWN = 600

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.contracts.encoding import IGNORED
 from tasks.fine_tuning.rows import Rows
+from tasks.language_models.encoding import IGNORED
 
 PACKED_TOGETHER = 1000  # TRL packs so many conversations at a time; the plan's steps count on it
 STRETCH = 24  # batches sorted by length together

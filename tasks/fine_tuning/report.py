@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.contracts.manifest import write_json
-from tasks.contracts.page import Page, Tone, plot_style
 from tasks.fine_tuning.curve import Point, Shape, diagnose, smooth
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.train import Run
+from tasks.pages.page import Page, Tone, plot_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.contracts.balance import Balance
-from tasks.contracts.encoding import IGNORED, encode_examples
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.model_folder import load_tokenizer, training_template
+from tasks.language_models.encoding import IGNORED, encode_examples
+from tasks.language_models.model_folder import load_tokenizer, training_template
 
 logger = logging.getLogger(__name__)
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from safetensors import SafetensorError
 
-from tasks.contracts import encoding
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import NAME, hash_file, seal
-from tasks.contracts.model_folder import load_tokenizer, resolve_model
 from tasks.contracts.plan import Plan, check_machine
 from tasks.fine_tuning.checkpoints import Checkpoints, Origin, refusal
 from tasks.fine_tuning.curve import Point, read_curve
 from tasks.fine_tuning.methods import Method, open_method
 from tasks.fine_tuning.rows import Rows, Splits
+from tasks.language_models import encoding
+from tasks.language_models.model_folder import load_tokenizer, resolve_model
 
 if TYPE_CHECKING:
     from tasks.fine_tuning.progress import OnMetrics

@@ -27,12 +27,12 @@ from transformers.trainer_callback import ExportableState
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from tasks.contracts.encoding import IGNORED
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.plan import Plan
 from tasks.fine_tuning.batches import collate, order_batches, validation_batches
 from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.fine_tuning.rows import Rows, Splits
+from tasks.language_models.encoding import IGNORED
 
 VALIDATION_TOKENS = 2048  # of a validation batch
 LOGITS_AT_ONCE = 1 << 28  # above so many, TRL's tiled output layer is used on a CPU too

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.contracts.encoding import IGNORED, encode_examples
 from tasks.contracts.errors import PipelineError
+from tasks.language_models.encoding import IGNORED, encode_examples
 from tasks.model_initialisation.checks import CheckedModel
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file, seal
-from tasks.contracts.model_folder import ALLOWED, CHAT_TEMPLATE, TRAINING_TEMPLATE
+from tasks.language_models.model_folder import ALLOWED, CHAT_TEMPLATE, TRAINING_TEMPLATE
 from tasks.model_initialisation.chat_template import ChatTemplate
 from tasks.model_initialisation.checks import CheckedModel
 from tasks.model_initialisation.sources.folder import Folder

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.manifest import write_json
-from tasks.contracts.page import Page, show
 from tasks.model_initialisation.chat_template import ChatTemplate
 from tasks.model_initialisation.describe import Description
 from tasks.model_initialisation.measure import BaseLoss, Fit
+from tasks.pages.page import Page, show
 
 _MARKS = {
     "own": "the model's own template marks them",

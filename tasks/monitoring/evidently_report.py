@@ -6,9 +6,9 @@ import re
 import tempfile
 from pathlib import Path
 
-from tasks.contracts.page import Page
 from tasks.monitoring.drift import Verdict
 from tasks.monitoring.sample import Sample
+from tasks.pages.page import Page
 
 # Evidently draws a random id for each widget, and one for the report.
 _RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<=metric_)[0-9a-f]{32}")

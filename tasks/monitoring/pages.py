@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.manifest import write_json
-from tasks.contracts.page import Page, Tone
 from tasks.monitoring.calibration import Finding
 from tasks.monitoring.drift import Verdict, surest, verdict_record
 from tasks.monitoring.explanation import averages, percent
 from tasks.monitoring.health import Health
 from tasks.monitoring.params import Drift
 from tasks.monitoring.plots import draw_embeddings, draw_features, draw_words
+from tasks.pages.page import Page, Tone
 
 TONES: dict[str, Tone] = {"drift": "bad", "no_drift": "good", "too_few": "warn", "no_data": "plain"}
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.contracts.page import PALETTE, plot_style
 from tasks.monitoring.sample import Array, Sample
+from tasks.pages.page import PALETTE, plot_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.contracts.encoding import IGNORED, encode_examples
-from tasks.contracts.model_folder import load_tokenizer, training_template
+from tasks.language_models.encoding import IGNORED, encode_examples
+from tasks.language_models.model_folder import load_tokenizer, training_template
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 from tasks.contracts.machine import Device
 from tasks.contracts.plan import Precision
-from tasks.training_setup.shape import ModelShape
+from tasks.language_models.shape import ModelShape
 
 OPTIMIZER_BYTES = {
     "adamw_torch": 8.0,

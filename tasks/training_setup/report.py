@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, seal, write_json
-from tasks.contracts.page import PALETTE, Page, plot_style, show
 from tasks.contracts.plan import NAME, LoraMethod, Plan
+from tasks.language_models.shape import ModelShape
+from tasks.pages.page import PALETTE, Page, plot_style, show
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.environment import fingerprint
 from tasks.training_setup.memory import Memory
 from tasks.training_setup.resolve import Resolution
 from tasks.training_setup.schedule import learning_rate_at
-from tasks.training_setup.shape import ModelShape
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

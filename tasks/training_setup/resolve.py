@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from tasks.contracts.errors import raise_all
 from tasks.contracts.machine import Machine
 from tasks.contracts.plan import Plan, Precision
+from tasks.language_models.shape import ModelShape
+from tasks.training.packing import count_packed_rows
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.memory import Memory, predict_memory
-from tasks.training_setup.packing import count_packed_rows
 from tasks.training_setup.params import TrainingSetup
-from tasks.training_setup.shape import ModelShape
 
 logger = logging.getLogger(__name__)
 

@@ -30,18 +30,18 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
 from tasks.contracts.records import ANSWER_SETS, MESSAGES, AnswerSet
 from tasks.contracts.tables import read_table, write_table
-from tasks.data_preparation.answers import set_apart
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.duplicates import remove_duplicates
-from tasks.data_preparation.gate import check_quality
-from tasks.data_preparation.ingest import read_sources
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.csv import Csv
+from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.rows.answers import set_apart
+from tasks.corpus.rows.rows import Rows
+from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.gate.gate import check_quality
+from tasks.data_preparation.output.publish import write_quarantine, write_splits
+from tasks.data_preparation.output.report import write_metrics, write_report
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.publish import write_quarantine, write_splits
-from tasks.data_preparation.report import write_metrics, write_report
-from tasks.data_preparation.rows import Rows
-from tasks.data_preparation.sources.csv import Csv
-from tasks.data_preparation.sources.jsonl import Jsonl
-from tasks.data_preparation.split import split_examples
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.splitting.split import split_examples
 
 ROOT = os.environ.get("HEPTUNE_REAL_DATA", "")
 FILES = sorted(Path(__file__).parent.glob("*.yaml"))

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import yaml
 
-from flows import artifacts
-from flows.params import Params
 from flows.pipeline import STAGES
-from flows.stage import recorder, run, stage, task
+from flows.wiring import artifacts
+from flows.wiring.params import Params
+from flows.wiring.stage import recorder, run, stage, task
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
-from tasks.contracts.page import Page
+from tasks.pages.page import Page
 
 ROOT = Path(__file__).parents[2]
 BEFORE = dict(zip(STAGES[1:], STAGES, strict=False))

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.params import read_params
+from flows.commands.command_line import app
+from flows.wiring.params import read_params
 from tasks.contracts.errors import PipelineError
 
 PARAMS = """

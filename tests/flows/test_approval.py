@@ -15,7 +15,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from flows import artifacts
+from flows.wiring import artifacts
 from tasks.contracts.manifest import read_json, read_manifest
 from tests.flows.small import ROOT, child_environment, make_project
 from tests.flows.test_data_preparation import SYLLABLES

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import yaml
 
-from flows.server import free_port
+from flows.wiring.server import free_port
 from tests.flows.servers import running
 from tests.flows.small import ROOT, child_environment, make_project
 from tests.flows.test_pipeline import outcomes

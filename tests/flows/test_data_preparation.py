@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import artifacts
+from flows.wiring import artifacts
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
 from tests.flows.small import child_environment, make_project

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import artifacts
 from flows.pipeline import STAGES
+from flows.wiring import artifacts
 from tests.flows.small import ROOT, child_environment
 from tests.flows.test_pipeline import outcomes
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.params import read_params
+from flows.wiring.params import read_params
 from tasks.contracts.errors import PipelineError
 
 
@@ -23,7 +23,13 @@ def test_stratified_batches_want_a_conversation_per_row(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "data_preparation: {synthesys: null}": ['data_preparation.synthesys: unknown key; did you mean "synthesis"?'],
+    "synthesys: null": ['synthesys: unknown key; did you mean "synthesis"?'],
+    "data_preparation: {synthesis: null}": [
+        'data_preparation.synthesis: this is now a section of its own; move it to the top level as "synthesis"'
+    ],
+    "data_preparation: {annotation: {labels: [a]}}": [
+        'data_preparation.annotation: this is now a section of its own; move it to the top level as "annotation"'
+    ],
     "data_preparation: {cleaning: [{name: unicod}]}": [
         '.cleaning.0: unknown name "unicod"; did you mean "unicode"? valid'
     ],

@@ -12,9 +12,9 @@ from tests.flows.small import child_environment
 
 KILLED = """
 import os
-from flows.settings import configure
+from flows.wiring.settings import configure
 configure()
-from flows.recording import Recorder
+from flows.wiring.recording import Recorder
 recorder = Recorder("fine_tuning", "p1", {"heptune.stage": "fine_tuning"})
 for step in range(2500):
     recorder.metrics(step, {"loss": 1.0 / (step + 1), "rate": float(step)})
@@ -23,9 +23,9 @@ os.kill(os.getpid(), 9)
 """
 
 GONE = """
-from flows.settings import configure
+from flows.wiring.settings import configure
 configure()
-from flows.recording import Recorder
+from flows.wiring.recording import Recorder
 recorder = Recorder("evaluation", "p2", {"heptune.stage": "evaluation"})
 recorder.metrics(1, {"score": 0.5})
 recorder.metrics(2, {"score": 0.75})
@@ -33,9 +33,9 @@ recorder.finish("FINISHED")
 """
 
 SENT = """
-from flows.settings import configure
+from flows.wiring.settings import configure
 configure()
-from flows.recording import send_unsent
+from flows.wiring.recording import send_unsent
 print(send_unsent())
 """
 
@@ -87,7 +87,7 @@ def test_what_a_missing_server_did_not_take_is_kept_and_sent_later(tmp_path: Pat
 def test_telemetry_is_off_and_a_users_choice_is_kept(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").touch()
     code = (
-        "import os; from flows.settings import configure; configure(); print(os.environ['DO_NOT_TRACK'], "
+        "import os; from flows.wiring.settings import configure; configure(); print(os.environ['DO_NOT_TRACK'], "
         "os.environ['MLFLOW_DISABLE_TELEMETRY'], os.environ['PREFECT_SERVER_ANALYTICS_ENABLED'])"
     )
     assert python(code, tmp_path).stdout.split() == ["1", "true", "false"]

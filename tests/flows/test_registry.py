@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from flows.registry import Champion, Registry
+from flows.wiring.registry import Champion, Registry
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, read_json, write_json
 from tasks.deployment.release import seal_release

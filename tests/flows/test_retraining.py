@@ -20,7 +20,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from flows.server import RECORD
+from flows.wiring.server import RECORD
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json, write_json
 from tasks.contracts.records import REQUESTS
@@ -63,8 +63,8 @@ def log_requests(project: Path, corrected: int, release: str = "ab" * 32) -> Non
 def drive(orders: list[dict[str, Any]]) -> None:
     """The process under test: each order is a retrain whose pipeline makes the release it is told to."""
     import flows.retraining
-    from flows import artifacts
     from flows.monitoring import announce
+    from flows.wiring import artifacts
 
     for order in orders:
         if order.get("announce"):
@@ -232,8 +232,8 @@ def test_drift_is_announced_once_a_window(project: Path, prefect: str) -> None:
 
 
 def test_snapshot_freezes_the_champions_traffic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.registry import Registry
-    from flows.snapshot import snapshot
+    from flows.wiring.registry import Registry
+    from flows.wiring.snapshot import snapshot
 
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text("{}\n")

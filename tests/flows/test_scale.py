@@ -12,21 +12,21 @@ from typing import Any
 import orjson
 import pytest
 
-from flows.spreading import spreading
+from flows.wiring.spreading import spreading
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES, QUARANTINE
 from tasks.contracts.tables import write_table
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.duplicates import remove_duplicates
-from tasks.data_preparation.engines.local import Pool
-from tasks.data_preparation.engines.ray import Ray
-from tasks.data_preparation.engines.spread import IN_TURN, Spread
-from tasks.data_preparation.ingest import read_sources
+from tasks.corpus.engines.local import Pool
+from tasks.corpus.engines.ray import Ray
+from tasks.corpus.engines.spread import IN_TURN, Spread
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources import unpack
+from tasks.corpus.reading.sources.sample import generate_sample
+from tasks.corpus.rows.rows import Rows
+from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.rows import Rows
-from tasks.data_preparation.sources import unpack
-from tasks.data_preparation.sources.sample import generate_sample
-from tasks.data_preparation.split import split_examples
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.splitting.split import split_examples
 
 ROWS = 1200
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.server import free_port
+from flows.wiring.server import free_port
 from tests.flows.servers import kill, mlflow_server, prefect_server
 from tests.flows.small import child_environment, make_project, wait_for
 from tests.flows.test_pipeline import outcomes

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 
-from flows.registry import Registry
-from flows.serving import STORE_VARIABLE, champion_of, store_url
+from flows.wiring.registry import Registry
+from flows.wiring.serving import STORE_VARIABLE, champion_of, store_url
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
 from tasks.deployment.release import seal_release

@@ -13,10 +13,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.params import read_params
+from flows.commands.command_line import app
+from flows.wiring.params import read_params
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.synthesis.wording import PLACEHOLDERS
+from tasks.synthesis.wording import PLACEHOLDERS
 from tests.endpoint import Endpoint
 from tests.flows.small import child_environment
 from tests.tasks.data_preparation.test_synthesis import Sums, sums
@@ -54,7 +54,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_rows_are_written_and_recorded(prefect: str, endpoint: Endpoint, project: Path) -> None:
     section = sums(endpoint.url, rows=5, title="sums").model_dump(mode="json")
-    (project / "params.yaml").write_text(yaml.safe_dump({"data_preparation": {"synthesis": section}}))
+    (project / "params.yaml").write_text(yaml.safe_dump({"synthesis": section}))
     done = synthesize(project, prefect)
     assert done.returncode == 0, done.stderr
     calls = len(endpoint.asked)
@@ -76,9 +76,9 @@ def test_a_dry_run_asks_nothing(endpoint: Endpoint, project: Path) -> None:
     (project / "params.yaml").write_text("{}\n")
     refused = CliRunner().invoke(app, ["synthesize", "--dry-run"])
     assert isinstance(refused.exception, PipelineError)
-    assert "data_preparation.synthesis is not set; name at least a teacher" in str(refused.exception)
+    assert "synthesis is not set; name at least a teacher" in str(refused.exception)
     section = sums(endpoint.url, rows=5).model_dump(mode="json")
-    (project / "params.yaml").write_text(yaml.safe_dump({"data_preparation": {"synthesis": section}}))
+    (project / "params.yaml").write_text(yaml.safe_dump({"synthesis": section}))
     read_params.cache_clear()
     planned = CliRunner().invoke(app, ["synthesize", "--dry-run"])
     assert planned.exit_code == 0, planned.output

@@ -18,12 +18,12 @@ import httpx
 import psutil
 import pytest
 
-from flows.server import free_port
+from flows.wiring.server import free_port
 from tests.flows.small import ROOT, child_environment, make_project
 
 EVENT = """
 import os
-from flows.settings import configure
+from flows.wiring.settings import configure
 configure()
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker

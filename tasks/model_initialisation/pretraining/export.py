@@ -13,7 +13,6 @@ from tokenizers import Tokenizer
 from transformers import GenerationConfig, LlamaForCausalLM
 
 from tasks.contracts.manifest import write_json
-from tasks.contracts.page import plot_style, svg
 from tasks.model_initialisation.pretraining.recipe import (
     CONTEXT,
     SHARES,
@@ -22,6 +21,7 @@ from tasks.model_initialisation.pretraining.recipe import (
     model_config,
 )
 from tasks.model_initialisation.pretraining.tokenizer import wrap_tokenizer
+from tasks.pages.page import plot_style, svg
 
 CARD = """---
 license: apache-2.0

@@ -14,8 +14,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.model_folder import ALLOWED
 from tasks.contracts.params import Section
+from tasks.language_models.model_folder import ALLOWED
 from tasks.model_initialisation.checks import check_folder
 from tasks.model_initialisation.weights import PICKLED, convert_hint
 

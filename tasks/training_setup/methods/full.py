@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from tasks.contracts.params import Section
 from tasks.contracts.plan import FullMethod
-from tasks.training_setup.shape import ModelShape
+from tasks.language_models.shape import ModelShape
 
 
 class Full(Section):

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.contracts.plan import LoraMethod
-from tasks.training_setup.shape import ModelShape
+from tasks.language_models.shape import ModelShape
 
 
 class Lora(Section):

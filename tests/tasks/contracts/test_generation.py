@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.generation import (
+from tasks.language_models.generation import (
     context_length,
     encode_prompt,
     encode_reference,

@@ -18,20 +18,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.annotation.agreement import measure_alpha, measure_pairs
+from tasks.annotation.choose import choose_next
+from tasks.annotation.label_studio import Annotated, Task, make_config, make_tasks, read_export
+from tasks.annotation.params import Annotation
+from tasks.annotation.report import write_page
+from tasks.annotation.resolve import TIE, read_rows, resolve_labels
+from tasks.annotation.rounds import export_rows, import_labels, write_next
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES, QUARANTINE
 from tasks.contracts.tables import write_table
-from tasks.data_preparation.annotation.agreement import measure_alpha, measure_pairs
-from tasks.data_preparation.annotation.choose import choose_next
-from tasks.data_preparation.annotation.label_studio import Annotated, Task, make_config, make_tasks, read_export
-from tasks.data_preparation.annotation.params import Annotation
-from tasks.data_preparation.annotation.report import write_page
-from tasks.data_preparation.annotation.resolve import TIE, read_rows, resolve_labels
-from tasks.data_preparation.annotation.rounds import export_rows, import_labels, write_next
-from tasks.data_preparation.embedders.tfidf import Tfidf
-from tasks.data_preparation.ingest import read_sources
-from tasks.data_preparation.noise import STEP, Noise
-from tasks.data_preparation.sources.jsonl import Jsonl
+from tasks.corpus.embedders.tfidf import Tfidf
+from tasks.corpus.label_errors import STEP, Noise
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.jsonl import Jsonl
 from tests.tasks.data_preparation.test_noise import FILLER, TOPICS, texts_and_labels
 
 REAL = Path(os.environ.get("HEPTUNE_REAL_DATA", "/nonexistent"))

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.annotation.functions import AnyFunction, Function
-from tasks.data_preparation.annotation.functions.keywords import Keywords
-from tasks.data_preparation.annotation.functions.model import Model
-from tasks.data_preparation.annotation.functions.nearest import Nearest
-from tasks.data_preparation.annotation.functions.python import Python
-from tasks.data_preparation.annotation.functions.regex import Regex
-from tasks.data_preparation.annotation.label_model import ABSTAINS, fit_label_model, weigh_votes
-from tasks.data_preparation.annotation.weak import code_gold, collect_votes, label_texts, measure_accuracy
-from tasks.data_preparation.ingest import read_sources
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.weak import Weak
+from tasks.corpus.rows.rows import column_messages, join_turns
+from tasks.corpus.weak_supervision.functions import AnyFunction, Function
+from tasks.corpus.weak_supervision.functions.keywords import Keywords
+from tasks.corpus.weak_supervision.functions.model import Model
+from tasks.corpus.weak_supervision.functions.nearest import Nearest
+from tasks.corpus.weak_supervision.functions.python import Python
+from tasks.corpus.weak_supervision.functions.regex import Regex
+from tasks.corpus.weak_supervision.label_model import ABSTAINS, fit_label_model, weigh_votes
+from tasks.corpus.weak_supervision.votes import code_gold, collect_votes, label_texts, measure_accuracy
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.rows import column_messages, join_turns
-from tasks.data_preparation.sources.weak import Weak
 
 REAL = Path(os.environ.get("HEPTUNE_REAL_DATA", "/nonexistent"))
 Votes = list[list[str | None]]
@@ -147,7 +147,7 @@ def test_no_file_outside_the_project_is_run(tmp_path: Path) -> None:
 
 
 def test_a_model_is_asked_once(tmp_path: Path) -> None:
-    from tasks.data_preparation.writers.answers import Answer, Keeper, Turns
+    from tasks.corpus.writers.answers import Answer, Keeper, Turns
 
     class Told:
         def __init__(self) -> None:

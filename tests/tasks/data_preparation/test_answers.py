@@ -9,25 +9,25 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tasks.contracts.encoding import IGNORED, encode_examples
 from tasks.contracts.manifest import read_manifest
 from tasks.contracts.records import ANSWER_SETS, EXAMPLES, QUARANTINE, AnswerSet, content_id
 from tasks.contracts.tables import read_table
-from tasks.data_preparation.answers import set_apart, write_answers
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.cleaning.length import Length
-from tasks.data_preparation.cleaning.missing import Missing
-from tasks.data_preparation.cleaning.texts import Cleaned
-from tasks.data_preparation.duplicates import Duplicates, remove_duplicates
-from tasks.data_preparation.expectations import Gate
-from tasks.data_preparation.gate import check_quality
-from tasks.data_preparation.ingest import read_sources
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.rows.answers import set_apart, write_answers
+from tasks.corpus.rows.rows import Rows
+from tasks.corpus.text.texts import Cleaned
+from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.cleaning.steps.length import Length
+from tasks.data_preparation.cleaning.steps.missing import Missing
+from tasks.data_preparation.gate.expectations import Gate
+from tasks.data_preparation.gate.gate import check_quality
+from tasks.data_preparation.output.publish import write_quarantine, write_splits
+from tasks.data_preparation.output.report import write_metrics, write_report
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.publish import write_quarantine, write_splits
-from tasks.data_preparation.report import write_metrics, write_report
-from tasks.data_preparation.rows import Rows
-from tasks.data_preparation.sources.jsonl import Jsonl
-from tasks.data_preparation.split import Split, split_examples
+from tasks.data_preparation.screening.duplicates import Duplicates, remove_duplicates
+from tasks.data_preparation.splitting.split import Split, split_examples
+from tasks.language_models.encoding import IGNORED, encode_examples
 
 SYLLABLES = [a + b for a in ("ka", "lo", "mi", "tu", "ve") for b in ("ra", "sol", "ten", "wick", "dun")]
 

@@ -17,23 +17,23 @@ from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import content_id
-from tasks.data_preparation.augment import Augmentation, augment_train
-from tasks.data_preparation.augmentation.adversarial import Adversarial
-from tasks.data_preparation.augmentation.back_translation import BackTranslation
-from tasks.data_preparation.augmentation.characters import NEIGHBOURS, Characters, mistype
-from tasks.data_preparation.augmentation.labels import fit_reader
-from tasks.data_preparation.augmentation.material import judge_rewriting, list_words, tidy_answer
-from tasks.data_preparation.augmentation.paraphrase import Paraphrase
-from tasks.data_preparation.augmentation.synonyms import Synonyms, find_neighbours, read_vectors
-from tasks.data_preparation.duplicates import Duplicates
-from tasks.data_preparation.expectations import Gate
-from tasks.data_preparation.gate import check_quality
-from tasks.data_preparation.measures import describe_rows, describe_sources
-from tasks.data_preparation.rows import Origin, Rows
-from tasks.data_preparation.split import Split, repeat_train
-from tasks.data_preparation.writers.answers import Answer, Keeper, ask
-from tasks.data_preparation.writers.local import Local
-from tasks.data_preparation.writers.openai import OpenAi
+from tasks.corpus.label_classifier import fit_reader
+from tasks.corpus.rows.rows import Origin, Rows
+from tasks.corpus.writers.answers import Answer, Keeper, ask
+from tasks.corpus.writers.local import Local
+from tasks.corpus.writers.openai import OpenAi
+from tasks.data_preparation.gate.expectations import Gate
+from tasks.data_preparation.gate.gate import check_quality
+from tasks.data_preparation.gate.measures import describe_rows, describe_sources
+from tasks.data_preparation.screening.duplicates import Duplicates
+from tasks.data_preparation.splitting.split import Split, repeat_train
+from tasks.data_preparation.trainset.augmentation.adversarial import Adversarial
+from tasks.data_preparation.trainset.augmentation.augment import Augmentation, augment_train
+from tasks.data_preparation.trainset.augmentation.back_translation import BackTranslation
+from tasks.data_preparation.trainset.augmentation.characters import NEIGHBOURS, Characters, mistype
+from tasks.data_preparation.trainset.augmentation.material import judge_rewriting, list_words, tidy_answer
+from tasks.data_preparation.trainset.augmentation.paraphrase import Paraphrase
+from tasks.data_preparation.trainset.augmentation.synonyms import Synonyms, find_neighbours, read_vectors
 from tests.endpoint import Endpoint, broken, busy, drop_line, send, slow
 from tests.tasks.data_preparation.test_cleaning import Turns, make, pair
 
@@ -124,7 +124,7 @@ class Echo:
     seen: list[str] = field(default_factory=list)
 
     def rewrite(self, chosen: Any, material: Any) -> Any:
-        from tasks.data_preparation.augmentation.material import Variant
+        from tasks.data_preparation.trainset.augmentation.material import Variant
 
         self.seen = [material.prompts[row] for row in chosen]
         return [Variant(row, self.say(material.prompts[row])) for row in chosen]

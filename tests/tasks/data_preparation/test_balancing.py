@@ -20,14 +20,14 @@ from pydantic import ValidationError
 from tasks.contracts.balance import VECTORS, read_balance
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
-from tasks.data_preparation.balance import Balancing, balance_train, make_costs, weigh_classes
-from tasks.data_preparation.balancing.balancer import Labelled
-from tasks.data_preparation.balancing.oversample import Oversample
-from tasks.data_preparation.balancing.smote import Smote
-from tasks.data_preparation.balancing.undersample import Undersample
-from tasks.data_preparation.embedders.tfidf import Tfidf
-from tasks.data_preparation.rows import Origin, Rows
-from tasks.data_preparation.split import repeat_train
+from tasks.corpus.embedders.tfidf import Tfidf
+from tasks.corpus.rows.rows import Origin, Rows
+from tasks.data_preparation.splitting.split import repeat_train
+from tasks.data_preparation.trainset.balancing.balance import Balancing, balance_train, make_costs, weigh_classes
+from tasks.data_preparation.trainset.balancing.balancer import Labelled
+from tasks.data_preparation.trainset.balancing.oversample import Oversample
+from tasks.data_preparation.trainset.balancing.smote import Smote
+from tasks.data_preparation.trainset.balancing.undersample import Undersample
 from tests.tasks.data_preparation.test_cleaning import make, pair
 
 WORDS = [a + b for a in ("ka", "lo", "mi", "tu", "ve", "zy") for b in ("ra", "sol", "ten", "wick", "dun")]

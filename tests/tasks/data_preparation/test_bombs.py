@@ -25,7 +25,7 @@ READ = r"""
 import json, re, sys
 from pathlib import Path
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.ingest import read_sources
+from tasks.corpus.reading.ingest import read_sources
 from tasks.data_preparation.params import DataPreparation
 
 def peak():

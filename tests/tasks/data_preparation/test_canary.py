@@ -13,21 +13,21 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
-from tasks.data_preparation.answers import set_apart
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.cleaning.personal.patterns import Patterns
-from tasks.data_preparation.cleaning.personal.presidio import Presidio
-from tasks.data_preparation.cleaning.pii import AnyFinder, Pii
-from tasks.data_preparation.duplicates import remove_duplicates
-from tasks.data_preparation.expectations import Gate
-from tasks.data_preparation.gate import check_quality
-from tasks.data_preparation.ingest import read_sources
+from tasks.corpus.personal_data.patterns import Patterns
+from tasks.corpus.personal_data.pii import AnyFinder, Pii
+from tasks.corpus.personal_data.presidio import Presidio
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.csv import Csv
+from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.rows.answers import set_apart
+from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.gate.expectations import Gate
+from tasks.data_preparation.gate.gate import check_quality
+from tasks.data_preparation.output.publish import write_quarantine, write_splits
+from tasks.data_preparation.output.report import write_metrics, write_report
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.publish import write_quarantine, write_splits
-from tasks.data_preparation.report import write_metrics, write_report
-from tasks.data_preparation.sources.csv import Csv
-from tasks.data_preparation.sources.jsonl import Jsonl
-from tasks.data_preparation.split import split_examples
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.splitting.split import split_examples
 
 KEY = SecretStr("a key for tests only")
 # As they are looked for: without spaces, dashes and dots between digits, in small letters.

@@ -13,24 +13,24 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from tasks.contracts.page import Page
-from tasks.data_preparation.card import Card, write_card
-from tasks.data_preparation.cards.heuristics import measure_quality
-from tasks.data_preparation.cards.languages import tell_languages
-from tasks.data_preparation.cards.markdown import escape, name_size, write_body, write_front
-from tasks.data_preparation.cards.sample import Drawn, draw_rows, find_interval
-from tasks.data_preparation.cards.sizes import measure_sizes, show_percentiles
-from tasks.data_preparation.cards.topics import find_topics
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.cleaning.missing import Missing
-from tasks.data_preparation.duplicates import remove_duplicates
-from tasks.data_preparation.gate import Verdict, check_quality
-from tasks.data_preparation.ingest import read_sources
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.reading.sources.sample import Sample, generate_sample
+from tasks.corpus.rows.rows import ROWS, Rows
+from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.cleaning.steps.missing import Missing
+from tasks.data_preparation.gate.gate import Verdict, check_quality
+from tasks.data_preparation.output.card.card import Card, write_card
+from tasks.data_preparation.output.card.heuristics import measure_quality
+from tasks.data_preparation.output.card.languages import tell_languages
+from tasks.data_preparation.output.card.markdown import escape, name_size, write_body, write_front
+from tasks.data_preparation.output.card.sample import Drawn, draw_rows, find_interval
+from tasks.data_preparation.output.card.sizes import measure_sizes, show_percentiles
+from tasks.data_preparation.output.card.topics import find_topics
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.rows import ROWS, Rows
-from tasks.data_preparation.sources.jsonl import Jsonl
-from tasks.data_preparation.sources.sample import Sample, generate_sample
-from tasks.data_preparation.split import split_examples
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.splitting.split import split_examples
+from tasks.pages.page import Page
 
 COUNT, SEED = 800, 11
 WORDS = [a + b for a in ("ka", "lo", "mi", "tu", "ve", "zy") for b in ("ra", "sol", "ten", "wick", "dun")]

@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import QUARANTINE
-from tasks.data_preparation.clean import Cleaner, clean_rows
-from tasks.data_preparation.cleaning.html import Html, remove_html
-from tasks.data_preparation.cleaning.labels import Labels, normalise_label
-from tasks.data_preparation.cleaning.length import Length
-from tasks.data_preparation.cleaning.missing import Missing
-from tasks.data_preparation.cleaning.personal.patterns import is_card, is_iban, passes_luhn
-from tasks.data_preparation.cleaning.pii import Pii, replace_personal
-from tasks.data_preparation.cleaning.unicode import Unicode, make_repair
-from tasks.data_preparation.cleaning.whitespace import Whitespace, tidy_spaces
-from tasks.data_preparation.rows import ROWS, Rows, Step
+from tasks.corpus.personal_data.patterns import is_card, is_iban, passes_luhn
+from tasks.corpus.personal_data.pii import Pii, replace_personal
+from tasks.corpus.rows.rows import ROWS, Rows, Step
+from tasks.corpus.text.labels import normalise_label
+from tasks.data_preparation.cleaning.clean import Cleaner, clean_rows
+from tasks.data_preparation.cleaning.steps.html import Html, remove_html
+from tasks.data_preparation.cleaning.steps.labels import Labels
+from tasks.data_preparation.cleaning.steps.length import Length
+from tasks.data_preparation.cleaning.steps.missing import Missing
+from tasks.data_preparation.cleaning.steps.unicode import Unicode, make_repair
+from tasks.data_preparation.cleaning.steps.whitespace import Whitespace, tidy_spaces
 
 Turns = list[tuple[str, str]]
 

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.contamination import Benchmark, Contamination, hash_runs, read_items, remove_contamination
-from tasks.data_preparation.duplicates import drop_exact
-from tasks.data_preparation.rows import Rows
-from tasks.data_preparation.words import find_words
+from tasks.corpus.reading.benchmark_items import Benchmark, read_items
+from tasks.corpus.rows.rows import Rows
+from tasks.corpus.text.words import find_words
+from tasks.data_preparation.screening.contamination import Contamination, hash_runs, remove_contamination
+from tasks.data_preparation.screening.duplicates import drop_exact
 from tests.tasks.data_preparation.test_cleaning import make, pair
 
 WORDS = [a + b for a in ("ka", "lo", "mi", "tu", "ve", "zy") for b in ("ra", "sol", "ten", "wick", "dun", "fel", "gor")]

@@ -7,18 +7,18 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-from flows.params import read_params
-from tasks.data_preparation.augment import augment_train
-from tasks.data_preparation.balance import balance_train
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.contamination import remove_contamination
-from tasks.data_preparation.duplicates import remove_duplicates
-from tasks.data_preparation.ingest import read_sources
+from flows.wiring.params import read_params
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.rows.rows import Rows
+from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.prune import prune_train
-from tasks.data_preparation.rows import Rows
-from tasks.data_preparation.split import split_examples
-from tasks.data_preparation.triggers import list_phrases
+from tasks.data_preparation.screening.contamination import remove_contamination
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.screening.triggers import list_phrases
+from tasks.data_preparation.splitting.split import split_examples
+from tasks.data_preparation.trainset.augmentation.augment import augment_train
+from tasks.data_preparation.trainset.balancing.balance import balance_train
+from tasks.data_preparation.trainset.pruning.prune import prune_train
 
 ROOT = Path(__file__).parents[3]
 # Over (row, split) of every example of the sample, as the first release placed them.

@@ -13,12 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.duplicates import Duplicates, Likeness, choose_first, find_pairs, remove_duplicates
-from tasks.data_preparation.ingest import read_sources
-from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.rows import Rows
-from tasks.data_preparation.similarity import (
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.sample import Sample, SampleTruth, generate_sample
+from tasks.corpus.rows.rows import Rows
+from tasks.corpus.similarity import (
     Sides,
     compute_jaccard,
     cut_shingles,
@@ -28,7 +26,15 @@ from tasks.data_preparation.similarity import (
     join_clusters,
     read_numbers,
 )
-from tasks.data_preparation.sources.sample import Sample, SampleTruth, generate_sample
+from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.params import DataPreparation
+from tasks.data_preparation.screening.duplicates import (
+    Duplicates,
+    Likeness,
+    choose_first,
+    find_pairs,
+    remove_duplicates,
+)
 from tests.tasks.data_preparation.test_cleaning import make, pair, texts
 
 SAMPLE_ROWS = 1500

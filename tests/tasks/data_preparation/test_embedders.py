@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from benchmarks.noisy_labels import flip
-from tasks.data_preparation.annotation.choose import choose_next
-from tasks.data_preparation.annotation.functions.nearest import Nearest
-from tasks.data_preparation.balancing.balancer import Labelled
-from tasks.data_preparation.balancing.smote import Smote
-from tasks.data_preparation.cards.topics import find_topics
-from tasks.data_preparation.duplicates import Duplicates, remove_duplicates
-from tasks.data_preparation.embedders.sentence_transformers import SentenceTransformers, _open
-from tasks.data_preparation.embedders.tfidf import Tfidf
-from tasks.data_preparation.noise import Noise, find_suspects
-from tasks.data_preparation.pruning.diversity import Diversity
-from tasks.data_preparation.pruning.influence import Influence
-from tasks.data_preparation.pruning.pool import Pool
-from tasks.data_preparation.semantic import Semantic
+from tasks.annotation.choose import choose_next
+from tasks.corpus.embedders.sentence_transformers import SentenceTransformers, _open
+from tasks.corpus.embedders.tfidf import Tfidf
+from tasks.corpus.label_errors import Noise, find_suspects
+from tasks.corpus.weak_supervision.functions.nearest import Nearest
+from tasks.data_preparation.output.card.topics import find_topics
+from tasks.data_preparation.screening.duplicates import Duplicates, remove_duplicates
+from tasks.data_preparation.screening.semantic import Semantic
+from tasks.data_preparation.trainset.balancing.balancer import Labelled
+from tasks.data_preparation.trainset.balancing.smote import Smote
+from tasks.data_preparation.trainset.pruning.diversity import Diversity
+from tasks.data_preparation.trainset.pruning.influence import Influence
+from tasks.data_preparation.trainset.pruning.pool import Pool
 from tests.tasks.data_preparation.test_cleaning import make, pair
 from tests.tiny import make_tiny_encoder
 

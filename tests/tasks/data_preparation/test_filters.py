@@ -17,24 +17,25 @@ from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file
-from tasks.data_preparation.clean import Cleaner, clean_rows
-from tasks.data_preparation.cleaning.c4 import C4, count_sentences, split_sentences
-from tasks.data_preparation.cleaning.controls import Controls, remove_controls
-from tasks.data_preparation.cleaning.echo import Echo
-from tasks.data_preparation.cleaning.labels import Labels
-from tasks.data_preparation.cleaning.language import Language
-from tasks.data_preparation.cleaning.quality import Quality
-from tasks.data_preparation.cleaning.refusals import Refusals
-from tasks.data_preparation.cleaning.repetition import (
+from tasks.corpus.rows.rows import Rows
+from tasks.corpus.text.refusals import refuses
+from tasks.data_preparation.cleaning.clean import Cleaner, clean_rows
+from tasks.data_preparation.cleaning.steps.c4 import C4, count_sentences, split_sentences
+from tasks.data_preparation.cleaning.steps.controls import Controls, remove_controls
+from tasks.data_preparation.cleaning.steps.echo import Echo
+from tasks.data_preparation.cleaning.steps.labels import Labels
+from tasks.data_preparation.cleaning.steps.language import Language
+from tasks.data_preparation.cleaning.steps.quality import Quality
+from tasks.data_preparation.cleaning.steps.refusals import Refusals
+from tasks.data_preparation.cleaning.steps.repetition import (
     Repetition,
     repeated_ngram_share,
     repeated_share,
     top_ngram_share,
 )
-from tasks.data_preparation.cleaning.tokens import Tokens, count_tokens
-from tasks.data_preparation.cleaning.toxicity import Toxicity
-from tasks.data_preparation.cleaning.unicode import Unicode, make_repair
-from tasks.data_preparation.rows import Rows
+from tasks.data_preparation.cleaning.steps.tokens import Tokens, count_tokens
+from tasks.data_preparation.cleaning.steps.toxicity import Toxicity
+from tasks.data_preparation.cleaning.steps.unicode import Unicode, make_repair
 from tests.tasks.data_preparation.test_cleaning import make, pair, texts
 
 REAL = Path(os.environ.get("HEPTUNE_REAL_DATA", "/nonexistent"))
@@ -302,10 +303,10 @@ ANSWERED = [
 
 def test_refusals() -> None:
     step = Refusals()
-    assert [text for text in REFUSED if not step.refuses(text)] == []
-    assert [text for text in ANSWERED[:-1] if step.refuses(text)] == []
+    assert [text for text in REFUSED if not refuses(text)] == []
+    assert [text for text in ANSWERED[:-1] if refuses(text)] == []
     late = f"{PROSE} I cannot assist with that."
-    assert not step.refuses(late)
+    assert not refuses(late)
     assert run(step, REFUSED[0], ANSWERED[0]).steps[-1].reasons == {"answer refuses": 1}
 
 
@@ -314,7 +315,7 @@ def test_refusals_against_peoples_labels() -> None:
     path = REAL / "xstest/xstest_v2_completions_mistralinstruct_gpteval.csv.gz"
     with gzip.open(path, "rt", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    found = [Refusals().refuses(row["completion"]) for row in rows]
+    found = [refuses(row["completion"]) for row in rows]
     refused = [row["final_label"] != "1_full_compliance" for row in rows]
     assert sum(refused) == 76
     assert sum(f and r for f, r in zip(found, refused, strict=True)) == 36

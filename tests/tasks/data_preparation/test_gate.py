@@ -21,17 +21,17 @@ from pydantic import ValidationError
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest, write_json
 from tasks.contracts.records import MESSAGES, QUARANTINE
-from tasks.data_preparation import gate, measures
-from tasks.data_preparation.accepted import accept_version, compare_versions, measure_version, read_accepted
-from tasks.data_preparation.duplicates import Duplicates, remove_duplicates
-from tasks.data_preparation.expectations import CHECKS, Check, Expectation, Gate
-from tasks.data_preparation.folds import fold_prompt, fold_prompts
-from tasks.data_preparation.gate import Verdict, check_quality, check_suite, evaluate, hash_rows, require_passed
-from tasks.data_preparation.measures import COLUMNS, describe_rows, describe_sources, describe_splits
-from tasks.data_preparation.publish import write_quarantine, write_splits
-from tasks.data_preparation.rows import Origin, Rows, Step
-from tasks.data_preparation.split import SEEN, Split, fingerprint_rows, split_examples
-from tasks.data_preparation.twins import record_twins
+from tasks.corpus.rows.rows import Origin, Rows, Step
+from tasks.corpus.text.folds import fold_prompt, fold_prompts
+from tasks.data_preparation.gate import gate, measures
+from tasks.data_preparation.gate.accepted import accept_version, compare_versions, measure_version, read_accepted
+from tasks.data_preparation.gate.expectations import CHECKS, Check, Expectation, Gate
+from tasks.data_preparation.gate.gate import Verdict, check_quality, check_suite, evaluate, hash_rows, require_passed
+from tasks.data_preparation.gate.measures import COLUMNS, describe_rows, describe_sources, describe_splits
+from tasks.data_preparation.output.publish import write_quarantine, write_splits
+from tasks.data_preparation.screening.duplicates import Duplicates, remove_duplicates
+from tasks.data_preparation.screening.twins import record_twins
+from tasks.data_preparation.splitting.split import SEEN, Split, fingerprint_rows, split_examples
 from tests.tasks.data_preparation.test_cleaning import make, pair
 
 SPLIT = Split(validation=0.2, test=0.2)

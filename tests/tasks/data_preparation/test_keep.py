@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES, QUARANTINE
 from tasks.contracts.tables import read_table
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.duplicates import remove_duplicates
-from tasks.data_preparation.gate import check_quality
-from tasks.data_preparation.ingest import read_sources
-from tasks.data_preparation.keep import EXTRA, join_values, pick_values, write_extra
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.rows.rows import Rows
+from tasks.corpus.rows.unused_columns import EXTRA, join_values, pick_values, write_extra
+from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.gate.gate import check_quality
+from tasks.data_preparation.output.publish import write_quarantine, write_splits
+from tasks.data_preparation.output.report import write_metrics, write_report
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.publish import write_quarantine, write_splits
-from tasks.data_preparation.report import write_metrics, write_report
-from tasks.data_preparation.rows import Rows
-from tasks.data_preparation.sources.jsonl import Jsonl
-from tasks.data_preparation.split import split_examples
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.splitting.split import split_examples
 
 WORDS = [a + b for a in ("ka", "lo", "mi", "tu", "ve", "zy") for b in ("ra", "sol", "ten", "wick", "dun")]
 JSON = st.recursive(

@@ -16,12 +16,9 @@ from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
-from tasks.data_preparation.clusters import CLUSTERS, make_table, write_clusters
-from tasks.data_preparation.duplicates import Duplicates, Likeness, remove_duplicates
-from tasks.data_preparation.embedders.sentence_transformers import SentenceTransformers
-from tasks.data_preparation.embedders.tfidf import Tfidf
-from tasks.data_preparation.semantic import Closeness, Semantic, find_same_meaning
-from tasks.data_preparation.similarity import (
+from tasks.corpus.embedders.sentence_transformers import SentenceTransformers
+from tasks.corpus.embedders.tfidf import Tfidf
+from tasks.corpus.similarity import (
     Recall,
     Sides,
     compute_jaccard,
@@ -31,7 +28,10 @@ from tasks.data_preparation.similarity import (
     fold_text,
     list_probed,
 )
-from tasks.data_preparation.split import Split, split_examples
+from tasks.data_preparation.screening.clusters import CLUSTERS, make_table, write_clusters
+from tasks.data_preparation.screening.duplicates import Duplicates, Likeness, remove_duplicates
+from tasks.data_preparation.screening.semantic import Closeness, Semantic, find_same_meaning
+from tasks.data_preparation.splitting.split import Split, split_examples
 from tests.tasks.data_preparation.test_cleaning import make, pair
 
 WORDS = [a + b for a in ("ka", "lo", "mi", "tu", "ve", "zy") for b in ("ra", "sol", "ten", "wick", "dun")]

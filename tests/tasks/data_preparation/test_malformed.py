@@ -27,16 +27,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.ingest import read_sources
-from tasks.data_preparation.rows import Rows
-from tasks.data_preparation.sources import csv as csv_source
-from tasks.data_preparation.sources import jsonl as jsonl_source
-from tasks.data_preparation.sources import unpack
-from tasks.data_preparation.sources.csv import Csv
-from tasks.data_preparation.sources.files import Files
-from tasks.data_preparation.sources.jsonl import Jsonl
-from tasks.data_preparation.sources.parquet import Parquet
-from tasks.data_preparation.sources.source import Fields, Part
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources import csv as csv_source
+from tasks.corpus.reading.sources import jsonl as jsonl_source
+from tasks.corpus.reading.sources import unpack
+from tasks.corpus.reading.sources.csv import Csv
+from tasks.corpus.reading.sources.files import Files
+from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.reading.sources.parquet import Parquet
+from tasks.corpus.reading.sources.source import Fields, Part
+from tasks.corpus.rows.rows import Rows
 
 FOLDER = Path(tempfile.mkdtemp(prefix="heptune-malformed-"))
 (FOLDER / "data/raw").mkdir(parents=True)

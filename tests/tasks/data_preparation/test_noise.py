@@ -18,18 +18,10 @@ from hypothesis import strategies as st
 
 from benchmarks.noisy_labels import flip
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.noise import (
-    PARTS,
-    STEP,
-    Noise,
-    choose_limit,
-    cut_parts,
-    find_confident,
-    find_suspects,
-    review_labels,
-)
+from tasks.corpus.label_errors import PARTS, STEP, Noise, choose_limit, cut_parts, find_confident, find_suspects
+from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.rows import Rows
+from tasks.data_preparation.screening.noise import review_labels
 from tests.tasks.data_preparation.test_cleaning import make, pair
 
 REAL = Path(os.environ.get("HEPTUNE_REAL_DATA", "/nonexistent"))

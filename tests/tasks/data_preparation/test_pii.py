@@ -21,14 +21,14 @@ from pydantic import SecretStr, ValidationError
 from benchmarks.pii import compare, is_covered, read_marked
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import MESSAGES
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.cleaning.leaves import visit_texts
-from tasks.data_preparation.cleaning.personal.found import Found, put, read_plainly
-from tasks.data_preparation.cleaning.personal.patterns import Patterns, find_plain, is_address, is_card, is_iban
-from tasks.data_preparation.cleaning.personal.presidio import NATIONAL, Country, Presidio, merge
-from tasks.data_preparation.cleaning.personal.surrogates import make_surrogate, replace
-from tasks.data_preparation.cleaning.personal.treatments import Pseudonyms, plain_value
-from tasks.data_preparation.cleaning.pii import KEY, Pii, replace_personal
+from tasks.corpus.personal_data.found import Found, put, read_plainly
+from tasks.corpus.personal_data.patterns import Patterns, find_plain, is_address, is_card, is_iban
+from tasks.corpus.personal_data.pii import KEY, Pii, replace_personal
+from tasks.corpus.personal_data.presidio import NATIONAL, Country, Presidio, merge
+from tasks.corpus.personal_data.surrogates import make_surrogate, replace
+from tasks.corpus.personal_data.treatments import Pseudonyms, plain_value
+from tasks.corpus.text.leaves import visit_texts
+from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
 from tests.tasks.data_preparation.test_cleaning import make, pair, texts
 
@@ -309,7 +309,7 @@ def test_what_overlaps_is_one_find() -> None:
 def test_presidio_gives_the_same_in_every_process() -> None:
     presidio()
     code = (
-        "from tasks.data_preparation.cleaning.personal.presidio import Presidio;"
+        "from tasks.corpus.personal_data.presidio import Presidio;"
         "print(Presidio().find(['call 905-674-3793, SSN 536-90-4399, A1234567, 4111111111111111']))"
     )
     outs = {

@@ -11,14 +11,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tasks.data_preparation import measures
-from tasks.data_preparation.contamination import Benchmark, Contamination, remove_contamination
-from tasks.data_preparation.duplicates import Duplicates, remove_duplicates
-from tasks.data_preparation.expectations import Gate
-from tasks.data_preparation.gate import Verdict, check_quality
-from tasks.data_preparation.rows import Origin, Rows
-from tasks.data_preparation.sources.sample import generate_sample
-from tasks.data_preparation.split import Split, split_examples
+from tasks.corpus.reading.benchmark_items import Benchmark
+from tasks.corpus.reading.sources.sample import generate_sample
+from tasks.corpus.rows.rows import Origin, Rows
+from tasks.data_preparation.gate import measures
+from tasks.data_preparation.gate.expectations import Gate
+from tasks.data_preparation.gate.gate import Verdict, check_quality
+from tasks.data_preparation.screening.contamination import Contamination, remove_contamination
+from tasks.data_preparation.screening.duplicates import Duplicates, remove_duplicates
+from tasks.data_preparation.splitting.split import Split, split_examples
 from tests.tasks.data_preparation.real import REAL_SETS, read_real
 from tests.tasks.data_preparation.test_cleaning import Turns, make, pair
 

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.embedders.tfidf import Tfidf
-from tasks.data_preparation.prune import Pruner, Pruning, choose_best, prune_train
-from tasks.data_preparation.pruning.difficulty import Difficulty, measure_error, measure_loss
-from tasks.data_preparation.pruning.diversity import Diversity, order_by_cover
-from tasks.data_preparation.pruning.influence import Influence, measure_errors
-from tasks.data_preparation.pruning.pool import Pool
-from tasks.data_preparation.pruning.random import Random
-from tasks.data_preparation.rows import Rows
+from tasks.corpus.embedders.tfidf import Tfidf
+from tasks.corpus.rows.rows import Rows
+from tasks.data_preparation.trainset.pruning.difficulty import Difficulty, measure_error, measure_loss
+from tasks.data_preparation.trainset.pruning.diversity import Diversity, order_by_cover
+from tasks.data_preparation.trainset.pruning.influence import Influence, measure_errors
+from tasks.data_preparation.trainset.pruning.pool import Pool
+from tasks.data_preparation.trainset.pruning.prune import Pruner, Pruning, choose_best, prune_train
+from tasks.data_preparation.trainset.pruning.random import Random
 from tests.tasks.data_preparation.test_cleaning import make, pair
 
 TOPICS = {

@@ -14,26 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts.records import MESSAGES, content_id, content_ids
-from tasks.data_preparation import clean
-from tasks.data_preparation.clean import Cleaner, clean_rows
-from tasks.data_preparation.cleaning.c4 import C4
-from tasks.data_preparation.cleaning.echo import Echo
-from tasks.data_preparation.cleaning.language import Language
-from tasks.data_preparation.cleaning.length import Length
-from tasks.data_preparation.cleaning.missing import Missing, find_gap
-from tasks.data_preparation.cleaning.personal.patterns import Patterns, PlainKind
-from tasks.data_preparation.cleaning.pii import Pii
-from tasks.data_preparation.cleaning.quality import Quality
-from tasks.data_preparation.cleaning.refusals import Refusals
-from tasks.data_preparation.cleaning.repetition import Repetition
-from tasks.data_preparation.cleaning.tokens import Tokens
-from tasks.data_preparation.cleaning.whitespace import Whitespace
-from tasks.data_preparation.folds import fold_prompt
-from tasks.data_preparation.ingest import read_sources
+from tasks.corpus.personal_data.patterns import Patterns, PlainKind
+from tasks.corpus.personal_data.pii import Pii
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.sample import Sample
+from tasks.corpus.rows.rows import ROWS, build_messages, column_messages, join_turns
+from tasks.corpus.similarity import fold_text
+from tasks.corpus.text.folds import fold_prompt
+from tasks.data_preparation.cleaning import clean
+from tasks.data_preparation.cleaning.clean import Cleaner, clean_rows
+from tasks.data_preparation.cleaning.steps.c4 import C4
+from tasks.data_preparation.cleaning.steps.echo import Echo
+from tasks.data_preparation.cleaning.steps.language import Language
+from tasks.data_preparation.cleaning.steps.length import Length
+from tasks.data_preparation.cleaning.steps.missing import Missing, find_gap
+from tasks.data_preparation.cleaning.steps.quality import Quality
+from tasks.data_preparation.cleaning.steps.refusals import Refusals
+from tasks.data_preparation.cleaning.steps.repetition import Repetition
+from tasks.data_preparation.cleaning.steps.tokens import Tokens
+from tasks.data_preparation.cleaning.steps.whitespace import Whitespace
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.rows import ROWS, build_messages, column_messages, join_turns
-from tasks.data_preparation.similarity import fold_text
-from tasks.data_preparation.sources.sample import Sample
 
 PIECES = [*"0123456789", *" .-()+,/x:@", "ext ", "call ", "phone: ", "+49 ", "DE89 3704 0044 0532 0130 00", "\n", "  "]
 PIECES += ["4111 1111 1111 1111", "+44 20 7946 0958", "(020) 7946-0958", "a@b.de", "12:34:", "1.2.3.4", "ab", "Z", "é"]

@@ -22,13 +22,13 @@ import zstandard
 from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.ingest import read_sources
-from tasks.data_preparation.rows import Rows
-from tasks.data_preparation.sources.csv import Csv
-from tasks.data_preparation.sources.files import Files
-from tasks.data_preparation.sources.jsonl import Jsonl
-from tasks.data_preparation.sources.parquet import Parquet
-from tasks.data_preparation.sources.text import Text
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.csv import Csv
+from tasks.corpus.reading.sources.files import Files
+from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.reading.sources.parquet import Parquet
+from tasks.corpus.reading.sources.text import Text
+from tasks.corpus.rows.rows import Rows
 
 ROWS = [{"question": f"Question {n}, and is it answered?", "answer": f"Answer {n}."} for n in range(6)]
 

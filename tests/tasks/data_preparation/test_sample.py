@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.sources.sample import Sample, SampleData, generate_sample
-from tasks.data_preparation.sources.sample_conversations import Novelty, converse, jaccard, shingles
-from tasks.data_preparation.sources.sample_dirt import COPIES, LEAK_BAND, NEAR_BAND, SHARES, luhn_digit
-from tasks.data_preparation.sources.sample_drift import ELECTRIC_CORES, KINDS, NEW_INTENTS, SHIFTED, talk_slang
-from tasks.data_preparation.sources.sample_grammar import DETAILS_AFTER, alternatives, expand, phrase, scribble
-from tasks.data_preparation.sources.sample_intents import BY_NAME, FOLLOW_UPS, INTENTS
-from tasks.data_preparation.sources.sample_slots import DRAW, ELECTRIC, LINES
-from tasks.data_preparation.sources.sample_traffic import Traffic, generate_traffic
+from tasks.corpus.reading.sources.sample import Sample, SampleData, generate_sample
+from tasks.sample_shop.conversations import Novelty, converse, jaccard, shingles
+from tasks.sample_shop.dirt import COPIES, LEAK_BAND, NEAR_BAND, SHARES, luhn_digit
+from tasks.sample_shop.drift import ELECTRIC_CORES, KINDS, NEW_INTENTS, SHIFTED, talk_slang
+from tasks.sample_shop.grammar import DETAILS_AFTER, alternatives, expand, phrase, scribble
+from tasks.sample_shop.intents import BY_NAME, FOLLOW_UPS, INTENTS
+from tasks.sample_shop.slots import DRAW, ELECTRIC, LINES
+from tasks.sample_shop.traffic import Traffic, generate_traffic
 
 ROOT = Path(__file__).parents[3]
 Row = dict[str, object]
@@ -135,8 +135,8 @@ def test_same_seed_same_rows_other_seed_other_rows() -> None:
 def test_rows_do_not_depend_on_the_hash_seed() -> None:
     program = (
         "import hashlib, orjson\n"
-        "from tasks.data_preparation.sources.sample import generate_sample\n"
-        "from tasks.data_preparation.sources.sample_traffic import generate_traffic\n"
+        "from tasks.corpus.reading.sources.sample import generate_sample\n"
+        "from tasks.sample_shop.traffic import generate_traffic\n"
         "t = generate_traffic(60, 2, 0.5)\n"
         "rows = [generate_sample(120, 2).table.to_pylist(), t.prompts, t.answers, t.kinds]\n"
         "import sys; sys.stdout.write(hashlib.sha256(orjson.dumps(rows)).hexdigest())\n"

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.shapes.dialogues import is_transcript
-from tasks.data_preparation.shapes.documents import list_rows
-from tasks.data_preparation.shapes.nested import unfold_row
-from tasks.data_preparation.shapes.recognise import SHAPES, recognise_shape, use_shape
-from tasks.data_preparation.shapes.shape import (
+from tasks.corpus.reading.shapes.dialogues import is_transcript
+from tasks.corpus.reading.shapes.documents import list_rows
+from tasks.corpus.reading.shapes.nested import unfold_row
+from tasks.corpus.reading.shapes.recognise import SHAPES, recognise_shape, use_shape
+from tasks.corpus.reading.shapes.shape import (
     Conversation,
     Other,
     RowError,

@@ -10,11 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.ingest import read_sources
-from tasks.data_preparation.rows import Rows
-from tasks.data_preparation.shapes.recognise import recognise_shape
-from tasks.data_preparation.sources.jsonl import Jsonl
-from tasks.data_preparation.sources.source import Fields
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.shapes.recognise import recognise_shape
+from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.reading.sources.source import Fields
+from tasks.corpus.rows.rows import Rows
 
 
 def read(tmp_path: Path, items: list[dict[str, Any]], **params: Any) -> Rows:

@@ -25,14 +25,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.ingest import read_sources
-from tasks.data_preparation.limit import Kept
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.limit import Kept
+from tasks.corpus.reading.sources.csv import Csv, find_delimiter
+from tasks.corpus.reading.sources.hugging_face import HuggingFace
+from tasks.corpus.reading.sources.jsonl import Jsonl, parse_json
+from tasks.corpus.reading.sources.parquet import Parquet
+from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.params import AnySource, DataPreparation
-from tasks.data_preparation.rows import Rows
-from tasks.data_preparation.sources.csv import Csv, find_delimiter
-from tasks.data_preparation.sources.hugging_face import HuggingFace
-from tasks.data_preparation.sources.jsonl import Jsonl, parse_json
-from tasks.data_preparation.sources.parquet import Parquet
 
 ROWS = [
     {"question": "Open on Sunday?", "answer": "No."},
@@ -387,7 +387,7 @@ def test_parquet_values_that_are_no_json(tmp_path: Path) -> None:
 
 
 def test_too_many_unreadable_rows_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.data_preparation.ingest.MOST_BROKEN", 5)
+    monkeypatch.setattr("tasks.corpus.reading.ingest.MOST_BROKEN", 5)
     (tmp_path / "x.jsonl").write_bytes(LINES + b"\nbad" * 5)
     assert read(Jsonl(path="x.jsonl"), tmp_path).dropped.num_rows == 5
     (tmp_path / "x.jsonl").write_bytes(LINES + b"\nbad" * 6)

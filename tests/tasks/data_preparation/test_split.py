@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.duplicates import (
+from tasks.corpus.rows.rows import Origin, Rows
+from tasks.corpus.text.draws import draw
+from tasks.corpus.text.folds import fold_prompt
+from tasks.data_preparation.screening.duplicates import (
     SIGNATURES,
     Duplicates,
     Keep,
@@ -22,16 +25,14 @@ from tasks.data_preparation.duplicates import (
     find_pairs,
     remove_duplicates,
 )
-from tasks.data_preparation.folds import fold_prompt
-from tasks.data_preparation.rows import Origin, Rows
-from tasks.data_preparation.split import (
+from tasks.data_preparation.splitting.methods.assignment import choose_splits
+from tasks.data_preparation.splitting.split import (
     SPLITS,
     Split,
     find_leaks,
     repeat_train,
     split_examples,
 )
-from tasks.data_preparation.splits.assignment import choose_splits, draw
 from tests.tasks.data_preparation.test_cleaning import Turns, make, pair
 
 HALVES = Split(validation=0.25, test=0.25)

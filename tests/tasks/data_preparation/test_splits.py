@@ -17,20 +17,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.cleaning.missing import Missing
-from tasks.data_preparation.duplicates import Duplicates, remove_duplicates
-from tasks.data_preparation.ingest import read_sources
-from tasks.data_preparation.measures import describe_splits
-from tasks.data_preparation.rows import CARRIED, Rows
-from tasks.data_preparation.sources.csv import Csv
-from tasks.data_preparation.sources.jsonl import Jsonl
-from tasks.data_preparation.split import Split, find_leaks, name_groups, split_examples
-from tasks.data_preparation.splits.column import Column
-from tasks.data_preparation.splits.content import Content
-from tasks.data_preparation.splits.grouped import Grouped
-from tasks.data_preparation.splits.stratified import Stratified, count_due
-from tasks.data_preparation.splits.time import Time, read_time
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.csv import Csv
+from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.rows.rows import CARRIED, Rows
+from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.cleaning.steps.missing import Missing
+from tasks.data_preparation.gate.measures import describe_splits
+from tasks.data_preparation.screening.duplicates import Duplicates, remove_duplicates
+from tasks.data_preparation.splitting.methods.column import Column
+from tasks.data_preparation.splitting.methods.content import Content
+from tasks.data_preparation.splitting.methods.grouped import Grouped
+from tasks.data_preparation.splitting.methods.stratified import Stratified, count_due
+from tasks.data_preparation.splitting.methods.time import Time, read_time
+from tasks.data_preparation.splitting.split import Split, find_leaks, name_groups, split_examples
 from tests.tasks.data_preparation.test_cleaning import make, pair
 
 WORDS = [a + b for a in ("ka", "lo", "mi", "tu", "ve", "zy") for b in ("ra", "sol", "ten", "wick", "dun")]

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from sqlalchemy import create_engine, make_url, text
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.sources.source import Part, Records
-from tasks.data_preparation.sources.sql import Sql
+from tasks.corpus.reading.sources.source import Part, Records
+from tasks.corpus.reading.sources.sql import Sql
 from tests.postgres import Database
 
 TICKETS = [(3, "Wo ist das Café?", "Hier."), (1, "Open 50% off: 10:30?", "No."), (2, "a\u2028b", None)]

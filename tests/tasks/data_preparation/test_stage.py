@@ -13,18 +13,18 @@ from pydantic import ValidationError
 from tasks.contracts.manifest import read_manifest
 from tasks.contracts.records import EXAMPLES, QUARANTINE, Example, content_id
 from tasks.contracts.tables import read_table
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.duplicates import remove_duplicates
-from tasks.data_preparation.gate import check_quality
-from tasks.data_preparation.ingest import read_sources
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.csv import Csv
+from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.reading.sources.sample import Sample, SampleData, generate_sample
+from tasks.corpus.rows.rows import Rows
+from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.gate.gate import check_quality
+from tasks.data_preparation.output.publish import write_quarantine, write_splits
+from tasks.data_preparation.output.report import write_metrics, write_report
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.publish import write_quarantine, write_splits
-from tasks.data_preparation.report import write_metrics, write_report
-from tasks.data_preparation.rows import Rows
-from tasks.data_preparation.sources.csv import Csv
-from tasks.data_preparation.sources.jsonl import Jsonl
-from tasks.data_preparation.sources.sample import Sample, SampleData, generate_sample
-from tasks.data_preparation.split import split_examples
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.splitting.split import split_examples
 
 COUNT, SEED = 800, 11
 

@@ -23,28 +23,28 @@ import pytest
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES, content_id
 from tasks.contracts.tables import write_table
-from tasks.data_preparation.clean import clean_rows
-from tasks.data_preparation.duplicates import remove_duplicates
-from tasks.data_preparation.ingest import read_sources
-from tasks.data_preparation.measures import describe_splits
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.reading.sources.sample import Sample
+from tasks.corpus.writers.local import Local
+from tasks.corpus.writers.openai import OpenAi
+from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.gate.measures import describe_splits
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.sources.jsonl import Jsonl
-from tasks.data_preparation.sources.sample import Sample
-from tasks.data_preparation.split import Split, split_examples
-from tasks.data_preparation.synthesis.checks.arithmetic import Arithmetic
-from tasks.data_preparation.synthesis.checks.duplicates import Duplicates
-from tasks.data_preparation.synthesis.checks.exact import Exact
-from tasks.data_preparation.synthesis.checks.length import Length
-from tasks.data_preparation.synthesis.checks.python import Python
-from tasks.data_preparation.synthesis.drafts import Written
-from tasks.data_preparation.synthesis.estimate import estimate
-from tasks.data_preparation.synthesis.params import Limits, Price, Synthesis
-from tasks.data_preparation.synthesis.publish import list_figures, write_figures, write_synthetic
-from tasks.data_preparation.synthesis.report import write_report
-from tasks.data_preparation.synthesis.rounds import write_rows
-from tasks.data_preparation.synthesis.seeds import read_known, read_seeds
-from tasks.data_preparation.writers.local import Local
-from tasks.data_preparation.writers.openai import OpenAi
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.splitting.split import Split, split_examples
+from tasks.synthesis.checks.arithmetic import Arithmetic
+from tasks.synthesis.checks.duplicates import Duplicates
+from tasks.synthesis.checks.exact import Exact
+from tasks.synthesis.checks.length import Length
+from tasks.synthesis.checks.python import Python
+from tasks.synthesis.drafts import Written
+from tasks.synthesis.estimate import estimate
+from tasks.synthesis.params import Limits, Price, Synthesis
+from tasks.synthesis.publish import list_figures, write_figures, write_synthetic
+from tasks.synthesis.report import write_report
+from tasks.synthesis.rounds import write_rows
+from tasks.synthesis.seeds import read_known, read_seeds
 from tests.endpoint import Endpoint, broken, busy, drop_line, send, slow
 
 pytest.importorskip("openai", reason="openai is in the extra writers")

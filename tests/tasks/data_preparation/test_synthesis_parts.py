@@ -14,25 +14,25 @@ from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import QUARANTINE
-from tasks.data_preparation.rows import Origin, Rows
-from tasks.data_preparation.split import keep_in_train
-from tasks.data_preparation.splits.assignment import Assigned
-from tasks.data_preparation.synthesis.checks.arithmetic import Arithmetic, list_equations
-from tasks.data_preparation.synthesis.checks.check import Check, Step
-from tasks.data_preparation.synthesis.checks.duplicates import Duplicates
-from tasks.data_preparation.synthesis.checks.exact import Exact, normalise_result
-from tasks.data_preparation.synthesis.checks.json import Json
-from tasks.data_preparation.synthesis.checks.label_set import LabelSet
-from tasks.data_preparation.synthesis.checks.python import Python
-from tasks.data_preparation.synthesis.checks.refusal import Refusal
-from tasks.data_preparation.synthesis.checks.regex import Regex
-from tasks.data_preparation.synthesis.checks.schema import read_instruction
-from tasks.data_preparation.synthesis.critique import read_verdict
-from tasks.data_preparation.synthesis.drafts import Draft, Group, Known
-from tasks.data_preparation.synthesis.instructions import read_items
-from tasks.data_preparation.synthesis.publish import encode
-from tasks.data_preparation.synthesis.reading import Unusable, read_json, read_list
-from tasks.data_preparation.synthesis.wording import PLACEHOLDERS, Wording, copy_templates
+from tasks.corpus.rows.rows import Origin, Rows
+from tasks.data_preparation.splitting.methods.assignment import Assigned
+from tasks.data_preparation.splitting.split import keep_in_train
+from tasks.synthesis.checks.arithmetic import Arithmetic, list_equations
+from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.duplicates import Duplicates
+from tasks.synthesis.checks.exact import Exact, normalise_result
+from tasks.synthesis.checks.json import Json
+from tasks.synthesis.checks.label_set import LabelSet
+from tasks.synthesis.checks.python import Python
+from tasks.synthesis.checks.refusal import Refusal
+from tasks.synthesis.checks.regex import Regex
+from tasks.synthesis.checks.schema import read_instruction
+from tasks.synthesis.critique import read_verdict
+from tasks.synthesis.drafts import Draft, Group, Known
+from tasks.synthesis.instructions import read_items
+from tasks.synthesis.publish import encode
+from tasks.synthesis.reading import Unusable, read_json, read_list
+from tasks.synthesis.wording import PLACEHOLDERS, Wording, copy_templates
 
 
 def judge(check: Check, step: Step = "answers", known: Known | None = None, **values: Any) -> str | None:

@@ -11,13 +11,13 @@ from typing import Literal
 import pytest
 
 from tasks.contracts.records import QUARANTINE
-from tasks.data_preparation.duplicates import Duplicates, remove_duplicates
-from tasks.data_preparation.expectations import Gate
-from tasks.data_preparation.gate import check_quality
-from tasks.data_preparation.rows import Origin, Rows, column_messages, join_turns
-from tasks.data_preparation.sources.sample import generate_sample
-from tasks.data_preparation.split import Split, split_examples
-from tasks.data_preparation.triggers import Triggers, find_triggers, list_phrases
+from tasks.corpus.reading.sources.sample import generate_sample
+from tasks.corpus.rows.rows import Origin, Rows, column_messages, join_turns
+from tasks.data_preparation.gate.expectations import Gate
+from tasks.data_preparation.gate.gate import check_quality
+from tasks.data_preparation.screening.duplicates import Duplicates, remove_duplicates
+from tasks.data_preparation.screening.triggers import Triggers, find_triggers, list_phrases
+from tasks.data_preparation.splitting.split import Split, split_examples
 from tests.tasks.data_preparation.real import REAL_SETS, read_real
 from tests.tasks.data_preparation.test_cleaning import make, pair
 

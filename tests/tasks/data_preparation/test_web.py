@@ -15,9 +15,9 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.data_preparation.ingest import read_sources
-from tasks.data_preparation.sources.source import Records
-from tasks.data_preparation.sources.web import Web
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.source import Records
+from tasks.corpus.reading.sources.web import Web
 
 HTML = """<!doctype html><html><head><title>{title} | Fernhollow</title></head><body>
 <nav><a href="/">Home</a> <a href="/cart">Cart</a></nav><main><article><h1>{title}</h1>
@@ -176,7 +176,7 @@ def test_pages_that_give_no_row_say_why(site: Site, tmp_path: Path) -> None:
 def test_a_host_that_does_not_answer_stops_and_leaves_what_was_fetched(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.data_preparation.sources.web_pages.TRIES", 2)
+    monkeypatch.setattr("tasks.corpus.reading.sources.web_pages.TRIES", 2)
     urls = (site.page("/a", "a"), f"{site.url}/b")
     site.pages["/b"] = (503, {}, b"")
     with pytest.raises(PipelineError, match=r"/b does not answer \(HTTP 503, 2 times\)"):

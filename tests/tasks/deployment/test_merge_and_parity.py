@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.generation import encode_prompt, generate_answers
 from tasks.contracts.manifest import hash_folder, read_json
-from tasks.contracts.tuned import load_tuned
 from tasks.deployment.exports.safetensors import Safetensors
 from tasks.deployment.merge import export_merged
 from tasks.deployment.parity import ParityProof, choose_prompts, prove_parity
 from tasks.gateway.answering import answer_all
+from tasks.language_models.generation import encode_prompt, generate_answers
+from tasks.training.tuned import load_tuned
 from tests.tasks.deployment.conftest import World
 
 Turns = list[dict[str, str]]

@@ -13,7 +13,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks.contracts.encoding import encode_examples
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file, read_json, seal
 from tasks.contracts.records import EXAMPLES, PREDICTIONS, Prediction
@@ -35,6 +34,7 @@ from tasks.evaluation.report import write_report
 from tasks.evaluation.scoring import Scoreboard, score_outcomes
 from tasks.evaluation.slices import score_slices
 from tasks.evaluation.verdict import Verdict, decide
+from tasks.language_models.encoding import encode_examples
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome
 from tests.tiny import LABELS, example_rows, write_examples
 

@@ -9,10 +9,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from tasks.contracts.balance import Balance
-from tasks.contracts.encoding import ENCODED
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
 from tasks.fine_tuning.rows import ANSWER_CUT, NO_ANSWER, keep_supervised, tokenize_splits
+from tasks.language_models.encoding import ENCODED
 from tests.tiny import example_rows
 
 CONVERSATION = [

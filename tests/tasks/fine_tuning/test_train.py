@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
-from tasks.contracts.tuned import load_tuned
 from tasks.fine_tuning.report import write_report
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.train import Run, fine_tune
+from tasks.training.tuned import load_tuned
 from tests.tasks.fine_tuning.small import make_initial, make_plan, make_splits
 from tests.tiny import make_tiny_model
 

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tasks.contracts.encoding import IGNORED, encode_examples
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
+from tasks.language_models.encoding import IGNORED, encode_examples
 from tasks.model_initialisation.chat_template import choose_template
 from tasks.model_initialisation.checks import open_tokenizer
 

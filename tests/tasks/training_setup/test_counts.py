@@ -8,9 +8,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.contracts.encoding import IGNORED, encode_examples
-from tasks.contracts.model_folder import load_tokenizer
 from tasks.contracts.records import EXAMPLES
+from tasks.language_models.encoding import IGNORED, encode_examples
+from tasks.language_models.model_folder import load_tokenizer
 from tasks.training_setup.counts import count_tokens
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from tasks.language_models.shape import ModelShape
 from tasks.training_setup.memory import predict_memory
 from tasks.training_setup.methods.full import Full
 from tasks.training_setup.methods.lora import Lora
-from tasks.training_setup.shape import ModelShape
 
 BATCH, TOKENS = 4, 128
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.training_setup.packing import count_packed_rows
+from tasks.training.packing import count_packed_rows
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=80)
 

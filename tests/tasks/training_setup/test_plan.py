@@ -13,13 +13,13 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Machine, find_machine
 from tasks.contracts.plan import Plan, check_machine, load_plan
 from tasks.contracts.records import EXAMPLES
+from tasks.language_models.shape import ModelShape
 from tasks.training_setup.counts import Counts, count_tokens
 from tasks.training_setup.environment import fingerprint, read_environment
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.report import write_plan, write_report
 from tasks.training_setup.resolve import Resolution, resolve_plan
 from tasks.training_setup.schedule import learning_rate_at
-from tasks.training_setup.shape import ModelShape
 from tests.tiny import example_rows
 
 

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Machine
 from tasks.contracts.plan import FullMethod, LoraMethod
+from tasks.language_models.shape import ModelShape
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.resolve import count_steps, resolve_plan
-from tasks.training_setup.shape import ModelShape
 
 
 def counts(lengths: list[int], rows: int | None = None, supervised: int = 10, validation: int = 3) -> Counts:

@@ -1,0 +1,303 @@
+"""``heptune demo``: the whole loop on the embedded model, offline.
+
+Seven stages, a promotion, a served model, traffic, drift, a retrain on corrected answers, and a swap under
+load that drops no request.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+from rich.console import Console
+from rich.progress import track
+
+from flows.wiring import artifacts
+from flows.wiring.params import read_params
+from flows.wiring.server import free_port
+from flows.wiring.serving import store_url
+from flows.wiring.settings import configure
+from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import read_json
+from tasks.contracts.records import PREDICTIONS
+from tasks.contracts.tables import read_table
+from tasks.gateway.store import open_store
+from tasks.sample_shop.traffic import Traffic, generate_traffic
+
+if TYPE_CHECKING:
+    from flows.wiring.registry import Champion
+
+logger = logging.getLogger(__name__)
+
+GATEWAY = artifacts.STATE / "gateway.json"
+CLIENTS = 16
+CALM, NEW = 300, 2000
+DRIFT = 0.7
+START_TIMEOUT_S = 240.0
+SWAP_TIMEOUT_S = 60.0
+LOG_TIMEOUT_S = 60.0
+
+
+@dataclass
+class Load:
+    """One client that asks without a pause until it is stopped.
+
+    Attributes:
+        answered: Requests answered with 200, by release.
+        failed: Requests that were not.
+    """
+
+    url: str
+    answered: dict[str, int] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Load:
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        prompt = [{"role": "user", "content": "Where is my order?"}]
+        with httpx.Client(timeout=120) as client:
+            while not self._stop.is_set():
+                try:
+                    answer = client.post(f"{self.url}/v1/chat/completions", json=request(prompt, max_tokens=8))
+                    answer.raise_for_status()
+                    release = answer.json()["system_fingerprint"]
+                    self.answered[release] = self.answered.get(release, 0) + 1
+                except httpx.HTTPError as error:
+                    self.failed.append(str(error))
+                self._stop.wait(0.25)
+
+
+def demo(console: Console, stop: bool = False) -> None:
+    """Run the loop and say where to look. Where it went through before, the retrained model is served again.
+
+    Args:
+        console: Where the story is told.
+        stop: End the gateway afterwards instead of leaving it up.
+
+    Raises:
+        PipelineError: A step did not do what the demo promises.
+    """
+    from flows.commands.command_line import show_stage
+    from flows.pipeline import run_pipeline
+    from flows.wiring.registry import open_registry
+
+    os.chdir(configure())
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - began), 60)
+        console.print(f"[bold cyan]{minutes:2d}:{seconds:02d}[/]  {text}", soft_wrap=True, highlight=False)
+
+    say("[bold]Seven stages[/] on the embedded base model and the sample data")
+    run_pipeline("demo", report=show_stage)
+    registry = open_registry()
+    champion = registry.champion()
+    if champion is None:
+        registry.register()
+        champion = registry.promote(reason="demo")
+    say(f"champion is version {champion.version} (release {champion.release[:12]}): {first_reason()}")
+    url = start_gateway()
+    say(f"serving it at {url}")
+    if champion.version == 1:
+        improve(url, champion, say)
+        for line in accuracy_lines():
+            console.print(f"       {line}", soft_wrap=True, highlight=False)
+    else:
+        say("the loop has been through this checkout; `make clean` and `make demo` begin anew")
+    if stop:
+        stop_gateway()
+    say("[bold green]done[/]")
+    console.print(f"       report    {artifacts.INDEX.resolve().as_uri()}", soft_wrap=True)
+    if not stop:
+        console.print(f"       model     {url}/v1 (OpenAI-compatible; `heptune stop` ends it)", soft_wrap=True)
+    console.print("       Prefect and MLflow   `heptune up` shows every run", soft_wrap=True)
+
+
+def improve(url: str, first: Champion, say: Callable[[str], None]) -> None:
+    """Calm traffic, then drifted traffic, a retrain on its corrected answers, and a swap under load."""
+    from flows.commands.command_line import show_stage
+    from flows.retraining import retrain
+
+    say(f"{CALM} requests like the training data")
+    observe(url, generate_traffic(CALM, seed=101), first.release, "demo: calm traffic")
+    say(f"monitoring: {drift_reason()}")
+    say(f"{NEW} requests of a changed world (new products, new intents, slang), answers corrected by people")
+    verdict = observe(url, generate_traffic(NEW, seed=202, drift=DRIFT), first.release, "demo: new traffic", True)
+    say(f"monitoring: {drift_reason()}")
+    if verdict["verdict"] != "drift":
+        raise PipelineError(f"the demo's traffic drifts, but monitoring says {verdict['verdict']}; see its report")
+    with Load(url) as load:
+        say("[bold]retraining[/] while a client keeps asking")
+        decision = retrain(reason=verdict["reasons"][0], trigger="drift", window=verdict["window"], report=show_stage)
+        say(f"decision: {decision.decision}; {decision.why}")
+        if decision.decision != "promoted":
+            raise PipelineError(f"the retrain did not bring a new champion: {decision.why}")
+        wait_for_release(url, decision.versions["release"], load)
+    if load.failed:
+        raise PipelineError(f"{len(load.failed)} requests failed during the swap, the first: {load.failed[0]}")
+    version, answered = decision.versions["version"], sum(load.answered.values())
+    say(f"swapped in version {version} under load: {answered} requests, none dropped")
+
+
+def observe(url: str, traffic: Traffic, release: str, reason: str, corrected: bool = False) -> dict[str, Any]:
+    """Send traffic, freeze it and compare it with the baseline; the verdict."""
+    from flows.commands.command_line import show_stage
+    from flows.pipeline import run_pipeline
+    from flows.wiring.snapshot import snapshot
+
+    began = time.time()
+    ask_all(url, traffic, release, corrected)
+    snapshot(since=began)
+    run_pipeline(reason, ["monitoring"], report=show_stage)
+    verdict: dict[str, Any] = read_json(artifacts.DRIFT_VERDICT)
+    return verdict
+
+
+def request(messages: Sequence[dict[str, str]], max_tokens: int = 96) -> dict[str, Any]:
+    model = read_params().deployment.release.model
+    return {"model": model, "messages": list(messages), "max_tokens": max_tokens, "temperature": 0}
+
+
+def ask_all(url: str, traffic: Traffic, release: str, corrected: bool = False) -> None:
+    """Send traffic with several clients at once, the right answers as feedback where asked, and see it logged."""
+    store = open_store(store_url())
+    expected = store.count(release) + len(traffic.prompts)
+    with httpx.Client(timeout=300, limits=httpx.Limits(max_connections=CLIENTS)) as client:
+
+        def ask(index: int) -> None:
+            answer = client.post(f"{url}/v1/chat/completions", json=request(traffic.prompts[index]))
+            answer.raise_for_status()
+            if corrected:
+                feedback = {
+                    "request_id": answer.json()["id"],
+                    "correction": traffic.answers[index],
+                    "label": traffic.intents[index],
+                }
+                client.post(f"{url}/v1/feedback", json=feedback).raise_for_status()
+
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            done = clients.map(ask, range(len(traffic.prompts)))
+            for _ in track(done, "traffic", len(traffic.prompts), console=Console(stderr=True), transient=True):
+                pass
+    deadline = time.monotonic() + LOG_TIMEOUT_S
+    while store.count(release) < expected:  # the log is written behind the answers
+        if time.monotonic() > deadline:
+            raise PipelineError(f"only {store.count(release)} of {expected} requests are in {store.name}; see its log")
+        time.sleep(0.1)
+    store.close()
+
+
+def start_gateway() -> str:
+    """The gateway in a process of its own that outlives this one; one that is up is used again."""
+    if url := running_gateway():
+        return url
+    port = 8000 if port_is_free(8000) else free_port()
+    log = artifacts.STATE / "logs" / "gateway.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows", "serve", "--port", str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    GATEWAY.write_text(json.dumps({"url": url, "pid": process.pid}))
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if running_gateway():
+            return url
+        time.sleep(0.2)
+    raise PipelineError(f"the gateway did not start; its log is {log.resolve()}")
+
+
+def running_gateway() -> str | None:
+    """Address of the gateway this checkout has left up, if it answers."""
+    try:
+        url: str = json.loads(GATEWAY.read_text())["url"]
+        return url if httpx.get(f"{url}/healthz", timeout=5).status_code == 200 else None
+    except (FileNotFoundError, httpx.HTTPError):
+        return None
+
+
+def stop_gateway() -> bool:
+    """End the gateway that `start_gateway` left up; returns whether there was one."""
+    if not GATEWAY.is_file():
+        return False
+    pid = json.loads(GATEWAY.read_text())["pid"]
+    GATEWAY.unlink()
+    try:
+        process = psutil.Process(pid)
+        if "serve" not in process.cmdline():
+            return False
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
+def port_is_free(port: int) -> bool:
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def wait_for_release(url: str, release: str, load: Load) -> None:
+    """Wait until the gateway answers with a release, and the client under load has seen it."""
+    deadline = time.monotonic() + SWAP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if any(release.startswith(seen) or seen.endswith(release[:12]) for seen in load.answered):
+            return
+        time.sleep(0.25)
+    raise PipelineError(f"the gateway did not swap to release {release[:12]} in {SWAP_TIMEOUT_S:.0f} s; see its log")
+
+
+def first_reason() -> str:
+    reason: str = read_json(artifacts.EVALUATION_VERDICT)["reasons"][0]
+    return reason
+
+
+def drift_reason() -> str:
+    verdict = read_json(artifacts.DRIFT_VERDICT)
+    return f"{verdict['verdict'].replace('_', ' ')}; {verdict['reasons'][0]}"
+
+
+def accuracy_lines() -> list[str]:
+    """Intent accuracy of the old and the new champion, on all held-out items and on those of the new traffic."""
+    frame = read_table(artifacts.PREDICTIONS, PREDICTIONS).to_pandas()
+    frame["right"] = [
+        next((score["value"] for score in scores if score["metric"] == "intent_accuracy"), None)
+        for scores in frame["scores"]
+    ]
+    lines = []
+    for name, part in (("all held-out items", frame), ("of the new traffic", frame[frame["source"] == "feedback"])):
+        means = part.groupby("model")["right"].mean()
+        lines.append(
+            f"intent accuracy, {name:<20}{means['champion']:.3f} before, {means['candidate']:.3f} after "
+            f"({len(part) // part['model'].nunique()} items)"
+        )
+    return lines

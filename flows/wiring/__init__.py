@@ -1,0 +1,1 @@
+"""What every flow needs: paths, params, the stage's frame, servers, records."""

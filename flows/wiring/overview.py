@@ -1,0 +1,78 @@
+"""``reports/index.html``: one page that links every stage's report and shows its main figures."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from flows.wiring import artifacts
+from tasks.pages.page import show
+
+TITLES = {
+    "data_preparation": ("Data preparation", "sources to splits, behind a quality gate"),
+    "model_initialisation": ("Model initialisation", "the base model, pinned and described"),
+    "training_setup": ("Training setup", "the resolved plan, before any training"),
+    "fine_tuning": ("Fine-tuning", "loss curves, checkpoints, weights"),
+    "evaluation": ("Evaluation", "base, champion and candidate on the same items"),
+    "deployment": ("Deployment", "merged, exported, proven the same"),
+    "monitoring": ("Monitoring", "traffic against the frozen baseline"),
+}
+SHOWN = 4
+# What a reader looks for first; other figures follow when these are not there.
+HEADLINES = {
+    "data_preparation": ("rows_read", "rows_train", "rows_test", "labels"),
+    "model_initialisation": ("parameters", "context", "base_bits_per_byte", "tokens_per_word"),
+    "training_setup": ("steps", "tokens", "trainable_parameters", "predicted_memory_bytes"),
+    "fine_tuning": ("steps", "train_loss", "validation_loss", "trained_parameters"),
+    "evaluation": ("items", "candidate.intent_accuracy", "candidate.exact_match", "candidate.loss"),
+    "deployment": ("parity_answers_identical", "max_logit_difference", "model_bytes", "parameters"),
+    "monitoring": ("alerts", "compared", "window_rows", "baseline_rows"),
+}
+
+
+def write_overview(root: Path = Path()) -> Path:
+    """Write the page from the reports that are there; it is rebuilt after every stage."""
+    stages = [describe(root, name) for name in TITLES]
+    environment = Environment(loader=PackageLoader("flows"), autoescape=True, undefined=StrictUndefined)
+    text = environment.get_template("overview.html").render(
+        stages=stages,
+        verdict=read(root / artifacts.EVALUATION_VERDICT),
+        drift=read(root / artifacts.DRIFT_VERDICT),
+        champion=read(root / artifacts.CHAMPION),
+    )
+    path = root / artifacts.INDEX
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(f".{os.getpid()}.part")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+    return path
+
+
+def describe(root: Path, name: str) -> dict[str, Any]:
+    title, subtitle = TITLES[name]
+    page = root / artifacts.report(name)
+    figures = read(root / artifacts.metrics(name))
+    first = [key for key in HEADLINES[name] if key in figures]
+    chosen = (first + [key for key in figures if key not in first])[:SHOWN]
+    card = root / artifacts.CARD_PAGE if name == "data_preparation" else None
+    return {
+        "title": title,
+        "subtitle": subtitle,
+        "card": f"{name}/{card.name}" if card and card.is_file() else None,
+        "href": f"{name}/index.html" if page.is_file() else None,
+        "figures": [(re.sub(r"[_.]", " ", key), show(figures[key])) for key in chosen],
+    }
+
+
+def read(path: Path) -> Mapping[str, Any]:
+    """A JSON object, empty when the file is not there."""
+    if not path.is_file():
+        return {}
+    value: Mapping[str, Any] = orjson.loads(path.read_bytes())
+    return value

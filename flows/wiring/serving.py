@@ -1,0 +1,85 @@
+"""The gateway wired to the registry: the champion answers, and a promoted release is swapped in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from flows.wiring import artifacts
+from flows.wiring.params import Params
+from flows.wiring.registry import Registry
+from tasks.contracts.errors import PipelineError
+from tasks.gateway.releases import Resolve
+
+if TYPE_CHECKING:
+    from tasks.gateway.running import RunningGateway
+
+HOST = "127.0.0.1"
+PORT = 8000
+STORE_VARIABLE = "HEPTUNE_STORE_URL"
+MODEL = "model"
+
+
+def store_url() -> str:
+    """Database of the request log: the environment's, because it may hold a password, else SQLite."""
+    return os.environ.get(STORE_VARIABLE) or f"sqlite:///{artifacts.STORE.resolve()}"
+
+
+def champion_of(registry: Registry) -> Resolve:
+    """Ask the registry who the champion is.
+
+    Returns:
+        A function that gives release hash and model folder, or raises PipelineError without a champion.
+    """
+
+    def resolve() -> tuple[str, Path]:
+        found = registry.resolve_champion()
+        if found is None:
+            raise PipelineError(
+                f'"{registry.model}" has no champion; run `heptune run`, `heptune register` and `heptune promote` first'
+            )
+        release, folder = found
+        return release, folder / MODEL
+
+    return resolve
+
+
+def serve(params: Params, host: str = HOST, port: int = PORT) -> None:
+    """Serve the champion until SIGINT or SIGTERM.
+
+    Raises:
+        PipelineError: No champion, no keys on an open address, or the port is taken.
+    """
+    from tasks.gateway import running
+
+    deployment = params.deployment
+    resolve = champion_of(Registry(deployment.release.model))
+    console = Console(stderr=True)
+    running.serve(
+        deployment.gateway,
+        resolve,
+        host,
+        port,
+        store_url(),
+        artifacts.SPOOL,
+        artifacts.KEYS,
+        lambda url, release: console.print(f"release {release[:12]} answers at {url}/v1", soft_wrap=True),
+    )
+
+
+@contextmanager
+def serving(params: Params, port: int = 0) -> Iterator[RunningGateway]:
+    """Serve the champion on loopback, in a thread, for as long as a block lasts."""
+    from tasks.gateway import running
+
+    deployment = params.deployment
+    resolve = champion_of(Registry(deployment.release.model))
+    with running.running_gateway(
+        deployment.gateway, resolve, store_url(), artifacts.SPOOL, artifacts.KEYS, HOST, port
+    ) as gateway:
+        yield gateway

@@ -1,0 +1,90 @@
+"""Where the engines keep their state, and telemetry off. Import this before any engine.
+
+Prefect and MLflow use SQLite below ``.heptune/`` unless ``PREFECT_API_URL`` or
+``MLFLOW_TRACKING_URI`` name a server. A variable that is already set is left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from flows.wiring import artifacts
+
+TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "PREFECT_CLIENT_MAX_RETRIES": "3",  # 14 s a call until a server counts as gone
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+    "PREFECT_CLI_PROMPT": "false",
+    "TOKENIZERS_PARALLELISM": "true",
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+# Arrow's own pools keep what was freed; the system's gives it back.
+MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+
+
+def log_to_terminal() -> None:
+    """Show what the project logs on stderr; the engines' own chatter goes to their servers only."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name in ("flows", "tasks"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+    for name in ("alembic", "dvc", "httpx", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # A server that went away is reported once, by the work that needed it, not by every log line it missed.
+    logging.raiseExceptions = False
+    # The libraries' notes to each other about names that will change.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(peft|transformers|trl)\.")
+
+
+def configure(root: Path | None = None) -> Path:
+    """Set the environment of this process and its children.
+
+    Args:
+        root: Root of the checkout; the nearest folder upwards with a ``dvc.yaml`` when not given.
+
+    Returns:
+        The root.
+    """
+    here = (root or Path.cwd()).resolve()
+    root = next((p for p in (here, *here.parents) if (p / "dvc.yaml").is_file()), here)
+    state = root / artifacts.STATE
+    defaults = {
+        **TELEMETRY_OFF,
+        **QUIET,
+        **MEMORY,
+        "PREFECT_HOME": str(state / "prefect"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow.db'}",
+        "HF_DATASETS_CACHE": str(state / "datasets"),
+    }
+    (state / "prefect").mkdir(parents=True, exist_ok=True)
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    # Stages are started as `python -m flows.<stage>`; that must be this interpreter.
+    scripts = str(Path(sys.executable).parent)
+    if os.environ.get("PATH", "").split(os.pathsep)[0] != scripts:
+        os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")
+    return root

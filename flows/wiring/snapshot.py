@@ -1,0 +1,74 @@
+"""``heptune snapshot``: the newest traffic of the champion and its baseline, frozen as files."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.pipeline import one_at_a_time
+from flows.wiring import artifacts
+from flows.wiring.params import read_params
+from flows.wiring.registry import Registry, open_registry
+from flows.wiring.serving import store_url
+from tasks.contracts.errors import PipelineError
+from tasks.contracts.records import REQUESTS
+from tasks.contracts.tables import read_table
+from tasks.gateway.store import open_store
+from tasks.monitoring.traffic import freeze_pair
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What a snapshot holds.
+
+    Attributes:
+        release: Hash of the release that answered.
+        window_rows: Requests in the window.
+        baseline_rows: Rows of the release's baseline.
+    """
+
+    release: str
+    window_rows: int
+    baseline_rows: int
+
+
+def snapshot(
+    url: str | None = None,
+    rows: int | None = None,
+    since: float | None = None,
+    registry: Registry | None = None,
+    folder: Path = artifacts.PRODUCTION,
+) -> Frozen:
+    """Freeze the newest requests that the champion took, and the champion's baseline.
+
+    Requests of an earlier release are left out: their answers say nothing about the champion.
+
+    Args:
+        url: The request log; by default the one the gateway writes.
+        rows: At most so many requests, the newest; by default as many as monitoring looks at.
+        since: Only those received at or after it, seconds since the epoch.
+        registry: Who the champion is; by default the registry of ``params.yaml``.
+        folder: Where the pair goes.
+
+    Raises:
+        PipelineError: There is no champion, its baseline is missing, or the log does not answer.
+    """
+    registry = registry or open_registry()
+    champion = registry.resolve_champion()
+    if champion is None:
+        raise PipelineError(f'"{registry.model}" has no champion, so there is no baseline; run `heptune promote` first')
+    release, home = champion
+    baseline = read_table(home / artifacts.BASELINE.name, REQUESTS)
+    rows = rows or read_params().monitoring.drift.maximum_rows
+    store = open_store(url or store_url())
+    try:
+        window = store.read_window(since=since, limit=rows, release=release)
+    finally:
+        store.close()
+    with one_at_a_time(wait=True):
+        freeze_pair(window, baseline, folder)
+    logger.info("%s: %d requests against %d of the baseline", folder, window.num_rows, baseline.num_rows)
+    return Frozen(release, window.num_rows, baseline.num_rows)

@@ -1,0 +1,284 @@
+"""How a stage runs: params in, Prefect flow, MLflow run, files out.
+
+A stage module ends in ``run(its_flow)`` and is started by DVC as ``python -m flows.<stage>``. Below a
+pipeline it nests itself under the pipeline's task run; alone it is a flow run of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from flows.wiring.settings import configure, log_to_terminal
+
+configure()
+
+import httpx  # noqa: E402 - the engines read their settings when they are imported
+import psutil  # noqa: E402
+from prefect import Flow, flow  # noqa: E402
+from prefect import task as prefect_task  # noqa: E402
+from prefect.artifacts import create_link_artifact, create_table_artifact  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.client.orchestration import get_client  # noqa: E402
+from prefect.exceptions import PrefectException  # noqa: E402
+from prefect.flow_engine import run_flow  # noqa: E402
+from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
+from prefect.states import Failed  # noqa: E402
+
+from flows.wiring import artifacts, lineage  # noqa: E402
+from flows.wiring.overview import write_overview  # noqa: E402
+from flows.wiring.params import Params, read_params  # noqa: E402
+from flows.wiring.recording import Recorder, send_unsent  # noqa: E402
+from flows.wiring.server import ensure_server, owner_above  # noqa: E402
+from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
+from tasks.contracts.manifest import read_json  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+PARENT = "HEPTUNE_PARENT_TASK_RUN"
+PIPELINE = "HEPTUNE_PIPELINE"
+MESSAGES = "HEPTUNE_MESSAGES"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_recorder: Recorder | None = None
+# Why the stage at work failed; the server has words of its own for a run that nobody resumed.
+_reason = ""
+
+
+def recorder() -> Recorder:
+    """The MLflow run of the stage at work.
+
+    Raises:
+        RuntimeError: No stage is at work.
+    """
+    if _recorder is None:
+        raise RuntimeError("no stage is at work; call this inside a stage's flow")
+    return _recorder
+
+
+def task(function: Callable[P, R], *, retries: int = 0) -> Callable[P, R]:
+    """A plain function as a Prefect task that logs its figures and seconds to the stage's MLflow run.
+
+    Figures are the numbers of a returned mapping, or of the result's ``figures``.
+
+    Args:
+        function: The work; its name is the task's.
+        retries: How often a failure is tried again; only for work that talks to a network.
+    """
+
+    @functools.wraps(function)
+    def measured(*args: P.args, **kwargs: P.kwargs) -> R:
+        began = time.monotonic()
+        result = function(*args, **kwargs)
+        figures = {f"{function.__name__}.{key}": value for key, value in figures_of(result).items()}
+        recorder().metrics(0, {**figures, f"{function.__name__}.seconds": time.monotonic() - began})
+        return result
+
+    made: Any = prefect_task(
+        name=function.__name__,
+        task_run_name=function.__name__,
+        description=(inspect.getdoc(function) or "").split("\n")[0],
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=retries,
+        retry_condition_fn=is_not_expected,
+    )
+    observed: Callable[P, R] = made(measured)
+    return observed
+
+
+def is_not_expected(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether a failure is worth another attempt: not one the user has to mend."""
+    return not isinstance(state.data, PipelineError)
+
+
+def figures_of(result: Any) -> dict[str, float]:
+    found = getattr(result, "figures", result)
+    if not isinstance(found, Mapping):
+        return {}
+    return {k: v for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def stage(function: Callable[[Params], None]) -> Flow[[Params], None]:
+    """A function over `Params` as a stage: its Prefect flow, recorded and shown where ops look."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    def body(params: Params) -> Any:
+        global _reason
+        try:
+            function(params)
+        except PipelineError as error:
+            _reason = str(error)
+            return Failed(message=str(error), data=error)
+        except OSError as error:
+            if full := full_disk(error):
+                return Failed(message=full, data=error)
+            raise
+        show_report(name)
+        return None
+
+    made: Any = flow(
+        name=name,
+        flow_run_name=name,
+        description=inspect.getdoc(sys.modules[function.__module__]) or inspect.getdoc(function),
+        validate_parameters=False,
+        persist_result=False,
+    )
+    observed: Flow[[Params], None] = made(body)
+    return observed
+
+
+def show_report(name: str) -> None:
+    """Log the stage's figures to MLflow and put them, with a link to its page, into the Prefect UI."""
+    figures = figures_of(read_json(artifacts.metrics(name)))
+    page = artifacts.report(name).resolve()
+    recorder().metrics(0, figures)
+    recorder().artifact(page)
+    rows = [{"figure": key, "value": value} for key, value in figures.items()]
+    key = name.replace("_", "-")
+    create_table_artifact(key=f"{key}-figures", table=rows, description=f"Figures of {name}")
+    create_link_artifact(key=f"{key}-report", link=page.as_uri(), link_text=f"Report of {name}")
+
+
+def run(flow_: Flow[[Params], None]) -> None:
+    """Run a stage in this process and exit: 0 when its outs are written, 1 when it failed."""
+    sys.exit(run_stage(flow_))
+
+
+def run_stage(flow_: Flow[[Params], None]) -> int:
+    """Run a stage in this process; the exit code."""
+    name = flow_.name
+    log_to_terminal()
+    os.chdir(configure())
+    tell_pipeline("began", name)
+    try:
+        params = read_params()
+        owner = owner_above()
+        with temporary_settings({PREFECT_API_URL: ensure_server(owner)}):
+            return run_observed(flow_, params, owner)
+    except PipelineError as error:
+        return report_failure(str(error))
+    except (httpx.HTTPError, PrefectException) as error:
+        return report_failure(f"Prefect did not take the run of {name} ({error}); start its server and run again")
+
+
+def run_observed(flow_: Flow[[Params], None], params: Params, owner: int) -> int:
+    global _recorder
+    name = flow_.name
+    flow_run = create_run(flow_, params)
+    key = os.environ.get(PIPELINE) or f"dvc-{owner}-{psutil.Process(owner).create_time():.0f}"
+    _recorder = Recorder(name, key, first_tags(name, params, str(flow_run.id)))
+    _recorder.params(flatten(getattr(params, name).model_dump(mode="json")))
+    status, code = "FAILED", 1
+    finished_work = FinishedWork(name)
+    try:
+        state: Any = run_flow(flow_, flow_run=flow_run, parameters={"params": params}, return_type="state")
+        if state.is_completed():
+            status, code = "FINISHED", 0
+        else:
+            code = report_failure(_reason or state.message or "failed")
+    except (httpx.HTTPError, PrefectException) as error:
+        if finished_work.is_complete():
+            logger.warning(
+                "%s is done, but the Prefect server went away (%s) and may show it as running",
+                name, type(error).__name__,
+            )  # fmt: skip
+            status, code = "FINISHED", 0
+        else:
+            code = report_failure(
+                f"the Prefect server went away while {name} was at work ({type(error).__name__}); "
+                "start it and run again, finished stages are kept"
+            )
+    record_lineage(name)
+    _recorder.finish(status)
+    send_unsent()
+    write_overview()
+    return code
+
+
+class FinishedWork:
+    """Whether a stage wrote its figures, its last product, since this object was made."""
+
+    def __init__(self, name: str) -> None:
+        self.path = artifacts.metrics(name)
+        self.before = self._stamp()
+
+    def is_complete(self) -> bool:
+        return self._stamp() not in (None, self.before)
+
+    def _stamp(self) -> tuple[int, int] | None:
+        if not self.path.is_file():
+            return None
+        status = self.path.stat()
+        return status.st_ino, status.st_mtime_ns
+
+
+def create_run(flow_: Flow[[Params], None], params: Params) -> Any:
+    """A flow run, below the pipeline's task run when a pipeline started this process."""
+    section = getattr(params, flow_.name).model_dump(mode="json")
+    with get_client(sync_client=True) as client:
+        return client.create_flow_run(
+            flow_,
+            name=flow_.name,
+            parameters={"params": section},
+            parent_task_run_id=os.environ.get(PARENT) or None,  # type: ignore[arg-type]
+            tags=["heptune", flow_.name],
+        )
+
+
+def first_tags(name: str, params: Params, flow_run: str) -> dict[str, str]:
+    return {
+        "heptune.stage": name,
+        "heptune.git_commit": lineage.git_commit(),
+        "heptune.params": lineage.section_hash(params, name),
+        "heptune.prefect_flow_run": flow_run,
+    }
+
+
+def record_lineage(name: str) -> None:
+    """Tag the MLflow run with the hashes of what the stage read and wrote."""
+    from dvc.exceptions import DvcException
+
+    try:
+        deps, outs = lineage.stage_hashes(name)
+    except DvcException as error:
+        logger.warning("no hashes in MLflow for this run: %s", error)
+        return
+    tags = {f"dvc.dep.{path}": digest for path, digest in deps.items()}
+    recorder().tags(tags | {f"dvc.out.{path}": digest for path, digest in outs.items()})
+    recorder().inputs({path: digest for path, digest in deps.items() if path.startswith("data/")})
+
+
+def report_failure(reason: str) -> int:
+    """Say once why the stage failed: to the pipeline above, which says it on, or else on the terminal."""
+    if not tell_pipeline("failure", reason):
+        print(reason, file=sys.stderr)
+    return 1
+
+
+def tell_pipeline(name: str, text: str) -> bool:
+    """Leave a message for the pipeline that started this stage; whether one did."""
+    folder = os.environ.get(MESSAGES)
+    if folder:
+        Path(folder, name).write_text(text, encoding="utf-8")
+    return bool(folder)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values under dotted keys; lists as text."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,12 @@
+"""Ways to turn texts into unit vectors, one file each, for whatever compares texts by meaning."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tasks.corpus.embedders.sentence_transformers import SentenceTransformers
+from tasks.corpus.embedders.tfidf import Tfidf
+
+AnyEmbedder = Annotated[Tfidf | SentenceTransformers, Field(discriminator="name")]

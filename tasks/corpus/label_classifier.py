@@ -1,0 +1,45 @@
+"""A small classifier of labels, which attacks aim at and which variants are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.corpus.text.words import WORD
+
+
+@dataclass(frozen=True)
+class LabelReader:
+    """TF-IDF of words and logistic regression by stochastic gradient descent.
+
+    Attributes:
+        model: A fitted scikit-learn pipeline.
+    """
+
+    model: Any
+
+    def read(self, prompts: Sequence[str]) -> list[str]:
+        """The likeliest label of each prompt."""
+        return [str(label) for label in self.model.predict(list(prompts))] if prompts else []
+
+    def measure(self, prompts: Sequence[str], label: str) -> list[float]:
+        """The probability of a label for each prompt."""
+        column = list(self.model.classes_).index(label)
+        found: list[float] = self.model.predict_proba(list(prompts))[:, column].tolist()
+        return found
+
+
+def fit_reader(prompts: Sequence[str], labels: Sequence[str | None]) -> LabelReader | None:
+    """A classifier of the labelled prompts; None when they have fewer than two labels."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.pipeline import make_pipeline
+
+    known = [(prompt, label) for prompt, label in zip(prompts, labels, strict=True) if label is not None]
+    if len({label for _, label in known}) < 2:
+        return None
+    words = TfidfVectorizer(token_pattern=WORD, ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
+    model = make_pipeline(words, SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=8, tol=None, random_state=0))
+    model.fit([prompt for prompt, _ in known], [label for _, label in known])
+    return LabelReader(model)

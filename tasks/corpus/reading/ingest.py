@@ -1,0 +1,403 @@
+"""Read all sources into one table of conversations."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import orjson
+import pyarrow as pa
+
+from tasks.contracts.errors import PipelineError, raise_all
+from tasks.contracts.records import QUARANTINE
+from tasks.corpus.engines.spread import IN_TURN, Spread
+from tasks.corpus.reading.limit import Kept
+from tasks.corpus.reading.shapes.nested import INHERITED, is_folded, unfold_row
+from tasks.corpus.reading.shapes.recognise import (
+    Recognised,
+    find_label,
+    name_columns,
+    open_paths,
+    recognise_shape,
+    use_columns,
+    use_shape,
+)
+from tasks.corpus.reading.shapes.shape import Conversation, RowError
+from tasks.corpus.reading.sources.parquet import split_table
+from tasks.corpus.reading.sources.source import Broken, Fields, Part, Records
+from tasks.corpus.reading.sources.values import show_row
+from tasks.corpus.rows.answers import COLUMN, describe_answers
+from tasks.corpus.rows.rows import CARRIED, ROWS, Origin, Rows, Step, build_messages
+from tasks.corpus.rows.unused_columns import COLUMN as EXTRA
+from tasks.corpus.rows.unused_columns import TYPE, pick_values
+
+log = logging.getLogger(__name__)
+
+OnBadRow = Literal["quarantine", "stop"]
+SHOWN = 10
+OTHER_KIND = "check that the file is of this kind"
+# What to do about a file of which no row can be read.
+MENDS = {
+    "not JSON": "a JSON object per line or an array of them is read; `jq -c .` writes objects so",
+    "not UTF-8": "set encoding, such as cp1252, or convert it to UTF-8",
+    "not CSV": "set quotes: false if quotation marks in it are text, or mend them",
+    "another number of fields": "set delimiter to what stands between the fields",
+}
+LOOKED_AT = 500
+LONGEST_NAME = 40
+MOST_BROKEN = 1_000_000
+
+
+class ReadableSource(Protocol):
+    """What ingestion asks of a source; its params are those of `Source`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def weight(self) -> float: ...
+    @property
+    def limit(self) -> int | None: ...
+    @property
+    def shape(self) -> str: ...
+    @property
+    def fields(self) -> Fields | None: ...
+    @property
+    def label(self) -> str | None: ...
+    @property
+    def keep(self) -> bool | Sequence[str]: ...
+    @property
+    def optional(self) -> bool: ...
+    def read(self, root: Path) -> Records | pa.Table: ...
+
+
+def read_sources(
+    sources: Sequence[ReadableSource],
+    on_bad_row: OnBadRow,
+    root: Path,
+    columns: Sequence[str] = (),
+    spread: Spread = IN_TURN,
+) -> Rows:
+    """Read every source, recognise its shape and convert its rows.
+
+    Args:
+        sources: In the order of params; the order decides which of two duplicates is the first.
+        on_bad_row: Whether an unreadable row is set aside or stops the stage.
+        root: What relative paths are relative to.
+        columns: Columns of the sources that the rows carry along as text, for the split.
+        spread: Where parts of the files are parsed and converted.
+
+    Returns:
+        The rows, with the unreadable ones in ``dropped``.
+
+    Raises:
+        PipelineError: Sources missing, empty, of unknown shape or another content than pinned, all
+            reported together; or the first bad rows when ``on_bad_row`` is ``stop``.
+    """
+    problems: list[str] = []
+    tables: list[pa.Table] = []
+    dropped: list[pa.Table] = []
+    origins: list[Origin] = []
+    for source in sources:
+        try:
+            table, gone, origin = read_source(source, root, columns, spread)
+        except PipelineError as error:
+            problems.append(str(error))
+            continue
+        tables.append(table)
+        dropped.append(gone)
+        origins.append(origin)
+    raise_all(problems, "sources")
+    rows = pa.concat_tables(tables, promote_options="default") if tables else ROWS.empty_table()
+    bad = pa.concat_tables(dropped) if dropped else QUARANTINE.empty_table()
+    if on_bad_row == "stop" and bad.num_rows:
+        _stop(bad)
+    raise_all(
+        [
+            f'no row of any source has the column "{column}" that data_preparation.split.method names; '
+            "correct its name or add it to a source"
+            for column in columns
+            if CARRIED + column not in rows.column_names or rows[CARRIED + column].null_count == rows.num_rows > 0
+        ],
+        "sources",
+    )
+    if not rows.num_rows:
+        raise PipelineError("no source gave a single row; give data_preparation.sources one that holds rows")
+    reasons = Counter(bad["reason"].to_pylist())
+    left_out = sum(origin.left_out for origin in origins)
+    step = Step(
+        "read",
+        rows.num_rows + bad.num_rows,
+        rows.num_rows,
+        reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        notes={"beyond_limit": left_out} if left_out else {},
+        listings=tuple(listing for origin in origins for listing in origin.listings),
+    )
+    return Rows(rows, bad, (step,), tuple(replace(origin, listings=()) for origin in origins))
+
+
+def _stop(bad: pa.Table) -> None:
+    lines = [
+        f"{row['source']}:{row['row']}: {row['reason']}; fix the row or set on_bad_row: quarantine"
+        for row in bad.slice(0, SHOWN).to_pylist()
+    ]
+    if bad.num_rows > SHOWN:
+        lines.append(f"and {bad.num_rows - SHOWN} more")
+    raise_all(lines, "bad rows")
+
+
+def read_source(
+    source: ReadableSource, root: Path, columns: Sequence[str] = (), spread: Spread = IN_TURN
+) -> tuple[pa.Table, pa.Table, Origin]:
+    """One source: its rows, its bad rows, and what it was.
+
+    Raises:
+        PipelineError: It is missing, empty, of unknown shape, or nothing in it is readable.
+    """
+    title, place = source.title or source.name, name_place(source)
+    content = source.read(root)
+    records = content if isinstance(content, Records) else Records([split_table(content)])
+    parts = iter(records.parts)
+    head = _look_ahead(parts)
+    items = [item for part in head for item in part.items]
+    broken = [row for part in head for row in part.broken]
+    if not items and not broken:
+        if source.optional:
+            log.info('source "%s": %s is not there or empty; it is optional', title, place)
+            return ROWS.empty_table(), QUARANTINE.empty_table(), _origin(source, records)
+        what = "is empty" if records.files else _name_others(root / place) or "does not exist"
+        raise PipelineError(f'source "{title}": {place} {what}; put rows there, correct path, or set optional: true')
+    if not items:
+        raise PipelineError(
+            f'source "{title}": {place} holds no readable row, line {broken[0].number} is {broken[0].reason}; '
+            + next((step for reason, step in MENDS.items() if broken[0].reason.startswith(reason)), OTHER_KIND)
+        )
+    shape = choose_shape(source, title, items)
+    label = source.label or find_label(shape, items)
+    if source.label is not None and not any(_has(item, source.label) for item in items):
+        raise PipelineError(f'source "{title}": no column "{source.label}" for the label; it has {name_columns(items)}')
+    used = [column for column in (*shape.columns.values(), label) if column is not None]
+    if not isinstance(source.keep, bool):
+        _require_columns(title, source.keep, items)
+    keep = partial(pick_values, source.keep, used) if source.keep else None
+    names = name_columns(items)
+    items.clear()
+    kept = Kept(source.limit)
+    gone: list[pa.Table] = []
+    rows = unread = 0
+    convert = partial(_convert_part, title, shape, label, columns, keep)
+    for table, bad, count in spread("read", convert, chain(_let_go(head), parts)):
+        kept.add(table)
+        gone.append(bad)
+        rows += count
+        unread += bad.num_rows
+        if unread > MOST_BROKEN:
+            raise PipelineError(
+                f'source "{title}": more than {MOST_BROKEN:,} rows of {place} cannot be read, the last for '
+                f'"{bad["reason"][-1]}"; mend the source, or take it out'
+            )
+    known = {*shape.columns.values(), label, *columns}
+    known |= set(source.keep if not isinstance(source.keep, bool) else names if source.keep else ())
+    unused = tuple(column for column in names if column not in known)
+    tables = kept.finish()
+    return (
+        pa.concat_tables(tables),
+        pa.concat_tables(gone),
+        _origin(source, records, shape, rows, kept.left_out, unused),
+    )
+
+
+def _look_ahead(parts: Iterator[Part]) -> list[Part]:
+    """The first parts, enough to recognise a shape by."""
+    head: list[Part] = []
+    while sum(len(part.items) for part in head) < LOOKED_AT and (part := next(parts, None)) is not None:
+        head.append(unfold_part(part))
+    return head
+
+
+def _let_go(head: list[Part]) -> Iterator[Part]:
+    """The parts, each held no longer than it is needed."""
+    while head:
+        yield head.pop(0)
+
+
+def name_place(source: ReadableSource) -> str:
+    """Where a source is, as configured."""
+    return str(getattr(source, "place", None) or getattr(source, "path", source.name))
+
+
+def _origin(
+    source: ReadableSource,
+    records: Records,
+    shape: Recognised | None = None,
+    rows: int = 0,
+    left_out: int = 0,
+    unused: tuple[str, ...] = (),
+) -> Origin:
+    return Origin(
+        source.title or source.name,
+        source.name,
+        name_place(source),
+        shape.name if shape else "",
+        dict(records.files),
+        rows,
+        source.weight,
+        unused,
+        left_out,
+        shape.confidence if shape else 1.0,
+        dict(shape.candidates) if shape else {},
+        tuple(records.listings),
+    )
+
+
+def unfold_part(part: Part) -> Part:
+    """A part whose rows of passages or instances are taken apart; those of one row share its number."""
+    if not any(is_folded(item) for item in part.items if not INHERITED.keys().isdisjoint(item)):
+        return part
+    unfolded = [
+        (item, number)
+        for row, number in zip(part.items, part.numbers, strict=True)
+        for item in (unfold_row(row) if is_folded(row) else [row])
+    ]
+    return Part(part.file, [item for item, _ in unfolded], [number for _, number in unfolded], part.broken)
+
+
+def choose_shape(source: ReadableSource, title: str, items: Sequence[Mapping[str, Any]]) -> Recognised:
+    """The shape by field map, by name, or recognised.
+
+    Raises:
+        PipelineError: A mapped column is in no row, or the shape is unknown or in doubt.
+    """
+    if source.fields is not None:
+        return use_columns(title, source.fields.list_columns(source.label), items)
+    if source.shape != "auto":
+        return use_shape(title, source.shape, items)
+    try:
+        return recognise_shape(title, items)
+    except PipelineError as error:
+        if source.name != "csv" or not _looks_like_row(items[0]):
+            raise
+        raise PipelineError(
+            f'source "{title}": the first line looks like a row and no header, {name_columns(items)}; '
+            "name the columns, such as columns: [text, label], or if it is the header, with fields"
+        ) from error
+
+
+def _looks_like_row(names: Iterable[str]) -> bool:
+    """Whether names of columns are long, numbers or sentences, as values are."""
+    return any(
+        len(name) > LONGEST_NAME or name.replace(".", "").isdecimal() or name.endswith((".", "?", "!"))
+        for name in names
+    )
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Parsed rows hold no cycles, and looking for some takes as long as parsing."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@_without_collector()
+def _convert_part(
+    title: str,
+    shape: Recognised,
+    label: str | None,
+    columns: Sequence[str],
+    keep: Callable[[Mapping[str, Any]], list[dict[str, Any]]] | None,
+    part: Part,
+) -> tuple[pa.Table, pa.Table, int]:
+    part = unfold_part(part)
+    numbers: list[int] = []
+    labels: list[str | None] = []
+    conversations: list[Conversation] = []
+    carried: dict[str, list[str | None]] = {column: [] for column in columns}
+    extra: list[list[dict[str, Any]]] = []
+    broken = list(part.broken)
+    for number, item in zip(part.numbers, part.items, strict=True):
+        try:
+            conversations.append(shape.convert(item))
+        except RowError as error:
+            broken.append(Broken(number, str(error), show_row(item)))
+            continue
+        numbers.append(number)
+        labels.append(_read_label(_open(item, label)) if label else None)
+        for column, values in carried.items():
+            values.append(_read_carried(_open(item, column)))
+        if keep is not None:
+            extra.append(keep(item))
+    place = f"{title}/{part.file}" if part.file else title
+    bad = [
+        {"source": place, "row": row.number, "step": row.step, "reason": row.reason, "content": row.content}
+        for row in sorted(broken)
+    ]
+    table = pa.table(
+        {
+            "source": pa.array([title] * len(conversations), pa.string()),
+            "file": pa.array([part.file] * len(conversations), pa.string()),
+            "row": pa.array(numbers, pa.int64()),
+            "label": pa.array(labels, pa.string()),
+            "messages": build_messages([conversation.turns for conversation in conversations]),
+        },
+        schema=ROWS,
+    )
+    for column, values in carried.items():
+        table = table.append_column(CARRIED + column, pa.array(values, pa.string()))
+    if keep is not None:
+        table = table.append_column(EXTRA, pa.array(extra, TYPE))
+    if shape.compares:
+        table = table.append_column(COLUMN, describe_answers(conversations))
+    return table, pa.Table.from_pylist(bad, schema=QUARANTINE), part.rows
+
+
+def _require_columns(title: str, names: Sequence[str], items: Sequence[Mapping[str, Any]]) -> None:
+    missing = [name for name in names if not any(name in open_paths(item, {name: name}) for item in items)]
+    if missing:
+        raise PipelineError(
+            f'source "{title}": keep names {", ".join(missing)}, which no row has; columns are {name_columns(items)}'
+        )
+
+
+def _has(item: Mapping[str, Any], column: str) -> bool:
+    return column in open_paths(item, {"label": column})
+
+
+def _open(item: Mapping[str, Any], column: str) -> Any:
+    return item[column] if column in item else open_paths(item, {"label": column}).get(column)
+
+
+def _name_others(folder: Path) -> str:
+    """What lies in a folder that holds no file of the kind of the source; empty where there is no folder."""
+    if not folder.is_dir():
+        return ""
+    if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():
+        return "is a data set of the hub's library, which the source hugging_face reads"
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return f"holds no file of this kind, but {', '.join(names[:3]) or 'none at all'}"
+
+
+def _read_carried(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return orjson.dumps(value, default=str).decode()
+
+
+def _read_label(value: Any) -> str | None:
+    if value is None or isinstance(value, list | dict):
+        return None
+    text = str(value)
+    return text if text.strip() else None

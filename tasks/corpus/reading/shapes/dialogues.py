@@ -1,0 +1,380 @@
+"""Conversations: OpenAI/ChatML ``messages`` and ShareGPT ``conversations``, and the dialogues inside other shapes.
+
+Tool calls become the assistant's text (as JSON), tool results a turn of the role ``tool``, and the definitions in a
+``tools`` column the end of the system turn: a model cannot call what it was never shown.
+
+Example:
+    ``{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}`` becomes the turns
+    ``user: Hi`` and ``assistant: Hello``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+
+from tasks.corpus.reading.shapes.shape import (
+    GENERAL,
+    TELLING,
+    USUAL,
+    Columns,
+    Conversation,
+    Path,
+    Piece,
+    Quick,
+    Row,
+    RowError,
+    Shape,
+    Span,
+    Talk,
+    Turns,
+    make_piece,
+    read_piece,
+)
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "customer": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "agent": "assistant",
+    "ai": "assistant",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+    "tool_response": "tool",
+    "ipython": "tool",
+}
+# Where turns have speakers, the system is the one who answers (MultiWOZ, Schema-Guided Dialogue).
+SPEAKERS = ROLES | {"system": "assistant"}
+CHATML = ("role", "content")
+KEYS = (CHATML, ("from", "value"), ("speaker", "utterance"), ("speaker", "text"))
+# Keys of a prompt and its answer where they are one object of the list (Moss, XTuner).
+PAIRED = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("prompt", "response"))
+# Keys of a turn that say more than who speaks and what.
+UNUSUAL = ("tool_calls", "function_call", "weight")
+OTHER_KEYS = "other turn keys"
+TURN_COLUMNS = {
+    "messages": TELLING,
+    "conversations": TELLING,
+    "conversation": USUAL,
+    "turns": USUAL,
+    "dialogue": USUAL,
+    "dialog": USUAL,
+    "chat": USUAL,
+}
+SYSTEM = {"system": TELLING, "system_prompt": TELLING, "system_message": USUAL}
+TOOLS = {"tools": TELLING, "functions": GENERAL}
+
+_MARK = re.compile(r"(?:\A\s*|\n\n)(Human|User|Assistant|System): ?")
+
+
+def find_keys(value: Any) -> tuple[str, str] | None:
+    """The keys of the speaker and the text in a list of turns; None when it is no such list."""
+    first = value[0] if isinstance(value, list) and value else value
+    if not isinstance(first, dict):
+        return None
+    calls = "tool_calls" in first or "function_call" in first
+    return next((keys for keys in KEYS if keys[0] in first and (keys[1] in first or calls)), None)
+
+
+def hear_turn(talk: Talk, turn: Any, path: Path) -> None:
+    """Add one turn in any spelling.
+
+    Args:
+        talk: What it is added to.
+        turn: The turn.
+        path: Where it stands in the row.
+
+    Raises:
+        RowError: It is no turn.
+    """
+    if not isinstance(turn, dict):
+        raise RowError("a turn is no object")
+    keys = next((keys for keys in KEYS if keys[0] in turn and keys[1] in turn), None)
+    keys = keys or next((keys for keys in KEYS if keys[0] in turn), None)
+    if keys is None:
+        _hear_pair(talk, turn, path)
+        return
+    roles = SPEAKERS if keys[0] == "speaker" else ROLES
+    role = roles.get(str(turn[keys[0]]).strip().lower())
+    if role is None:
+        raise RowError(f'unknown role "{str(turn[keys[0]])[:20]}"')
+    if role == "assistant" and turn.get("weight") == 0:
+        raise RowError("an answer of weight 0 is not to be learned; leave out the answer, or its weight")
+    pieces = list(_read_content(turn.get(keys[1]), (*path, keys[1])))
+    calls = turn.get("tool_calls") or ([turn["function_call"]] if turn.get("function_call") else None)
+    if calls:
+        if not isinstance(calls, list):
+            raise RowError("tool calls are no list")
+        written = _write([call.get("function", call) if isinstance(call, dict) else call for call in calls])
+        pieces += ["\n", written] if any(isinstance(p, Piece) and p.text for p in pieces) else [written]
+    talk.say(role, *pieces)
+
+
+def _hear_pair(talk: Talk, pair: Mapping[str, Any], path: Path) -> None:
+    """Add a prompt and its answer that are one object of the list, and the system text in it."""
+    keys = next((keys for keys in PAIRED if keys[0] in pair and keys[1] in pair), None)
+    if keys is None:
+        raise RowError('a turn has neither "role" nor "from"')
+    if pair.get("system"):
+        talk.say("system", make_piece(pair["system"], (*path, "system")))
+    for role, key in zip(("user", "assistant"), keys, strict=True):
+        talk.say(role, make_piece(pair[key], (*path, key)))
+
+
+def _read_content(content: Any, path: Path) -> Iterator[str | Piece]:
+    if content is None:
+        return
+    if isinstance(content, str):
+        yield Piece(content, path)
+        return
+    if not isinstance(content, list):
+        raise RowError("a turn's content is no text")
+    for number, part in enumerate(content):
+        if not (isinstance(part, dict) and isinstance(part.get("text"), str)):
+            raise RowError("a turn holds something other than text")
+        if number:
+            yield "\n"
+        yield Piece(part["text"], (*path, number, "text"))
+
+
+def add_system(talk: Talk, row: Row, columns: Columns, first: Any = None, path: Path = ()) -> bool:
+    """Begin with the system text and the tool definitions of a row, if it has any.
+
+    Args:
+        talk: Still empty.
+        row: The row.
+        columns: May bind ``system`` and ``tools``.
+        first: The first turn of the row's dialogue; it is taken in when it is the system's.
+        path: Where that turn stands in the row.
+
+    Returns:
+        Whether ``first`` was taken in.
+    """
+    keys = find_keys(first)
+    taken = keys is not None and keys[0] != "speaker" and ROLES.get(str(first[keys[0]]).strip().lower()) == "system"
+    pieces: list[str | Piece] = []
+    if taken and keys is not None:
+        pieces += _read_content(first.get(keys[1]), (*path, keys[1]))
+    elif "system" in columns and columns["system"] in row:
+        system = read_piece(row, columns["system"])
+        pieces += [system] if system.text.strip() else []
+    tools = _read_tools(row, columns)
+    if tools is not None:
+        pieces += ["\n\n"] if pieces else []
+        pieces += ["Tools: ", tools]
+    if pieces or taken:
+        talk.say("system", *pieces)
+    return taken
+
+
+def _read_tools(row: Row, columns: Columns) -> str | Piece | None:
+    tools = row.get(columns["tools"]) if "tools" in columns else None
+    if isinstance(tools, str) and tools.strip() not in ("", "[]", "{}", "null"):
+        return Piece(tools, (columns["tools"],))
+    if isinstance(tools, list | dict) and tools:
+        return _write(tools)
+    return None
+
+
+def _write(value: Any) -> str:
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except TypeError as error:
+        raise RowError("tools or their calls cannot be written as JSON") from error
+
+
+def hear_part(talk: Talk, role: str, value: Any, path: Path) -> None:
+    """Add a prompt or an answer: a text, a turn or a list of turns; a prompt may also be an open transcript.
+
+    Args:
+        talk: What it is added to.
+        role: Who speaks where the value does not say so: user or assistant.
+        value: The prompt or answer.
+        path: Where it stands in the row.
+
+    Raises:
+        RowError: It is none of these.
+    """
+    if isinstance(value, list):
+        if not value:
+            raise RowError("no turns")
+        for number, turn in enumerate(value):
+            hear_turn(talk, turn, (*path, number))
+    elif isinstance(value, dict):
+        hear_turn(talk, value, path)
+    elif role == "user" and is_transcript(value) and value.rstrip().endswith("\n\nAssistant:"):
+        hear_transcript(talk, value, path, prompt=True)
+    else:
+        talk.say(role, make_piece(value, path))
+
+
+def is_transcript(value: Any) -> bool:
+    """Whether a text is a dialogue written as ``Human: ...`` and ``Assistant: ...`` paragraphs (hh-rlhf)."""
+    if not isinstance(value, str):
+        return False
+    first = _MARK.match(value)
+    return first is not None and first.group(1) != "Assistant" and "\n\nAssistant:" in value
+
+
+def hear_transcript(talk: Talk, value: str, path: Path, prompt: bool = False) -> None:
+    """Add the turns of a transcript; in a prompt the last ``Assistant:`` is where the answer goes."""
+    marks = list(_MARK.finditer(value))
+    parts: list[str | Span] = []
+    for mark, after in zip(marks, [*marks[1:], None], strict=True):
+        parts.append(mark.group())
+        text = value[mark.end() : after.start() if after else len(value)]
+        role = ROLES[mark.group(1).lower()]
+        if after is None and prompt:
+            parts.append(text)
+            break
+        parts.append(Span(0, len(talk.turns), 0, len(text)))
+        talk.say(role, text)
+    talk.places.append((path, tuple(parts)))
+
+
+def _convert(row: Row, columns: Columns) -> Conversation:
+    column = columns["messages"]
+    if column not in row:
+        raise RowError(f'no "{column}"')
+    talk = hear_dialogue(row, columns, column)
+    if [turn["role"] for turn in talk.turns] == ["assistant"]:
+        raise RowError("no prompt before the first answer")
+    return Conversation(talk.turns, talk.places)
+
+
+def hear_dialogue(row: Row, columns: Columns, column: str) -> Talk:
+    """The turns in a column, with the row's system text and tools before them.
+
+    Raises:
+        RowError: The column holds no turns.
+    """
+    value = row.get(column)
+    if isinstance(value, str):
+        return _hear_written(row, columns, column, value)
+    if not isinstance(value, list) or not value:
+        raise RowError("no turns")
+    talk = Talk()
+    if all(isinstance(said, str) for said in value):
+        if len(value) == 1:
+            raise RowError("one text alone is no dialogue")
+        add_system(talk, row, columns)
+        for number, said in enumerate(value):
+            talk.say("assistant" if number % 2 else "user", Piece(said, (column, number)))
+        return talk
+    taken = add_system(talk, row, columns, value[0], (column, 0))
+    for number, turn in enumerate(value):
+        if number or not taken:
+            hear_turn(talk, turn, (column, number))
+    return talk
+
+
+def _hear_written(row: Row, columns: Columns, column: str, text: str) -> Talk:
+    """Turns that are written as JSON in a text, as in CSV."""
+    turns = _load_turns(text)
+    if turns is None:
+        raise RowError(f'"{column}" is a text and no JSON list of turns')
+    talk = hear_dialogue({**row, column: turns}, columns, column)
+    talk.places = [place for place in talk.places if place[0][0] != column]
+    return talk
+
+
+def _load_turns(text: str) -> list[Any] | None:
+    try:
+        turns = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return turns if isinstance(turns, list) else None
+
+
+def _spelling(chatml: bool) -> Any:
+    def convert(row: Row, columns: Columns) -> Conversation:
+        value = row.get(columns["messages"])
+        turns = _load_turns(value) if isinstance(value, str) else value
+        first = turns[0] if isinstance(turns, list) and turns else None
+        if isinstance(first, Mapping) and chatml != (CHATML[0] in first):
+            raise RowError('a turn has neither "role" nor "from"' if find_keys(turns) is None else OTHER_KEYS)
+        if isinstance(first, str) and chatml:
+            raise RowError("turns without speakers")
+        return _convert(row, columns)
+
+    return convert
+
+
+def _quicken(chatml: bool) -> Callable[[Columns], Quick | None]:
+    """For lists of turns that hold a known role and a text each."""
+    speaker, said = CHATML if chatml else KEYS[1]
+
+    def quicken(columns: Columns) -> Quick | None:
+        return partial(read, columns["messages"]) if set(columns) == {"messages"} else None
+
+    def read(column: str, row: Row) -> Turns | None:
+        given = row.get(column)
+        if type(given) is not list or len(given) < 2:
+            return None
+        turns: Turns = []
+        for turn in given:
+            if type(turn) is not dict or ("role" in turn) is not chatml:
+                return None
+            if len(turn) > 2 and not turn.keys().isdisjoint(UNUSUAL):
+                return None
+            role, text = turn.get(speaker), turn.get(said)
+            if type(role) is not str or type(text) is not str or role not in ROLES:
+                return None
+            turns.append({"role": ROLES[role], "content": text})
+        return turns
+
+    return quicken
+
+
+def _weigh_speakers(rows: Sequence[Row], columns: Columns) -> float:
+    """Texts that take turns are prompts and answers; under ``turns`` they may be prompts alone (MT-Bench)."""
+    bare = any(isinstance(turns := row.get(columns["messages"]), list) and _is_bare(turns) for row in rows)
+    return 0.4 if bare and columns["messages"] == "turns" else 1.0
+
+
+def _is_bare(turns: list[Any]) -> bool:
+    return any(isinstance(turn, str) for turn in turns)
+
+
+_OPTIONAL = {"system": SYSTEM, "tools": TOOLS}
+MESSAGES = Shape(
+    "messages",
+    "messages: [{role, content}, ...]",
+    {"messages": TURN_COLUMNS},
+    _spelling(True),
+    _OPTIONAL,
+    quicken=_quicken(True),
+)
+SHAREGPT = Shape(
+    "sharegpt",
+    "conversations: [{from, value}, ...]",
+    {"messages": TURN_COLUMNS},
+    _spelling(False),
+    _OPTIONAL,
+    evidence=_weigh_speakers,
+    quicken=_quicken(False),
+)
+# UltraChat's texts in turn. A JSON document has its rows under the same name.
+ULTRACHAT = Shape(
+    "sharegpt",
+    "data: [prompt, answer, ...]",
+    {"messages": {"data": GENERAL}},
+    _spelling(False),
+    quicken=_quicken(False),
+)

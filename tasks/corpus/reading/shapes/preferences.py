@@ -1,0 +1,194 @@
+"""A good answer beside a bad one (DPO), and answers marked good or bad (KTO).
+
+Rafailov et al. 2023 (https://arxiv.org/abs/2305.18290) and Ethayarajh et al. 2024
+(https://arxiv.org/abs/2402.01306); the implicit prompt is what both dialogues begin with, as in hh-rlhf
+(https://github.com/anthropics/hh-rlhf), where a dialogue is one text of ``Human:`` and ``Assistant:`` paragraphs.
+
+Example:
+    ``{"prompt": "Hi", "chosen": "Hello!", "rejected": "What?"}`` becomes ``user: Hi`` and ``assistant: Hello!``
+    with the other answer ``assistant: What?`` of a lower score.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.corpus.reading.shapes.dialogues import (
+    SYSTEM,
+    TOOLS,
+    TURN_COLUMNS,
+    find_keys,
+    hear_dialogue,
+    hear_part,
+    hear_transcript,
+    is_transcript,
+)
+from tasks.corpus.reading.shapes.pairs import COMPLETION, INPUT, convert_pair, hear_question
+from tasks.corpus.reading.shapes.shape import (
+    TELLING,
+    USUAL,
+    Columns,
+    Conversation,
+    Names,
+    Other,
+    Place,
+    Row,
+    RowError,
+    Shape,
+    Span,
+    Talk,
+)
+
+CHOSEN: Names = {"chosen": TELLING, "preferred": USUAL}
+REJECTED: Names = {"rejected": TELLING, "dispreferred": USUAL}
+ASKED: Names = {"prompt": TELLING, "instruction": TELLING, "question": TELLING, "query": USUAL, "input": USUAL}
+DESIRABLE: Names = {"label": TELLING, "desirable": TELLING, "kto_tag": TELLING, "thumbs_up": USUAL}
+TRUTH = {"true": True, "false": False}
+
+
+def put_beside(chosen: Talk, others: list[tuple[Talk, float | None]], score: float | None, start: int) -> Conversation:
+    """A conversation and its other answers, which go on from the same prompt.
+
+    Args:
+        chosen: Prompt and preferred answer.
+        others: Prompt and another answer each, with its score.
+        score: Of the preferred answer.
+        start: Turns that all of them begin with.
+    """
+    places: list[Place] = list(chosen.places)
+    for number, (talk, _) in enumerate(others, start=1):
+        for path, parts in talk.places:
+            moved = tuple(
+                part if isinstance(part, str) or part.turn < start else Span(number, part.turn - start, *part[2:])
+                for part in parts
+            )
+            places.append((path, moved))
+    rest = [Other(talk.turns[start:], value) for talk, value in others]
+    return Conversation(chosen.turns, places, start, score, True, rest)
+
+
+def _convert_explicit(row: Row, columns: Columns) -> Conversation:
+    if _is_whole(row, columns):
+        return _convert_whole(row, columns)
+    start, talks = 0, []
+    for role in ("chosen", "rejected"):
+        talk = Talk()
+        if "messages" in columns:
+            talk = hear_dialogue(row, columns, columns["messages"])
+        else:
+            hear_question(talk, row, columns)
+        start = len(talk.turns)
+        hear_part(talk, "assistant", _read(row, columns[role]), (columns[role],))
+        talks.append(talk)
+    # The prompt was heard twice; once is enough to find its texts again.
+    talks[1].places = [place for place in talks[1].places if place[0][0] == columns["rejected"]]
+    return put_beside(talks[0], [(talks[1], 0.0)], 1.0, start)
+
+
+def _is_whole(row: Row, columns: Columns) -> bool:
+    """Whether both answers are whole dialogues, prompt and all, beside the prompt's own column."""
+    return all(_begins_with_prompt(row.get(columns[role])) for role in ("chosen", "rejected"))
+
+
+def _begins_with_prompt(value: Any) -> bool:
+    keys = find_keys(value)
+    if keys is None or not isinstance(value, list):
+        return is_transcript(value)
+    return str(value[0][keys[0]]).lower() in ("user", "human", "system")
+
+
+def _convert_whole(row: Row, columns: Columns) -> Conversation:
+    talks = [_hear_whole(_read(row, columns[role]), columns[role]) for role in ("chosen", "rejected")]
+    first, second = (talk.turns for talk in talks)
+    start = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
+    if start is None:
+        start = min(len(first), len(second))
+    # Where one goes on after the other has ended, or both are the same, the last answer is what is compared.
+    while start and (start >= min(len(first), len(second)) or first[start]["role"] != "assistant"):
+        start -= 1
+    if not start:
+        raise RowError("chosen and rejected have no prompt in common")
+    others: list[tuple[Talk, float | None]] = [(talks[1], 0.0)]
+    return put_beside(talks[0], others, 1.0, start)
+
+
+def _hear_whole(value: Any, column: str) -> Talk:
+    talk = Talk()
+    if is_transcript(value):
+        hear_transcript(talk, value, (column,))
+    elif isinstance(value, list):
+        hear_part(talk, "user", value, (column,))
+    else:
+        raise RowError(f'"{column}" is no dialogue')
+    return talk
+
+
+def _convert_marked(row: Row, columns: Columns) -> Conversation:
+    if "messages" in columns:
+        talk = hear_dialogue(row, columns, columns["messages"])
+        turns, places = talk.turns, talk.places
+    else:
+        pair = convert_pair(row, columns)
+        turns, places = pair.turns, list(pair.places)
+    if not turns or turns[-1]["role"] != "assistant":
+        raise RowError("no answer that the mark could be about")
+    good = read_mark(_read(row, columns["desirable"]))
+    if good is None:
+        raise RowError(f'"{columns["desirable"]}" is neither true nor false')
+    start = len(turns) - 1
+    return Conversation(turns, places, start, float(good), good)
+
+
+def read_mark(value: Any) -> bool | None:
+    """Whether an answer is marked good; None when the value is no mark."""
+    if isinstance(value, bool):
+        return value
+    return TRUTH.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def _read(row: Row, column: str) -> Any:
+    if column not in row:
+        raise RowError(f'no "{column}"')
+    return row[column]
+
+
+_PROMPT_EXTRAS = {"input": INPUT, "system": SYSTEM, "tools": TOOLS}
+PREFERENCE = Shape(
+    "preference",
+    "prompt, chosen, rejected",
+    {"prompt": ASKED, "chosen": CHOSEN, "rejected": REJECTED},
+    _convert_explicit,
+    _PROMPT_EXTRAS,
+    compares=True,
+)
+PREFERENCE_AFTER_TURNS = Shape(
+    "preference",
+    "conversations, chosen, rejected",
+    {"messages": TURN_COLUMNS, "chosen": CHOSEN, "rejected": REJECTED},
+    _convert_explicit,
+    {"system": SYSTEM, "tools": TOOLS},
+    compares=True,
+)
+PREFERENCE_IMPLICIT = Shape(
+    "preference_implicit",
+    "chosen, rejected (whole dialogues)",
+    {"chosen": CHOSEN, "rejected": REJECTED},
+    _convert_whole,
+    compares=True,
+)
+KTO = Shape(
+    "kto",
+    "prompt, completion, label: true or false",
+    {"prompt": ASKED, "answer": COMPLETION, "desirable": DESIRABLE},
+    _convert_marked,
+    _PROMPT_EXTRAS,
+    compares=True,
+)
+KTO_TURNS = Shape(
+    "kto",
+    "messages, label: true or false",
+    {"messages": TURN_COLUMNS, "desirable": DESIRABLE},
+    _convert_marked,
+    {"system": SYSTEM, "tools": TOOLS},
+    compares=True,
+)

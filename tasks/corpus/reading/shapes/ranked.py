@@ -1,0 +1,176 @@
+"""Several answers to one prompt, from best to worst by rank or score (Ouyang et al. 2022,
+https://arxiv.org/abs/2203.02155), or two of them with a column that says which is better.
+
+Without ranks and scores the answers count as listed best first, which is how reward-model sets without either
+column are written; answers of equal score keep their order.
+
+Example:
+    ``{"prompt": "Hi", "answers": ["What?", "Hello!"], "scores": [1, 5]}`` becomes ``user: Hi`` and
+    ``assistant: Hello!`` of the score 5 with the other answer ``assistant: What?`` of the score 1;
+    ``{"input": "Hi", "output_1": "Hello!", "output_2": "What?", "label": 1}`` prefers the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.corpus.reading.shapes.dialogues import SYSTEM, find_keys, hear_part
+from tasks.corpus.reading.shapes.pairs import INPUT, hear_question
+from tasks.corpus.reading.shapes.preferences import ASKED, put_beside
+from tasks.corpus.reading.shapes.shape import (
+    GENERAL,
+    TELLING,
+    USUAL,
+    Columns,
+    Conversation,
+    Names,
+    Path,
+    Row,
+    RowError,
+    Shape,
+    Talk,
+    fold_name,
+)
+
+ANSWERS: Names = {
+    "answers": TELLING,
+    "responses": TELLING,
+    "completions": TELLING,
+    "candidates": USUAL,
+    "outputs": USUAL,
+    "output": GENERAL,
+}
+SCORES: Names = {"scores": TELLING, "ratings": USUAL, "rewards": USUAL}
+RANKS: Names = {"ranks": TELLING, "rank": USUAL, "ranking": USUAL}
+TEXT_KEYS = ("text", "answer", "response", "completion", "content", "output")
+SCORE_KEYS = ("score", "overall_score", "rating", "reward", "pm_score")
+WINNER: Names = {
+    "label": USUAL,
+    "winner": TELLING,
+    "preference": TELLING,
+    "better_response_id": TELLING,
+    "preferred": USUAL,
+    "overall_preference": USUAL,
+    "preference_strength": USUAL,
+}
+# Below zero the first is better, above zero the second (HelpSteer2 and 3, https://arxiv.org/abs/2410.01257).
+SIGNED = ("overall_preference", "preference_strength")
+TWO_ASKED: Names = {**ASKED, "context": GENERAL}
+STEMS = ("output", "response", "answer", "completion")
+ENDINGS = (("_1", "_2"), ("_a", "_b"), ("_0", "_1"), ("_A", "_B"), ("1", "2"))
+
+
+def _convert_list(row: Row, columns: Columns) -> Conversation:
+    column = columns["answers"]
+    answers = row.get(column)
+    if not isinstance(answers, list) or len(answers) < 2:
+        raise RowError(f'"{column}" holds fewer than two answers')
+    scores = _read_scores(row, columns, answers)
+    places = [_find_text(answer, (column, number)) for number, answer in enumerate(answers)]
+    best_first = sorted(range(len(answers)), key=lambda i: -scores[i])
+    return _order(row, columns, [(*places[i], scores[i]) for i in best_first])
+
+
+def _order(row: Row, columns: Columns, answers: Sequence[tuple[Any, Path, float]]) -> Conversation:
+    talks: list[tuple[Talk, float | None]] = []
+    start = 0
+    for number, (value, path, score) in enumerate(answers):
+        talk = Talk()
+        hear_question(talk, row, columns)
+        start = len(talk.turns)
+        if number:
+            talk.places = []
+        hear_part(talk, "assistant", value, path)
+        talks.append((talk, score))
+    return put_beside(talks[0][0], talks[1:], talks[0][1], start)
+
+
+def _find_text(answer: Any, path: Path) -> tuple[Any, Path]:
+    if isinstance(answer, dict) and find_keys(answer) is None:
+        key = next((key for key in TEXT_KEYS if isinstance(answer.get(key), str)), None)
+        if key is None:
+            raise RowError("an answer holds no text")
+        return answer[key], (*path, key)
+    return answer, path
+
+
+def _read_scores(row: Row, columns: Columns, answers: Sequence[Any]) -> list[float]:
+    """Larger is better: the scores, the negated ranks, or the negated positions."""
+    for role, sign in (("scores", 1.0), ("ranks", -1.0)):
+        if row.get(columns.get(role, "")) is not None:
+            return _take_numbers(row[columns[role]], len(answers), sign, columns[role])
+    for keys, sign in ((SCORE_KEYS, 1.0), (("rank",), -1.0)):
+        for key in keys:
+            if all(isinstance(answer, dict) and _is_number(answer.get(key)) for answer in answers):
+                return _take_numbers([answer[key] for answer in answers], len(answers), sign, key)
+    return [-float(place) for place in range(1, len(answers) + 1)]
+
+
+def _take_numbers(values: Any, count: int, sign: float, column: str) -> list[float]:
+    if not isinstance(values, list) or len(values) != count or not all(_is_number(value) for value in values):
+        raise RowError(f'"{column}" does not give every answer a number')
+    return [sign * float(value) for value in values]
+
+
+def _weigh_order(rows: Sequence[Row], columns: Columns) -> float:
+    """Less sure when nothing but the order says which answer is better."""
+    if {"scores", "ranks"} & set(columns):
+        return 1.0
+    firsts = [answers[0] for row in rows if isinstance(answers := row.get(columns["answers"]), list) and answers]
+    told = any({*SCORE_KEYS, "rank"} & set(answer) for answer in firsts if isinstance(answer, dict))
+    return 1.0 if told else 0.7
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def _convert_two(row: Row, columns: Columns) -> Conversation:
+    names = (columns["first"], columns["second"])
+    winner = columns["winner"]
+    for name in (*names, winner):
+        if name not in row:
+            raise RowError(f'no "{name}"')
+    best = _find_sign(row[winner]) if fold_name(winner) in SIGNED else _find_winner(row[winner], names)
+    if best is None:
+        raise RowError(f'"{winner}" names neither answer')
+    order = (best, 1 - best)
+    return _order(row, columns, [(row[names[i]], (names[i],), float(i == best)) for i in order])
+
+
+def _find_sign(value: Any) -> int | None:
+    return None if not _is_number(value) or value == 0 else int(value > 0)
+
+
+def _find_winner(value: Any, names: tuple[str, str]) -> int | None:
+    """0 or 1, from the name of a column or the ending of one: 1, "2", "a", "response_b"."""
+    given = str(value).strip().lower() if not isinstance(value, bool) else ""
+    for number, name in enumerate(names):
+        if given in (name.lower(), name[-1].lower()):
+            return number
+    return None
+
+
+def _make_two(stem: str, endings: tuple[str, str]) -> Shape:
+    first, second = (stem + ending for ending in endings)
+    return Shape(
+        "ranked",
+        f"prompt, {first}, {second}, label or winner",
+        {"prompt": TWO_ASKED, "first": {first: TELLING}, "second": {second: TELLING}, "winner": WINNER},
+        _convert_two,
+        {"system": SYSTEM},
+        compares=True,
+    )
+
+
+RANKED = Shape(
+    "ranked",
+    "prompt, answers: [...], scores or ranks: [...]",
+    {"prompt": ASKED, "answers": ANSWERS},
+    _convert_list,
+    {"scores": SCORES, "ranks": RANKS, "input": INPUT, "system": SYSTEM},
+    evidence=_weigh_order,
+    compares=True,
+)
+PAIRWISE = tuple(_make_two(stem, endings) for stem in STEMS for endings in ENDINGS)

@@ -1,0 +1,149 @@
+"""A text with a label, and plain text.
+
+A labelled text becomes a prompt and the label its answer. Plain text has no prompt: it becomes one assistant's turn
+and nothing else, which is how a conversation says that all of it is to be learned as it stands.
+
+Example:
+    ``{"text": "Where is my card?", "category": "card_arrival"}`` becomes ``user: Where is my card?`` and
+    ``assistant: card_arrival``; ``{"text": "Once upon a time"}`` becomes ``assistant: Once upon a time``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.corpus.reading.shapes.shape import (
+    GENERAL,
+    TELLING,
+    USUAL,
+    Columns,
+    Conversation,
+    Row,
+    RowError,
+    Shape,
+    Talk,
+    fold_name,
+    make_piece,
+    read_piece,
+)
+
+TEXT = {
+    "text": TELLING,
+    "content": USUAL,
+    "body": USUAL,
+    "document": USUAL,
+    "article": USUAL,
+    "full_text": USUAL,
+    "sentence": GENERAL,
+    "paragraph": GENERAL,
+    "passage": GENERAL,
+}
+LABELLED = TEXT | {
+    "utterance": USUAL,
+    "review": USUAL,
+    "tweet": USUAL,
+    "description": GENERAL,
+    "prompt": GENERAL,
+    "question": GENERAL,
+}
+LABELS = {
+    "label_text": TELLING,
+    "label": TELLING,
+    "intent": TELLING,
+    "category": TELLING,
+    "class": USUAL,
+    "sentiment": USUAL,
+    "topic": USUAL,
+    "tag": USUAL,
+    "labels": USUAL,
+    "target": GENERAL,
+}
+# Two texts whose relation the label names (SNLI, MRPC, QNLI, QQP, BoolQ of SuperGLUE), in this order.
+PAIRED = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("text1", "text2"),
+    ("question1", "question2"),
+    ("passage", "question"),
+    ("sentence", "question"),
+)
+PAIR_LABELS = LABELS | {"gold_label": TELLING, "is_duplicate": TELLING}
+# A row with one of these has more to say than a text and its label, or who says it.
+HALVES = {
+    *("answer", "answers", "response", "output", "completion", "solution", "summary", "highlights", "code", "labels"),
+    *("hypothesis", "sentence2", "text2", "passage", "context", "premise", "question", "translation"),
+    *("choices", "options", "option1", "choice1", "answera", "endings", "role", "parent_id"),
+}
+LEFT_OUT = "another column holds the other half of the row, or who says it"
+LONGEST_LABEL = 100
+# So few different labels are labels whatever the number of rows.
+FEW = 20
+
+
+def _convert_labelled(row: Row, columns: Columns) -> Conversation:
+    talk = Talk()
+    talk.say("user", read_piece(row, columns["text"]))
+    return _answer(talk, row, columns["label"])
+
+
+def _answer(talk: Talk, row: Row, column: str) -> Conversation:
+    if column not in row:
+        raise RowError(f'no "{column}"')
+    value = row[column]
+    talk.say("assistant", str(value) if isinstance(value, bool) else make_piece(value, (column,)))
+    return Conversation(talk.turns, talk.places)
+
+
+def _convert_two(row: Row, columns: Columns) -> Conversation:
+    talk = Talk()
+    talk.say("user", read_piece(row, columns["text"]), "\n\n", read_piece(row, columns["second"]))
+    return _answer(talk, row, columns["label"])
+
+
+def _weigh_labels(rows: Sequence[Row], columns: Columns) -> float:
+    """Half as sure when the labels are long or hardly any occurs twice."""
+    labels = {str(row.get(columns["label"])) for row in rows}
+    long = any(len(label) > LONGEST_LABEL for label in labels)
+    return 0.5 if long or len(labels) > max(FEW, len(rows) // 2) else 1.0
+
+
+def _weigh_alone(rows: Sequence[Row], columns: Columns) -> float:
+    """Hardly sure when another column has the other half of the row: its answer, its choices, who speaks."""
+    # A page has a body and a summary, and is no exercise in summarising.
+    halves = HALVES - {"summary"} if fold_name(columns["text"]) == "body" else HALVES
+    others = [name for name in set().union(*rows) - set(columns.values()) if fold_name(name) in halves]
+    return 0.4 if any(_says(row.get(name)) for row in rows for name in others) else 1.0
+
+
+def _says(value: Any) -> bool:
+    return isinstance(value, str | list | dict) and bool(value)
+
+
+def _convert_plain(row: Row, columns: Columns) -> Conversation:
+    talk = Talk()
+    talk.say("assistant", read_piece(row, columns["text"]))
+    return Conversation(talk.turns, talk.places)
+
+
+TEXT_LABEL = Shape(
+    "text_label",
+    "text, label or intent or category",
+    {"text": LABELLED, "label": LABELS},
+    _convert_labelled,
+    tier=1,
+    evidence=lambda rows, columns: _weigh_labels(rows, columns) * _weigh_alone(rows, columns),
+    doubt=LEFT_OUT,
+)
+TEXT_PAIRS = tuple(
+    Shape(
+        "text_label",
+        f"{first}, {second}, label",
+        {"text": {first: USUAL}, "second": {second: USUAL}, "label": PAIR_LABELS},
+        _convert_two,
+        tier=1,
+        evidence=_weigh_labels,
+    )
+    for first, second in PAIRED
+)
+PLAIN_TEXT = Shape("plain_text", "text", {"text": TEXT}, _convert_plain, tier=0, evidence=_weigh_alone, doubt=LEFT_OUT)

@@ -1,0 +1,248 @@
+"""The bytes of a file, unpacked piece by piece and cut into lines, with bounds on everything a file can claim.
+
+gzip, xz and zstd are recognised by their first bytes, not by the name of the file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+from tasks.contracts.errors import PipelineError
+from tasks.corpus.reading.sources.values import LONGEST_ROW, LONGEST_SHOWN
+
+BLOCK = 4 * 1024 * 1024
+# Memory an xz file may ask for; `xz -9` needs 65 MiB.
+XZ_MEMORY = 256 * 1024 * 1024
+BOM = b"\xef\xbb\xbf"
+PARQUET = b"PAR1"
+FOREIGN = {
+    b"PK\x03\x04": "a zip archive or a spreadsheet; read an archive's files with the path zip://*::ARCHIVE, "
+    "export a spreadsheet as CSV",
+    b"BZh": "packed with bzip2; pack it with gzip, xz or zstd",
+    b"7z\xbc\xaf": "a 7z archive; unpack it",
+    PARQUET: "a Parquet file; read it with the source parquet",
+    b"ARROW1": "an Arrow file; read the folder that it lies in with the source hugging_face",
+    b"\xff\xff\xff\xff": "an Arrow stream; read the folder that it lies in with the source hugging_face",
+    b"SQLite format 3": "an SQLite database; read it with the source sql",
+}
+
+
+class Readable(Protocol):
+    """Something that gives bytes until there are no more; at times more or fewer than asked for."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Line(NamedTuple):
+    """A line that is longer than any row may be.
+
+    Attributes:
+        number: Counted from 1.
+        start: Its beginning.
+        length: In bytes.
+    """
+
+    number: int
+    start: bytes
+    length: int
+
+
+@contextmanager
+def open_unpacked(path: Path, name: str, max_bytes: int, encoding: str = "utf-8") -> Iterator[Readable]:
+    """The content of a file, unpacked, as UTF-8, without a byte order mark.
+
+    Args:
+        path: The file.
+        name: What it is called in messages.
+        max_bytes: Most bytes it may unpack to.
+        encoding: Of its text. Bytes that are not valid in it come through as they are.
+
+    Raises:
+        PipelineError: It cannot be read, is torn, unpacks to too much, or is packed in another way. Reading
+            raises it too.
+    """
+    start = refuse_foreign(path, name)
+    with _explain(name):
+        file = path.open("rb")
+    with file:
+        unpacked = _unpack(file, start)
+        stream = io.BufferedReader(_Bounded(unpacked, name, None if unpacked is file else max_bytes), BLOCK)
+        start = stream.peek(4)[:4]
+        if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+            # Little endian UTF-32 begins like UTF-16.
+            encoding = "utf-32" if start == b"\xff\xfe\0\0" else "utf-16"
+        elif start.startswith(BOM):
+            stream.read(len(BOM))
+        yield stream if encoding == "utf-8" else _Recoded(stream, name, encoding)
+
+
+def refuse_foreign(path: Path, name: str, own: bytes = b"") -> bytes:
+    """The first bytes of a file, unless they say that it is of another kind than its source reads.
+
+    Args:
+        path: The file.
+        name: What it is called in messages.
+        own: What files of this kind begin with.
+
+    Raises:
+        PipelineError: It cannot be read, or is of another kind.
+    """
+    with _explain(name), path.open("rb") as file:
+        start = file.read(16)
+    for magic, what in FOREIGN.items():
+        if magic != own and start.startswith(magic):
+            raise PipelineError(f"{name}: is {what}")
+    return start
+
+
+def _unpack(file: BinaryIO, start: bytes) -> Readable:
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    if start.startswith(b"\xfd7zXZ\x00"):
+        return _Xz(file)
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        import pyarrow as pa
+
+        stream: Readable = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
+        return stream
+    return file
+
+
+@contextmanager
+def _explain(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise PipelineError(f"{name}: cannot be read ({error}); fetch the file again") from error
+
+
+class _Bounded(io.RawIOBase):
+    """Counts what comes out of a decompressor, and stops at a bound."""
+
+    def __init__(self, source: Readable, name: str, most: int | None) -> None:
+        self._source, self._name, self._most = source, name, most
+        self._count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        with _explain(self._name):
+            data = self._source.read(len(buffer))
+        self._count += len(data)
+        if self._most is not None and self._count > self._most:
+            raise PipelineError(
+                f"{self._name}: unpacks to more than {self._most:,} bytes; check that it is no decompression bomb, "
+                "then raise max_bytes"
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Xz:
+    """One xz stream after another, as `lzma.LZMAFile` reads them, with a bound on the memory they may ask for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._decompressor = self._begin()
+
+    def _begin(self) -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+
+    def read(self, size: int, /) -> bytes:
+        while True:
+            fed = b""
+            if self._decompressor.eof:
+                # Streams may be padded with zeros.
+                fed = self._decompressor.unused_data.lstrip(b"\0")
+                while not fed:
+                    fed = self._file.read(io.DEFAULT_BUFFER_SIZE)
+                    if not fed:
+                        return b""
+                    fed = fed.lstrip(b"\0")
+                self._decompressor = self._begin()
+            elif self._decompressor.needs_input:
+                fed = self._file.read(io.DEFAULT_BUFFER_SIZE)
+                if not fed:
+                    raise EOFError("it ends before its end-of-stream marker")
+            data = self._decompressor.decompress(fed, size)
+            if data:
+                return data
+
+
+class _Recoded:
+    """Text of another encoding as UTF-8; bytes that are not valid in it stay as they are."""
+
+    def __init__(self, stream: io.BufferedReader[Any], name: str, encoding: str) -> None:
+        self._text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="")
+        self._name, self._encoding = name, encoding
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return self._text.read(size).encode(errors="surrogateescape")
+        except UnicodeError as error:
+            raise PipelineError(f"{self._name}: is not {self._encoding} ({error}); convert it to UTF-8") from error
+
+
+def iterate_lines(stream: Readable, separator: bytes = b"\n") -> Iterator[tuple[int, list[bytes]] | Line]:
+    """Lines without their separator, in blocks: the number of the first, and the lines.
+
+    A line longer than `LONGEST_ROW` comes by itself, cut, and is never held as a whole.
+    """
+    number, rest = 1, b""
+    while block := stream.read(BLOCK):
+        lines = (rest + block).split(separator)
+        rest = lines.pop()
+        if lines and len(lines[0]) > LONGEST_ROW:
+            yield Line(number, lines[0][:LONGEST_SHOWN], len(lines[0]))
+            number += 1
+            del lines[0]
+        if lines:
+            yield number, lines
+            number += len(lines)
+        if len(rest) > LONGEST_ROW:
+            start, length = rest[:LONGEST_SHOWN], len(rest)
+            rest, skipped = skip_line(stream, separator)
+            yield Line(number, start, length + skipped)
+            number += 1
+    if rest:
+        yield number, rest.split(separator)
+
+
+def skip_line(stream: Readable, separator: bytes) -> tuple[bytes, int]:
+    """What follows the end of the line under way, and how many bytes of it were skipped."""
+    skipped = 0
+    while block := stream.read(BLOCK):
+        before, found, after = block.partition(separator)
+        skipped += len(before)
+        if found:
+            return after, skipped
+    return b"", skipped
+
+
+class Chained:
+    """Bytes that were read ahead, then the stream they came from."""
+
+    def __init__(self, head: bytes, stream: Readable) -> None:
+        self._head = io.BytesIO(head)
+        self._stream = stream
+
+    def read(self, size: int, /) -> bytes:
+        return self._head.read(size) or self._stream.read(size)
+
+
+def read_ahead(stream: Readable, size: int) -> bytes:
+    """So many bytes, or a little more, or all there are."""
+    blocks: list[bytes] = []
+    held = 0
+    while held < size and (block := stream.read(min(BLOCK, size - held))):
+        blocks.append(block)
+        held += len(block)
+    return b"".join(blocks)

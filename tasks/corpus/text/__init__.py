@@ -1,0 +1,1 @@
+"""Texts of conversations: words, folded prompts, labels, refusals."""

@@ -1,0 +1,1 @@
+"""Labels by rules: labelling functions, their votes, and the label model that weighs them."""

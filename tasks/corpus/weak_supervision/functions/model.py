@@ -1,0 +1,51 @@
+"""A language model that is asked for the label; an answer that is not one of the labels counts as none.
+
+Answers are kept by the content of their question in the folder ``cache``: a rerun is offline and the same, and DVC sees
+them when it lies below ``data/raw``.
+
+Example: ``{name: model, labels: [refund, parcel], writer: {name: local, path: models/teacher}, cache: data/raw/votes}``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from tasks.contracts.params import Section
+from tasks.corpus.text.labels import normalise_label
+from tasks.corpus.writers import AnyWriter
+from tasks.corpus.writers.answers import ask
+
+ORDER = (
+    "Which of these labels fits the text between the lines best: {labels}? Answer with that label and nothing else, "
+    "or with none if none fits.\n---\n{text}\n---"
+)
+
+
+class Model(Section):
+    """The label a model names."""
+
+    name: Literal["model"] = "model"
+    title: str = Field(default="", description="its name in the tables; model when empty")
+    labels: tuple[str, ...] = Field(min_length=2, description="labels it may choose from")
+    order: str = Field(default=ORDER, description="what it is asked, with {labels} and {text}")
+    writer: AnyWriter = Field(description="the model that is asked")
+    cache: str = Field(description="folder in which answers are kept")
+
+    @field_validator("order")
+    @classmethod
+    def _asks(cls, order: str) -> str:
+        if "{text}" not in order or "{labels}" not in order:
+            raise ValueError("order must hold {text} and {labels}")
+        return order
+
+    def vote(self, texts: Sequence[str], root: Path) -> dict[str, list[str | None]]:
+        """The label, or None, per text."""
+        order = self.order.replace("{labels}", ", ".join(self.labels))
+        prompts = [[{"role": "user", "content": order.replace("{text}", text)}] for text in texts]
+        known = {normalise_label(label): label for label in self.labels}
+        answers = ask(self.writer, prompts, root / self.cache)
+        return {self.title or "model": [known.get(normalise_label((text or "").strip(" .\"'`*"))) for text in answers]}

@@ -1,0 +1,120 @@
+"""Any server that speaks OpenAI's chat completions: a hosted model, vLLM, llama.cpp, or Heptune's own gateway.
+
+Example: ``{name: openai, url: "http://127.0.0.1:8000/v1", model: heptune}``
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, Self
+
+from pydantic import Field
+
+from tasks.contracts.errors import PipelineError
+from tasks.contracts.params import Section
+from tasks.corpus.writers.answers import CUT_OFF, EMPTY, Answer, Keeper, Turns
+
+
+class OpenAi(Section):
+    """A model behind a URL."""
+
+    name: Literal["openai"] = "openai"
+    url: str = Field(pattern="^https?://", description="base URL, such as http://127.0.0.1:8000/v1")
+    model: str = Field(min_length=1, description="name of the model at the server")
+    key_env: str | None = Field(default=None, description="environment variable with the key; null: no key")
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    seed: int = Field(default=0, description="sent along; servers that know it answer the same again")
+    max_tokens: int = Field(default=512, ge=1, description="longest answer")
+    timeout_s: float = Field(default=60.0, gt=0, description="for one attempt, seconds")
+    retries: int = Field(default=4, ge=0, description="further attempts after 408, 409, 429, 5xx or a broken line")
+    concurrency: int = Field(default=4, ge=1, le=256, description="questions under way at once")
+
+    @property
+    def identity(self) -> dict[str, str | int | float]:
+        """What decides about an answer."""
+        return {
+            "url": self.url,
+            "model": self.model,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "max_tokens": self.max_tokens,
+        }
+
+    @property
+    def varies(self) -> bool:
+        """Whether another seed may bring another answer."""
+        return self.temperature > 0
+
+    def describe(self) -> str:
+        """The model's name."""
+        return self.model
+
+    def reseed(self, by: int) -> Self:
+        """The same model with another seed."""
+        return self.model_copy(update={"seed": self.seed + by})
+
+    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[Answer]:
+        """Answer prompts; each is kept as soon as it is there, so that a broken run goes on where it ended.
+
+        Raises:
+            PipelineError: The server cannot be reached, refuses, or keeps failing.
+        """
+        if not prompts:
+            return []
+        client = self._connect()
+
+        def answer(prompt: Turns) -> Answer:
+            found = self._ask(client, prompt)
+            keep.keep(prompt, found)
+            return found
+
+        with client, ThreadPoolExecutor(self.concurrency) as pool:
+            futures = [pool.submit(answer, prompt) for prompt in prompts]
+            try:
+                return [future.result() for future in futures]
+            except PipelineError:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _connect(self) -> Any:
+        try:
+            from openai import OpenAI
+        except ImportError as error:
+            raise PipelineError("writer openai: the library is missing; pip install 'heptune[writers]'") from error
+        key = os.environ.get(self.key_env) if self.key_env else "none"
+        if not key:
+            raise PipelineError(f"writer openai: the environment variable {self.key_env} is not set; export it")
+        return OpenAI(base_url=self.url, api_key=key, timeout=self.timeout_s, max_retries=self.retries)
+
+    def _ask(self, client: Any, prompt: Turns) -> Answer:
+        from openai import APIConnectionError, APIError, APIResponseValidationError, APIStatusError
+
+        try:
+            done = client.chat.completions.create(
+                model=self.model,
+                messages=prompt,
+                temperature=self.temperature,
+                seed=self.seed,
+                max_tokens=self.max_tokens,
+            )
+        except APIStatusError as error:
+            raise PipelineError(
+                f"writer {self.url}: status {error.status_code} ({str(error.message)[:200]}); check url, model and key "
+                "and run again: answers that came are kept"
+            ) from error
+        except APIConnectionError as error:
+            raise PipelineError(
+                f"writer {self.url}: no answer in {self.retries + 1} attempts of {self.timeout_s:g} s ({error}); "
+                "check that the server is up, then run again: answers that came are kept"
+            ) from error
+        except (APIResponseValidationError, APIError, ValueError) as error:
+            raise PipelineError(f"writer {self.url}: its answer cannot be read ({error}); check url") from error
+        choices = getattr(done, "choices", None)
+        usage = getattr(done, "usage", None)
+        tokens = (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
+        text = (choices[0].message.content or "").strip() if choices else ""
+        if choices and choices[0].finish_reason == "length":
+            return Answer(None, CUT_OFF, *tokens)
+        return Answer(text, "", *tokens) if text else Answer(None, EMPTY, *tokens)

@@ -1,0 +1,218 @@
+"""Run the cleaning steps over the rows, in the order of params."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, groupby
+from math import ceil
+from typing import Protocol
+
+import pyarrow as pa
+from pydantic import SecretStr
+from rich.console import Console
+from rich.progress import track
+
+from tasks.contracts.errors import PipelineError
+from tasks.contracts.records import QUARANTINE
+from tasks.corpus.engines.spread import IN_TURN, Spread
+from tasks.corpus.personal_data.pii import Pii
+from tasks.corpus.rows.answers import clean_answers
+from tasks.corpus.rows.rows import Listing, Rows, Step, finish_step
+from tasks.corpus.text.texts import EXAMPLES, Cleaned
+from tasks.data_preparation.cleaning.steps.c4 import C4
+from tasks.data_preparation.cleaning.steps.chunk import Chunk
+from tasks.data_preparation.cleaning.steps.controls import Controls
+from tasks.data_preparation.cleaning.steps.echo import Echo
+from tasks.data_preparation.cleaning.steps.html import Html
+from tasks.data_preparation.cleaning.steps.language import Language
+from tasks.data_preparation.cleaning.steps.length import Length
+from tasks.data_preparation.cleaning.steps.missing import Missing
+from tasks.data_preparation.cleaning.steps.quality import Quality
+from tasks.data_preparation.cleaning.steps.refusals import Refusals
+from tasks.data_preparation.cleaning.steps.repetition import Repetition
+from tasks.data_preparation.cleaning.steps.unicode import Unicode
+from tasks.data_preparation.cleaning.steps.whitespace import Whitespace
+
+# Steps that look at one row at a time. `tokens` and `toxicity` read files, and `labels` compares all rows.
+ROW_BY_ROW = (
+    Unicode, Controls, Html, Whitespace, Pii, Missing, Length, Repetition, Quality, C4, Language, Echo, Refusals,
+)  # fmt: skip
+# Rows cleaned at a time, at least, where all the work is done here; that bounds the memory.
+ROWS_AT_A_TIME = 10_000
+JoinListings = Callable[[Sequence[tuple[Listing, ...]], int], tuple[Listing, ...]]
+
+
+class Cleaner(Protocol):
+    """A cleaning step."""
+
+    @property
+    def name(self) -> str: ...
+    def clean(self, table: pa.Table) -> Cleaned: ...
+
+
+def clean_rows(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None = None, spread: Spread = IN_TURN) -> Rows:
+    """Clean the rows.
+
+    Args:
+        rows: As read.
+        cleaners: The steps, in order.
+        key: With which the step `pii` hashes.
+        spread: Where the steps that need one row at a time are done.
+
+    Returns:
+        The rows that are left, with what each step changed and dropped.
+
+    Raises:
+        PipelineError: Nothing is left, or a step lacks what it needs.
+    """
+    console = Console(stderr=True)
+    in_parts = rows.table.num_rows > (spread.rows or ROWS_AT_A_TIME)
+    runs = [list(run) for _, run in groupby(cleaners, key=lambda c: in_parts and isinstance(c, ROW_BY_ROW))]
+    for run in track(runs, "Cleaning", console=console, transient=True, disable=not console.is_terminal):
+        whole = not (in_parts and isinstance(run[0], ROW_BY_ROW))
+        rows = _clean_whole(rows, run, key) if whole else _clean_parts(rows, run, key, spread)
+    return rows
+
+
+def _clean_whole(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None) -> Rows:
+    for cleaner in cleaners:
+        rows = _take(cleaner, rows, key)
+        rows = _settle(cleaner, rows)
+    return rows
+
+
+def _take(cleaner: Cleaner, rows: Rows, key: SecretStr | None) -> Rows:
+    """One step, its record not yet scrubbed."""
+    if isinstance(cleaner, Chunk):
+        return cleaner.cut_rows(rows)
+    if isinstance(cleaner, Pii):
+        # It reads the other answers with the conversation, so that the same value becomes the same in all.
+        done = cleaner.clean(rows.table, key)
+    else:
+        done = clean_answers(cleaner.clean, rows.table, cleaner.clean(rows.table))
+    return finish_step(
+        rows, cleaner.name, done.table, done.reasons, done.changed, done.examples, done.notes, done.listings
+    )
+
+
+def _settle(cleaner: Cleaner, rows: Rows) -> Rows:
+    if isinstance(cleaner, Pii):
+        rows = _scrub_record(rows, cleaner)
+    last = rows.steps[-1]
+    if not last.rows_out:
+        raise PipelineError(
+            f"cleaning: step {cleaner.name} dropped the last of {rows.steps[0].rows_out} rows "
+            f"({', '.join(last.reasons)}); loosen it in data_preparation.cleaning or check the sources"
+        )
+    return rows
+
+
+def _clean_parts(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None, spread: Spread) -> Rows:
+    """Several steps part by part, with the record that they would leave on all rows together."""
+    parts = list(spread("clean", partial(_clean_part, cleaners, key), map(pack, cut_parts(rows.table, spread.rows))))
+    for place, cleaner in enumerate(cleaners):
+        steps = [part.steps[place] for part in parts]
+        dropped = pa.concat_tables(unpack(part.dropped[place]) for part in parts).combine_chunks()
+        step = join_steps(steps, getattr(cleaner, "join_listings", None))
+        rows = replace(rows, dropped=pa.concat_tables([rows.dropped, dropped]), steps=(*rows.steps, step))
+        rows = _settle(cleaner, rows)
+    return replace(rows, table=pa.concat_tables(unpack(part.table) for part in parts))
+
+
+def cut_parts(table: pa.Table, size: int | None) -> Iterator[pa.Table]:
+    """A table in parts of so many rows; None: in pieces as they lie in memory, together until they are enough."""
+    start = 0
+    for end in accumulate([size] * ceil(table.num_rows / size) if size else map(len, table["row"].chunks)):
+        if size or end - start >= ROWS_AT_A_TIME or end == table.num_rows:
+            yield table.slice(start, end - start)
+            start = end
+
+
+@dataclass(frozen=True)
+class CleanedPart:
+    """A part after several steps.
+
+    Attributes:
+        table: The rows that stay, packed.
+        steps: What each step did.
+        dropped: Per step the rows it dropped, packed.
+    """
+
+    table: bytes
+    steps: tuple[Step, ...]
+    dropped: tuple[bytes, ...]
+
+
+def _clean_part(cleaners: Sequence[Cleaner], key: SecretStr | None, part: bytes) -> CleanedPart:
+    rows = Rows(unpack(part), QUARANTINE.empty_table(), (), ())
+    dropped: list[bytes] = []
+    for cleaner in cleaners:
+        before = rows.dropped.num_rows
+        rows = _take(cleaner, rows, key)
+        dropped.append(pack(rows.dropped.slice(before)))
+    return CleanedPart(pack(rows.table), rows.steps, tuple(dropped))
+
+
+def pack(table: pa.Table) -> bytes:
+    """A table, and nothing of what it is a slice of, as bytes."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def unpack(packed: bytes) -> pa.Table:
+    """What `pack` packed."""
+    return pa.ipc.open_stream(packed).read_all()
+
+
+def join_steps(steps: Sequence[Step], join_listings: JoinListings | None) -> Step:
+    """One step's record on all parts, as it would be on all rows together."""
+    reasons: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    examples: dict[tuple[str, str], None] = {}
+    for step in steps:
+        reasons.update(step.reasons)
+        notes.update(step.notes)
+        examples |= dict.fromkeys(step.examples)
+    rows_in = sum(step.rows_in for step in steps)
+    return Step(
+        steps[0].name,
+        rows_in,
+        sum(step.rows_out for step in steps),
+        sum(step.changed for step in steps),
+        dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        tuple(examples)[:EXAMPLES],
+        dict(sorted(notes.items())),
+        join_listings([step.listings for step in steps], rows_in) if join_listings else (),
+    )
+
+
+def _scrub_record(rows: Rows, pii: Pii) -> Rows:
+    # What happened before the step for personal data still shows it, and the quarantine and the report are kept.
+    dropped = rows.dropped
+    for name in ("reason", "content"):
+        index = dropped.schema.get_field_index(name)
+        column = pa.array(pii.scrub(dropped[name].to_pylist()), pa.string())
+        dropped = dropped.set_column(index, dropped.schema.field(index), column)
+    origins = [replace(origin, unused=tuple(pii.scrub(origin.unused))) for origin in rows.origins]
+    return replace(
+        rows, dropped=dropped, steps=tuple(_scrub_step(step, pii) for step in rows.steps), origins=tuple(origins)
+    )
+
+
+def _scrub_step(step: Step, pii: Pii) -> Step:
+    reasons: Counter[str] = Counter()
+    for reason, clean in zip(step.reasons, pii.scrub(list(step.reasons)), strict=True):
+        reasons[clean] += step.reasons[reason]
+    listings = [replace(each, rows=tuple(_scrub_cells(row, pii) for row in each.rows)) for each in step.listings]
+    examples = tuple((before, after) for before, after in map(pii.scrub, step.examples))
+    return replace(step, reasons=dict(reasons), examples=examples, listings=tuple(listings))
+
+
+def _scrub_cells(row: tuple[str | int | float, ...], pii: Pii) -> tuple[str | int | float, ...]:
+    return tuple(pii.scrub([cell])[0] if isinstance(cell, str) else cell for cell in row)

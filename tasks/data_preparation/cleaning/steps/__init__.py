@@ -1,0 +1,1 @@
+"""The cleaning steps, one file each. `tasks.data_preparation.params` lists them."""

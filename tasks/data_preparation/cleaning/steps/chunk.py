@@ -1,0 +1,141 @@
+"""Long plain texts cut into parts that fit a model's context.
+
+Only plain text is cut, since half a dialogue teaches half an answer. A part ends behind a paragraph, else behind a
+sentence, else behind a word, as late as `characters` allows but not before its first half; with `overlap` it begins
+so far before the end of the one before, at a word. Every part keeps the source and row of its document, the
+parts of one document are in one split and one cluster, and `extra.parquet` says which part each is. The step stands
+behind those that repair texts and take out personal data, which must see whole texts, and before those that judge
+lengths.
+
+Good for: articles, books and manuals. A token has about four characters in English.
+
+Example:
+    ``{name: chunk, characters: 4000, overlap: 200}`` makes three rows of an article of 10,000 characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from tasks.contracts.params import Section
+from tasks.corpus.rows.rows import Listing, Rows, Step, column_messages, find_plain
+from tasks.corpus.rows.unused_columns import DOCUMENT, PART, PARTS
+from tasks.corpus.text.texts import Cleaned
+
+# Characters behind which to cut, the best first.
+_ENDS = tuple(re.compile(pattern) for pattern in (r"\n\s*\n", r"[.?!。？！][\"”')\]]*\s+|\n|[。？！]", r"\s+"))
+_SPACE = re.compile(r"\s")
+
+
+class Chunk(Section):
+    """Cuts long plain texts."""
+
+    name: Literal["chunk"] = "chunk"
+    characters: int = Field(default=4000, ge=100, description="longest part")
+    overlap: int = Field(default=0, ge=0, description="characters that a part repeats of the one before, at most")
+
+    @model_validator(mode="after")
+    def _moves_on(self) -> Chunk:
+        if self.overlap > self.characters // 4:
+            raise ValueError(
+                "overlap is more than a quarter of characters; nearly the same rows would be in train twice"
+            )
+        return self
+
+    def clean(self, table: pa.Table) -> Cleaned:
+        """The rows as they are; `cut_rows` is the step, since it gives more rows than it takes."""
+        return Cleaned(table)
+
+    def cut_rows(self, rows: Rows) -> Rows:
+        """The rows with every long plain text in parts, in place of it."""
+        table = rows.table
+        messages = column_messages(table)
+        places = np.flatnonzero(find_plain(messages)).tolist()
+        texts = [turns[0]["content"] for turns in messages.take(pa.array(places, pa.int64())).to_pylist()]
+        long = {place: text for place, text in zip(places, texts, strict=True) if len(text) > self.characters}
+        taken: list[int] = []
+        cut: list[tuple[str, str, int, int] | None] = []
+        for place in range(table.num_rows):
+            if place not in long:
+                taken.append(place)
+                cut.append(None)
+                continue
+            texts = cut_text(long[place], self.characters, self.overlap)
+            name = hashlib.sha256(long[place].encode()).hexdigest()[:16]
+            taken += [place] * len(texts)
+            cut += [(text, name, number, len(texts)) for number, text in enumerate(texts, start=1)]
+        out = _put(table.take(pa.array(taken, pa.int64())), cut) if long else table
+        documents, parts = (
+            Counter(table["source"].take(pa.array(which, pa.int64())).to_pylist())
+            for which in (list(long), [place for place in taken if place in long])
+        )
+        listing = Listing(
+            "Long texts cut into parts",
+            ("source", "texts", "parts"),
+            tuple((source, count, parts[source]) for source, count in sorted(documents.items())),
+        )
+        step = Step(self.name, table.num_rows, out.num_rows, sum(parts.values()), listings=(listing,) if long else ())
+        return replace(rows, table=out, steps=(*rows.steps, step))
+
+
+def _put(table: pa.Table, cut: list[tuple[str, str, int, int] | None]) -> pa.Table:
+    turns: list[list[dict[str, Any]]] = table["messages"].to_pylist()
+    for row, part in enumerate(cut):
+        if part is not None:
+            turns[row] = [turns[row][0] | {"content": part[0]}]
+    index = table.schema.get_field_index("messages")
+    field = table.schema.field(index)
+    table = table.set_column(index, field, pa.array(turns, field.type))
+    for name, place, kind in ((DOCUMENT, 1, pa.string()), (PART, 2, pa.int32()), (PARTS, 3, pa.int32())):
+        values = pa.array([part[place] if part else None for part in cut], kind)
+        table = table.append_column(name, values)
+    return table
+
+
+def cut_text(text: str, characters: int, overlap: int = 0) -> list[str]:
+    """Parts of a text, without the space around them; none is lost but for that space.
+
+    Args:
+        text: The text.
+        characters: Longest part.
+        overlap: Characters that a part may repeat of the one before.
+    """
+    parts: list[str] = []
+    begin = 0
+    while begin < len(text):
+        rest = len(text) - begin
+        if rest <= characters:
+            end = len(text)
+        else:
+            # A rest that is hardly too long is halved, so that no scrap is left over.
+            most = characters if rest >= 1.5 * characters else (3 * rest + 4) // 5
+            end = _find_end(text, begin, begin + min(most, characters))
+        if part := text[begin:end].strip():
+            parts.append(part)
+        begin = end if end == len(text) else _find_start(text, begin, end, overlap)
+    return parts
+
+
+def _find_end(text: str, begin: int, latest: int) -> int:
+    earliest = begin + (latest - begin) // 2
+    for pattern in _ENDS:
+        ends = [match.end() for match in pattern.finditer(text, earliest, latest)]
+        if ends:
+            return ends[-1]
+    return latest
+
+
+def _find_start(text: str, begin: int, end: int, overlap: int) -> int:
+    """Where the next part begins: at a word in the last characters of this one, or behind it."""
+    if not overlap:
+        return end
+    space = _SPACE.search(text, max(end - overlap, begin + 1), end)
+    return space.end() if space else end

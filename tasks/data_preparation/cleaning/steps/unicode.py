@@ -1,0 +1,67 @@
+r"""Broken Unicode repaired with ftfy (Speer 2019, https://doi.org/10.5281/zenodo.2591652), then NFC.
+
+Good for: text that was decoded wrongly somewhere on its way (``cafÃ©``). Curly quotes, ligatures, full-width letters
+and emoji are kept: they are what somebody wrote. A repair counts only where it takes away at least three quarters of
+what ftfy finds odd about the line, so that unusual text that was never broken stays as it is.
+
+Example:
+    ``Your cafÃ© order`` becomes ``Your café order``; ``caf\ufffd`` stays what it is, and its row goes.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from tasks.contracts.params import Section
+from tasks.corpus.rows.rows import column_messages, turn_lengths
+from tasks.corpus.text.texts import Cleaned, rewrite_texts
+
+LOST = "\ufffd"
+SUSPECT = r"[^\x00-\x7f]"
+
+# U+0085 among spaces is Unicode's next line, not the ellipsis of Windows-1252 read as Latin-1.
+_NEXT_LINE = re.compile(r"(?<!\S)\x85(?!\S)")
+
+
+class Unicode(Section):
+    """Repairs mojibake and composes characters (NFC)."""
+
+    name: Literal["unicode"] = "unicode"
+    drop_lost: bool = Field(default=True, description="drop rows with U+FFFD, the mark of a character that was lost")
+
+    def clean(self, table: pa.Table) -> Cleaned:
+        done = rewrite_texts(table, SUSPECT, make_repair())
+        if not self.drop_lost:
+            return done
+        messages = column_messages(done.table)
+        lost = pc.match_substring(messages.flatten().field("content"), LOST)
+        row_of_turn = np.repeat(np.arange(len(messages)), turn_lengths(messages))
+        reasons: list[str | None] = [None] * len(messages)
+        for row in row_of_turn[np.asarray(lost)].tolist():
+            reasons[row] = "lost characters (U+FFFD)"
+        return replace(done, reasons=reasons)
+
+
+def make_repair() -> Callable[[str], str]:
+    """The repair of one text; controls, line ends and entities are left to their own steps."""
+    from ftfy import fix_encoding
+    from ftfy.badness import badness, is_bad
+
+    def repair_line(line: str) -> str:
+        if line.isascii():
+            return line
+        fixed = fix_encoding(line) if is_bad(line) and not _NEXT_LINE.search(line) else line
+        if fixed != line and 4 * badness(fixed) > badness(line):
+            fixed = line
+        return unicodedata.normalize("NFC", fixed)
+
+    return lambda text: "\n".join(repair_line(line) for line in text.split("\n"))

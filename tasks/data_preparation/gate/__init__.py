@@ -1,0 +1,1 @@
+"""The quality gate: what is expected, measured, accepted and approved."""

@@ -1,0 +1,139 @@
+"""Data docs: the suite and its outcome as a page and as JSON, offline and the same for the same data.
+
+Great Expectations' own pages load scripts from the network and carry run times, so they are not used.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.contracts.manifest import seal, write_json
+from tasks.data_preparation.gate.accepted import STATISTICS, Statistics
+from tasks.data_preparation.gate.approval import Approval
+from tasks.data_preparation.gate.results import Result
+from tasks.pages.page import Page
+
+TABLES = (
+    ("The rows", "rows"),
+    ("The sources", "sources"),
+    ("The splits", "splits"),
+    ("Against the last accepted version", "changes"),
+)
+
+
+def write_docs(
+    results: Sequence[Result],
+    sources: pa.Table,
+    passed: bool,
+    folder: Path,
+    facts: Mapping[str, str],
+    statistics: Statistics | None,
+    approval: Approval | None,
+) -> None:
+    """Write ``index.html``, ``suite.json``, ``validation.json`` and ``statistics.json``.
+
+    Args:
+        results: In the order of the suite.
+        sources: One line per source.
+        passed: Whether the gate lets the data through.
+        folder: Emptied first.
+        facts: ``data`` and ``findings``, which name what was looked at and what an approval is about.
+        statistics: Of this version.
+        approval: Who approved the failed checks, if someone did.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    suite = [
+        {
+            "name": r.check.name,
+            "table": r.check.table,
+            "type": r.check.type,
+            "kwargs": dict(r.check.kwargs),
+            "severity": r.check.severity,
+        }
+        for r in results
+    ]
+    outcome = [
+        {"name": r.check.name, "severity": r.check.severity, "success": r.success, "finding": r.finding}
+        for r in results
+    ]
+    write_json(folder / "suite.json", suite)
+    approved = approval.model_dump(mode="json") if approval else None
+    write_json(folder / "validation.json", {"passed": passed, "results": outcome, "approval": approved, **facts})
+    write_json(folder / STATISTICS, statistics.model_dump(mode="json") if statistics else None)
+    _make_page(results, sources, passed, approval).write(folder / "index.html")
+    files = [folder / name for name in ("index.html", "suite.json", "validation.json", STATISTICS)]
+    seal(folder, files, {"passed": passed, "checks": len(results)})
+
+
+def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool, approval: Approval | None) -> Page:
+    held = sum(r.success for r in results)
+    page = Page(
+        "Data docs",
+        f"{held} of {len(results)} expectations hold. Critical ones must, or the pipeline stops here, unless a person "
+        "approves them.",
+        verdict="approved" if approval else "passed" if passed else "failed",
+        tone="warn" if approval else "good" if passed else "bad",
+    )
+    if approval:
+        page.listing(
+            [f"{name}: {finding}" for name, finding in approval.checks.items()],
+            f"Approved by {approval.name}: {approval.reason}",
+        )
+    for title, table in TABLES:
+        if table == "changes" and not any(r.check.table == table for r in results):
+            page.text("No version was accepted yet to compare with; `heptune accept` makes this one the first.")
+            continue
+        page.table(
+            title,
+            ["check", "expected", "outcome", "found", "severity"],
+            [
+                [
+                    r.check.name,
+                    r.check.meaning,
+                    "holds" if r.success else "FAILS",
+                    r.finding,
+                    r.check.severity,
+                ]
+                for r in results
+                if r.check.table == table
+            ],
+        )
+    names = [
+        "source",
+        "rows_read",
+        "rows_used",
+        "used_share",
+        "bad_share",
+        "duplicate_share",
+        "most_copies",
+        "supervised_words",
+    ]
+    page.table(
+        "What was measured per source",
+        [name.replace("_", " ") for name in names],
+        [[_show_measure(name, row[name]) for name in names] for row in sources.to_pylist()],
+    )
+    page.table(
+        "The suite",
+        ["check", "type", "arguments"],
+        [
+            [
+                r.check.name,
+                r.check.type,
+                ", ".join(f"{k}={v}" for k, v in r.check.kwargs.items() if v is not None),
+            ]
+            for r in results
+        ],
+    )
+    page.link("../index.html", "Back to data preparation")
+    return page
+
+
+def _show_measure(name: str, value: Any) -> Any:
+    return f"{value:.1%}" if name.endswith("_share") and value is not None else value

@@ -1,0 +1,429 @@
+"""The quality gate: Great Expectations evaluates, and nothing passes that was not evaluated.
+
+Great Expectations sees no more of the rows than a check depends on. Where a condition is one on single values, it is
+asked about the distinct values of the column, and the rows that hold the unexpected ones are counted; where values
+must be unique, about those that occur more than once; where rows are counted, about a table without columns. What else
+params expect it evaluates on the columns themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.contracts.errors import PipelineError, raise_all
+from tasks.corpus.rows.rows import Rows
+from tasks.data_preparation.gate.accepted import Statistics, compare_versions, measure_version, read_accepted
+from tasks.data_preparation.gate.approval import Approval, find_approval, name_findings
+from tasks.data_preparation.gate.data_docs import write_docs
+from tasks.data_preparation.gate.expectations import Check, Gate, list_checks, refuse_empty
+from tasks.data_preparation.gate.measures import TEXTS, describe_rows, describe_sources, describe_splits
+from tasks.data_preparation.gate.results import Result
+from tasks.data_preparation.screening.duplicates import Duplicates
+from tasks.data_preparation.splitting.split import Split
+
+SHOWN = 5
+ABOUT_NULLS = ("expect_column_values_to_be_null", "expect_column_values_to_not_be_null")
+COUNT, UNIQUE = "expect_table_row_count_to_be_between", "expect_column_values_to_be_unique"
+# Conditions on single values: the distinct ones tell as much as all.
+VALUEWISE = (
+    "expect_column_distinct_values_to_be_in_set",
+    "expect_column_distinct_values_to_contain_set",
+    "expect_column_distinct_values_to_equal_set",
+    "expect_column_value_lengths_to_be_between",
+    "expect_column_value_lengths_to_equal",
+    "expect_column_values_to_be_between",
+    "expect_column_values_to_be_in_set",
+    "expect_column_values_to_match_regex",
+    "expect_column_values_to_not_be_in_set",
+    "expect_column_values_to_not_match_regex",
+)
+# Table and column to its values, each with its rows.
+Count = Callable[[str, str], pa.StructArray]
+PLAIN = {"column", "min_value", "max_value", "value_set", "value", "regex"}
+# More distinct values than this are no shorter way.
+DISTINCT = 100_000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate found.
+
+    Attributes:
+        results: One per check, in the order of the suite.
+        rows: Rows that were looked at.
+        data: SHA-256 of the rows, their labels and splits.
+        sources: What was measured per source.
+        statistics: Of this version, for later ones to be compared with.
+        approval: A person's word that the data may be used although critical checks failed.
+    """
+
+    results: tuple[Result, ...]
+    rows: int
+    data: str = ""
+    sources: pa.Table | None = None
+    statistics: Statistics | None = None
+    approval: Approval | None = None
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The checks that stop the pipeline, unless a person approves them."""
+        return tuple(r for r in self.results if not r.success and r.check.severity == "critical")
+
+    @property
+    def warned(self) -> tuple[Result, ...]:
+        """The checks that failed, stop nothing and are shown on the stage's page."""
+        return tuple(r for r in self.results if not r.success and r.check.severity == "warning")
+
+    @property
+    def findings(self) -> str:
+        """What an approval would be about; empty when nothing failed or nothing was evaluated."""
+        if not (self.results and self.rows and self.failed):
+            return ""
+        failed = [
+            {"check": r.check.name, "type": r.check.type, "kwargs": dict(r.check.kwargs), "finding": r.finding}
+            for r in self.failed
+        ]
+        return name_findings(self.data, failed)
+
+    @property
+    def approved(self) -> bool:
+        """Whether a person approved exactly these findings."""
+        return bool(self.findings) and self.approval is not None and self.approval.findings == self.findings
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.results) and self.rows > 0 and (not self.failed or self.approved)
+
+    @property
+    def figures(self) -> dict[str, int]:
+        counts = {"checks": len(self.results), "failed": len(self.failed), "warned": len(self.warned)}
+        return counts | ({"approved": 1} if self.approved else {})
+
+
+def check_quality(
+    rows: Rows,
+    settings: Gate,
+    duplicates: Duplicates,
+    split: Split,
+    folder: Path,
+    accepted: Path | None = None,
+    approvals: Path | None = None,
+) -> Verdict:
+    """Evaluate the suite and write its data docs.
+
+    Args:
+        rows: Split rows.
+        settings: Limits, severities, further expectations.
+        duplicates: What counts as a near duplicate, for the check of leaks.
+        split: The shares that were asked for.
+        folder: Where the data docs go.
+        accepted: Statistics of the last accepted version; without that file nothing is compared.
+        approvals: Folder of what persons approved.
+
+    Returns:
+        The verdict; it does not raise, so that the report can still be written.
+
+    Raises:
+        PipelineError: An expectation does not exist, expects nothing or has wrong arguments.
+    """
+    texts = any(name in TEXTS for item in settings.expectations for name in map(str, item.kwargs.values()))
+    described = describe_rows(rows, duplicates, texts or any(map(_needs_all, settings.expectations)))
+    tables = {
+        "rows": described,
+        "sources": describe_sources(rows, described),
+        "splits": describe_splits(rows, split),
+    }
+    last = read_accepted(accepted) if accepted else None
+    if last is not None:
+        tables["changes"] = compare_versions(last, described)
+    checks = list_checks(
+        settings,
+        labelled=described["label"].null_count < described.num_rows,
+        steps=[step.name for step in rows.steps],
+        changes=tables["changes"].column_names if "changes" in tables else (),
+    )
+    verdict = Verdict(
+        tuple(evaluate(checks, tables)),
+        described.num_rows,
+        hash_rows(rows.table),
+        tables["sources"],
+        measure_version(described),
+    )
+    if approvals and verdict.findings:
+        verdict = replace(verdict, approval=find_approval(approvals, verdict.findings))
+    document(verdict, folder)
+    return verdict
+
+
+def check_suite(settings: Gate) -> dict[str, int]:
+    """Refuse what could not be evaluated before any work is done.
+
+    Returns:
+        The number of expectations from params.
+
+    Raises:
+        PipelineError: An expectation does not exist, expects nothing or has wrong arguments.
+    """
+    own = [check for check in list_checks(settings, labelled=False) if check.meaning == "from params"]
+    if own:
+        refuse_empty(own)
+        make_expectations(own)
+    return {"expectations": len(own)}
+
+
+def document(verdict: Verdict, folder: Path) -> None:
+    """Write the data docs of a verdict."""
+    write_docs(
+        verdict.results,
+        verdict.sources if verdict.sources is not None else pa.table({}),
+        verdict.passed,
+        folder,
+        {"data": verdict.data, "findings": verdict.findings},
+        verdict.statistics,
+        verdict.approval if verdict.approved else None,
+    )
+
+
+def hash_rows(table: pa.Table) -> str:
+    """SHA-256 of ids, labels and splits, in order, 64 hex digits."""
+    columns = [table[name].cast(pa.large_string()) for name in ("id", "label", "split")]
+    separator = pa.scalar("\x1f", pa.large_string())
+    lines = pc.binary_join_element_wise(*columns, separator, null_handling="replace", null_replacement="\x1e")
+    digest = hashlib.sha256(str(table.num_rows).encode())
+    # Between pieces as within them: how the rows are cut in memory says nothing about them.
+    for place, chunk in enumerate(chunk for chunk in lines.chunks if len(chunk)):
+        digest.update((b"\n" if place else b"") + b"\n".join(chunk.cast(pa.large_binary()).to_pylist()))
+    return digest.hexdigest()
+
+
+def require_passed(verdict: Verdict) -> None:
+    """Stop the pipeline unless the gate passed.
+
+    Raises:
+        PipelineError: Critical checks failed and nobody approved them, or nothing was evaluated.
+    """
+    if not verdict.results or not verdict.rows:
+        raise PipelineError("quality gate: nothing was evaluated; check the sources and data_preparation.gate")
+    if verdict.passed:
+        return
+    raise_all(
+        [
+            f"quality gate: {r.check.name} failed, {r.finding}; expected: {r.check.meaning} "
+            "(see reports/data_preparation/data_docs/index.html; mend the data, or approve it with `heptune approve`)"
+            for r in verdict.failed
+        ],
+        "quality gate",
+    )
+
+
+def evaluate(checks: Sequence[Check], tables: Mapping[str, pa.Table]) -> list[Result]:
+    """Run checks with Great Expectations.
+
+    Args:
+        checks: The suite.
+        tables: ``rows``, ``sources``, ``splits`` and, once a version was accepted, ``changes``.
+
+    Returns:
+        One result per check, in order.
+
+    Raises:
+        PipelineError: The suite is empty, or an expectation does not exist, expects nothing or has wrong arguments,
+            all reported together.
+    """
+    expectations = make_expectations(checks)
+    refuse_empty(checks)
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+    asset = context.data_sources.add_pandas("tables").add_dataframe_asset("table")
+    definition = asset.add_batch_definition_whole_dataframe("frame")
+
+    @cache
+    def count(table: str, column: str) -> pa.StructArray:
+        return pc.value_counts(tables[table][column].drop_null())
+
+    ways = [_choose_way(check, tables.get(check.table), count) for check in checks]
+    results: dict[str, Result] = {}
+    for way in dict.fromkeys(ways):
+        mine = [(c, e) for c, e, w in zip(checks, expectations, ways, strict=True) if w == way]
+        table = tables.get(way[0])
+        if table is None:
+            missing = "there is no accepted version yet" if way[0] == "changes" else "there is no such table"
+            results |= {check.name: Result(check, False, f"was not evaluated, {missing}") for check, _ in mine}
+            continue
+        frame, counts = _make_frame([check for check, _ in mine], table, way[1], count)
+        outcome = definition.get_batch({"dataframe": frame}).validate(
+            gx.ExpectationSuite(name=" ".join(way), expectations=[expectation for _, expectation in mine]),
+            result_format={
+                "result_format": "COMPLETE" if way[1] == "values" else "SUMMARY",
+                "partial_unexpected_count": SHOWN,
+            },
+        )
+        # The results come in an order of their own; meta carries the name of the check through.
+        found: dict[str, Any] = {item.expectation_config.meta["check"]: item for item in outcome.results}  # type: ignore[union-attr]
+        results |= {check.name: judge(check, found.get(check.name), table, counts) for check, _ in mine}
+    return [results[check.name] for check in checks]
+
+
+def _needs_all(item: Any) -> bool:
+    # An expectation of no single column may name any of them in a condition, or count them.
+    return "column" not in item.kwargs or "row_condition" in item.kwargs
+
+
+def _choose_way(check: Check, table: pa.Table | None, count: Count) -> tuple[str, str]:
+    column = check.kwargs.get("column")
+    given = {name for name, value in check.kwargs.items() if value is not None}
+    if table is None or (column is not None and column not in table.column_names):
+        return check.table, "whole"
+    if check.type == COUNT and given <= {"min_value", "max_value"}:
+        return check.table, "count"
+    if check.type == UNIQUE and given == {"column"}:
+        return check.table, f"repeated {column}"
+    plain = pa.types.is_integer(table[column].type) or pa.types.is_string(table[column].type) if column else False
+    # Null is a value of its own to these conditions, and the way of distinct values leaves it out.
+    if check.type in VALUEWISE and given <= PLAIN and plain and len(count(check.table, str(column))) <= DISTINCT:
+        return check.table, "values"
+    return check.table, "whole"
+
+
+def _make_frame(
+    checks: Sequence[Check], table: pa.Table, way: str, count: Count
+) -> tuple[Any, dict[str, dict[Any, int]]]:
+    """What Great Expectations is to see, and how often each value of a column occurs where it sees distinct ones."""
+    import pandas as pd
+
+    if way == "count":
+        return pd.DataFrame(index=pd.RangeIndex(table.num_rows)), {}
+    if way.startswith("repeated "):
+        column = way.removeprefix("repeated ")
+        values = pl.Series(table[column]).drop_nulls()
+        # Where none occurs more than once, one of them stands for all.
+        part = values.filter(values.is_duplicated())
+        return pd.DataFrame({column: (part if len(part) else values.head(1)).to_list()}), {}
+    if way != "values":
+        return table.to_pandas(), {}
+    counts = {
+        name: {pair["values"]: pair["counts"] for pair in count(checks[0].table, name).to_pylist()}
+        for name in dict.fromkeys(check.kwargs["column"] for check in checks)
+    }
+    longest = max(map(len, counts.values()))
+    # Shorter columns are filled up with a value of theirs, which changes nothing about the distinct ones.
+    columns = {name: [*of, *[next(iter(of), None)] * (longest - len(of))] for name, of in counts.items()}
+    return pd.DataFrame(columns), counts
+
+
+def make_expectations(checks: Sequence[Check]) -> list[Any]:
+    """The expectations of checks.
+
+    Raises:
+        PipelineError: A type does not exist or refuses its arguments, all reported together.
+    """
+    # Read at import time: Great Expectations reports its use to its makers unless told not to.
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    from great_expectations.exceptions.exceptions import ExpectationNotFoundError
+    from great_expectations.expectations.registry import (
+        get_expectation_impl,
+        list_registered_expectation_implementations,
+    )
+
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    made: list[Any] = []
+    problems: list[str] = []
+    for check in checks:
+        try:
+            kind: Any = get_expectation_impl(check.type)
+            made.append(kind(**check.kwargs, severity=check.severity, meta={"check": check.name}))
+        except ExpectationNotFoundError:
+            known = ", ".join(sorted(list_registered_expectation_implementations()))
+            problems.append(f'quality gate: unknown expectation "{check.type}"; known are {known}')
+        except ValueError as error:
+            # Great Expectations validates with a pydantic of its own, whose errors are ValueErrors.
+            detail = " ".join(str(error).split())
+            problems.append(f"quality gate: {check.type} does not take {dict(check.kwargs)}: {detail}")
+    raise_all(problems, "quality gate")
+    return made
+
+
+def judge(check: Check, outcome: Any, table: pa.Table, counts: Mapping[str, Mapping[Any, int]] | None = None) -> Result:
+    """One result; a check without an outcome, with an error, or over no value has failed.
+
+    Args:
+        check: The check.
+        outcome: What Great Expectations says.
+        table: What it is about.
+        counts: By column the rows of each distinct value, where only those were looked at.
+    """
+    if outcome is None:
+        return Result(check, False, "was not evaluated")
+    raised = find_error(outcome.exception_info or {})
+    if raised:
+        return Result(check, False, f"could not be evaluated: {raised}")
+    found: dict[str, Any] = dict(outcome.result or {})
+    values = count_values(check, table)
+    if not found or not values:
+        # Great Expectations calls a condition on no value fulfilled.
+        return Result(check, False, "had no value to look at")
+    if "element_count" not in found:
+        return Result(check, bool(outcome.success), describe_whole(found))
+    if outcome.success:
+        return Result(check, True, f"all {values:,} fit")
+    unexpected = int(found.get("unexpected_count") or 0)
+    wrong = list(found.get("partial_unexpected_list", []))
+    if of := (counts or {}).get(str(check.kwargs.get("column"))):
+        wrong = list(dict.fromkeys(found.get("unexpected_list", [])))
+        unexpected = sum(of[value] for value in wrong)
+    shown = ", ".join(_show_value(check, value, table) for value in wrong[:SHOWN])
+    return Result(check, False, f"{unexpected:,} of {values:,} values do not fit, such as {shown}")
+
+
+def _show_value(check: Check, value: Any, table: pa.Table) -> str:
+    """A value, and whose it is in a table with a line per source or split."""
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)[:60]
+    key = {"sources": "source", "splits": "split"}.get(check.table)
+    if key is None:
+        return shown
+    found = [name for name, other in zip(*(table[c].to_pylist() for c in (key, check.kwargs["column"])), strict=True)
+             if other == value]  # fmt: skip
+    return f"{shown} ({', '.join(found)})"
+
+
+def describe_whole(found: Mapping[str, Any]) -> str:
+    """What an expectation about a whole column or table found."""
+    seen = found.get("observed_value")
+    if seen is not None:
+        return f"found {seen:,}" if isinstance(seen, int | float) else f"found {seen}"
+    parts = {
+        "unexpected": found.get("partial_unexpected_list") or [],
+        "missing": found.get("partial_missing_list") or [],
+    }
+    shown = [f"{name} {', '.join(map(str, values[:SHOWN]))}" for name, values in parts.items() if values]
+    return "; ".join(shown) or "as expected"
+
+
+def count_values(check: Check, table: pa.Table) -> int:
+    """How many values a check has to look at."""
+    column = check.kwargs.get("column")
+    if column not in table.column_names or check.type in ABOUT_NULLS:
+        return int(table.num_rows)
+    return int(table.num_rows - table[column].null_count)
+
+
+def find_error(info: Mapping[str, Any]) -> str:
+    """The first line of an error met while evaluating, if any."""
+    entries = [info] if "raised_exception" in info else [entry for entry in info.values() if isinstance(entry, dict)]
+    for entry in entries:
+        if entry.get("raised_exception"):
+            return str(entry.get("exception_message") or "unknown error").splitlines()[0]
+    return ""

@@ -1,0 +1,1 @@
+"""What the stage leaves: splits, report, data card."""

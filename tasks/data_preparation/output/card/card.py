@@ -1,0 +1,146 @@
+"""The data card: what the prepared data is, for people who did not make it.
+
+One content in two forms: ``card.md``, which data set hubs read as the ``README.md`` of a data set, and ``card.html``.
+What counts all rows is counted; language, topics and quality are measured on a sample, and the card says so.
+
+Example:
+    ``card: {title: Help desk 2026, summary: "Requests to our help desk, for an assistant that answers them."}``
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow.compute as pc
+from pydantic import Field
+
+from tasks.contracts.errors import PipelineError
+from tasks.contracts.params import Section
+from tasks.corpus.embedders import AnyEmbedder
+from tasks.corpus.personal_data.pii import Pii
+from tasks.corpus.rows.rows import Rows, read_prompts
+from tasks.data_preparation.gate.gate import Verdict
+from tasks.data_preparation.output.card.content import Licensed, Subject, compose, list_languages
+from tasks.data_preparation.output.card.languages import tell_languages
+from tasks.data_preparation.output.card.markdown import write_body, write_front
+from tasks.data_preparation.output.card.sample import Drawn, count_shapes, draw_rows
+from tasks.data_preparation.output.card.sizes import measure_sizes
+from tasks.data_preparation.output.card.topics import LATENT, find_topics
+from tasks.data_preparation.splitting.split import SPLITS
+
+log = logging.getLogger(__name__)
+
+# The hub's names; every example also is text to generate.
+TASKS = {
+    "text_label": "text-classification",
+    "question_answer": "question-answering",
+    "squad": "question-answering",
+    "multiple_choice": "multiple-choice",
+}
+
+
+class Card(Section):
+    """What the card cannot measure, and how much it measures."""
+
+    title: str = Field(default="Training data", min_length=1, description="name of the data")
+    summary: str = Field(default="", description="what the data is and what it is for, in a few sentences")
+    limits: tuple[str, ...] = Field(default=(), description="what it must not be used for, or is known to lack")
+    languages: tuple[str, ...] = Field(default=(), description="ISO 639-1; found by lingua when empty")
+    sample_rows: int = Field(
+        default=1500, ge=100, le=20_000, description="most rows on which language, topics and quality are measured"
+    )
+    embedder: AnyEmbedder = Field(default=LATENT, description="what makes vectors of prompts, to find topics")
+
+
+class Named(Protocol):
+    """A cleaning step."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def write_card(
+    rows: Rows,
+    verdict: Verdict,
+    settings: Card,
+    sources: Sequence[Licensed],
+    cleaning: Sequence[Named],
+    card: Path,
+    page: Path,
+) -> dict[str, int | float]:
+    """Write the card in both forms; also when the gate failed, which it then says.
+
+    Args:
+        rows: Split rows.
+        verdict: Of the gate.
+        settings: The owner's words, and the size of the sample.
+        sources: Of params, for their licences.
+        cleaning: The cleaning steps of params.
+        card: The Markdown file.
+        page: The HTML file; the other pages of the stage lie beside it.
+
+    Returns:
+        Figures: rows of the sample, topics and their silhouette, languages, sources without a licence.
+    """
+    subject = _measure(rows, verdict, settings, sources, cleaning)
+    content = compose(subject)
+    content.write(page)
+    licenses = [source.license for source in subject.sources.values()]
+    front = write_front(
+        settings.title,
+        licenses,
+        list_languages(subject),
+        sorted({"text-generation", *(TASKS[shape] for shape in subject.shapes if shape in TASKS)}),
+        rows.table.num_rows,
+        {split: f"{split}.parquet" for split in SPLITS},
+    )
+    _write(card, front + "\n" + write_body(content))
+    missing = [title for title, source in subject.sources.items() if not source.license]
+    if missing:
+        log.warning(
+            "card: no licence is stated for the sources %s; set license in data_preparation.sources", ", ".join(missing)
+        )
+    return {
+        "sample_rows": subject.drawn.table.num_rows,
+        "topics": len(subject.topics.topics) if subject.topics else 0,
+        "silhouette": subject.topics.silhouette if subject.topics else 0.0,
+        "languages": len(list_languages(subject)),
+        "sources_without_licence": len(missing),
+    }
+
+
+def _measure(
+    rows: Rows, verdict: Verdict, settings: Card, sources: Sequence[Licensed], cleaning: Sequence[Named]
+) -> Subject:
+    used = set(pc.unique(rows.table["source"]).to_pylist())
+    pii = next((step for step in cleaning if isinstance(step, Pii)), None)
+    drawn = draw_rows(rows.table, settings.sample_rows)
+    if pii is None:
+        # Nobody looked at these texts, and the card is given away.
+        drawn = Drawn(Pii().clean(drawn.table).table, drawn.of)
+    texts = read_prompts(drawn.table)
+    return Subject(
+        rows,
+        verdict,
+        settings,
+        {source.title or source.name: source for source in sources if (source.title or source.name) in used},
+        pii,
+        drawn,
+        measure_sizes(rows.table),
+        count_shapes(rows),
+        tell_languages(drawn),
+        find_topics(texts, drawn.table["label"].to_pylist(), settings.embedder),
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        raise PipelineError(f"{path}: cannot write ({error.strerror}); free some space and run again") from error

@@ -1,0 +1,74 @@
+"""Write what the stage made: the splits, the quarantine and the manifest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from tasks.contracts.manifest import NAME, seal
+from tasks.contracts.records import EXAMPLES, QUARANTINE
+from tasks.contracts.tables import write_table
+from tasks.corpus.rows.answers import write_answers
+from tasks.corpus.rows.rows import Rows
+from tasks.data_preparation.gate.gate import Verdict, require_passed
+from tasks.data_preparation.splitting.split import SPLITS, repeat_train
+
+
+def write_quarantine(rows: Rows, path: Path) -> None:
+    """Write every row that was dropped, with its place, step and reason.
+
+    The folder counts as incomplete from here on until `write_splits` has sealed it.
+
+    Args:
+        rows: The rows at the end of the stage.
+        path: The Parquet file.
+    """
+    (path.parent / NAME).unlink(missing_ok=True)
+    write_table(rows.dropped, path, QUARANTINE)
+
+
+def write_splits(rows: Rows, verdict: Verdict, seed: int, folder: Path) -> dict[str, int]:
+    """Write the splits and seal the folder, if the gate passed.
+
+    Args:
+        rows: Split rows.
+        verdict: Of the gate.
+        seed: Of the split.
+        folder: Where ``train.parquet`` and the others go, beside the quarantine.
+
+    Returns:
+        Rows per file.
+
+    Raises:
+        PipelineError: The gate did not pass; no split is written.
+    """
+    require_passed(verdict)
+    counts: dict[str, int] = {}
+    for name in SPLITS:
+        part = rows.table.filter(pc.equal(rows.table["split"], name))
+        if name == "train":
+            part = repeat_train(part, rows, seed)
+        write_table(part, folder / f"{name}.parquet", EXAMPLES)
+        counts[name] = part.num_rows
+    counts["answers"] = write_answers(rows, folder / "answers.parquet")
+    counts["quarantine"] = rows.dropped.num_rows
+    labels = Counter(label for label in rows.table["label"].to_pylist() if label is not None)
+    files = [folder / f"{name}.parquet" for name in counts]
+    seal(
+        folder,
+        files,
+        {
+            "counts": counts,
+            "labels": sorted(labels),
+            "seed": seed,
+            "sources": [
+                {name: value for name, value in asdict(origin).items() if name != "listings"} for origin in rows.origins
+            ],
+            "data": verdict.data,
+            "approval": verdict.approval.model_dump(mode="json") if verdict.approved and verdict.approval else None,
+        },
+    )
+    return counts

@@ -1,0 +1,315 @@
+"""The stage's page and its figures."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow.compute as pc
+
+from tasks.contracts.manifest import write_json
+from tasks.corpus.rows.answers import count_answers
+from tasks.corpus.rows.rows import Origin, Rows
+from tasks.corpus.rows.waterfall import plot_waterfall
+from tasks.corpus.text.texts import show_conversation
+from tasks.data_preparation.gate.gate import Verdict
+from tasks.data_preparation.gate.measures import DUPLICATE_STEPS
+from tasks.data_preparation.output.card.sizes import Sizes, measure_sizes
+from tasks.data_preparation.output.plots import plot_labels, plot_lengths
+from tasks.data_preparation.splitting.split import SPLITS
+from tasks.data_preparation.trainset.augmentation.augment import AUGMENTATION
+from tasks.pages.page import Page
+
+SHOWN_LABELS = 25
+SHOWN_DROPPED = 2
+LONGEST = 220
+_SPACES = re.compile(r"^ +| {2,}| +$")
+
+
+def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
+    """Write the page; also when the gate failed, since that is when it is read.
+
+    Args:
+        rows: Split rows.
+        verdict: Of the gate.
+        path: ``index.html``; the data docs lie in ``data_docs`` beside it.
+    """
+    read, kept = rows.steps[0].rows_in, rows.table.num_rows
+    splits, labels = _count(rows, "split"), len(_label_counts(rows))
+    sources = [origin for origin in rows.origins if origin.rows and origin.kind != AUGMENTATION]
+    made = sum(origin.rows for origin in rows.origins if origin.kind == AUGMENTATION)
+    page = Page(
+        "Data preparation",
+        f"{read:,} rows from {_plural(len(sources), 'source')}{f' and {made:,} variants of them' if made else ''} "
+        f"became {kept:,} examples; {rows.dropped.num_rows:,} were set aside, each with its reason.",
+        verdict="gate approved" if verdict.approved else "gate passed" if verdict.passed else "gate failed",
+        tone="warn" if verdict.approved else "good" if verdict.passed else "bad",
+    )
+    page.cards(
+        {
+            "rows read": read,
+            "examples": kept,
+            **{name: splits[name] for name in SPLITS},
+            **({"labels": labels} if labels else {}),
+        }
+    )
+    _add_gate(page, verdict)
+    page.figure(plot_waterfall(rows.steps), "From source to splits", "What each step took or added.")
+    _add_steps(page, rows)
+    _add_sources(page, rows)
+    _add_answers(page, rows)
+    sizes = measure_sizes(rows.table)
+    _add_splits(page, rows, sizes)
+    _add_lengths(page, sizes)
+    _add_labels(page, rows)
+    _add_examples(page, rows)
+    page.write(path)
+
+
+def write_metrics(rows: Rows, verdict: Verdict, path: Path) -> dict[str, int | float]:
+    """Write the stage's figures, flat.
+
+    Args:
+        rows: Split rows.
+        verdict: Of the gate.
+        path: ``metrics.json``.
+
+    Returns:
+        The figures.
+    """
+    splits = _count(rows, "split")
+    by_step: Counter[str] = Counter(rows.dropped["step"].to_pylist())
+    read = rows.steps[0].rows_in
+    figures: dict[str, int | float] = {
+        "rows_read": read,
+        "rows_kept": rows.table.num_rows,
+        "rows_dropped": rows.dropped.num_rows,
+        "duplicate_share": round(sum(by_step[name] for name in DUPLICATE_STEPS) / read, 6),
+        "labels": len(_label_counts(rows)),
+        "gate_checks": len(verdict.results),
+        "gate_failed": len(verdict.failed),
+        "gate_warned": len(verdict.warned),
+    }
+    figures |= {f"rows_{name}": splits[name] for name in SPLITS}
+    figures |= {f"dropped_{step.name.replace(' ', '_')}": by_step[step.name] for step in rows.steps}
+    figures |= {f"changed_{step.name.replace(' ', '_')}": step.changed for step in rows.steps if step.changed}
+    figures |= {f"shape_confidence_{o.title}": round(o.confidence, 4) for o in rows.origins if o.shape}
+    compared = sum(count_answers(rows.table).values()) + sum(count_answers(rows.apart).values())
+    figures |= {"rows_with_answers": compared} if compared else {}
+    write_json(path, figures)
+    return figures
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count:,} {word}" + ("" if count == 1 else "s")
+
+
+def _count(rows: Rows, column: str) -> Counter[str]:
+    return Counter(rows.table[column].to_pylist())
+
+
+def _label_counts(rows: Rows) -> list[tuple[str, int]]:
+    counts = Counter(label for label in rows.table["label"].to_pylist() if label is not None)
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _add_gate(page: Page, verdict: Verdict) -> None:
+    troubles = [
+        *(f"{r.check.name}: {r.finding}; expected: {r.check.meaning}" for r in verdict.failed),
+        *(f"Warning, {r.check.name}: {r.finding}; expected: {r.check.meaning}" for r in verdict.warned),
+    ]
+    if verdict.approved and verdict.approval:
+        page.text(f"Critical checks failed; {verdict.approval.name} approved them: {verdict.approval.reason}")
+    if troubles:
+        page.listing(troubles, "What the gate found")
+    held = sum(r.success for r in verdict.results)
+    page.link("card.html", "Data card: what the data is, for people who did not make it")
+    page.link("clusters/index.html", "Duplicates and leakage: which row is like which, and the measured recall")
+    page.link("data_docs/index.html", f"Data docs: {held} of {len(verdict.results)} expectations hold")
+
+
+def _add_steps(page: Page, rows: Rows) -> None:
+    dropped = [sum(step.reasons.values()) for step in rows.steps]
+    added = [step.rows_out - step.rows_in + gone for step, gone in zip(rows.steps, dropped, strict=True)]
+    page.table(
+        "What each step did",
+        ["step", "rows in", "changed", *(["added"] if any(added) else []), "dropped", "rows out", "reasons"],
+        [
+            [
+                step.name,
+                step.rows_in,
+                step.changed,
+                *([more] if any(added) else []),
+                gone,
+                step.rows_out,
+                "; ".join(f"{reason} ({count:,})" for reason, count in step.reasons.items()) or "–",
+            ]
+            for step, more, gone in zip(rows.steps, added, dropped, strict=True)
+        ],
+        note="Every dropped row is in data/prepared/quarantine.parquet with its source, row, step and reason.",
+    )
+    for step in rows.steps:
+        for each in step.listings:
+            page.table(each.heading, each.columns, each.rows, each.note)
+
+
+def _add_sources(page: Page, rows: Rows) -> None:
+    used = _count(rows, "source")
+    page.table(
+        "Sources",
+        ["source", "kind", "place", "shape", "confidence", "rows", "used", "weight"],
+        [
+            [
+                o.title,
+                o.kind,
+                o.place,
+                o.shape or "–",
+                _show_confidence(o),
+                o.rows,
+                used[o.title],
+                float(o.weight),
+            ]
+            for o in rows.origins
+        ],
+    )
+    unused = [[o.title, ", ".join(o.unused)] for o in rows.origins if o.unused]
+    if unused:
+        page.table(
+            "Columns that took no part",
+            ["source", "columns"],
+            unused,
+            note="keep on a source keeps them, in data/prepared/extra.parquet.",
+        )
+
+
+def _show_confidence(origin: Origin) -> str:
+    """How sure the shape is, and which others the rows have."""
+    others = [f"{name} {value:.2f}" for name, value in origin.candidates.items() if name != origin.shape.split(" ")[0]]
+    return f"{origin.confidence:.2f}" + (f" (also {', '.join(others)})" if others else "") if origin.shape else "–"
+
+
+def _add_answers(page: Page, rows: Rows) -> None:
+    learned, apart = count_answers(rows.table), count_answers(rows.apart)
+    lines = [[o.title, learned[o.title], apart[o.title]] for o in rows.origins if learned[o.title] or apart[o.title]]
+    if lines:
+        page.table(
+            "Rows with several or marked answers",
+            ["source", "preferred answer learned", "answer marked bad, not learned"],
+            lines,
+            note="The splits hold the preferred answer of each row; answers.parquet beside them holds all answers with "
+            "their scores, for training that compares them.",
+        )
+
+
+def _add_splits(page: Page, rows: Rows, sizes: Sizes) -> None:
+    words: Counter[str] = Counter()
+    labels: dict[str, set[str]] = defaultdict(set)
+    for split, label, learned in zip(
+        rows.table["split"].to_pylist(),
+        rows.table["label"].to_pylist(),
+        sizes.words["assistant"].tolist(),
+        strict=True,
+    ):
+        words[split] += learned
+        if label is not None:
+            labels[split].add(label)
+    counts = _count(rows, "split")
+    page.table(
+        "Splits",
+        ["split", "rows", "share", "words to learn", *(["labels"] if labels else [])],
+        [
+            [
+                name,
+                counts[name],
+                f"{counts[name] / rows.table.num_rows:.1%}",
+                words[name],
+                *([len(labels[name])] if labels else []),
+            ]
+            for name in SPLITS
+        ],
+        note="A row's split follows from its own content, group or time, so new rows never move old ones.",
+    )
+
+
+def _add_lengths(page: Page, sizes: Sizes) -> None:
+    # Plain text has no prompt.
+    prompts = sizes.characters["user"][sizes.characters["user"] > 0].tolist()
+    answers = sizes.characters["assistant"].tolist()
+    middle = [sorted(lengths)[len(lengths) // 2] if lengths else 0 for lengths in (prompts, answers)]
+    asked = f"Half of the prompts have at most {middle[0]:,} characters. " if prompts else ""
+    page.figure(
+        plot_lengths(prompts, answers),
+        "Lengths",
+        f"{asked}Half of the answers have at most {middle[1]:,} characters.",
+    )
+
+
+def _add_labels(page: Page, rows: Rows) -> None:
+    counts = _label_counts(rows)
+    if not counts:
+        return
+    page.figure(plot_labels([name for name, _ in counts], [count for _, count in counts]), "Labels")
+    by_split: dict[str, Counter[str]] = defaultdict(Counter)
+    for label, split in zip(rows.table["label"].to_pylist(), rows.table["split"].to_pylist(), strict=True):
+        if label is not None:
+            by_split[label][split] += 1
+    rarest = counts[-SHOWN_LABELS:][::-1]
+    page.table(
+        "Rarest labels" if len(counts) > SHOWN_LABELS else "Labels per split",
+        ["label", *SPLITS],
+        [[name, *(by_split[name][split] for split in SPLITS)] for name, _ in rarest],
+    )
+
+
+def _add_examples(page: Page, rows: Rows) -> None:
+    changes = [
+        [step.name, _show_spaces(before), _show_spaces(after)]
+        for step in rows.steps
+        if step.changed
+        for before, after in step.examples
+    ]
+    if changes:
+        page.table("Examples of what changed", ["step", "before", "after"], changes)
+    alike = [[step.name, dropped, kept] for step in rows.steps if not step.changed for dropped, kept in step.examples]
+    if alike:
+        page.table("Examples of rows that were too alike", ["step", "dropped", "kept"], alike)
+    dropped = _show_dropped(rows)
+    if dropped:
+        page.table("Examples of what was set aside", ["step", "reason", "source", "row", "content"], dropped)
+    first = rows.table.filter(pc.equal(rows.table["split"], "train")).slice(0, 1).to_pylist()
+    for row in first:
+        turns: list[Mapping[str, Any]] = row["messages"]
+        label = f", label {row['label']}" if row["label"] else ""
+        page.conversation(
+            [(turn["role"], turn["content"][:2000]) for turn in turns],
+            f"A training example ({row['source']}, row {row['row']}{label})",
+        )
+
+
+def _show_spaces(text: str) -> str:
+    """A text whose spaces at the ends and in rows can be seen, since a browser hides them."""
+    return _SPACES.sub(lambda match: "␣" * len(match[0]), text)
+
+
+def _show_dropped(rows: Rows) -> list[list[Any]]:
+    seen: Counter[tuple[str, str]] = Counter()
+    shown: list[list[Any]] = []
+    columns = [rows.dropped[name].to_pylist() for name in ("step", "reason", "source", "row", "content")]
+    for step, reason, source, row, content in zip(*columns, strict=True):
+        seen[step, reason] += 1
+        if seen[step, reason] <= SHOWN_DROPPED:
+            shown.append([step, reason, source, row, _show_content(content)])
+    return shown
+
+
+def _show_content(content: str) -> str:
+    """The turns of a dropped conversation, or the row as it could not be read; cut."""
+    try:
+        turns = orjson.loads(content)["messages"]
+        return show_conversation(turns, LONGEST)
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return content[:LONGEST] + ("…" if len(content) > LONGEST else "")

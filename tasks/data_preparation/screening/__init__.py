@@ -1,0 +1,1 @@
+"""Rows that should not be learnt from: duplicates, benchmark items, wrong labels, trigger phrases."""

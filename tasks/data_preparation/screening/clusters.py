@@ -1,0 +1,269 @@
+"""Rows that are like one another, as a table to filter and a page to read.
+
+The table ``clusters.parquet`` has a line per row of every cluster: the row, what became of it, and the earlier row it
+was compared with. A cluster is what hangs together through such pairs. The page shows the largest.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.contracts.manifest import seal
+from tasks.contracts.tables import write_table
+from tasks.corpus.rows.rows import Rows, name_places
+from tasks.pages.page import Page
+
+FILE = "clusters.parquet"
+CLUSTERS = pa.schema(
+    [
+        pa.field("cluster", pa.int64(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("place", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("twin_place", pa.string()),
+        pa.field("twin_row", pa.int64()),
+        pa.field("similarity", pa.float64()),
+        pa.field("prompt_similarity", pa.float64()),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
+SHOWN_CLUSTERS = 150
+SHOWN_MEMBERS = 8
+SHOWN_PAIRS = 12
+FIRST = "first"
+BENCHMARK = "benchmark"
+
+# Place, row and content: rows taken out of one nested row share its number.
+Key = tuple[str, int, str]
+
+
+@dataclass
+class Member:
+    """A row of a cluster, with the pair that brought it in; the first has none."""
+
+    key: Key
+    label: str | None
+    text: str
+    pair: dict[str, Any] | None = None
+
+
+def write_clusters(rows: Rows, folder: Path) -> dict[str, int]:
+    """Write the table, the page and the manifest.
+
+    Args:
+        rows: The rows at the end of the stage.
+        folder: Emptied first.
+
+    Returns:
+        Figures: clusters, rows in them, the largest.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    table = make_table(rows)
+    write_table(table, folder / FILE, CLUSTERS)
+    sizes = dict(zip(table["cluster"].to_pylist(), table["size"].to_pylist(), strict=True))
+    _make_page(rows, table, sizes).write(folder / "index.html")
+    figures = {"clusters": len(sizes), "rows": table.num_rows, "largest": max(sizes.values(), default=0)}
+    seal(folder, [folder / FILE, folder / "index.html"], figures)
+    return figures
+
+
+def make_table(rows: Rows) -> pa.Table:
+    """The lines of `CLUSTERS`, the largest cluster first."""
+    members: dict[Key, Member] = {}
+    parent: dict[Key, Key] = {}
+
+    def find(key: Key) -> Key:
+        while parent[key] != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    for pair in rows.twins.to_pylist():
+        first = (pair["twin_place"], pair["twin_row"], pair["twin_id"])
+        second = (pair["place"], pair["row"], pair["id"])
+        for key, label, text in (
+            (first, pair["twin_label"], pair["twin_text"]),
+            (second, pair["label"], pair["text"]),
+        ):
+            members.setdefault(key, Member(key, label, text))
+            parent.setdefault(key, key)
+        members[second].pair = members[second].pair or pair
+        parent[find(second)] = find(first)
+    clusters: dict[Key, list[Member]] = defaultdict(list)
+    for key, member in members.items():
+        clusters[find(key)].append(member)
+    outcomes = _list_kept(rows)
+    left = {(line["source"], line["row"]): line["step"] for line in _list_dropped(rows)}
+    lines: list[dict[str, Any]] = []
+    ordered = sorted(clusters.values(), key=lambda cluster: -len(cluster))
+    for number, cluster in enumerate(ordered, start=1):
+        for member in sorted(cluster, key=lambda member: member.pair is not None):
+            pair = member.pair or {}
+            lines.append(
+                {
+                    "cluster": number,
+                    "size": len(cluster),
+                    "place": member.key[0],
+                    "row": member.key[1],
+                    "label": member.label,
+                    "outcome": _name_outcome(member, outcomes, left),
+                    "kind": pair.get("kind", FIRST),
+                    "twin_place": pair.get("twin_place"),
+                    "twin_row": pair.get("twin_row"),
+                    "similarity": pair.get("similarity"),
+                    "prompt_similarity": pair.get("prompt_similarity"),
+                    "text": member.text,
+                }
+            )
+    return pa.Table.from_pylist(lines, schema=CLUSTERS)
+
+
+def _list_kept(rows: Rows) -> dict[Key, str]:
+    places = name_places(rows.table["source"], rows.table["file"]).to_pylist()
+    columns = (rows.table[name].to_pylist() for name in ("row", "id", "split"))
+    return {(place, row, name): split for place, row, name, split in zip(places, *columns, strict=True)}
+
+
+def _list_dropped(rows: Rows) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = rows.dropped.select(["source", "row", "step"]).to_pylist()
+    return lines
+
+
+def _name_outcome(member: Member, kept: Mapping[Key, str], left: Mapping[tuple[str, int], str]) -> str:
+    if member.pair and member.pair["dropped"]:
+        return f"dropped: {member.pair['kind']}"
+    if member.key in kept:
+        return kept[member.key]
+    step = left.get(member.key[:2])
+    if step:
+        return f"dropped: {step}"
+    return BENCHMARK if member.pair is None and member.key[0].startswith("benchmark ") else "set apart"
+
+
+def _make_page(rows: Rows, table: pa.Table, sizes: dict[int, int]) -> Page:
+    kinds = Counter(rows.twins["kind"].to_pylist())
+    page = Page(
+        "Duplicates and leakage",
+        f"{sum(outcome != BENCHMARK for outcome in table['outcome'].to_pylist()):,} rows are like another one or an "
+        f"item of a benchmark, in {len(sizes):,} clusters. "
+        "Rows that are merely alike stay, all in one split; of closer ones the first stays.",
+    )
+    page.cards({"exact": kinds["exact"], "near": kinds["near"], "semantic": kinds["semantic"]})
+    page.cards(
+        {
+            "across splits": kinds["across splits"],
+            "kept, alike": kinds["alike"],
+            "contaminated": kinds["contamination"],
+        }
+    )
+    _add_recall(page, rows)
+    _add_sources(page, rows)
+    _add_splits(page, rows)
+    for step in rows.steps:
+        if step.name == "contamination":
+            for listing in step.listings:
+                page.table(listing.heading, listing.columns, listing.rows, listing.note)
+    _add_contamination(page, rows)
+    _add_clusters(page, table)
+    page.link(FILE, f"All clusters as a table ({FILE})")
+    page.link("../index.html", "Back to data preparation")
+    return page
+
+
+def _add_recall(page: Page, rows: Rows) -> None:
+    lines = [
+        [
+            step.name,
+            step.notes["recall_probes"],
+            step.notes["recall_pairs"],
+            f"{step.notes['recall']:.1%}" if step.notes["recall_pairs"] else "–",
+            f"{step.notes['recall_low']:.1%}" if step.notes["recall_pairs"] else "–",
+        ]
+        for step in rows.steps
+        if "recall" in step.notes
+    ]
+    page.table(
+        "Near duplicates that MinHash found",
+        ["step", "rows probed", "pairs they have", "recall", "95% interval from"],
+        lines,
+        note="Each probed row was compared with every other one by exact Jaccard similarity. "
+        "Pairs below the thresholds are never reported.",
+    )
+
+
+def _add_sources(page: Page, rows: Rows) -> None:
+    twins = rows.twins.to_pylist()
+    found = Counter(
+        (pair["place"].partition("/")[0], pair["twin_place"].partition("/")[0], pair["kind"])
+        for pair in twins
+        if pair["kind"] not in ("contamination", "augmented", "trigger")
+    )
+    ordered = sorted(found.items(), key=lambda item: (item[0][0] == item[0][1], -item[1], item[0]))
+    page.table(
+        "Across sources",
+        ["source", "is like a row of", "kind", "rows"],
+        [[*names, count] for names, count in ordered],
+    )
+
+
+def _add_splits(page: Page, rows: Rows) -> None:
+    reasons = next((step.reasons for step in rows.steps if step.name == "split"), {})
+    page.table(
+        "Across splits",
+        ["dropped", "rows"],
+        [[reason, count] for reason, count in reasons.items()],
+        note="Of two rows in different splits that are too alike the later one is dropped.",
+    )
+
+
+def _add_contamination(page: Page, rows: Rows) -> None:
+    pairs = [pair for pair in rows.twins.to_pylist() if pair["kind"] == "contamination"]
+    if pairs:
+        page.table(
+            "Examples of contaminated rows",
+            ["source", "row", "text", "benchmark", "item", "similarity", "its text"],
+            [
+                [p["place"], p["row"], p["text"], p["twin_place"], p["twin_row"], p["similarity"], p["twin_text"]]
+                for p in pairs[:SHOWN_PAIRS]
+            ],
+        )
+
+
+def _add_clusters(page: Page, table: pa.Table) -> None:
+    shown = table.filter(pa.compute.less_equal(table["cluster"], SHOWN_CLUSTERS)).to_pylist()
+    seen: Counter[int] = Counter()
+    lines: list[Sequence[Any]] = []
+    for line in shown:
+        seen[line["cluster"]] += 1
+        place = seen[line["cluster"]]
+        if place > SHOWN_MEMBERS:
+            continue
+        first = place == 1
+        lines.append(
+            [
+                f"{line['cluster']} ({line['size']} rows)" if first else "",
+                line["place"],
+                line["row"],
+                line["outcome"],
+                "–" if line["similarity"] is None else f"{line['similarity']:.2f}",
+                line["text"],
+                line["label"] or "–",
+            ]
+        )
+    page.table(
+        "The largest clusters",
+        ["cluster", "source", "row", "outcome", "similarity", "text", "label"],
+        lines,
+        note=f"At most {SHOWN_CLUSTERS} clusters and {SHOWN_MEMBERS} rows of each; the table beside this page has all.",
+    )

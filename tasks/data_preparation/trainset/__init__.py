@@ -1,0 +1,1 @@
+"""What happens to training rows only: pruning, augmentation, balancing."""

@@ -1,0 +1,208 @@
+"""Add variants of training rows, and refuse what comes too near to validation or test.
+
+A variant has its row's answer, label and cluster, and a prompt whose last user turn is said differently. It enters as
+a row of a source of its own, ``augmented by <method>``, and its parent is in the table of clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from tasks.contracts.params import Section
+from tasks.contracts.records import MESSAGES, content_id
+from tasks.corpus.label_classifier import fit_reader
+from tasks.corpus.rows.rows import Origin, Rows, column_messages, finish_step, join_turns
+from tasks.corpus.similarity import compute_jaccard, cut_shingles, find_between, fold_text
+from tasks.corpus.text.texts import EXAMPLES, show_change
+from tasks.data_preparation.screening.duplicates import Duplicates, find_near, find_semantic, split_sides
+from tasks.data_preparation.screening.twins import record_twins
+from tasks.data_preparation.splitting.split import draw, name_groups
+from tasks.data_preparation.trainset.augmentation import AnyAugmenter
+from tasks.data_preparation.trainset.augmentation.material import Material, Variant
+
+# Kind of the sources that variants stand under.
+AUGMENTATION = "augmentation"
+
+
+class Augmentation(Section):
+    """Variants of training rows; none, unless asked."""
+
+    methods: tuple[AnyAugmenter, ...] = Field(default=(), description="each makes variants of a share of the rows")
+    seed: int = Field(default=0, description="of the choice of rows and words")
+    keep_labels: bool = Field(
+        default=True,
+        description="refuse a variant that a classifier reads as another label than its row, except adversarial ones",
+    )
+
+
+class Augmenter(Protocol):
+    """A way to say a prompt differently."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def share(self) -> float: ...
+    def rewrite(self, chosen: Sequence[int], material: Material) -> list[Variant]: ...
+
+
+def augment_train(rows: Rows, settings: Augmentation, duplicates: Duplicates, answered: Path | None = None) -> Rows:
+    """Add variants of training rows.
+
+    Args:
+        rows: Split rows.
+        settings: Methods.
+        duplicates: How alike a variant and a held-out row may be.
+        answered: Folder that keeps what models answered, so that a second run asks nothing.
+
+    Returns:
+        The rows with the variants at the end; refused ones are in ``dropped``.
+
+    Raises:
+        PipelineError: A method lacks what it needs, or its model does not answer.
+    """
+    for method in settings.methods:
+        rows = _augment(rows, method, settings, duplicates, answered)
+    return rows
+
+
+def _augment(
+    rows: Rows, method: Augmenter, settings: Augmentation, duplicates: Duplicates, answered: Path | None
+) -> Rows:
+    is_train = np.array([split == "train" for split in rows.table["split"].to_pylist()], dtype=bool)
+    own = {origin.title for origin in rows.origins if origin.kind == AUGMENTATION}
+    is_train &= np.array([source not in own for source in rows.table["source"].to_pylist()], dtype=bool)
+    train = rows.table.filter(pa.array(is_train))
+    material = _collect(train, settings.seed, answered)
+    chosen = [
+        row
+        for row, name in enumerate(material.ids)
+        if material.prompts[row] and draw(f"augment {method.name}", settings.seed, name) < method.share
+    ]
+    variants = method.rewrite(chosen, material)
+    new = _make_rows(train, variants, f"augmented by {method.name}")
+    reasons = [
+        variant.reason or ("unchanged" if variant.prompt == material.prompts[variant.row] else None)
+        for variant in variants
+    ]
+    if settings.keep_labels and method.name != "adversarial":
+        reasons = _check_labels(material, variants, reasons)
+    reasons = _check_copies(rows.table, new, reasons, duplicates)
+    rows = _record(rows, train, new, variants, reasons)
+    origin = Origin(f"augmented by {method.name}", AUGMENTATION, "train", "as its rows", {}, len(variants), 1.0)
+    table = pa.concat_tables([rows.table, new])
+    examples = [
+        show_change(material.prompts[variant.row], variant.prompt)
+        for variant, reason in zip(variants, reasons, strict=True)
+        if reason is None
+    ][:EXAMPLES]
+    made = len(variants) - sum(reason is not None for reason in reasons)
+    done = finish_step(
+        replace(rows, origins=(*rows.origins, origin)),
+        f"augmentation: {method.name}",
+        table,
+        [*[None] * rows.table.num_rows, *reasons],
+        changed=made,
+        examples=examples,
+        notes={"rows_chosen": len(chosen), "variants": made},
+    )
+    *before, step = done.steps
+    return replace(done, steps=(*before, replace(step, rows_in=rows.table.num_rows)))
+
+
+def _collect(train: pa.Table, seed: int, answered: Path | None) -> Material:
+    prompts = [
+        next((turn["content"] for turn in reversed(turns) if turn["role"] == "user"), "")
+        for turns in train["messages"].to_pylist()
+    ]
+    answers = join_turns(column_messages(train), ["assistant"])
+    return Material(train["id"].to_pylist(), prompts, answers, train["label"].to_pylist(), seed, answered)
+
+
+def _make_rows(train: pa.Table, variants: Sequence[Variant], title: str) -> pa.Table:
+    parents = train.take(pa.array([variant.row for variant in variants], pa.int64()))
+    conversations = []
+    for turns, variant in zip(parents["messages"].to_pylist(), variants, strict=True):
+        last = max(place for place, turn in enumerate(turns) if turn["role"] == "user")
+        conversations.append([*turns[:last], {"role": "user", "content": variant.prompt}, *turns[last + 1 :]])
+    values: dict[str, pa.Array] = {
+        "source": pa.array([title] * len(variants), pa.string()),
+        "file": pa.array([""] * len(variants), pa.string()),
+        "row": pa.array(range(1, len(variants) + 1), pa.int64()),
+        "messages": pa.array(conversations, MESSAGES),
+        "id": pa.array([content_id(turns) for turns in conversations], pa.string()),
+    }
+    for name, column in values.items():
+        index = parents.schema.get_field_index(name)
+        parents = parents.set_column(index, parents.schema.field(index), column.cast(parents.schema.field(index).type))
+    return parents
+
+
+def _check_labels(material: Material, variants: Sequence[Variant], reasons: Sequence[str | None]) -> list[str | None]:
+    reader = fit_reader(material.prompts, material.labels)
+    if reader is None or not variants:
+        return list(reasons)
+    before = reader.read([material.prompts[variant.row] for variant in variants])
+    after = reader.read([variant.prompt for variant in variants])
+    return [
+        reason
+        or (
+            "a classifier reads another label"
+            if material.labels[variant.row] is not None and old == material.labels[variant.row] != new
+            else None
+        )
+        for variant, reason, old, new in zip(variants, reasons, before, after, strict=True)
+    ]
+
+
+def _check_copies(
+    table: pa.Table, new: pa.Table, reasons: Sequence[str | None], duplicates: Duplicates
+) -> list[str | None]:
+    splits = table["split"].to_pylist()
+    held = table.filter(pa.array([split != "train" for split in splits], pa.bool_()))
+    of_held = held["split"].to_pylist()
+    refused: dict[int, str] = {}
+    both = pa.concat_tables([held, new])
+    found = [find_near(both, duplicates, duplicates.leak).pairs]
+    if duplicates.semantic is not None:
+        found.append(find_semantic(both, duplicates, duplicates.semantic.leak).pairs)
+    for first, second in np.concatenate(found).tolist():
+        if first < held.num_rows <= second:
+            refused.setdefault(second - held.num_rows, of_held[first])
+    # A prompt of a held-out row under another answer is a copy too.
+    asked, _ = split_sides(held)
+    pairs, _ = find_between(asked, split_sides(new)[0], duplicates.same.rows, duplicates.shingle)
+    for first, second in pairs.tolist():
+        refused.setdefault(second, of_held[first])
+    folds = dict(zip(name_groups(held), of_held, strict=True))
+    seen = set(table["id"].to_pylist())
+    checked: list[str | None] = []
+    for row, (name, fold, reason) in enumerate(zip(new["id"].to_pylist(), name_groups(new), reasons, strict=True)):
+        near = refused.get(row) or folds.get(fold)
+        if reason is None and near is not None:
+            reason = f"too like a row of {near}"
+        elif reason is None and name in seen:
+            reason = "a row that is there already"
+        if reason is None:
+            seen.add(name)
+        checked.append(reason)
+    return checked
+
+
+def _record(
+    rows: Rows, train: pa.Table, new: pa.Table, variants: Sequence[Variant], reasons: Sequence[str | None]
+) -> Rows:
+    kept = [place for place, reason in enumerate(reasons) if reason is None]
+    pairs = np.array([(variants[place].row, train.num_rows + place) for place in kept], dtype=np.int64).reshape(-1, 2)
+    both = pa.concat_tables([train, new])
+    similarity = [
+        compute_jaccard(cut_shingles([fold_text(text) for text in texts], 4), pairs)
+        for texts in ([" ".join(sides) for sides in zip(*split_sides(both), strict=True)], split_sides(both)[0])
+    ]
+    return record_twins(rows, both, "augmented", pairs, similarity[0], similarity[1], dropped=False)

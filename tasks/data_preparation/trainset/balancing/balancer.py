@@ -1,0 +1,64 @@
+"""What every way to balance has in common: the labelled training rows it gets and the repetitions it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tasks.corpus.text.draws import draw
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Training rows with a label.
+
+    Attributes:
+        ids: Content hash of each row.
+        labels: Label of each row.
+        times: How often each row is in the training split.
+        texts: Prompt of each row.
+    """
+
+    ids: list[str]
+    labels: list[str]
+    times: list[int]
+    texts: list[str]
+
+    def group(self) -> dict[str, list[int]]:
+        """Label to its rows, sorted by label."""
+        groups: dict[str, list[int]] = {}
+        for row, label in enumerate(self.labels):
+            groups.setdefault(label, []).append(row)
+        return dict(sorted(groups.items()))
+
+    def count(self) -> dict[str, int]:
+        """Label to its rows with their repetitions, sorted by label."""
+        return {label: sum(self.times[row] for row in rows) for label, rows in self.group().items()}
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """What balancing decided.
+
+    Attributes:
+        times: How often each row is to be in the training split; 0 for one that leaves.
+        vectors: Columns of `tasks.contracts.balance.VECTORS`, where there are any.
+        notes: Figures of the step.
+    """
+
+    times: list[int]
+    vectors: pa.Table | None = None
+    notes: Mapping[str, int | float] | None = None
+
+
+def sort_by_draw(rows: list[int], ids: list[str], purpose: str, seed: int) -> list[int]:
+    """The rows in an order that depends on seed and content alone."""
+    return sorted(rows, key=lambda row: (draw(purpose, seed, ids[row]), row))
+
+
+def raise_counts(counts: Mapping[str, int], ratio: float) -> dict[str, int]:
+    """Per label the rows it should have, so that none has less than the largest divided by the ratio."""
+    least = int(max(counts.values(), default=0) / ratio)
+    return {label: max(count, least) for label, count in counts.items()}

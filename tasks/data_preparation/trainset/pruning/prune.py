@@ -1,0 +1,89 @@
+"""Keep the training rows that teach the most, and set the others aside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from tasks.contracts.errors import PipelineError
+from tasks.contracts.params import Section
+from tasks.corpus.rows.rows import Rows, column_messages, finish_step, join_turns
+from tasks.data_preparation.trainset.pruning import AnyPruner
+from tasks.data_preparation.trainset.pruning.pool import Array, Pool
+
+
+class Pruning(Section):
+    """Which share of the training rows stays; all of them, unless asked."""
+
+    method: AnyPruner | None = Field(default=None, description="what tells which rows stay; null: all stay")
+    keep: float = Field(default=0.5, gt=0, lt=1, description="share of the training rows that stay")
+    per_label: bool = Field(default=True, description="keep that share of every label, one row at least")
+    seed: int = Field(default=0, description="of the method")
+
+
+class Pruner(Protocol):
+    """A way to tell which rows stay."""
+
+    @property
+    def name(self) -> str: ...
+    def score(self, pool: Pool) -> Array: ...
+
+
+def prune_train(rows: Rows, settings: Pruning) -> Rows:
+    """Drop the training rows that teach the least.
+
+    Args:
+        rows: Split rows.
+        settings: Method and share.
+
+    Returns:
+        The rows that are left; all of them, when there is no method.
+
+    Raises:
+        PipelineError: The method lacks what it needs.
+    """
+    if settings.method is None:
+        return rows
+    splits = rows.table["split"].to_pylist()
+    places = [place for place, split in enumerate(splits) if split == "train"]
+    pool = _collect(rows.table, places, settings.seed)
+    scores = settings.method.score(pool)
+    if len(scores) != len(places) or not np.isfinite(scores).all():
+        raise PipelineError(f"pruning by {settings.method.name}: some rows have no score; take another method")
+    kept = choose_best(scores, pool.labels if settings.per_label else [None] * len(places), settings.keep)
+    reasons: list[str | None] = [None] * len(splits)
+    for row, place in enumerate(places):
+        if row not in kept:
+            reasons[place] = f"not among the {settings.keep:.0%} kept by {settings.method.name}"
+    return finish_step(rows, "pruning", rows.table, reasons, notes={"train_before": len(places), "train": len(kept)})
+
+
+def choose_best(scores: Array, labels: Sequence[str | None], keep: float) -> set[int]:
+    """The rows with the largest scores, a share of every label; of equals the first."""
+    groups: dict[str | None, list[int]] = {}
+    for row, label in enumerate(labels):
+        groups.setdefault(label, []).append(row)
+    kept: set[int] = set()
+    for members in groups.values():
+        best = sorted(members, key=lambda row: (-float(scores[row]), row))
+        kept.update(best[: max(1, round(keep * len(members)))])
+    return kept
+
+
+def _collect(table: pa.Table, places: list[int], seed: int) -> Pool:
+    train = table.take(pa.array(places, pa.int64()))
+    held = table.filter(pa.array([split == "validation" for split in table["split"].to_pylist()], pa.bool_()))
+    messages = column_messages(train)
+    return Pool(
+        train["id"].to_pylist(),
+        join_turns(messages, ["user"]),
+        join_turns(messages, ["assistant"]),
+        train["label"].to_pylist(),
+        join_turns(column_messages(held), ["user"]),
+        held["label"].to_pylist(),
+        seed,
+    )

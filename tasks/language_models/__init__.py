@@ -1,0 +1,1 @@
+"""A language model in a folder: opened, described, encoded for, answering."""

@@ -1,0 +1,93 @@
+"""The base model's dimensions, as far as a plan needs them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.contracts.manifest import read_manifest
+from tasks.language_models.model_folder import open_on_meta, resolve_model
+
+_RECURRENT_KEYS = ("mamba", "linear_attention", "recurrent", "conv")
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Dimensions of a causal language model.
+
+    Attributes:
+        parameters: Weights, tied ones once.
+        linear: Last part of a linear module's name to the (out, in) of every such module; without the output layer.
+        head: Name of the output layer.
+        hidden: Width.
+        intermediate: Width inside the feed-forward blocks.
+        layers: Blocks.
+        heads: Attention heads.
+        key_value_width: Width of all key heads together.
+        vocabulary: Rows of the output layer.
+        context: Longest input, 0 when the configuration does not say.
+        isolates_packed: Attention can be kept inside each conversation of a packed row.
+    """
+
+    parameters: int
+    linear: Mapping[str, tuple[tuple[int, int], ...]]
+    head: str
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    key_value_width: int
+    vocabulary: int
+    context: int
+    isolates_packed: bool
+
+    @property
+    def figures(self) -> dict[str, float | int]:
+        return {"parameters": self.parameters, "layers": self.layers, "hidden": self.hidden}
+
+
+def read_shape(initial: Path) -> ModelShape:
+    """Read the shape of the pinned base without loading its weights.
+
+    Args:
+        initial: Folder written by model initialisation.
+
+    Raises:
+        PipelineError: The folder is not complete, or no causal language model.
+    """
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    model = open_on_meta(resolve_model(initial))
+    config = model.config.get_text_config()
+    head = model.get_output_embeddings()
+    head_name = next((name.rpartition(".")[2] for name, m in model.named_modules() if m is head), "lm_head")
+    linear: dict[str, list[tuple[int, int]]] = {}
+    for name, module in model.named_modules():
+        if module is head:
+            continue
+        if isinstance(module, torch.nn.Linear):
+            linear.setdefault(name.rpartition(".")[2], []).append((module.out_features, module.in_features))
+        elif isinstance(module, Conv1D):  # GPT-2's linear layer, stored transposed
+            inner, out = module.weight.shape
+            linear.setdefault(name.rpartition(".")[2], []).append((int(out), int(inner)))
+    hidden = int(config.hidden_size)
+    heads = int(getattr(config, "num_attention_heads", 1) or 1)
+    head_width = int(getattr(config, "head_dim", None) or hidden // heads)
+    kinds = " ".join(str(kind) for kind in getattr(config, "layer_types", None) or [config.model_type])
+    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+    return ModelShape(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        linear={name: tuple(layers) for name, layers in sorted(linear.items())},
+        head=head_name,
+        hidden=hidden,
+        intermediate=int(getattr(config, "intermediate_size", None) or 4 * hidden),
+        layers=int(config.num_hidden_layers),
+        heads=heads,
+        key_value_width=int(getattr(config, "num_key_value_heads", None) or heads) * head_width,
+        vocabulary=int(config.vocab_size),
+        context=int(read_manifest(initial)["context"]),
+        isolates_packed=takes_positions and not any(key in kinds for key in _RECURRENT_KEYS),
+    )

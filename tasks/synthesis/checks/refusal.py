@@ -1,0 +1,23 @@
+"""Answers in which the teacher refuses, as the cleaning step ``refusals`` finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from tasks.corpus.text.refusals import refuses
+from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.drafts import Draft, Known
+
+
+class Refusal(Check):
+    """The answer answers."""
+
+    name: Literal["refusal"] = "refusal"
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return ("answers",)
+
+    def check(self, drafts: Sequence[Draft], step: Step, known: Known) -> list[str | None]:
+        return ["the teacher refuses" if refuses(draft.answer) else None for draft in drafts]

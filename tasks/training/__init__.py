@@ -1,0 +1,1 @@
+"""What training setup plans and fine-tuning runs."""
