@@ -13,9 +13,9 @@ from flows.wiring.params import Params
 from flows.wiring.spreading import spreading
 from flows.wiring.stage import run, stage, task
 from tasks.corpus.personal_data.pii import KEY as PII_KEY
+from tasks.corpus.reading.answers import set_apart
 from tasks.corpus.reading.ingest import read_sources
-from tasks.corpus.rows.answers import set_apart
-from tasks.corpus.rows.unused_columns import write_extra
+from tasks.corpus.reading.unused_columns import write_extra
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.gate.gate import check_quality, check_suite
 from tasks.data_preparation.output.card.card import write_card

@@ -16,12 +16,12 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from flows.wiring.lock import one_at_a_time
 from flows.wiring.settings import configure
 
 configure()
 
 import httpx  # noqa: E402 - the engines read their settings on import
-from filelock import FileLock, Timeout  # noqa: E402
 from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.schemas.objects import State  # noqa: E402
@@ -30,7 +30,6 @@ from prefect.exceptions import PrefectException  # noqa: E402
 from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 
-from flows.wiring import artifacts  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import read_params  # noqa: E402
 from flows.wiring.server import ensure_server  # noqa: E402
@@ -47,7 +46,6 @@ STAGES = (
     "deployment",
     "monitoring",
 )
-LOCK = artifacts.STATE / "pipeline.lock"
 Report = Callable[[str, str, float], None]
 
 
@@ -234,28 +232,3 @@ def environment(**values: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def one_at_a_time(wait: bool) -> Iterator[None]:
-    """Hold the checkout for one pipeline.
-
-    Raises:
-        PipelineError: Another one is at work and ``wait`` is false.
-    """
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    holder = LOCK.with_suffix(".pid")
-    lock = FileLock(LOCK)
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout as error:
-        pid = holder.read_text().strip() if holder.is_file() else "unknown"
-        raise PipelineError(
-            f"another pipeline is at work in this checkout (pid {pid}); wait for it, or run with --wait"
-        ) from error
-    try:
-        holder.write_text(str(os.getpid()))
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import grimp
 import pytest
 import typer
 import yaml
@@ -16,8 +17,8 @@ from flows.commands.command_line import app
 from flows.pipeline import STAGES
 from flows.wiring import artifacts
 from flows.wiring.params import Params, read_params
+from tests.checkout import ROOT
 
-ROOT = Path(__file__).parents[1]
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 README = (ROOT / "README.md").read_text()
 
@@ -29,7 +30,7 @@ def outs(name: str) -> set[str]:
 
 
 def test_a_stage_has_one_name_everywhere() -> None:
-    assert tuple(DVC) == STAGES == tuple(Params.model_fields)
+    assert tuple(DVC) == STAGES == tuple(Params.model_fields)[: len(STAGES)]
     for name in STAGES:
         assert DVC[name]["cmd"] == f"python -m flows.{name}"
         assert (ROOT / f"flows/{name}.py").is_file()
@@ -38,6 +39,26 @@ def test_a_stage_has_one_name_everywhere() -> None:
         assert {f"flows/{name}.py", f"tasks/{name}", "tasks/contracts"} <= set(DVC[name]["deps"])
         assert {str(artifacts.report(name)), str(artifacts.metrics(name))} <= outs(name)
         assert all(section.split(".")[0] == name for section in DVC[name]["params"])
+
+
+@pytest.fixture(scope="module")
+def imports() -> grimp.ImportGraph:
+    return grimp.build_graph("flows", "tasks", cache_dir=None, exclude_type_checking_imports=True)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_code_of_a_stage_is_among_its_deps(imports: grimp.ImportGraph, name: str) -> None:
+    found: set[str] = set()
+    ahead = {f"flows.{name}", f"tasks.{name}.params"}
+    while ahead:
+        found |= ahead
+        ahead = {m for one in ahead for m in imports.find_modules_directly_imported_by(one)} - found
+        ahead = {module for module in ahead if module.startswith("tasks.")}
+    folders = {f"{module.replace('.', '/')}/" for module in found if module.startswith("tasks.")}
+    code = tuple(f"{dep}/" for dep in DVC[name]["deps"] if dep.startswith("tasks/"))
+    assert [folder for folder in sorted(folders) if not folder.startswith(code)] == []
+    unused = [dep for dep in code if not any(folder.startswith(dep) for folder in folders)]
+    assert unused == [], f"{name} does not run them"
 
 
 def test_artifacts_and_dvc_name_the_same_paths() -> None:

@@ -7,14 +7,58 @@ What people do is no function of files, so none of it is a stage: labels enter t
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from flows.pipeline import one_at_a_time
+import typer
+
+from flows.commands.terminal import console
 from flows.wiring import artifacts
-from flows.wiring.params import read_params
-from tasks.annotation.agreement import Alpha
-from tasks.annotation.report import write_page
-from tasks.annotation.rounds import Imported, Written, export_rows, import_labels, write_next
-from tasks.corpus.label_errors import Noise
+from flows.wiring.settings import configure
+
+if TYPE_CHECKING:
+    from tasks.annotation.agreement import Alpha
+    from tasks.annotation.rounds import Imported, Written
+
+app = typer.Typer()
+annotate = typer.Typer(no_args_is_help=True, help="Texts for people to label, and their labels.")
+app.add_typer(annotate, name="annotate")
+
+
+@annotate.command("next")
+def annotate_next(
+    items: Annotated[int, typer.Option(min=1, help="How many texts.")] = 100,
+) -> None:
+    """Write the texts of the pool that are most worth a label, as tasks for Label Studio."""
+    show_written(choose(items))
+
+
+@annotate.command("import")
+def annotate_import(
+    export: Annotated[Path, typer.Argument(help="Export of Label Studio: JSON, JSON-MIN or CSV.")],
+) -> None:
+    """Read what people labelled: agreement, one label per text, rows for a source."""
+    found, alpha = bring_in(export)
+    agreement = "not measurable" if alpha.value is None else f"alpha {alpha.value:.3f}"
+    console.print(
+        f"{found.new:,} of {len(found.tasks):,} texts have a label, {found.replaced:,} another than before; "
+        f"agreement {agreement}"
+    )
+    console.print("a source of params.yaml reads them: {name: jsonl, path: data/raw/annotation/labels.jsonl}")
+    console.print(f"report: {(configure() / 'reports/annotation/index.html').as_uri()}")
+
+
+@annotate.command("export")
+def annotate_export(
+    suspects: Annotated[bool, typer.Option("--suspects", help="Only rows whose label looks wrong.")] = False,
+) -> None:
+    """Write prepared rows as tasks for Label Studio, each with a suggested label."""
+    show_written(take_out(suspects))
+
+
+def show_written(written: Written) -> None:
+    console.print(f"{written.path}: {written.rows:,} texts; label_config.xml beside it is the labelling configuration")
+    for note in written.notes:
+        console.print(note)
 
 
 def choose(items: int) -> Written:
@@ -23,6 +67,10 @@ def choose(items: int) -> Written:
     Raises:
         PipelineError: There is no pool or nothing in it is left to label.
     """
+    from flows.wiring.lock import one_at_a_time
+    from flows.wiring.params import read_params
+    from tasks.annotation.rounds import write_next
+
     settings = read_params().annotation
     with one_at_a_time(wait=True):
         return write_next(settings, items, artifacts.PREPARED, artifacts.ANNOTATION, Path())
@@ -34,6 +82,11 @@ def bring_in(export: Path) -> tuple[Imported, Alpha]:
     Raises:
         PipelineError: The file cannot be read or no text in it has a label.
     """
+    from flows.wiring.lock import one_at_a_time
+    from flows.wiring.params import read_params
+    from tasks.annotation.report import write_page
+    from tasks.annotation.rounds import import_labels
+
     settings = read_params().annotation
     with one_at_a_time(wait=True):
         found = import_labels(settings, export, artifacts.ANNOTATION)
@@ -46,6 +99,11 @@ def take_out(suspects: bool) -> Written:
     Raises:
         PipelineError: Nothing is prepared, or there is no suspect.
     """
+    from flows.wiring.lock import one_at_a_time
+    from flows.wiring.params import read_params
+    from tasks.annotation.rounds import export_rows
+    from tasks.corpus.label_errors import Noise
+
     params = read_params()
     noise = params.data_preparation.noise or Noise()
     with one_at_a_time(wait=True):

@@ -17,13 +17,15 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import psutil
+import typer
 from rich.console import Console
 from rich.progress import track
 
+from flows.commands.terminal import show_stage
 from flows.wiring import artifacts
 from flows.wiring.params import read_params
 from flows.wiring.server import free_port
@@ -48,6 +50,17 @@ DRIFT = 0.7
 START_TIMEOUT_S = 240.0
 SWAP_TIMEOUT_S = 60.0
 LOG_TIMEOUT_S = 60.0
+
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(
+    stop: Annotated[bool, typer.Option("--stop", help="End the gateway afterwards.")] = False,
+) -> None:
+    """The whole loop on the embedded model: train, serve, drift, retrain, swap."""
+    run_demo(Console(), stop)
 
 
 @dataclass
@@ -87,7 +100,7 @@ class Load:
                 self._stop.wait(0.25)
 
 
-def demo(console: Console, stop: bool = False) -> None:
+def run_demo(console: Console, stop: bool = False) -> None:
     """Run the loop and say where to look. Where it went through before, the retrained model is served again.
 
     Args:
@@ -97,7 +110,6 @@ def demo(console: Console, stop: bool = False) -> None:
     Raises:
         PipelineError: A step did not do what the demo promises.
     """
-    from flows.commands.command_line import show_stage
     from flows.pipeline import run_pipeline
     from flows.wiring.registry import open_registry
 
@@ -135,7 +147,6 @@ def demo(console: Console, stop: bool = False) -> None:
 
 def improve(url: str, first: Champion, say: Callable[[str], None]) -> None:
     """Calm traffic, then drifted traffic, a retrain on its corrected answers, and a swap under load."""
-    from flows.commands.command_line import show_stage
     from flows.retraining import retrain
 
     say(f"{CALM} requests like the training data")
@@ -161,7 +172,6 @@ def improve(url: str, first: Champion, say: Callable[[str], None]) -> None:
 
 def observe(url: str, traffic: Traffic, release: str, reason: str, corrected: bool = False) -> dict[str, Any]:
     """Send traffic, freeze it and compare it with the baseline; the verdict."""
-    from flows.commands.command_line import show_stage
     from flows.pipeline import run_pipeline
     from flows.wiring.snapshot import snapshot
 

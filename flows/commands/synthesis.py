@@ -1,146 +1,60 @@
-"""``heptune synthesize``: have a teacher write rows, check them, and put them where a source reads them.
-
-What costs money and is another every time is no function of files, so it is no stage: it enters the pipeline as a
-file, ``data/raw/synthetic/TITLE.jsonl``, which a source of kind ``jsonl`` reads.
-"""
+"""``heptune synthesize``: rows written by a teacher."""
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from flows.commands.terminal import console
 from flows.wiring.settings import configure
 
-configure()
-
-from filelock import FileLock, Timeout  # noqa: E402 - the engines read their settings on import
-from prefect import flow  # noqa: E402
-from prefect.artifacts import create_link_artifact, create_table_artifact  # noqa: E402
-from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
-from prefect.states import Failed  # noqa: E402
-
-from flows.pipeline import one_at_a_time, server_watched  # noqa: E402
-from flows.retraining import step  # noqa: E402
-from flows.wiring import artifacts  # noqa: E402
-from flows.wiring.params import read_params  # noqa: E402
-from flows.wiring.recording import experiment_id  # noqa: E402
-from flows.wiring.server import ensure_server  # noqa: E402
-from flows.wiring.stage import flatten  # noqa: E402
-from tasks.contracts.errors import PipelineError  # noqa: E402
-from tasks.synthesis.estimate import Estimate, estimate  # noqa: E402
-from tasks.synthesis.params import Synthesis  # noqa: E402
-from tasks.synthesis.publish import write_figures, write_synthetic  # noqa: E402
-from tasks.synthesis.report import write_report  # noqa: E402
-from tasks.synthesis.rounds import write_rows  # noqa: E402
-from tasks.synthesis.seeds import read_known, read_seeds  # noqa: E402
-
-logger = logging.getLogger(__name__)
-
-LOCK = artifacts.STATE / "synthesis.lock"
-SPLITS = {"train": artifacts.TRAIN, "validation": artifacts.VALIDATION, "test": artifacts.TEST}
-
-Figures = dict[str, int | float]
+if TYPE_CHECKING:
+    pass
 
 
-def synthesize() -> Figures:
-    """Write the rows of ``synthesis``; returns the figures.
-
-    Raises:
-        PipelineError: It is not configured, another one is at work, a model does not answer, or no row was accepted.
-    """
-    os.chdir(configure())
-    read_settings()
-    url = ensure_server(os.getpid())
-    with temporary_settings({PREFECT_API_URL: url}), server_watched():
-        state: Any = synthesis(return_state=True)
-    if not state.is_completed():
-        raise PipelineError(state.message or "the synthesis failed")
-    figures: Figures = state.result()
-    return figures
+app = typer.Typer()
 
 
-@flow(name="synthesis", flow_run_name="synthesis", persist_result=False)
-def synthesis() -> Any:
-    """Seeds, then topics, prompts, answers, critique and rewriting in rounds, then files and a page."""
-    os.chdir(configure())
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(LOCK, timeout=0):
-            return write(read_settings())
-    except Timeout:
-        return Failed(message="another synthesis is at work in this checkout; wait for it: its answers are kept")
-    except PipelineError as error:
-        return Failed(message=str(error))
+@app.command()
+def synthesize(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would ask and cost.")] = False,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Only copy the prompts into this folder, to change them.")
+    ] = None,
+) -> None:
+    """Have a teacher write rows, check them, and put them below data/raw; killed, it goes on where it was."""
+    if prompts is not None:
+        from tasks.synthesis.wording import copy_templates
+
+        console.print(f"{prompts}: {len(copy_templates(prompts))} written; now set synthesis.prompts")
+        return
+    from flows import synthesis
+
+    if dry_run:
+        shares = (1.0, 0.5)
+        for share, steps in zip(shares, synthesis.preview(shares), strict=True):
+            console.print(f"with {share:.0%} of the prompts and of the answers accepted, about")
+            for found in steps:
+                show_estimate(found.step, found.calls, found.prompt_tokens, found.completion_tokens, found.cost)
+            show_estimate(
+                "all",
+                sum(found.calls for found in steps),
+                sum(found.prompt_tokens for found in steps),
+                sum(found.completion_tokens for found in steps),
+                sum(found.cost for found in steps),
+            )
+        limits = synthesis.read_settings().limits
+        console.print(f"limits: calls {limits.calls or 'none'}, cost {limits.cost or 'none'}")
+        return
+    figures = synthesis.synthesize()
+    console.print(
+        f"{synthesis.target(synthesis.read_settings())}: {figures['rows']:,} rows, {figures['acceptance_rate']:.0%} of "
+        f"the proposed; {figures['calls']:,} calls, cost {figures['cost']:.4g}",
+    )
+    console.print(f"report: {(configure() / 'reports/synthesis/index.html').as_uri()}")
 
 
-def write(settings: Synthesis) -> Figures:
-    """The steps of a run."""
-    seeds = step(read_seeds)(settings, SPLITS, Path())
-    known = step(read_known)(settings, seeds, SPLITS, Path())
-    written = step(write_rows)(settings, seeds, known, artifacts.WRITTEN, Path())
-    page, refused = artifacts.report("synthesis"), artifacts.report("synthesis").with_name("refused.jsonl")
-    step(write_report)(settings, written, page, refused)
-    figures: Figures = step(write_figures)(written, artifacts.metrics("synthesis"))
-    show_run(settings, figures, page)
-    with one_at_a_time(wait=True):
-        step(write_synthetic)(settings, written, target(settings), refused)
-    return figures
-
-
-def preview(shares: Sequence[float]) -> list[list[Estimate]]:
-    """What a run would ask and cost, for each share of the drafts that may be accepted at a step."""
-    os.chdir(configure())
-    settings = read_settings()
-    seeds = read_seeds(settings, SPLITS, Path())
-    known = read_known(settings, seeds, SPLITS, Path())
-    return [estimate(settings, seeds, known, Path(), share) for share in shares]
-
-
-def read_settings() -> Synthesis:
-    """The section of params.
-
-    Raises:
-        PipelineError: It is not there.
-    """
-    settings = read_params().synthesis
-    if settings is None:
-        raise PipelineError(
-            f"{artifacts.PARAMS}: synthesis is not set; name at least a teacher, such as "
-            '{name: openai, url: "http://127.0.0.1:8000/v1", model: heptune}'
-        )
-    return settings
-
-
-def target(settings: Synthesis) -> Path:
-    """Where the accepted rows go."""
-    return artifacts.SYNTHETIC / f"{settings.title}.jsonl"
-
-
-def show_run(settings: Synthesis, figures: Mapping[str, int | float], page: Path) -> None:
-    """Put the figures where ops look: the Prefect UI, and an MLflow run; where MLflow does not answer, the page has
-    them.
-    """
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param
-    from mlflow.exceptions import MlflowException
-
-    rows = [{"figure": name, "value": value} for name, value in figures.items()]
-    create_table_artifact(key="synthesis-figures", table=rows, description="Figures of the synthesis")
-    create_link_artifact(key="synthesis-report", link=page.resolve().as_uri(), link_text="Report of the synthesis")
-    try:
-        client = MlflowClient()
-        run = client.create_run(experiment_id(client), tags={"heptune.kind": "synthesis"}, run_name="synthesis")
-        values = flatten(settings.model_dump(mode="json"))
-        now = run.info.start_time
-        client.log_batch(
-            run.info.run_id,
-            params=[Param(name, str(value)[:6000]) for name, value in values.items()],
-            metrics=[Metric(name, float(value), now, 0) for name, value in figures.items()],
-        )
-        client.log_artifact(run.info.run_id, str(page))
-        client.set_terminated(run.info.run_id)
-    except MlflowException as error:
-        logger.warning("the figures are on %s, but not in MLflow (%s)", page, str(error).splitlines()[0])
+def show_estimate(step: str, calls: int, prompt: int, completion: int, cost: float) -> None:
+    console.print(f"  {step:<14}{calls:>9,} calls{prompt:>13,} tokens in{completion:>13,} out   cost {cost:,.4f}")

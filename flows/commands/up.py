@@ -17,9 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Annotated
 
 import httpx
+import typer
 
+from flows.commands.terminal import console
 from flows.wiring import artifacts
 from flows.wiring.server import RECORD, is_healthy, running_url
 from flows.wiring.settings import configure
@@ -28,8 +31,24 @@ from tasks.contracts.errors import PipelineError
 logger = logging.getLogger(__name__)
 
 POOL = "heptune"
+app = typer.Typer()
 LOGS = artifacts.STATE / "logs"
 START_TIMEOUT_S = 240.0
+
+
+@app.command()
+def up(
+    prefect_port: Annotated[int, typer.Option(help="Port of Prefect's server and UI.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
+) -> None:
+    """Prefect server, worker, deployments, automation and MLflow's UI, until Ctrl-C."""
+
+    def ready(addresses: Mapping[str, str]) -> None:
+        for name, url in addresses.items():
+            console.print(f"{name:<10}{url}")
+        console.print("Ctrl-C ends everything started here.")
+
+    bring_up(prefect_port, mlflow_port, ready)
 
 
 def bring_up(

@@ -39,7 +39,7 @@ HEADLINES = {
 def write_overview(root: Path = Path()) -> Path:
     """Write the page from the reports that are there; it is rebuilt after every stage."""
     stages = [describe(root, name) for name in TITLES]
-    environment = Environment(loader=PackageLoader("flows"), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=PackageLoader("flows.wiring"), autoescape=True, undefined=StrictUndefined)
     text = environment.get_template("overview.html").render(
         stages=stages,
         verdict=read(root / artifacts.EVALUATION_VERDICT),

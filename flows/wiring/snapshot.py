@@ -6,8 +6,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.pipeline import one_at_a_time
 from flows.wiring import artifacts
+from flows.wiring.lock import one_at_a_time
 from flows.wiring.params import read_params
 from flows.wiring.registry import Registry, open_registry
 from flows.wiring.serving import store_url

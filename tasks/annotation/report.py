@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.annotation.agreement import GOOD, TENTATIVE, Alpha, measure_alpha, measure_pairs
 from tasks.annotation.rounds import LABELS, Imported
-from tasks.corpus.text.texts import make_visible
+from tasks.corpus.rows.texts import make_visible
 from tasks.pages.page import Page, Tone
 
 SHOWN = 100

@@ -37,7 +37,7 @@ from tasks.data_preparation.cleaning.steps.toxicity import Toxicity
 from tasks.data_preparation.cleaning.steps.unicode import Unicode
 from tasks.data_preparation.cleaning.steps.whitespace import Whitespace
 from tasks.data_preparation.gate.expectations import Gate
-from tasks.data_preparation.output.card.card import Card
+from tasks.data_preparation.output.card.params import Card
 from tasks.data_preparation.screening.contamination import Contamination
 from tasks.data_preparation.screening.duplicates import Duplicates
 from tasks.data_preparation.screening.triggers import Triggers

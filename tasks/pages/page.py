@@ -31,7 +31,7 @@ _LONG = re.compile(r"[\w./:-]{16,}")
 _JOINT = re.compile(r"([_/.])(?=\w)")
 PALETTE = ("#2f5bea", "#e8833a", "#1f9d76", "#b64fc8", "#c43d4b", "#6b7280")
 
-_environment = Environment(loader=PackageLoader("tasks.contracts"), autoescape=True, undefined=StrictUndefined)
+_environment = Environment(loader=PackageLoader("tasks.pages"), autoescape=True, undefined=StrictUndefined)
 
 
 class Page:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tasks.corpus.rows.rows import Step
+from tasks.corpus.rows.texts import show_conversation
 from tasks.corpus.rows.waterfall import plot_waterfall
-from tasks.corpus.text.texts import show_conversation
 from tasks.pages.page import Page
 from tasks.synthesis.calls import STEPS, Spent
 from tasks.synthesis.critique import HIGHEST, LOWEST

@@ -30,10 +30,10 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
 from tasks.contracts.records import ANSWER_SETS, MESSAGES, AnswerSet
 from tasks.contracts.tables import read_table, write_table
+from tasks.corpus.reading.answers import set_apart
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.jsonl import Jsonl
-from tasks.corpus.rows.answers import set_apart
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.gate.gate import check_quality

@@ -22,8 +22,8 @@ from flows.wiring.stage import recorder, run, stage, task
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
 from tasks.pages.page import Page
+from tests.checkout import ROOT
 
-ROOT = Path(__file__).parents[2]
 BEFORE = dict(zip(STAGES[1:], STAGES, strict=False))
 
 
@@ -111,3 +111,12 @@ def child_environment() -> dict[str, str]:
 
 if __name__ == "__main__":
     run(stage(body(sys.argv[1])))
+
+
+def outcomes(output: str) -> dict[str, str]:
+    """Stage to outcome, from the lines that `heptune run` prints."""
+    lines = (line.rsplit(maxsplit=3) for line in output.splitlines() if line.endswith(" s"))
+    return {words[0].strip().replace(" ", "_"): words[1] for words in lines}
+
+
+SYLLABLES = [a + b for a in ("ka", "lo", "mi", "tu", "ve") for b in ("ra", "sol", "ten", "wick", "dun")]

@@ -17,8 +17,8 @@ from mlflow import MlflowClient
 
 from flows.wiring import artifacts
 from tasks.contracts.manifest import read_json, read_manifest
-from tests.flows.small import ROOT, child_environment, make_project
-from tests.flows.test_data_preparation import SYLLABLES
+from tests.checkout import ROOT
+from tests.flows.small import SYLLABLES, child_environment, make_project
 
 ROWS = 200
 ANSWER = {"name": "Ada Lovelace", "reason": "a pilot, 200 rows will do", "approve": True}

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from flows.wiring.server import free_port
+from tests.checkout import ROOT
 from tests.flows.servers import running
-from tests.flows.small import ROOT, child_environment, make_project
-from tests.flows.test_pipeline import outcomes
+from tests.flows.small import child_environment, make_project, outcomes
 from tests.postgres import Database
 
 SERVICES = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())["services"]

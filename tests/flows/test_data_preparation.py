@@ -13,9 +13,8 @@ import yaml
 from flows.wiring import artifacts
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
-from tests.flows.small import child_environment, make_project
-
-SYLLABLES = [a + b for a in ("ka", "lo", "mi", "tu", "ve") for b in ("ra", "sol", "ten", "wick", "dun")]
+from tests.checkout import ROOT
+from tests.flows.small import SYLLABLES, child_environment, make_project
 
 
 def run_stage(project: Path) -> subprocess.CompletedProcess[str]:
@@ -59,7 +58,7 @@ def test_the_stage_writes_what_dvc_expects_then_fails_closed(project: Path) -> N
     done = run_stage(project)
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(project / artifacts.PREPARED, verify=True)
-    declared = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text())["stages"]["data_preparation"]
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["data_preparation"]
     for out in (*declared["outs"], *declared["metrics"]):
         assert (project / out).exists(), out
     figures = json.loads((project / artifacts.metrics("data_preparation")).read_text())

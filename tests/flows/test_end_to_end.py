@@ -13,8 +13,8 @@ import yaml
 
 from flows.pipeline import STAGES
 from flows.wiring import artifacts
-from tests.flows.small import ROOT, child_environment
-from tests.flows.test_pipeline import outcomes
+from tests.checkout import ROOT
+from tests.flows.small import child_environment, outcomes
 
 TRACKED = (
     "dvc.yaml",

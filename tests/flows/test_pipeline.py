@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from flows.pipeline import STAGES
-from tests.flows.small import child_environment, make_project, wait_for
+from tests.flows.small import child_environment, make_project, outcomes, wait_for
 
 
 def heptune(project: Path, *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
@@ -34,12 +34,6 @@ def heptune(project: Path, *words: str, **extra: str) -> subprocess.CompletedPro
         timeout=300,
         check=False,
     )
-
-
-def outcomes(output: str) -> dict[str, str]:
-    """Stage to outcome, from the lines that `heptune run` prints."""
-    lines = (line.rsplit(maxsplit=3) for line in output.splitlines() if line.endswith(" s"))
-    return {words[0].strip().replace(" ", "_"): words[1] for words in lines}
 
 
 def set_param(project: Path, section: str, key: str, value: object) -> object:

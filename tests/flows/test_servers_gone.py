@@ -12,8 +12,7 @@ import pytest
 
 from flows.wiring.server import free_port
 from tests.flows.servers import kill, mlflow_server, prefect_server
-from tests.flows.small import child_environment, make_project, wait_for
-from tests.flows.test_pipeline import outcomes
+from tests.flows.small import child_environment, make_project, outcomes, wait_for
 
 STAGE = "data_preparation"
 

@@ -19,7 +19,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.synthesis.wording import PLACEHOLDERS
 from tests.endpoint import Endpoint
 from tests.flows.small import child_environment
-from tests.tasks.data_preparation.test_synthesis import Sums, sums
+from tests.tasks.synthesis.teachers import Sums, sums
 
 pytest.importorskip("openai", reason="openai is in the extra writers")
 

@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 from flows.wiring.server import free_port
-from tests.flows.small import ROOT, child_environment, make_project
+from tests.checkout import ROOT
+from tests.flows.small import child_environment, make_project
 
 EVENT = """
 import os

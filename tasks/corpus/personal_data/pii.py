@@ -37,9 +37,9 @@ from tasks.corpus.personal_data.patterns import Patterns, find_plain
 from tasks.corpus.personal_data.presidio import Presidio
 from tasks.corpus.personal_data.surrogates import replace
 from tasks.corpus.personal_data.treatments import Pseudonyms, Searched, Treatment, redact, sign
+from tasks.corpus.rows.leaves import Owners, visit_texts
 from tasks.corpus.rows.rows import CARRIED, Listing
-from tasks.corpus.text.leaves import Owners, visit_texts
-from tasks.corpus.text.texts import Cleaned, pick_examples
+from tasks.corpus.rows.texts import Cleaned, pick_examples
 
 KEY = "HEPTUNE_PII_KEY"
 SHORTEST_KEY = 16

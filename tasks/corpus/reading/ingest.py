@@ -19,6 +19,7 @@ import pyarrow as pa
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.records import QUARANTINE
 from tasks.corpus.engines.spread import IN_TURN, Spread
+from tasks.corpus.reading.answers import COLUMN, describe_answers
 from tasks.corpus.reading.limit import Kept
 from tasks.corpus.reading.shapes.nested import INHERITED, is_folded, unfold_row
 from tasks.corpus.reading.shapes.recognise import (
@@ -34,10 +35,9 @@ from tasks.corpus.reading.shapes.shape import Conversation, RowError
 from tasks.corpus.reading.sources.parquet import split_table
 from tasks.corpus.reading.sources.source import Broken, Fields, Part, Records
 from tasks.corpus.reading.sources.values import show_row
-from tasks.corpus.rows.answers import COLUMN, describe_answers
+from tasks.corpus.reading.unused_columns import COLUMN as EXTRA
+from tasks.corpus.reading.unused_columns import TYPE, pick_values
 from tasks.corpus.rows.rows import CARRIED, ROWS, Origin, Rows, Step, build_messages
-from tasks.corpus.rows.unused_columns import COLUMN as EXTRA
-from tasks.corpus.rows.unused_columns import TYPE, pick_values
 
 log = logging.getLogger(__name__)
 

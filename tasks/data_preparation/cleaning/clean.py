@@ -19,9 +19,9 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import QUARANTINE
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.personal_data.pii import Pii
-from tasks.corpus.rows.answers import clean_answers
+from tasks.corpus.reading.answers import clean_answers
 from tasks.corpus.rows.rows import Listing, Rows, Step, finish_step
-from tasks.corpus.text.texts import EXAMPLES, Cleaned
+from tasks.corpus.rows.texts import EXAMPLES, Cleaned
 from tasks.data_preparation.cleaning.steps.c4 import C4
 from tasks.data_preparation.cleaning.steps.chunk import Chunk
 from tasks.data_preparation.cleaning.steps.controls import Controls

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from tasks.contracts.manifest import NAME, seal
 from tasks.contracts.records import EXAMPLES, QUARANTINE
 from tasks.contracts.tables import write_table
-from tasks.corpus.rows.answers import write_answers
+from tasks.corpus.reading.answers import write_answers
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.gate.gate import Verdict, require_passed
 from tasks.data_preparation.splitting.split import SPLITS, repeat_train

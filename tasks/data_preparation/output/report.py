@@ -12,10 +12,10 @@ import orjson
 import pyarrow.compute as pc
 
 from tasks.contracts.manifest import write_json
-from tasks.corpus.rows.answers import count_answers
+from tasks.corpus.reading.answers import count_answers
 from tasks.corpus.rows.rows import Origin, Rows
+from tasks.corpus.rows.texts import show_conversation
 from tasks.corpus.rows.waterfall import plot_waterfall
-from tasks.corpus.text.texts import show_conversation
 from tasks.data_preparation.gate.gate import Verdict
 from tasks.data_preparation.gate.measures import DUPLICATE_STEPS
 from tasks.data_preparation.output.card.sizes import Sizes, measure_sizes

@@ -30,8 +30,8 @@ from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.params import Section
 from tasks.corpus.reading.benchmark_items import SHORTEST, Benchmark, Items, read_items
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
+from tasks.corpus.rows.texts import SHOWN, make_visible, show_conversation
 from tasks.corpus.similarity import find_between, fold_text
-from tasks.corpus.text.texts import SHOWN, make_visible, show_conversation
 from tasks.corpus.text.words import find_words
 
 Array = np.ndarray[Any, Any]

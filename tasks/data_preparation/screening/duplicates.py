@@ -19,10 +19,10 @@ from pydantic import Field, model_validator
 from tasks.contracts.params import Section
 from tasks.contracts.records import content_ids
 from tasks.corpus.engines.spread import IN_TURN, Spread
-from tasks.corpus.rows.answers import join_answers
+from tasks.corpus.reading.answers import join_answers
 from tasks.corpus.rows.rows import Rows, cut_messages, finish_step, join_turns
+from tasks.corpus.rows.texts import EXAMPLES, show_conversation
 from tasks.corpus.similarity import PERMUTATIONS, PROBES, Alike, find_alike
-from tasks.corpus.text.texts import EXAMPLES, show_conversation
 from tasks.data_preparation.screening.semantic import Closeness, Semantic, find_same_meaning
 from tasks.data_preparation.screening.twins import record_twins
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from tasks.corpus.label_errors import REASON, STEP, Noise, Suspects, find_suspects
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
-from tasks.corpus.text.texts import show_conversation
+from tasks.corpus.rows.texts import show_conversation
 
 SHOWN, SHOWN_PAIRS = 60, 30
 

@@ -46,7 +46,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
-from tasks.corpus.text.texts import show_conversation
+from tasks.corpus.rows.texts import show_conversation
 from tasks.data_preparation.screening.contamination import hash_runs
 
 Array = np.ndarray[Any, Any]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.corpus.rows.rows import Rows, name_places
-from tasks.corpus.text.texts import show_conversation
+from tasks.corpus.rows.texts import show_conversation
 
 
 def record_twins(

@@ -28,8 +28,8 @@ from pydantic import Field, model_validator
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.params import Section
 from tasks.corpus.engines.spread import IN_TURN, Spread
+from tasks.corpus.reading.unused_columns import DOCUMENT
 from tasks.corpus.rows.rows import Rows, cut_messages, finish_step, join_turns, turn_lengths
-from tasks.corpus.rows.unused_columns import DOCUMENT
 from tasks.corpus.similarity import Alike, Recall, join_clusters
 from tasks.corpus.text.draws import draw
 from tasks.corpus.text.folds import fold_prompts

@@ -19,8 +19,8 @@ from tasks.data_preparation.splitting.split import split_examples
 from tasks.data_preparation.trainset.augmentation.augment import augment_train
 from tasks.data_preparation.trainset.balancing.balance import balance_train
 from tasks.data_preparation.trainset.pruning.prune import prune_train
+from tests.checkout import ROOT
 
-ROOT = Path(__file__).parents[3]
 # Over (row, split) of every example of the sample, as the first release placed them.
 PLACES = "e58bd9b1fb73ed8bb33ccf82b7a33e0b770872c463729cfba6febf248c538189"
 

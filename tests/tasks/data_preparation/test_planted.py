@@ -20,8 +20,8 @@ from tasks.data_preparation.gate.gate import Verdict, check_quality
 from tasks.data_preparation.screening.contamination import Contamination, remove_contamination
 from tasks.data_preparation.screening.duplicates import Duplicates, remove_duplicates
 from tasks.data_preparation.splitting.split import Split, split_examples
-from tests.tasks.data_preparation.real import REAL_SETS, read_real
-from tests.tasks.data_preparation.test_cleaning import Turns, make, pair
+from tests.conversations import Turns, make, pair
+from tests.real_data import REAL_SETS, read_real
 
 NAMES = ["sample", *REAL_SETS]
 ROWS = 1200

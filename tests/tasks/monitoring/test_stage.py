@@ -21,6 +21,7 @@ from tasks.monitoring.health import measure_health
 from tasks.monitoring.pages import write_page, write_results
 from tasks.monitoring.params import Drift
 from tasks.monitoring.traffic import UNFINISHED, freeze_pair, read_traffic, take_sample
+from tests.checkout import ROOT
 from tests.tasks.monitoring.requests import make_request, make_table, make_traffic
 
 SETTINGS = Drift(splits=500, examples=3)
@@ -87,7 +88,7 @@ def test_the_same_traffic_gives_the_same_bytes(drifted: Path, reported: Path, tm
         "monitor(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
-    root = Path(__file__).parents[3]
+    root = ROOT
     subprocess.run([sys.executable, "-c", code, str(drifted), str(tmp_path)], check=True, cwd=root, env=environment)
     for name in NAMES:
         assert (tmp_path / name).read_bytes() == (reported / name).read_bytes(), name

@@ -23,7 +23,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.text.texts import EXAMPLES, ROLES, Cleaned, Of, show_change
+from tasks.corpus.rows.texts import EXAMPLES, ROLES, Cleaned, Of, show_change
 
 _CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 _POLICY = re.compile(

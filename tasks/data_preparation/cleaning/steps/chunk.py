@@ -26,9 +26,9 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
+from tasks.corpus.reading.unused_columns import DOCUMENT, PART, PARTS
 from tasks.corpus.rows.rows import Listing, Rows, Step, column_messages, find_plain
-from tasks.corpus.rows.unused_columns import DOCUMENT, PART, PARTS
-from tasks.corpus.text.texts import Cleaned
+from tasks.corpus.rows.texts import Cleaned
 
 # Characters behind which to cut, the best first.
 _ENDS = tuple(re.compile(pattern) for pattern in (r"\n\s*\n", r"[.?!。？！][\"”')\]]*\s+|\n|[。？！]", r"\s+"))

@@ -17,7 +17,7 @@ from typing import Literal
 import pyarrow as pa
 
 from tasks.contracts.params import Section
-from tasks.corpus.text.texts import Cleaned, rewrite_texts
+from tasks.corpus.rows.texts import Cleaned, rewrite_texts
 
 SUSPECT = (
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{ad}\x{200b}\x{2060}\x{206a}-\x{206f}\x{feff}\x{fff9}-\x{fffc}"

@@ -19,7 +19,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.text.texts import Cleaned
+from tasks.corpus.rows.texts import Cleaned
 from tasks.corpus.text.words import find_words
 
 

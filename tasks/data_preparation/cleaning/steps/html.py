@@ -16,7 +16,7 @@ from typing import Literal
 import pyarrow as pa
 
 from tasks.contracts.params import Section
-from tasks.corpus.text.texts import Cleaned, outside_code, rewrite_texts
+from tasks.corpus.rows.texts import Cleaned, outside_code, rewrite_texts
 
 SUSPECT = r"(?i)</?[a-z][a-z0-9]*[\s/>]|<!--|&(#\d+|#x[0-9a-f]+|[a-z]+[0-9]*);"
 

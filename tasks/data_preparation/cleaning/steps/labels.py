@@ -15,8 +15,8 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.rows.rows import Listing
+from tasks.corpus.rows.texts import EXAMPLES, Cleaned, make_visible
 from tasks.corpus.text.labels import normalise_label
-from tasks.corpus.text.texts import EXAMPLES, Cleaned, make_visible
 
 
 class Labels(Section):

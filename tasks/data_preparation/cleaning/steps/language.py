@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.corpus.rows.rows import Listing, column_messages, join_turns
-from tasks.corpus.text.texts import ROLES, Cleaned, Of
+from tasks.corpus.rows.texts import ROLES, Cleaned, Of
 
 BATCH = 1000
 # Addresses, names of users, tags, code and numbers are words of no language.

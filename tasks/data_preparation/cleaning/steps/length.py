@@ -16,7 +16,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.rows.rows import column_messages, find_plain, row_of_turn
-from tasks.corpus.text.texts import Cleaned
+from tasks.corpus.rows.texts import Cleaned
 
 SIDES = (("user",), ("assistant",), ("system", "tool"))
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from tasks.contracts.params import Section
 from tasks.corpus.rows.rows import column_messages, find_plain, row_of_turn, turn_lengths
-from tasks.corpus.text.texts import EXAMPLES, Cleaned, make_visible
+from tasks.corpus.rows.texts import EXAMPLES, Cleaned, make_visible
 
 # Letters, digits and symbols (also emoji) say something; spaces and plain punctuation do not.
 _SAYS_NOTHING = re.compile(r"[\s.,;:!?…_\-–—'\"`()\[\]*/\\|]*")

@@ -22,7 +22,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.text.texts import Cleaned, Of, judge_texts
+from tasks.corpus.rows.texts import Cleaned, Of, judge_texts
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 

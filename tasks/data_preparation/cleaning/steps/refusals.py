@@ -15,8 +15,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
+from tasks.corpus.rows.texts import Cleaned
 from tasks.corpus.text.refusals import refuses
-from tasks.corpus.text.texts import Cleaned
 
 
 class Refusals(Section):

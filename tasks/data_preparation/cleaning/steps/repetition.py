@@ -23,7 +23,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.text.texts import Cleaned, Of, judge_texts
+from tasks.corpus.rows.texts import Cleaned, Of, judge_texts
 from tasks.corpus.text.words import is_unspaced, split_words
 
 _PARAGRAPHS = re.compile(r"\n\s*\n")

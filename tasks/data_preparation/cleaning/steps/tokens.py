@@ -21,7 +21,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file
 from tasks.contracts.params import Section
 from tasks.corpus.rows.rows import column_messages, turn_lengths
-from tasks.corpus.text.texts import Cleaned
+from tasks.corpus.rows.texts import Cleaned
 
 BATCH = 10_000
 

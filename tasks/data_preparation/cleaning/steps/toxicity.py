@@ -24,7 +24,7 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.corpus.rows.rows import Listing, column_messages, join_turns
-from tasks.corpus.text.texts import ROLES, Cleaned, Of
+from tasks.corpus.rows.texts import ROLES, Cleaned, Of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.rows.rows import column_messages, turn_lengths
-from tasks.corpus.text.texts import Cleaned, rewrite_texts
+from tasks.corpus.rows.texts import Cleaned, rewrite_texts
 
 LOST = "\ufffd"
 SUSPECT = r"[^\x00-\x7f]"

@@ -14,7 +14,7 @@ from typing import Literal
 import pyarrow as pa
 
 from tasks.contracts.params import Section
-from tasks.corpus.text.texts import Cleaned, outside_code, rewrite_texts
+from tasks.corpus.rows.texts import Cleaned, outside_code, rewrite_texts
 
 SUSPECT = (
     r"^\s|\s$|[ \t]{2}|[ \t]\n|\n\n\n|\r|[\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"

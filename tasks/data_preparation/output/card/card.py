@@ -15,20 +15,18 @@ from pathlib import Path
 from typing import Protocol
 
 import pyarrow.compute as pc
-from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.params import Section
-from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.personal_data.pii import Pii
 from tasks.corpus.rows.rows import Rows, read_prompts
 from tasks.data_preparation.gate.gate import Verdict
 from tasks.data_preparation.output.card.content import Licensed, Subject, compose, list_languages
 from tasks.data_preparation.output.card.languages import tell_languages
 from tasks.data_preparation.output.card.markdown import write_body, write_front
+from tasks.data_preparation.output.card.params import Card
 from tasks.data_preparation.output.card.sample import Drawn, count_shapes, draw_rows
 from tasks.data_preparation.output.card.sizes import measure_sizes
-from tasks.data_preparation.output.card.topics import LATENT, find_topics
+from tasks.data_preparation.output.card.topics import find_topics
 from tasks.data_preparation.splitting.split import SPLITS
 
 log = logging.getLogger(__name__)
@@ -40,19 +38,6 @@ TASKS = {
     "squad": "question-answering",
     "multiple_choice": "multiple-choice",
 }
-
-
-class Card(Section):
-    """What the card cannot measure, and how much it measures."""
-
-    title: str = Field(default="Training data", min_length=1, description="name of the data")
-    summary: str = Field(default="", description="what the data is and what it is for, in a few sentences")
-    limits: tuple[str, ...] = Field(default=(), description="what it must not be used for, or is known to lack")
-    languages: tuple[str, ...] = Field(default=(), description="ISO 639-1; found by lingua when empty")
-    sample_rows: int = Field(
-        default=1500, ge=100, le=20_000, description="most rows on which language, topics and quality are measured"
-    )
-    embedder: AnyEmbedder = Field(default=LATENT, description="what makes vectors of prompts, to find topics")
 
 
 class Named(Protocol):

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.corpus.personal_data.pii import Pii
-from tasks.corpus.rows.answers import COLUMN as ANSWERS
-from tasks.corpus.rows.answers import count_answers
+from tasks.corpus.reading.answers import COLUMN as ANSWERS
+from tasks.corpus.reading.answers import count_answers
 from tasks.corpus.rows.rows import Rows, column_messages, find_plain
 from tasks.corpus.rows.waterfall import plot_waterfall
 from tasks.data_preparation.gate.gate import Verdict
@@ -27,7 +27,7 @@ from tasks.data_preparation.trainset.augmentation.augment import AUGMENTATION
 from tasks.pages.page import Page
 
 if TYPE_CHECKING:
-    from tasks.data_preparation.output.card.card import Card
+    from tasks.data_preparation.output.card.params import Card
 
 NOT_STATED = "not stated"
 SHOWN_REASONS = 20

@@ -14,7 +14,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from tasks.corpus.rows.rows import column_messages, find_plain, join_turns
-from tasks.corpus.text.texts import Cleaned
+from tasks.corpus.rows.texts import Cleaned
 from tasks.corpus.text.words import is_unspaced
 from tasks.data_preparation.cleaning.steps.c4 import C4
 from tasks.data_preparation.cleaning.steps.echo import Echo

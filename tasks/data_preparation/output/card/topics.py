@@ -17,7 +17,7 @@ import numpy as np
 
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
-from tasks.corpus.text.texts import make_visible
+from tasks.corpus.rows.texts import make_visible
 
 Array = np.ndarray[Any, Any]
 

@@ -19,8 +19,8 @@ from tasks.contracts.params import Section
 from tasks.contracts.records import MESSAGES, content_id
 from tasks.corpus.label_classifier import fit_reader
 from tasks.corpus.rows.rows import Origin, Rows, column_messages, finish_step, join_turns
+from tasks.corpus.rows.texts import EXAMPLES, show_change
 from tasks.corpus.similarity import compute_jaccard, cut_shingles, find_between, fold_text
-from tasks.corpus.text.texts import EXAMPLES, show_change
 from tasks.data_preparation.screening.duplicates import Duplicates, find_near, find_semantic, split_sides
 from tasks.data_preparation.screening.twins import record_twins
 from tasks.data_preparation.splitting.split import draw, name_groups

@@ -1,0 +1,65 @@
+"""``heptune register``, ``promote``, ``rollback`` and ``pretrain-base``: versions of the model, and its base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commands.terminal import console
+
+if TYPE_CHECKING:
+    pass
+
+
+app = typer.Typer()
+
+
+@app.command()
+def register() -> None:
+    """Register the release that the last run built; doing it again changes nothing."""
+    from flows.wiring.registry import open_registry
+
+    found = open_registry().register()
+    console.print(f"version {found.version}, release {found.release}")
+
+
+@app.command()
+def promote(
+    version: Annotated[int | None, typer.Argument(help="Model version; the newest by default.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, kept with the version.")] = "by hand",
+    force: Annotated[bool, typer.Option("--force", help="Promote against the verdict.")] = False,
+) -> None:
+    """Make a registered version the champion, if evaluation's verdict allows it."""
+    from flows.wiring.registry import open_registry
+
+    found = open_registry().promote(version, force=force, reason=reason)
+    console.print(f"champion is version {found.version}, release {found.release}")
+
+
+@app.command()
+def rollback(reason: Annotated[str, typer.Option(help="Why, kept with the version.")] = "by hand") -> None:
+    """Make the previous champion the champion again."""
+    from flows.wiring.registry import open_registry
+
+    found = open_registry().rollback(reason)
+    console.print(f"champion is version {found.version}, release {found.release}")
+
+
+@app.command("pretrain-base")
+def pretrain_base(
+    corpus: Annotated[Path, typer.Option(help="Folder with eltec_novels/ and digitalgov_news/.")],
+    tokens: Annotated[int, typer.Option(help="Training tokens in all.")] = 20_004_864,
+    target: Annotated[Path, typer.Option(help="Model folder to write.")] = Path("models/base"),
+) -> None:
+    """Train the embedded base model again, or go on where an earlier run stopped."""
+    from flows.wiring import artifacts
+    from tasks.model_initialisation.pretraining.export import export_base
+    from tasks.model_initialisation.pretraining.recipe import Recipe, pretrain
+
+    recipe = Recipe(tokens=tokens)
+    work = artifacts.STATE / "pretraining"
+    pretrain(corpus, work, recipe)
+    bits = export_base(work, target, recipe)
+    console.print(f"{target}: held-out bits per byte {', '.join(f'{k} {v:.3f}' for k, v in bits.items())}")

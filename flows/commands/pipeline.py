@@ -1,0 +1,46 @@
+"""``heptune run`` and ``heptune params``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commands.terminal import console, show_stage
+from flows.wiring.settings import configure
+
+if TYPE_CHECKING:
+    pass
+
+
+app = typer.Typer()
+
+
+@app.command()
+def run(
+    stages: Annotated[list[str] | None, typer.Argument(help="Stages to bring up to date; all by default.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for Prefect and MLflow.")] = "by hand",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for another pipeline instead of refusing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run even what has not changed.")] = False,
+) -> None:
+    """Bring the seven stages up to date; unchanged ones are skipped."""
+    from flows.pipeline import STAGES, run_pipeline
+
+    run_pipeline(reason, stages or STAGES, wait=wait, force=force, report=show_stage)
+    console.print(f"report: {(configure() / 'reports/index.html').as_uri()}")
+
+
+@app.command()
+def params(
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema instead.")] = False,
+) -> None:
+    """Check params.yaml and print it with all defaults filled in."""
+    import yaml
+
+    from flows.wiring.params import Params, read_params
+
+    if schema:
+        print(json.dumps(Params.model_json_schema(), indent=2))
+        return
+    print(yaml.safe_dump(read_params().model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")

@@ -1,0 +1,45 @@
+"""``heptune snapshot``, ``watch`` and ``retrain``: keep the model good."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commands.terminal import console, show_stage
+
+if TYPE_CHECKING:
+    pass
+
+
+app = typer.Typer()
+
+
+@app.command()
+def snapshot(
+    rows: Annotated[int, typer.Option(help="At most so many requests, the newest.")] = 1000,
+) -> None:
+    """Freeze the newest traffic and the champion's baseline into data/production."""
+    from flows.wiring.snapshot import snapshot as freeze
+
+    frozen = freeze(rows=rows)
+    console.print(f"{frozen.window_rows} requests against {frozen.baseline_rows} of the baseline")
+
+
+@app.command()
+def watch(
+    interval_s: Annotated[float, typer.Option(help="Seconds between two looks.")] = 300.0,
+) -> None:
+    """Snapshot, monitor and retrain on drift, again and again."""
+    from flows.retraining import watch as look
+
+    look(interval_s)
+
+
+@app.command()
+def retrain(reason: Annotated[str, typer.Option(help="Why.")] = "by hand") -> None:
+    """New data from corrected traffic, the pipeline, and a promotion only on the verdict."""
+    from flows.retraining import retrain as start
+
+    decision = start(reason=reason, trigger="hand", report=show_stage)
+    console.print(f"{decision.decision}: {decision.why}")

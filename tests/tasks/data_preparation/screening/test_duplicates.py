@@ -1,0 +1,176 @@
+"""Near duplicates: exact Jaccard against sets, recall against all pairs, and what is planted in the sample."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.sample import Sample, SampleTruth, generate_sample
+from tasks.corpus.rows.rows import Rows
+from tasks.corpus.similarity import (
+    Sides,
+    compute_jaccard,
+    cut_shingles,
+    find_near_pairs,
+    fold_text,
+    fold_texts,
+    join_clusters,
+    read_numbers,
+)
+from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.params import DataPreparation
+from tasks.data_preparation.screening.duplicates import (
+    Duplicates,
+    Likeness,
+    choose_first,
+    find_pairs,
+    remove_duplicates,
+)
+from tests.conversations import make, pair, texts
+
+SAMPLE_ROWS = 1500
+
+
+def grams(text: str, size: int) -> set[str]:
+    padded = f" {text} ".ljust(size)
+    return {padded[i : i + size] for i in range(len(padded) - size + 1)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(alphabet="abc é日😀", max_size=12), min_size=2, max_size=6), st.integers(2, 5))
+def test_jaccard_is_that_of_the_sets(documents: list[str], size: int) -> None:
+    shingles = cut_shingles(documents, size)
+    pairs = np.array(list(itertools.combinations(range(len(documents)), 2)))
+    found = compute_jaccard(shingles, pairs)
+    for (first, second), value in zip(pairs, found, strict=True):
+        a, b = grams(documents[first], size), grams(documents[second], size)
+        assert value == pytest.approx(len(a & b) / len(a | b))
+
+
+def test_prompt_and_answer_do_not_mix() -> None:
+    both = Sides(["abcd", "wxyz"], ["wxyz", "abcd"], 4).cut_both(range(2))
+    assert compute_jaccard(both, np.array([[0, 1]]))[0] == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(alphabet="aB É日 \t\x1c\n.'!’\x00\xa0\xff", max_size=9), max_size=6))
+def test_many_fold_as_one(texts: list[str]) -> None:
+    assert fold_texts(texts) == [fold_text(text) for text in texts]
+
+
+def test_folding() -> None:
+    assert fold_text("  Where's my\n ORDER?! ") == "wheres my order"
+    assert read_numbers("order 12, 3.5 and A7") == "12 3 5 7"
+
+
+def test_wording_counts_and_numbers_count_more() -> None:
+    prompts = [
+        "Could you tell me where my order with the number 4711 is right now?",
+        "could you tell me where my order with the number 4711 is, right now",
+        "Could you tell me where my order with the number 4712 is right now?",
+        "Cancel it.",
+    ]
+    answer = "It left our warehouse and will be at your door before the end of the week, we are sorry for the delay."
+    pairs = find_near_pairs(prompts, [answer] * 4, 0.85, 0.7, 4)
+    # Row 3 shares the template answer only, row 2 has another number.
+    assert pairs.tolist() == [[0, 1]]
+
+
+def test_recall_against_all_pairs() -> None:
+    rng = random.Random(5)
+    words = [f"{a}{b}" for a in "kltmpr" for b in ("arn", "ost", "ime", "ull", "ed")]
+    base = [" ".join(rng.choices(words, k=40)) for _ in range(120)]
+    documents = list(base)
+    for text in base:
+        changed = text.split()
+        for _ in range(rng.randint(0, 3)):
+            changed[rng.randrange(40)] = rng.choice(words)
+        documents.append(" ".join(changed))
+    found = {tuple(p) for p in find_near_pairs(documents, ["ok"] * 240, 0.75, 0.5, 4).tolist()}
+    shingles = Sides(documents, ["ok"] * 240, 4).cut_both(range(240))
+    every = np.array(list(itertools.combinations(range(240), 2)))
+    truth = {tuple(p) for p in every[compute_jaccard(shingles, every) >= 0.75].tolist()}
+    assert len(truth) > 80
+    assert found <= truth
+    assert len(found) >= 0.99 * len(truth)
+
+
+def test_a_bucket_of_many_equals_is_bounded_and_still_found() -> None:
+    pairs = find_near_pairs(["the very same question"] * 400, ["the same answer"] * 400, 0.85, 0.7, 4)
+    twins = choose_first(400, pairs)
+    assert twins == [0] * 400
+    assert len(pairs) <= 400 * 256
+
+
+def test_a_chain_keeps_members_that_are_unlike() -> None:
+    # 0 ~ 1 ~ 2, but 0 and 2 are unlike: 1 leaves for 0, and 2 has no kept twin.
+    assert choose_first(4, np.array([[0, 1], [1, 2]])) == [0, 0, 2, 3]
+    assert join_clusters(4, np.array([[0, 1], [1, 2]])) == [0, 0, 0, 3]
+    assert choose_first(2, np.zeros((0, 2), dtype=int)) == [0, 1]
+
+
+def test_exact_duplicates_keep_the_first_and_tell_another_label() -> None:
+    rows = make(pair("a", "b"), pair("c", "d"), pair("a", "b"), pair("a", "b"), labels=["x", None, "x", "y"])
+    out = remove_duplicates(rows, Duplicates(near=False))
+    assert out.table["row"].to_pylist() == [1, 2]
+    assert out.steps[-1].reasons == {
+        "same conversation again": 1,
+        "same conversation again, under another label": 1,
+    }
+    assert out.dropped["row"].to_pylist() == [3, 4]
+
+
+def test_keep_all_keeps_near_duplicates() -> None:
+    rows = make(pair("Where is my parcel today?", "On its way."), pair("where is my parcel, today", "On its way."))
+    assert remove_duplicates(rows, Duplicates(keep="all")).table.num_rows == 2
+    kept = remove_duplicates(rows, Duplicates())
+    assert texts(kept) == [["Where is my parcel today?", "On its way."]]
+    assert kept.steps[-1].reasons == {"near duplicate of an earlier row": 1}
+    assert kept.steps[-1].examples[0] == (
+        "where is my parcel, today → On its way.",
+        "Where is my parcel today? → On its way.",
+    )
+
+
+def test_leak_may_not_be_stricter_than_same() -> None:
+    with pytest.raises(ValidationError, match="what is the same leaks too"):
+        Duplicates(same=Likeness(rows=0.7, prompts=0.7))
+
+
+@cache
+def cleaned_sample() -> tuple[Rows, SampleTruth]:
+    settings = DataPreparation(sources=(Sample(rows=SAMPLE_ROWS, seed=7),))
+    rows = clean_rows(read_sources(settings.sources, "quarantine", Path()), settings.cleaning)
+    return rows, generate_sample(SAMPLE_ROWS, 7).truth
+
+
+def test_planted_near_duplicates_are_found_and_distinct_rows_left_alone() -> None:
+    rows, truth = cleaned_sample()
+    out = remove_duplicates(rows, Duplicates())
+    kept = set(out.table["row"].to_pylist())
+    for kind in ("exact_duplicate", "near_duplicate"):
+        planted = truth.dirt[kind]
+        found = [copy for copy in planted if not {copy, truth.copies[copy]} <= kept]
+        assert len(found) >= 0.95 * len(planted)
+    dirty = {row for numbers in truth.dirt.values() for row in numbers}
+    copied = set(truth.copies.values())
+    wrongly = [r for r in range(1, SAMPLE_ROWS + len(dirty)) if r not in dirty | copied | kept]
+    assert len(wrongly) <= 0.01 * SAMPLE_ROWS
+
+
+def test_planted_leaks_count_as_alike() -> None:
+    rows, truth = cleaned_sample()
+    place = {row: i for i, row in enumerate(rows.table["row"].to_pylist())}
+    settings = Duplicates()
+    pairs = {tuple(p) for p in find_pairs(rows.table, settings.leak, settings.shingle).tolist()}
+    planted = [tuple(sorted((place[c], place[truth.copies[c]]))) for c in truth.dirt["leak"]]
+    assert sum(p in pairs for p in planted) >= 0.95 * len(planted)
