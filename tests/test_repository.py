@@ -121,8 +121,7 @@ def test_the_readme_tree_is_there() -> None:
         path = folder / name if line.startswith(" ") else Path(name)
         if name.endswith("/") and not line.startswith(" "):
             folder = Path(name)
-        if str(path) not in {"reports"}:
-            assert (ROOT / path).exists(), f"README's tree names {path}, which is not there"
+        assert (ROOT / path).exists(), f"README's tree names {path}, which is not there"
 
 
 def test_deployments_name_flows_that_exist() -> None:
