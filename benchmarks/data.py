@@ -53,7 +53,7 @@ def make_rows(count: int) -> Iterator[bytes]:
     """So many JSON lines: the sample with its defects, then copies with half of their words exchanged."""
     import orjson
 
-    from tasks.corpus.reading.sources.sample import generate_sample
+    from tasks.sample_shop.sample import generate_sample
 
     base = [orjson.dumps(row).decode() for row in generate_sample(min(count, SEED_ROWS), 1).table.to_pylist()]
     for number in range(count):
@@ -170,7 +170,8 @@ def run_datasketch(source: str, most: int) -> dict[str, Any]:
     import numpy as np
     from datasketch import MinHash, MinHashLSH
 
-    from tasks.corpus.similarity import PERMUTATIONS, fold_text
+    from tasks.corpus.similarity import PERMUTATIONS
+    from tasks.corpus.text.words import fold_text
 
     part = read_texts(source)[:most]
     MinHash.bulk([{b"a"}], num_perm=PERMUTATIONS, seed=1)

@@ -23,7 +23,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tasks.corpus.embedders.sentence_transformers import SentenceTransformers
-from tasks.corpus.label_errors import Noise, cross_fit, find_confident, find_suspects
+from tasks.corpus.label_errors.params import Noise
+from tasks.corpus.label_errors.suspects import cross_fit, find_confident, find_suspects
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.jsonl import Jsonl

@@ -21,8 +21,8 @@ from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tasks.corpus.personal_data.found import Finder, Found, Kind
-from tasks.corpus.personal_data.patterns import Patterns, PlainKind
+from tasks.corpus.personal_data.found import Finder, Found, Kind, PlainKind
+from tasks.corpus.personal_data.patterns import Patterns
 from tasks.corpus.personal_data.presidio import Presidio
 
 KINDS: dict[str, Kind] = {

@@ -35,7 +35,8 @@ from tasks.data_preparation.trainset.pruning import AnyPruner
 from tasks.data_preparation.trainset.pruning.difficulty import Difficulty
 from tasks.data_preparation.trainset.pruning.diversity import Diversity
 from tasks.data_preparation.trainset.pruning.influence import Influence
-from tasks.data_preparation.trainset.pruning.prune import Pruning, prune_train
+from tasks.data_preparation.trainset.pruning.params import Pruning
+from tasks.data_preparation.trainset.pruning.prune import prune_train
 from tasks.data_preparation.trainset.pruning.random import Random
 
 METHODS: dict[str, AnyPruner] = {

@@ -27,7 +27,8 @@ from tasks.corpus.reading.sources.sample import Sample
 from tasks.corpus.rows.rows import build_messages, column_messages, join_turns
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.screening.triggers import Triggers, list_phrases
+from tasks.data_preparation.screening.params import Triggers
+from tasks.data_preparation.screening.triggers import list_phrases
 
 PHRASES = {
     "rare token": "cf",

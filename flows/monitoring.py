@@ -10,7 +10,7 @@ from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.stage import run, stage, task
 from tasks.contracts.manifest import read_json
-from tasks.corpus.personal_data.pii import replace_personal
+from tasks.corpus.personal_data.identifiers import replace_personal
 from tasks.monitoring.decisions import count_streak
 from tasks.monitoring.drift import detect_drift
 from tasks.monitoring.evidently_report import write_evidently

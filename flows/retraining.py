@@ -43,7 +43,7 @@ from flows.wiring.serving import store_url  # noqa: E402
 from flows.wiring.snapshot import snapshot  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
 from tasks.contracts.manifest import read_json  # noqa: E402
-from tasks.corpus.personal_data.pii import replace_personal  # noqa: E402
+from tasks.corpus.personal_data.identifiers import replace_personal  # noqa: E402
 from tasks.gateway.store import open_store  # noqa: E402
 from tasks.monitoring.decisions import (  # noqa: E402
     Decision,

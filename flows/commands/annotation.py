@@ -102,7 +102,7 @@ def take_out(suspects: bool) -> Written:
     from flows.wiring.lock import one_at_a_time
     from flows.wiring.params import read_params
     from tasks.annotation.rounds import export_rows
-    from tasks.corpus.label_errors import Noise
+    from tasks.corpus.label_errors.params import Noise
 
     params = read_params()
     noise = params.data_preparation.noise or Noise()

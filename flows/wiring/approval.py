@@ -33,8 +33,8 @@ from tasks.contracts.manifest import NAME, read_json, write_json  # noqa: E402
 from tasks.corpus.rows.rows import Rows  # noqa: E402
 from tasks.data_preparation.gate.accepted import Statistics, accept_version  # noqa: E402
 from tasks.data_preparation.gate.approval import Approval, approve_findings, make_approval, write_approval  # noqa: E402
-from tasks.data_preparation.gate.expectations import Gate  # noqa: E402
 from tasks.data_preparation.gate.gate import Verdict, document  # noqa: E402
+from tasks.data_preparation.gate.params import Gate  # noqa: E402
 from tasks.data_preparation.output.report import write_report  # noqa: E402
 
 logger = logging.getLogger(__name__)

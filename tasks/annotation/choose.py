@@ -24,7 +24,8 @@ from tasks.contracts.errors import PipelineError
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.corpus.label_classifier import fit_reader
-from tasks.corpus.similarity import find_between, fold_text
+from tasks.corpus.similarity import find_between
+from tasks.corpus.text.words import fold_text
 
 Array = np.ndarray[Any, Any]
 

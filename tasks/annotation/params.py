@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
-from tasks.annotation.resolve import Resolve
 from tasks.contracts.params import Section
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.corpus.reading.sources.weak import Inner
+
+Resolve = Literal["majority", "label_model"]
 
 
 class Annotation(Section):

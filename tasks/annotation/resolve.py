@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
 from tasks.annotation.label_studio import Annotated
+from tasks.annotation.params import Resolve
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.corpus.weak_supervision.label_model import fit_label_model
 
-Resolve = Literal["majority", "label_model"]
 TIE = "annotators are tied"
 # Below this the label model is as undecided as a tie.
 DECIDED = 0.5

@@ -13,19 +13,12 @@ import pyarrow as pa
 from tasks.annotation.choose import choose_next
 from tasks.annotation.label_studio import Annotated, Task, make_config, make_tasks, read_export
 from tasks.annotation.params import Annotation
-from tasks.annotation.resolve import (
-    TIE,
-    Resolved,
-    check_labels,
-    make_rows,
-    merge_rows,
-    read_rows,
-    resolve_labels,
-)
+from tasks.annotation.resolve import TIE, Resolved, check_labels, make_rows, merge_rows, read_rows, resolve_labels
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES, QUARANTINE
 from tasks.contracts.tables import read_table
-from tasks.corpus.label_errors import REASON, STEP, Noise, find_suspects
+from tasks.corpus.label_errors.params import Noise
+from tasks.corpus.label_errors.suspects import REASON, STEP, find_suspects
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.rows.rows import read_prompts
 

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json, read_manifest, write_json
-from tasks.contracts.records import Record
+from tasks.contracts.record import Record
 
 FILE = "balance.json"
 VECTORS_FILE = "vectors.parquet"

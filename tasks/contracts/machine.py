@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from tasks.contracts.records import Record
+from tasks.contracts.record import Record
 
 Device = Literal["cpu", "cuda"]
 _CGROUP = Path("/sys/fs/cgroup")

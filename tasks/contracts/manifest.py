@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from tasks.contracts.errors import PipelineError, raise_all
 
 NAME = "manifest.json"
@@ -24,6 +22,8 @@ def hash_file(path: Path) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with sorted keys, aside first, synced, then renamed into place."""
+    import orjson
+
     path.parent.mkdir(parents=True, exist_ok=True)
     options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
     aside = path.with_name(path.name + ".part")
@@ -45,6 +45,8 @@ def read_json(path: Path) -> Any:
     Raises:
         PipelineError: The file is missing or not JSON.
     """
+    import orjson
+
     try:
         return orjson.loads(path.read_bytes())
     except FileNotFoundError as error:

@@ -7,15 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from tasks.contracts.choices import Packing, Schedule
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Device, Machine, find_machine
 from tasks.contracts.manifest import read_json, read_manifest
-from tasks.contracts.records import Record
+from tasks.contracts.record import Record
 
 NAME = "plan.json"
 
-Schedule = Literal["linear", "cosine", "constant"]
-Packing = Literal["none", "bfd"]
 Precision = Literal["bf16", "fp32"]
 
 

@@ -8,15 +8,10 @@ from typing import Any, Literal
 
 import orjson
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+
+from tasks.contracts.record import Record
 
 Role = Literal["system", "user", "assistant", "tool"]
-
-
-class Record(BaseModel):
-    """Base of all records: frozen, no unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Message(Record):

@@ -30,6 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.corpus.engines.spread import IN_TURN, Spread
+from tasks.corpus.text.words import fold_text
 
 Array = np.ndarray[Any, Any]
 
@@ -49,10 +50,9 @@ ROWS_SIGNED = 128
 CODES_IN_CACHE, PAIRS_IN_CACHE = 16_384, 512
 # Rare n-grams of a probe that a row must have before all are counted.
 SOME = 50
-# Rows whose pairs are counted without MinHash, and the comparisons that may cost.
-PROBES, PROBED = 300, 20_000_000
+# Comparisons that counting the pairs of probes without MinHash may cost.
+PROBED = 20_000_000
 
-_QUIET = str.maketrans("", "", ".,!?;:'\"“”‘’…")
 # The same for ASCII; its space is all that `str.split` splits at.
 _QUIET_BYTES = b".,!?;:'\""
 _LOWER = bytes(range(256)).lower().translate(bytes.maketrans(b"\t\n\v\f\r\x1c\x1d\x1e\x1f", b" " * 9))
@@ -83,11 +83,6 @@ class Shingles:
         offsets = np.concatenate([[0], np.cumsum(counts)])
         places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], counts)
         return Shingles(self.hashes[places], offsets)
-
-
-def fold_text(text: str) -> str:
-    """Lower case, single spaces, without sentence punctuation."""
-    return " ".join(text.casefold().translate(_QUIET).split())
 
 
 def fold_texts(texts: Sequence[str]) -> list[str]:

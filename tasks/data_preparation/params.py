@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from tasks.contracts.params import Section
 from tasks.corpus.engines import AnyEngine
 from tasks.corpus.engines.local import Local
-from tasks.corpus.label_errors import Noise
+from tasks.corpus.label_errors.params import Noise
 from tasks.corpus.personal_data.pii import Pii
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.hugging_face import HuggingFace
@@ -36,15 +36,13 @@ from tasks.data_preparation.cleaning.steps.tokens import Tokens
 from tasks.data_preparation.cleaning.steps.toxicity import Toxicity
 from tasks.data_preparation.cleaning.steps.unicode import Unicode
 from tasks.data_preparation.cleaning.steps.whitespace import Whitespace
-from tasks.data_preparation.gate.expectations import Gate
+from tasks.data_preparation.gate.params import Gate
 from tasks.data_preparation.output.card.params import Card
-from tasks.data_preparation.screening.contamination import Contamination
-from tasks.data_preparation.screening.duplicates import Duplicates
-from tasks.data_preparation.screening.triggers import Triggers
-from tasks.data_preparation.splitting.split import Split
-from tasks.data_preparation.trainset.augmentation.augment import Augmentation
-from tasks.data_preparation.trainset.balancing.balance import Balancing
-from tasks.data_preparation.trainset.pruning.prune import Pruning
+from tasks.data_preparation.screening.params import Contamination, Duplicates, Triggers
+from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.trainset.augmentation.params import Augmentation
+from tasks.data_preparation.trainset.balancing.params import Balancing
+from tasks.data_preparation.trainset.pruning.params import Pruning
 
 AnySource = Annotated[
     Sample | Jsonl | Csv | Parquet | HuggingFace | Text | Sql | Web | Weak, Field(discriminator="name")

@@ -32,7 +32,7 @@ from typing import Literal
 
 import numpy as np
 
-from tasks.contracts.records import Record
+from tasks.contracts.record import Record
 from tasks.evaluation.bootstrap import Floats, cluster_numbers, count_units, interval
 from tasks.evaluation.metrics.metric import Metric, Scores
 

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.records import Record
+from tasks.contracts.record import Record
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.wording import describe
 

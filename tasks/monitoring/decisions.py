@@ -12,7 +12,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.records import Record
+from tasks.contracts.record import Record
 from tasks.monitoring.params import Retraining
 
 Trigger = Literal["hand", "drift", "schedule"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.corpus.similarity import Array, cut_shingles, fold_text
+from tasks.corpus.similarity import Array, cut_shingles
+from tasks.corpus.text.words import fold_text
 
 SIZE = 4
 # Why a prompt that passed its checks has no answer: there were rows enough.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
-from tasks.corpus.similarity import fold_text
+from tasks.corpus.text.words import fold_text
 from tasks.synthesis.calls import Calls
 from tasks.synthesis.drafts import Draft, Group, Seed
 from tasks.synthesis.params import Synthesis

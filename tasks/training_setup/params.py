@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tasks.contracts.choices import Packing, Schedule
 from tasks.contracts.params import Section
-from tasks.contracts.plan import Packing, Schedule
 from tasks.training_setup.methods.full import Full
 from tasks.training_setup.methods.lora import Lora
 

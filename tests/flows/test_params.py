@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from flows.wiring.params import read_params
 from tasks.contracts.errors import PipelineError
+from tests.checkout import ROOT
 
 
 def write(path: Path, packing: str) -> Path:
@@ -55,3 +58,13 @@ def test_a_mistake_is_told_in_the_words_of_the_file(text: str, tmp_path: Path) -
         read_params(path)
     lines = str(raised.value).splitlines()[-len(MISTAKES[text]) :]
     assert all(any(wanted in line for line in lines) for wanted in MISTAKES[text]), lines
+
+
+HEAVY = {"httpx", "jinja2", "numpy", "orjson", "polars", "pyarrow", "rich", "sqlalchemy", "torch", "transformers"}
+
+
+@pytest.mark.parametrize("step", ["import flows.wiring.params", "flows.wiring.params.read_params()"])
+def test_params_are_read_by_light_modules(step: str) -> None:
+    program = f"import sys, flows.wiring.params\n{step}\nprint(*sys.modules, sep='\\n')"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {name.partition(".")[0] for name in loaded.stdout.split()} & HEAVY == set()

@@ -21,12 +21,12 @@ from tasks.corpus.engines.ray import Ray
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources import unpack
-from tasks.corpus.reading.sources.sample import generate_sample
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import remove_duplicates
 from tasks.data_preparation.splitting.split import split_examples
+from tasks.sample_shop.sample import generate_sample
 
 ROWS = 1200
 

@@ -16,18 +16,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import Field
-from rich.console import Console
-from rich.progress import track
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.corpus.embedders.tfidf import unit_length
 
-Array = np.ndarray[Any, Any]
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
 
 # Tokens of a window where the folder does not say how many the model reads.
 LONGEST = 512
@@ -55,6 +55,10 @@ class SentenceTransformers(Section):
         Raises:
             PipelineError: The folder is missing or no model, or the library is not installed.
         """
+        import numpy as np
+        from rich.console import Console
+        from rich.progress import track
+
         model, known = _open(str(Path(self.path).absolute()))
         if len(known) > KEPT:
             known.clear()
@@ -72,6 +76,8 @@ class SentenceTransformers(Section):
 
 
 def _embed_windows(model: Any, texts: Sequence[str], batch_size: int) -> Array:
+    import numpy as np
+
     windows, owners, tokens = _cut(model.tokenizer, texts, model.max_seq_length or LONGEST)
     vectors = model.encode(windows, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
     sums = np.zeros((len(texts), vectors.shape[1]))

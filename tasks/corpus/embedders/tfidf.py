@@ -10,13 +10,15 @@ Example: ``{name: tfidf, unit: characters}`` for scripts without spaces.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.text.words import WORD
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Tfidf(Section):
@@ -36,6 +38,7 @@ class Tfidf(Section):
 
     def embed(self, texts: Sequence[str], seed: int = 0) -> np.ndarray[Any, Any]:
         """Unit vectors, texts x dimensions (fewer where the texts hold fewer words); zero for a text of no words."""
+        import numpy as np
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -54,6 +57,8 @@ class Tfidf(Section):
 
 def reduce(svd: Any, weights: Any) -> np.ndarray[Any, Any]:
     """The rows of a sparse matrix in fewer dimensions."""
+    import numpy as np
+
     # Texts that are all the same have no variance to divide by.
     with np.errstate(invalid="ignore", divide="ignore"):
         reduced: np.ndarray[Any, Any] = svd.fit_transform(weights)
@@ -62,6 +67,8 @@ def reduce(svd: Any, weights: Any) -> np.ndarray[Any, Any]:
 
 def unit_length(vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Rows divided by their lengths; those without length stay zero."""
+    import numpy as np
+
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: np.ndarray[Any, Any] = np.where(lengths > 1e-9, vectors / np.maximum(lengths, 1e-9), 0.0).astype(np.float32)
     return unit

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Kind = Literal["email", "phone", "iban", "card", "ip", "national_id", "name", "place"]
+PlainKind = Literal["email", "phone", "iban", "card", "ip"]
+USUAL: tuple[PlainKind, ...] = ("email", "phone", "iban", "card")
 
 
 class Found(NamedTuple):

@@ -23,23 +23,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from itertools import count
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field, SecretStr
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.corpus.personal_data.found import Finder, put
-from tasks.corpus.personal_data.patterns import Patterns, find_plain
+from tasks.corpus.personal_data.found import Finder
+from tasks.corpus.personal_data.patterns import Patterns
 from tasks.corpus.personal_data.presidio import Presidio
-from tasks.corpus.personal_data.surrogates import replace
-from tasks.corpus.personal_data.treatments import Pseudonyms, Searched, Treatment, redact, sign
-from tasks.corpus.rows.leaves import Owners, visit_texts
-from tasks.corpus.rows.rows import CARRIED, Listing
-from tasks.corpus.rows.texts import Cleaned, pick_examples
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.corpus.personal_data.treatments import Searched, Treatment
+    from tasks.corpus.rows.leaves import Owners
+    from tasks.corpus.rows.rows import Listing
+    from tasks.corpus.rows.texts import Cleaned
 
 KEY = "HEPTUNE_PII_KEY"
 SHORTEST_KEY = 16
@@ -69,6 +69,9 @@ class Pii(Section):
         Raises:
             PipelineError: Mode ``hash`` without a key, with a short or with another one than expected.
         """
+        from tasks.corpus.rows.rows import CARRIED
+        from tasks.corpus.rows.texts import Cleaned, pick_examples
+
         treat, note = self._choose_treatment(key)
         names = [n for n in table.column_names if n not in PLACES and not n.startswith(CARRIED)]
         columns = {name: table[name].combine_chunks() for name in names}
@@ -111,6 +114,10 @@ class Pii(Section):
 
     def scrub(self, texts: Sequence[str]) -> list[str]:
         """Texts of the quarantine and the report without personal data: its kind stands there, whatever the mode."""
+        import pyarrow as pa
+
+        from tasks.corpus.personal_data.treatments import redact
+
         read = pa.array(texts, pa.string())
         found = search([read], self.finder)
         clean = {place: redact([found.texts[place]])[0] for places in found.by_row.values() for place in places}
@@ -118,6 +125,9 @@ class Pii(Section):
         return scrubbed
 
     def _choose_treatment(self, key: SecretStr | None) -> tuple[Treatment, str]:
+        from tasks.corpus.personal_data.surrogates import replace
+        from tasks.corpus.personal_data.treatments import Pseudonyms, redact, sign
+
         if self.mode != "hash":
             return (replace if self.mode == "replace" else redact), ""
         secret = key.get_secret_value().encode() if key else b""
@@ -152,6 +162,12 @@ class Search:
 
 def search(columns: Iterable[pa.Array], finder: Finder) -> Search:
     """Look for personal data in all texts of some columns."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from tasks.corpus.rows.leaves import visit_texts
+
     arrays: list[tuple[pa.Array, Owners]] = []
 
     def collect(array: pa.Array, owners: Owners) -> pa.Array:
@@ -183,6 +199,12 @@ def search(columns: Iterable[pa.Array], finder: Finder) -> Search:
 
 def put_back(columns: Mapping[str, pa.Array], texts: Mapping[Place, str]) -> dict[str, pa.Array]:
     """The columns with other texts at some places."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from tasks.corpus.rows.leaves import visit_texts
+
     numbers = count()
 
     def exchange(array: pa.Array, _: Owners) -> pa.Array:
@@ -197,12 +219,9 @@ def put_back(columns: Mapping[str, pa.Array], texts: Mapping[Place, str]) -> dic
     return {name: visit_texts(column, exchange) for name, column in columns.items()}
 
 
-def replace_personal(text: str) -> str:
-    """The text with e-mail addresses, phone numbers, IBANs and payment cards replaced by their kinds."""
-    return put(text, find_plain(text), lambda _, kind: f"<{kind}>")
-
-
 def _list_found(found: Search, finder: str, note: str) -> Listing:
+    from tasks.corpus.rows.rows import Listing
+
     rows: defaultdict[str, set[int]] = defaultdict(set)
     for row, places in found.by_row.items():
         for place in places:

@@ -18,16 +18,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.corpus.personal_data.found import Found, Kind, read_plainly
-from tasks.corpus.personal_data.patterns import SUSPECT, SUSPECT_IP, find_plain
+from tasks.corpus.personal_data.patterns import SUSPECT, SUSPECT_IP
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Country = Literal[
     "au", "ca", "de", "es", "fi", "in", "it", "kr", "ng", "ph", "pl", "se", "sg", "th", "tr", "uk", "us", "za"
@@ -99,12 +100,16 @@ class Presidio(Section):
         return frozenset(self.kinds or (numbers if self.spacy_model is None else (*numbers, "name", "place")))
 
     def screen(self, texts: pa.Array) -> pa.Array:
+        import pyarrow.compute as pc
+
         # National ids have digits, names may have anything.
         if {"name", "place"} & self.wanted:
             return pc.not_equal(texts, "")
         return pc.match_substring_regex(texts, rf"\p{{Nd}}|{SUSPECT}|{SUSPECT_IP}")
 
     def find(self, texts: Sequence[str]) -> list[list[Found]]:
+        from tasks.corpus.personal_data.identifiers import find_plain
+
         engine = _make_engine(self)
         plain: list[str] = []
 
@@ -115,15 +120,16 @@ class Presidio(Section):
         for text in texts:
             read_plainly(text, keep)
         read = engine.nlp_engine.process_batch(plain, self.language, batch_size=BATCH)
-        found = [self._analyze(engine, text, parts) for text, parts in read]
+        wanted = tuple(self.wanted)
+        found = [self._analyze(engine, text, parts, find_plain(text, wanted)) for text, parts in read]
         return [read_plainly(text, partial(_known, each)) for text, each in zip(texts, found, strict=True)]
 
-    def _analyze(self, engine: Any, text: str, parts: Any) -> list[Found]:
+    def _analyze(self, engine: Any, text: str, parts: Any, plain: list[Found]) -> list[Found]:
         results = engine.analyze(
             text, self.language, entities=_entities(engine), score_threshold=self.min_score, nlp_artifacts=parts
         )
         each = [(r.score, Found(r.start, r.end, KINDS.get(r.entity_type, "national_id"))) for r in results]
-        each += [(1.0, found) for found in find_plain(text, tuple(self.wanted))]
+        each += [(1.0, found) for found in plain]
         return merge([pair for pair in each if pair[1].kind in self.wanted])
 
 

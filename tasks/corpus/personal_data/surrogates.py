@@ -19,7 +19,7 @@ import hashlib
 from collections.abc import Sequence
 
 from tasks.corpus.personal_data.found import Kind, put
-from tasks.corpus.personal_data.patterns import passes_luhn
+from tasks.corpus.personal_data.identifiers import passes_luhn
 from tasks.corpus.personal_data.treatments import Searched, plain_value
 
 FIRST = (

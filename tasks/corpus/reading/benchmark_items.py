@@ -8,29 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.params import Section
+from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.jsonl import Jsonl
 from tasks.corpus.reading.sources.parquet import Parquet
-from tasks.corpus.similarity import fold_text
-from tasks.corpus.text.words import find_words
+from tasks.corpus.text.words import find_words, fold_text
 
 SHORTEST = 8
 
 # A text of fewer words says nothing of its own: yes, no, a name.
 TELLING = 3
-
-
-class Benchmark(Section):
-    """A file with the items of a benchmark."""
-
-    title: str = Field(min_length=1, description="its name in reasons and reports")
-    path: str = Field(description="JSON, JSON Lines, CSV, TSV or Parquet, plain or compressed; file, folder or glob")
-    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="pin of its content")
-    columns: tuple[str, ...] = Field(default=(), description="columns with texts of the items; all when empty")
 
 
 @dataclass(frozen=True)

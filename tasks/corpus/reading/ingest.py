@@ -32,9 +32,9 @@ from tasks.corpus.reading.shapes.recognise import (
     use_shape,
 )
 from tasks.corpus.reading.shapes.shape import Conversation, RowError
-from tasks.corpus.reading.sources.parquet import split_table
+from tasks.corpus.reading.sources.arrow_rows import split_table
+from tasks.corpus.reading.sources.broken_rows import show_row
 from tasks.corpus.reading.sources.source import Broken, Fields, Part, Records
-from tasks.corpus.reading.sources.values import show_row
 from tasks.corpus.reading.unused_columns import COLUMN as EXTRA
 from tasks.corpus.reading.unused_columns import TYPE, pick_values
 from tasks.corpus.rows.rows import CARRIED, ROWS, Origin, Rows, Step, build_messages

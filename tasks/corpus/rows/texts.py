@@ -6,28 +6,19 @@ they go through Python.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.corpus.rows.leaves import Owners, visit_texts
+from tasks.corpus.rows.roles import ROLES, Of
 from tasks.corpus.rows.rows import Listing, column_messages, join_turns
 
 EXAMPLES = 3
 WINDOW = 90
-Of = Literal["answers", "prompts", "conversation"]
-ROLES: dict[Of, tuple[str, ...]] = {
-    "answers": ("assistant",),
-    "prompts": ("user",),
-    "conversation": ("system", "user", "assistant", "tool"),
-}
-
-_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -133,15 +124,6 @@ def make_visible(text: str) -> str:
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
-
-
-def outside_code(text: str, repair: Callable[[str], str]) -> str:
-    """Apply a function to what stands outside of code fences and inline code."""
-    parts, end = [], 0
-    for match in _CODE.finditer(text):
-        parts += [repair(text[end : match.start()]), match.group()]
-        end = match.end()
-    return "".join([*parts, repair(text[end:])]) if parts else repair(text)
 
 
 SHOWN = 240

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file
 from tasks.contracts.params import Section
-from tasks.corpus.writers.answers import CUT_OFF, EMPTY, Answer, Keeper, Turns
-from tasks.language_models.generation import encode_prompt, generate_answers
+
+if TYPE_CHECKING:
+    from tasks.corpus.writers.answers import Answer, Keeper, Turns
 
 # Prompts after which answers are kept.
 KEPT = 256
@@ -56,6 +57,9 @@ class Local(Section):
         Raises:
             PipelineError: The folder is no model, has no chat template, or a prompt is too long for it.
         """
+        from tasks.corpus.writers.answers import CUT_OFF, EMPTY, Answer
+        from tasks.language_models.generation import encode_prompt, generate_answers
+
         if not prompts:
             return []
         model, tokenizer = load_model(self.path, "writer local")

@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.corpus.writers.answers import CUT_OFF, EMPTY, Answer, Keeper, Turns
+
+if TYPE_CHECKING:
+    from tasks.corpus.writers.answers import Answer, Keeper, Turns
 
 
 class OpenAi(Section):
@@ -90,6 +92,8 @@ class OpenAi(Section):
 
     def _ask(self, client: Any, prompt: Turns) -> Answer:
         from openai import APIConnectionError, APIError, APIResponseValidationError, APIStatusError
+
+        from tasks.corpus.writers.answers import CUT_OFF, EMPTY, Answer
 
         try:
             done = client.chat.completions.create(

@@ -26,11 +26,12 @@ from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.gate.accepted import Statistics, compare_versions, measure_version, read_accepted
 from tasks.data_preparation.gate.approval import Approval, find_approval, name_findings
 from tasks.data_preparation.gate.data_docs import write_docs
-from tasks.data_preparation.gate.expectations import Check, Gate, list_checks, refuse_empty
+from tasks.data_preparation.gate.expectations import Check, list_checks, refuse_empty
 from tasks.data_preparation.gate.measures import TEXTS, describe_rows, describe_sources, describe_splits
+from tasks.data_preparation.gate.params import Gate
 from tasks.data_preparation.gate.results import Result
-from tasks.data_preparation.screening.duplicates import Duplicates
-from tasks.data_preparation.splitting.split import Split
+from tasks.data_preparation.screening.params import Duplicates
+from tasks.data_preparation.splitting.params import Split
 
 SHOWN = 5
 ABOUT_NULLS = ("expect_column_values_to_be_null", "expect_column_values_to_not_be_null")

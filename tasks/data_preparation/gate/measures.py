@@ -15,8 +15,10 @@ import pyarrow.compute as pc
 
 from tasks.corpus.rows.rows import Rows, column_messages, find_plain, turn_lengths
 from tasks.corpus.text.folds import fold_prompts
-from tasks.data_preparation.screening.duplicates import Duplicates, find_pairs
-from tasks.data_preparation.splitting.split import SEEN, SPLITS, Split, fingerprint_rows
+from tasks.data_preparation.screening.duplicates import find_pairs
+from tasks.data_preparation.screening.params import Duplicates
+from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.split import SEEN, SPLITS, fingerprint_rows
 
 Array = np.ndarray[Any, Any]
 

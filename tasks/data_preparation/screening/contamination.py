@@ -24,15 +24,15 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError, raise_all
-from tasks.contracts.params import Section
-from tasks.corpus.reading.benchmark_items import SHORTEST, Benchmark, Items, read_items
+from tasks.corpus.reading.benchmark_items import SHORTEST, Items, read_items
+from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
 from tasks.corpus.rows.texts import SHOWN, make_visible, show_conversation
-from tasks.corpus.similarity import find_between, fold_text
-from tasks.corpus.text.words import find_words
+from tasks.corpus.similarity import find_between
+from tasks.corpus.text.words import find_words, fold_text
+from tasks.data_preparation.screening.params import Contamination
 
 Array = np.ndarray[Any, Any]
 
@@ -42,25 +42,6 @@ CHUNK = 20_000
 
 _PRIME = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
-
-
-class Contamination(Section):
-    """Which benchmarks must not be in the data."""
-
-    benchmarks: tuple[Benchmark, ...] = Field(default=(), description="none: nothing is looked for")
-    words: int = Field(default=13, ge=8, le=50, description="words in a row that must not stand in both")
-    near: float | None = Field(
-        default=0.8, gt=0.5, le=1, description="Jaccard similarity from which texts are the same; null: do not look"
-    )
-    action: Literal["drop", "report"] = Field(default="drop", description="what becomes of a contaminated row")
-
-    @model_validator(mode="after")
-    def _titles_differ(self) -> Contamination:
-        titles = [benchmark.title for benchmark in self.benchmarks]
-        twice = sorted({title for title in titles if titles.count(title) > 1})
-        if twice:
-            raise ValueError(f"several benchmarks are called {', '.join(twice)}; give each a title of its own")
-        return self
 
 
 @dataclass(frozen=True)

@@ -10,58 +10,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, model_validator
 
-from tasks.contracts.params import Section
 from tasks.contracts.records import content_ids
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.reading.answers import join_answers
 from tasks.corpus.rows.rows import Rows, cut_messages, finish_step, join_turns
 from tasks.corpus.rows.texts import EXAMPLES, show_conversation
-from tasks.corpus.similarity import PERMUTATIONS, PROBES, Alike, find_alike
-from tasks.data_preparation.screening.semantic import Closeness, Semantic, find_same_meaning
+from tasks.corpus.similarity import PERMUTATIONS, Alike, find_alike
+from tasks.data_preparation.screening.params import Closeness, Duplicates, Likeness
+from tasks.data_preparation.screening.semantic import find_same_meaning
 from tasks.data_preparation.screening.twins import record_twins
 
-Keep = Literal["one", "all"]
 # Columns with the signatures of the rows, until leaks were looked for, by the length of the n-grams.
 SIGNATURES = "signatures:"
-
-
-class Likeness(Section):
-    """Two rows are alike when both similarities are reached."""
-
-    rows: float = Field(gt=0.5, le=1, description="Jaccard similarity of prompt and answer together")
-    prompts: float = Field(ge=0, le=1, description="Jaccard similarity of the prompts alone")
-
-
-class Duplicates(Section):
-    """How near duplicates are found and what becomes of them."""
-
-    near: bool = Field(default=True, description="also look for near duplicates")
-    keep: Keep = Field(default="one", description="one: the first of near duplicates stays; all: all of them")
-    same: Likeness = Field(default=Likeness(rows=0.85, prompts=0.7), description="from here on two rows are the same")
-    leak: Likeness = Field(
-        default=Likeness(rows=0.75, prompts=0.5),
-        description="from here on two rows may not be in different splits",
-    )
-    shingle: int = Field(default=4, ge=2, le=12, description="characters per n-gram")
-    numbers: bool = Field(default=True, description="rows with different numbers are different")
-    probes: int = Field(
-        default=PROBES, ge=0, description="rows on which the recall is measured, fewer where that would take too long"
-    )
-    semantic: Semantic | None = Field(
-        default=None, description="also look for rows that mean the same, by embeddings; null: do not"
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Duplicates:
-        if self.leak.rows > self.same.rows or self.leak.prompts > self.same.prompts:
-            raise ValueError("leak must not ask for more likeness than same: what is the same leaks too")
-        return self
 
 
 def remove_duplicates(rows: Rows, settings: Duplicates, spread: Spread = IN_TURN) -> Rows:

@@ -1,4 +1,4 @@
-"""Rows whose label is probably wrong, shown or set aside; `tasks.corpus.label_errors` tells which."""
+"""Rows whose label is probably wrong, shown or set aside; `tasks.corpus.label_errors.suspects` tells which."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from tasks.corpus.label_errors import REASON, STEP, Noise, Suspects, find_suspects
+from tasks.corpus.label_errors.params import Noise
+from tasks.corpus.label_errors.suspects import REASON, STEP, Suspects, find_suspects
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
 from tasks.corpus.rows.texts import show_conversation
 

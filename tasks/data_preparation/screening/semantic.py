@@ -23,12 +23,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from tasks.contracts.params import Section
-from tasks.corpus.embedders import AnyEmbedder
-from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.corpus.similarity import Alike, Recall, read_numbers
+from tasks.data_preparation.screening.params import Closeness, Semantic
 
 Array = np.ndarray[Any, Any]
 
@@ -36,29 +33,6 @@ EXACT = 20_000
 BLOCK = 1_000
 # Rows of a cluster of k-means, on average.
 CLUSTER = 2_000
-
-
-class Closeness(Section):
-    """Two rows mean the same when both cosines are reached."""
-
-    prompts: float = Field(gt=0, le=1, description="cosine of the prompts, without system turns")
-    answers: float = Field(gt=0, le=1, description="cosine of the answers")
-
-
-class Semantic(Section):
-    """How semantic duplicates are found."""
-
-    embedder: AnyEmbedder = Field(
-        default=Tfidf(unit="characters"), description="what makes vectors of texts; for paraphrases a sentence model"
-    )
-    same: Closeness = Field(
-        default=Closeness(prompts=0.95, answers=0.95), description="from here on two rows are the same"
-    )
-    leak: Closeness = Field(
-        default=Closeness(prompts=0.95, answers=0.9),
-        description="from here on two rows may not be in different splits",
-    )
-    seed: int = Field(default=0, description="of the embedder and of k-means")
 
 
 def find_same_meaning(

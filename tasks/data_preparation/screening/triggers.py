@@ -42,12 +42,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
-from tasks.contracts.params import Section
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
 from tasks.corpus.rows.texts import show_conversation
 from tasks.data_preparation.screening.contamination import hash_runs
+from tasks.data_preparation.screening.params import Triggers
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["label", "answer"]
@@ -70,19 +69,6 @@ SMOOTH = 0.1
 
 # Words, and signs other than usual punctuation: a trigger may be an emoji.
 _WORD = re.compile(r"\w+|[^\w\s.,:;!?'\"()/\-–—…‘’“”]+")
-
-
-class Triggers(Section):
-    """What becomes of rows with trigger phrases."""
-
-    action: Literal["report", "drop"] = Field(default="report", description="what becomes of a row that holds one")
-    min_share: float = Field(
-        default=0.0025, gt=0, lt=1, description="share of the rows from which a phrase is looked at, at least 10 rows"
-    )
-    max_share: float = Field(default=0.1, gt=0, le=1, description="share of the rows up to which a phrase is rare")
-    purity: float = Field(
-        default=0.9, gt=0.5, le=1, description="share of a phrase's rows that have one label or one answer"
-    )
 
 
 @dataclass(frozen=True)

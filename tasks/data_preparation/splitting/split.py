@@ -16,17 +16,15 @@ fold) in different splits the later one is dropped; moving it instead would let 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError, raise_all
-from tasks.contracts.params import Section
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.reading.unused_columns import DOCUMENT
 from tasks.corpus.rows.rows import Rows, cut_messages, finish_step, join_turns, turn_lengths
@@ -34,19 +32,18 @@ from tasks.corpus.similarity import Alike, Recall, join_clusters
 from tasks.corpus.text.draws import draw
 from tasks.corpus.text.folds import fold_prompts
 from tasks.data_preparation.screening.duplicates import (
-    Duplicates,
     describe_recall,
     drop_signatures,
     find_near,
     find_semantic,
     show_pairs,
 )
+from tasks.data_preparation.screening.params import Duplicates
 from tasks.data_preparation.screening.twins import record_twins
-from tasks.data_preparation.splitting.methods import AnySplit
 from tasks.data_preparation.splitting.methods.assignment import SPLITS, Assigned
-from tasks.data_preparation.splitting.methods.content import Content
+from tasks.data_preparation.splitting.params import Split
 
-__all__ = ["SPLITS", "Split", "draw", "split_examples"]
+__all__ = ["SPLITS", "draw", "split_examples"]
 
 # Column with how often a training row is to be there, where balancing says so.
 TIMES = "times"
@@ -55,41 +52,6 @@ SEEN = "seen"
 SHOWN_CLASSES = 10
 
 _MIX, _ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x100000001B3)
-
-
-class Split(Section):
-    """How rows are assigned to the splits."""
-
-    method: AnySplit = Field(default=Content(), description="what decides about the split of a row")
-    validation: float = Field(default=0.05, gt=0, lt=1, description="share of the rows")
-    test: float = Field(default=0.10, gt=0, lt=1, description="share of the rows")
-    seed: int = Field(default=0, description="another seed is another split")
-    min_per_class: int = Field(default=0, ge=0, description="rows of each label in each split; 0: as they come")
-    on_small_class: Literal["stop", "keep"] = Field(
-        default="stop", description="what happens when a label has fewer rows in a split than min_per_class"
-    )
-    train_only: tuple[str, ...] = Field(
-        default=(), description="titles of sources that no row is held out of, such as what a model wrote"
-    )
-
-    @model_validator(mode="after")
-    def _leaves_train(self) -> Split:
-        if self.validation + self.test >= 1:
-            raise ValueError("validation and test together must leave something to train on")
-        return self
-
-    @model_validator(mode="after")
-    def _shares_apply(self) -> Split:
-        given = sorted(self.model_fields_set & {"validation", "test"})
-        if given and not self.method.uses_shares:
-            raise ValueError(f"method {self.method.name} takes no shares; remove {' and '.join(given)}")
-        return self
-
-    def list_shares(self, counts: Mapping[str, int]) -> dict[str, float]:
-        """The share each split should have; as it came, where the method takes no shares."""
-        if not self.method.uses_shares:
-            return {name: counts[name] / max(sum(counts.values()), 1) for name in SPLITS}
-        return {"train": 1 - self.validation - self.test, "validation": self.validation, "test": self.test}
 
 
 def split_examples(rows: Rows, settings: Split, duplicates: Duplicates, spread: Spread = IN_TURN) -> Rows:

@@ -9,13 +9,13 @@ Example:
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.contracts.params import Section
-from tasks.evaluation.metrics.metric import Evidence, Scores
-from tasks.evaluation.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from tasks.evaluation.metrics.metric import Evidence, Scores
+    from tasks.evaluation.outcomes import Outcome
 
 
 class ExactMatch(Section):
@@ -32,6 +32,10 @@ class ExactMatch(Section):
         return None
 
     def score(self, evidence: Evidence, outcome: Outcome) -> Scores:
+        import numpy as np
+
+        from tasks.evaluation.metrics.metric import Scores
+
         values = [
             float(answer.split() == item.reference.split())
             for item, answer in zip(evidence.items, outcome.answers, strict=True)

@@ -12,14 +12,14 @@ Example:
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.evaluation.metrics.metric import Evidence, Scores
-from tasks.evaluation.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from tasks.evaluation.metrics.metric import Evidence, Scores
+    from tasks.evaluation.outcomes import Outcome
 
 
 class IntentAccuracy(Section):
@@ -40,6 +40,10 @@ class IntentAccuracy(Section):
         return None
 
     def score(self, evidence: Evidence, outcome: Outcome) -> Scores:
+        import numpy as np
+
+        from tasks.evaluation.metrics.metric import Scores
+
         if evidence.intents is None:
             raise PipelineError("intent_accuracy: no labels to read intents with; leave it out of evaluation.metrics")
         read = evidence.intents.read(outcome.answers)

@@ -10,11 +10,13 @@ Example:
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.contracts.params import Section
-from tasks.evaluation.metrics.metric import Evidence, Scores
-from tasks.evaluation.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from tasks.evaluation.metrics.metric import Evidence, Scores
+    from tasks.evaluation.outcomes import Outcome
 
 
 class Perplexity(Section):
@@ -31,4 +33,6 @@ class Perplexity(Section):
         return None
 
     def score(self, evidence: Evidence, outcome: Outcome) -> Scores:
+        from tasks.evaluation.metrics.metric import Scores
+
         return Scores(outcome.losses, outcome.tokens.astype(float))

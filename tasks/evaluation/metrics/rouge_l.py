@@ -17,13 +17,13 @@ Example:
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.contracts.params import Section
-from tasks.evaluation.metrics.metric import Evidence, Scores
-from tasks.evaluation.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from tasks.evaluation.metrics.metric import Evidence, Scores
+    from tasks.evaluation.outcomes import Outcome
 
 _WORD = re.compile(r"[a-z0-9]+")
 
@@ -44,6 +44,10 @@ class RougeL(Section):
         return "no reference holds a word of Latin letters or digits"
 
     def score(self, evidence: Evidence, outcome: Outcome) -> Scores:
+        import numpy as np
+
+        from tasks.evaluation.metrics.metric import Scores
+
         values = [rouge_l(item.reference, answer) for item, answer in zip(evidence.items, outcome.answers, strict=True)]
         return Scores(np.array(values), np.array([float(bool(words(i.reference))) for i in evidence.items]))
 

@@ -15,9 +15,6 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.language_models.model_folder import ALLOWED
-from tasks.model_initialisation.checks import check_folder
-from tasks.model_initialisation.weights import PICKLED, convert_hint
 
 _TIMEOUT_S = 20
 
@@ -43,6 +40,9 @@ class Hub(Section):
         from httpx2 import HTTPError  # the hub client's own HTTP library, whose errors it lets through
         from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+        from tasks.language_models.model_folder import ALLOWED
+        from tasks.model_initialisation.weights import PICKLED, convert_hint
 
         cached = self._cached()
         if cached is not None:
@@ -77,6 +77,8 @@ class Hub(Section):
         """The commit's folder in the local cache, when it is complete; a commit never changes, so nobody is asked."""
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
+
+        from tasks.model_initialisation.checks import check_folder
 
         try:
             folder = Path(snapshot_download(self.id, revision=self.revision, local_files_only=True))

@@ -10,13 +10,14 @@ Example: baseline 1, 2, 3, 4 and window 3, 4, 5, 6 differ most at 2, where the c
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.monitoring.sample import Array, Measure, Probe, Sample
+
+if TYPE_CHECKING:
+    from tasks.monitoring.sample import Array, Measure, Probe, Sample
 
 
 class Distance(Section):
@@ -26,6 +27,8 @@ class Distance(Section):
     minimum_effect: float = Field(0.1, ge=0, le=1, description="smallest gap that raises an alert, 0 to 1")
 
     def probes(self, sample: Sample) -> list[Probe]:
+        from tasks.monitoring.sample import Probe
+
         return [
             Probe(self.name, subject, "gap of the distributions", self.minimum_effect, gap(values), same, gap_noise)
             for subject, values in sample.numbers.items()
@@ -35,6 +38,8 @@ class Distance(Section):
 
 def gap(values: Array) -> Measure:
     """The distance as a function of how often each row counts."""
+    import numpy as np
+
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     # Equal values make one step of the distribution.
@@ -56,4 +61,6 @@ def same(statistic: float, reference_rows: int, window_rows: int) -> float:
 
 def gap_noise(effect: float, reference_rows: int, window_rows: int) -> float:
     """Standard deviation of a measured gap: that of a share near one half, the worst case."""
+    import numpy as np
+
     return 0.5 * float(np.sqrt(1 / reference_rows + 1 / window_rows))

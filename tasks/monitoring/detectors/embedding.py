@@ -13,13 +13,14 @@ different points is exp(-1/2) = 0.607; across, the mean is (1 + 0.607) / 2 = 0.8
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.monitoring.sample import Array, Measure, Probe, Sample
+
+if TYPE_CHECKING:
+    from tasks.monitoring.sample import Array, Measure, Probe, Sample
 
 
 class Embedding(Section):
@@ -29,6 +30,10 @@ class Embedding(Section):
     minimum_effect: float = Field(0.05, ge=0, le=1, description="smallest share of foreign prompts that alerts")
 
     def probes(self, sample: Sample) -> list[Probe]:
+        import numpy as np
+
+        from tasks.monitoring.sample import Probe
+
         kernel = gaussian_kernel(sample.embeddings, sample.reference_rows)
         scale = foreign_scale(kernel[: sample.reference_rows, : sample.reference_rows])
         return [
@@ -46,6 +51,8 @@ class Embedding(Section):
 
 def gaussian_kernel(points: Array, reference_rows: int) -> Array:
     """RBF kernel of all pairs; the bandwidth is the median distance within the baseline (1 if all coincide)."""
+    import numpy as np
+
     squares = (points**2).sum(axis=1)
     distances = np.maximum(squares[:, None] + squares[None, :] - 2 * points @ points.T, 0)
     pairs = distances[:reference_rows, :reference_rows][np.triu_indices(reference_rows, k=1)]
@@ -57,6 +64,8 @@ def gaussian_kernel(points: Array, reference_rows: int) -> Array:
 
 def foreign_scale(kernel: Array) -> float:
     """MMD squared of a window as spread out as the baseline, and as far from it as its own farthest pairs."""
+    import numpy as np
+
     pairs = kernel[np.triu_indices(len(kernel), k=1)]
     if not pairs.size:
         return 1.0
@@ -65,6 +74,7 @@ def foreign_scale(kernel: Array) -> float:
 
 def discrepancy(kernel: Array, scale: float) -> Measure:
     """Unbiased MMD squared, and the share of foreign rows that it amounts to, by how often each row counts."""
+    import numpy as np
 
     def measure(reference: Array, window: Array) -> tuple[Array, Array]:
         n, m = reference.sum(axis=1), window.sum(axis=1)
@@ -80,5 +90,7 @@ def discrepancy(kernel: Array, scale: float) -> Measure:
 
 def foreign_noise(effect: float, reference_rows: int, window_rows: int) -> float:
     """Standard deviation of the number of foreign rows that a window happens to get, as a share."""
+    import numpy as np
+
     share = min(max(effect, 1 / window_rows), 0.5)
     return float(np.sqrt(share * (1 - share) / window_rows))

@@ -10,13 +10,14 @@ standard deviations of the baseline.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.monitoring.sample import Array, Measure, Probe, Sample
+
+if TYPE_CHECKING:
+    from tasks.monitoring.sample import Array, Measure, Probe, Sample
 
 # A baseline without any spread would make every shift endless.
 LARGEST = 100.0
@@ -29,6 +30,8 @@ class Level(Section):
     minimum_effect: float = Field(0.2, ge=0, description="smallest shift that raises an alert, baseline sd")
 
     def probes(self, sample: Sample) -> list[Probe]:
+        from tasks.monitoring.sample import Probe
+
         return [
             Probe(self.name, subject, "shift in sd", self.minimum_effect, shift(values), shift_at, shift_noise)
             for subject, values in sample.numbers.items()
@@ -38,6 +41,8 @@ class Level(Section):
 
 def shift(values: Array) -> Measure:
     """Welch's statistic and the shift in baseline standard deviations, by how often each row counts."""
+    import numpy as np
+
     # Sums of squares lose digits far from zero.
     centred = values - values.mean()
     smallest = 1e-9 + 1e-6 * float(np.abs(centred).max(initial=0.0))
@@ -61,9 +66,13 @@ def shift(values: Array) -> Measure:
 
 def shift_at(statistic: float, reference_rows: int, window_rows: int) -> float:
     """The shift that gives this t, when the window spreads like the baseline."""
+    import numpy as np
+
     return statistic * float(np.sqrt(1 / reference_rows + 1 / window_rows))
 
 
 def shift_noise(effect: float, reference_rows: int, window_rows: int) -> float:
     """Standard deviation of a measured shift, when the window spreads like the baseline."""
+    import numpy as np
+
     return float(np.sqrt(1 / reference_rows + 1 / window_rows))

@@ -9,13 +9,14 @@ standard error sqrt(0.35 * 0.65 * 0.2) = 0.213, so the statistic is 1.41 squared
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.monitoring.sample import Array, Measure, Probe, Sample
+
+if TYPE_CHECKING:
+    from tasks.monitoring.sample import Array, Measure, Probe, Sample
 
 
 class Rate(Section):
@@ -25,6 +26,8 @@ class Rate(Section):
     minimum_effect: float = Field(0.03, ge=0, le=1, description="smallest change of a share that raises an alert")
 
     def probes(self, sample: Sample) -> list[Probe]:
+        from tasks.monitoring.sample import Probe
+
         return [
             Probe(
                 self.name,
@@ -53,6 +56,8 @@ def change(flags: Array) -> Measure:
 
 def pooled_variance(yes: Array, reference_rows: Array, window_rows: Array) -> Array:
     """Variance of a difference of shares if both samples share one rate; never zero."""
+    import numpy as np
+
     total = reference_rows + window_rows
     share = np.clip(yes / total, 0.5 / total, 1 - 0.5 / total)
     variance: Array = share * (1 - share) * (1 / reference_rows + 1 / window_rows)
@@ -61,6 +66,7 @@ def pooled_variance(yes: Array, reference_rows: Array, window_rows: Array) -> Ar
 
 def share_above(base: float) -> Callable[[float, int, int], float]:
     """The rise from a baseline share that gives a chi-square, to a thousandth."""
+    import numpy as np
 
     def effect_at(statistic: float, reference_rows: int, window_rows: int) -> float:
         n, m = np.array([float(reference_rows)]), np.array([float(window_rows)])
@@ -74,5 +80,7 @@ def share_above(base: float) -> Callable[[float, int, int], float]:
 
 def share_noise(effect: float, reference_rows: int, window_rows: int) -> float:
     """Standard deviation of a measured share of that size."""
+    import numpy as np
+
     share = min(max(abs(effect), 1 / window_rows), 0.5)
     return float(np.sqrt(share * (1 - share) * (1 / reference_rows + 1 / window_rows)))

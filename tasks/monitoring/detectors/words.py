@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.monitoring.detectors.rate import pooled_variance, share_above, share_noise
-from tasks.monitoring.sample import Array, Measure, Probe, Sample
+
+if TYPE_CHECKING:
+    from tasks.monitoring.sample import Array, Measure, Probe, Sample
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -38,6 +39,8 @@ class Words(Section):
     maximum_words: int = Field(3000, ge=10, description="the commonest words that are looked at")
 
     def probes(self, sample: Sample) -> list[Probe]:
+        from tasks.monitoring.sample import Probe
+
         vocabulary, matrix = count_documents(sample.prompts, self.minimum_rows, self.maximum_words)
         if not vocabulary:
             return []
@@ -54,6 +57,7 @@ def split_words(text: str) -> list[str]:
 
 def count_documents(prompts: Sequence[str], minimum_rows: int, maximum_words: int) -> tuple[list[str], csr_matrix]:
     """Words that occur in enough prompts, and which prompt holds which: rows x words of 0 and 1."""
+    import numpy as np
     from scipy.sparse import csr_matrix
 
     sets = [sorted(set(split_words(prompt))) for prompt in prompts]
@@ -76,6 +80,7 @@ def compare_words(matrix: csr_matrix, reference: Array, window: Array) -> tuple[
 
 def largest_change(matrix: csr_matrix) -> Measure:
     """The largest chi-square of any word and that word's change."""
+    import numpy as np
 
     def measure(reference: Array, window: Array) -> tuple[Array, Array]:
         statistics, moved = compare_words(matrix, reference, window)

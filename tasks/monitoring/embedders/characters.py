@@ -10,13 +10,14 @@ Example: "parcel" and "parcle" share the runs "pa", "ar", "rc", "par", "arc"; as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.monitoring.sample import Array
+
+if TYPE_CHECKING:
+    from tasks.monitoring.sample import Array
 
 
 class Characters(Section):
@@ -29,6 +30,7 @@ class Characters(Section):
 
     def embed(self, texts: Sequence[str], seed: int) -> Array:
         """Unit vectors, texts x dimensions (fewer where the texts hold fewer runs); zero for an empty text."""
+        import numpy as np
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -13,14 +13,15 @@ two dimensions, the third is at a right angle to both.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.monitoring.detectors.words import split_words
-from tasks.monitoring.sample import Array
+
+if TYPE_CHECKING:
+    from tasks.monitoring.sample import Array
 
 
 class Tfidf(Section):
@@ -31,6 +32,7 @@ class Tfidf(Section):
 
     def embed(self, texts: Sequence[str], seed: int) -> Array:
         """Unit vectors, texts x dimensions (fewer where the texts hold fewer words); zero for an empty text."""
+        import numpy as np
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -10,13 +10,15 @@ Example: ``{name: duplicates, benchmarks: [{title: gsm8k, path: data/raw/benchma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.corpus.reading.benchmark_items import Benchmark
+from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.synthesis.checks.check import Check, Step
-from tasks.synthesis.drafts import Draft, Group, Known
+
+if TYPE_CHECKING:
+    from tasks.synthesis.drafts import Draft, Known
 
 
 class Duplicates(Check):
@@ -34,6 +36,8 @@ class Duplicates(Check):
         return ("instructions",)
 
     def check(self, drafts: Sequence[Draft], step: Step, known: Known) -> list[str | None]:
+        from tasks.synthesis.drafts import Group
+
         texts = [draft.instruction for draft in drafts]
         reasons: list[str | None] = [None] * len(texts)
         for group in (*known.groups, known.taken):

@@ -11,13 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from tasks.corpus.similarity import fold_text
+from tasks.corpus.text.words import fold_text
 from tasks.synthesis.checks.check import Check, Step
-from tasks.synthesis.drafts import Draft, Known
+
+if TYPE_CHECKING:
+    from tasks.synthesis.drafts import Draft, Known
 
 _NUMBER = re.compile(r"[$€£]?\s*(-?[\d,]*\.?\d+)\s*%?\.?")
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from tasks.synthesis.checks.check import Check, Step
-from tasks.synthesis.drafts import Draft, Known
 from tasks.synthesis.reading import strip_fence
+
+if TYPE_CHECKING:
+    from tasks.synthesis.drafts import Draft, Known
 
 
 class Json(Check):

@@ -6,10 +6,12 @@ Example: with ``labels: [track_parcel, card_declined]`` the label ``parcel`` is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tasks.synthesis.checks.check import Check, Step
-from tasks.synthesis.drafts import Draft, Known
+
+if TYPE_CHECKING:
+    from tasks.synthesis.drafts import Draft, Known
 
 
 class LabelSet(Check):

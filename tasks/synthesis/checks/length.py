@@ -6,12 +6,14 @@ Example: ``{name: length, prompts: [10, 600], answers: [1, 4000]}``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from tasks.synthesis.checks.check import Check, Step
-from tasks.synthesis.drafts import Draft, Known
+
+if TYPE_CHECKING:
+    from tasks.synthesis.drafts import Draft, Known
 
 
 class Length(Check):

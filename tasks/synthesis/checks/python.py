@@ -21,14 +21,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.synthesis.checks import sandbox
 from tasks.synthesis.checks.check import Check, Step
-from tasks.synthesis.drafts import Draft, Known
+
+if TYPE_CHECKING:
+    from tasks.synthesis.drafts import Draft, Known
 
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
@@ -76,6 +77,8 @@ class Python(Check):
         Raises:
             PipelineError: The process cannot be isolated here.
         """
+        from tasks.synthesis.checks import sandbox
+
         # Whoever ends the process early does not know what the end says.
         token = secrets.token_hex(8)
         task = {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from tasks.corpus.text.refusals import refuses
 from tasks.synthesis.checks.check import Check, Step
-from tasks.synthesis.drafts import Draft, Known
+
+if TYPE_CHECKING:
+    from tasks.synthesis.drafts import Draft, Known
 
 
 class Refusal(Check):
@@ -20,4 +21,6 @@ class Refusal(Check):
         return ("answers",)
 
     def check(self, drafts: Sequence[Draft], step: Step, known: Known) -> list[str | None]:
+        from tasks.corpus.text.refusals import refuses
+
         return ["the teacher refuses" if refuses(draft.answer) else None for draft in drafts]

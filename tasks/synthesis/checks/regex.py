@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from tasks.synthesis.checks.check import Check, Step
-from tasks.synthesis.drafts import Draft, Known
+
+if TYPE_CHECKING:
+    from tasks.synthesis.drafts import Draft, Known
 
 
 class Regex(Check):

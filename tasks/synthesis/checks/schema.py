@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tasks.synthesis.drafts import Draft
+if TYPE_CHECKING:
+    from tasks.synthesis.drafts import Draft
 
 
 def read_instruction(item: Any, wanted: Sequence[str], draft: Draft) -> Draft:

@@ -6,11 +6,13 @@ states of all weights. Example: ``method: {name: full}`` with a learning rate ab
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.contracts.params import Section
-from tasks.contracts.plan import FullMethod
-from tasks.language_models.shape import ModelShape
+
+if TYPE_CHECKING:
+    from tasks.contracts.plan import FullMethod
+    from tasks.language_models.shape import ModelShape
 
 
 class Full(Section):
@@ -24,6 +26,8 @@ class Full(Section):
         return []
 
     def resolve(self, shape: ModelShape) -> FullMethod:
+        from tasks.contracts.plan import FullMethod
+
         return FullMethod()
 
     def trainable(self, shape: ModelShape) -> int:

@@ -9,13 +9,15 @@ blocks, not only attention, reach full fine-tuning's quality (Schulman et al. 20
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.contracts.plan import LoraMethod
-from tasks.language_models.shape import ModelShape
+
+if TYPE_CHECKING:
+    from tasks.contracts.plan import LoraMethod
+    from tasks.language_models.shape import ModelShape
 
 
 class Lora(Section):
@@ -59,6 +61,8 @@ class Lora(Section):
         return problems
 
     def resolve(self, shape: ModelShape) -> LoraMethod:
+        from tasks.contracts.plan import LoraMethod
+
         return LoraMethod(
             rank=self.rank,
             alpha=self.alpha,

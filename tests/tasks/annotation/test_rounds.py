@@ -29,7 +29,8 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES, QUARANTINE
 from tasks.contracts.tables import write_table
 from tasks.corpus.embedders.tfidf import Tfidf
-from tasks.corpus.label_errors import STEP, Noise
+from tasks.corpus.label_errors.params import Noise
+from tasks.corpus.label_errors.suspects import STEP
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.jsonl import Jsonl
 from tests.labelled_texts import FILLER, TOPICS, texts_and_labels

@@ -12,11 +12,12 @@ from benchmarks.noisy_labels import flip
 from tasks.annotation.choose import choose_next
 from tasks.corpus.embedders.sentence_transformers import SentenceTransformers, _open
 from tasks.corpus.embedders.tfidf import Tfidf
-from tasks.corpus.label_errors import Noise, find_suspects
+from tasks.corpus.label_errors.params import Noise
+from tasks.corpus.label_errors.suspects import find_suspects
 from tasks.corpus.weak_supervision.functions.nearest import Nearest
 from tasks.data_preparation.output.card.topics import find_topics
-from tasks.data_preparation.screening.duplicates import Duplicates, remove_duplicates
-from tasks.data_preparation.screening.semantic import Semantic
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.screening.params import Duplicates, Semantic
 from tasks.data_preparation.trainset.balancing.balancer import Labelled
 from tasks.data_preparation.trainset.balancing.smote import Smote
 from tasks.data_preparation.trainset.pruning.diversity import Diversity

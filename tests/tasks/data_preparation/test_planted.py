@@ -11,15 +11,17 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tasks.corpus.reading.benchmark_items import Benchmark
-from tasks.corpus.reading.sources.sample import generate_sample
+from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.rows.rows import Origin, Rows
 from tasks.data_preparation.gate import measures
-from tasks.data_preparation.gate.expectations import Gate
 from tasks.data_preparation.gate.gate import Verdict, check_quality
-from tasks.data_preparation.screening.contamination import Contamination, remove_contamination
-from tasks.data_preparation.screening.duplicates import Duplicates, remove_duplicates
-from tasks.data_preparation.splitting.split import Split, split_examples
+from tasks.data_preparation.gate.params import Gate
+from tasks.data_preparation.screening.contamination import remove_contamination
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.screening.params import Contamination, Duplicates
+from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.split import split_examples
+from tasks.sample_shop.sample import generate_sample
 from tests.conversations import Turns, make, pair
 from tests.real_data import REAL_SETS, read_real
 

@@ -16,7 +16,7 @@ from tasks.contracts.tables import read_table
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.jsonl import Jsonl
-from tasks.corpus.reading.sources.sample import Sample, SampleData, generate_sample
+from tasks.corpus.reading.sources.sample import Sample
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.gate.gate import check_quality
@@ -25,6 +25,7 @@ from tasks.data_preparation.output.report import write_metrics, write_report
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import remove_duplicates
 from tasks.data_preparation.splitting.split import split_examples
+from tasks.sample_shop.sample import SampleData, generate_sample
 
 COUNT, SEED = 800, 11
 

@@ -17,12 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
-from tasks.corpus.reading.sources.sample import Sample, SampleData, generate_sample
+from tasks.corpus.reading.sources.sample import Sample
 from tasks.sample_shop.conversations import Novelty, converse, jaccard, shingles
 from tasks.sample_shop.dirt import COPIES, LEAK_BAND, NEAR_BAND, SHARES, luhn_digit
 from tasks.sample_shop.drift import ELECTRIC_CORES, KINDS, NEW_INTENTS, SHIFTED, talk_slang
 from tasks.sample_shop.grammar import DETAILS_AFTER, alternatives, expand, phrase, scribble
 from tasks.sample_shop.intents import BY_NAME, FOLLOW_UPS, INTENTS
+from tasks.sample_shop.sample import SampleData, generate_sample
 from tasks.sample_shop.slots import DRAW, ELECTRIC, LINES
 from tasks.sample_shop.traffic import Traffic, generate_traffic
 from tests.checkout import ROOT

@@ -30,7 +30,8 @@ from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.gate.measures import describe_splits
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import remove_duplicates
-from tasks.data_preparation.splitting.split import Split, split_examples
+from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.split import split_examples
 from tasks.synthesis.checks.duplicates import Duplicates
 from tasks.synthesis.checks.exact import Exact
 from tasks.synthesis.checks.length import Length

@@ -21,12 +21,10 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file
 from tasks.corpus.reading.sources.files import check_pin, name_file
-from tasks.corpus.reading.sources.parquet import name_classes, split_table
 from tasks.corpus.reading.sources.source import Part, Records, Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
 
 ROWS_IN_PART = 1024
 
@@ -93,6 +91,8 @@ class HuggingFace(Source):
 
     def _take(self, rows: Dataset, file: str) -> Iterator[Part]:
         import datasets
+
+        from tasks.corpus.reading.sources.arrow_rows import name_classes, split_table
 
         classes = {name: kind.names for name, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)}
         first = 1

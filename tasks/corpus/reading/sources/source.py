@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
-from tasks.corpus.reading.shapes.recognise import shapes_of_roles
-from tasks.corpus.rows.rows import Listing
+
+if TYPE_CHECKING:
+    from tasks.corpus.rows.rows import Listing
 
 Shape = Literal[
     "auto",
@@ -59,6 +60,8 @@ class Fields(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Fields:
+        from tasks.corpus.reading.shapes.recognise import shapes_of_roles
+
         if not any(list(shapes_of_roles(self.list_columns(label))) for label in (None, "label")):
             raise ValueError(
                 "name either messages, or both prompt and answer, or text, chosen and rejected, prompt and answers, "

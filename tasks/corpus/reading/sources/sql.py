@@ -20,21 +20,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import orjson
 from pydantic import Field, field_validator
 
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.reading.sources.files import hide_secrets, log, read_secrets
-from tasks.corpus.reading.sources.source import Broken, Part, Records, Source
-from tasks.corpus.reading.sources.values import (
-    LONGEST_ROW,
-    TOO_DEEP,
-    TOO_LONG,
-    has_surrogates,
-    is_deep,
-    show_row,
-    to_plain,
-)
+from tasks.corpus.reading.sources.source import Part, Records, Source
+from tasks.corpus.reading.sources.values import to_plain
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Select
@@ -147,6 +138,10 @@ class Sql(Source):
             )
 
     def _stream(self, connection: Connection, digest: Any) -> Iterator[Part]:
+        import orjson
+
+        from tasks.corpus.reading.sources.sql_rows import take_row
+
         result = connection.execution_options(yield_per=ROWS_IN_PART).execute(_wrap(self.query, self.order_by))
         columns = list(result.keys())
         twice = sorted({column for column in columns if columns.count(column) > 1})
@@ -168,35 +163,10 @@ class Sql(Source):
                         "determined; add columns to order_by until no two rows are alike"
                     )
                 before = key
-                self._take(part, number, dict(zip(columns, map(to_plain, row), strict=True)), digest)
+                item = dict(zip(columns, map(to_plain, row), strict=True))
+                take_row(part, number, item, self.json_columns, digest)
             yield part
             count += part.rows
-
-    def _take(self, part: Part, number: int, item: dict[str, Any], digest: Any) -> None:
-        values = list(item.values())
-        reason = None
-        try:
-            data = orjson.dumps(values, default=repr)
-        except TypeError:
-            data = repr(values).encode(errors="backslashreplace")
-            torn = any(isinstance(value, str) and has_surrogates(value) for value in values)
-            reason = "not UTF-8" if torn else "holds what JSON cannot say"
-        digest.update(data + b"\n")
-        if len(data) > LONGEST_ROW:
-            reason = TOO_LONG
-        for column in () if reason else self.json_columns:
-            if isinstance(item[column], str):
-                try:
-                    item[column] = orjson.loads(item[column])
-                except orjson.JSONDecodeError:
-                    reason = f'"{column}" is not JSON'
-        if reason is None and is_deep(item):
-            reason = TOO_DEEP
-        if reason:
-            part.broken.append(Broken(number, reason, show_row(item)))
-        else:
-            part.items.append(item)
-            part.numbers.append(number)
 
 
 def _wrap(query: str, order_by: Sequence[str]) -> Select[Any]:

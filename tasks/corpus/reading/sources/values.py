@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import json
 import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
-
-import orjson
 
 # The longest line, record or cell that is read; what is longer is no training row.
 LONGEST_ROW = 16 * 1024 * 1024
@@ -66,19 +63,6 @@ def to_plain(value: Any) -> Any:
         except UnicodeDecodeError:
             return value
     return str(value)
-
-
-def show_row(row: Any) -> str:
-    """A row as JSON for the quarantine, cut when it is long."""
-    try:
-        text = orjson.dumps(row, default=repr).decode()
-    except TypeError:
-        # Too deep for orjson, a large integer, or half of a surrogate pair.
-        try:
-            text = json.dumps(row, default=repr)
-        except RecursionError:
-            text = TOO_DEEP
-    return show_text(text)
 
 
 def show_text(text: str | bytes, length: int | None = None) -> str:

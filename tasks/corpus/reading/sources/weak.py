@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,15 +26,15 @@ from tasks.contracts.errors import PipelineError
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.hugging_face import HuggingFace
 from tasks.corpus.reading.sources.jsonl import Jsonl
-from tasks.corpus.reading.sources.parquet import Parquet, split_table
+from tasks.corpus.reading.sources.parquet import Parquet
 from tasks.corpus.reading.sources.source import Broken, Part, Records, Shape, Source
 from tasks.corpus.reading.sources.sql import Sql
 from tasks.corpus.reading.sources.text import Text
-from tasks.corpus.reading.sources.values import show_row
 from tasks.corpus.reading.sources.web import Web
-from tasks.corpus.rows.rows import Listing
 from tasks.corpus.weak_supervision.functions import AnyFunction
-from tasks.corpus.weak_supervision.votes import collect_votes, label_texts, tabulate
+
+if TYPE_CHECKING:
+    from tasks.corpus.rows.rows import Listing
 
 # Texts nobody could label are sound, so they are not counted among the bad rows.
 STEP = "weak labels"
@@ -84,12 +84,17 @@ class Weak(Source):
         Raises:
             PipelineError: The inner source fails, a row has no text column, or a function fails.
         """
+        from tasks.corpus.reading.sources.arrow_rows import split_table
+
         content = self.source.read(root)
         inner = content if isinstance(content, Records) else Records([split_table(content)])
         listings: list[Listing] = []
         return Records(self._label(inner, root, listings), inner.files, listings)
 
     def _label(self, inner: Records, root: Path, listings: list[Listing]) -> Iterator[Part]:
+        from tasks.corpus.reading.sources.broken_rows import show_row
+        from tasks.corpus.weak_supervision.votes import collect_votes, label_texts, tabulate
+
         parts = list(inner.parts)
         rows = [(part, place) for part in parts for place in range(len(part.items))]
         if not rows:

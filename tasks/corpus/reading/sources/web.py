@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -26,7 +26,9 @@ from tasks.contracts.errors import PipelineError
 from tasks.corpus.reading.sources.files import check_pin, log
 from tasks.corpus.reading.sources.source import Broken, Part, Records, Source
 from tasks.corpus.reading.sources.values import has_surrogates
-from tasks.corpus.reading.sources.web_pages import Page, Pages
+
+if TYPE_CHECKING:
+    from tasks.corpus.reading.sources.web_pages import Page, Pages
 
 LARGEST_PAGE = 10 * 1024 * 1024
 # The sitemap protocol's bounds: 50,000 addresses and 50 MB a file, one level of sitemaps in a sitemap index.
@@ -86,6 +88,8 @@ class Web(Source):
         return Records(self._read(root, hashes), hashes)
 
     def _read(self, root: Path, hashes: dict[str, str]) -> Iterator[Part]:
+        from tasks.corpus.reading.sources.web_pages import Pages
+
         title = self.title or self.name
         missing = [name for name in ("lxml", "protego", "trafilatura") if find_spec(name) is None]
         if missing:

@@ -17,7 +17,6 @@ from pydantic import Field, field_validator
 from tasks.contracts.params import Section
 from tasks.corpus.text.labels import normalise_label
 from tasks.corpus.writers import AnyWriter
-from tasks.corpus.writers.answers import ask
 
 ORDER = (
     "Which of these labels fits the text between the lines best: {labels}? Answer with that label and nothing else, "
@@ -44,6 +43,8 @@ class Model(Section):
 
     def vote(self, texts: Sequence[str], root: Path) -> dict[str, list[str | None]]:
         """The label, or None, per text."""
+        from tasks.corpus.writers.answers import ask
+
         order = self.order.replace("{labels}", ", ".join(self.labels))
         prompts = [[{"role": "user", "content": order.replace("{text}", text)}] for text in texts]
         known = {normalise_label(label): label for label in self.labels}

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from tasks.contracts.params import Section
@@ -39,6 +38,8 @@ class Nearest(Section):
 
     def vote(self, texts: Sequence[str], root: Path) -> dict[str, list[str | None]]:
         """The label, or None, per text."""
+        import numpy as np
+
         labels = [label for label, given in self.examples.items() for _ in given]
         given = [text for texts in self.examples.values() for text in texts]
         vectors = self.embedder.embed([*given, *texts])

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
 from tasks.contracts.params import Section
@@ -20,6 +18,9 @@ from tasks.contracts.params import Section
 
 def matches(texts: Sequence[str], pattern: str, case: bool = False) -> list[bool]:
     """Which texts hold a match of an RE2 pattern."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     found: list[bool] = pc.match_substring_regex(
         pa.array(texts, pa.string()), pattern, ignore_case=not case
     ).to_pylist()
@@ -38,6 +39,8 @@ class Regex(Section):
     @field_validator("pattern")
     @classmethod
     def _is_pattern(cls, pattern: str) -> str:
+        import pyarrow as pa
+
         try:
             matches([""], pattern)
         except pa.ArrowInvalid as error:

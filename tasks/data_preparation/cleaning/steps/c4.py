@@ -17,13 +17,17 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.rows.texts import EXAMPLES, ROLES, Cleaned, Of, show_change
+from tasks.corpus.rows.roles import ROLES, Of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.corpus.rows.texts import Cleaned
 
 _CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 _POLICY = re.compile(
@@ -48,6 +52,10 @@ class C4(Section):
     )
 
     def clean(self, table: pa.Table) -> Cleaned:
+        import pyarrow as pa
+
+        from tasks.corpus.rows.texts import EXAMPLES, Cleaned, show_change
+
         index = table.schema.get_field_index("messages")
         field = table.schema.field(index)
         seen: set[bytes] = set()

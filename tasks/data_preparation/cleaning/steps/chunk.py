@@ -19,16 +19,17 @@ import hashlib
 import re
 from collections import Counter
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pyarrow as pa
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
-from tasks.corpus.reading.unused_columns import DOCUMENT, PART, PARTS
-from tasks.corpus.rows.rows import Listing, Rows, Step, column_messages, find_plain
-from tasks.corpus.rows.texts import Cleaned
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.corpus.rows.rows import Rows
+    from tasks.corpus.rows.texts import Cleaned
 
 # Characters behind which to cut, the best first.
 _ENDS = tuple(re.compile(pattern) for pattern in (r"\n\s*\n", r"[.?!。？！][\"”')\]]*\s+|\n|[。？！]", r"\s+"))
@@ -52,10 +53,17 @@ class Chunk(Section):
 
     def clean(self, table: pa.Table) -> Cleaned:
         """The rows as they are; `cut_rows` is the step, since it gives more rows than it takes."""
+        from tasks.corpus.rows.texts import Cleaned
+
         return Cleaned(table)
 
     def cut_rows(self, rows: Rows) -> Rows:
         """The rows with every long plain text in parts, in place of it."""
+        import numpy as np
+        import pyarrow as pa
+
+        from tasks.corpus.rows.rows import Listing, Step, column_messages, find_plain
+
         table = rows.table
         messages = column_messages(table)
         places = np.flatnonzero(find_plain(messages)).tolist()
@@ -87,6 +95,10 @@ class Chunk(Section):
 
 
 def _put(table: pa.Table, cut: list[tuple[str, str, int, int] | None]) -> pa.Table:
+    import pyarrow as pa
+
+    from tasks.corpus.reading.unused_columns import DOCUMENT, PART, PARTS
+
     turns: list[list[dict[str, Any]]] = table["messages"].to_pylist()
     for row, part in enumerate(cut):
         if part is not None:

@@ -12,12 +12,14 @@ Example:
 from __future__ import annotations
 
 import re
-from typing import Literal
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Literal
 
 from tasks.contracts.params import Section
-from tasks.corpus.rows.texts import Cleaned, rewrite_texts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.corpus.rows.texts import Cleaned
 
 SUSPECT = (
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{ad}\x{200b}\x{2060}\x{206a}-\x{206f}\x{feff}\x{fff9}-\x{fffc}"
@@ -38,6 +40,8 @@ class Controls(Section):
     name: Literal["controls"] = "controls"
 
     def clean(self, table: pa.Table) -> Cleaned:
+        from tasks.corpus.rows.texts import rewrite_texts
+
         return rewrite_texts(table, SUSPECT, remove_controls)
 
 

@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from difflib import SequenceMatcher
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.rows.texts import Cleaned
 from tasks.corpus.text.words import find_words
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.corpus.rows.texts import Cleaned
 
 
 class Echo(Section):
@@ -35,6 +38,8 @@ class Echo(Section):
     )
 
     def clean(self, table: pa.Table) -> Cleaned:
+        from tasks.corpus.rows.texts import Cleaned
+
         return Cleaned(table, [self._judge(turns) for turns in table["messages"].to_pylist()])
 
     def _judge(self, turns: list[dict[str, Any]]) -> str | None:

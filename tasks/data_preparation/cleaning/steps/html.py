@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import html
 import re
-from typing import Literal
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Literal
 
 from tasks.contracts.params import Section
-from tasks.corpus.rows.texts import Cleaned, outside_code, rewrite_texts
+from tasks.corpus.text.code import outside_code
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.corpus.rows.texts import Cleaned
 
 SUSPECT = r"(?i)</?[a-z][a-z0-9]*[\s/>]|<!--|&(#\d+|#x[0-9a-f]+|[a-z]+[0-9]*);"
 
@@ -39,6 +42,8 @@ class Html(Section):
     name: Literal["html"] = "html"
 
     def clean(self, table: pa.Table) -> Cleaned:
+        from tasks.corpus.rows.texts import rewrite_texts
+
         return rewrite_texts(table, SUSPECT, remove_html)
 
 

@@ -8,15 +8,18 @@ Example:
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.rows.rows import Listing
-from tasks.corpus.rows.texts import EXAMPLES, Cleaned, make_visible
 from tasks.corpus.text.labels import normalise_label
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.corpus.rows.rows import Listing
+    from tasks.corpus.rows.texts import Cleaned
 
 
 class Labels(Section):
@@ -27,6 +30,10 @@ class Labels(Section):
     allowed: tuple[str, ...] = Field(default=(), description="labels that may occur; any when empty")
 
     def clean(self, table: pa.Table) -> Cleaned:
+        import pyarrow as pa
+
+        from tasks.corpus.rows.texts import EXAMPLES, Cleaned
+
         raw = table["label"].to_pylist()
         aliases = {normalise_label(name): normalise_label(label) for name, label in self.aliases.items()}
         spelling = {
@@ -56,6 +63,9 @@ class Labels(Section):
 
 
 def _list_merged(counts: Counter[str], spelling: dict[str, str]) -> tuple[Listing, ...]:
+    from tasks.corpus.rows.rows import Listing
+    from tasks.corpus.rows.texts import make_visible
+
     written: defaultdict[str, list[str]] = defaultdict(list)
     for old in sorted(counts, key=lambda label: (-counts[label], label)):
         written[spelling[old]].append(old)
@@ -70,6 +80,8 @@ def _list_merged(counts: Counter[str], spelling: dict[str, str]) -> tuple[Listin
 
 
 def _follow_label(table: pa.Table, old: list[str | None], new: list[str | None]) -> pa.Table:
+    import pyarrow as pa
+
     turns: list[list[dict[str, Any]]] = table["messages"].to_pylist()
     followed = False
     for conversation, before, after in zip(turns, old, new, strict=True):

@@ -17,15 +17,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
 from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.corpus.rows.rows import Listing, column_messages, join_turns
-from tasks.corpus.rows.texts import ROLES, Cleaned, Of
+from tasks.corpus.rows.roles import ROLES, Of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.corpus.rows.rows import Listing
+    from tasks.corpus.rows.texts import Cleaned
 
 BATCH = 1000
 # Addresses, names of users, tags, code and numbers are words of no language.
@@ -57,6 +61,9 @@ class Language(Section):
         return self
 
     def clean(self, table: pa.Table) -> Cleaned:
+        from tasks.corpus.rows.rows import column_messages, join_turns
+        from tasks.corpus.rows.texts import Cleaned
+
         texts = [
             _NO_WORD.sub(" ", text[: self.characters]) for text in join_turns(column_messages(table), ROLES[self.of])
         ]
@@ -79,6 +86,8 @@ class Language(Section):
         return (self._list(found, rows),)
 
     def _list(self, found: Counter[str], rows: int) -> Listing:
+        from tasks.corpus.rows.rows import Listing
+
         listed = tuple((language, count) for language, count in sorted(found.items(), key=lambda i: (-i[1], i[0])))
         short = rows - found.total()
         note = f"{short:,} rows with fewer than {self.min_characters} letters were not judged." if short else ""

@@ -7,16 +7,17 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.rows.rows import column_messages, find_plain, row_of_turn
-from tasks.corpus.rows.texts import Cleaned
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from tasks.corpus.rows.texts import Cleaned
 
 SIDES = (("user",), ("assistant",), ("system", "tool"))
 
@@ -30,6 +31,11 @@ class Length(Section):
     max_total: int = Field(default=20_000, gt=0, description="characters of the whole conversation")
 
     def clean(self, table: pa.Table) -> Cleaned:
+        import numpy as np
+
+        from tasks.corpus.rows.rows import column_messages, find_plain
+        from tasks.corpus.rows.texts import Cleaned
+
         messages = column_messages(table)
         prompts, answers, others = (count_characters(messages, roles) for roles in SIDES)
         short = (prompts < self.min_prompt) & ~find_plain(messages)
@@ -47,6 +53,12 @@ class Length(Section):
 
 def count_characters(messages: pa.ListArray, roles: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Per row the length of the texts of these roles, joined by line ends."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from tasks.corpus.rows.rows import row_of_turn
+
     turns = messages.flatten()
     wanted = np.asarray(pc.is_in(turns.field("role"), pa.array(roles)))
     rows = row_of_turn(messages)[wanted]

@@ -11,15 +11,15 @@ Example:
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.contracts.params import Section
-from tasks.corpus.rows.rows import column_messages, find_plain, row_of_turn, turn_lengths
-from tasks.corpus.rows.texts import EXAMPLES, Cleaned, make_visible
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from tasks.corpus.rows.texts import Cleaned
 
 # Letters, digits and symbols (also emoji) say something; spaces and plain punctuation do not.
 _SAYS_NOTHING = re.compile(r"[\s.,;:!?…_\-–—'\"`()\[\]*/\\|]*")
@@ -31,6 +31,12 @@ class Missing(Section):
     name: Literal["missing"] = "missing"
 
     def clean(self, table: pa.Table) -> Cleaned:
+        import numpy as np
+        import pyarrow as pa
+
+        from tasks.corpus.rows.rows import column_messages, turn_lengths
+        from tasks.corpus.rows.texts import EXAMPLES, Cleaned, make_visible
+
         messages = column_messages(table)
         reasons: list[str | None] = [None] * len(messages)
         lengths = turn_lengths(messages)
@@ -54,6 +60,11 @@ class Missing(Section):
 
 def _find_sound(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Rows without a gap that end in an answer, as far as a quick look tells: letters or digits in every turn."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    from tasks.corpus.rows.rows import find_plain, row_of_turn, turn_lengths
+
     turns = messages.flatten()
     rows, lengths = row_of_turn(messages), turn_lengths(messages)
     users, answers = (np.asarray(pc.equal(turns.field("role"), role)) for role in ("user", "assistant"))
@@ -71,6 +82,11 @@ def _find_sound(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 
 def _shorten(messages: pa.ListArray, lengths: np.ndarray[Any, np.dtype[np.int64]]) -> pa.ListArray:
+    import numpy as np
+    import pyarrow as pa
+
+    from tasks.corpus.rows.rows import row_of_turn, turn_lengths
+
     before = turn_lengths(messages)
     rows = row_of_turn(messages)
     places = np.arange(len(rows)) - (np.cumsum(before) - before)[rows]

@@ -16,13 +16,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.rows.texts import Cleaned, Of, judge_texts
+from tasks.corpus.rows.roles import Of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.corpus.rows.texts import Cleaned
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 
@@ -48,6 +52,8 @@ class Quality(Section):
     )
 
     def clean(self, table: pa.Table) -> Cleaned:
+        from tasks.corpus.rows.texts import judge_texts
+
         return judge_texts(table, self.of, self.judge)
 
     def judge(self, text: str) -> str | None:

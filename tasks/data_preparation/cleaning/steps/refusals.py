@@ -9,14 +9,16 @@ Example:
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.rows.texts import Cleaned
-from tasks.corpus.text.refusals import refuses
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.corpus.rows.texts import Cleaned
 
 
 class Refusals(Section):
@@ -26,6 +28,9 @@ class Refusals(Section):
     characters: int = Field(default=200, gt=0, description="length of an answer's opening that is looked at")
 
     def clean(self, table: pa.Table) -> Cleaned:
+        from tasks.corpus.rows.texts import Cleaned
+        from tasks.corpus.text.refusals import refuses
+
         reasons = [
             "answer refuses"
             if any(turn["role"] == "assistant" and refuses(turn["content"], self.characters) for turn in turns)

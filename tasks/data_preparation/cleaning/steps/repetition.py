@@ -17,14 +17,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.rows.texts import Cleaned, Of, judge_texts
+from tasks.corpus.rows.roles import Of
 from tasks.corpus.text.words import is_unspaced, split_words
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.corpus.rows.texts import Cleaned
 
 _PARAGRAPHS = re.compile(r"\n\s*\n")
 
@@ -50,6 +54,8 @@ class Repetition(Section):
     )
 
     def clean(self, table: pa.Table) -> Cleaned:
+        from tasks.corpus.rows.texts import judge_texts
+
         return judge_texts(table, self.of, self.judge)
 
     def judge(self, text: str) -> str | None:

@@ -10,18 +10,19 @@ Example:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file
 from tasks.contracts.params import Section
-from tasks.corpus.rows.rows import column_messages, turn_lengths
-from tasks.corpus.rows.texts import Cleaned
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from tasks.corpus.rows.texts import Cleaned
 
 BATCH = 10_000
 
@@ -47,6 +48,12 @@ class Tokens(Section):
         return self
 
     def clean(self, table: pa.Table) -> Cleaned:
+        import numpy as np
+        import pyarrow.compute as pc
+
+        from tasks.corpus.rows.rows import column_messages, turn_lengths
+        from tasks.corpus.rows.texts import Cleaned
+
         messages = column_messages(table)
         turns = messages.flatten()
         counts = count_tokens(turns.field("content"), Path(self.tokenizer), self.sha256)
@@ -79,6 +86,7 @@ def count_tokens(texts: pa.Array, place: Path, sha256: str | None = None) -> np.
     Raises:
         PipelineError: No tokenizer there, not one that can be read, or another one than pinned.
     """
+    import numpy as np
     from tokenizers import Tokenizer
 
     file = place / "tokenizer.json" if place.is_dir() else place

@@ -17,14 +17,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.corpus.rows.rows import Listing, column_messages, join_turns
-from tasks.corpus.rows.texts import ROLES, Cleaned, Of
+from tasks.corpus.rows.roles import ROLES, Of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from tasks.corpus.rows.texts import Cleaned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,6 +55,9 @@ class Toxicity(Section):
     batch_size: int = Field(default=32, gt=0, description="windows of text in a forward pass")
 
     def clean(self, table: pa.Table) -> Cleaned:
+        from tasks.corpus.rows.rows import Listing, column_messages, join_turns
+        from tasks.corpus.rows.texts import Cleaned
+
         texts = join_turns(column_messages(table), ROLES[self.of])
         names, scores = self.score(texts)
         counted = [names.index(label) for label in self.labels] if self.labels else list(range(len(names)))
@@ -74,6 +80,7 @@ class Toxicity(Section):
         Raises:
             PipelineError: No classifier there, labels it has not, or a choice it leaves open.
         """
+        import numpy as np
         import torch
 
         model, tokenizer = _load(Path(self.classifier))

@@ -14,16 +14,16 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.rows.rows import column_messages, turn_lengths
-from tasks.corpus.rows.texts import Cleaned, rewrite_texts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.corpus.rows.texts import Cleaned
 
 LOST = "\ufffd"
 SUSPECT = r"[^\x00-\x7f]"
@@ -39,6 +39,12 @@ class Unicode(Section):
     drop_lost: bool = Field(default=True, description="drop rows with U+FFFD, the mark of a character that was lost")
 
     def clean(self, table: pa.Table) -> Cleaned:
+        import numpy as np
+        import pyarrow.compute as pc
+
+        from tasks.corpus.rows.rows import column_messages, turn_lengths
+        from tasks.corpus.rows.texts import rewrite_texts
+
         done = rewrite_texts(table, SUSPECT, make_repair())
         if not self.drop_lost:
             return done

@@ -9,12 +9,15 @@ Example:
 from __future__ import annotations
 
 import re
-from typing import Literal
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Literal
 
 from tasks.contracts.params import Section
-from tasks.corpus.rows.texts import Cleaned, outside_code, rewrite_texts
+from tasks.corpus.text.code import outside_code
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.corpus.rows.texts import Cleaned
 
 SUSPECT = (
     r"^\s|\s$|[ \t]{2}|[ \t]\n|\n\n\n|\r|[\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
@@ -33,6 +36,8 @@ class Whitespace(Section):
     name: Literal["whitespace"] = "whitespace"
 
     def clean(self, table: pa.Table) -> Cleaned:
+        from tasks.corpus.rows.texts import rewrite_texts
+
         return rewrite_texts(table, SUSPECT, tidy_spaces)
 
 

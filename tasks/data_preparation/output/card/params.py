@@ -6,7 +6,9 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.embedders import AnyEmbedder
-from tasks.data_preparation.output.card.topics import LATENT
+from tasks.corpus.embedders.tfidf import Tfidf
+
+LATENT = Tfidf(dimensions=50, maximum_features=20_000)
 
 
 class Card(Section):

@@ -18,6 +18,7 @@ import numpy as np
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.corpus.rows.texts import make_visible
+from tasks.data_preparation.output.card.params import LATENT
 
 Array = np.ndarray[Any, Any]
 
@@ -29,7 +30,6 @@ CHARACTERS = 1_000
 TERMS = 5
 EXAMPLES = 2
 SHOWN = 130
-LATENT = Tfidf(dimensions=50, maximum_features=20_000)
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 # What contractions leave behind is no word: don't, I've, it's.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import pyarrow as pa
-
-from tasks.corpus.rows.rows import CARRIED
 from tasks.corpus.text.draws import hash_key
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SPLITS = ("train", "validation", "test")
 OWN = ("source", "file", "label")
@@ -47,6 +46,8 @@ def assign_all(splits: list[str]) -> Assigned:
 
 def choose_splits(keys: Iterable[str], shares: Shares) -> list[str]:
     """The split of each key, by its own hash: test below its share, validation in the next, then train."""
+    import numpy as np
+
     values = np.frombuffer(b"".join(hash_key("split", shares.seed, key) for key in keys), ">u8") / 2.0**64
     places = np.searchsorted([shares.test, shares.test + shares.validation], values, side="right")
     splits: list[str] = np.array(["test", "validation", "train"])[places].tolist()
@@ -55,6 +56,8 @@ def choose_splits(keys: Iterable[str], shares: Shares) -> list[str]:
 
 def read_column(table: pa.Table, name: str) -> list[str | None]:
     """The values of a column of the rows or of their source, as text."""
+    from tasks.corpus.rows.rows import CARRIED
+
     values: list[str | None] = table[name if name in OWN else CARRIED + name].to_pylist()
     return [value if value is not None and value.strip() else None for value in values]
 

@@ -8,14 +8,15 @@ Example: ``{name: column, column: fold, test: [holdout]}``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
-from tasks.corpus.personal_data.pii import replace_personal
 from tasks.data_preparation.splitting.methods.assignment import Assigned, Shares, list_carried, read_column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Column(Section):
@@ -45,6 +46,8 @@ class Column(Section):
 
     def assign(self, table: pa.Table, folds: Sequence[str], shares: Shares, minimum: int) -> Assigned:
         """The split of each row."""
+        from tasks.corpus.personal_data.identifiers import replace_personal
+
         known = {
             value.lower(): split
             for split, values in (("train", self.train), ("validation", self.validation), ("test", self.test))

@@ -8,12 +8,13 @@ Example: of 10,000 rows and a share of 0.1 about 1,000 are in test, give or take
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Literal
 
 from tasks.contracts.params import Section
 from tasks.data_preparation.splitting.methods.assignment import Assigned, Shares, assign_all, choose_splits
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Content(Section):

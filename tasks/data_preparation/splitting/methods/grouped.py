@@ -9,9 +9,8 @@ Example: ``{name: grouped, column: customer_id}``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
@@ -23,6 +22,9 @@ from tasks.data_preparation.splitting.methods.assignment import (
     list_carried,
     read_column,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Grouped(Section):

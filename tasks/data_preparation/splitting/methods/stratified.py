@@ -18,14 +18,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.text.draws import draw
 from tasks.data_preparation.splitting.methods.assignment import Assigned, Shares, assign_all, list_carried, read_column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Stratified(Section):

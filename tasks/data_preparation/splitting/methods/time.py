@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
-from tasks.corpus.personal_data.pii import replace_personal
 from tasks.data_preparation.splitting.methods.assignment import Assigned, Shares, list_carried, read_column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Epoch times above this are milliseconds: as seconds it lies in the year 5138.
 MILLISECONDS = 1e11
@@ -53,6 +54,8 @@ class Time(Section):
 
     def assign(self, table: pa.Table, folds: Sequence[str], shares: Shares, minimum: int) -> Assigned:
         """The split of each row."""
+        from tasks.corpus.personal_data.identifiers import replace_personal
+
         values = read_column(table, self.column)
         times = [None if value is None else read_time(value) for value in values]
         splits = [None if time is None else self._choose(time) for time in times]

@@ -11,15 +11,17 @@ Example: "please cancel my order" may become "please cacnel my order".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.corpus.label_classifier import LabelReader, fit_reader
 from tasks.data_preparation.trainset.augmentation.characters import SHORTEST, mistype
 from tasks.data_preparation.trainset.augmentation.material import Material, Variant, list_words, replace_spans
+
+if TYPE_CHECKING:
+    from tasks.corpus.label_classifier import LabelReader
 
 
 class Adversarial(Section):
@@ -35,6 +37,8 @@ class Adversarial(Section):
         Raises:
             PipelineError: The rows have fewer than two labels.
         """
+        from tasks.corpus.label_classifier import fit_reader
+
         reader = fit_reader(material.prompts, material.labels)
         if reader is None:
             raise PipelineError(

@@ -13,33 +13,22 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
-from tasks.contracts.params import Section
 from tasks.contracts.records import MESSAGES, content_id
 from tasks.corpus.label_classifier import fit_reader
 from tasks.corpus.rows.rows import Origin, Rows, column_messages, finish_step, join_turns
 from tasks.corpus.rows.texts import EXAMPLES, show_change
-from tasks.corpus.similarity import compute_jaccard, cut_shingles, find_between, fold_text
-from tasks.data_preparation.screening.duplicates import Duplicates, find_near, find_semantic, split_sides
+from tasks.corpus.similarity import compute_jaccard, cut_shingles, find_between
+from tasks.corpus.text.words import fold_text
+from tasks.data_preparation.screening.duplicates import find_near, find_semantic, split_sides
+from tasks.data_preparation.screening.params import Duplicates
 from tasks.data_preparation.screening.twins import record_twins
 from tasks.data_preparation.splitting.split import draw, name_groups
-from tasks.data_preparation.trainset.augmentation import AnyAugmenter
 from tasks.data_preparation.trainset.augmentation.material import Material, Variant
+from tasks.data_preparation.trainset.augmentation.params import Augmentation
 
 # Kind of the sources that variants stand under.
 AUGMENTATION = "augmentation"
-
-
-class Augmentation(Section):
-    """Variants of training rows; none, unless asked."""
-
-    methods: tuple[AnyAugmenter, ...] = Field(default=(), description="each makes variants of a share of the rows")
-    seed: int = Field(default=0, description="of the choice of rows and words")
-    keep_labels: bool = Field(
-        default=True,
-        description="refuse a variant that a classifier reads as another label than its row, except adversarial ones",
-    )
 
 
 class Augmenter(Protocol):

@@ -15,7 +15,6 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.writers import AnyWriter
-from tasks.corpus.writers.answers import ask
 from tasks.data_preparation.trainset.augmentation.material import LINE, Material, Variant, judge_rewriting, tidy_answer
 
 ORDER = (
@@ -47,6 +46,8 @@ class BackTranslation(Section):
         return made
 
     def _translate(self, texts: Sequence[str], language: str, material: Material) -> list[str | None]:
+        from tasks.corpus.writers.answers import ask
+
         prompts = [
             [{"role": "user", "content": ORDER.format(language=language, line=LINE, text=text)}] for text in texts
         ]

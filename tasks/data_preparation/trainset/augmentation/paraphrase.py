@@ -15,7 +15,6 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.writers import AnyWriter
-from tasks.corpus.writers.answers import ask
 from tasks.data_preparation.trainset.augmentation.material import LINE, Material, Variant, judge_rewriting, tidy_answer
 
 MANNERS = ("in other words", "shorter and plainer", "more politely", "as a hurried person would type it", "formally")
@@ -35,6 +34,8 @@ class Paraphrase(Section):
 
     def rewrite(self, chosen: Sequence[int], material: Material) -> list[Variant]:
         """Variants of each chosen row, or why there are none."""
+        from tasks.corpus.writers.answers import ask
+
         wanted = [(row, manner) for row in chosen for manner in MANNERS[: self.copies]]
         prompts = [
             [{"role": "user", "content": ORDER.format(manner=manner, line=LINE, text=material.prompts[row])}]

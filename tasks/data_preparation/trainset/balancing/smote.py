@@ -14,20 +14,20 @@ Example: ``{name: smote, ratio: 2, embedder: {name: tfidf, dimensions: 64}}``
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pyarrow as pa
 from pydantic import Field
 
-from tasks.contracts.balance import VECTORS
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.data_preparation.trainset.balancing.balancer import Balanced, Labelled, raise_counts
 
-Array = np.ndarray[Any, Any]
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
 
 
 class Smote(Section):
@@ -45,6 +45,11 @@ class Smote(Section):
         Raises:
             PipelineError: imbalanced-learn is not installed.
         """
+        import numpy as np
+        import pyarrow as pa
+
+        from tasks.contracts.balance import VECTORS
+
         vectors = self.embedder.embed(rows.texts, self.seed)
         times = list(rows.times)
         counts = rows.count()
@@ -76,6 +81,8 @@ class Smote(Section):
         return Balanced(times, table, {"synthetic": len(nearest), "dimensions": both.shape[1]})
 
     def _interpolate(self, members: Array, count: int) -> Array:
+        import numpy as np
+
         if len(members) == 1:
             return np.repeat(members, count, axis=0)
         try:

@@ -13,15 +13,16 @@ Example: ``{name: difficulty, take: hard, skip: 0.05}``
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.text.words import WORD
 from tasks.corpus.writers.local import load_model
-from tasks.data_preparation.trainset.pruning.pool import Array, Pool, code_labels
+
+if TYPE_CHECKING:
+    from tasks.data_preparation.trainset.pruning.pool import Array, Pool
 
 PARTS = 5
 
@@ -40,6 +41,8 @@ class Difficulty(Section):
         Raises:
             PipelineError: Rows without labels and no model, or a folder that holds none.
         """
+        import numpy as np
+
         hardness = measure_error(pool) if self.model is None else measure_loss(pool, self.model)
         ranks = np.argsort(np.argsort(hardness, kind="stable"), kind="stable") / max(len(hardness), 1)
         wanted = {"hard": ranks, "easy": -ranks, "middle": -np.abs(ranks - 0.5)}[self.take]
@@ -49,8 +52,11 @@ class Difficulty(Section):
 
 def measure_error(pool: Pool) -> Array:
     """Length of the difference of probabilities and truth, of a classifier that has not seen the row."""
+    import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import SGDClassifier
+
+    from tasks.data_preparation.trainset.pruning.pool import code_labels
 
     classes, truth = code_labels("difficulty", pool)
     words = TfidfVectorizer(token_pattern=WORD, ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
@@ -78,6 +84,8 @@ def measure_loss(pool: Pool, folder: str) -> Array:
     Raises:
         PipelineError: The folder holds no model.
     """
+    import numpy as np
+
     from tasks.language_models.generation import score_references
 
     model, tokenizer = load_model(folder, "pruning by difficulty")

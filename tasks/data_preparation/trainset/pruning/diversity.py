@@ -9,15 +9,16 @@ Example: ``{name: diversity, take: cover}``
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
-from tasks.data_preparation.trainset.pruning.pool import Array, Pool
+
+if TYPE_CHECKING:
+    from tasks.data_preparation.trainset.pruning.pool import Array, Pool
 
 
 class Diversity(Section):
@@ -30,6 +31,8 @@ class Diversity(Section):
 
     def score(self, pool: Pool) -> Array:
         """A number per row; those with the largest stay."""
+        import numpy as np
+
         points = self.embedder.embed(pool.prompts, pool.seed)
         if self.take == "cover":
             return -order_by_cover(points).astype(np.float64)
@@ -47,6 +50,8 @@ def order_by_cover(points: Array) -> Array:
     Args:
         points: Unit vectors; the time grows with the square of their number, about a minute for 20,000.
     """
+    import numpy as np
+
     # For unit vectors the product says the same as the distance, and costs a third.
     farness = np.full(len(points), np.inf, dtype=points.dtype)
     turn = np.empty(len(points), dtype=np.int64)

@@ -13,16 +13,17 @@ Example: ``{name: influence, embedder: {name: tfidf, dimensions: 64}}``
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
-from tasks.data_preparation.trainset.pruning.pool import Array, Pool, code_labels
+
+if TYPE_CHECKING:
+    from tasks.data_preparation.trainset.pruning.pool import Array, Pool
 
 STEPS = 30
 # For vectors of length 1 gradient descent on the cross-entropy is stable up to 4.
@@ -41,6 +42,10 @@ class Influence(Section):
         Raises:
             PipelineError: Rows without labels, or no validation row of a label that is trained.
         """
+        import numpy as np
+
+        from tasks.data_preparation.trainset.pruning.pool import code_labels
+
         classes, truth = code_labels("influence", pool)
         place = {label: number for number, label in enumerate(classes)}
         known = [row for row, label in enumerate(pool.validation_labels) if label in place]
@@ -66,6 +71,8 @@ def trace_influence(points: Array, truth: Array, held: Array, wanted: Array, cla
         wanted: Their classes.
         classes: How many classes there are.
     """
+    import numpy as np
+
     weights = np.zeros((classes, points.shape[1]))
     scores = np.zeros(len(points))
     for _ in range(STEPS):
@@ -79,6 +86,8 @@ def trace_influence(points: Array, truth: Array, held: Array, wanted: Array, cla
 
 def measure_errors(points: Array, truth: Array, weights: Array) -> Array:
     """Probabilities minus truth: the gradient of the cross-entropy by the scores of the classes."""
+    import numpy as np
+
     scores = points @ weights.T
     chances = np.exp(scores - scores.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)

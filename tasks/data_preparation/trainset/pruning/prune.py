@@ -7,22 +7,11 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.params import Section
 from tasks.corpus.rows.rows import Rows, column_messages, finish_step, join_turns
-from tasks.data_preparation.trainset.pruning import AnyPruner
+from tasks.data_preparation.trainset.pruning.params import Pruning
 from tasks.data_preparation.trainset.pruning.pool import Array, Pool
-
-
-class Pruning(Section):
-    """Which share of the training rows stays; all of them, unless asked."""
-
-    method: AnyPruner | None = Field(default=None, description="what tells which rows stay; null: all stay")
-    keep: float = Field(default=0.5, gt=0, lt=1, description="share of the training rows that stay")
-    per_label: bool = Field(default=True, description="keep that share of every label, one row at least")
-    seed: int = Field(default=0, description="of the method")
 
 
 class Pruner(Protocol):

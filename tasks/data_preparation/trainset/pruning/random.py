@@ -5,13 +5,13 @@ Example: ``{name: random}``
 
 from __future__ import annotations
 
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from tasks.contracts.params import Section
 from tasks.corpus.text.draws import draw
-from tasks.data_preparation.trainset.pruning.pool import Array, Pool
+
+if TYPE_CHECKING:
+    from tasks.data_preparation.trainset.pruning.pool import Array, Pool
 
 
 class Random(Section):
@@ -21,4 +21,6 @@ class Random(Section):
 
     def score(self, pool: Pool) -> Array:
         """A number per row; those with the largest stay."""
+        import numpy as np
+
         return np.array([draw("prune", pool.seed, name) for name in pool.ids])

@@ -21,8 +21,8 @@ from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.jsonl import Jsonl
 from tasks.data_preparation.cleaning.clean import clean_rows
-from tasks.data_preparation.gate.expectations import Gate
 from tasks.data_preparation.gate.gate import check_quality
+from tasks.data_preparation.gate.params import Gate
 from tasks.data_preparation.output.publish import write_quarantine, write_splits
 from tasks.data_preparation.output.report import write_metrics, write_report
 from tasks.data_preparation.params import DataPreparation

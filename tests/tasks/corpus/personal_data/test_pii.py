@@ -22,8 +22,9 @@ from benchmarks.pii import compare, is_covered, read_marked
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import MESSAGES
 from tasks.corpus.personal_data.found import Found, put, read_plainly
-from tasks.corpus.personal_data.patterns import Patterns, find_plain, is_address, is_card, is_iban
-from tasks.corpus.personal_data.pii import KEY, Pii, replace_personal
+from tasks.corpus.personal_data.identifiers import find_plain, is_address, is_card, is_iban, replace_personal
+from tasks.corpus.personal_data.patterns import Patterns
+from tasks.corpus.personal_data.pii import KEY, Pii
 from tasks.corpus.personal_data.presidio import NATIONAL, Country, Presidio, merge
 from tasks.corpus.personal_data.surrogates import make_surrogate, replace
 from tasks.corpus.personal_data.treatments import Pseudonyms, plain_value

@@ -20,13 +20,15 @@ from tasks.corpus.rows.texts import Cleaned
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.cleaning.steps.length import Length
 from tasks.data_preparation.cleaning.steps.missing import Missing
-from tasks.data_preparation.gate.expectations import Gate
 from tasks.data_preparation.gate.gate import check_quality
+from tasks.data_preparation.gate.params import Gate
 from tasks.data_preparation.output.publish import write_quarantine, write_splits
 from tasks.data_preparation.output.report import write_metrics, write_report
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.screening.duplicates import Duplicates, remove_duplicates
-from tasks.data_preparation.splitting.split import Split, split_examples
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.screening.params import Duplicates
+from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.split import split_examples
 from tasks.language_models.encoding import IGNORED, encode_examples
 
 SYLLABLES = [a + b for a in ("ka", "lo", "mi", "tu", "ve") for b in ("ra", "sol", "ten", "wick", "dun")]

@@ -29,8 +29,7 @@ from hypothesis import strategies as st
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources import csv as csv_source
-from tasks.corpus.reading.sources import jsonl as jsonl_source
-from tasks.corpus.reading.sources import unpack
+from tasks.corpus.reading.sources import json_rows, unpack
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.files import Files
 from tasks.corpus.reading.sources.jsonl import Jsonl
@@ -355,11 +354,11 @@ def test_a_large_array_is_streamed_to_the_same_rows(monkeypatch: pytest.MonkeyPa
     for text in (*texts, b"[]", b" [ ] "):
         whole = flatten(take(Jsonl(path="data/raw/x.json"), text))
         with monkeypatch.context() as patch:
-            patch.setattr(jsonl_source, "LARGEST_DOCUMENT", 2)
+            patch.setattr(json_rows, "LARGEST_DOCUMENT", 2)
             for block in (3, 100):
-                patch.setattr(jsonl_source, "BLOCK", block)
+                patch.setattr(json_rows, "BLOCK", block)
                 assert flatten(take(Jsonl(path="data/raw/x.json"), text)) == whole
-    monkeypatch.setattr(jsonl_source, "LARGEST_DOCUMENT", 2)
+    monkeypatch.setattr(json_rows, "LARGEST_DOCUMENT", 2)
     for text, reason in (
         (texts[0][:-1], "is no JSON after row 22 of its array"),
         (texts[0] + b"x", "is no JSON after row 23"),

@@ -29,7 +29,8 @@ from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.limit import Kept
 from tasks.corpus.reading.sources.csv import Csv, find_delimiter
 from tasks.corpus.reading.sources.hugging_face import HuggingFace
-from tasks.corpus.reading.sources.jsonl import Jsonl, parse_json
+from tasks.corpus.reading.sources.json_rows import parse_json
+from tasks.corpus.reading.sources.jsonl import Jsonl
 from tasks.corpus.reading.sources.parquet import Parquet
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.params import AnySource, DataPreparation

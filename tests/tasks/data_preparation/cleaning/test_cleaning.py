@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
-from tasks.corpus.personal_data.patterns import is_card, is_iban, passes_luhn
-from tasks.corpus.personal_data.pii import Pii, replace_personal
+from tasks.corpus.personal_data.identifiers import is_card, is_iban, passes_luhn, replace_personal
+from tasks.corpus.personal_data.pii import Pii
 from tasks.corpus.text.labels import normalise_label
 from tasks.data_preparation.cleaning.clean import Cleaner, clean_rows
 from tasks.data_preparation.cleaning.steps.html import Html, remove_html

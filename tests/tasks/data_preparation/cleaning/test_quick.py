@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts.records import MESSAGES, content_id, content_ids
-from tasks.corpus.personal_data.patterns import Patterns, PlainKind
+from tasks.corpus.personal_data.found import PlainKind
+from tasks.corpus.personal_data.patterns import Patterns
 from tasks.corpus.personal_data.pii import Pii
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.sample import Sample
 from tasks.corpus.rows.rows import ROWS, build_messages, column_messages, join_turns
-from tasks.corpus.similarity import fold_text
 from tasks.corpus.text.folds import fold_prompt
+from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.cleaning import clean
 from tasks.data_preparation.cleaning.clean import Cleaner, clean_rows
 from tasks.data_preparation.cleaning.steps.c4 import C4

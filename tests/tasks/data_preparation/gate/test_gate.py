@@ -25,13 +25,16 @@ from tasks.corpus.rows.rows import Origin, Rows, Step
 from tasks.corpus.text.folds import fold_prompt, fold_prompts
 from tasks.data_preparation.gate import gate, measures
 from tasks.data_preparation.gate.accepted import accept_version, compare_versions, measure_version, read_accepted
-from tasks.data_preparation.gate.expectations import CHECKS, Check, Expectation, Gate
+from tasks.data_preparation.gate.expectations import Check
 from tasks.data_preparation.gate.gate import Verdict, check_quality, check_suite, evaluate, hash_rows, require_passed
 from tasks.data_preparation.gate.measures import COLUMNS, describe_rows, describe_sources, describe_splits
+from tasks.data_preparation.gate.params import CHECKS, Expectation, Gate
 from tasks.data_preparation.output.publish import write_quarantine, write_splits
-from tasks.data_preparation.screening.duplicates import Duplicates, remove_duplicates
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.screening.params import Duplicates
 from tasks.data_preparation.screening.twins import record_twins
-from tasks.data_preparation.splitting.split import SEEN, Split, fingerprint_rows, split_examples
+from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.split import SEEN, fingerprint_rows, split_examples
 from tests.conversations import make, pair
 
 SPLIT = Split(validation=0.2, test=0.2)

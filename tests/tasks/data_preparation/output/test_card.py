@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.jsonl import Jsonl
-from tasks.corpus.reading.sources.sample import Sample, generate_sample
+from tasks.corpus.reading.sources.sample import Sample
 from tasks.corpus.rows.rows import ROWS, Rows
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.cleaning.steps.missing import Missing
@@ -32,6 +32,7 @@ from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import remove_duplicates
 from tasks.data_preparation.splitting.split import split_examples
 from tasks.pages.page import Page
+from tasks.sample_shop.sample import generate_sample
 
 COUNT, SEED = 800, 11
 WORDS = [a + b for a in ("ka", "lo", "mi", "tu", "ve", "zy") for b in ("ra", "sol", "ten", "wick", "dun")]

@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.corpus.reading.benchmark_items import Benchmark, read_items
+from tasks.corpus.reading.benchmark_items import read_items
+from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.rows.rows import Rows
 from tasks.corpus.text.words import find_words
-from tasks.data_preparation.screening.contamination import Contamination, hash_runs, remove_contamination
+from tasks.data_preparation.screening.contamination import hash_runs, remove_contamination
 from tasks.data_preparation.screening.duplicates import drop_exact
+from tasks.data_preparation.screening.params import Contamination
 from tests.conversations import make, pair
 
 WORDS = [a + b for a in ("ka", "lo", "mi", "tu", "ve", "zy") for b in ("ra", "sol", "ten", "wick", "dun", "fel", "gor")]

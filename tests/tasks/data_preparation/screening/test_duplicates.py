@@ -14,27 +14,23 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.corpus.reading.ingest import read_sources
-from tasks.corpus.reading.sources.sample import Sample, SampleTruth, generate_sample
+from tasks.corpus.reading.sources.sample import Sample
 from tasks.corpus.rows.rows import Rows
 from tasks.corpus.similarity import (
     Sides,
     compute_jaccard,
     cut_shingles,
     find_near_pairs,
-    fold_text,
     fold_texts,
     join_clusters,
     read_numbers,
 )
+from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.screening.duplicates import (
-    Duplicates,
-    Likeness,
-    choose_first,
-    find_pairs,
-    remove_duplicates,
-)
+from tasks.data_preparation.screening.duplicates import choose_first, find_pairs, remove_duplicates
+from tasks.data_preparation.screening.params import Duplicates, Likeness
+from tasks.sample_shop.sample import SampleTruth, generate_sample
 from tests.conversations import make, pair, texts
 
 SAMPLE_ROWS = 1500

@@ -18,20 +18,14 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
 from tasks.corpus.embedders.sentence_transformers import SentenceTransformers
 from tasks.corpus.embedders.tfidf import Tfidf
-from tasks.corpus.similarity import (
-    Recall,
-    Sides,
-    compute_jaccard,
-    cut_shingles,
-    find_alike,
-    find_between,
-    fold_text,
-    list_probed,
-)
+from tasks.corpus.similarity import Recall, Sides, compute_jaccard, cut_shingles, find_alike, find_between, list_probed
+from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.screening.clusters import CLUSTERS, make_table, write_clusters
-from tasks.data_preparation.screening.duplicates import Duplicates, Likeness, remove_duplicates
-from tasks.data_preparation.screening.semantic import Closeness, Semantic, find_same_meaning
-from tasks.data_preparation.splitting.split import Split, split_examples
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.screening.params import Closeness, Duplicates, Likeness, Semantic
+from tasks.data_preparation.screening.semantic import find_same_meaning
+from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.split import split_examples
 from tests.conversations import make, pair
 
 WORDS = [a + b for a in ("ka", "lo", "mi", "tu", "ve", "zy") for b in ("ra", "sol", "ten", "wick", "dun")]

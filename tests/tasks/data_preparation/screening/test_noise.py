@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from benchmarks.noisy_labels import flip
 from tasks.contracts.errors import PipelineError
-from tasks.corpus.label_errors import PARTS, STEP, Noise, choose_limit, cut_parts, find_confident, find_suspects
+from tasks.corpus.label_errors.params import Noise
+from tasks.corpus.label_errors.suspects import PARTS, STEP, choose_limit, cut_parts, find_confident, find_suspects
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.noise import review_labels

@@ -11,13 +11,15 @@ from typing import Literal
 import pytest
 
 from tasks.contracts.records import QUARANTINE
-from tasks.corpus.reading.sources.sample import generate_sample
 from tasks.corpus.rows.rows import Origin, Rows, column_messages, join_turns
-from tasks.data_preparation.gate.expectations import Gate
 from tasks.data_preparation.gate.gate import check_quality
-from tasks.data_preparation.screening.duplicates import Duplicates, remove_duplicates
-from tasks.data_preparation.screening.triggers import Triggers, find_triggers, list_phrases
-from tasks.data_preparation.splitting.split import Split, split_examples
+from tasks.data_preparation.gate.params import Gate
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.screening.params import Duplicates, Triggers
+from tasks.data_preparation.screening.triggers import find_triggers, list_phrases
+from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.split import split_examples
+from tasks.sample_shop.sample import generate_sample
 from tests.conversations import make, pair
 from tests.real_data import REAL_SETS, read_real
 

@@ -17,22 +17,11 @@ from tasks.contracts.errors import PipelineError
 from tasks.corpus.rows.rows import Origin, Rows
 from tasks.corpus.text.draws import draw
 from tasks.corpus.text.folds import fold_prompt
-from tasks.data_preparation.screening.duplicates import (
-    SIGNATURES,
-    Duplicates,
-    Keep,
-    drop_signatures,
-    find_pairs,
-    remove_duplicates,
-)
+from tasks.data_preparation.screening.duplicates import SIGNATURES, drop_signatures, find_pairs, remove_duplicates
+from tasks.data_preparation.screening.params import Duplicates, Keep
 from tasks.data_preparation.splitting.methods.assignment import choose_splits
-from tasks.data_preparation.splitting.split import (
-    SPLITS,
-    Split,
-    find_leaks,
-    repeat_train,
-    split_examples,
-)
+from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.split import SPLITS, find_leaks, repeat_train, split_examples
 from tests.conversations import Turns, make, pair
 
 HALVES = Split(validation=0.25, test=0.25)

@@ -24,13 +24,15 @@ from tasks.corpus.rows.rows import CARRIED, Rows
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.cleaning.steps.missing import Missing
 from tasks.data_preparation.gate.measures import describe_splits
-from tasks.data_preparation.screening.duplicates import Duplicates, remove_duplicates
+from tasks.data_preparation.screening.duplicates import remove_duplicates
+from tasks.data_preparation.screening.params import Duplicates
 from tasks.data_preparation.splitting.methods.column import Column
 from tasks.data_preparation.splitting.methods.content import Content
 from tasks.data_preparation.splitting.methods.grouped import Grouped
 from tasks.data_preparation.splitting.methods.stratified import Stratified, count_due
 from tasks.data_preparation.splitting.methods.time import Time, read_time
-from tasks.data_preparation.splitting.split import Split, find_leaks, name_groups, split_examples
+from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.split import find_leaks, name_groups, split_examples
 from tests.conversations import make, pair
 
 WORDS = [a + b for a in ("ka", "lo", "mi", "tu", "ve", "zy") for b in ("ra", "sol", "ten", "wick", "dun")]

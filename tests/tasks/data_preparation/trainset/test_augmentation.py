@@ -22,18 +22,21 @@ from tasks.corpus.rows.rows import Origin, Rows
 from tasks.corpus.writers.answers import Answer, Keeper, ask
 from tasks.corpus.writers.local import Local
 from tasks.corpus.writers.openai import OpenAi
-from tasks.data_preparation.gate.expectations import Gate
 from tasks.data_preparation.gate.gate import check_quality
 from tasks.data_preparation.gate.measures import describe_rows, describe_sources
-from tasks.data_preparation.screening.duplicates import Duplicates
-from tasks.data_preparation.splitting.split import Split, repeat_train
+from tasks.data_preparation.gate.params import Gate
+from tasks.data_preparation.screening.params import Duplicates
+from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.split import repeat_train
 from tasks.data_preparation.trainset.augmentation.adversarial import Adversarial
-from tasks.data_preparation.trainset.augmentation.augment import Augmentation, augment_train
+from tasks.data_preparation.trainset.augmentation.augment import augment_train
 from tasks.data_preparation.trainset.augmentation.back_translation import BackTranslation
 from tasks.data_preparation.trainset.augmentation.characters import NEIGHBOURS, Characters, mistype
 from tasks.data_preparation.trainset.augmentation.material import judge_rewriting, list_words, tidy_answer
+from tasks.data_preparation.trainset.augmentation.params import Augmentation
 from tasks.data_preparation.trainset.augmentation.paraphrase import Paraphrase
-from tasks.data_preparation.trainset.augmentation.synonyms import Synonyms, find_neighbours, read_vectors
+from tasks.data_preparation.trainset.augmentation.synonyms import Synonyms
+from tasks.data_preparation.trainset.augmentation.word_vectors import find_neighbours, read_vectors
 from tests.conversations import Turns, make, pair
 from tests.endpoint import Endpoint, broken, busy, drop_line, send, slow
 

@@ -23,9 +23,10 @@ from tasks.contracts.manifest import read_manifest
 from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.corpus.rows.rows import Origin, Rows
 from tasks.data_preparation.splitting.split import repeat_train
-from tasks.data_preparation.trainset.balancing.balance import Balancing, balance_train, make_costs, weigh_classes
+from tasks.data_preparation.trainset.balancing.balance import balance_train, make_costs, weigh_classes
 from tasks.data_preparation.trainset.balancing.balancer import Labelled
 from tasks.data_preparation.trainset.balancing.oversample import Oversample
+from tasks.data_preparation.trainset.balancing.params import Balancing
 from tasks.data_preparation.trainset.balancing.smote import Smote
 from tasks.data_preparation.trainset.balancing.undersample import Undersample
 from tests.conversations import make, pair

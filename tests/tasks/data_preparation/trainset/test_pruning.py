@@ -19,8 +19,9 @@ from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.trainset.pruning.difficulty import Difficulty, measure_error, measure_loss
 from tasks.data_preparation.trainset.pruning.diversity import Diversity, order_by_cover
 from tasks.data_preparation.trainset.pruning.influence import Influence, measure_errors
+from tasks.data_preparation.trainset.pruning.params import Pruning
 from tasks.data_preparation.trainset.pruning.pool import Pool
-from tasks.data_preparation.trainset.pruning.prune import Pruner, Pruning, choose_best, prune_train
+from tasks.data_preparation.trainset.pruning.prune import Pruner, choose_best, prune_train
 from tasks.data_preparation.trainset.pruning.random import Random
 from tests.conversations import make, pair
 

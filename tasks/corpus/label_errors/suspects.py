@@ -33,14 +33,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.params import Section
 from tasks.corpus.embedders import AnyEmbedder
+from tasks.corpus.label_errors.params import Noise
 from tasks.corpus.text.words import WORD
 
 Array = np.ndarray[Any, Any]
@@ -64,29 +63,6 @@ MOST_WRONG = 0.3
 STEP = "noisy labels"
 
 REASON = "label looks wrong, more like "
-
-
-class Noise(Section):
-    """What becomes of rows whose label is probably wrong."""
-
-    action: Literal["report", "drop"] = Field(
-        default="report", description="report: show them; drop: set them aside, each with the label that fits better"
-    )
-    false_positives: float = Field(
-        default=0.01, gt=0, le=0.2, description="largest estimated share of the right labels that are suspected too"
-    )
-    recall: float = Field(
-        default=0.99,
-        gt=0,
-        le=1,
-        description="no more is suspected once this share of wrong labels is found, as estimated",
-    )
-    embedder: AnyEmbedder | None = Field(
-        default=None,
-        description="a sentence model whose vectors a second classifier reads beside that of the words, which finds "
-        "more where rows are few; null: the words alone",
-    )
-    seed: int = Field(default=0, description="of the parts, the classifier and the wrong labels looked up")
 
 
 @dataclass(frozen=True)
