@@ -1,4 +1,4 @@
-"""Params of training setup. The union of methods is their registry."""
+"""Params of training setup."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.contracts.plan import Packing, Schedule
-from tasks.training_setup.methods.full import Full
-from tasks.training_setup.methods.lora import Lora
+from tasks.training.choices import Packing, Schedule
+from tasks.training.methods import AnyMethod, names_where
+from tasks.training.methods.lora import Lora
 
-Method = Annotated[Full | Lora, Field(discriminator="name")]
 Count = Annotated[int, Field(ge=1)]
 Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "rmsprop", "sgd"]
 
@@ -19,7 +18,7 @@ Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", 
 class TrainingSetup(Section):
     """What to train, how long and how, before it is resolved for a machine."""
 
-    method: Method = Field(default=Lora(), description="what is trained: lora or full")
+    method: AnyMethod = Field(default=Lora(), description=f"what is trained: {' or '.join(names_where())}")
     learning_rate: float = Field(default=2.0e-3, gt=0, description="peak learning rate")
     schedule: Schedule = Field(default="cosine", description="after the warm-up: linear, cosine or constant")
     warmup_share: float = Field(default=0.05, ge=0, lt=1, description="share of the steps with a rising learning rate")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, seal, write_json
-from tasks.contracts.plan import NAME, LoraMethod, Plan
 from tasks.language_models.shape import ModelShape
 from tasks.pages.page import PALETTE, Page, plot_style, show
+from tasks.training.plan import NAME, Plan
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.environment import fingerprint
 from tasks.training_setup.memory import Memory
@@ -98,8 +98,8 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     share = plan.trainable_parameters / shape.parameters
     page = Page(
         "Training setup",
-        f"{_method(plan)} of {shape.parameters / 1e6:,.1f} M parameters, {share:.1%} of them trained: {plan.steps:,} "
-        f"steps over {plan.examples:,} conversations, {plan.epochs:g} passes.",
+        f"{_describe_method(plan)} of {shape.parameters / 1e6:,.1f} M parameters, {share:.1%} of them trained: "
+        f"{plan.steps:,} steps over {plan.examples:,} conversations, {plan.epochs:g} passes.",
         "check the notes" if resolution.warnings else "fits",
         "warn" if resolution.warnings else "good",
     )
@@ -136,23 +136,18 @@ def _shown(rows: list[list[Any]]) -> list[list[str]]:
     return [[name, show(value)] for name, value in rows]
 
 
-def _method(plan: Plan) -> str:
-    if isinstance(plan.method, LoraMethod):
-        return f"LoRA of rank {plan.method.rank}"
-    return "Full fine-tuning"
+def _describe_method(plan: Plan) -> str:
+    """As the beginning of a sentence."""
+    words = plan.method.describe()
+    return words[0].upper() + words[1:]
 
 
 def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
-    method = [["method", _method(plan)]]
-    if isinstance(plan.method, LoraMethod):
-        scale = "alpha / sqrt(rank)" if plan.method.rslora else "alpha / rank"
-        method += [
-            ["alpha, dropout", f"{plan.method.alpha:g} ({scale}), {plan.method.dropout:g}"],
-            ["adapted layers", ", ".join(plan.method.targets)],
-        ]
+    chosen = plan.method.model_dump(exclude={"name"})
     packed = "bfd: whole conversations packed into rows" if plan.packing == "bfd" else "none: one conversation per row"
     return [
-        *method,
+        ["method", _describe_method(plan)],
+        *([f"method.{name}", ", ".join(value) if isinstance(value, list) else value] for name, value in chosen.items()),
         ["learning rate", plan.learning_rate],
         ["schedule", f"{plan.schedule}, {plan.warmup_steps:,} warm-up steps"],
         ["optimizer", f"{plan.optimizer}, weight decay {plan.weight_decay:g}, norm clipped at {plan.clip_norm:g}"],

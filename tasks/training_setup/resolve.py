@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from tasks.contracts.errors import raise_all
 from tasks.contracts.machine import Machine
-from tasks.contracts.plan import Plan, Precision
 from tasks.language_models.shape import ModelShape
+from tasks.training.choices import Precision
+from tasks.training.methods import names_where
 from tasks.training.packing import count_packed_rows
+from tasks.training.plan import Plan
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.memory import Memory, predict_memory
 from tasks.training_setup.params import TrainingSetup
@@ -94,7 +96,7 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
         predicted_memory_bytes=memory.total,
         made_for=machine,
     )
-    warnings = _unusual(settings, plan, counts, machine)
+    warnings = _unusual(plan, shape, counts, machine)
     for warning in warnings:
         logger.warning(warning)
     return Resolution(plan, memory, tuple(warnings))
@@ -137,9 +139,7 @@ def _memory(
 ) -> Memory:
     return predict_memory(
         shape,
-        trainable=settings.method.trainable(shape),
-        frozen_base=settings.method.frozen_base,
-        ranks=settings.method.ranks(shape),
+        settings.method,
         batch_size=batch,
         max_tokens=settings.max_tokens,
         packed=settings.packing == "bfd",
@@ -224,6 +224,11 @@ def _impossible(settings: TrainingSetup, shape: ModelShape, counts: Counts, mach
             "packing: bfd would let this model see one conversation from another (it has recurrent layers or takes "
             "no position ids); set packing: none"
         )
+    if settings.packing == "bfd" and not settings.method.can.packing:
+        problems.append(
+            f"packing: bfd, which method {settings.method.name} cannot train on; set packing: none or take method "
+            + " or ".join(names_where(lambda can: can.packing))
+        )
     if settings.precision == "bf16" and machine.device == "cuda" and not machine.bf16:
         problems.append(f"precision: bf16, which {machine.accelerator} lacks; set precision: fp32")
     if machine.device == "cuda" and settings.processes > machine.accelerators:
@@ -255,8 +260,8 @@ def _too_large(settings: TrainingSetup, memory: Memory, batch: int, limit: int, 
         ways.append("a smaller batch_size")
     if not settings.gradient_checkpointing:
         ways.append("gradient_checkpointing: true")
-    if not settings.method.frozen_base:
-        ways.append("method: {name: lora}")
+    if not settings.method.can.frozen_base:
+        ways += [f"method: {{name: {name}}}" for name in names_where(lambda can: can.frozen_base)]
     ways += ["a smaller max_tokens", "a smaller base"]
     each = " for each process" if settings.processes > 1 else ""
     whose = "memory_limit_gib allows" if settings.memory_limit_gib else f"this machine's {machine.device} has"
@@ -266,7 +271,7 @@ def _too_large(settings: TrainingSetup, memory: Memory, batch: int, limit: int, 
     ]
 
 
-def _unusual(settings: TrainingSetup, plan: Plan, counts: Counts, machine: Machine) -> list[str]:
+def _unusual(plan: Plan, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
     """Possible, but probably not meant."""
     warnings = []
     without_loss = counts.rows - counts.examples
@@ -285,15 +290,7 @@ def _unusual(settings: TrainingSetup, plan: Plan, counts: Counts, machine: Machi
         warnings.append("this CPU computes bf16 in software, which is slow; set precision: fp32")
     if plan.device == "cuda" and machine.accelerators > plan.world_size:
         warnings.append(f"{machine.accelerators} accelerators are there, {plan.world_size} is used; set processes")
-    # Small models bear, and need, larger steps.
-    high = 3e-3 if plan.trainable_parameters < 100_000_000 else 2e-4
-    if plan.method.name == "full" and plan.learning_rate > high:
-        warnings.append(
-            f"learning_rate {plan.learning_rate:g} is high for full fine-tuning of {plan.trainable_parameters:,} "
-            f"parameters; up to {high:g} is usual"
-        )
-    if plan.method.name == "lora" and not 1e-5 <= plan.learning_rate <= 1e-2:
-        warnings.append(f"learning_rate {plan.learning_rate:g} is unusual for LoRA; 1.0e-4 to 5.0e-3 is usual")
+    warnings += plan.method.unusual(plan.learning_rate, shape)
     if plan.steps < 20:
         warnings.append(f"only {plan.steps} optimizer steps; raise epochs or lower the batch")
     if plan.epochs > 10:
