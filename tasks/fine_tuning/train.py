@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DECIDING = ("batches.py", "rows.py", "train.py", "trainer.py")
+DECIDING_MODULES = ("batches.py", "rows.py", "train.py", "trainer.py")
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 
 
@@ -45,8 +45,8 @@ class Run:
         curve: Logged steps.
         trained: Weights that got gradients.
         parameters: Weights of the model as trained.
-        bytes: Size of what came out.
-        resumed_at: Step that the run went on from; 0 when it began anew.
+        bytes: Size of the tuned folder's files.
+        resumed_at: Step of the checkpoint that the run resumed from; 0 without one.
     """
 
     plan: Plan
@@ -71,7 +71,7 @@ def fine_tune(
     on_metrics: OnMetrics | None = None,
     trainer_class: type[FineTuner] | None = None,
 ) -> Run:
-    """Train, going on from the newest whole checkpoint of the same run, and write the outcome.
+    """Train, resuming from the newest complete checkpoint of the same run, and write what was trained.
 
     Args:
         plan: What to run.
@@ -86,13 +86,13 @@ def fine_tune(
     Raises:
         PipelineError: The plan does not fit this machine, the loss is not a number, or the disk is full.
     """
-    raise_all(check_machine(plan) + _wrong_start(plan), "the plan cannot run here")
+    raise_all(check_machine(plan) + _wrong_world_size(plan), "the plan cannot run here")
     store = Checkpoints(checkpoints, origin_of(plan, splits, initial), keep_checkpoints)
     with reproducible(plan):
         trainer = make_trainer(plan, splits, initial, store, on_metrics, trainer_class)
         resume = store.newest()
         if resume is not None:
-            logger.info("going on from %s", resume)
+            logger.info("resuming from %s", resume)
         _train(trainer, resume)
         run = Run(
             plan=plan,
@@ -106,23 +106,23 @@ def fine_tune(
     return run
 
 
-def _wrong_start(plan: Plan) -> list[str]:
-    """Why the processes that were started are not those of the plan; torchrun says how many there are."""
+def _wrong_world_size(plan: Plan) -> list[str]:
+    """Why the number of processes is not that of the plan; torchrun sets it in ``WORLD_SIZE``."""
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started == plan.world_size:
         return []
     return [
-        f"the plan takes {plan.world_size} processes, {started} was started; set training_setup.processes: {started}"
+        f"the plan takes {plan.world_size} processes, but {started} started; set training_setup.processes: {started}"
     ]
 
 
 def origin_of(plan: Plan, splits: Splits, initial: Path) -> Origin:
-    """What decides about the weights and the curve of a run."""
+    """Hashes of everything that decides about the weights and the curve of a run."""
     here = Path(__file__).parent
     code = hashlib.sha256()
     for file in (
         Path(encoding.__file__),
-        *(here / name for name in DECIDING),
+        *(here / name for name in DECIDING_MODULES),
         *sorted(Path(methods.__file__).parent.glob("*.py")),
     ):
         code.update(f"{file.parent.name}/{file.name} {hash_file(file)}\n".encode())
@@ -209,7 +209,7 @@ def _train(trainer: FineTuner, resume: Path | None) -> None:
 def write_tuned(
     model: Any, plan: Plan, origin: Origin, initial: Path, tuned: Path, history: list[dict[str, Any]]
 ) -> int:
-    """Write what was trained, as the method saves it, and the manifest.
+    """Write what was trained, as the method saves it, and then the manifest.
 
     Returns:
         Size in bytes.

@@ -39,9 +39,9 @@ class Plan(Record):
         threads: CPU threads of one process.
         world_size: Processes.
         device: Where the model is trained.
-        checkpoint_every_steps: Distance of checkpoints.
-        evaluate_every_steps: Distance of validation losses.
-        log_every_steps: Distance of logged training losses.
+        checkpoint_every_steps: Optimizer steps between checkpoints.
+        evaluate_every_steps: Optimizer steps between validation losses.
+        log_every_steps: Optimizer steps between logged training losses.
         examples: Conversations of the training split that carry supervised tokens.
         rows: Rows of an epoch, after packing.
         tokens: Tokens of an epoch, after the cut to ``max_tokens``.

@@ -52,6 +52,6 @@ class TrainingSetup(Section):
     memory_limit_gib: float | None = Field(
         default=None, gt=0, description="refuse plans above it; null: what the machine has"
     )
-    checkpoint_every_steps: int = Field(default=200, ge=1, description="distance of checkpoints, optimizer steps")
-    evaluate_every_steps: int = Field(default=100, ge=1, description="distance of validation losses, optimizer steps")
-    log_every_steps: int = Field(default=10, ge=1, description="distance of logged training losses, optimizer steps")
+    checkpoint_every_steps: int = Field(default=200, ge=1, description="optimizer steps between checkpoints")
+    evaluate_every_steps: int = Field(default=100, ge=1, description="optimizer steps between validation losses")
+    log_every_steps: int = Field(default=10, ge=1, description="optimizer steps between logged training losses")

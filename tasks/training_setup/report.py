@@ -95,12 +95,12 @@ def _fill(plan: Plan) -> float:
 
 def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment: dict[str, str]) -> Page:
     plan, memory = resolution.plan, resolution.memory
-    share = plan.trainable_parameters / shape.parameters
     page = Page(
         "Training setup",
-        f"{_describe_method(plan)} of {shape.parameters / 1e6:,.1f} M parameters, {share:.1%} of them trained: "
-        f"{plan.steps:,} steps over {plan.examples:,} conversations, {plan.epochs:g} passes.",
-        "check the notes" if resolution.warnings else "fits",
+        f"{_describe_method(plan)} of a base of {shape.parameters / 1e6:,.1f} M parameters, with "
+        f"{plan.trainable_parameters / 1e6:,.2f} M trainable ones: {plan.steps:,} steps over {plan.examples:,} "
+        f"conversations, {plan.epochs:g} epochs.",
+        "check the warnings" if resolution.warnings else "fits",
         "warn" if resolution.warnings else "good",
     )
     page.cards(
@@ -108,13 +108,13 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
             "optimizer steps": plan.steps,
             "tokens per epoch": plan.tokens,
             "supervised": f"{plan.supervised_tokens / max(plan.tokens, 1):.0%}",
-            "trained weights": plan.trainable_parameters,
-            "memory, predicted": f"{plan.predicted_memory_bytes / _GIB:.2f} GiB",
+            "trainable parameters": plan.trainable_parameters,
+            "predicted memory": f"{plan.predicted_memory_bytes / _GIB:.2f} GiB",
         }
     )
     if resolution.warnings:
-        page.listing(resolution.warnings, "Notes")
-    page.table("The plan", ["setting", "value"], _shown(_plan_rows(plan, counts)))
+        page.listing(resolution.warnings, "Warnings")
+    page.table("The plan", ["setting", "value"], _as_text(_plan_rows(plan, counts)))
     page.figure(_schedule_figure(plan), "Learning rate", f"{plan.schedule}, {plan.warmup_steps:,} warm-up steps.")
     page.figure(
         _memory_figure(memory, plan),
@@ -127,19 +127,19 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
         "Conversation lengths",
         f"{counts.cut:,} of {counts.rows:,} conversations are longer than {plan.max_tokens} tokens.",
     )
-    page.table("Machine and software", ["fact", "value"], _shown(_machine_rows(plan, environment)))
+    page.table("Machine and software", ["fact", "value"], _as_text(_machine_rows(plan, environment)))
     return page
 
 
-def _shown(rows: list[list[Any]]) -> list[list[str]]:
-    """Facts of different kinds as texts, so that one column is aligned one way."""
+def _as_text(rows: list[list[Any]]) -> list[list[str]]:
+    """Values of different types as text, so that the whole column is aligned left."""
     return [[name, show(value)] for name, value in rows]
 
 
 def _describe_method(plan: Plan) -> str:
     """As the beginning of a sentence."""
-    words = plan.method.describe()
-    return words[0].upper() + words[1:]
+    description = plan.method.describe()
+    return description[0].upper() + description[1:]
 
 
 def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
@@ -155,7 +155,7 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
         ["packing", packed],
         ["tokens per row", plan.max_tokens],
         ["rows per epoch", plan.rows],
-        ["positions filled", f"{_fill(plan):.1%}"],
+        ["share of positions filled", f"{_fill(plan):.1%}"],
         ["steps per epoch", plan.steps_per_epoch],
         ["epochs", plan.epochs],
         ["precision", "bf16 autocast over fp32 weights" if plan.precision == "bf16" else "fp32"],
@@ -178,8 +178,8 @@ def _machine_rows(plan: Plan, environment: dict[str, str]) -> list[list[Any]]:
         ["bf16 in hardware", machine.bf16],
     ]
     if machine.accelerators:
-        each = f"{machine.accelerator_memory_bytes / _GIB:.1f} GiB each"
-        rows.append(["accelerators", f"{machine.accelerators} × {machine.accelerator}, {each}"])
+        memory = f"{machine.accelerator_memory_bytes / _GIB:.1f} GiB each"
+        rows.append(["accelerators", f"{machine.accelerators} × {machine.accelerator}, {memory}"])
     rows.append(["software", ", ".join(f"{name} {found}" for name, found in environment.items())])
     rows.append(["fingerprint of the software", fingerprint(environment)])
     return rows
@@ -216,14 +216,15 @@ def _memory_figure(memory: Memory, plan: Plan) -> Figure:
     with rc_context(plot_style()):
         figure = _figure(1.9)
         axes = figure.subplots()
-        left = 0.0
+        total = 0.0
         colours = (*PALETTE, "#94a3b8", "#cbd5e1")
         for (name, amount), colour in zip(vars(memory).items(), colours, strict=True):
-            axes.barh([0], [amount / _GIB], left=left, color=colour, label=f"{name} {amount / _GIB:.2f}")
-            left += amount / _GIB
-        there = plan.made_for.training_memory_bytes / _GIB
-        if there < 4 * left:
-            axes.axvline(there, color="#111827", linewidth=1.2, linestyle="--", label=f"there {there:.1f}")
+            axes.barh([0], [amount / _GIB], left=total, color=colour, label=f"{name} {amount / _GIB:.2f}")
+            total += amount / _GIB
+        available = plan.made_for.training_memory_bytes / _GIB
+        if available < 4 * total:
+            label = f"available {available:.1f}"
+            axes.axvline(available, color="#111827", linewidth=1.2, linestyle="--", label=label)
         axes.set_yticks([])
         axes.set_xlabel("GiB")
         axes.grid(axis="y", visible=False)
