@@ -97,9 +97,8 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     plan, memory = resolution.plan, resolution.memory
     page = Page(
         "Training setup",
-        f"{_describe_method(plan)} of a base of {shape.parameters / 1e6:,.1f} M parameters, with "
-        f"{plan.trainable_parameters / 1e6:,.2f} M trainable ones: {plan.steps:,} steps over {plan.examples:,} "
-        f"conversations, {plan.epochs:g} epochs.",
+        f"{_describe_method(plan)} of a base of {shape.parameters:,} parameters, with {plan.trainable_parameters:,} "
+        f"trainable ones: {plan.steps:,} steps over {plan.examples:,} conversations, {plan.epochs:g} epochs.",
         "check the warnings" if resolution.warnings else "fits",
         "warn" if resolution.warnings else "good",
     )

@@ -108,7 +108,7 @@ class Method(Protocol):
         ...
 
     def merge(self, base: Path, tuned: Path) -> Any:
-        """The trained model in fp32 as a plain model of the base's architecture. Called only where `Can.merging`.
+        """The trained model in fp32 as a plain model of the base's architecture; never called without `Can.merging`.
 
         Args:
             base: Folder with the base's weights.
