@@ -6,12 +6,12 @@ from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.stage import recorder, run, stage, task
 from tasks.contracts.balance import read_balance
-from tasks.contracts.plan import load_plan
 from tasks.contracts.records import EXAMPLES
 from tasks.contracts.tables import read_table
 from tasks.fine_tuning.report import write_report
 from tasks.fine_tuning.rows import tokenize_splits
 from tasks.fine_tuning.train import fine_tune
+from tasks.training.plan import load_plan
 
 
 @stage

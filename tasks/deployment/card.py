@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts.plan import Plan
 from tasks.deployment.parity import ParityProof
 from tasks.deployment.provenance import BASE, Provenance
 from tasks.deployment.release import CARD
@@ -61,7 +60,7 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
         template_path=str(TEMPLATE),
         name=name,
         origin=f"`{provenance.origin}`",
-        method=describe_method(provenance.plan),
+        method=provenance.plan.method.describe(),
         examples=show(provenance.plan.examples),
         promoted=provenance.verdict["verdict"] == "promote",
         reasons=provenance.verdict["reasons"],
@@ -110,7 +109,7 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
         ["base", provenance.origin],
         ["architecture", provenance.initial["architecture"]],
         ["parameters of the base", provenance.initial["parameters"]],
-        ["method", describe_method(plan)],
+        ["method", plan.method.describe()],
         ["trained parameters", plan.trainable_parameters],
         ["steps", plan.steps],
         ["epochs", plan.epochs],
@@ -128,15 +127,6 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
     for key, name in (("final_loss", "training"), ("final_validation_loss", "validation")):
         rows.append([f"last {name} loss, nats per token", provenance.tuned[key]])
     return rows
-
-
-def describe_method(plan: Plan) -> str:
-    """The method in words."""
-    method = plan.method
-    if method.name == "full":
-        return "full fine-tuning"
-    scale = ", rank-stabilised" if method.rslora else ""
-    return f"LoRA (rank {method.rank}, alpha {method.alpha:g}{scale}; {', '.join(method.targets)})"
 
 
 def describe_parity(proof: ParityProof) -> str:

@@ -1,6 +1,6 @@
 """Proof that the release is the model that was trained: the same prompts in, the same answers out.
 
-Held-out prompts are answered greedily three times, by the trained model (base and adapter), by the
+Held-out prompts are answered greedily three times, by the trained model, not merged, by the
 exported folder loaded afresh, and by the gateway's engine serving that folder. Token ids of the rendered
 prompt must be equal everywhere; token ids of the answers must be equal for at least
 ``minimum_match`` of the prompts. The largest difference of any logit is reported too, since equal
@@ -140,7 +140,7 @@ def prove_parity(
 
     Args:
         initial: The base model's folder.
-        tuned: Adapter or weights.
+        tuned: Folder written by fine-tuning.
         exported: The exported model's folder.
         test: Held-out examples.
         serve: Answers through the gateway's engine.

@@ -8,9 +8,9 @@ from typing import Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_folder, read_json, read_manifest
-from tasks.contracts.plan import Plan, load_plan
 from tasks.deployment.merge import Exported
 from tasks.deployment.parity import ParityProof
+from tasks.training.plan import Plan, load_plan
 
 BASE = "candidate_vs_base"
 

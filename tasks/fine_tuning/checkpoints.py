@@ -27,7 +27,8 @@ from tasks.contracts.manifest import NAME, read_manifest, seal, write_json
 logger = logging.getLogger(__name__)
 
 FINISHED = "finished.json"
-STATE_FILES = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+TRAINED = "trained.safetensors"  # the weights that get gradients, by name
+STATE_FILES = (TRAINED, "optimizer.pt", "scheduler.pt", "trainer_state.json")
 _STEP = re.compile(r"step-(\d{6,})$")
 _SHOWN = {
     "data": "other data",
@@ -75,16 +76,15 @@ class Checkpoints:
     Args:
         root: Folder of all runs' checkpoints.
         origin: What this run is made from.
-        weights: Name of the file with the trained weights.
         keep: Newest checkpoints that are kept while the run is under way.
     """
 
-    def __init__(self, root: Path, origin: Origin, weights: str, keep: int) -> None:
+    def __init__(self, root: Path, origin: Origin, keep: int) -> None:
         self.root, self.origin, self.keep = root, origin, keep
         self.folder = root / origin.fingerprint
         ranks = range(origin.world_size)
         states = ["rng_state.pth"] if origin.world_size == 1 else [f"rng_state_{rank}.pth" for rank in ranks]
-        self.needed = frozenset({weights, *STATE_FILES, *states})
+        self.needed = frozenset({*STATE_FILES, *states})
 
     def aside(self, step: int) -> Path:
         """Where the files of a step are written before they are sealed."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tasks.contracts.plan import Plan
+from tasks.training.plan import Plan
 
 OnMetrics = Callable[[int, Mapping[str, float]], None]
 

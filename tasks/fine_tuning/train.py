@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import NAME, hash_file, seal
-from tasks.contracts.plan import Plan, check_machine
 from tasks.fine_tuning.checkpoints import Checkpoints, Origin, refusal
 from tasks.fine_tuning.curve import Point, read_curve
-from tasks.fine_tuning.methods import Method, open_method
 from tasks.fine_tuning.rows import Rows, Splits
 from tasks.language_models import encoding
-from tasks.language_models.model_folder import load_tokenizer, resolve_model
+from tasks.language_models.model_folder import load_model, load_tokenizer, resolve_model
+from tasks.training import methods
+from tasks.training.plan import Plan, check_machine
 
 if TYPE_CHECKING:
     from tasks.fine_tuning.progress import OnMetrics
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DECIDING = ("batches.py", "methods", "rows.py", "train.py", "trainer.py")
+DECIDING_MODULES = ("batches.py", "rows.py", "train.py", "trainer.py")
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 
 
@@ -45,8 +45,8 @@ class Run:
         curve: Logged steps.
         trained: Weights that got gradients.
         parameters: Weights of the model as trained.
-        bytes: Size of what came out.
-        resumed_at: Step that the run went on from; 0 when it began anew.
+        bytes: Size of the tuned folder's files.
+        resumed_at: Step of the checkpoint that the run resumed from; 0 without one.
     """
 
     plan: Plan
@@ -71,14 +71,14 @@ def fine_tune(
     on_metrics: OnMetrics | None = None,
     trainer_class: type[FineTuner] | None = None,
 ) -> Run:
-    """Train, going on from the newest whole checkpoint of the same run, and write the outcome.
+    """Train, resuming from the newest complete checkpoint of the same run, and write what was trained.
 
     Args:
         plan: What to run.
         splits: What to train on and to watch.
         initial: Folder written by model initialisation.
         checkpoints: Folder of all runs' checkpoints.
-        tuned: Folder for the adapter or the weights.
+        tuned: Folder for what was trained.
         keep_checkpoints: Newest ones kept while the run is under way.
         on_metrics: Gets each logged step's figures.
         trainer_class: An edition of `FineTuner`; itself by default.
@@ -86,45 +86,46 @@ def fine_tune(
     Raises:
         PipelineError: The plan does not fit this machine, the loss is not a number, or the disk is full.
     """
-    raise_all(check_machine(plan) + _wrong_start(plan), "the plan cannot run here")
-    method = open_method(plan)
-    store = Checkpoints(checkpoints, origin_of(plan, splits, initial), method.weights, keep_checkpoints)
+    raise_all(check_machine(plan) + _wrong_world_size(plan), "the plan cannot run here")
+    store = Checkpoints(checkpoints, origin_of(plan, splits, initial), keep_checkpoints)
     with reproducible(plan):
-        trainer = make_trainer(plan, splits, initial, method, store, on_metrics, trainer_class)
+        trainer = make_trainer(plan, splits, initial, store, on_metrics, trainer_class)
         resume = store.newest()
         if resume is not None:
-            logger.info("going on from %s", resume)
+            logger.info("resuming from %s", resume)
         _train(trainer, resume)
         run = Run(
             plan=plan,
             curve=tuple(read_curve(trainer.state.log_history)),
             trained=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
             parameters=sum(p.numel() for p in trainer.model.parameters()),
-            bytes=write_tuned(method, trainer.model, plan, store.origin, initial, tuned, trainer.state.log_history),
+            bytes=write_tuned(trainer.model, plan, store.origin, initial, tuned, trainer.state.log_history),
             resumed_at=int(resume.name.removeprefix("step-")) if resume else 0,
         )
     store.finish(plan.steps)
     return run
 
 
-def _wrong_start(plan: Plan) -> list[str]:
-    """Why the processes that were started are not those of the plan; torchrun says how many there are."""
+def _wrong_world_size(plan: Plan) -> list[str]:
+    """Why the number of processes is not that of the plan; torchrun sets it in ``WORLD_SIZE``."""
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started == plan.world_size:
         return []
     return [
-        f"the plan takes {plan.world_size} processes, {started} was started; set training_setup.processes: {started}"
+        f"the plan takes {plan.world_size} processes, but {started} started; set training_setup.processes: {started}"
     ]
 
 
 def origin_of(plan: Plan, splits: Splits, initial: Path) -> Origin:
-    """What decides about the weights and the curve of a run."""
+    """Hashes of everything that decides about the weights and the curve of a run."""
     here = Path(__file__).parent
-    code = hashlib.sha256(hash_file(Path(encoding.__file__)).encode())
-    for name in DECIDING:
-        path = here / name
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            code.update(f"{file.relative_to(here)} {hash_file(file)}".encode())
+    code = hashlib.sha256()
+    for file in (
+        Path(encoding.__file__),
+        *(here / name for name in DECIDING_MODULES),
+        *sorted(Path(methods.__file__).parent.glob("*.py")),
+    ):
+        code.update(f"{file.parent.name}/{file.name} {hash_file(file)}\n".encode())
     libraries = ",".join(f"{name}={version(name)}" for name in LIBRARIES)
     return Origin(
         data=hash_rows(splits.train) + hash_rows(splits.validation),
@@ -170,13 +171,12 @@ def make_trainer(
     plan: Plan,
     splits: Splits,
     initial: Path,
-    method: Method,
     store: Checkpoints,
     on_metrics: OnMetrics | None = None,
     trainer_class: type[FineTuner] | None = None,
 ) -> FineTuner:
     """The base in fp32, adapted, in a trainer that is ready to start."""
-    from transformers import AutoModelForCausalLM, PrinterCallback, set_seed
+    from transformers import PrinterCallback, set_seed
     from transformers.utils import logging as library_logging
 
     from tasks.fine_tuning.progress import ReportMetrics, ShowProgress
@@ -184,14 +184,13 @@ def make_trainer(
 
     library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar is enough
     set_seed(plan.seed)
-    base = AutoModelForCausalLM.from_pretrained(
-        resolve_model(initial), dtype="float32", trust_remote_code=False, use_safetensors=True
-    )
+    base = load_model(resolve_model(initial))
     base.config.use_cache = False
     callbacks: list[Any] = [ShowProgress(plan.steps)]
     if on_metrics is not None:
         callbacks.append(ReportMetrics(plan, on_metrics))
-    trainer = (trainer_class or FineTuner)(method.adapt(base), load_tokenizer(initial), plan, splits, store, callbacks)
+    model = plan.method.adapt(base, plan.precision)
+    trainer = (trainer_class or FineTuner)(model, load_tokenizer(initial), plan, splits, store, callbacks)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -208,9 +207,9 @@ def _train(trainer: FineTuner, resume: Path | None) -> None:
 
 
 def write_tuned(
-    method: Method, model: Any, plan: Plan, origin: Origin, initial: Path, tuned: Path, history: list[dict[str, Any]]
+    model: Any, plan: Plan, origin: Origin, initial: Path, tuned: Path, history: list[dict[str, Any]]
 ) -> int:
-    """Write ``adapter/`` or ``weights/`` and the manifest.
+    """Write what was trained, as the method saves it, and then the manifest.
 
     Returns:
         Size in bytes.
@@ -233,7 +232,7 @@ def write_tuned(
     try:
         shutil.rmtree(tuned, ignore_errors=True)
         tuned.mkdir(parents=True)
-        files = method.save(model, tuned)
+        files = plan.method.save(model, tuned)
         seal(tuned, files, facts)
     except (OSError, RuntimeError, SafetensorError, PipelineError) as error:
         reason = refusal(error)

@@ -6,8 +6,8 @@ What differs from TRL, and why:
 * on a CPU the output layer runs only where a token carries loss. TRL does that on GPUs; on a CPU it computes, and
   computes again in the backward pass, every position;
 * validation loss is the mean over tokens, not over batches;
-* checkpoints are sealed, hold no pickled objects but tensors and states, and begin a new stretch of the loss curve, so
-  that a resumed run draws the same curve.
+* checkpoints are sealed, hold no weights but those that are trained (the frozen ones are the base's) and no pickled
+  objects but tensors and states, and begin a new stretch of the loss curve, so that a resumed run draws the same curve.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from typing import Any
 
 import datasets
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.plan import Plan
 from tasks.fine_tuning.batches import collate, order_batches, validation_batches
-from tasks.fine_tuning.checkpoints import Checkpoints
+from tasks.fine_tuning.checkpoints import TRAINED, Checkpoints
 from tasks.fine_tuning.rows import Rows, Splits
 from tasks.language_models.encoding import IGNORED
+from tasks.training.plan import Plan
 
 VALIDATION_TOKENS = 2048  # of a validation batch
 LOGITS_AT_ONCE = 1 << 28  # above so many, TRL's tiled output layer is used on a CPU too
@@ -226,8 +227,7 @@ class FineTuner(SFTTrainer):
     def write_state(self, folder: Path) -> None:
         """Write everything that a resumed run needs."""
         self.accelerator.wait_for_everyone()
-        self.model.save_pretrained(folder)
-        (folder / "README.md").unlink(missing_ok=True)  # PEFT's, a model card without content
+        save_file(trained_weights(self.model), folder / TRAINED)
         self._save_optimizer_and_scheduler(str(folder))
         self._save_rng_state(str(folder))
         states: Any = self.state.stateful_callbacks
@@ -236,6 +236,20 @@ class FineTuner(SFTTrainer):
                 states[type(callback).__name__] = callback.state()
         self.state.save_to_json(str(folder / "trainer_state.json"))
         self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Put the trained weights of a checkpoint into the adapted base."""
+        own = trained_weights(self.model)
+        saved = load_file(Path(resume_from_checkpoint) / TRAINED)
+        if own.keys() != saved.keys():
+            raise RuntimeError(f"{resume_from_checkpoint}: holds other weights than those that are trained")
+        for name, weights in own.items():
+            weights.copy_(saved[name])
+
+
+def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights that get gradients, by name, tied ones once; not copied."""
+    return {name: weights.detach() for name, weights in model.named_parameters() if weights.requires_grad}
 
 
 def _collate_first(rows: Rows, pad: int, packed: bool, batches: list[Any]) -> dict[str, Any]:

@@ -246,23 +246,22 @@ def _pad_left(rows: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tenso
     return ids.to(device), mask.to(device), positions.to(device)
 
 
-def _inner(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def _takes_batches(model: Any) -> bool:
-    """Whether the model decodes through the common cache with explicit positions."""
-    inner = _inner(model)
-    learned_prompt = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
-    accepts = {"position_ids", "past_key_values"} <= set(inspect.signature(inner.forward).parameters)
-    if accepts and not learned_prompt and not inner._is_stateful and inner._supports_default_dynamic_cache():
+    """Whether the model decodes through the common cache with explicit positions.
+
+    A model that puts learned vectors before the prompt counts positions itself and takes none.
+    """
+    accepts = {"position_ids", "past_key_values"} <= set(inspect.signature(model.forward).parameters)
+    if accepts and not model._is_stateful and model._supports_default_dynamic_cache():
         return True
-    logger.warning("%s is answered one prompt at a time: it has a cache of its own", type(inner).__name__)
+    logger.warning(
+        "%s is answered one prompt at a time: it takes no positions or has a cache of its own", type(model).__name__
+    )
     return False
 
 
 def _last_logits(model: Any) -> dict[str, Any]:
-    accepts = inspect.signature(_inner(model).forward).parameters
+    accepts = inspect.signature(model.forward).parameters
     return {"logits_to_keep": 1} if "logits_to_keep" in accepts else {}
 
 
@@ -273,7 +272,7 @@ def _decode_batch(
     import torch
     from transformers import DynamicCache
 
-    cache = DynamicCache(config=_inner(model).config)
+    cache = DynamicCache(config=model.config)
     ids, mask, positions = _pad_left(prompts, model.device)
     written: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
@@ -334,7 +333,7 @@ def _batch_loss(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> lis
 
     kept = max(len(answer) for _, answer in pairs) + 1
     ids, mask, positions = _pad_left([before + answer for before, answer in pairs], model.device)
-    accepts = inspect.signature(_inner(model).forward).parameters
+    accepts = inspect.signature(model.forward).parameters
     extra: dict[str, Any] = {"logits_to_keep": kept} if "logits_to_keep" in accepts else {}
     if "position_ids" in accepts:
         extra["position_ids"] = positions

@@ -60,6 +60,20 @@ def training_template(initial: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
+def load_model(folder: Path) -> Any:
+    """A causal language model in fp32, from safetensors, without code of its own.
+
+    Args:
+        folder: Folder with ``config.json`` and weights, as `resolve_model` gives it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+    )
+
+
 def open_on_meta(folder: Path) -> Any:
     """The model's modules on PyTorch's meta device: names and shapes of everything, no memory.
 

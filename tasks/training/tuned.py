@@ -1,19 +1,22 @@
-"""Open ``models/tuned``: the base with what was trained, ready to answer."""
+"""Open ``models/tuned`` through the method that trained it: ready to answer, or merged into one plain model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file, read_manifest
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
+from tasks.training.methods import AnyMethod, names_where
+
+_METHOD: TypeAdapter[AnyMethod] = TypeAdapter(AnyMethod)
 
 
 def load_tuned(initial: Path, tuned: Path) -> tuple[Any, Any]:
-    """The tuned model in fp32, not training, with the base's tokenizer.
-
-    An adapter stays beside the base's weights; nothing is merged.
+    """The tuned model in fp32, not training, with the base's tokenizer; nothing is merged.
 
     Args:
         initial: Folder written by model initialisation.
@@ -22,19 +25,44 @@ def load_tuned(initial: Path, tuned: Path) -> tuple[Any, Any]:
     Raises:
         PipelineError: A folder is not complete, changed, or the two do not belong together.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
+    model = read_method(initial, tuned).load(resolve_model(initial), tuned)
+    return model.eval(), load_tokenizer(initial)
 
+
+def merge_tuned(initial: Path, tuned: Path) -> tuple[Any, Any]:
+    """The tuned model in fp32 as a plain model of the base's architecture, with the base's tokenizer.
+
+    Args:
+        initial: Folder written by model initialisation.
+        tuned: Folder written by fine-tuning.
+
+    Raises:
+        PipelineError: As `load_tuned`, or what was trained cannot be merged.
+    """
+    method = read_method(initial, tuned)
+    if not method.can.merging:
+        others = " or ".join(names_where(lambda can: can.merging))
+        raise PipelineError(f"{tuned}: {method.describe()} cannot be merged; train with method {others} to release it")
+    return method.merge(resolve_model(initial), tuned).eval(), load_tokenizer(initial)
+
+
+def read_method(initial: Path, tuned: Path) -> AnyMethod:
+    """The resolved method that a complete, unchanged folder was trained with.
+
+    Args:
+        initial: Folder written by model initialisation.
+        tuned: Folder written by fine-tuning.
+
+    Raises:
+        PipelineError: The folder is not complete, of another base, or of a method that is not known here.
+    """
     manifest = read_manifest(tuned, verify=True)
     if manifest["base"] != hash_file(initial / NAME):
         raise PipelineError(f"{tuned}: was trained on another base than {initial}; run fine_tuning again")
-    options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True}
-    model: Any
-    if (tuned / "weights").is_dir():
-        model = AutoModelForCausalLM.from_pretrained(tuned / "weights", **options)
-    else:
-        from peft import PeftModel
-
-        base = AutoModelForCausalLM.from_pretrained(resolve_model(initial), **options)
-        model = PeftModel.from_pretrained(base, tuned / "adapter")
-    return model.eval(), load_tokenizer(initial)
+    try:
+        return _METHOD.validate_python(manifest.get("method"))
+    except ValidationError as error:
+        raise PipelineError(
+            f"{tuned / NAME}: its method ({manifest.get('method')}) is none of this version, which has "
+            f"{', '.join(names_where())}; run training_setup and fine_tuning again"
+        ) from error

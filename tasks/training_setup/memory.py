@@ -2,11 +2,11 @@
 
 With P parameters, T of them trained, and n tokens in a forward pass, in bytes:
 
-* weights: 4 P. The trainer keeps fp32 weights; ``bf16`` is autocast.
+* weights: 4 P, or what the method says of its own. They are loaded in fp32; ``bf16`` is autocast.
 * gradients: 4 T.
 * optimizer: s T with s = 8 for AdamW (two fp32 moments; Kingma & Ba 2015), 4 for one moment,
   and next to nothing for Adafactor's row and column sums.
-* casts: 2 P under bf16 autocast, whose copies of the linear weights live until the backward pass.
+* casts: half the weights' bytes under bf16 autocast, whose copies of the linear weights live until the backward pass.
 * activations: what the blocks keep for the backward pass, after Korthikanti et al. 2022 (arXiv:2205.05198,
   section 4.1) but without the attention matrix, which scaled-dot-product attention does not store, and with
   a gated feed-forward block, as `_layer_bytes` counts. Packed rows keep a mask of max_tokens squared in each layer.
@@ -28,8 +28,9 @@ import math
 from dataclasses import dataclass
 
 from tasks.contracts.machine import Device
-from tasks.contracts.plan import Precision
 from tasks.language_models.shape import ModelShape
+from tasks.training.choices import Precision
+from tasks.training.methods.method import Method
 
 OPTIMIZER_BYTES = {
     "adamw_torch": 8.0,
@@ -68,9 +69,7 @@ class Memory:
 
 def predict_memory(
     shape: ModelShape,
-    trainable: int,
-    frozen_base: bool,
-    ranks: int,
+    method: Method,
     batch_size: int,
     max_tokens: int,
     packed: bool,
@@ -84,9 +83,7 @@ def predict_memory(
 
     Args:
         shape: The model.
-        trainable: Weights with gradients.
-        frozen_base: The base's own weights get no gradients; the trainable ones come on top.
-        ranks: Inner dimensions of all low-rank updates, summed; 0 without.
+        method: What is trained.
         batch_size: Rows of a forward pass.
         max_tokens: Tokens of a row.
         packed: Rows hold several conversations, so attention takes a mask.
@@ -98,17 +95,17 @@ def predict_memory(
     """
     size = 2 if precision == "bf16" else 4
     tokens = batch_size * max_tokens
-    parameters = shape.parameters + (trainable if frozen_base else 0)
-    block = tokens * _layer_bytes(shape, size, frozen_base) + (tokens * max_tokens * size if packed else 0)
-    activations = shape.layers * block + tokens * ranks * size
+    weights, trainable = method.weight_bytes(shape), method.trainable(shape)
+    block = tokens * _layer_bytes(shape, size, method.can.frozen_base) + (tokens * max_tokens * size if packed else 0)
+    activations = shape.layers * block + tokens * method.kept_per_token(shape) * size
     if gradient_checkpointing:
         activations = shape.layers * tokens * shape.hidden * 4 + activations // max(shape.layers, 1)
     positions = math.ceil(tokens * supervised_share) if device == "cpu" else tokens
     return Memory(
-        weights=4 * parameters,
+        weights=weights,
         gradients=4 * trainable,
         optimizer=round(OPTIMIZER_BYTES[optimizer] * trainable),
-        casts=2 * parameters if precision == "bf16" else 0,
+        casts=weights // 2 if precision == "bf16" else 0,
         activations=activations,
         output=positions * shape.vocabulary * (size + 12),
         fragmentation=round(FRAGMENTATION * activations) if device == "cpu" else 0,

@@ -1,4 +1,4 @@
-"""Params of training setup. The union of methods is their registry."""
+"""Params of training setup."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tasks.contracts.choices import Packing, Schedule
 from tasks.contracts.params import Section
-from tasks.training_setup.methods.full import Full
-from tasks.training_setup.methods.lora import Lora
+from tasks.training.choices import Packing, Schedule
+from tasks.training.methods import AnyMethod, names_where
+from tasks.training.methods.lora import Lora
 
-Method = Annotated[Full | Lora, Field(discriminator="name")]
 Count = Annotated[int, Field(ge=1)]
 Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "rmsprop", "sgd"]
 
@@ -19,7 +18,7 @@ Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", 
 class TrainingSetup(Section):
     """What to train, how long and how, before it is resolved for a machine."""
 
-    method: Method = Field(default=Lora(), description="what is trained: lora or full")
+    method: AnyMethod = Field(default=Lora(), description=f"what is trained: {' or '.join(names_where())}")
     learning_rate: float = Field(default=2.0e-3, gt=0, description="peak learning rate")
     schedule: Schedule = Field(default="cosine", description="after the warm-up: linear, cosine or constant")
     warmup_share: float = Field(default=0.05, ge=0, lt=1, description="share of the steps with a rising learning rate")
@@ -53,6 +52,6 @@ class TrainingSetup(Section):
     memory_limit_gib: float | None = Field(
         default=None, gt=0, description="refuse plans above it; null: what the machine has"
     )
-    checkpoint_every_steps: int = Field(default=200, ge=1, description="distance of checkpoints, optimizer steps")
-    evaluate_every_steps: int = Field(default=100, ge=1, description="distance of validation losses, optimizer steps")
-    log_every_steps: int = Field(default=10, ge=1, description="distance of logged training losses, optimizer steps")
+    checkpoint_every_steps: int = Field(default=200, ge=1, description="optimizer steps between checkpoints")
+    evaluate_every_steps: int = Field(default=100, ge=1, description="optimizer steps between validation losses")
+    log_every_steps: int = Field(default=10, ge=1, description="optimizer steps between logged training losses")

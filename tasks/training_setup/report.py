@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, seal, write_json
-from tasks.contracts.plan import NAME, LoraMethod, Plan
 from tasks.language_models.shape import ModelShape
 from tasks.pages.page import PALETTE, Page, plot_style, show
+from tasks.training.plan import NAME, Plan
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.environment import fingerprint
 from tasks.training_setup.memory import Memory
@@ -95,12 +95,11 @@ def _fill(plan: Plan) -> float:
 
 def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment: dict[str, str]) -> Page:
     plan, memory = resolution.plan, resolution.memory
-    share = plan.trainable_parameters / shape.parameters
     page = Page(
         "Training setup",
-        f"{_method(plan)} of {shape.parameters / 1e6:,.1f} M parameters, {share:.1%} of them trained: {plan.steps:,} "
-        f"steps over {plan.examples:,} conversations, {plan.epochs:g} passes.",
-        "check the notes" if resolution.warnings else "fits",
+        f"{_describe_method(plan)} of a base of {shape.parameters:,} parameters, with {plan.trainable_parameters:,} "
+        f"trainable ones: {plan.steps:,} steps over {plan.examples:,} conversations, {plan.epochs:g} epochs.",
+        "check the warnings" if resolution.warnings else "fits",
         "warn" if resolution.warnings else "good",
     )
     page.cards(
@@ -108,13 +107,13 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
             "optimizer steps": plan.steps,
             "tokens per epoch": plan.tokens,
             "supervised": f"{plan.supervised_tokens / max(plan.tokens, 1):.0%}",
-            "trained weights": plan.trainable_parameters,
-            "memory, predicted": f"{plan.predicted_memory_bytes / _GIB:.2f} GiB",
+            "trainable parameters": plan.trainable_parameters,
+            "predicted memory": f"{plan.predicted_memory_bytes / _GIB:.2f} GiB",
         }
     )
     if resolution.warnings:
-        page.listing(resolution.warnings, "Notes")
-    page.table("The plan", ["setting", "value"], _shown(_plan_rows(plan, counts)))
+        page.listing(resolution.warnings, "Warnings")
+    page.table("The plan", ["setting", "value"], _as_text(_plan_rows(plan, counts)))
     page.figure(_schedule_figure(plan), "Learning rate", f"{plan.schedule}, {plan.warmup_steps:,} warm-up steps.")
     page.figure(
         _memory_figure(memory, plan),
@@ -127,32 +126,27 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
         "Conversation lengths",
         f"{counts.cut:,} of {counts.rows:,} conversations are longer than {plan.max_tokens} tokens.",
     )
-    page.table("Machine and software", ["fact", "value"], _shown(_machine_rows(plan, environment)))
+    page.table("Machine and software", ["fact", "value"], _as_text(_machine_rows(plan, environment)))
     return page
 
 
-def _shown(rows: list[list[Any]]) -> list[list[str]]:
-    """Facts of different kinds as texts, so that one column is aligned one way."""
+def _as_text(rows: list[list[Any]]) -> list[list[str]]:
+    """Values of different types as text, so that the whole column is aligned left."""
     return [[name, show(value)] for name, value in rows]
 
 
-def _method(plan: Plan) -> str:
-    if isinstance(plan.method, LoraMethod):
-        return f"LoRA of rank {plan.method.rank}"
-    return "Full fine-tuning"
+def _describe_method(plan: Plan) -> str:
+    """As the beginning of a sentence."""
+    description = plan.method.describe()
+    return description[0].upper() + description[1:]
 
 
 def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
-    method = [["method", _method(plan)]]
-    if isinstance(plan.method, LoraMethod):
-        scale = "alpha / sqrt(rank)" if plan.method.rslora else "alpha / rank"
-        method += [
-            ["alpha, dropout", f"{plan.method.alpha:g} ({scale}), {plan.method.dropout:g}"],
-            ["adapted layers", ", ".join(plan.method.targets)],
-        ]
+    chosen = plan.method.model_dump(exclude={"name"})
     packed = "bfd: whole conversations packed into rows" if plan.packing == "bfd" else "none: one conversation per row"
     return [
-        *method,
+        ["method", _describe_method(plan)],
+        *([f"method.{name}", ", ".join(value) if isinstance(value, list) else value] for name, value in chosen.items()),
         ["learning rate", plan.learning_rate],
         ["schedule", f"{plan.schedule}, {plan.warmup_steps:,} warm-up steps"],
         ["optimizer", f"{plan.optimizer}, weight decay {plan.weight_decay:g}, norm clipped at {plan.clip_norm:g}"],
@@ -160,7 +154,7 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
         ["packing", packed],
         ["tokens per row", plan.max_tokens],
         ["rows per epoch", plan.rows],
-        ["positions filled", f"{_fill(plan):.1%}"],
+        ["share of positions filled", f"{_fill(plan):.1%}"],
         ["steps per epoch", plan.steps_per_epoch],
         ["epochs", plan.epochs],
         ["precision", "bf16 autocast over fp32 weights" if plan.precision == "bf16" else "fp32"],
@@ -183,8 +177,8 @@ def _machine_rows(plan: Plan, environment: dict[str, str]) -> list[list[Any]]:
         ["bf16 in hardware", machine.bf16],
     ]
     if machine.accelerators:
-        each = f"{machine.accelerator_memory_bytes / _GIB:.1f} GiB each"
-        rows.append(["accelerators", f"{machine.accelerators} × {machine.accelerator}, {each}"])
+        memory = f"{machine.accelerator_memory_bytes / _GIB:.1f} GiB each"
+        rows.append(["accelerators", f"{machine.accelerators} × {machine.accelerator}, {memory}"])
     rows.append(["software", ", ".join(f"{name} {found}" for name, found in environment.items())])
     rows.append(["fingerprint of the software", fingerprint(environment)])
     return rows
@@ -221,14 +215,15 @@ def _memory_figure(memory: Memory, plan: Plan) -> Figure:
     with rc_context(plot_style()):
         figure = _figure(1.9)
         axes = figure.subplots()
-        left = 0.0
+        total = 0.0
         colours = (*PALETTE, "#94a3b8", "#cbd5e1")
         for (name, amount), colour in zip(vars(memory).items(), colours, strict=True):
-            axes.barh([0], [amount / _GIB], left=left, color=colour, label=f"{name} {amount / _GIB:.2f}")
-            left += amount / _GIB
-        there = plan.made_for.training_memory_bytes / _GIB
-        if there < 4 * left:
-            axes.axvline(there, color="#111827", linewidth=1.2, linestyle="--", label=f"there {there:.1f}")
+            axes.barh([0], [amount / _GIB], left=total, color=colour, label=f"{name} {amount / _GIB:.2f}")
+            total += amount / _GIB
+        available = plan.made_for.training_memory_bytes / _GIB
+        if available < 4 * total:
+            label = f"available {available:.1f}"
+            axes.axvline(available, color="#111827", linewidth=1.2, linestyle="--", label=label)
         axes.set_yticks([])
         axes.set_xlabel("GiB")
         axes.grid(axis="y", visible=False)

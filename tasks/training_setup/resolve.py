@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from tasks.contracts.errors import raise_all
 from tasks.contracts.machine import Machine
-from tasks.contracts.plan import Plan, Precision
 from tasks.language_models.shape import ModelShape
+from tasks.training.choices import Precision
+from tasks.training.methods import names_where
 from tasks.training.packing import count_packed_rows
+from tasks.training.plan import Plan
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.memory import Memory, predict_memory
 from tasks.training_setup.params import TrainingSetup
@@ -20,8 +22,8 @@ logger = logging.getLogger(__name__)
 # Beyond about a thousand tokens a forward pass is no faster on a CPU, and packed rows are slower.
 CPU_TOKENS = 1024
 LARGEST_AUTO_BATCH = 64
-# Of an accelerator's memory, left for fragmentation.
-HEADROOM = 0.8
+# Of the memory limit, for an automatic batch; the rest is left for fragmentation.
+USABLE_MEMORY_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
     problems += _too_large(settings, memory, batch, limit, machine)
     raise_all(problems, "the training plan cannot work")
 
-    batches, each = math.ceil(rows / batch), accumulation * settings.processes
-    steps = count_steps(settings.epochs, rows, batch, each)
+    batches, batches_per_step = math.ceil(rows / batch), accumulation * settings.processes
+    steps = count_steps(settings.epochs, rows, batch, batches_per_step)
     if settings.max_steps is not None:
         steps = min(steps, settings.max_steps)
     plan = Plan(
@@ -77,7 +79,7 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
         packing=settings.packing,
         precision=precision,
         gradient_checkpointing=settings.gradient_checkpointing,
-        epochs=round(steps * each / batches, 6),
+        epochs=round(steps * batches_per_step / batches, 6),
         steps=steps,
         threads=_threads(settings, machine),
         world_size=settings.processes,
@@ -89,12 +91,12 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
         rows=rows,
         tokens=counts.tokens,
         supervised_tokens=counts.supervised_tokens,
-        steps_per_epoch=count_steps(1, rows, batch, each),
+        steps_per_epoch=count_steps(1, rows, batch, batches_per_step),
         trainable_parameters=settings.method.trainable(shape),
         predicted_memory_bytes=memory.total,
         made_for=machine,
     )
-    warnings = _unusual(settings, plan, counts, machine)
+    warnings = _unusual(plan, shape, counts, machine)
     for warning in warnings:
         logger.warning(warning)
     return Resolution(plan, memory, tuple(warnings))
@@ -126,10 +128,10 @@ def _threads(settings: TrainingSetup, machine: Machine) -> int:
 
 def _memory_limit(settings: TrainingSetup, machine: Machine) -> int:
     """Bytes that one process may take."""
-    there = machine.training_memory_bytes
+    available = machine.training_memory_bytes
     if machine.device == "cpu":
-        there //= settings.processes
-    return min(there, round((settings.memory_limit_gib or 1 << 30) * 2**30))
+        available //= settings.processes
+    return min(available, round((settings.memory_limit_gib or 1 << 30) * 2**30))
 
 
 def _memory(
@@ -137,9 +139,7 @@ def _memory(
 ) -> Memory:
     return predict_memory(
         shape,
-        trainable=settings.method.trainable(shape),
-        frozen_base=settings.method.frozen_base,
-        ranks=settings.method.ranks(shape),
+        settings.method,
         batch_size=batch,
         max_tokens=settings.max_tokens,
         packed=settings.packing == "bfd",
@@ -161,29 +161,34 @@ def _batch(
     rows: int,
 ) -> tuple[int, int, list[str]]:
     """Batch size, accumulation steps, and why the numbers given do not go together."""
-    world, wanted = settings.processes, settings.global_batch_size
-    if wanted is not None and wanted % world:
-        return 1, 1, [f"global_batch_size: {wanted} does not divide by processes ({world}); expected a multiple"]
-    share = wanted // world if wanted is not None else None
+    processes, global_batch = settings.processes, settings.global_batch_size
+    if global_batch is not None and global_batch % processes:
+        return (
+            1,
+            1,
+            [f"global_batch_size: {global_batch} does not divide by processes ({processes}); expected a multiple"],
+        )
+    rows_per_process = global_batch // processes if global_batch is not None else None
     if isinstance(settings.batch_size, int):
         batch = settings.batch_size
     else:
         batch = _auto_batch(settings, shape, counts, machine, precision, limit, rows)
-        if share is not None and isinstance(settings.accumulation_steps, int):
-            batch = max(1, share // max(settings.accumulation_steps, 1))
-        elif share is not None:
-            batch = max(n for n in range(1, batch + 1) if share % n == 0)
+        if rows_per_process is not None and isinstance(settings.accumulation_steps, int):
+            batch = max(1, rows_per_process // max(settings.accumulation_steps, 1))
+        elif rows_per_process is not None:
+            batch = max(n for n in range(1, batch + 1) if rows_per_process % n == 0)
     if isinstance(settings.accumulation_steps, int):
         accumulation = settings.accumulation_steps
     else:
-        accumulation = max(1, share // max(batch, 1)) if share is not None else 1
-    if wanted is not None and batch * accumulation * world != wanted:
+        accumulation = max(1, rows_per_process // max(batch, 1)) if rows_per_process is not None else 1
+    if global_batch is not None and batch * accumulation * processes != global_batch:
         return (
             batch,
             accumulation,
             [
-                f"global_batch_size: {wanted}, but batch_size {batch} x accumulation_steps {accumulation} x processes "
-                f"{world} = {batch * accumulation * world}; make them agree or set one of them to auto"
+                f"global_batch_size: {global_batch}, but batch_size {batch} x accumulation_steps {accumulation} x "
+                f"processes {processes} = {batch * accumulation * processes}; make them agree or set one of them "
+                "to auto"
             ],
         )
     return batch, accumulation, []
@@ -206,13 +211,14 @@ def _auto_batch(
         largest = min(largest, max(1, int(CPU_TOKENS / typical)))
     size = 1
     while size * 2 <= min(largest, max(rows, 1)):
-        if _memory(settings, shape, counts, machine, precision, size * 2).total > HEADROOM * limit:
+        if _memory(settings, shape, counts, machine, precision, size * 2).total > USABLE_MEMORY_SHARE * limit:
             break
         size *= 2
     return size
 
 
 def _impossible(settings: TrainingSetup, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
+    """Everything that cannot work, the fit into memory aside."""
     problems = settings.method.problems(shape)
     if shape.context and settings.max_tokens > shape.context:
         problems.append(
@@ -223,6 +229,11 @@ def _impossible(settings: TrainingSetup, shape: ModelShape, counts: Counts, mach
         problems.append(
             "packing: bfd would let this model see one conversation from another (it has recurrent layers or takes "
             "no position ids); set packing: none"
+        )
+    if settings.packing == "bfd" and not settings.method.can.packing:
+        problems.append(
+            f"packing: bfd, which method {settings.method.name} cannot train on; set packing: none or take method "
+            + " or ".join(names_where(lambda can: can.packing))
         )
     if settings.precision == "bf16" and machine.device == "cuda" and not machine.bf16:
         problems.append(f"precision: bf16, which {machine.accelerator} lacks; set precision: fp32")
@@ -250,24 +261,24 @@ def _impossible(settings: TrainingSetup, shape: ModelShape, counts: Counts, mach
 def _too_large(settings: TrainingSetup, memory: Memory, batch: int, limit: int, machine: Machine) -> list[str]:
     if memory.total <= limit:
         return []
-    ways = []
+    remedies = []
     if batch > 1:
-        ways.append("a smaller batch_size")
+        remedies.append("a smaller batch_size")
     if not settings.gradient_checkpointing:
-        ways.append("gradient_checkpointing: true")
-    if not settings.method.frozen_base:
-        ways.append("method: {name: lora}")
-    ways += ["a smaller max_tokens", "a smaller base"]
-    each = " for each process" if settings.processes > 1 else ""
-    whose = "memory_limit_gib allows" if settings.memory_limit_gib else f"this machine's {machine.device} has"
+        remedies.append("gradient_checkpointing: true")
+    if not settings.method.can.frozen_base:
+        remedies += [f"method: {{name: {name}}}" for name in names_where(lambda can: can.frozen_base)]
+    remedies += ["a smaller max_tokens", "a smaller base"]
+    per_process = " for each process" if settings.processes > 1 else ""
+    limited_by = "memory_limit_gib allows" if settings.memory_limit_gib else f"this machine's {machine.device} has"
     return [
-        f"memory: about {memory.total / 2**30:.1f} GiB needed, {whose} {limit / 2**30:.1f} GiB{each}; "
-        f"try {', '.join(ways)}"
+        f"memory: about {memory.total / 2**30:.1f} GiB needed, {limited_by} {limit / 2**30:.1f} GiB{per_process}; "
+        f"try {', '.join(remedies)}"
     ]
 
 
-def _unusual(settings: TrainingSetup, plan: Plan, counts: Counts, machine: Machine) -> list[str]:
-    """Possible, but probably not meant."""
+def _unusual(plan: Plan, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
+    """What works, but is probably not meant."""
     warnings = []
     without_loss = counts.rows - counts.examples
     if without_loss:
@@ -284,16 +295,10 @@ def _unusual(settings: TrainingSetup, plan: Plan, counts: Counts, machine: Machi
     if plan.device == "cpu" and plan.precision == "bf16" and not machine.bf16:
         warnings.append("this CPU computes bf16 in software, which is slow; set precision: fp32")
     if plan.device == "cuda" and machine.accelerators > plan.world_size:
-        warnings.append(f"{machine.accelerators} accelerators are there, {plan.world_size} is used; set processes")
-    # Small models bear, and need, larger steps.
-    high = 3e-3 if plan.trainable_parameters < 100_000_000 else 2e-4
-    if plan.method.name == "full" and plan.learning_rate > high:
         warnings.append(
-            f"learning_rate {plan.learning_rate:g} is high for full fine-tuning of {plan.trainable_parameters:,} "
-            f"parameters; up to {high:g} is usual"
+            f"this machine has {machine.accelerators} accelerators, the plan uses {plan.world_size}; set processes"
         )
-    if plan.method.name == "lora" and not 1e-5 <= plan.learning_rate <= 1e-2:
-        warnings.append(f"learning_rate {plan.learning_rate:g} is unusual for LoRA; 1.0e-4 to 5.0e-3 is usual")
+    warnings += plan.method.unusual(plan.learning_rate, shape)
     if plan.steps < 20:
         warnings.append(f"only {plan.steps} optimizer steps; raise epochs or lower the batch")
     if plan.epochs > 10:

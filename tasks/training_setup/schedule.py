@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tasks.contracts.plan import Plan
+from tasks.training.plan import Plan
 
 
 def learning_rate_at(plan: Plan, step: int) -> float:

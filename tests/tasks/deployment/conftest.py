@@ -11,9 +11,12 @@ import pytest
 
 from tasks.contracts.machine import Machine
 from tasks.contracts.manifest import hash_file, seal, write_json
-from tasks.contracts.plan import FullMethod, LoraMethod, Plan
 from tasks.contracts.records import PREDICTIONS
 from tasks.contracts.tables import write_table
+from tasks.training.methods import AnyMethod
+from tasks.training.methods.full import Full
+from tasks.training.methods.lora import Lora
+from tasks.training.plan import Plan
 from tests.tiny import example_rows, write_examples
 
 ROWS = 40
@@ -94,10 +97,11 @@ def make_world(root: Path, tiny_model: Path, scale: float = 0.5) -> World:
         if "lora_B" in name:
             torch.nn.init.normal_(weights, std=scale)
     adapted.save_pretrained(world.tuned / "adapter")
-    seal(world.tuned, (p for p in world.tuned.rglob("*") if p.is_file()), facts)
+    method = Lora(rank=4, alpha=8, targets=["down_proj", "q_proj", "v_proj"])
+    seal(world.tuned, (p for p in world.tuned.rglob("*") if p.is_file()), {**facts, "method": method.model_dump()})
     adapted.merge_and_unload().save_pretrained(world.full / "weights")
-    seal(world.full, (p for p in world.full.rglob("*") if p.is_file()), facts)
-    write_plan(world.plan, LoraMethod(rank=4, alpha=8, dropout=0.0, targets=["q_proj", "v_proj", "down_proj"]))
+    seal(world.full, (p for p in world.full.rglob("*") if p.is_file()), {**facts, "method": Full().model_dump()})
+    write_plan(world.plan, method)
     write_predictions(world.predictions, rows)
     one = {"mean_a": 0.9, "mean_b": 0.25, "difference": 0.65, "low": 0.6, "high": 0.7, "detectable": 0.05}
     write_json(
@@ -108,7 +112,7 @@ def make_world(root: Path, tiny_model: Path, scale: float = 0.5) -> World:
     return world
 
 
-def write_plan(folder: Path, method: LoraMethod | FullMethod) -> None:
+def write_plan(folder: Path, method: AnyMethod) -> None:
     plan = Plan(
         method=method, seed=1, learning_rate=1e-3, schedule="cosine", warmup_steps=2, weight_decay=0.0, clip_norm=1.0,
         optimizer="adamw_torch", batch_size=4, accumulation_steps=2, max_tokens=256, packing="bfd", precision="fp32",

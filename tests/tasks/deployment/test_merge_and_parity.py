@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.manifest import hash_folder, read_json
+from tasks.contracts.manifest import hash_folder, read_json, read_manifest, seal
 from tasks.deployment.exports.safetensors import Safetensors
 from tasks.deployment.merge import export_merged
 from tasks.deployment.parity import ParityProof, choose_prompts, prove_parity
 from tasks.gateway.answering import answer_all
 from tasks.language_models.generation import encode_prompt, generate_answers
+from tasks.training.methods.lora import Lora
 from tasks.training.tuned import load_tuned
 from tests.tasks.deployment.conftest import World
 
@@ -187,15 +188,22 @@ def test_prompts_are_distinct_and_do_not_depend_on_row_order(world: World, tmp_p
     assert chosen.names == sorted(chosen.names)
 
 
-def test_an_adapter_that_cannot_be_merged_says_so(world: World, tmp_path: Path) -> None:
-    from peft import PromptTuningConfig, get_peft_model
+def test_a_method_that_cannot_merge_is_refused_with_those_that_can(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lora, "can", replace(Lora.can, merging=False))
+    with pytest.raises(PipelineError, match=r"LoRA \(rank 4, .*\) cannot be merged; train with method full to release"):
+        export_merged(world.initial, world.tuned, Safetensors(), tmp_path / "model")
 
-    from tasks.contracts.manifest import hash_file, seal
 
-    model = AutoModelForCausalLM.from_pretrained(world.initial, dtype=torch.float32)
-    prompted = get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
-    prompted.save_pretrained(tmp_path / "tuned/adapter")
-    files = [p for p in (tmp_path / "tuned").rglob("*") if p.is_file()]
-    seal(tmp_path / "tuned", files, {"base": hash_file(world.initial / "manifest.json")})
-    with pytest.raises(PipelineError, match="lives in the prompt and cannot be merged"):
-        export_merged(world.initial, tmp_path / "tuned", Safetensors(), tmp_path / "model")
+def test_an_adapter_with_broken_weights_is_not_merged(world: World, tmp_path: Path) -> None:
+    tuned = tmp_path / "tuned"
+    shutil.copytree(world.tuned, tuned)
+    weights = load_file(tuned / "adapter/adapter_model.safetensors")
+    weights["base_model.model.model.layers.0.mlp.down_proj.lora_B.weight"][0, 0] = torch.nan
+    save_file(weights, tuned / "adapter/adapter_model.safetensors", metadata={"format": "pt"})
+    manifest = read_manifest(world.tuned)
+    facts = {key: manifest[key] for key in ("base", "method")}
+    seal(tuned, (tuned / name for name in manifest["files"]), facts)
+    with pytest.raises(PipelineError, match=r"the adapter cannot be merged \(NaNs detected.*; train again"):
+        export_merged(world.initial, tuned, Safetensors(), tmp_path / "model")

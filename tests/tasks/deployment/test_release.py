@@ -11,16 +11,16 @@ from huggingface_hub import ModelCard
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_folder, read_json, write_json
-from tasks.contracts.plan import FullMethod
 from tasks.contracts.records import REQUESTS
 from tasks.contracts.tables import read_table
 from tasks.deployment.baseline import write_baseline
-from tasks.deployment.card import as_table, describe_method, write_card
+from tasks.deployment.card import as_table, write_card
 from tasks.deployment.merge import Exported
 from tasks.deployment.parity import Difference, ParityProof
 from tasks.deployment.provenance import describe_release, read_provenance
 from tasks.deployment.release import empty_release, read_release, seal_release
 from tasks.deployment.report import write_report
+from tasks.training.methods.full import Full
 from tests.tasks.deployment.conftest import ROWS, World, write_plan
 
 PROOF = ParityProof(
@@ -118,7 +118,7 @@ def test_the_card_says_what_the_files_say(built: Path) -> None:
     assert [(r.metric_type, r.metric_value) for r in data.eval_results] == [("rouge_l", 0.9)]
     text = card.text
     assert "| rouge_l | 0.25 | 0.9 | 0.65 | +0.6 to +0.7 | 0.05 |" in text
-    assert "LoRA (rank 4, alpha 8; q_proj, v_proj, down_proj)" in text
+    assert "LoRA (rank 4, alpha 8; down_proj, q_proj, v_proj)" in text
     assert "ab" * 32 in text
     assert r"| a\|b | jsonl | data/raw/a.jsonl | messages | 400 | 1 |" in text
     assert "| last training loss, nats per token | 1.5 |" in text
@@ -129,7 +129,7 @@ def test_the_card_says_what_the_files_say(built: Path) -> None:
 def test_the_card_warns_of_a_model_that_was_not_proven_better(world: World, tmp_path: Path) -> None:
     verdict, plan = tmp_path / "verdict.json", tmp_path / "plan"
     write_json(verdict, {**read_json(world.verdict), "verdict": "keep"})
-    write_plan(plan, FullMethod())
+    write_plan(plan, Full())
     provenance = read_provenance(world.prepared / "manifest.json", world.initial, plan, world.full, verdict)
     provenance.initial["licence"] = "see LICENSE.txt"
     provenance.initial["source"] = {"hub": "someone/model", "revision": "abc"}
@@ -139,7 +139,7 @@ def test_the_card_warns_of_a_model_that_was_not_proven_better(world: World, tmp_
     assert "someone/model@abc" in card.text
     assert (card.data.license, card.data.base_model) == ("other", "someone/model")
     assert card.data.to_dict()["license_name"] == "see LICENSE.txt"
-    assert describe_method(provenance.plan) == "full fine-tuning"
+    assert "| method | full fine-tuning |" in card.text
     write_json(verdict, {"verdict": "perhaps"})
     with pytest.raises(PipelineError, match="'perhaps'; expected promote or keep"):
         read_provenance(world.prepared / "manifest.json", world.initial, plan, world.full, verdict)

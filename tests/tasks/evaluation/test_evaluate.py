@@ -91,7 +91,7 @@ def house(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> House:
     known = [row for row in rows[ITEMS:] if row["label"] in LABELS[:2]]
     champion = teach(initial, root / "champion", known, 60)
     weights = teach(initial, root / "tuned" / "weights", rows[ITEMS:], 60)
-    seal(root / "tuned", list(weights.iterdir()), {"base": hash_file(initial / NAME)})
+    seal(root / "tuned", list(weights.iterdir()), {"base": hash_file(initial / NAME), "method": {"name": "full"}})
     return House(
         write_examples(root / "test.parquet", rows[:ITEMS]),
         write_examples(root / "train.parquet", rows[ITEMS:]),

@@ -18,9 +18,10 @@ import pyarrow as pa
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Machine
 from tasks.contracts.manifest import seal
-from tasks.contracts.plan import LoraMethod, Plan
 from tasks.contracts.records import EXAMPLES
 from tasks.fine_tuning.rows import Splits, tokenize_splits
+from tasks.training.methods.lora import Lora
+from tasks.training.plan import Plan
 from tests.tiny import example_rows
 
 STEPS = 12
@@ -29,7 +30,7 @@ STEPS = 12
 def make_plan(**changes: Any) -> Plan:
     """LoRA with dropout, so that random states matter; a checkpoint every 4 steps, a log every 3."""
     values: dict[str, Any] = {
-        "method": LoraMethod(rank=4, alpha=8, dropout=0.1, targets=["q_proj", "v_proj", "down_proj"]),
+        "method": Lora(rank=4, alpha=8, dropout=0.1, targets=["q_proj", "v_proj", "down_proj"]),
         "seed": 3,
         "learning_rate": 1e-2,
         "schedule": "cosine",
@@ -72,7 +73,7 @@ def make_splits(initial: Path, rows: int = 40, seed: int = 0, max_tokens: int = 
 def make_initial(tiny_model: Path) -> Path:
     """The tiny model as model initialisation leaves it."""
     files = [path for path in tiny_model.iterdir() if path.is_file() and path.name != "manifest.json"]
-    seal(tiny_model, files, {"reference": None})
+    seal(tiny_model, files, {"reference": None, "context": 256})
     return tiny_model
 
 

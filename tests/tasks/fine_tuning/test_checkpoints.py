@@ -15,11 +15,11 @@ from tasks.fine_tuning.train import origin_of
 from tests.tasks.fine_tuning.small import finish, make_plan, make_splits
 
 ORIGIN = Origin("data", "plan", "model", "code", "libraries", 1)
-FILES = ("weights.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+FILES = ("trained.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
 
 
 def make_store(root: Path, origin: Origin = ORIGIN, keep: int = 3) -> Checkpoints:
-    return Checkpoints(root, origin, "weights.safetensors", keep)
+    return Checkpoints(root, origin, keep)
 
 
 def write(folder: Path) -> None:
@@ -55,7 +55,7 @@ def test_an_edited_or_torn_one_is_refused(tmp_path: Path, caplog: pytest.LogCapt
     save(store, 10, 20, 30)
     edited = store.path(30) / "optimizer.pt"
     edited.write_text(edited.read_text().replace("of", "fo"))
-    torn = store.path(20) / "weights.safetensors"
+    torn = store.path(20) / "trained.safetensors"
     torn.write_text(torn.read_text()[:-3])
     assert store.newest() == store.path(10)
     assert caplog.text.count("changed since it was written") == 2
@@ -140,7 +140,7 @@ def test_a_refused_write_keeps_the_older_one_and_says_so(tmp_path: Path) -> None
     save(store, 10)
 
     def full(folder: Path) -> None:
-        (folder / "weights.safetensors").write_text("half")
+        (folder / "trained.safetensors").write_text("half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(PipelineError, match=r"No space left on device .*step 10 is kept") as caught:

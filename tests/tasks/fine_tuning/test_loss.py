@@ -14,18 +14,17 @@ from trl import SFTTrainer
 from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.batches import collate, pack
 from tasks.fine_tuning.checkpoints import Checkpoints
-from tasks.fine_tuning.methods import open_method
-from tasks.fine_tuning.methods.lora import Lora
 from tasks.fine_tuning.train import fine_tune, hash_rows, make_trainer, origin_of
 from tasks.fine_tuning.trainer import FineTuner
+from tasks.training.methods.lora import Lora
 from tests.tasks.fine_tuning.small import make_plan, make_splits
 
 
 def make(initial: Path, tmp_path: Path, **changes: Any) -> FineTuner:
     plan = make_plan(method={"name": "full"}, **changes)
     splits = make_splits(initial, rows=12)
-    store = Checkpoints(tmp_path, origin_of(plan, splits, initial), "model.safetensors", 1)
-    return make_trainer(plan, splits, initial, open_method(plan), store)
+    store = Checkpoints(tmp_path, origin_of(plan, splits, initial), 1)
+    return make_trainer(plan, splits, initial, store)
 
 
 def by_hand(model: Any, tokens: np.ndarray, labels: np.ndarray) -> float:
@@ -132,13 +131,15 @@ def test_accumulated_steps_are_one_large_batch(initial: Path, tmp_path: Path) ->
     assert torch.allclose(weights[0], weights[1], atol=1e-6)
 
 
-def test_frozen_weights_in_bf16_change_no_bit_of_the_loss(initial: Path, tmp_path: Path) -> None:
+def test_frozen_weights_in_bf16_change_no_bit_of_the_loss(
+    initial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan, splits = make_plan(precision="bf16"), make_splits(initial, rows=12)
-    store = Checkpoints(tmp_path, origin_of(plan, splits, initial), "adapter_model.safetensors", 1)
-    losses = []
+    store = Checkpoints(tmp_path, origin_of(plan, splits, initial), 1)
+    losses, adapt = [], Lora.adapt
     for precision in ("bf16", "fp32"):
-        method = Lora(plan.method, precision)  # type: ignore[arg-type]
-        trainer = make_trainer(plan, splits, initial, method, store)
+        monkeypatch.setattr(Lora, "adapt", lambda method, model, _, stored=precision: adapt(method, model, stored))
+        trainer = make_trainer(plan, splits, initial, store)
         layer = trainer.model.base_model.model.model.layers[0].self_attn
         assert (layer.k_proj.weight.dtype == torch.bfloat16) == (precision == "bf16")
         assert layer.q_proj.lora_A["default"].weight.dtype == torch.float32

@@ -81,7 +81,7 @@ def test_killed_twice_one_time_inside_a_checkpoint(
     process.kill()
     process.join()
     assert sealed(tmp_path) == ["step-000005"]
-    assert list(tmp_path.glob("checkpoints/*/step-000010.part/model.safetensors"))
+    assert list(tmp_path.glob("checkpoints/*/step-000010.part/trained.safetensors"))
     process = start(initial, tmp_path, {"plan": FULL, "pause_s": 0.5})
     wait_for(lambda: sealed(tmp_path) == ["step-000005", "step-000010"], process)
     process.kill()

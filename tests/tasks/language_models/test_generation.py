@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,21 @@ def test_an_architecture_with_a_state_of_its_own_is_answered_one_by_one(
     batched = generate_answers(model, tokenizer, prompts, 16)
     monkeypatch.setattr(type(model), "_is_stateful", True)
     assert generate_answers(model, tokenizer, prompts, 16) == batched
+
+
+def test_a_model_with_learned_vectors_before_the_prompt_is_answered_one_by_one(tiny: tuple[Any, Any]) -> None:
+    from peft import PromptTuningConfig, get_peft_model
+
+    model, tokenizer = tiny
+    torch.manual_seed(4)
+    prompted = get_peft_model(copy.deepcopy(model), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+    torch.nn.init.normal_(prompted.prompt_encoder.default.embedding.weight, std=0.3)
+    prompts = prompts_of_all_lengths()[:4]
+    answers = generate_answers(prompted.eval(), tokenizer, prompts, 16)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        alone = generate_alone(prompted, tokenizer, prompt, 16)
+        assert list(answer.tokens) == (alone[:-1] if answer.finished else alone)
+    assert answers != generate_answers(model, tokenizer, prompts, 16)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 32])

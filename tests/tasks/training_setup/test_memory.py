@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
+from tasks.training.methods.full import Full
+from tasks.training.methods.lora import Lora
 from tasks.training_setup.memory import predict_memory
-from tasks.training_setup.methods.full import Full
-from tasks.training_setup.methods.lora import Lora
 
 BATCH, TOKENS = 4, 128
 
@@ -18,10 +19,8 @@ BATCH, TOKENS = 4, 128
 def predicted(shape: ModelShape, method: Full | Lora, **changes: Any) -> Any:
     return predict_memory(
         shape,
+        method,
         **{
-            "trainable": method.trainable(shape),
-            "frozen_base": method.frozen_base,
-            "ranks": method.ranks(shape),
             "batch_size": BATCH,
             "max_tokens": TOKENS,
             "packed": False,
@@ -41,14 +40,8 @@ def kept_by_autograd(model_folder: Path, method: Full | Lora, bf16: bool, packed
     The loss is a sum, so the output layer keeps its input and its weight alone.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
 
-    model: Any = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
-    if isinstance(method, Lora):
-        config = LoraConfig(r=method.rank, target_modules="all-linear", task_type="CAUSAL_LM")
-        model = get_peft_model(model, config)
-    model.train()
+    model: Any = method.adapt(load_model(model_folder), "fp32").train()
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     alive: list[Any] = []  # so that no storage is used again while counting
 
@@ -91,7 +84,7 @@ def test_lora_by_hand(shape: ModelShape) -> None:
     trained = 8 * (64 + 64) * 2 * 2
     memory = predicted(shape, method, precision="bf16", supervised_share=0.25)
     assert method.trainable(shape) == trained
-    assert method.ranks(shape) == 8 * 2 * 2
+    assert method.kept_per_token(shape) == 8 * 2 * 2
     assert memory.weights == 4 * (shape.parameters + trained)
     assert memory.gradients == 4 * trained
     assert memory.optimizer == 8 * trained

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Machine
-from tasks.contracts.plan import FullMethod, LoraMethod
 from tasks.language_models.shape import ModelShape
+from tasks.training.methods.full import Full
+from tasks.training.methods.lora import Lora
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.resolve import count_steps, resolve_plan
@@ -59,7 +60,7 @@ def test_plan_with_packing(shape: ModelShape, machine: Machine) -> None:
     assert (plan.rows, plan.batch_size, plan.accumulation_steps) == (50, 8, 1)
     assert (plan.steps_per_epoch, plan.steps, plan.warmup_steps, plan.epochs) == (7, 21, 2, 3.0)
     assert (plan.precision, plan.device, plan.threads, plan.world_size) == ("bf16", "cpu", 2, 1)
-    assert isinstance(plan.method, LoraMethod)
+    assert isinstance(plan.method, Lora)
     assert plan.method.targets == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
     # rank x (in + out) over two layers: four of 64 x 64, three of 64 x 128.
     assert plan.trainable_parameters == 2 * 4 * (4 * (64 + 64) + 3 * (64 + 128))
@@ -78,7 +79,7 @@ def test_plan_without_packing(shape: ModelShape, machine: Machine) -> None:
     assert (plan.rows, plan.batch_size, plan.steps_per_epoch) == (100, 16, 7)
     assert plan.steps == 11  # 1.5 x 7, rounded up
     assert plan.epochs == round(11 / 7, 6)
-    assert plan.method == FullMethod()
+    assert plan.method == Full()
     assert plan.trainable_parameters == shape.parameters
     assert found.figures["steps"] == 11
 
@@ -155,6 +156,21 @@ def test_all_reasons_at_once(shape: ModelShape, machine: Machine) -> None:
         "memory: about ",
     ):
         assert sum(reason in line for line in lines) == 1
+
+
+def test_a_method_that_cannot_pack_is_refused_with_the_way_out(
+    shape: ModelShape, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lora, "can", dataclasses.replace(Lora.can, packing=False))
+    message = refusal(shape, machine)
+    assert message == "packing: bfd, which method lora cannot train on; set packing: none or take method full"
+    assert resolve_plan(settings(packing="none"), shape, counts([60] * 100), machine).plan.packing == "none"
+
+
+def test_a_model_without_linear_layers_is_refused(shape: ModelShape, machine: Machine) -> None:
+    message = refusal(dataclasses.replace(shape, linear={}), machine)
+    assert message.startswith("method.targets: the model has no linear layer")
+    assert "method: {name: full}" in message
 
 
 def test_too_little_memory_names_the_ways_out(shape: ModelShape) -> None:

@@ -1,9 +1,9 @@
-"""Choices that params offer and the plan repeats."""
+"""What a plan chooses among where a choice is no more than a name."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 Schedule = Literal["linear", "cosine", "constant"]
-
 Packing = Literal["none", "bfd"]
+Precision = Literal["bf16", "fp32"]

@@ -3,54 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from tasks.contracts.choices import Packing, Schedule
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Device, Machine, find_machine
 from tasks.contracts.manifest import read_json, read_manifest
 from tasks.contracts.record import Record
+from tasks.training.choices import Packing, Precision, Schedule
+from tasks.training.methods import AnyMethod
 
 NAME = "plan.json"
-
-Precision = Literal["bf16", "fp32"]
-
-
-class FullMethod(Record):
-    """Every weight is trained."""
-
-    name: Literal["full"] = "full"
-
-
-class LoraMethod(Record):
-    """Low-rank updates beside frozen linear layers (Hu et al. 2021, arXiv:2106.09685).
-
-    Attributes:
-        rank: Inner dimension of the update.
-        alpha: Scale; the update is multiplied by ``alpha / rank`` (``alpha / sqrt(rank)`` with ``rslora``).
-        dropout: Share of the update's inputs dropped in training.
-        targets: Names of the linear modules, as PEFT's ``target_modules`` takes them.
-        rslora: Scale by the square root of the rank (Kalajdzievski 2023, arXiv:2312.03732).
-    """
-
-    name: Literal["lora"] = "lora"
-    rank: int
-    alpha: float
-    dropout: float
-    targets: list[str]
-    rslora: bool = False
-
-
-Method = Annotated[FullMethod | LoraMethod, Field(discriminator="name")]
 
 
 class Plan(Record):
     """A resolved training run.
 
     Attributes:
-        method: What is trained.
+        method: What is trained, as params give it, resolved.
         seed: Of initialisation, shuffling and dropout.
         learning_rate: Peak.
         schedule: Shape after the warm-up; ``constant`` warms up too (transformers' ``constant_with_warmup``).
@@ -69,9 +39,9 @@ class Plan(Record):
         threads: CPU threads of one process.
         world_size: Processes.
         device: Where the model is trained.
-        checkpoint_every_steps: Distance of checkpoints.
-        evaluate_every_steps: Distance of validation losses.
-        log_every_steps: Distance of logged training losses.
+        checkpoint_every_steps: Optimizer steps between checkpoints.
+        evaluate_every_steps: Optimizer steps between validation losses.
+        log_every_steps: Optimizer steps between logged training losses.
         examples: Conversations of the training split that carry supervised tokens.
         rows: Rows of an epoch, after packing.
         tokens: Tokens of an epoch, after the cut to ``max_tokens``.
@@ -82,7 +52,7 @@ class Plan(Record):
         made_for: The machine the plan was resolved on.
     """
 
-    method: Method
+    method: AnyMethod
     seed: int
     learning_rate: float
     schedule: Schedule

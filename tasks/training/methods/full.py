@@ -1,0 +1,73 @@
+"""Full fine-tuning: every weight is trained.
+
+Good for small models and for large changes of behaviour. It needs memory for the gradients and the optimizer states
+of all weights: with AdamW 16 bytes a weight, beside the activations. What comes out is a whole transformers folder in
+fp32, ``weights/``.
+
+Example: ``method: {name: full}`` with ``learning_rate: 1.0e-3`` on the embedded base and 1.0e-5 on a model of billions
+of weights, about a tenth of LoRA's. A model of 1 million weights is 4 MB of weights, 4 MB of gradients and 8 MB of
+AdamW's moments, and 4 MB in ``weights/``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from tasks.contracts.params import Section
+from tasks.language_models.model_folder import load_model
+from tasks.language_models.shape import ModelShape
+from tasks.training.choices import Precision
+from tasks.training.methods.method import Can
+
+FOLDER = "weights"
+SMALL_MODEL = 100_000_000  # weights; models below it bear, and need, larger steps
+
+
+class Full(Section):
+    """Train every weight."""
+
+    can: ClassVar[Can] = Can(frozen_base=False, packing=True, merging=True)
+
+    name: Literal["full"] = "full"
+
+    def problems(self, shape: ModelShape) -> list[str]:
+        return [] if shape.parameters else ["method: the model has no weights to train; take another base"]
+
+    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
+        highest = 3e-3 if shape.parameters < SMALL_MODEL else 2e-4
+        if learning_rate <= highest:
+            return []
+        return [
+            f"learning_rate {learning_rate:g} is high for full fine-tuning of {shape.parameters:,} parameters; "
+            f"up to {highest:g} is usual"
+        ]
+
+    def resolve(self, shape: ModelShape) -> Self:
+        return self
+
+    def trainable(self, shape: ModelShape) -> int:
+        return shape.parameters
+
+    def weight_bytes(self, shape: ModelShape) -> int:
+        return 4 * shape.parameters
+
+    def kept_per_token(self, shape: ModelShape) -> int:
+        return 0
+
+    def describe(self) -> str:
+        return "full fine-tuning"
+
+    def adapt(self, model: Any, precision: Precision) -> Any:
+        return model
+
+    def save(self, model: Any, folder: Path) -> list[Path]:
+        target = folder / FOLDER
+        model.save_pretrained(target, max_shard_size="100TB")
+        return sorted(path for path in target.rglob("*") if path.is_file())
+
+    def load(self, base: Path, tuned: Path) -> Any:
+        return load_model(tuned / FOLDER)
+
+    def merge(self, base: Path, tuned: Path) -> Any:
+        return self.load(base, tuned)

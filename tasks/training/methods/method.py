@@ -1,0 +1,120 @@
+"""The shape of a training method, and the facts that the rest of the pipeline asks it for.
+
+A method is a frozen section of params. Training setup resolves it for the base model and writes it into the plan;
+fine-tuning adapts the base with it and saves what was trained; evaluation and deployment open what was saved through
+it. Nothing else knows how a method works.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+from tasks.language_models.shape import ModelShape
+from tasks.training.choices import Precision
+
+
+@dataclass(frozen=True)
+class Can:
+    """What a method can. Refusals and tables are made of it, and the contract test holds every method to it.
+
+    A fact is added together with the code that asks for it; none has a default, so every method then has to answer.
+
+    Attributes:
+        frozen_base: Leave every weight of the base as it is and train only weights of its own.
+        packing: Train on rows of several conversations, none of which sees another.
+        merging: Become a model of the base's own architecture, without anything of the method left in it.
+    """
+
+    frozen_base: bool
+    packing: bool
+    merging: bool
+
+
+class Method(Protocol):
+    """A frozen `tasks.contracts.params.Section` with a ``Literal`` name, valid without any argument.
+
+    Only `adapt`, `save`, `load` and `merge` touch a model, and only they import PyTorch and what is built on it.
+    """
+
+    can: ClassVar[Can]
+
+    @property
+    def name(self) -> str:
+        """The name in ``params.yaml``."""
+        ...
+
+    def problems(self, shape: ModelShape) -> list[str]:
+        """Everything that cannot work on this model: what was found, what was expected, the next step."""
+        ...
+
+    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
+        """What works, but is probably not meant."""
+        ...
+
+    def resolve(self, shape: ModelShape) -> Self:
+        """The same method with nothing left to choose, as the plan keeps it; resolved again it is the same."""
+        ...
+
+    def trainable(self, shape: ModelShape) -> int:
+        """Weights that get gradients and optimizer states."""
+        ...
+
+    def weight_bytes(self, shape: ModelShape) -> int:
+        """Bytes of all weights in fp32 training, the base's and the method's own."""
+        ...
+
+    def kept_per_token(self, shape: ModelShape) -> int:
+        """Numbers that the method's own modules keep per token for the backward pass, over all layers."""
+        ...
+
+    def describe(self) -> str:
+        """The resolved method in words, for a page, a card, the middle of a sentence."""
+        ...
+
+    def adapt(self, model: Any, precision: Precision) -> Any:
+        """The base model as it is trained.
+
+        Args:
+            model: The base in fp32; changed in place.
+            precision: Of the computation; ``bf16`` is autocast.
+
+        Returns:
+            A model whose trainable parameters, and only they, require gradients. Checkpoints keep those and nothing
+            else, so whatever changes while it trains is one of them.
+        """
+        ...
+
+    def save(self, model: Any, folder: Path) -> list[Path]:
+        """Write what was trained; the same bytes for the same weights.
+
+        Args:
+            model: What `adapt` returned.
+            folder: ``models/tuned``; an empty folder.
+
+        Returns:
+            The files, below ``folder``.
+        """
+        ...
+
+    def load(self, base: Path, tuned: Path) -> Any:
+        """The trained model in fp32, with the same logits as when it was saved.
+
+        Args:
+            base: Folder with the base's weights.
+            tuned: Folder that `save` wrote into.
+        """
+        ...
+
+    def merge(self, base: Path, tuned: Path) -> Any:
+        """The trained model in fp32 as a plain model of the base's architecture; never called without `Can.merging`.
+
+        Args:
+            base: Folder with the base's weights.
+            tuned: Folder that `save` wrote into.
+
+        Raises:
+            PipelineError: The trained weights cannot be merged.
+        """
+        ...

@@ -1,0 +1,247 @@
+"""Every member of the union is what it says it is: its sums, its facts, and a run from the plan to the merged model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from tasks.contracts.machine import Machine
+from tasks.contracts.manifest import hash_folder
+from tasks.contracts.records import EXAMPLES
+from tasks.fine_tuning.rows import tokenize_splits
+from tasks.fine_tuning.train import Run, fine_tune
+from tasks.language_models.model_folder import load_model
+from tasks.language_models.shape import ModelShape, read_shape
+from tasks.training.methods import METHODS, names_where
+from tasks.training.methods.method import Method
+from tasks.training.plan import Plan
+from tasks.training.tuned import load_tuned, merge_tuned
+from tasks.training_setup.counts import count_tokens
+from tasks.training_setup.memory import predict_memory
+from tasks.training_setup.params import TrainingSetup
+from tasks.training_setup.resolve import resolve_plan
+from tests.tasks.fine_tuning.small import make_initial
+from tests.tiny import example_rows
+
+pytestmark = pytest.mark.parametrize("method", [method() for method in METHODS], ids=names_where())
+
+LONG, SHORT = list(range(90, 104)), list(range(200, 209))
+LEARNING_RATE = 1e-2  # large, so that two steps are seen
+
+
+@pytest.fixture
+def resolved(method: Method, shape: ModelShape) -> Method:
+    return method.resolve(shape)
+
+
+def adapt(method: Method, initial: Path) -> Any:
+    """The tiny base as the method trains it, in fp32."""
+    torch.manual_seed(0)
+    return method.adapt(load_model(initial), "fp32")
+
+
+def train(model: Any, steps: int) -> torch.optim.AdamW:
+    """Some steps on one sequence; gradients stay."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], LEARNING_RATE, weight_decay=0.0)
+    ids = torch.tensor([LONG + SHORT])
+    model.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    model.eval()
+    return optimizer
+
+
+def logits(model: Any, ids: list[int], **inputs: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([ids]), use_cache=False, **inputs).logits[0]
+
+
+def size(tensors: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def test_it_fits_this_model_and_not_one_without_weights(method: Method, shape: ModelShape) -> None:
+    assert method.problems(shape) == []
+    assert method.trainable(shape) > 0
+    nothing = replace(shape, parameters=0, linear={}, layers=0)
+    problems = method.problems(nothing)
+    assert problems
+    assert all(problem.startswith("method") and "; " in problem for problem in problems), "no key or no next step"
+
+
+def test_what_is_resolved_stays_so_and_survives_json(method: Method, resolved: Method, shape: ModelShape) -> None:
+    assert type(resolved) is type(method)
+    assert resolved.resolve(shape) == resolved
+    assert resolved.problems(shape) == []
+    assert resolved.trainable(shape) == method.trainable(shape)
+    values = json.loads(json.dumps(resolved.model_dump(mode="json")))  # type: ignore[attr-defined]
+    read = TrainingSetup.model_validate({"method": values}).method
+    assert read == resolved
+    assert json.dumps(read.model_dump(mode="json")) == json.dumps(values)
+    assert resolved.describe()
+    assert resolved.describe()[-1] not in ".\n"
+
+
+def test_memory_is_what_torch_holds(resolved: Method, initial: Path, shape: ModelShape) -> None:
+    model = adapt(resolved, initial)
+    optimizer = train(model, 1)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trainable) == resolved.trainable(shape)
+    memory = predict_memory(
+        shape,
+        resolved,
+        batch_size=1,
+        max_tokens=len(LONG + SHORT),
+        packed=False,
+        supervised_share=1.0,
+        precision="fp32",
+        optimizer="adamw_torch",
+        gradient_checkpointing=False,
+        device="cpu",
+    )
+    assert memory.weights == size(model.parameters())
+    assert memory.gradients == size(p.grad for p in model.parameters() if p.grad is not None)
+    moments = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    assert memory.optimizer == size(moments)
+    stored = resolved.adapt(load_model(initial), "bf16")
+    assert size(stored.parameters()) <= memory.weights
+
+
+def test_steps_change_what_is_trainable_and_nothing_else(resolved: Method, initial: Path) -> None:
+    """Two steps: what starts at zero gives its neighbour no gradient in the first."""
+    model = adapt(resolved, initial)
+    before = {name: weights.clone() for name, weights in model.state_dict().items()}
+    trainable = {name for name, weights in model.named_parameters(remove_duplicate=False) if weights.requires_grad}
+    train(model, 2)
+    assert {name for name, weights in model.state_dict().items() if not torch.equal(weights, before[name])} == trainable
+    base = list(load_model(initial).parameters())
+    kept = [
+        any(weights.shape == own.shape and torch.equal(weights, own) for own in model.parameters()) for weights in base
+    ]
+    assert all(kept) == resolved.can.frozen_base
+
+
+def test_trainable_weights_of_another_architecture(method: Method, tmp_path: Path) -> None:
+    """GPT-2, whose linear layers are stored transposed and have biases."""
+    config = GPT2Config(vocab_size=600, n_embd=32, n_layer=2, n_head=2, n_positions=64)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    shape = read_shape(make_initial(tmp_path))
+    if method.problems(shape):
+        pytest.skip("is not for this architecture, and says so")
+    model = adapt(method.resolve(shape), tmp_path)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == method.trainable(shape)
+
+
+def test_what_is_saved_loads_to_the_same_logits(resolved: Method, initial: Path, tmp_path: Path) -> None:
+    model = adapt(resolved, initial)
+    train(model, 2)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        files = resolved.save(model, tmp_path / name)
+        assert sorted(files) == sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
+        assert not any(str(tmp_path).encode() in path.read_bytes() for path in files)
+        assert not any(str(initial).encode() in path.read_bytes() for path in files)
+    assert hash_folder(tmp_path / "a") == hash_folder(tmp_path / "b")
+    expected = logits(model, LONG)
+    assert not torch.allclose(expected, logits(load_model(initial), LONG), atol=1e-3)
+    loaded = resolved.load(initial, tmp_path / "a").eval()
+    assert torch.equal(logits(loaded, LONG), expected)
+    assert {weights.dtype for weights in loaded.parameters()} == {torch.float32}
+    if resolved.can.merging:
+        merged, base = resolved.merge(initial, tmp_path / "a").eval(), load_model(initial)
+        assert type(merged) is type(base)
+        assert {n: w.shape for n, w in merged.state_dict().items()} == {
+            n: w.shape for n, w in base.state_dict().items()
+        }
+        torch.testing.assert_close(logits(merged, LONG), expected, rtol=0, atol=3e-6)
+
+
+def test_packed_conversations_do_not_see_each_other(resolved: Method, initial: Path) -> None:
+    if not resolved.can.packing:
+        pytest.skip("does not pack; the plan refuses it")
+    model = adapt(resolved, initial)
+    train(model, 2)
+    positions = torch.tensor([[*range(len(LONG)), *range(len(SHORT))]])
+    packed = logits(model, LONG + SHORT, position_ids=positions)
+    torch.testing.assert_close(packed[: len(LONG)], logits(model, LONG), rtol=0, atol=1e-5)
+    torch.testing.assert_close(packed[len(LONG) :], logits(model, SHORT), rtol=0, atol=1e-5)
+
+
+class Interrupted(Exception):
+    """Stands for the end of a machine."""
+
+
+def interrupt_at(step: int) -> Callable[[int, Mapping[str, float]], None]:
+    def on_metrics(reached: int, _: Mapping[str, float]) -> None:
+        if reached == step:
+            raise Interrupted
+
+    return on_metrics
+
+
+def make_plan(method: Method, shape: ModelShape, initial: Path) -> Plan:
+    """Six steps on the tiny base, a checkpoint after the third, every step logged."""
+    settings = TrainingSetup.model_validate(
+        {
+            "method": method.model_dump(),  # type: ignore[attr-defined]
+            "packing": "bfd" if method.can.packing else "none",
+            "max_tokens": 96,
+            "max_steps": 6,
+            "learning_rate": LEARNING_RATE,
+            "threads": 1,
+            "checkpoint_every_steps": 3,
+            "evaluate_every_steps": 3,
+            "log_every_steps": 1,
+        }
+    )
+    rows = pa.Table.from_pylist(example_rows(40), schema=EXAMPLES)
+    counts = count_tokens(rows, rows.slice(0, 8), initial, settings.max_tokens)
+    machine = Machine(device="cpu", cores=1, memory_bytes=2**33, bf16=True)
+    plan = resolve_plan(settings, shape, counts, machine).plan
+    # The machine of the tests may have less.
+    return plan.model_copy(update={"predicted_memory_bytes": 2**20})
+
+
+def test_from_plan_to_merged_model(method: Method, initial: Path, shape: ModelShape, tmp_path: Path) -> None:
+    """Planned, trained, interrupted and taken up again to the same bytes, opened with the reported validation loss."""
+    plan = make_plan(method, shape, initial)
+    rows = pa.Table.from_pylist(example_rows(48), schema=EXAMPLES)
+    splits = tokenize_splits(rows.slice(0, 40), rows.slice(40), initial, plan.max_tokens, 8)
+
+    def run(folder: Path, on_metrics: Callable[[int, Mapping[str, float]], None] | None = None) -> Run:
+        return fine_tune(plan, splits, initial, folder / "checkpoints", folder / "tuned", on_metrics=on_metrics)
+
+    whole = run(tmp_path / "whole")
+    assert whole.trained == plan.trainable_parameters
+    with pytest.raises(Interrupted):
+        run(tmp_path / "halves", interrupt_at(5))
+    halves = run(tmp_path / "halves")
+    assert (whole.resumed_at, halves.resumed_at) == (0, 3)
+    assert whole.curve == halves.curve
+    assert hash_folder(tmp_path / "whole/tuned") == hash_folder(tmp_path / "halves/tuned")
+
+    model, tokenizer = load_tuned(initial, tmp_path / "whole/tuned")
+    assert not model.training
+    assert tokenizer.chat_template
+    watched, total = splits.validation, 0.0
+    for index in range(len(watched)):
+        tokens, labels = (torch.from_numpy(part) for part in watched.row(index))
+        scores = logits(model, tokens.tolist())
+        total += torch.nn.functional.cross_entropy(scores[:-1], labels[1:], reduction="sum").item()
+    losses = [point.eval_loss for point in whole.curve if point.eval_loss is not None]
+    # The run computes in bf16, the opened model in fp32.
+    assert losses[-1] == pytest.approx(total / watched.supervised, abs=0.01)
+    assert losses[-1] < losses[0]
+    if method.can.merging:
+        merged, _ = merge_tuned(initial, tmp_path / "whole/tuned")
+        torch.testing.assert_close(logits(merged, LONG), logits(model, LONG), rtol=0, atol=3e-6)
