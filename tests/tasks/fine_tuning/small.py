@@ -72,7 +72,7 @@ def make_splits(initial: Path, rows: int = 40, seed: int = 0, max_tokens: int = 
 def make_initial(tiny_model: Path) -> Path:
     """The tiny model as model initialisation leaves it."""
     files = [path for path in tiny_model.iterdir() if path.is_file() and path.name != "manifest.json"]
-    seal(tiny_model, files, {"reference": None})
+    seal(tiny_model, files, {"reference": None, "tokenizer_class": "TokenizersBackend"})
     return tiny_model
 
 
