@@ -48,24 +48,28 @@ def encode_examples(examples: pa.Table, tokenizer: Any, template: str | None, ma
     Raises:
         PipelineError: The chat template refuses a conversation.
     """
-    ids = examples["id"].to_pylist()
-    conversations = examples["messages"].to_pylist()
-    tokens: list[list[int]] = []
-    marked: list[list[int]] = []
-    lengths: list[int] = []
-    starts = range(0, len(conversations), _BATCH)
+    starts = range(0, examples.num_rows, _BATCH)
     progress = track(starts, "tokenizing", console=Console(stderr=True), transient=True)
-    for start in progress if len(starts) > 1 else starts:
-        batch = conversations[start : start + _BATCH]
-        for row, marks in _tokenize(batch, ids[start : start + _BATCH], tokenizer, template):
-            lengths.append(len(row))
-            tokens.append(row[:max_tokens])
-            marked.append(marks[:max_tokens])
+    encoded = [
+        _encode_batch(examples.slice(start, _BATCH), tokenizer, template, max_tokens)
+        for start in (progress if len(starts) > 1 else starts)
+    ]
+    return pa.concat_tables(encoded) if encoded else ENCODED.empty_table()
+
+
+def _encode_batch(examples: pa.Table, tokenizer: Any, template: str | None, max_tokens: int) -> pa.Table:
+    """Rows of `ENCODED` for a few conversations, so that Python's lists of tokens live no longer than a batch."""
+    rows = _tokenize(examples["messages"].to_pylist(), examples["id"].to_pylist(), tokenizer, template)
+    tokens = [tokens[:max_tokens] for tokens, _ in rows]
+    marks = [marks[:max_tokens] for _, marks in rows]
     ends = np.cumsum([0, *map(len, tokens)], dtype=np.int32)
     flat = np.fromiter(chain.from_iterable(tokens), np.int32, count=ends[-1])
-    labels = np.where(np.fromiter(chain.from_iterable(marked), np.bool_, count=ends[-1]), flat, np.int32(IGNORED))
-    columns = [examples["id"], _lists(ends, flat), _lists(ends, labels), _array(np.array(lengths, np.int64))]
-    return pa.Table.from_arrays(columns, schema=ENCODED)
+    supervised = np.fromiter(chain.from_iterable(marks), np.bool_, count=ends[-1])
+    labels = np.where(supervised, flat, np.int32(IGNORED))
+    lengths = np.array([len(tokens) for tokens, _ in rows], np.int64)
+    return pa.Table.from_arrays(
+        [examples["id"], _lists(ends, flat), _lists(ends, labels), _array(lengths)], schema=ENCODED
+    )
 
 
 def _array(values: NDArray[Any]) -> pa.Array:
