@@ -21,6 +21,7 @@ from tasks.contracts.manifest import seal
 from tasks.contracts.plan import LoraMethod, Plan
 from tasks.contracts.records import EXAMPLES
 from tasks.fine_tuning.rows import Splits, tokenize_splits
+from tasks.language_models.shape import describe_shape
 from tests.tiny import example_rows
 
 STEPS = 12
@@ -72,7 +73,8 @@ def make_splits(initial: Path, rows: int = 40, seed: int = 0, max_tokens: int = 
 def make_initial(tiny_model: Path) -> Path:
     """The tiny model as model initialisation leaves it."""
     files = [path for path in tiny_model.iterdir() if path.is_file() and path.name != "manifest.json"]
-    seal(tiny_model, files, {"reference": None, "tokenizer_class": "TokenizersBackend"})
+    facts = {"tokenizer_class": "TokenizersBackend", "shape": describe_shape(tiny_model, 256).facts()}
+    seal(tiny_model, files, {"reference": None, "context": 256, **facts})
     return tiny_model
 
 
