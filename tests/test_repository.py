@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import grimp
@@ -59,6 +61,21 @@ def test_the_code_of_a_stage_is_among_its_deps(imports: grimp.ImportGraph, name:
     assert [folder for folder in sorted(folders) if not folder.startswith(code)] == []
     unused = [dep for dep in code if not any(folder.startswith(dep) for folder in folders)]
     assert unused == [], f"{name} does not run them"
+
+
+HEAVY = (
+    "torch", "transformers", "peft", "trl", "datasets", "great_expectations", "evidently", "matplotlib", "pandas",
+    "sklearn", "scipy",
+)  # fmt: skip
+
+
+def test_starting_a_stage_imports_nothing_heavy() -> None:
+    # One process for all: a stage that imports nothing heavy leaves nothing for the next one to find.
+    code = "\n".join(
+        f"import flows.{name}; print({name!r}, *sorted({set(HEAVY)!r} & sys.modules.keys()))" for name in STAGES
+    )
+    lines = subprocess.check_output([sys.executable, "-c", f"import sys\n{code}"], cwd=ROOT, text=True).splitlines()
+    assert lines == list(STAGES)
 
 
 def test_artifacts_and_dvc_name_the_same_paths() -> None:

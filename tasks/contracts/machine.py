@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +13,8 @@ from tasks.contracts.record import Record
 
 Device = Literal["cpu", "cuda"]
 _CGROUP = Path("/sys/fs/cgroup")
+_NVIDIA_DRIVER = "libcuda.so.1"
+_AMD_DRIVER = Path("/dev/kfd")
 
 
 class Machine(Record):
@@ -41,14 +45,18 @@ class Machine(Record):
 
 
 def find_machine() -> Machine:
-    """Look at the machine this process runs on."""
+    """Look at the machine this process runs on; PyTorch is asked, and imported, only where a GPU driver is."""
     import psutil
-    import torch
 
     cores = _allowed_cores(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     memory = min(psutil.virtual_memory().total, _number(_CGROUP / "memory.max") or 1 << 62)
+    without_accelerator = Machine(device="cpu", cores=cores, memory_bytes=memory, bf16=True)
+    if not _has_gpu_driver():
+        return without_accelerator
+    import torch
+
     if not torch.cuda.is_available():
-        return Machine(device="cpu", cores=cores, memory_bytes=memory, bf16=True)
+        return without_accelerator
     cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return Machine(
         device="cuda",
@@ -59,6 +67,19 @@ def find_machine() -> Machine:
         memory_bytes=memory,
         bf16=torch.cuda.is_bf16_supported(including_emulation=False),
     )
+
+
+def _has_gpu_driver() -> bool:
+    """Whether this system may have a driver that PyTorch's ``cuda`` device needs: NVIDIA's, or AMD's with ROCm."""
+    if not sys.platform.startswith("linux"):
+        return sys.platform != "darwin"
+    if _AMD_DRIVER.exists():
+        return True
+    try:
+        ctypes.CDLL(_NVIDIA_DRIVER)
+    except OSError:
+        return False
+    return True
 
 
 def _allowed_cores(visible: int | None) -> int:

@@ -45,7 +45,9 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     if not path.is_file():
         raise PipelineError(f"{path}: missing; run `heptune run` (or `dvc repro`) to make it")
     try:
-        table = pq.read_table(path)
+        # `pq.read_table` gives the same, but reads through Arrow's datasets, which import pandas.
+        with pq.ParquetFile(path) as file:
+            table = file.read()
     except (pa.ArrowInvalid, OSError) as error:
         raise PipelineError(f"{path}: not a readable Parquet file ({error}); delete it and run again") from error
     if table.schema.names != schema.names:

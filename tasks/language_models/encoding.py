@@ -6,13 +6,18 @@ Setup counts with it, so whoever trains on its tables trains on what was counted
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 from rich.console import Console
 from rich.progress import track
 
 from tasks.contracts.errors import PipelineError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 IGNORED = -100
 ENCODED = pa.schema(
@@ -43,22 +48,38 @@ def encode_examples(examples: pa.Table, tokenizer: Any, template: str | None, ma
     Raises:
         PipelineError: The chat template refuses a conversation.
     """
-    ids = examples["id"].to_pylist()
-    conversations = examples["messages"].to_pylist()
-    tokens: list[list[int]] = []
-    labels: list[list[int]] = []
-    lengths: list[int] = []
-    starts = range(0, len(conversations), _BATCH)
+    starts = range(0, examples.num_rows, _BATCH)
     progress = track(starts, "tokenizing", console=Console(stderr=True), transient=True)
-    for start in progress if len(starts) > 1 else starts:
-        batch = conversations[start : start + _BATCH]
-        for row, marks in _tokenize(batch, ids[start : start + _BATCH], tokenizer, template):
-            lengths.append(len(row))
-            tokens.append(row[:max_tokens])
-            labels.append([t if m else IGNORED for t, m in zip(row[:max_tokens], marks, strict=False)])
-    return pa.Table.from_pydict(
-        {"id": ids, "input_ids": tokens, "labels": labels, "full_length": lengths}, schema=ENCODED
+    encoded = [
+        _encode_batch(examples.slice(start, _BATCH), tokenizer, template, max_tokens)
+        for start in (progress if len(starts) > 1 else starts)
+    ]
+    return pa.concat_tables(encoded) if encoded else ENCODED.empty_table()
+
+
+def _encode_batch(examples: pa.Table, tokenizer: Any, template: str | None, max_tokens: int) -> pa.Table:
+    """Rows of `ENCODED` for a few conversations, so that Python's lists of tokens live no longer than a batch."""
+    rows = _tokenize(examples["messages"].to_pylist(), examples["id"].to_pylist(), tokenizer, template)
+    tokens = [tokens[:max_tokens] for tokens, _ in rows]
+    marks = [marks[:max_tokens] for _, marks in rows]
+    ends = np.cumsum([0, *map(len, tokens)], dtype=np.int32)
+    flat = np.fromiter(chain.from_iterable(tokens), np.int32, count=ends[-1])
+    supervised = np.fromiter(chain.from_iterable(marks), np.bool_, count=ends[-1])
+    labels = np.where(supervised, flat, np.int32(IGNORED))
+    lengths = np.array([len(tokens) for tokens, _ in rows], np.int64)
+    return pa.Table.from_arrays(
+        [examples["id"], _lists(ends, flat), _lists(ends, labels), _array(lengths)], schema=ENCODED
     )
+
+
+def _array(values: NDArray[Any]) -> pa.Array:
+    """An Arrow array over NumPy's memory; `pyarrow.array` would import pandas to look at what it is given."""
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def _lists(ends: NDArray[np.int32], values: NDArray[np.int32]) -> pa.ListArray:
+    """Rows of int32 lists; row ``i`` is ``values[ends[i] : ends[i + 1]]``."""
+    return pa.ListArray.from_arrays(_array(ends), _array(values))
 
 
 def _tokenize(

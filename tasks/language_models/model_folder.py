@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.errors import PipelineError, raise_all
-from tasks.contracts.manifest import hash_file, read_manifest
+from tasks.contracts.manifest import NAME, hash_file, read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -30,24 +30,32 @@ def resolve_model(initial: Path) -> Path:
     Raises:
         PipelineError: The folder is not complete, or the files it refers to are gone or changed.
     """
-    manifest = read_manifest(initial, verify=True)
-    reference = manifest.get("reference")
-    if reference is None:
-        return initial
-    folder = _referenced_folder(reference, initial)
-    _verify(folder, manifest["referenced_files"])
-    return folder
+    return _resolve(read_manifest(initial, verify=True), initial)
 
 
 def load_tokenizer(initial: Path) -> Any:
     """The tokenizer of the base model, with the chat template that is used for inference.
 
+    It is opened as the class that model initialisation found: asking `AutoTokenizer` again would give the same one,
+    but imports PyTorch.
+
     Args:
         initial: Folder written by model initialisation.
-    """
-    from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model(initial), trust_remote_code=False)
+    Raises:
+        PipelineError: The folder is not complete, or its manifest names no tokenizer class that transformers has.
+    """
+    import transformers
+
+    manifest = read_manifest(initial, verify=True)
+    name = manifest.get("tokenizer_class")
+    tokenizer_class = getattr(transformers, str(name), None)
+    if tokenizer_class is None:
+        raise PipelineError(
+            f"{initial / NAME}: tokenizer_class is {name}, which transformers {transformers.__version__} has not; "
+            "run model_initialisation again"
+        )
+    tokenizer = tokenizer_class.from_pretrained(_resolve(manifest, initial))
     supplied = initial / CHAT_TEMPLATE
     if supplied.is_file():
         tokenizer.chat_template = supplied.read_text(encoding="utf-8")
@@ -97,6 +105,15 @@ def open_on_meta(folder: Path) -> Any:
             f"{folder / 'config.json'}: no causal language model that transformers knows ({reason}); expected a "
             "model_type of AutoModelForCausalLM; set another model_initialisation.source"
         ) from error
+
+
+def _resolve(manifest: dict[str, Any], initial: Path) -> Path:
+    reference = manifest.get("reference")
+    if reference is None:
+        return initial
+    folder = _referenced_folder(reference, initial)
+    _verify(folder, manifest["referenced_files"])
+    return folder
 
 
 def _referenced_folder(reference: dict[str, str], initial: Path) -> Path:

@@ -1,14 +1,22 @@
-"""The base model's dimensions, as far as a plan needs them."""
+"""The base model's dimensions, as far as a plan needs them.
+
+They are read from the module tree once, by model initialisation, and kept in the manifest of ``models/initial``; later
+readers need neither PyTorch nor transformers. Tensor names in the weights' headers would not do: they do not tell a
+linear layer from a router's bare matrix, and the loader renames and fuses them for many architectures.
+"""
 
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tasks.contracts.manifest import read_manifest
-from tasks.language_models.model_folder import open_on_meta, resolve_model
+from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import NAME, read_manifest
+from tasks.language_models.model_folder import open_on_meta
 
 _RECURRENT_KEYS = ("mamba", "linear_attention", "recurrent", "conv")
 
@@ -19,7 +27,8 @@ class ModelShape:
 
     Attributes:
         parameters: Weights, tied ones once.
-        linear: Last part of a linear module's name to the (out, in) of every such module; without the output layer.
+        linear: Last part of a linear module's name to the (out, in) of every such module, sorted; without the output
+            layer.
         head: Name of the output layer.
         hidden: Width.
         intermediate: Width inside the feed-forward blocks.
@@ -47,20 +56,51 @@ class ModelShape:
     def figures(self) -> dict[str, float | int]:
         return {"parameters": self.parameters, "layers": self.layers, "hidden": self.hidden}
 
+    def facts(self) -> dict[str, Any]:
+        """For the manifest: ``linear`` as [modules, out, in] for each size."""
+        counted = {
+            name: [[count, *size] for size, count in sorted(Counter(sizes).items())]
+            for name, sizes in self.linear.items()
+        }
+        return {**vars(self), "linear": counted}
+
 
 def read_shape(initial: Path) -> ModelShape:
-    """Read the shape of the pinned base without loading its weights.
+    """The shape of the pinned base, as model initialisation recorded it.
 
     Args:
         initial: Folder written by model initialisation.
 
     Raises:
-        PipelineError: The folder is not complete, or no causal language model.
+        PipelineError: The folder is not complete, or its manifest has no shape.
+    """
+    kept: Any = read_manifest(initial).get("shape")
+    try:
+        linear = {
+            name: tuple((out, inner) for count, out, inner in sizes for _ in range(count))
+            for name, sizes in kept["linear"].items()
+        }
+        return ModelShape(**{**kept, "linear": linear})
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise PipelineError(
+            f"{initial / NAME}: the shape of the model is not what this version writes; run model_initialisation again"
+        ) from error
+
+
+def describe_shape(folder: Path, context: int) -> ModelShape:
+    """Read the shape from the model's modules on PyTorch's meta device, without its weights.
+
+    Args:
+        folder: A transformers folder.
+        context: Longest input, 0 when the configuration does not say.
+
+    Raises:
+        PipelineError: transformers knows no causal language model of this type.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    model = open_on_meta(resolve_model(initial))
+    model = open_on_meta(folder)
     config = model.config.get_text_config()
     head = model.get_output_embeddings()
     head_name = next((name.rpartition(".")[2] for name, m in model.named_modules() if m is head), "lm_head")
@@ -76,11 +116,15 @@ def read_shape(initial: Path) -> ModelShape:
     hidden = int(config.hidden_size)
     heads = int(getattr(config, "num_attention_heads", 1) or 1)
     head_width = int(getattr(config, "head_dim", None) or hidden // heads)
+    # Recurrent blocks carry a state from one conversation of a row into the next; some models say so in their
+    # configuration, the others show the convolution in front of the state.
     kinds = " ".join(str(kind) for kind in getattr(config, "layer_types", None) or [config.model_type])
+    recurrent = any(key in kinds for key in _RECURRENT_KEYS)
+    recurrent = recurrent or any(isinstance(module, torch.nn.Conv1d) for module in model.modules())
     takes_positions = "position_ids" in inspect.signature(model.forward).parameters
     return ModelShape(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        linear={name: tuple(layers) for name, layers in sorted(linear.items())},
+        linear={name: tuple(sorted(sizes)) for name, sizes in sorted(linear.items())},
         head=head_name,
         hidden=hidden,
         intermediate=int(getattr(config, "intermediate_size", None) or 4 * hidden),
@@ -88,6 +132,6 @@ def read_shape(initial: Path) -> ModelShape:
         heads=heads,
         key_value_width=int(getattr(config, "num_key_value_heads", None) or heads) * head_width,
         vocabulary=int(config.vocab_size),
-        context=int(read_manifest(initial)["context"]),
-        isolates_packed=takes_positions and not any(key in kinds for key in _RECURRENT_KEYS),
+        context=context,
+        isolates_packed=takes_positions and not recurrent,
     )

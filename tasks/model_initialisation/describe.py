@@ -1,4 +1,4 @@
-"""What a base model is, from its files."""
+"""What a base model is, from its files and the modules they describe."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.language_models.shape import ModelShape, describe_shape
 from tasks.model_initialisation.checks import CheckedModel
 
 _STORED = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
@@ -14,7 +15,12 @@ _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_l
 
 @dataclass(frozen=True)
 class Description:
-    """Facts of a model folder; zero or empty where the files do not say."""
+    """Facts of a model folder; zero or empty where the files do not say.
+
+    Attributes:
+        tokenizer_class: What transformers opens the tokenizer as; whoever loads it again takes the same class.
+        shape: Dimensions of the modules, for the training plan.
+    """
 
     architecture: str
     parameters: int
@@ -27,10 +33,12 @@ class Description:
     heads: int
     key_value_heads: int
     bytes: int
+    tokenizer_class: str
+    shape: ModelShape
 
     def facts(self) -> dict[str, Any]:
         """For the manifest."""
-        return dict(vars(self))
+        return {**vars(self), "shape": self.shape.facts()}
 
 
 def describe_model(base: CheckedModel, tokenizer: Any) -> Description:
@@ -39,22 +47,28 @@ def describe_model(base: CheckedModel, tokenizer: Any) -> Description:
     Args:
         base: The checked folder.
         tokenizer: Its tokenizer.
+
+    Raises:
+        PipelineError: transformers knows no causal language model of this type.
     """
     config = base.config.get("text_config") or base.config
     heads = _number(config, "num_attention_heads", "n_head")
     names = base.config.get("architectures") or [str(base.config["model_type"])]
+    context = _number(config, *_CONTEXT_KEYS)
     return Description(
         architecture=str(names[0]),
         parameters=base.weights.parameters,
         stored_as=" + ".join(_STORED.get(d, d) for d in sorted(base.weights.dtypes)),
         licence=_licence(base.folder, base.config),
-        context=_number(config, *_CONTEXT_KEYS),
+        context=context,
         vocabulary=len(tokenizer),
         hidden=_number(config, "hidden_size", "n_embd", "d_model"),
         layers=_number(config, "num_hidden_layers", "n_layer"),
         heads=heads,
         key_value_heads=_number(config, "num_key_value_heads") or heads,
         bytes=sum(path.stat().st_size for path in base.weights.files),
+        tokenizer_class=type(tokenizer).__name__,
+        shape=describe_shape(base.folder, context),
     )
 
 

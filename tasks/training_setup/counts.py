@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tasks.language_models.encoding import IGNORED, encode_examples
 from tasks.language_models.model_folder import load_tokenizer, training_template
@@ -78,6 +77,6 @@ def _lengths(encoded: pa.Table) -> tuple[list[int], list[int], list[int]]:
 
     The first token of a row is never predicted, so a label there carries no loss.
     """
-    tokens = pc.list_value_length(encoded["input_ids"]).to_pylist()
-    supervised = [sum(label != IGNORED for label in row[1:]) for row in encoded["labels"].to_pylist()]
-    return tokens, supervised, encoded["full_length"].to_pylist()
+    labels = encoded["labels"].to_pylist()
+    supervised = [sum(label != IGNORED for label in row[1:]) for row in labels]
+    return [len(row) for row in labels], supervised, encoded["full_length"].to_pylist()

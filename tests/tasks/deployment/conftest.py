@@ -86,7 +86,8 @@ def make_world(root: Path, tiny_model: Path, scale: float = 0.5) -> World:
         world.initial,
         list(world.initial.iterdir()),
         {"source": {"folder": "models/base"}, "reference": None, "licence": "apache-2.0",
-         "architecture": "LlamaForCausalLM", "parameters": 111, "context": 256},
+         "architecture": "LlamaForCausalLM", "parameters": 111, "context": 256,
+         "tokenizer_class": "TokenizersBackend"},
     )  # fmt: skip
     facts = {"base": hash_file(world.initial / "manifest.json"), "final_loss": 1.5, "final_validation_loss": None}
     model = AutoModelForCausalLM.from_pretrained(world.initial, dtype=torch.float32)

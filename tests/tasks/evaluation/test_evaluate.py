@@ -87,7 +87,11 @@ def house(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> House:
     rows = example_rows(240)
     initial = root / "initial"
     shutil.copytree(tiny_model, initial)
-    seal(initial, [path for path in initial.iterdir() if path.is_file()], {"reference": None})
+    seal(
+        initial,
+        [path for path in initial.iterdir() if path.is_file()],
+        {"reference": None, "tokenizer_class": "TokenizersBackend"},
+    )
     known = [row for row in rows[ITEMS:] if row["label"] in LABELS[:2]]
     champion = teach(initial, root / "champion", known, 60)
     weights = teach(initial, root / "tuned" / "weights", rows[ITEMS:], 60)

@@ -19,7 +19,11 @@ from tests.tiny import example_rows, write_examples
 def initial(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("initial")
     shutil.copytree(tiny_model, folder, dirs_exist_ok=True)
-    seal(folder, [path for path in folder.iterdir() if path.is_file()], {"reference": None})
+    seal(
+        folder,
+        [path for path in folder.iterdir() if path.is_file()],
+        {"reference": None, "tokenizer_class": "TokenizersBackend"},
+    )
     return folder
 
 

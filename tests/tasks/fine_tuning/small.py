@@ -20,6 +20,7 @@ from tasks.contracts.machine import Machine
 from tasks.contracts.manifest import seal
 from tasks.contracts.records import EXAMPLES
 from tasks.fine_tuning.rows import Splits, tokenize_splits
+from tasks.language_models.shape import describe_shape
 from tasks.training.methods.lora import Lora
 from tasks.training.plan import Plan
 from tests.tiny import example_rows
@@ -73,7 +74,8 @@ def make_splits(initial: Path, rows: int = 40, seed: int = 0, max_tokens: int = 
 def make_initial(tiny_model: Path) -> Path:
     """The tiny model as model initialisation leaves it."""
     files = [path for path in tiny_model.iterdir() if path.is_file() and path.name != "manifest.json"]
-    seal(tiny_model, files, {"reference": None, "context": 256})
+    facts = {"tokenizer_class": "TokenizersBackend", "shape": describe_shape(tiny_model, 256).facts()}
+    seal(tiny_model, files, {"reference": None, "context": 256, **facts})
     return tiny_model
 
 
