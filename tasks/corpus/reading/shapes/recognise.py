@@ -106,7 +106,7 @@ class Recognised:
         return self.shape is not None and self.shape.compares
 
     def convert(self, row: Row) -> Conversation:
-        """A row as a conversation; for speed a plain one comes without the places of its texts.
+        """A row as a conversation.
 
         Raises:
             RowError: It does not have the shape.
