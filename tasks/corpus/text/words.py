@@ -16,6 +16,8 @@ WORD = rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+"
 PIECE = rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+"
 
 _WORD = re.compile(WORD)
+_TERM = re.compile(r"\w+(?:['’]\w+)*")
+_DIGIT = re.compile(r"\d")
 _PIECE = re.compile(PIECE)
 
 
@@ -27,6 +29,11 @@ def find_words(text: str) -> list[str]:
 def split_words(text: str) -> list[str]:
     """What stands between white space, in order, with its punctuation."""
     return text.split() if text.isascii() else _PIECE.findall(text)
+
+
+def split_terms(text: str) -> list[str]:
+    """Lower-case words; everything with a digit is the same word ``0``, as order numbers are never seen twice."""
+    return ["0" if _DIGIT.search(word) else word for word in _TERM.findall(text.lower())]
 
 
 def is_unspaced(text: str) -> bool:
