@@ -23,6 +23,7 @@ from tasks.annotation.resolve import (
     resolve_labels,
 )
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import write_bytes
 from tasks.contracts.records import EXAMPLES, QUARANTINE
 from tasks.contracts.tables import read_table
 from tasks.corpus.label_errors import REASON, STEP, Noise, find_suspects
@@ -152,8 +153,8 @@ def write_next(settings: Annotation, items: int, prepared_in: Path, folder: Path
         Task(pool[place], {} if cold else {"unsure": unsure}, guess if guess in labels else None, 1 - unsure)
         for place, guess, unsure in zip(chosen.places, chosen.guesses, chosen.unsure, strict=True)
     ]
-    _write(folder / NEXT, make_tasks(tasks))
-    _write(folder / CONFIG, make_config(labels).encode())
+    write_bytes(folder / NEXT, make_tasks(tasks))
+    write_bytes(folder / CONFIG, make_config(labels).encode())
     notes = [f"left out: {count:,} {reason}" for reason, count in chosen.left_out.items()]
     if len(tasks) < items:
         notes.append(f"the pool has no more than {len(tasks):,} texts left")
@@ -201,10 +202,10 @@ def import_labels(settings: Annotation, export: Path, folder: Path) -> Imported:
     earlier = {row["text"]: row["label"] for row in before}
     rows = merge_rows(before, new)
     replaced = sum(earlier.get(row["text"], row["label"]) != row["label"] for row in new)
-    _write(folder / LABELS, b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    write_bytes(folder / LABELS, b"".join(orjson.dumps(row) + b"\n" for row in rows))
     again = [Task(task.text) for task, why in zip(tasks, resolved.why, strict=True) if why == TIE]
     if again:
-        _write(folder / AGAIN, make_tasks(again))
+        write_bytes(folder / AGAIN, make_tasks(again))
     else:
         (folder / AGAIN).unlink(missing_ok=True)
     return Imported(tasks, resolved, rows, len(new), replaced)
@@ -241,8 +242,8 @@ def export_rows(settings: Annotation, noise: Noise, prepared_in: Path, folder: P
             for name, text, label, source, split in zip(*columns, strict=True)
         ]
     path = folder / (SUSPECTS if suspects else ROWS)
-    _write(path, make_tasks(tasks))
-    _write(folder / CONFIG, make_config(labels).encode())
+    write_bytes(path, make_tasks(tasks))
+    write_bytes(folder / CONFIG, make_config(labels).encode())
     return Written(path, len(tasks), [])
 
 
@@ -271,13 +272,3 @@ def _suspect(prepared: Prepared, noise: Noise) -> Iterable[Task]:
             "split": prepared.splits[place],
         }
         yield Task(prepared.texts[place], data, suggestion, sure)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    try:
-        aside.write_bytes(content)
-        aside.replace(path)
-    except OSError as error:
-        raise PipelineError(f"{path}: cannot write ({error.strerror}); free some space and run again") from error

@@ -10,6 +10,8 @@ from typing import Protocol, Self
 
 import orjson
 
+from tasks.contracts.manifest import write_bytes
+
 Turns = list[dict[str, str]]
 EMPTY, CUT_OFF = "empty", "cut off"
 
@@ -89,11 +91,8 @@ class Keeper:
     def keep(self, prompt: Turns, answer: Answer) -> None:
         """Keep an answer, written aside and renamed into place."""
         if (path := self._path(prompt)) is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(".part")
             values = asdict(answer)
-            aside.write_bytes(orjson.dumps({"answer": values.pop("text"), **values}))
-            aside.replace(path)
+            write_bytes(path, orjson.dumps({"answer": values.pop("text"), **values}))
         if self.told:
             self.told()
 
