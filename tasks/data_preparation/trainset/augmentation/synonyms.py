@@ -1,27 +1,23 @@
-"""Words replaced by others that stand in the same company.
+"""Words replaced by others that mean the same, from a list of yours.
 
-Source: Wei and Zou 2019 (EDA) for the replacement; the neighbours come from word vectors, of a given file, or of the
-training prompts themselves: positive pointwise mutual information of words and their neighbours, reduced by an SVD
-(Levy and Goldberg 2014), and only between words that are each other's near neighbours. Words in the same company
-are not always synonyms ("open", "close"): where rows have labels, a variant that a classifier reads as another label
-is refused.
+Source: Wei and Zou 2019 (EDA). Which words mean the same a person says: word vectors do not tell a synonym from an
+opposite or from another member of a list. Of the 1,234 pairs of near words that vectors learned from the sample's
+prompts gave, some 30 mean the same (photo, picture); the others are small and large, first and third, oak and pine. Of
+what is left, a variant that a classifier reads as another label is refused, where rows have labels.
 
-Example: ``{name: synonyms, vectors: data/raw/glove.6B.100d.txt.gz}``. Without ``vectors`` it takes some 1,000 prompts.
+Example: ``{name: synonyms, sets: data/raw/synonyms.txt}``, whose lines are such as ``parcel, package, shipment``.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from tasks.contracts.errors import PipelineError
+from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.params import Section
-from tasks.corpus.reading.sources.unpack import Line, Readable, iterate_lines, open_unpacked
 from tasks.data_preparation.trainset.augmentation.material import (
     WORD,
     Material,
@@ -31,18 +27,7 @@ from tasks.data_preparation.trainset.augmentation.material import (
     replace_spans,
 )
 
-Array = np.ndarray[Any, Any]
-
 SHORTEST = 3
-# The commonest words carry grammar, not meaning; of few words a tenth.
-GRAMMAR = 60
-RAREST = 5
-MOST = 20_000
-WINDOW = 4
-DIMENSIONS = 100
-NEAREST = 10
-# Bytes a file of vectors may unpack to.
-LARGEST = 32 * 1024**3
 
 
 class Synonyms(Section):
@@ -51,32 +36,31 @@ class Synonyms(Section):
     name: Literal["synonyms"] = "synonyms"
     share: float = Field(default=0.1, gt=0, le=1, description="share of the training rows that get a variant")
     words: float = Field(default=0.15, gt=0, le=1, description="share of a prompt's words replaced, at least one")
-    similarity: float = Field(default=0.6, gt=0, lt=1, description="least cosine of a word and its replacement")
-    vectors: str | None = Field(
-        default=None, description="file of word vectors as text (GloVe, word2vec, fastText), plain or compressed"
-    )
+    sets: str = Field(min_length=1, description="file with words that mean the same, a set a line, separated by commas")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_no_vectors(cls, given: Any) -> Any:
+        if isinstance(given, dict) and {"vectors", "similarity"} & given.keys():
+            raise ValueError(
+                "vectors and similarity are gone, since word vectors do not tell open from close; "
+                "give sets, a file with words that mean the same"
+            )
+        return given
 
     def rewrite(self, chosen: Sequence[int], material: Material) -> list[Variant]:
-        """A variant of each chosen row that has a word with a neighbour.
+        """A variant of each chosen row that has a word of the file.
 
         Raises:
-            PipelineError: The file of vectors cannot be read.
+            PipelineError: The file cannot be read.
         """
-        counts = Counter(word for prompt in material.prompts for word in split_words(prompt))
-        commonest = sorted(counts, key=lambda word: (-counts[word], word))
-        grammar = set(commonest[: min(GRAMMAR, len(commonest) // 10)])
-        names = sorted(word for word, count in counts.items() if count >= (1 if self.vectors else RAREST))
-        if self.vectors is None:
-            words, points = learn_vectors(material.prompts, names[:MOST])
-        else:
-            words, points = read_vectors(Path(self.vectors), set(names))
-        near = find_neighbours(words, points, self.similarity, grammar)
+        synonyms = read_synonyms(Path(self.sets))
         made = []
         for row in chosen:
             prompt, rng = material.prompts[row], material.random("synonyms", row)
-            there = split_words(prompt)
+            there = [match.casefold() for match in WORD.findall(prompt)]
             options = {
-                span: [word for word in near.get(prompt[slice(*span)].casefold(), ()) if word not in there]
+                span: [word for word in synonyms.get(prompt[slice(*span)].casefold(), ()) if word not in there]
                 for span in list_words(prompt, material.answers[row], SHORTEST)
             }
             spans = [span for span, words in options.items() if words]
@@ -87,99 +71,27 @@ class Synonyms(Section):
         return made
 
 
-def split_words(text: str) -> list[str]:
-    """Words of letters, folded."""
-    return [match.casefold() for match in WORD.findall(text)]
-
-
-def learn_vectors(prompts: Sequence[str], words: Sequence[str]) -> tuple[list[str], Array]:
-    """Unit vectors of words by the company they keep in prompts."""
-    from scipy.sparse import coo_array
-    from sklearn.decomposition import TruncatedSVD
-
-    place = {word: i for i, word in enumerate(words)}
-    counts: Counter[tuple[int, int]] = Counter()
-    for prompt in prompts:
-        row = [place.get(word, -1) for word in split_words(prompt)]
-        for i, word in enumerate(row):
-            for other in row[i + 1 : i + 1 + WINDOW]:
-                if word >= 0 and other >= 0:
-                    counts[word, other] += 1
-                    counts[other, word] += 1
-    if len(words) < 3 or not counts:
-        return [], np.zeros((0, 1))
-    keys = np.array(sorted(counts), dtype=np.int64)
-    values = np.array([counts[tuple(key)] for key in keys.tolist()], dtype=np.float64)
-    sums = np.bincount(keys[:, 0], weights=values, minlength=len(words))
-    # Contexts to the power of 0.75: otherwise rare ones count too much.
-    context = np.bincount(keys[:, 1], weights=values, minlength=len(words)) ** 0.75
-    mutual = np.log(values * context.sum() / (sums[keys[:, 0]] * context[keys[:, 1]]))
-    kept = mutual > 0
-    matrix = coo_array((mutual[kept], (keys[kept, 0], keys[kept, 1])), shape=(len(words), len(words))).tocsr()
-    dimensions = min(DIMENSIONS, len(words) - 1)
-    svd = TruncatedSVD(dimensions, random_state=0)
-    points = svd.fit_transform(matrix) / np.sqrt(np.maximum(svd.singular_values_, 1e-9))
-    return list(words), _unit(points)
-
-
-def read_vectors(path: Path, wanted: set[str]) -> tuple[list[str], Array]:
-    """Unit vectors of the wanted words, of a text file with a word and its numbers in each line.
+def read_synonyms(path: Path) -> dict[str, list[str]]:
+    """Word to the others of its lines, in lower case and sorted; empty lines and those that begin with # are skipped.
 
     Raises:
-        PipelineError: The file is missing, or a line has another number of values than the first.
+        PipelineError: The file is missing or no text, or a line holds fewer than two words.
     """
-    if not path.is_file():
-        raise PipelineError(f"synonyms: {path} does not exist; correct vectors or leave it out")
-    words: list[str] = []
-    points: list[list[float]] = []
-    with open_unpacked(path, str(path), LARGEST) as stream:
-        for number, parts in _split_lines(stream):
-            word = parts[0].decode(errors="replace").casefold()
-            # word2vec begins with a line of two counts.
-            if word not in wanted or (number == 1 and len(parts) == 2):
-                continue
-            try:
-                point = [float(part) for part in parts[1:]]
-            except ValueError as error:
-                raise PipelineError(
-                    f"{path}:{number}: not a word and numbers; give synonyms a file of word vectors"
-                ) from error
-            if points and len(point) != len(points[0]):
-                raise PipelineError(f"{path}:{number}: {len(point)} numbers; the lines before have {len(points[0])}")
-            words.append(word)
-            points.append(point)
-    distinct = {word: i for i, word in reversed(list(enumerate(words)))}
-    names = sorted(distinct)
-    return names, _unit(np.array([points[distinct[name]] for name in names]).reshape(len(names), -1))
-
-
-def _split_lines(stream: Readable) -> Iterator[tuple[int, list[bytes]]]:
-    for block in iterate_lines(stream):
-        if isinstance(block, Line):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(f"synonyms: {path} cannot be read ({error}); correct sets") from error
+    others: dict[str, set[str]] = {}
+    problems = []
+    for number, line in enumerate(lines, start=1):
+        words = {" ".join(word.split()).casefold() for word in line.split(",")} - {""}
+        if not words or line.lstrip().startswith("#"):
             continue
-        first, lines = block
-        yield from ((first + place, parts) for place, line in enumerate(lines) if (parts := line.split()))
-
-
-def find_neighbours(words: Sequence[str], points: Array, similarity: float, grammar: set[str]) -> dict[str, list[str]]:
-    """Word to the words that are near it and it is near to; none for words of grammar."""
-    if len(words) < 2:
-        return {}
-    near: dict[int, set[int]] = {}
-    for start in range(0, len(words), 1000):
-        cosines = points[start : start + 1000] @ points.T
-        for offset, line in enumerate(cosines):
-            line[start + offset] = -1
-            best = np.argsort(-line, kind="stable")[:NEAREST]
-            near[start + offset] = {int(i) for i in best if line[i] >= similarity}
-    found = {
-        words[i]: sorted(words[j] for j in others if i in near[j] and words[j] not in grammar)
-        for i, others in near.items()
-        if words[i] not in grammar
-    }
-    return {word: others for word, others in found.items() if others}
-
-
-def _unit(points: Array) -> Array:
-    unit: Array = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-9)
-    return unit
+        if len(words) < 2:
+            problems.append(
+                f'{path}:{number}: "{line.strip()}" alone; give a line two words or more, with commas between'
+            )
+        for word in words:
+            others.setdefault(word, set()).update(words - {word})
+    raise_all(problems, "synonyms")
+    return {word: sorted(same) for word, same in others.items()}
