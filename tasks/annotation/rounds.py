@@ -56,7 +56,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenFile:
     """What was written.
 
     Attributes:
@@ -110,7 +110,7 @@ def list_labels(settings: Annotation, prepared: Prepared, imported: Sequence[dic
     return labels
 
 
-def write_next(settings: Annotation, items: int, prepared_in: Path, folder: Path, root: Path) -> Written:
+def write_next(settings: Annotation, items: int, prepared_in: Path, folder: Path, root: Path) -> WrittenFile:
     """Choose the texts to label next and write them as tasks.
 
     Args:
@@ -159,7 +159,7 @@ def write_next(settings: Annotation, items: int, prepared_in: Path, folder: Path
     if len(tasks) < items:
         notes.append(f"the pool has no more than {len(tasks):,} texts left")
     notes.append("no labels to learn from: spread over the pool" if cold else "the least sure first, spread by content")
-    return Written(folder / NEXT, len(tasks), notes)
+    return WrittenFile(folder / NEXT, len(tasks), notes)
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def import_labels(settings: Annotation, export: Path, folder: Path) -> Imported:
     return Imported(tasks, resolved, rows, len(new), replaced)
 
 
-def export_rows(settings: Annotation, noise: Noise, prepared_in: Path, folder: Path, suspects: bool) -> Written:
+def export_rows(settings: Annotation, noise: Noise, prepared_in: Path, folder: Path, suspects: bool) -> WrittenFile:
     """Write prepared rows as tasks, each with its label as the suggestion; or only those whose label looks wrong.
 
     Suspects are the rows that the step for noisy labels set aside; where it set none aside, they are looked for among
@@ -244,7 +244,7 @@ def export_rows(settings: Annotation, noise: Noise, prepared_in: Path, folder: P
     path = folder / (SUSPECTS if suspects else ROWS)
     write_bytes(path, make_tasks(tasks))
     write_bytes(folder / CONFIG, make_config(labels).encode())
-    return Written(path, len(tasks), [])
+    return WrittenFile(path, len(tasks), [])
 
 
 def _read_dropped(path: Path) -> list[Task]:

@@ -15,7 +15,7 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file
 from tasks.contracts.params import Section
-from tasks.corpus.writers.answers import CUT_OFF, EMPTY, Answer, Keeper, Turns
+from tasks.corpus.writers.answers import CUT_OFF, EMPTY, Keeper, Turns, WriterAnswer
 from tasks.language_models.generation import encode_prompt, generate_answers
 
 # Prompts after which answers are kept.
@@ -50,7 +50,7 @@ class Local(Section):
         """The same model: its answers know no seed."""
         return self
 
-    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[Answer]:
+    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[WriterAnswer]:
         """Answer prompts.
 
         Raises:
@@ -59,7 +59,7 @@ class Local(Section):
         if not prompts:
             return []
         model, tokenizer = load_model(self.path, "writer local")
-        written: list[Answer] = []
+        written: list[WriterAnswer] = []
         for start in range(0, len(prompts), KEPT):
             part = prompts[start : start + KEPT]
             answers = generate_answers(model, tokenizer, part, self.max_tokens, self.batch_size, "writing")
@@ -67,7 +67,7 @@ class Local(Section):
                 text = answer.text.strip()
                 why = "" if text and answer.finished else EMPTY if answer.finished else CUT_OFF
                 tokens = len(encode_prompt(tokenizer, prompt)), len(answer.tokens) + answer.finished
-                found = Answer(None if why else text, why, *tokens)
+                found = WriterAnswer(None if why else text, why, *tokens)
                 keep.keep(prompt, found)
                 written.append(found)
         return written

@@ -18,7 +18,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 from tasks.synthesis.drafts import Draft, Known
 
 # Digits of one number, and characters of one side of an equation: more is no sum that a row shows.
@@ -39,7 +39,7 @@ _OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] 
 }
 
 
-class Arithmetic(Check):
+class Arithmetic(DraftCheck):
     """Every equation holds."""
 
     name: Literal["arithmetic"] = "arithmetic"

@@ -12,7 +12,7 @@ from tasks.synthesis.drafts import Draft, Known
 Step = Literal["instructions", "answers"]
 
 
-class Check(Section):
+class DraftCheck(Section):
     """Holds drafts against something after one of the steps."""
 
     name: str

@@ -15,11 +15,11 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.corpus.reading.benchmark_items import Benchmark
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 from tasks.synthesis.drafts import Draft, Group, Known
 
 
-class Duplicates(Check):
+class DuplicatesCheck(DraftCheck):
     """Jaccard similarity of prompts."""
 
     name: Literal["duplicates"] = "duplicates"

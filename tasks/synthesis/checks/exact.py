@@ -16,13 +16,13 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from tasks.corpus.similarity import fold_text
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 from tasks.synthesis.drafts import Draft, Known
 
 _NUMBER = re.compile(r"[$€£]?\s*(-?[\d,]*\.?\d+)\s*%?\.?")
 
 
-class Exact(Check):
+class Exact(DraftCheck):
     """The result behind the last mark of an answer."""
 
     name: Literal["exact"] = "exact"

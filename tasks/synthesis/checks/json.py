@@ -12,12 +12,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 from tasks.synthesis.drafts import Draft, Known
 from tasks.synthesis.reading import strip_fence
 
 
-class Json(Check):
+class Json(DraftCheck):
     """The answer parses, and has these keys."""
 
     name: Literal["json"] = "json"

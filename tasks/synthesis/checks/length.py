@@ -10,11 +10,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 from tasks.synthesis.drafts import Draft, Known
 
 
-class Length(Check):
+class LengthCheck(DraftCheck):
     """Characters."""
 
     name: Literal["length"] = "length"

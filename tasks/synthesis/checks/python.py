@@ -27,13 +27,13 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.synthesis.checks import sandbox
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 from tasks.synthesis.drafts import Draft, Known
 
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
 
-class Python(Check):
+class PythonCheck(DraftCheck):
     """Runs the code blocks of the answer, then the tests."""
 
     name: Literal["python"] = "python"

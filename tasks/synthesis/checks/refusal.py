@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tasks.corpus.text.refusals import refuses
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 from tasks.synthesis.drafts import Draft, Known
 
 
-class Refusal(Check):
+class Refusal(DraftCheck):
     """The answer answers."""
 
     name: Literal["refusal"] = "refusal"

@@ -22,7 +22,7 @@ from tasks.corpus.reading.shapes.shape import (
     TELLING,
     USUAL,
     Columns,
-    Conversation,
+    ConvertedRow,
     Other,
     Row,
     RowError,
@@ -65,13 +65,13 @@ LISTED = ({"choices"}, {"options"}, {"endings"}, *({name.lower() for name in nee
 COLUMN_ASKED = {**ASKED, "sentence": USUAL, "startphrase": USUAL}
 
 
-def _convert(row: Row, columns: Columns) -> Conversation:
+def _convert(row: Row, columns: Columns) -> ConvertedRow:
     choices, labels = _read_choices(row.get(columns["choices"]), columns["choices"])
     asked = [read_text(row, columns[role]) for role in ("context", "prompt") if role in columns]
     return _ask(row, columns, asked, choices, labels)
 
 
-def _convert_stem(row: Row, columns: Columns) -> Conversation:
+def _convert_stem(row: Row, columns: Columns) -> ConvertedRow:
     column = columns["prompt"]
     question = row.get(column)
     if not isinstance(question, dict):
@@ -90,7 +90,7 @@ def weigh_without(rows: Sequence[Row], columns: Columns) -> float:
 
 def _ask(
     row: Row, columns: Columns, asked: Sequence[str], choices: Sequence[str], labels: Sequence[str]
-) -> Conversation:
+) -> ConvertedRow:
     column = columns["gold"]
     if column not in row:
         raise RowError(f'no "{column}"')
@@ -103,7 +103,7 @@ def _ask(
     prompt = "\n\n".join([*asked, "\n".join(answers)] if listed else asked)
     turns += [make_turn("user", prompt), make_turn("assistant", answers[right])]
     wrong = [Other([make_turn("assistant", text)], 0.0) for place, text in enumerate(answers) if place != right]
-    return Conversation(turns, len(turns) - 1, 1.0, True, wrong)
+    return ConvertedRow(turns, len(turns) - 1, 1.0, True, wrong)
 
 
 def _letter(number: int) -> str:
@@ -173,7 +173,7 @@ def _list_texts(row: Row, columns: Columns) -> list[Any]:
 
 
 def _in_columns(needed: Sequence[str], more: Sequence[str], first: int) -> Shape:
-    def convert(row: Row, columns: Columns) -> Conversation:
+    def convert(row: Row, columns: Columns) -> ConvertedRow:
         names = [column for role, column in columns.items() if role.startswith(COLUMN)]
         choices = [read_text(row, name) for name in names if row.get(name) is not None]
         while choices and not choices[-1].strip():

@@ -22,7 +22,7 @@ from tasks.corpus.reading.shapes.shape import (
     TELLING,
     USUAL,
     Columns,
-    Conversation,
+    ConvertedRow,
     Quick,
     Row,
     RowError,
@@ -227,14 +227,14 @@ def read_transcript(value: str, prompt: bool = False) -> Turns:
     return turns[:-1] if prompt else turns
 
 
-def _convert(row: Row, columns: Columns) -> Conversation:
+def _convert(row: Row, columns: Columns) -> ConvertedRow:
     column = columns["messages"]
     if column not in row:
         raise RowError(f'no "{column}"')
     turns = read_dialogue(row, columns, column)
     if [turn["role"] for turn in turns] == ["assistant"]:
         raise RowError("no prompt before the first answer")
-    return Conversation(turns)
+    return ConvertedRow(turns)
 
 
 def read_dialogue(row: Row, columns: Columns, column: str) -> Turns:
@@ -269,7 +269,7 @@ def _load_turns(text: str) -> list[Any] | None:
 
 
 def _spelling(chatml: bool) -> Any:
-    def convert(row: Row, columns: Columns) -> Conversation:
+    def convert(row: Row, columns: Columns) -> ConvertedRow:
         value = row.get(columns["messages"])
         turns = _load_turns(value) if isinstance(value, str) else value
         first = turns[0] if isinstance(turns, list) and turns else None

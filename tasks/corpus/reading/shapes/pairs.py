@@ -16,7 +16,7 @@ from tasks.corpus.reading.shapes.shape import (
     TELLING,
     USUAL,
     Columns,
-    Conversation,
+    ConvertedRow,
     Quick,
     Row,
     RowError,
@@ -83,7 +83,7 @@ def _read_history(history: Any, column: str) -> Turns:
     ]
 
 
-def convert_pair(row: Row, columns: Columns) -> Conversation:
+def convert_pair(row: Row, columns: Columns) -> ConvertedRow:
     """A row with a prompt and an answer.
 
     Raises:
@@ -93,7 +93,7 @@ def convert_pair(row: Row, columns: Columns) -> Conversation:
     column = columns["answer"]
     if column not in row:
         raise RowError(f'no "{column}"')
-    return Conversation(turns + read_part("assistant", row[column], column))
+    return ConvertedRow(turns + read_part("assistant", row[column], column))
 
 
 def quicken_pair(columns: Columns) -> Quick | None:
@@ -163,7 +163,7 @@ def _pair_columns(prompt: str, answer: str) -> Shape:
     )
 
 
-def _convert_question(row: Row, columns: Columns) -> Conversation:
+def _convert_question(row: Row, columns: Columns) -> ConvertedRow:
     """A question whose answer may also be true or false (BoolQ, https://arxiv.org/abs/1905.10044), or a list of texts
     that say the same, the first of which is learned (NQ-open)."""
     column = columns["answer"]
@@ -174,7 +174,7 @@ def _convert_question(row: Row, columns: Columns) -> Conversation:
         answer = value[0]
     else:
         return convert_pair(row, columns)
-    return Conversation([*read_prompt(row, columns), make_turn("assistant", answer)])
+    return ConvertedRow([*read_prompt(row, columns), make_turn("assistant", answer)])
 
 
 PAIRS = tuple(_pair_columns(*columns) for columns in TOGETHER)

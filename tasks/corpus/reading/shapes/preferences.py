@@ -28,7 +28,7 @@ from tasks.corpus.reading.shapes.shape import (
     TELLING,
     USUAL,
     Columns,
-    Conversation,
+    ConvertedRow,
     Names,
     Other,
     Row,
@@ -46,7 +46,7 @@ TRUTH = {"true": True, "false": False}
 
 def put_beside(
     chosen: Turns, others: list[tuple[Turns, float | None]], score: float | None, start: int
-) -> Conversation:
+) -> ConvertedRow:
     """A conversation and its other answers, which go on from the same prompt.
 
     Args:
@@ -55,10 +55,10 @@ def put_beside(
         score: Of the preferred answer.
         start: Turns that all of them begin with.
     """
-    return Conversation(chosen, start, score, True, [Other(turns[start:], other) for turns, other in others])
+    return ConvertedRow(chosen, start, score, True, [Other(turns[start:], other) for turns, other in others])
 
 
-def _convert_explicit(row: Row, columns: Columns) -> Conversation:
+def _convert_explicit(row: Row, columns: Columns) -> ConvertedRow:
     if _is_whole(row, columns):
         return _convert_whole(row, columns)
     prompt = read_dialogue(row, columns, columns["messages"]) if "messages" in columns else read_prompt(row, columns)
@@ -80,7 +80,7 @@ def _begins_with_prompt(value: Any) -> bool:
     return str(value[0][keys[0]]).lower() in ("user", "human", "system")
 
 
-def _convert_whole(row: Row, columns: Columns) -> Conversation:
+def _convert_whole(row: Row, columns: Columns) -> ConvertedRow:
     first, second = (_read_whole(_read(row, columns[role]), columns[role]) for role in ("chosen", "rejected"))
     start = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
     if start is None:
@@ -101,7 +101,7 @@ def _read_whole(value: Any, column: str) -> Turns:
     raise RowError(f'"{column}" is no dialogue')
 
 
-def _convert_marked(row: Row, columns: Columns) -> Conversation:
+def _convert_marked(row: Row, columns: Columns) -> ConvertedRow:
     if "messages" in columns:
         turns = read_dialogue(row, columns, columns["messages"])
     else:
@@ -112,7 +112,7 @@ def _convert_marked(row: Row, columns: Columns) -> Conversation:
     if good is None:
         raise RowError(f'"{columns["desirable"]}" is neither true nor false')
     start = len(turns) - 1
-    return Conversation(turns, start, float(good), good)
+    return ConvertedRow(turns, start, float(good), good)
 
 
 def read_mark(value: Any) -> bool | None:

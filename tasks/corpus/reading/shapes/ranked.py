@@ -23,7 +23,7 @@ from tasks.corpus.reading.shapes.shape import (
     TELLING,
     USUAL,
     Columns,
-    Conversation,
+    ConvertedRow,
     Names,
     Row,
     RowError,
@@ -59,7 +59,7 @@ STEMS = ("output", "response", "answer", "completion")
 ENDINGS = (("_1", "_2"), ("_a", "_b"), ("_0", "_1"), ("_A", "_B"), ("1", "2"))
 
 
-def _convert_list(row: Row, columns: Columns) -> Conversation:
+def _convert_list(row: Row, columns: Columns) -> ConvertedRow:
     column = columns["answers"]
     answers = row.get(column)
     if not isinstance(answers, list) or len(answers) < 2:
@@ -70,7 +70,7 @@ def _convert_list(row: Row, columns: Columns) -> Conversation:
     return _order(row, columns, [(parts[i], column, scores[i]) for i in best_first])
 
 
-def _order(row: Row, columns: Columns, answers: Sequence[tuple[Any, str, float]]) -> Conversation:
+def _order(row: Row, columns: Columns, answers: Sequence[tuple[Any, str, float]]) -> ConvertedRow:
     """A prompt with its answers, best first; each comes with its column and its score."""
     prompt = read_prompt(row, columns)
     (chosen, best), *others = ((prompt + read_part("assistant", part, column), s) for part, column, s in answers)
@@ -118,7 +118,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
-def _convert_two(row: Row, columns: Columns) -> Conversation:
+def _convert_two(row: Row, columns: Columns) -> ConvertedRow:
     names = (columns["first"], columns["second"])
     winner = columns["winner"]
     for name in (*names, winner):

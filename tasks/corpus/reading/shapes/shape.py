@@ -41,7 +41,7 @@ class Other:
     score: float | None
 
 
-class Conversation(NamedTuple):
+class ConvertedRow(NamedTuple):
     """A row as a conversation.
 
     Attributes:
@@ -81,7 +81,7 @@ class Shape:
     name: str
     columns: str
     required: Mapping[str, Names]
-    convert: Callable[[Row, Columns], Conversation]
+    convert: Callable[[Row, Columns], ConvertedRow]
     optional: Mapping[str, Names] = field(default_factory=dict)
     tier: int = 2
     evidence: Callable[[Sequence[Row], Columns], float] = lambda rows, columns: 1.0

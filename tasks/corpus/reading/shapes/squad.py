@@ -18,7 +18,7 @@ from tasks.corpus.reading.shapes.shape import (
     TELLING,
     USUAL,
     Columns,
-    Conversation,
+    ConvertedRow,
     Other,
     Row,
     RowError,
@@ -30,11 +30,11 @@ from tasks.corpus.reading.shapes.shape import (
 UNANSWERABLE = "unanswerable"
 
 
-def _convert(row: Row, columns: Columns) -> Conversation:
+def _convert(row: Row, columns: Columns) -> ConvertedRow:
     answers = _read_answers(row, columns["answers"]) or [UNANSWERABLE]
     prompt = f"{read_text(row, columns['context'])}\n\n{read_text(row, columns['prompt'])}"
     others = [Other([make_turn("assistant", text)], 1.0) for text in answers[1:]]
-    return Conversation([make_turn("user", prompt), make_turn("assistant", answers[0])], 1, 1.0, True, others)
+    return ConvertedRow([make_turn("user", prompt), make_turn("assistant", answers[0])], 1, 1.0, True, others)
 
 
 def _read_answers(row: Row, column: str) -> list[str]:

@@ -18,7 +18,7 @@ from tasks.corpus.reading.shapes.shape import (
     TELLING,
     USUAL,
     Columns,
-    Conversation,
+    ConvertedRow,
     Row,
     RowError,
     Shape,
@@ -81,19 +81,19 @@ LONGEST_LABEL = 100
 FEW = 20
 
 
-def _convert_labelled(row: Row, columns: Columns) -> Conversation:
+def _convert_labelled(row: Row, columns: Columns) -> ConvertedRow:
     return _answer(read_text(row, columns["text"]), row, columns["label"])
 
 
-def _answer(prompt: str, row: Row, column: str) -> Conversation:
+def _answer(prompt: str, row: Row, column: str) -> ConvertedRow:
     if column not in row:
         raise RowError(f'no "{column}"')
     value = row[column]
     answer = str(value) if isinstance(value, bool) else make_text(value, column)
-    return Conversation([make_turn("user", prompt), make_turn("assistant", answer)])
+    return ConvertedRow([make_turn("user", prompt), make_turn("assistant", answer)])
 
 
-def _convert_two(row: Row, columns: Columns) -> Conversation:
+def _convert_two(row: Row, columns: Columns) -> ConvertedRow:
     prompt = f"{read_text(row, columns['text'])}\n\n{read_text(row, columns['second'])}"
     return _answer(prompt, row, columns["label"])
 
@@ -117,8 +117,8 @@ def _says(value: Any) -> bool:
     return isinstance(value, str | list | dict) and bool(value)
 
 
-def _convert_plain(row: Row, columns: Columns) -> Conversation:
-    return Conversation([make_turn("assistant", read_text(row, columns["text"]))])
+def _convert_plain(row: Row, columns: Columns) -> ConvertedRow:
+    return ConvertedRow([make_turn("assistant", read_text(row, columns["text"]))])
 
 
 TEXT_LABEL = Shape(

@@ -27,7 +27,7 @@ from tasks.corpus.reading.sources.source import Broken, Part, Records
 from tasks.corpus.reading.sources.unpack import (
     BLOCK,
     Chained,
-    Line,
+    LongLine,
     Readable,
     iterate_lines,
     open_unpacked,
@@ -211,7 +211,7 @@ def _read_element(text: bytes) -> Any:
 
 def _parse_lines(stream: Readable) -> Iterator[Part]:
     for block in iterate_lines(stream):
-        if isinstance(block, Line):
+        if isinstance(block, LongLine):
             yield Part(broken=[Broken(block.number, TOO_LONG, show_text(block.start, block.length))])
             continue
         yield Lines(*block)

@@ -17,7 +17,7 @@ from tasks.corpus.reading.shapes.documents import list_rows
 from tasks.corpus.reading.shapes.nested import unfold_row
 from tasks.corpus.reading.shapes.recognise import SHAPES, recognise_shape, use_shape
 from tasks.corpus.reading.shapes.shape import (
-    Conversation,
+    ConvertedRow,
     RowError,
     bind_columns,
 )
@@ -171,7 +171,7 @@ def test_every_shape_has_a_case() -> None:
     assert set(CASES) == {shape.name for shape in SHAPES}
 
 
-def convert(name: str, row: dict[str, Any]) -> Conversation:
+def convert(name: str, row: dict[str, Any]) -> ConvertedRow:
     found = use_shape("case", name, [row])
     assert found.shape is not None
     return found.shape.convert(row, found.columns)

@@ -20,7 +20,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import content_id
 from tasks.corpus.label_classifier import fit_reader
 from tasks.corpus.rows.rows import Origin, Rows
-from tasks.corpus.writers.answers import Answer, Keeper, ask
+from tasks.corpus.writers.answers import Keeper, WriterAnswer, ask
 from tasks.corpus.writers.local import Local
 from tasks.corpus.writers.openai import OpenAi
 from tasks.data_preparation.gate.expectations import Gate
@@ -424,13 +424,13 @@ def test_answers_that_came_before_a_failure_are_kept(serve: Any, tmp_path: Path)
 def test_a_torn_answer_on_the_disk_is_asked_again(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path, {"model": "m"})
     prompt = [{"role": "user", "content": "x"}]
-    keeper.keep(prompt, Answer("y", "", 3, 1))
-    assert keeper.find(prompt) == Answer("y", "", 3, 1)
-    keeper.keep(prompt, Answer(None, "cut off"))
-    assert keeper.find(prompt) == Answer(None, "cut off")
+    keeper.keep(prompt, WriterAnswer("y", "", 3, 1))
+    assert keeper.find(prompt) == WriterAnswer("y", "", 3, 1)
+    keeper.keep(prompt, WriterAnswer(None, "cut off"))
+    assert keeper.find(prompt) == WriterAnswer(None, "cut off")
     # As they were kept before tokens were counted.
     next(tmp_path.rglob("*.json")).write_text('{"answer":"y"}')
-    assert keeper.find(prompt) == Answer("y")
+    assert keeper.find(prompt) == WriterAnswer("y")
     next(tmp_path.rglob("*.json")).write_text("{torn")
     assert keeper.find(prompt) is None
     assert Keeper(None, {}).find(prompt) is None
