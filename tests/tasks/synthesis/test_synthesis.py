@@ -452,7 +452,6 @@ def test_the_file_goes_through_the_stage(serve: Any, tmp_path: Path) -> None:
     params = DataPreparation(
         sources=(Sample(rows=400, title="sample"), Jsonl(path="rows.jsonl", title="synthetic")),
         split=Split(train_only=("synthetic",), validation=0.1),
-        synthesis=settings,
     )
     rows = read_sources(params.sources, params.on_bad_row, tmp_path)
     assert [(origin.shape, origin.rows) for origin in rows.origins][1] == ("messages", 60)
