@@ -33,16 +33,17 @@ def replacing(path: Path) -> Iterator[Path]:
     aside = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        with aside.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        aside.replace(path)
+        try:
+            yield aside
+            with aside.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as error:
         raise PipelineError(
             f"{path}: cannot write ({error.strerror or error}); free some space and run again"
         ) from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
