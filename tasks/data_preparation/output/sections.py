@@ -9,9 +9,8 @@ import pyarrow.compute as pc
 from tasks.corpus.rows.rows import Rows
 from tasks.corpus.rows.waterfall import plot_waterfall
 from tasks.data_preparation.gate.gate import Verdict
-from tasks.data_preparation.output.card.sample import count_values
-from tasks.data_preparation.output.card.sizes import Sizes
 from tasks.data_preparation.output.plots import plot_lengths
+from tasks.data_preparation.output.sizes import Sizes, count_values
 from tasks.data_preparation.splitting.split import SPLITS, TIMES, count_repeats
 from tasks.pages.page import Page
 

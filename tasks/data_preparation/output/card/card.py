@@ -25,8 +25,8 @@ from tasks.data_preparation.output.card.languages import tell_languages
 from tasks.data_preparation.output.card.markdown import write_body, write_front
 from tasks.data_preparation.output.card.params import Card
 from tasks.data_preparation.output.card.sample import Drawn, count_shapes, draw_rows
-from tasks.data_preparation.output.card.sizes import measure_sizes
 from tasks.data_preparation.output.card.topics import find_topics
+from tasks.data_preparation.output.sizes import measure_sizes
 from tasks.data_preparation.splitting.split import SPLITS
 
 log = logging.getLogger(__name__)

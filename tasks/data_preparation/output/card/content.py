@@ -17,11 +17,11 @@ from tasks.corpus.rows.rows import Rows, column_messages, find_plain
 from tasks.data_preparation.gate.gate import Verdict
 from tasks.data_preparation.output.card.heuristics import measure_quality
 from tasks.data_preparation.output.card.languages import CHARACTERS, SHORTEST, Languages
-from tasks.data_preparation.output.card.sample import Drawn, count_values
-from tasks.data_preparation.output.card.sizes import BYTES_PER_TOKEN, PERCENTILES, Sizes, show_percentiles
+from tasks.data_preparation.output.card.sample import Drawn
 from tasks.data_preparation.output.card.topics import Topics
 from tasks.data_preparation.output.plots import plot_class_balance, plot_topics
 from tasks.data_preparation.output.sections import add_lengths, add_splits, add_waterfall, count_labels, start_page
+from tasks.data_preparation.output.sizes import BYTES_PER_TOKEN, PERCENTILES, Sizes, count_values, show_percentiles
 from tasks.data_preparation.splitting.split import SPLITS
 from tasks.data_preparation.trainset.augmentation.augment import AUGMENTATION
 from tasks.pages.page import Page
