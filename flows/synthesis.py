@@ -31,7 +31,7 @@ from flows.wiring.recording import experiment_id  # noqa: E402
 from flows.wiring.server import ensure_server  # noqa: E402
 from flows.wiring.stage import flatten  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
-from tasks.synthesis.estimate import Estimate, estimate  # noqa: E402
+from tasks.synthesis.estimate import StepEstimate, estimate  # noqa: E402
 from tasks.synthesis.params import Synthesis  # noqa: E402
 from tasks.synthesis.publish import write_figures, write_synthetic  # noqa: E402
 from tasks.synthesis.report import write_report  # noqa: E402
@@ -91,7 +91,7 @@ def write(settings: Synthesis) -> Figures:
     return figures
 
 
-def preview(shares: Sequence[float]) -> list[list[Estimate]]:
+def preview(shares: Sequence[float]) -> list[list[StepEstimate]]:
     """What a run would ask and cost, for each share of the drafts that may be accepted at a step."""
     os.chdir(configure())
     settings = read_settings()

@@ -17,7 +17,7 @@ from flows.wiring.settings import configure
 
 if TYPE_CHECKING:
     from tasks.annotation.agreement import Alpha
-    from tasks.annotation.rounds import Imported, Written
+    from tasks.annotation.rounds import Imported, WrittenFile
 
 app = typer.Typer()
 annotate = typer.Typer(no_args_is_help=True, help="Texts for people to label, and their labels.")
@@ -55,13 +55,13 @@ def annotate_export(
     show_written(take_out(suspects))
 
 
-def show_written(written: Written) -> None:
+def show_written(written: WrittenFile) -> None:
     console.print(f"{written.path}: {written.rows:,} texts; label_config.xml beside it is the labelling configuration")
     for note in written.notes:
         console.print(note)
 
 
-def choose(items: int) -> Written:
+def choose(items: int) -> WrittenFile:
     """Write the next texts to label.
 
     Raises:
@@ -93,7 +93,7 @@ def bring_in(export: Path) -> tuple[Imported, Alpha]:
         return found, write_page(found, export, artifacts.report("annotation"))
 
 
-def take_out(suspects: bool) -> Written:
+def take_out(suspects: bool) -> WrittenFile:
     """Write prepared rows, or those whose label looks wrong, for people to look at.
 
     Raises:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.engines import AnyEngine
-from tasks.corpus.engines.local import Local, Pool
+from tasks.corpus.engines.local import LocalEngine, WorkerPool
 from tasks.corpus.engines.ray import Ray
 from tasks.corpus.engines.spread import Spread
 
@@ -33,8 +33,8 @@ def spreading(engine: AnyEngine) -> Iterator[Spread]:
     Raises:
         PipelineError: Ray is not installed, or no cluster answers at the address.
     """
-    if isinstance(engine, Local):
-        yield Pool(engine.count_workers(), engine.rows_per_task)
+    if isinstance(engine, LocalEngine):
+        yield WorkerPool(engine.count_workers(), engine.rows_per_task)
         return
     with connected(engine), ray_runner(engine) as runner:
         yield RayTasks(runner, engine.workers, engine.rows_per_task)

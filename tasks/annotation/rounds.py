@@ -15,6 +15,7 @@ from tasks.annotation.label_studio import Annotated, Task, make_config, make_tas
 from tasks.annotation.params import Annotation
 from tasks.annotation.resolve import TIE, Resolved, check_labels, make_rows, merge_rows, read_rows, resolve_labels
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import write_bytes
 from tasks.contracts.records import EXAMPLES, QUARANTINE
 from tasks.contracts.tables import read_table
 from tasks.corpus.label_errors.params import Noise
@@ -48,7 +49,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenFile:
     """What was written.
 
     Attributes:
@@ -102,7 +103,7 @@ def list_labels(settings: Annotation, prepared: Prepared, imported: Sequence[dic
     return labels
 
 
-def write_next(settings: Annotation, items: int, prepared_in: Path, folder: Path, root: Path) -> Written:
+def write_next(settings: Annotation, items: int, prepared_in: Path, folder: Path, root: Path) -> WrittenFile:
     """Choose the texts to label next and write them as tasks.
 
     Args:
@@ -145,13 +146,13 @@ def write_next(settings: Annotation, items: int, prepared_in: Path, folder: Path
         Task(pool[place], {} if cold else {"unsure": unsure}, guess if guess in labels else None, 1 - unsure)
         for place, guess, unsure in zip(chosen.places, chosen.guesses, chosen.unsure, strict=True)
     ]
-    _write(folder / NEXT, make_tasks(tasks))
-    _write(folder / CONFIG, make_config(labels).encode())
+    write_bytes(folder / NEXT, make_tasks(tasks))
+    write_bytes(folder / CONFIG, make_config(labels).encode())
     notes = [f"left out: {count:,} {reason}" for reason, count in chosen.left_out.items()]
     if len(tasks) < items:
         notes.append(f"the pool has no more than {len(tasks):,} texts left")
     notes.append("no labels to learn from: spread over the pool" if cold else "the least sure first, spread by content")
-    return Written(folder / NEXT, len(tasks), notes)
+    return WrittenFile(folder / NEXT, len(tasks), notes)
 
 
 @dataclass(frozen=True)
@@ -194,16 +195,16 @@ def import_labels(settings: Annotation, export: Path, folder: Path) -> Imported:
     earlier = {row["text"]: row["label"] for row in before}
     rows = merge_rows(before, new)
     replaced = sum(earlier.get(row["text"], row["label"]) != row["label"] for row in new)
-    _write(folder / LABELS, b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    write_bytes(folder / LABELS, b"".join(orjson.dumps(row) + b"\n" for row in rows))
     again = [Task(task.text) for task, why in zip(tasks, resolved.why, strict=True) if why == TIE]
     if again:
-        _write(folder / AGAIN, make_tasks(again))
+        write_bytes(folder / AGAIN, make_tasks(again))
     else:
         (folder / AGAIN).unlink(missing_ok=True)
     return Imported(tasks, resolved, rows, len(new), replaced)
 
 
-def export_rows(settings: Annotation, noise: Noise, prepared_in: Path, folder: Path, suspects: bool) -> Written:
+def export_rows(settings: Annotation, noise: Noise, prepared_in: Path, folder: Path, suspects: bool) -> WrittenFile:
     """Write prepared rows as tasks, each with its label as the suggestion; or only those whose label looks wrong.
 
     Suspects are the rows that the step for noisy labels set aside; where it set none aside, they are looked for among
@@ -234,9 +235,9 @@ def export_rows(settings: Annotation, noise: Noise, prepared_in: Path, folder: P
             for name, text, label, source, split in zip(*columns, strict=True)
         ]
     path = folder / (SUSPECTS if suspects else ROWS)
-    _write(path, make_tasks(tasks))
-    _write(folder / CONFIG, make_config(labels).encode())
-    return Written(path, len(tasks), [])
+    write_bytes(path, make_tasks(tasks))
+    write_bytes(folder / CONFIG, make_config(labels).encode())
+    return WrittenFile(path, len(tasks), [])
 
 
 def _read_dropped(path: Path) -> list[Task]:
@@ -264,13 +265,3 @@ def _suspect(prepared: Prepared, noise: Noise) -> Iterable[Task]:
             "split": prepared.splits[place],
         }
         yield Task(prepared.texts[place], data, suggestion, sure)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    try:
-        aside.write_bytes(content)
-        aside.replace(path)
-    except OSError as error:
-        raise PipelineError(f"{path}: cannot write ({error.strerror}); free some space and run again") from error

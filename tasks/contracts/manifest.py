@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,41 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys, aside first, synced, then renamed into place."""
-    import orjson
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to be written in the block; synced and renamed into place at its end, removed on an error.
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+    Raises:
+        PipelineError: The disk refused it.
+    """
     aside = path.with_name(path.name + ".part")
     try:
-        with aside.open("wb") as stream:
-            stream.write(orjson.dumps(value, option=options))
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield aside
+            with aside.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as error:
-        raise PipelineError(f"{path}: cannot write ({error.strerror}); free some space and run again") from error
-    finally:
-        aside.unlink(missing_ok=True)
+        raise PipelineError(
+            f"{path}: cannot write ({error.strerror or error}); free some space and run again"
+        ) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, see `replacing`."""
+    with replacing(path) as aside:
+        aside.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys, see `replacing`."""
+    import orjson
+
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+    write_bytes(path, orjson.dumps(value, option=options))
 
 
 def read_json(path: Path) -> Any:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import replacing
 
 
 def write_table(table: pa.Table, path: Path, schema: pa.Schema) -> None:
@@ -16,24 +17,16 @@ def write_table(table: pa.Table, path: Path, schema: pa.Schema) -> None:
     Raises:
         PipelineError: The rows do not fit the schema, or the disk refused them.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
     try:
         # The bytes depend on the pieces in which the rows lie in memory, and those on how the work was shared out.
         fitted = table.select(schema.names).cast(schema).combine_chunks()
         for field in schema:
             if not field.nullable and fitted[field.name].null_count:
                 raise PipelineError(f'{path}: column "{field.name}" has empty values; it must be filled')
-        pq.write_table(fitted, aside, compression="zstd")
-        aside.replace(path)
+        with replacing(path) as aside:
+            pq.write_table(fitted, aside, compression="zstd")
     except (pa.ArrowInvalid, KeyError) as error:
         raise PipelineError(f"{path}: rows do not fit the schema ({error})") from error
-    except OSError as error:
-        raise PipelineError(
-            f"{path}: cannot write ({error.strerror or error}); free some space and run again, finished stages are kept"
-        ) from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:

@@ -1,4 +1,9 @@
-"""A small classifier of labels, which attacks aim at and which variants are held against."""
+"""A small classifier of labels: TF-IDF of words and pairs of words, and logistic regression by stochastic gradient
+descent.
+
+Attacks aim at it, variants of rows are held against it, and what it says of rows it has not seen tells hard rows and
+wrong labels.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from tasks.corpus.text.words import WORD
 
 @dataclass(frozen=True)
 class LabelReader:
-    """TF-IDF of words and logistic regression by stochastic gradient descent.
+    """A fitted classifier.
 
     Attributes:
         model: A fitted scikit-learn pipeline.
@@ -30,16 +35,27 @@ class LabelReader:
         return found
 
 
+def make_features() -> Any:
+    """The vectorizer of scikit-learn that gives the classifier its features."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(token_pattern=WORD, ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
+
+
+def make_classifier(seed: int) -> Any:
+    """The classifier of scikit-learn, which is still to be fitted to such features."""
+    from sklearn.linear_model import SGDClassifier
+
+    return SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=8, tol=None, random_state=seed)
+
+
 def fit_reader(prompts: Sequence[str], labels: Sequence[str | None]) -> LabelReader | None:
     """A classifier of the labelled prompts; None when they have fewer than two labels."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import SGDClassifier
     from sklearn.pipeline import make_pipeline
 
     known = [(prompt, label) for prompt, label in zip(prompts, labels, strict=True) if label is not None]
     if len({label for _, label in known}) < 2:
         return None
-    words = TfidfVectorizer(token_pattern=WORD, ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
-    model = make_pipeline(words, SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=8, tol=None, random_state=0))
+    model = make_pipeline(make_features(), make_classifier(0))
     model.fit([prompt for prompt, _ in known], [label for _, label in known])
     return LabelReader(model)

@@ -245,8 +245,10 @@ def find_alike(
         for start in range(0, len(prompts), ROWS_IN_PART)
     )
     digests = np.empty((len(prompts), PERMUTATIONS), dtype=np.uint32) if known is None else known
-    likely: list[Array] = []
-    for number, part in enumerate(spread("sign", partial(read_rows, looked_for, known is None), cut)):
+    likely = [np.zeros((0, 2), dtype=np.int64)]
+    # Rows that are signed already are only looked through for what is like the probes.
+    read = spread("sign", partial(read_rows, looked_for, known is None), cut) if known is None or len(chosen) else ()
+    for number, part in enumerate(read):
         start = number * ROWS_IN_PART
         if part.digests is not None:
             digests[start : start + ROWS_IN_PART] = part.digests
@@ -422,18 +424,14 @@ def find_between(first: Sequence[str], second: Sequence[str], threshold: float, 
 
 def join_clusters(count: int, pairs: Array) -> list[int]:
     """Per row the first row of its connected component."""
-    parent = list(range(count))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def find(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    for first, second in pairs.tolist():
-        a, b = find(first), find(second)
-        parent[max(a, b)] = min(a, b)
-    return [find(row) for row in range(count)]
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    _, cluster = connected_components(graph, directed=False)
+    _, first = np.unique(cluster, return_index=True)
+    joined: list[int] = first[cluster].tolist()
+    return joined
 
 
 def sketch(shingles: Shingles) -> Array:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
 from tasks.corpus.engines import AnyEngine
-from tasks.corpus.engines.local import Local
+from tasks.corpus.engines.local import LocalEngine
 from tasks.corpus.label_errors.params import Noise
 from tasks.corpus.personal_data.pii import Pii
 from tasks.corpus.reading.sources.csv import Csv
@@ -96,7 +96,7 @@ class DataPreparation(Section):
     balancing: Balancing = Balancing()
     gate: Gate = Gate()
     card: Card = Card()
-    engine: AnyEngine = Field(default=Local(), description="where the work on one row at a time is done")
+    engine: AnyEngine = Field(default=LocalEngine(), description="where the work on one row at a time is done")
 
     @model_validator(mode="after")
     def _titles_differ(self) -> DataPreparation:

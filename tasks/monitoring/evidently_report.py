@@ -6,6 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from tasks.contracts.manifest import write_bytes
 from tasks.monitoring.drift import Verdict
 from tasks.monitoring.sample import Sample
 from tasks.pages.page import Page
@@ -28,11 +29,7 @@ def write_evidently(found: Verdict, false_alarms: float, path: Path) -> None:
         page.listing(found.reasons)
         page.write(path)
         return
-    text = name_ids(render_evidently(found.sample, varying, false_alarms))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    write_bytes(path, name_ids(render_evidently(found.sample, varying, false_alarms)).encode())
 
 
 def list_varying(sample: Sample) -> list[str]:

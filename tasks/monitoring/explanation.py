@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tasks.corpus.text.words import split_terms
 from tasks.monitoring.calibration import Finding
-from tasks.monitoring.detectors.words import Words, compare_words, count_documents, split_words
+from tasks.monitoring.detectors.words import Words, compare_words, count_documents
 from tasks.monitoring.sample import Array, Sample
 
 LONGEST_EXAMPLE = 240
@@ -51,7 +52,7 @@ def find_examples(sample: Sample, words: Sequence[WordUse], count: int, scrub: C
     weights = {word.word: word.statistic for word in words}
     far = distance_to_baseline(sample)
     scored = [
-        (-round(sum(weights.get(w, 0.0) for w in set(split_words(prompt))), 6), -round(float(d), 6), prompt)
+        (-round(sum(weights.get(w, 0.0) for w in set(split_terms(prompt))), 6), -round(float(d), 6), prompt)
         for prompt, d in zip(sample.prompts[sample.reference_rows :], far, strict=True)
     ]
     shown: dict[tuple[str, ...], str] = {}
@@ -59,7 +60,7 @@ def find_examples(sample: Sample, words: Sequence[WordUse], count: int, scrub: C
         if len(shown) == count:
             break
         text = " ".join(scrub(prompt).split())
-        key = tuple(split_words(text)[:4])
+        key = tuple(split_terms(text)[:4])
         if text and key not in shown:
             shown[key] = text if len(text) <= LONGEST_EXAMPLE else text[: LONGEST_EXAMPLE - 1] + "…"
     return list(shown.values())

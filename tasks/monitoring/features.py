@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from tasks.monitoring.detectors.words import split_words
-from tasks.monitoring.params import EmbedderParams
+from tasks.corpus.embedders import AnyEmbedder
+from tasks.corpus.text.words import split_terms
 from tasks.monitoring.sample import Array, Sample
 
 UNKNOWN = "prompt words unknown to the baseline"
@@ -22,7 +22,7 @@ def last_user_turn(messages: Sequence[dict[str, str]]) -> str:
 
 
 def describe_rows(
-    baseline: pa.Table, window: pa.Table, embedder: EmbedderParams, refusals: Sequence[str], seed: int
+    baseline: pa.Table, window: pa.Table, embedder: AnyEmbedder, refusals: Sequence[str], seed: int
 ) -> Sample:
     """Features of all rows, the baseline's first.
 
@@ -37,7 +37,7 @@ def describe_rows(
     answers = [answer or "" for table in (baseline, window) for answer in table["answer"].to_pylist()]
     prompts = [last_user_turn(turns) for turns in messages]
     refusal = re.compile("|".join(refusals) or r"(?!)", re.IGNORECASE)
-    words = [split_words(prompt) for prompt in prompts]
+    words = [split_terms(prompt) for prompt in prompts]
     numbers = {
         "prompt length in characters": [len(prompt) for prompt in prompts],
         "prompt length in words": [len(row) for row in words],
@@ -60,7 +60,7 @@ def describe_rows(
         answers=answers,
         numbers={name: np.asarray(values, dtype=np.float64) for name, values in numbers.items()},
         flags={name: np.asarray(values, dtype=np.float64) for name, values in flags.items()},
-        embeddings=embedder.embed(prompts, seed),
+        embeddings=embedder.embed(prompts, seed).astype(np.float64),
     )
 
 

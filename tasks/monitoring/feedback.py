@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import orjson
 import pyarrow as pa
 
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import write_bytes
 from tasks.contracts.records import content_id
 
 
@@ -93,17 +93,5 @@ def write_version(rows: Sequence[FeedbackRow], folder: Path) -> str:
         return ""
     content = b"".join(row.line() for row in sorted(rows, key=lambda row: row.id))
     name = hashlib.sha256(content).hexdigest()[:12]
-    path = folder / f"{name}.jsonl"
-    aside = path.with_suffix(".part")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
-    except OSError as error:
-        raise PipelineError(f"{path}: cannot write ({error.strerror}); free some space and retrain again") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    write_bytes(folder / f"{name}.jsonl", content)
     return name

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.contracts.params import Section
+from tasks.corpus.embedders import AnyEmbedder
+from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.monitoring.detectors.distance import Distance
 from tasks.monitoring.detectors.embedding import Embedding
 from tasks.monitoring.detectors.level import Level
 from tasks.monitoring.detectors.rate import Rate
 from tasks.monitoring.detectors.words import Words
-from tasks.monitoring.embedders.characters import Characters
-from tasks.monitoring.embedders.tfidf import Tfidf
 
 DetectorParams = Annotated[Distance | Level | Rate | Words | Embedding, Field(discriminator="name")]
-EmbedderParams = Annotated[Tfidf | Characters, Field(discriminator="name")]
 
 REFUSALS = (
     r"\bi(?:'m| am) (?:sorry|afraid),? (?:but )?i (?:can't|cannot|can not|am unable|am not able)",
@@ -36,11 +35,18 @@ class Drift(Section):
     )
     splits: int = Field(2000, ge=500, le=20_000, description="A/A windows drawn from the baseline to calibrate")
     power: float = Field(0.9, gt=0.5, lt=1, description="share of windows in which a stated shift is noticed")
-    embedder: EmbedderParams = Tfidf()
+    embedder: AnyEmbedder = Field(Tfidf(dimensions=32, unit="terms"), description="what makes vectors of prompts")
     detectors: tuple[DetectorParams, ...] = Field((Distance(), Level(), Rate(), Words(), Embedding()), min_length=1)
     refusals: tuple[str, ...] = Field(REFUSALS, description="patterns of an answer that refuses, case ignored")
     examples: int = Field(6, ge=0, le=50, description="prompts of the new traffic shown in the report")
     seed: int = Field(0, ge=0, description="seed of sampling, calibration and embedding")
+
+    @field_validator("embedder", mode="before")
+    @classmethod
+    def _name_is_known(cls, embedder: Any) -> Any:
+        if isinstance(embedder, dict) and embedder.get("name") == "characters":
+            raise ValueError("characters is a unit of tfidf now; write {name: tfidf, unit: characters}")
+        return embedder
 
 
 class Retraining(Section):

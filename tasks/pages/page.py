@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,13 +95,7 @@ class Page:
 
     def write(self, path: Path) -> None:
         """Write the page, aside first and renamed into place."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(path.name + ".part")
-        try:
-            aside.write_text(self.render(), encoding="utf-8")
-            aside.replace(path)
-        except OSError as error:
-            raise PipelineError(f"{path}: cannot write ({error.strerror}); free some space and run again") from error
+        write_bytes(path, self.render().encode())
 
 
 def _is_numeric(column: Sequence[Any]) -> bool:

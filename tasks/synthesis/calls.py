@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.corpus.writers.answers import Answer, Keeper, Turns, Writer, ask_fully
+from tasks.corpus.writers.answers import Keeper, Turns, Writer, WriterAnswer, ask_fully
 from tasks.synthesis.params import Price, Synthesis
 from tasks.synthesis.reading import Unusable
 
@@ -136,7 +136,9 @@ class Calls:
                         open_.append(place)
         return found
 
-    def _read(self, step: str, model: Writer, prompt: Turns, answer: Answer, read: Callable[[str], T]) -> T | Unusable:
+    def _read(
+        self, step: str, model: Writer, prompt: Turns, answer: WriterAnswer, read: Callable[[str], T]
+    ) -> T | Unusable:
         """Count an answer and make something of it."""
         counts = self._count(step, model, prompt, answer)
         try:
@@ -154,7 +156,7 @@ class Calls:
         if self._told:
             self._told()
 
-    def _count(self, step: str, model: Writer, prompt: Turns, answer: Answer) -> bool:
+    def _count(self, step: str, model: Writer, prompt: Turns, answer: WriterAnswer) -> bool:
         """Count a call once; whether it was new."""
         name = Keeper(None, model.identity).name(prompt)
         if name in self._counted:

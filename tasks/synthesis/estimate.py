@@ -22,7 +22,7 @@ SAMPLED = 50
 
 
 @dataclass(frozen=True)
-class Estimate:
+class StepEstimate:
     """What a step would take.
 
     Attributes:
@@ -40,7 +40,9 @@ class Estimate:
     cost: float
 
 
-def estimate(settings: Synthesis, seeds: Sequence[Seed], known: Known, root: Path, accepted: float) -> list[Estimate]:
+def estimate(
+    settings: Synthesis, seeds: Sequence[Seed], known: Known, root: Path, accepted: float
+) -> list[StepEstimate]:
     """Calls, tokens and cost per step.
 
     Args:
@@ -80,7 +82,7 @@ def estimate(settings: Synthesis, seeds: Sequence[Seed], known: Known, root: Pat
     found = []
     for step, calls, turns, come in planned:
         sent, came = calls * estimate_tokens(turns), calls * come
-        found.append(Estimate(step, calls, sent, came, compute_cost(sent, came, find_price(settings, step))))
+        found.append(StepEstimate(step, calls, sent, came, compute_cost(sent, came, find_price(settings, step))))
     return found
 
 

@@ -15,9 +15,9 @@ from tasks.corpus.reading.sources.sample import Sample
 from tasks.corpus.reading.sources.sql import Sql
 from tasks.corpus.writers import AnyWriter
 from tasks.synthesis.checks import AnyCheck
-from tasks.synthesis.checks.duplicates import Duplicates
+from tasks.synthesis.checks.duplicates import DuplicatesCheck
 from tasks.synthesis.checks.label_set import LabelSet
-from tasks.synthesis.checks.length import Length
+from tasks.synthesis.checks.length import LengthCheck
 from tasks.synthesis.checks.refusal import Refusal
 
 # Sources of rows with prompts and answers.
@@ -78,7 +78,8 @@ class Synthesis(Section):
     )
     rewrites: int = Field(default=1, ge=0, le=5, description="how often an answer below least_score is rewritten")
     checks: tuple[AnyCheck, ...] = Field(
-        default=(Length(), LabelSet(), Duplicates(), Refusal()), description="what rows are held against, in order"
+        default=(LengthCheck(), LabelSet(), DuplicatesCheck(), Refusal()),
+        description="what rows are held against, in order",
     )
     teacher_price: Price = Price()
     judge_price: Price | None = Field(default=None, description="null: the teacher's, if it judges, else nothing")

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.manifest import write_json
+from tasks.contracts.manifest import write_bytes, write_json
 from tasks.contracts.records import content_id
 from tasks.synthesis.calls import STEPS, Spent
 from tasks.synthesis.drafts import NOT_NEEDED, Draft, Written
@@ -76,15 +76,7 @@ def _explain(written: Written, refused: Path) -> str:
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """A JSON object a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    try:
-        with aside.open("wb") as stream:
-            for row in rows:
-                stream.write(encode(row) + b"\n")
-        aside.replace(path)
-    except OSError as error:
-        raise PipelineError(f"{path}: cannot write ({error.strerror}); free some space and run again") from error
+    write_bytes(path, b"".join(encode(row) + b"\n" for row in rows))
 
 
 def encode(row: Mapping[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ from tasks.contracts.tables import read_table
 from tasks.corpus.reading.benchmark_items import read_items
 from tasks.corpus.reading.ingest import read_source
 from tasks.corpus.text.draws import draw
-from tasks.synthesis.checks.duplicates import Duplicates
+from tasks.synthesis.checks.duplicates import DuplicatesCheck
 from tasks.synthesis.drafts import Group, Known, Seed
 from tasks.synthesis.params import Synthesis
 
@@ -49,7 +49,7 @@ def read_seeds(settings: Synthesis, splits: Mapping[str, Path], root: Path) -> l
     held = [group for group in read_splits(splits) if group.held_out]
     chosen = sorted(seeds.values(), key=lambda seed: (draw("seed", settings.seed, seed.id), seed.id))[:MOST]
     prompts = [seed.prompt for seed in chosen]
-    threshold = next((check.held_out for check in settings.checks if isinstance(check, Duplicates)), 1.0)
+    threshold = next((check.held_out for check in settings.checks if isinstance(check, DuplicatesCheck)), 1.0)
     leaking = set[int]().union(*(group.find_like(prompts, threshold) for group in held))
     kept = [seed for place, seed in enumerate(chosen) if place not in leaking]
     if not kept:
@@ -92,7 +92,7 @@ def read_known(settings: Synthesis, seeds: Sequence[Seed], splits: Mapping[str, 
     """
     groups = read_splits(splits)
     for check in settings.checks:
-        if isinstance(check, Duplicates):
+        if isinstance(check, DuplicatesCheck):
             for benchmark in check.benchmarks:
                 items = read_items(benchmark, root)
                 groups.append(Group(f"an item of {benchmark.title}", [*items.texts, *items.whole], held_out=True))

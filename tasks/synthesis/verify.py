@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 from tasks.synthesis.drafts import Draft, Known
 
 
-def verify(drafts: Sequence[Draft], checks: Sequence[Check], step: Step, known: Known, name: str = "") -> list[Draft]:
+def verify(
+    drafts: Sequence[Draft], checks: Sequence[DraftCheck], step: Step, known: Known, name: str = ""
+) -> list[Draft]:
     """The drafts, refused where a check has a reason; a later check sees only what the earlier ones let through.
 
     Args:
@@ -29,11 +31,11 @@ def verify(drafts: Sequence[Draft], checks: Sequence[Check], step: Step, known: 
     return checked
 
 
-def list_fields(checks: Sequence[Check]) -> Mapping[str, str]:
+def list_fields(checks: Sequence[DraftCheck]) -> Mapping[str, str]:
     """What the writer of an instruction must give with it."""
     return {name: meaning for check in checks for name, meaning in check.fields.items()}
 
 
-def list_hints(checks: Sequence[Check]) -> list[str]:
+def list_hints(checks: Sequence[DraftCheck]) -> list[str]:
     """What an answer must look like."""
     return [check.hint for check in checks if check.hint]

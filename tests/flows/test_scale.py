@@ -16,7 +16,7 @@ from flows.wiring.spreading import spreading
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES, QUARANTINE
 from tasks.contracts.tables import write_table
-from tasks.corpus.engines.local import Pool
+from tasks.corpus.engines.local import WorkerPool
 from tasks.corpus.engines.ray import Ray
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.reading.ingest import read_sources
@@ -94,7 +94,7 @@ def test_parts_give_the_same_bytes(source: Path, tmp_path: Path, rows: int) -> N
 
 def test_processes_give_the_same_bytes(source: Path, tmp_path: Path) -> None:
     whole = prepare(source, tmp_path / "whole", IN_TURN)
-    spread = prepare(source, tmp_path / "spread", Pool(workers=2, rows=200, fewest=2))
+    spread = prepare(source, tmp_path / "spread", WorkerPool(workers=2, rows=200, fewest=2))
     assert_same(tmp_path / "whole", tmp_path / "spread", whole, spread)
 
 
@@ -106,12 +106,12 @@ def die(number: int) -> int:
 
 def test_a_dead_process_is_one_clear_error() -> None:
     with pytest.raises(PipelineError, match="a worker process died"):
-        list(Pool(workers=2, rows=1, fewest=2)("count", die, range(8)))
+        list(WorkerPool(workers=2, rows=1, fewest=2)("count", die, range(8)))
 
 
 def test_few_parts_stay_here() -> None:
     here = os.getpid()
-    pool = Pool(workers=2, rows=10, fewest=4)
+    pool = WorkerPool(workers=2, rows=10, fewest=4)
     assert list(pool("where", lambda _: os.getpid(), range(3))) == [here] * 3
 
 

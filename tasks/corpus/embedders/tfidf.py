@@ -4,7 +4,10 @@ Source: Deerwester et al. 1990; McNamee and Mayfield 2004 for runs of characters
 10,000 texts. It knows words by the company they keep in these texts and by nothing else: a paraphrase in words that
 never meet stays far away.
 
-Example: ``{name: tfidf, unit: characters}`` for scripts without spaces.
+Texts that are to be compared are embedded together: fitted on some of them alone, it would place every other one
+closer to the origin, and words that it has never seen would vanish.
+
+Example: ``{name: tfidf, unit: characters}`` for scripts without spaces and for noisy spelling.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.text.words import WORD
+from tasks.corpus.text.words import WORD, split_terms
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +29,10 @@ class Tfidf(Section):
 
     name: Literal["tfidf"] = "tfidf"
     dimensions: int = Field(default=128, ge=2, le=1024, description="length of a vector")
-    unit: Literal["words", "characters"] = Field(
-        default="words", description="words: single ones and pairs; characters: runs of 2 to 4 inside words"
+    unit: Literal["words", "terms", "characters"] = Field(
+        default="words",
+        description="words: single ones and pairs; terms: single ones, all numbers alike; characters: runs of 2 to 4 "
+        "inside words",
     )
     maximum_features: int = Field(default=50_000, ge=100, description="the commonest units that are looked at")
 
@@ -42,11 +47,15 @@ class Tfidf(Section):
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        how: dict[str, Any] = {"analyzer": "char_wb", "ngram_range": (2, 4)}
-        if self.unit == "words":
-            how = {"token_pattern": WORD, "ngram_range": (1, 2)}
+        ways: dict[str, dict[str, Any]] = {
+            "words": {"token_pattern": WORD, "ngram_range": (1, 2)},
+            "terms": {"analyzer": split_terms},
+            "characters": {"analyzer": "char_wb", "ngram_range": (2, 4)},
+        }
         try:
-            weights = TfidfVectorizer(sublinear_tf=True, max_features=self.maximum_features, **how).fit_transform(texts)
+            weights = TfidfVectorizer(
+                sublinear_tf=True, max_features=self.maximum_features, **ways[self.unit]
+            ).fit_transform(texts)
         except ValueError:
             # Not one word in any text.
             return np.zeros((len(texts), 2), dtype=np.float32)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tasks.corpus.engines.local import Local
+from tasks.corpus.engines.local import LocalEngine
 from tasks.corpus.engines.ray import Ray
 
-AnyEngine = Annotated[Local | Ray, Field(discriminator="name")]
+AnyEngine = Annotated[LocalEngine | Ray, Field(discriminator="name")]

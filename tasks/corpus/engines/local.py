@@ -24,7 +24,7 @@ R = TypeVar("R")
 FEWEST_PARTS = 8
 
 
-class Local(Section):
+class LocalEngine(Section):
     """Processes on this machine."""
 
     name: Literal["local"] = "local"
@@ -39,7 +39,7 @@ class Local(Section):
         return cores if self.workers == "auto" else self.workers
 
 
-class Pool:
+class WorkerPool:
     """Parts on so many processes.
 
     Args:

@@ -39,8 +39,8 @@ import numpy as np
 
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.embedders import AnyEmbedder
+from tasks.corpus.label_classifier import make_classifier, make_features
 from tasks.corpus.label_errors.params import Noise
-from tasks.corpus.text.words import WORD
 
 Array = np.ndarray[Any, Any]
 
@@ -150,16 +150,12 @@ def cross_fit(texts: Sequence[str], truth: Array, seed: int, embedder: AnyEmbedd
         PipelineError: No text has a word.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import SGDClassifier
 
-    words = TfidfVectorizer(token_pattern=WORD, ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
     try:
-        features = words.fit_transform(texts)
+        features = make_features().fit_transform(texts)
     except ValueError as error:
         raise PipelineError("noise: no labelled text has a word; take data_preparation.noise out") from error
-    sgd = partial(SGDClassifier, loss="log_loss", alpha=1e-5, max_iter=8, tol=None)
-    guess = _fit_parts(features, truth, seed, lambda division: sgd(random_state=division))
+    guess = _fit_parts(features, truth, seed, make_classifier)
     if embedder is None:
         return guess
     lda = partial(LinearDiscriminantAnalysis, solver="lsqr", shrinkage="auto")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+
+from stdnum import iban, luhn, numdb
 
 from tasks.corpus.personal_data.found import USUAL, Found, Kind, PlainKind, put, read_plainly
 
@@ -45,17 +48,6 @@ _CALLED = re.compile(
 _IP = re.compile(
     r"(?<![\w.:-])(?:\d{1,3}(?:\.\d{1,3}){3}(?!\w|[.-]\d)|(?:[0-9A-Fa-f]{0,4}:){2,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4})(?![\w:]))"
 )
-# Length of an IBAN by country, from the SWIFT IBAN registry.
-_IBAN_LENGTHS = {
-    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BR": 29,
-    "BY": 28, "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "DO": 28, "EE": 20, "EG": 29,
-    "ES": 24, "FI": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28,
-    "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20,
-    "LB": 28, "LC": 32, "LI": 21, "LT": 20, "LU": 20, "LV": 21, "LY": 25, "MC": 27, "MD": 24, "ME": 22,
-    "MK": 19, "MR": 27, "MT": 31, "MU": 30, "NL": 18, "NO": 15, "PK": 24, "PL": 28, "PS": 29, "PT": 25,
-    "QA": 29, "RO": 24, "RS": 22, "SA": 24, "SC": 31, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "ST": 25,
-    "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20,
-}  # fmt: skip
 # Fewest digits of an IBAN written in small letters, which prose may look like.
 _FEWEST_DIGITS = 8
 
@@ -88,7 +80,7 @@ def _ibans(text: str) -> Iterator[tuple[int, int]]:
     for match in _IBAN.finditer(text):
         # The pattern may have run on into the next word; the country says where the number ends.
         found = match.group()
-        length = _IBAN_LENGTHS.get(found[:2].upper(), 0)
+        length = _iban_length(found[:2].upper())
         places = [place for place, character in enumerate(found, start=1) if character.isalnum()]
         if not length or len(places) < length:
             continue
@@ -138,11 +130,16 @@ def _has_phone_length(text: str) -> bool:
 
 
 def is_iban(text: str) -> bool:
-    """Whether a text passes the check of ISO 13616: moved, letters as numbers, remainder 1 by 97."""
-    plain = re.sub(r"[ -]", "", text).upper()
-    if len(plain) != _IBAN_LENGTHS.get(plain[:2], 0):
-        return False
-    return int("".join(str(int(character, 36)) for character in plain[4:] + plain[:4])) % 97 == 1
+    """Whether a text has the structure of its country's IBANs and passes the check of ISO 13616."""
+    return iban.is_valid(text, check_country=False)
+
+
+@cache
+def _iban_length(country: str) -> int:
+    """Characters of the IBANs of a country; 0 where there are none."""
+    # Country and check digits, then groups such as 4!n for four digits.
+    structure = numdb.get("iban").info(country)[0][1].get("bban", "")
+    return 4 + sum(map(int, re.findall(r"(\d+)!", structure))) if structure else 0
 
 
 def is_card(text: str) -> bool:
@@ -152,9 +149,8 @@ def is_card(text: str) -> bool:
 
 
 def passes_luhn(digits: str) -> bool:
-    """Luhn check: every second digit from the right doubled, digit sums added, divisible by 10."""
-    doubled = (int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits)))
-    return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
+    """Whether the last digit is the Luhn check digit of the others."""
+    return luhn.is_valid(digits)
 
 
 def is_address(text: str) -> bool:

@@ -1,8 +1,8 @@
 """Personal data by pattern and checksum: e-mail addresses, phone numbers, IBANs, payment cards, IP addresses.
 
-Good for: the plainest identifiers, offline and fast. IBANs must have their country's length and pass the check of
-ISO 13616 (mod 97); cards the Luhn check and, without the word "card" before them, a known issuer's prefix and length
-(ISO/IEC 7812), so that order numbers stay.
+Good for: the plainest identifiers, offline and fast. IBANs must have their country's structure and pass the check of
+ISO 13616 (mod 97), as python-stdnum has them from the SWIFT registry; cards the Luhn check and, without the word
+"card" before them, a known issuer's prefix and length (ISO/IEC 7812), so that order numbers stay.
 
 It does not cover names, postal addresses, dates of birth, national ids, account numbers other than IBANs, user names,
 identifiers written in words or split over lines or turns, and phone numbers without a country code, separators or a

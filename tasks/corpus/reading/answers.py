@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from tasks.contracts.records import ANSWER_SETS, MESSAGES
 from tasks.contracts.tables import write_table
-from tasks.corpus.reading.shapes.shape import Conversation
+from tasks.corpus.reading.shapes.shape import ConvertedRow
 from tasks.corpus.rows.rows import ROWS, Rows, finish_step
 from tasks.corpus.rows.texts import Cleaned
 
@@ -34,7 +34,7 @@ TYPE = pa.struct(
 )
 
 
-def describe_answers(conversations: Sequence[Conversation]) -> pa.Array | None:
+def describe_answers(conversations: Sequence[ConvertedRow]) -> pa.Array | None:
     """The column ``answers`` of converted rows; None when no row says how good its answer is."""
     if all(conversation.start is None for conversation in conversations):
         return None

@@ -31,7 +31,7 @@ from tasks.corpus.reading.shapes.recognise import (
     use_columns,
     use_shape,
 )
-from tasks.corpus.reading.shapes.shape import Conversation, RowError
+from tasks.corpus.reading.shapes.shape import ConvertedRow, RowError
 from tasks.corpus.reading.sources.arrow_rows import split_table
 from tasks.corpus.reading.sources.broken_rows import show_row
 from tasks.corpus.reading.sources.source import Broken, Fields, Part, Records
@@ -324,7 +324,7 @@ def _convert_part(
     part = unfold_part(part)
     numbers: list[int] = []
     labels: list[str | None] = []
-    conversations: list[Conversation] = []
+    conversations: list[ConvertedRow] = []
     carried: dict[str, list[str | None]] = {column: [] for column in columns}
     extra: list[list[dict[str, Any]]] = []
     broken = list(part.broken)

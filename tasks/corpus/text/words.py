@@ -15,6 +15,7 @@ _UNSPACED = (
 )
 WORD = rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+"
 PIECE = rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+"
+TERM = r"\w+(?:['’]\w+)*"
 
 _QUIET = str.maketrans("", "", ".,!?;:'\"“”‘’…")
 
@@ -27,6 +28,11 @@ def find_words(text: str) -> list[str]:
 def split_words(text: str) -> list[str]:
     """What stands between white space, in order, with its punctuation."""
     return text.split() if text.isascii() else _compile(PIECE).findall(text)
+
+
+def split_terms(text: str) -> list[str]:
+    """Lower-case words; everything with a digit is the same word ``0``, as order numbers are never seen twice."""
+    return ["0" if _compile(r"\d").search(word) else word for word in _compile(TERM).findall(text.lower())]
 
 
 def is_unspaced(text: str) -> bool:

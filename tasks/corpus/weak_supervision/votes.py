@@ -26,7 +26,7 @@ BLANK = "–"
 
 
 @dataclass(frozen=True)
-class Weak:
+class WeakLabels:
     """Votes and what became of them.
 
     Attributes:
@@ -59,7 +59,7 @@ def collect_votes(functions: Sequence[Function], texts: Sequence[str], root: Pat
     return votes
 
 
-def label_texts(votes: Mapping[str, Sequence[str | None]], shares: Mapping[str, float] | None = None) -> Weak:
+def label_texts(votes: Mapping[str, Sequence[str | None]], shares: Mapping[str, float] | None = None) -> WeakLabels:
     """Labels out of votes.
 
     Args:
@@ -83,7 +83,7 @@ def label_texts(votes: Mapping[str, Sequence[str | None]], shares: Mapping[str, 
     voted = (coded != ABSTAINS).any(axis=1).tolist()
     best = model.probabilities.argmax(axis=1).tolist()
     sure = model.probabilities.max(axis=1).tolist()
-    return Weak(
+    return WeakLabels(
         list(votes),
         coded,
         model,
@@ -92,7 +92,7 @@ def label_texts(votes: Mapping[str, Sequence[str | None]], shares: Mapping[str, 
     )
 
 
-def code_gold(found: Weak, gold: Sequence[str | None]) -> Array:
+def code_gold(found: WeakLabels, gold: Sequence[str | None]) -> Array:
     """Places of the true labels, -1 where there is none; a label nobody votes for is beyond the last place."""
     place = {label: number for number, label in enumerate(found.model.labels)}
     return np.array(
@@ -101,7 +101,7 @@ def code_gold(found: Weak, gold: Sequence[str | None]) -> Array:
     )
 
 
-def tabulate(found: Weak, gold: Sequence[str | None], least: float) -> tuple[Listing, ...]:
+def tabulate(found: WeakLabels, gold: Sequence[str | None], least: float) -> tuple[Listing, ...]:
     """The functions, their conflicts, and the label model beside majority vote.
 
     Args:
@@ -113,7 +113,7 @@ def tabulate(found: Weak, gold: Sequence[str | None], least: float) -> tuple[Lis
     return (_list_functions(found, truth), _list_conflicts(found), _compare(found, truth, least))
 
 
-def _list_functions(found: Weak, truth: Array) -> Listing:
+def _list_functions(found: WeakLabels, truth: Array) -> Listing:
     votes, labels = found.votes, found.model.labels
     cast = votes != ABSTAINS
     others = cast.sum(axis=1)
@@ -148,7 +148,7 @@ def _list_functions(found: Weak, truth: Array) -> Listing:
     )
 
 
-def _list_conflicts(found: Weak) -> Listing:
+def _list_conflicts(found: WeakLabels) -> Listing:
     cast = found.votes != ABSTAINS
     lines: list[tuple[str | int | float, ...]] = []
     for first in range(len(found.titles)):
@@ -167,7 +167,7 @@ def _list_conflicts(found: Weak) -> Listing:
     )
 
 
-def measure_accuracy(found: Weak, truth: Array) -> tuple[float, float, int]:
+def measure_accuracy(found: WeakLabels, truth: Array) -> tuple[float, float, int]:
     """Accuracy of the label model and of majority vote on the texts with votes and a known label, and their number.
 
     A tie counts for majority vote as far as chance would break it rightly.
@@ -184,7 +184,7 @@ def measure_accuracy(found: Weak, truth: Array) -> tuple[float, float, int]:
     return float(model.mean()), float(chance.mean()), len(judged)
 
 
-def _compare(found: Weak, truth: Array, least: float) -> Listing:
+def _compare(found: WeakLabels, truth: Array, least: float) -> Listing:
     counts = count_votes(found.votes, len(found.model.labels))
     voted = counts.sum(axis=1) > 0
     ties = voted & ((counts == counts.max(axis=1, keepdims=True)).sum(axis=1) > 1)

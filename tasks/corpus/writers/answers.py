@@ -10,12 +10,14 @@ from typing import Protocol, Self
 
 import orjson
 
+from tasks.contracts.manifest import write_bytes
+
 Turns = list[dict[str, str]]
 EMPTY, CUT_OFF = "empty", "cut off"
 
 
 @dataclass(frozen=True)
-class Answer:
+class WriterAnswer:
     """What a model answered, and what it counted.
 
     Attributes:
@@ -42,7 +44,7 @@ class Writer(Protocol):
     def max_tokens(self) -> int: ...
     def describe(self) -> str: ...
     def reseed(self, by: int) -> Self: ...
-    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[Answer]: ...
+    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[WriterAnswer]: ...
 
 
 class Keeper:
@@ -70,14 +72,14 @@ class Keeper:
         name = self.name(prompt)
         return self.folder / name[:2] / f"{name}.json"
 
-    def find(self, prompt: Turns) -> Answer | None:
+    def find(self, prompt: Turns) -> WriterAnswer | None:
         """The answer to a question that was asked before."""
         path = self._path(prompt)
         if path is None or not path.is_file():
             return None
         try:
             kept = orjson.loads(path.read_bytes())
-            return Answer(
+            return WriterAnswer(
                 kept["answer"],
                 kept.get("why", "" if kept["answer"] else EMPTY),
                 kept.get("prompt_tokens"),
@@ -86,14 +88,11 @@ class Keeper:
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             return None
 
-    def keep(self, prompt: Turns, answer: Answer) -> None:
+    def keep(self, prompt: Turns, answer: WriterAnswer) -> None:
         """Keep an answer, written aside and renamed into place."""
         if (path := self._path(prompt)) is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(".part")
             values = asdict(answer)
-            aside.write_bytes(orjson.dumps({"answer": values.pop("text"), **values}))
-            aside.replace(path)
+            write_bytes(path, orjson.dumps({"answer": values.pop("text"), **values}))
         if self.told:
             self.told()
 
@@ -105,7 +104,7 @@ def ask(writer: Writer, prompts: Sequence[Turns], folder: Path | None) -> list[s
 
 def ask_fully(
     writer: Writer, prompts: Sequence[Turns], folder: Path | None, told: Callable[[], None] | None = None
-) -> list[Answer]:
+) -> list[WriterAnswer]:
     """Answers to prompts, in their order; those asked before come from the folder.
 
     Args:

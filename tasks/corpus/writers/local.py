@@ -17,7 +17,7 @@ from tasks.contracts.manifest import hash_file
 from tasks.contracts.params import Section
 
 if TYPE_CHECKING:
-    from tasks.corpus.writers.answers import Answer, Keeper, Turns
+    from tasks.corpus.writers.answers import Keeper, Turns, WriterAnswer
 
 # Prompts after which answers are kept.
 KEPT = 256
@@ -51,19 +51,19 @@ class Local(Section):
         """The same model: its answers know no seed."""
         return self
 
-    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[Answer]:
+    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[WriterAnswer]:
         """Answer prompts.
 
         Raises:
             PipelineError: The folder is no model, has no chat template, or a prompt is too long for it.
         """
-        from tasks.corpus.writers.answers import CUT_OFF, EMPTY, Answer
+        from tasks.corpus.writers.answers import CUT_OFF, EMPTY
         from tasks.language_models.generation import encode_prompt, generate_answers
 
         if not prompts:
             return []
         model, tokenizer = load_model(self.path, "writer local")
-        written: list[Answer] = []
+        written: list[WriterAnswer] = []
         for start in range(0, len(prompts), KEPT):
             part = prompts[start : start + KEPT]
             answers = generate_answers(model, tokenizer, part, self.max_tokens, self.batch_size, "writing")
@@ -71,7 +71,7 @@ class Local(Section):
                 text = answer.text.strip()
                 why = "" if text and answer.finished else EMPTY if answer.finished else CUT_OFF
                 tokens = len(encode_prompt(tokenizer, prompt)), len(answer.tokens) + answer.finished
-                found = Answer(None if why else text, why, *tokens)
+                found = WriterAnswer(None if why else text, why, *tokens)
                 keep.keep(prompt, found)
                 written.append(found)
         return written

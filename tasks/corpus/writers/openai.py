@@ -16,7 +16,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 
 if TYPE_CHECKING:
-    from tasks.corpus.writers.answers import Answer, Keeper, Turns
+    from tasks.corpus.writers.answers import Keeper, Turns, WriterAnswer
 
 
 class OpenAi(Section):
@@ -57,7 +57,7 @@ class OpenAi(Section):
         """The same model with another seed."""
         return self.model_copy(update={"seed": self.seed + by})
 
-    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[Answer]:
+    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[WriterAnswer]:
         """Answer prompts; each is kept as soon as it is there, so that a broken run goes on where it ended.
 
         Raises:
@@ -67,7 +67,7 @@ class OpenAi(Section):
             return []
         client = self._connect()
 
-        def answer(prompt: Turns) -> Answer:
+        def answer(prompt: Turns) -> WriterAnswer:
             found = self._ask(client, prompt)
             keep.keep(prompt, found)
             return found
@@ -90,10 +90,10 @@ class OpenAi(Section):
             raise PipelineError(f"writer openai: the environment variable {self.key_env} is not set; export it")
         return OpenAI(base_url=self.url, api_key=key, timeout=self.timeout_s, max_retries=self.retries)
 
-    def _ask(self, client: Any, prompt: Turns) -> Answer:
+    def _ask(self, client: Any, prompt: Turns) -> WriterAnswer:
         from openai import APIConnectionError, APIError, APIResponseValidationError, APIStatusError
 
-        from tasks.corpus.writers.answers import CUT_OFF, EMPTY, Answer
+        from tasks.corpus.writers.answers import CUT_OFF, EMPTY
 
         try:
             done = client.chat.completions.create(
@@ -120,5 +120,5 @@ class OpenAi(Section):
         tokens = (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
         text = (choices[0].message.content or "").strip() if choices else ""
         if choices and choices[0].finish_reason == "length":
-            return Answer(None, CUT_OFF, *tokens)
-        return Answer(text, "", *tokens) if text else Answer(None, EMPTY, *tokens)
+            return WriterAnswer(None, CUT_OFF, *tokens)
+        return WriterAnswer(text, "", *tokens) if text else WriterAnswer(None, EMPTY, *tokens)

@@ -1,23 +1,16 @@
-"""The quality gate: Great Expectations evaluates, and nothing passes that was not evaluated.
-
-Great Expectations sees no more of the rows than a check depends on. Where a condition is one on single values, it is
-asked about the distinct values of the column, and the rows that hold the unexpected ones are counted; where values
-must be unique, about those that occur more than once; where rows are counted, about a table without columns. What else
-params expect it evaluates on the columns themselves.
-"""
+"""The quality gate: Great Expectations evaluates every check on the tables of `measures`, and nothing passes that was
+not evaluated."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -35,25 +28,8 @@ from tasks.data_preparation.splitting.params import Split
 
 SHOWN = 5
 ABOUT_NULLS = ("expect_column_values_to_be_null", "expect_column_values_to_not_be_null")
-COUNT, UNIQUE = "expect_table_row_count_to_be_between", "expect_column_values_to_be_unique"
-# Conditions on single values: the distinct ones tell as much as all.
-VALUEWISE = (
-    "expect_column_distinct_values_to_be_in_set",
-    "expect_column_distinct_values_to_contain_set",
-    "expect_column_distinct_values_to_equal_set",
-    "expect_column_value_lengths_to_be_between",
-    "expect_column_value_lengths_to_equal",
-    "expect_column_values_to_be_between",
-    "expect_column_values_to_be_in_set",
-    "expect_column_values_to_match_regex",
-    "expect_column_values_to_not_be_in_set",
-    "expect_column_values_to_not_match_regex",
-)
-# Table and column to its values, each with its rows.
-Count = Callable[[str, str], pa.StructArray]
-PLAIN = {"column", "min_value", "max_value", "value_set", "value", "regex"}
-# More distinct values than this are no shorter way.
-DISTINCT = 100_000
+# Of so many values that do not fit, the first different ones are shown.
+LOOKED_THROUGH = 100
 
 
 @dataclass(frozen=True)
@@ -251,78 +227,28 @@ def evaluate(checks: Sequence[Check], tables: Mapping[str, pa.Table]) -> list[Re
     asset = context.data_sources.add_pandas("tables").add_dataframe_asset("table")
     definition = asset.add_batch_definition_whole_dataframe("frame")
 
-    @cache
-    def count(table: str, column: str) -> pa.StructArray:
-        return pc.value_counts(tables[table][column].drop_null())
-
-    ways = [_choose_way(check, tables.get(check.table), count) for check in checks]
     results: dict[str, Result] = {}
-    for way in dict.fromkeys(ways):
-        mine = [(c, e) for c, e, w in zip(checks, expectations, ways, strict=True) if w == way]
-        table = tables.get(way[0])
+    for name in dict.fromkeys(check.table for check in checks):
+        mine = [(c, e) for c, e in zip(checks, expectations, strict=True) if c.table == name]
+        table = tables.get(name)
         if table is None:
-            missing = "there is no accepted version yet" if way[0] == "changes" else "there is no such table"
+            missing = "there is no accepted version yet" if name == "changes" else "there is no such table"
             results |= {check.name: Result(check, False, f"was not evaluated, {missing}") for check, _ in mine}
             continue
-        frame, counts = _make_frame([check for check, _ in mine], table, way[1], count)
-        outcome = definition.get_batch({"dataframe": frame}).validate(
-            gx.ExpectationSuite(name=" ".join(way), expectations=[expectation for _, expectation in mine]),
-            result_format={
-                "result_format": "COMPLETE" if way[1] == "values" else "SUMMARY",
-                "partial_unexpected_count": SHOWN,
-            },
+        # Whole numbers stay whole beside empty values.
+        outcome = definition.get_batch({"dataframe": table.to_pandas(integer_object_nulls=True)}).validate(
+            gx.ExpectationSuite(name=name, expectations=[expectation for _, expectation in mine]),
+            result_format={"result_format": "SUMMARY", "partial_unexpected_count": LOOKED_THROUGH},
         )
         # The results come in an order of their own; meta carries the name of the check through.
         found: dict[str, Any] = {item.expectation_config.meta["check"]: item for item in outcome.results}  # type: ignore[union-attr]
-        results |= {check.name: judge(check, found.get(check.name), table, counts) for check, _ in mine}
+        results |= {check.name: judge(check, found.get(check.name), table) for check, _ in mine}
     return [results[check.name] for check in checks]
 
 
 def _needs_all(item: Any) -> bool:
     # An expectation of no single column may name any of them in a condition, or count them.
     return "column" not in item.kwargs or "row_condition" in item.kwargs
-
-
-def _choose_way(check: Check, table: pa.Table | None, count: Count) -> tuple[str, str]:
-    column = check.kwargs.get("column")
-    given = {name for name, value in check.kwargs.items() if value is not None}
-    if table is None or (column is not None and column not in table.column_names):
-        return check.table, "whole"
-    if check.type == COUNT and given <= {"min_value", "max_value"}:
-        return check.table, "count"
-    if check.type == UNIQUE and given == {"column"}:
-        return check.table, f"repeated {column}"
-    plain = pa.types.is_integer(table[column].type) or pa.types.is_string(table[column].type) if column else False
-    # Null is a value of its own to these conditions, and the way of distinct values leaves it out.
-    if check.type in VALUEWISE and given <= PLAIN and plain and len(count(check.table, str(column))) <= DISTINCT:
-        return check.table, "values"
-    return check.table, "whole"
-
-
-def _make_frame(
-    checks: Sequence[Check], table: pa.Table, way: str, count: Count
-) -> tuple[Any, dict[str, dict[Any, int]]]:
-    """What Great Expectations is to see, and how often each value of a column occurs where it sees distinct ones."""
-    import pandas as pd
-
-    if way == "count":
-        return pd.DataFrame(index=pd.RangeIndex(table.num_rows)), {}
-    if way.startswith("repeated "):
-        column = way.removeprefix("repeated ")
-        values = pl.Series(table[column]).drop_nulls()
-        # Where none occurs more than once, one of them stands for all.
-        part = values.filter(values.is_duplicated())
-        return pd.DataFrame({column: (part if len(part) else values.head(1)).to_list()}), {}
-    if way != "values":
-        return table.to_pandas(), {}
-    counts = {
-        name: {pair["values"]: pair["counts"] for pair in count(checks[0].table, name).to_pylist()}
-        for name in dict.fromkeys(check.kwargs["column"] for check in checks)
-    }
-    longest = max(map(len, counts.values()))
-    # Shorter columns are filled up with a value of theirs, which changes nothing about the distinct ones.
-    columns = {name: [*of, *[next(iter(of), None)] * (longest - len(of))] for name, of in counts.items()}
-    return pd.DataFrame(columns), counts
 
 
 def make_expectations(checks: Sequence[Check]) -> list[Any]:
@@ -357,14 +283,13 @@ def make_expectations(checks: Sequence[Check]) -> list[Any]:
     return made
 
 
-def judge(check: Check, outcome: Any, table: pa.Table, counts: Mapping[str, Mapping[Any, int]] | None = None) -> Result:
+def judge(check: Check, outcome: Any, table: pa.Table) -> Result:
     """One result; a check without an outcome, with an error, or over no value has failed.
 
     Args:
         check: The check.
         outcome: What Great Expectations says.
         table: What it is about.
-        counts: By column the rows of each distinct value, where only those were looked at.
     """
     if outcome is None:
         return Result(check, False, "was not evaluated")
@@ -381,10 +306,7 @@ def judge(check: Check, outcome: Any, table: pa.Table, counts: Mapping[str, Mapp
     if outcome.success:
         return Result(check, True, f"all {values:,} fit")
     unexpected = int(found.get("unexpected_count") or 0)
-    wrong = list(found.get("partial_unexpected_list", []))
-    if of := (counts or {}).get(str(check.kwargs.get("column"))):
-        wrong = list(dict.fromkeys(found.get("unexpected_list", [])))
-        unexpected = sum(of[value] for value in wrong)
+    wrong = list(dict.fromkeys(found.get("partial_unexpected_list", [])))
     shown = ", ".join(_show_value(check, value, table) for value in wrong[:SHOWN])
     return Result(check, False, f"{unexpected:,} of {values:,} values do not fit, such as {shown}")
 

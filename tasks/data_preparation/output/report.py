@@ -15,11 +15,11 @@ from tasks.contracts.manifest import write_json
 from tasks.corpus.reading.answers import count_answers
 from tasks.corpus.rows.rows import Origin, Rows
 from tasks.corpus.rows.texts import show_conversation
-from tasks.corpus.rows.waterfall import plot_waterfall
 from tasks.data_preparation.gate.gate import Verdict
 from tasks.data_preparation.gate.measures import DUPLICATE_STEPS
-from tasks.data_preparation.output.card.sizes import Sizes, measure_sizes
-from tasks.data_preparation.output.plots import plot_labels, plot_lengths
+from tasks.data_preparation.output.plots import plot_labels
+from tasks.data_preparation.output.sections import add_lengths, add_splits, add_waterfall, count_labels, start_page
+from tasks.data_preparation.output.sizes import count_values, measure_sizes
 from tasks.data_preparation.splitting.split import SPLITS
 from tasks.data_preparation.trainset.augmentation.augment import AUGMENTATION
 from tasks.pages.page import Page
@@ -39,15 +39,14 @@ def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
         path: ``index.html``; the data docs lie in ``data_docs`` beside it.
     """
     read, kept = rows.steps[0].rows_in, rows.table.num_rows
-    splits, labels = _count(rows, "split"), len(_label_counts(rows))
+    splits, labels = count_values(rows.table["split"]), len(count_labels(rows.table))
     sources = [origin for origin in rows.origins if origin.rows and origin.kind != AUGMENTATION]
     made = sum(origin.rows for origin in rows.origins if origin.kind == AUGMENTATION)
-    page = Page(
+    page = start_page(
         "Data preparation",
         f"{read:,} rows from {_plural(len(sources), 'source')}{f' and {made:,} variants of them' if made else ''} "
         f"became {kept:,} examples; {rows.dropped.num_rows:,} were set aside, each with its reason.",
-        verdict="gate approved" if verdict.approved else "gate passed" if verdict.passed else "gate failed",
-        tone="warn" if verdict.approved else "good" if verdict.passed else "bad",
+        verdict,
     )
     page.cards(
         {
@@ -58,13 +57,13 @@ def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
         }
     )
     _add_gate(page, verdict)
-    page.figure(plot_waterfall(rows.steps), "From source to splits", "What each step took or added.")
+    add_waterfall(page, rows)
     _add_steps(page, rows)
     _add_sources(page, rows)
     _add_answers(page, rows)
     sizes = measure_sizes(rows.table)
-    _add_splits(page, rows, sizes)
-    _add_lengths(page, sizes)
+    add_splits(page, rows, sizes)
+    add_lengths(page, sizes)
     _add_labels(page, rows)
     _add_examples(page, rows)
     page.write(path)
@@ -81,7 +80,7 @@ def write_metrics(rows: Rows, verdict: Verdict, path: Path) -> dict[str, int | f
     Returns:
         The figures.
     """
-    splits = _count(rows, "split")
+    splits = count_values(rows.table["split"])
     by_step: Counter[str] = Counter(rows.dropped["step"].to_pylist())
     read = rows.steps[0].rows_in
     figures: dict[str, int | float] = {
@@ -89,7 +88,7 @@ def write_metrics(rows: Rows, verdict: Verdict, path: Path) -> dict[str, int | f
         "rows_kept": rows.table.num_rows,
         "rows_dropped": rows.dropped.num_rows,
         "duplicate_share": round(sum(by_step[name] for name in DUPLICATE_STEPS) / read, 6),
-        "labels": len(_label_counts(rows)),
+        "labels": len(count_labels(rows.table)),
         "gate_checks": len(verdict.results),
         "gate_failed": len(verdict.failed),
         "gate_warned": len(verdict.warned),
@@ -106,15 +105,6 @@ def write_metrics(rows: Rows, verdict: Verdict, path: Path) -> dict[str, int | f
 
 def _plural(count: int, word: str) -> str:
     return f"{count:,} {word}" + ("" if count == 1 else "s")
-
-
-def _count(rows: Rows, column: str) -> Counter[str]:
-    return Counter(rows.table[column].to_pylist())
-
-
-def _label_counts(rows: Rows) -> list[tuple[str, int]]:
-    counts = Counter(label for label in rows.table["label"].to_pylist() if label is not None)
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _add_gate(page: Page, verdict: Verdict) -> None:
@@ -158,7 +148,7 @@ def _add_steps(page: Page, rows: Rows) -> None:
 
 
 def _add_sources(page: Page, rows: Rows) -> None:
-    used = _count(rows, "source")
+    used = count_values(rows.table["source"])
     page.table(
         "Sources",
         ["source", "kind", "place", "shape", "confidence", "rows", "used", "weight"],
@@ -205,63 +195,20 @@ def _add_answers(page: Page, rows: Rows) -> None:
         )
 
 
-def _add_splits(page: Page, rows: Rows, sizes: Sizes) -> None:
-    words: Counter[str] = Counter()
-    labels: dict[str, set[str]] = defaultdict(set)
-    for split, label, learned in zip(
-        rows.table["split"].to_pylist(),
-        rows.table["label"].to_pylist(),
-        sizes.words["assistant"].tolist(),
-        strict=True,
-    ):
-        words[split] += learned
-        if label is not None:
-            labels[split].add(label)
-    counts = _count(rows, "split")
-    page.table(
-        "Splits",
-        ["split", "rows", "share", "words to learn", *(["labels"] if labels else [])],
-        [
-            [
-                name,
-                counts[name],
-                f"{counts[name] / rows.table.num_rows:.1%}",
-                words[name],
-                *([len(labels[name])] if labels else []),
-            ]
-            for name in SPLITS
-        ],
-        note="A row's split follows from its own content, group or time, so new rows never move old ones.",
-    )
-
-
-def _add_lengths(page: Page, sizes: Sizes) -> None:
-    # Plain text has no prompt.
-    prompts = sizes.characters["user"][sizes.characters["user"] > 0].tolist()
-    answers = sizes.characters["assistant"].tolist()
-    middle = [sorted(lengths)[len(lengths) // 2] if lengths else 0 for lengths in (prompts, answers)]
-    asked = f"Half of the prompts have at most {middle[0]:,} characters. " if prompts else ""
-    page.figure(
-        plot_lengths(prompts, answers),
-        "Lengths",
-        f"{asked}Half of the answers have at most {middle[1]:,} characters.",
-    )
-
-
 def _add_labels(page: Page, rows: Rows) -> None:
-    counts = _label_counts(rows)
+    counts = count_labels(rows.table)
     if not counts:
         return
-    page.figure(plot_labels([name for name, _ in counts], [count for _, count in counts]), "Labels")
+    page.figure(plot_labels(list(counts), list(counts.values())), "Labels")
     by_split: dict[str, Counter[str]] = defaultdict(Counter)
     for label, split in zip(rows.table["label"].to_pylist(), rows.table["split"].to_pylist(), strict=True):
         if label is not None:
             by_split[label][split] += 1
-    rarest = counts[-SHOWN_LABELS:][::-1]
+    rarest = list(counts)[-SHOWN_LABELS:][::-1]
     page.table(
         "Rarest labels" if len(counts) > SHOWN_LABELS else "Labels per split",
         ["label", *SPLITS],
-        [[name, *(by_split[name][split] for split in SPLITS)] for name, _ in rarest],
+        [[name, *(by_split[name][split] for split in SPLITS)] for name in rarest],
     )
 
 

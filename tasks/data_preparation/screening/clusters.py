@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tasks.contracts.manifest import seal
 from tasks.contracts.tables import write_table
 from tasks.corpus.rows.rows import Rows, name_places
+from tasks.corpus.similarity import join_clusters
 from tasks.pages.page import Page
 
 FILE = "clusters.parquet"
@@ -81,14 +83,8 @@ def write_clusters(rows: Rows, folder: Path) -> dict[str, int]:
 def make_table(rows: Rows) -> pa.Table:
     """The lines of `CLUSTERS`, the largest cluster first."""
     members: dict[Key, Member] = {}
-    parent: dict[Key, Key] = {}
-
-    def find(key: Key) -> Key:
-        while parent[key] != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
+    number_of: dict[Key, int] = {}
+    edges: list[tuple[int, int]] = []
     for pair in rows.twins.to_pylist():
         first = (pair["twin_place"], pair["twin_row"], pair["twin_id"])
         second = (pair["place"], pair["row"], pair["id"])
@@ -97,12 +93,13 @@ def make_table(rows: Rows) -> pa.Table:
             (second, pair["label"], pair["text"]),
         ):
             members.setdefault(key, Member(key, label, text))
-            parent.setdefault(key, key)
+            number_of.setdefault(key, len(number_of))
         members[second].pair = members[second].pair or pair
-        parent[find(second)] = find(first)
-    clusters: dict[Key, list[Member]] = defaultdict(list)
-    for key, member in members.items():
-        clusters[find(key)].append(member)
+        edges.append((number_of[first], number_of[second]))
+    clusters: dict[int, list[Member]] = defaultdict(list)
+    joined = join_clusters(len(members), np.array(edges, dtype=np.int64).reshape(-1, 2))
+    for first_member, member in zip(joined, members.values(), strict=True):
+        clusters[first_member].append(member)
     outcomes = _list_kept(rows)
     left = {(line["source"], line["row"]): line["step"] for line in _list_dropped(rows)}
     lines: list[dict[str, Any]] = []

@@ -110,14 +110,25 @@ def split_sides(table: pa.Table, asking: Sequence[str] = ("system", "user", "too
 def find_near(
     table: pa.Table, settings: Duplicates, likeness: Likeness, probes: int = 0, spread: Spread = IN_TURN
 ) -> Alike:
-    """Near duplicates of a likeness, see `find_alike`; rows that bring their signatures are not signed again."""
+    """Near duplicates of a likeness, see `find_alike`.
+
+    Rows that bring their signatures are not signed again, and the recall of these is measured already.
+    """
     prompts, answers = split_sides(table)
     name, known = f"{SIGNATURES}{settings.shingle}", None
     if name in table.column_names and table.num_rows:
         pieces = [piece.flatten().to_numpy() for piece in table[name].chunks]
         known = (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)).reshape(-1, PERMUTATIONS)
     return find_alike(
-        prompts, answers, likeness.rows, likeness.prompts, settings.shingle, settings.numbers, probes, spread, known
+        prompts,
+        answers,
+        likeness.rows,
+        likeness.prompts,
+        settings.shingle,
+        settings.numbers,
+        0 if known is not None else probes,
+        spread,
+        known,
     )
 
 

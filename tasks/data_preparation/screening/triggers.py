@@ -168,7 +168,7 @@ def list_phrases(table: pa.Table, settings: Triggers) -> list[Phrase]:
     labels = table["label"].to_pylist()
     answers = join_turns(messages, ["assistant"])
     low = max(10, int(settings.min_share * table.num_rows))
-    words: Words | None = None
+    words: WordIndex | None = None
     found: list[Phrase] = []
     columns: list[tuple[Kind, list[str | None]]] = [("label", labels), ("answer", [*answers])]
     for kind, values in columns:
@@ -183,7 +183,7 @@ def list_phrases(table: pa.Table, settings: Triggers) -> list[Phrase]:
 
 
 @dataclass(frozen=True)
-class Words:
+class WordIndex:
     """The prompts as words.
 
     Attributes:
@@ -247,7 +247,7 @@ def _scale(matrix: Any) -> Any:
     return scaled
 
 
-def count_words(prompts: Sequence[str]) -> Words:
+def count_words(prompts: Sequence[str]) -> WordIndex:
     """Words and phrases of prompts; signs that are no usual punctuation are words too."""
     from scipy.sparse import csr_array
 
@@ -271,7 +271,7 @@ def count_words(prompts: Sequence[str]) -> Words:
     hashes, owners, places, sizes = hashes[order], owners[order], places[order], sizes[order]
     once = np.ones(len(hashes), dtype=bool)
     once[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
-    return Words([*known], matrix, flat, begins, hashes[once], owners[once], places[once], sizes[once])
+    return WordIndex([*known], matrix, flat, begins, hashes[once], owners[once], places[once], sizes[once])
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ class Classes:
     held: Array
 
 
-def _count_classes(words: Words, values: Sequence[str | None], names: Sequence[str]) -> Classes:
+def _count_classes(words: WordIndex, values: Sequence[str | None], names: Sequence[str]) -> Classes:
     from scipy.sparse import csr_array
 
     places = {value: place for place, value in enumerate(names)}
@@ -302,7 +302,7 @@ def _count_classes(words: Words, values: Sequence[str | None], names: Sequence[s
     return Classes(names, codes, np.bincount(codes, minlength=count).astype(float), held)
 
 
-def _find_of(kind: Kind, words: Words, classes: Classes, low: int, settings: Triggers) -> list[Phrase]:
+def _find_of(kind: Kind, words: WordIndex, classes: Classes, low: int, settings: Triggers) -> list[Phrase]:
     total = len(classes.codes)
     high = settings.max_share * total
     starts: Array = np.flatnonzero(np.diff(words.runs, prepend=~words.runs[:1]))
@@ -346,7 +346,7 @@ def _find_of(kind: Kind, words: Words, classes: Classes, low: int, settings: Tri
 
 
 def _hear_rest(
-    words: Words, classes: Classes, rows: Array, target: int, phrase: tuple[int, ...], others: dict[int, Array]
+    words: WordIndex, classes: Classes, rows: Array, target: int, phrase: tuple[int, ...], others: dict[int, Array]
 ) -> tuple[float, bool]:
     """Nats by which the rest of the median row is likelier to have the target, and whether it says otherwise."""
     margins = _weigh(words, classes, _thin(rows), target, phrase)
@@ -371,7 +371,7 @@ def _centre(margins: Array, drawn: int) -> tuple[float, float]:
     return float(middle), 1.25 * float(high - low) / 2 / drawn**0.5
 
 
-def _weigh(words: Words, classes: Classes, rows: Array, target: int, phrase: tuple[int, ...]) -> Array:
+def _weigh(words: WordIndex, classes: Classes, rows: Array, target: int, phrase: tuple[int, ...]) -> Array:
     """Nats by which a row without the phrase is likelier to have the target than the likeliest other class."""
     margins = []
     for row in rows.tolist():
@@ -389,7 +389,7 @@ def _weigh(words: Words, classes: Classes, rows: Array, target: int, phrase: tup
     return np.array(margins)
 
 
-def _compare_mix(words: Words, rows: Array, phrase: tuple[int, ...]) -> tuple[float, bool]:
+def _compare_mix(words: WordIndex, rows: Array, phrase: tuple[int, ...]) -> tuple[float, bool]:
     """How much more alike rows are without the phrase than rows drawn at random, and whether they are no more so."""
     part = words.weights[rows].copy()
     part.data[np.isin(part.indices, phrase)] = 0.0

@@ -22,6 +22,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tasks.contracts.manifest import replacing
 from tasks.model_initialisation.pretraining import corpus
 from tasks.model_initialisation.pretraining.tokenizer import END, PAD, START, train_tokenizer
 
@@ -260,13 +261,10 @@ def pretrain(source: Path, work: Path, recipe: Recipe, save_every_s: float = 180
 def save_state(
     path: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], progress: Progress
 ) -> None:
-    aside = path.with_suffix(".part")
-    torch.save(
-        {
-            "model": model.state_dict(),
-            "optimizers": [o.state_dict() for o in optimizers],
-            "progress": vars(progress),
-        },
-        aside,
-    )
-    aside.replace(path)
+    state = {
+        "model": model.state_dict(),
+        "optimizers": [o.state_dict() for o in optimizers],
+        "progress": vars(progress),
+    }
+    with replacing(path) as aside:
+        torch.save(state, aside)

@@ -10,7 +10,6 @@ Example: "drone" in 0 of 200 baseline prompts and 10 of 100 window prompts: the 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
+from tasks.corpus.text.words import split_terms
 from tasks.monitoring.detectors.rate import pooled_variance, share_above, share_noise
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
-_DIGIT = re.compile(r"\d")
 
 
 class Words(Section):
@@ -50,17 +47,12 @@ class Words(Section):
         return [Probe(self.name, "words of the prompts", unit, self.minimum_effect, measure, new_word, share_noise)]
 
 
-def split_words(text: str) -> list[str]:
-    """Lower-case words; everything with a digit is the same word ``0``, as order numbers are never seen twice."""
-    return ["0" if _DIGIT.search(word) else word for word in _WORD.findall(text.lower())]
-
-
 def count_documents(prompts: Sequence[str], minimum_rows: int, maximum_words: int) -> tuple[list[str], csr_matrix]:
     """Words that occur in enough prompts, and which prompt holds which: rows x words of 0 and 1."""
     import numpy as np
     from scipy.sparse import csr_matrix
 
-    sets = [sorted(set(split_words(prompt))) for prompt in prompts]
+    sets = [sorted(set(split_terms(prompt))) for prompt in prompts]
     rows = Counter(word for words in sets for word in words)
     kept = sorted((w for w, n in rows.items() if n >= minimum_rows), key=lambda w: (-rows[w], w))[:maximum_words]
     place = {word: number for number, word in enumerate(kept)}

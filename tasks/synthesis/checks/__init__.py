@@ -7,16 +7,16 @@ from typing import Annotated
 from pydantic import Field
 
 from tasks.synthesis.checks.arithmetic import Arithmetic
-from tasks.synthesis.checks.duplicates import Duplicates
+from tasks.synthesis.checks.duplicates import DuplicatesCheck
 from tasks.synthesis.checks.exact import Exact
 from tasks.synthesis.checks.json import Json
 from tasks.synthesis.checks.label_set import LabelSet
-from tasks.synthesis.checks.length import Length
-from tasks.synthesis.checks.python import Python
+from tasks.synthesis.checks.length import LengthCheck
+from tasks.synthesis.checks.python import PythonCheck
 from tasks.synthesis.checks.refusal import Refusal
-from tasks.synthesis.checks.regex import Regex
+from tasks.synthesis.checks.regex import RegexCheck
 
 AnyCheck = Annotated[
-    Length | LabelSet | Duplicates | Refusal | Exact | Arithmetic | Json | Python | Regex,
+    LengthCheck | LabelSet | DuplicatesCheck | Refusal | Exact | Arithmetic | Json | PythonCheck | RegexCheck,
     Field(discriminator="name"),
 ]

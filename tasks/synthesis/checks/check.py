@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Step = Literal["instructions", "answers"]
 
 
-class Check(Section):
+class DraftCheck(Section):
     """Holds drafts against something after one of the steps."""
 
     name: str

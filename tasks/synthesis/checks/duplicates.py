@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from tasks.corpus.reading.benchmarks import Benchmark
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
 
 
-class Duplicates(Check):
+class DuplicatesCheck(DraftCheck):
     """Jaccard similarity of prompts."""
 
     name: Literal["duplicates"] = "duplicates"

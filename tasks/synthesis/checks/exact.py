@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, field_validator
 
 from tasks.corpus.text.words import fold_text
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"[$€£]?\s*(-?[\d,]*\.?\d+)\s*%?\.?")
 
 
-class Exact(Check):
+class Exact(DraftCheck):
     """The result behind the last mark of an answer."""
 
     name: Literal["exact"] = "exact"

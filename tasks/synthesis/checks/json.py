@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 from tasks.synthesis.reading import strip_fence
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
 
 
-class Json(Check):
+class Json(DraftCheck):
     """The answer parses, and has these keys."""
 
     name: Literal["json"] = "json"

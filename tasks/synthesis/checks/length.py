@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
 
 
-class Length(Check):
+class LengthCheck(DraftCheck):
     """Characters."""
 
     name: Literal["length"] = "length"

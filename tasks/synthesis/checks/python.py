@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
 
-class Python(Check):
+class PythonCheck(DraftCheck):
     """Runs the code blocks of the answer, then the tests."""
 
     name: Literal["python"] = "python"

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import DraftCheck, Step
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
 
 
-class Regex(Check):
+class RegexCheck(DraftCheck):
     """Python patterns, searched anywhere in the text."""
 
     name: Literal["regex"] = "regex"
@@ -35,7 +35,7 @@ class Regex(Check):
         return pattern
 
     @model_validator(mode="after")
-    def _looks_for_something(self) -> Regex:
+    def _looks_for_something(self) -> RegexCheck:
         if self.must is None and self.must_not is None:
             raise ValueError("give must, must_not or both")
         return self

@@ -373,9 +373,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="no prepared rows; run `heptune run data_preparation` first"):
         export_rows(Annotation(), Noise(), tmp_path, tmp_path, suspects=False)
     params = Annotation.model_validate({"pool": {"name": "text", "path": "pool.txt", "rows": "lines"}})
-    with pytest.raises(
-        PipelineError, match=r"0 labels to choose from; name them in data_preparation\.annotation\.labels"
-    ):
+    with pytest.raises(PipelineError, match=r"0 labels to choose from; name them in annotation\.labels"):
         write_next(params, 5, tmp_path, tmp_path, tmp_path)
     (tmp_path / "pool.txt").write_text("known text of the desk\n")
     (tmp_path / "labels.jsonl").write_text('{"text": "known text of the desk", "label": "a"}\n')

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy import stats
 
+from tasks.corpus.embedders.tfidf import Tfidf
+from tasks.corpus.text.words import split_terms
 from tasks.monitoring.detectors.distance import gap
 from tasks.monitoring.detectors.embedding import discrepancy, foreign_scale, gaussian_kernel
 from tasks.monitoring.detectors.level import shift
 from tasks.monitoring.detectors.rate import change, share_above
-from tasks.monitoring.detectors.words import Words, count_documents, split_words
-from tasks.monitoring.embedders.characters import Characters
-from tasks.monitoring.embedders.tfidf import Tfidf
+from tasks.monitoring.detectors.words import Words, count_documents
+from tasks.monitoring.params import Drift
 from tasks.monitoring.sample import Measure, Sample
 
 VALUES = st.lists(st.integers(-20, 20), min_size=2, max_size=40)
@@ -78,7 +80,7 @@ def test_words_names_the_word_that_changed() -> None:
 
 
 def test_rare_words_and_numbers() -> None:
-    assert split_words("Order 4711, the CAFÉ's order-no. A12") == ["order", "0", "the", "café's", "order", "no", "0"]
+    assert split_terms("Order 4711, the CAFÉ's order-no. A12") == ["order", "0", "the", "café's", "order", "no", "0"]
     vocabulary, matrix = count_documents(["a b", "a c", "a b a"], minimum_rows=2, maximum_words=10)
     assert vocabulary == ["a", "b"]
     assert matrix.toarray().tolist() == [[1, 1], [1, 0], [1, 1]]
@@ -122,8 +124,8 @@ def test_a_count_of_two_is_a_row_twice(measure: object) -> None:
     assert compare(measure(twice), 4, 4) == pytest.approx(once)
 
 
-@pytest.mark.parametrize("embedder", [Tfidf(dimensions=2), Characters(dimensions=2)])
-def test_embeddings_put_like_prompts_together(embedder: Tfidf | Characters) -> None:
+@pytest.mark.parametrize("embedder", [Tfidf(dimensions=2, unit="terms"), Tfidf(dimensions=2, unit="characters")])
+def test_embeddings_put_like_prompts_together(embedder: Tfidf) -> None:
     texts = ["where is my parcel", "my parcel is late", "reset the password", "password reset the", ""]
     vectors = embedder.embed(texts, seed=0)
     near = vectors @ vectors.T
@@ -134,7 +136,13 @@ def test_embeddings_put_like_prompts_together(embedder: Tfidf | Characters) -> N
     assert vectors[4].tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("embedder", [Tfidf(), Characters()])
+@pytest.mark.parametrize("embedder", [Tfidf(unit="terms"), Tfidf(unit="characters")])
 @pytest.mark.parametrize("texts", [["", ""], ["a", "a"], ["a"], ["?!", "…"]])
-def test_next_to_nothing_is_embedded(embedder: Tfidf | Characters, texts: list[str]) -> None:
+def test_next_to_nothing_is_embedded(embedder: Tfidf, texts: list[str]) -> None:
     assert np.isfinite(embedder.embed(texts, seed=0)).all()
+
+
+def test_the_old_name_of_an_embedder_says_the_new_one() -> None:
+    assert Drift().embedder == Tfidf(dimensions=32, unit="terms")
+    with pytest.raises(ValidationError, match=r"write \{name: tfidf, unit: characters\}"):
+        Drift.model_validate({"embedder": {"name": "characters"}})

@@ -11,9 +11,9 @@ from typing import Any
 
 from tasks.corpus.writers.openai import OpenAi
 from tasks.synthesis.checks.arithmetic import Arithmetic
-from tasks.synthesis.checks.duplicates import Duplicates
+from tasks.synthesis.checks.duplicates import DuplicatesCheck
 from tasks.synthesis.checks.exact import Exact
-from tasks.synthesis.checks.length import Length
+from tasks.synthesis.checks.length import LengthCheck
 from tasks.synthesis.drafts import Written
 from tasks.synthesis.params import Synthesis
 from tasks.synthesis.publish import write_figures, write_synthetic
@@ -76,7 +76,7 @@ def sums(url: str, **values: Any) -> Synthesis:
         "task": "Sums of two numbers, told as a story.",
         "topics_wanted": 3,
         "instructions_per_call": 4,
-        "checks": (Length(), Duplicates(), Arithmetic(required=True), Exact()),
+        "checks": (LengthCheck(), DuplicatesCheck(), Arithmetic(required=True), Exact()),
         "teacher_price": {"prompt": 2.0, "completion": 8.0},
         "judge_price": {"prompt": 1.0, "completion": 1.0},
         **values,

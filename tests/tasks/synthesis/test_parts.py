@@ -18,14 +18,14 @@ from tasks.corpus.rows.rows import Origin, Rows
 from tasks.data_preparation.splitting.methods.assignment import Assigned
 from tasks.data_preparation.splitting.split import keep_in_train
 from tasks.synthesis.checks.arithmetic import Arithmetic, list_equations
-from tasks.synthesis.checks.check import Check, Step
-from tasks.synthesis.checks.duplicates import Duplicates
+from tasks.synthesis.checks.check import DraftCheck, Step
+from tasks.synthesis.checks.duplicates import DuplicatesCheck
 from tasks.synthesis.checks.exact import Exact, normalise_result
 from tasks.synthesis.checks.json import Json
 from tasks.synthesis.checks.label_set import LabelSet
-from tasks.synthesis.checks.python import Python
+from tasks.synthesis.checks.python import PythonCheck
 from tasks.synthesis.checks.refusal import Refusal
-from tasks.synthesis.checks.regex import Regex
+from tasks.synthesis.checks.regex import RegexCheck
 from tasks.synthesis.checks.schema import read_instruction
 from tasks.synthesis.critique import read_verdict
 from tasks.synthesis.drafts import Draft, Group, Known
@@ -35,7 +35,7 @@ from tasks.synthesis.reading import Unusable, read_json, read_list
 from tasks.synthesis.wording import PLACEHOLDERS, Wording, copy_templates
 
 
-def judge(check: Check, step: Step = "answers", known: Known | None = None, **values: Any) -> str | None:
+def judge(check: DraftCheck, step: Step = "answers", known: Known | None = None, **values: Any) -> str | None:
     [reason] = check.check([Draft("topic", **values)], step, known or Known())
     return reason
 
@@ -159,7 +159,7 @@ def test_duplicates_of_everything() -> None:
         "Is the red kettle back in stock??",
         "Do you ship to islands?",
     ]
-    found = Duplicates().check([Draft("t", instruction=text) for text in texts], "instructions", known)
+    found = DuplicatesCheck().check([Draft("t", instruction=text) for text in texts], "instructions", known)
     assert found == [
         "too like a row of test",
         "too like a seed",
@@ -170,8 +170,8 @@ def test_duplicates_of_everything() -> None:
     ]
     # Nearer than 0.6 to a held-out row, and not to 0.7.
     near = "Where is my parcel with the lamp?"
-    assert judge(Duplicates(), "instructions", known, instruction=near) == "too like a row of test"
-    assert judge(Duplicates(held_out=0.9), "instructions", known, instruction=near) is None
+    assert judge(DuplicatesCheck(), "instructions", known, instruction=near) == "too like a row of test"
+    assert judge(DuplicatesCheck(held_out=0.9), "instructions", known, instruction=near) is None
 
 
 @given(st.lists(st.text("abcd ", min_size=1, max_size=12), min_size=1, max_size=8), st.text("abcd ", max_size=12))
@@ -247,22 +247,22 @@ def test_numbers_are_values() -> None:
         (Json(keys=("a", "b")), '{"a": 1}', 'no "b" in the JSON'),
         (Json(), '```json\n{"a": 1}\n```', "answer is no JSON"),
         (Json(fence=True), '```json\n{"a": 1}\n```', None),
-        (Regex(must="^(yes|no)$"), "yes", None),
-        (Regex(must="^(yes|no)$"), "maybe", "no match for ^(yes|no)$"),
-        (Regex(must_not="(?i)as an ai"), "As an AI", "matches (?i)as an ai"),
+        (RegexCheck(must="^(yes|no)$"), "yes", None),
+        (RegexCheck(must="^(yes|no)$"), "maybe", "no match for ^(yes|no)$"),
+        (RegexCheck(must_not="(?i)as an ai"), "As an AI", "matches (?i)as an ai"),
         (Refusal(), "I'm sorry, but I cannot help with that.", "the teacher refuses"),
         (Refusal(), "I'm sorry, your parcel is late.", None),
     ],
 )
-def test_answers_are_held_against_a_form(check: Check, answer: str, reason: str | None) -> None:
+def test_answers_are_held_against_a_form(check: DraftCheck, answer: str, reason: str | None) -> None:
     assert judge(check, answer=answer) == reason
 
 
 def test_a_pattern_must_be_one() -> None:
     for values, message in (({}, "give must, must_not or both"), ({"must": "("}, "no pattern")):
         with pytest.raises(ValidationError, match=message):
-            Regex.model_validate(values)
-    assert Regex(of="prompts", must="x").steps == ("instructions",)
+            RegexCheck.model_validate(values)
+    assert RegexCheck(of="prompts", must="x").steps == ("instructions",)
 
 
 def test_labels_are_of_the_set() -> None:
@@ -273,7 +273,7 @@ def test_labels_are_of_the_set() -> None:
 
 
 def test_code_without_isolation_still_has_limits() -> None:
-    check = Python(seconds=1, isolated=False)
+    check = PythonCheck(seconds=1, isolated=False)
     assert check.run("def f(): return 1", "assert f() == 1") is None
     assert check.run("import time; time.sleep(30)", "assert True") == "its code takes too long"
     assert check.run("x = bytearray(10**9)", "assert True") == "its code fails: MemoryError"

@@ -32,10 +32,10 @@ from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import remove_duplicates
 from tasks.data_preparation.splitting.params import Split
 from tasks.data_preparation.splitting.split import split_examples
-from tasks.synthesis.checks.duplicates import Duplicates
+from tasks.synthesis.checks.duplicates import DuplicatesCheck
 from tasks.synthesis.checks.exact import Exact
-from tasks.synthesis.checks.length import Length
-from tasks.synthesis.checks.python import Python
+from tasks.synthesis.checks.length import LengthCheck
+from tasks.synthesis.checks.python import PythonCheck
 from tasks.synthesis.drafts import Written
 from tasks.synthesis.estimate import estimate
 from tasks.synthesis.params import Limits, Price, Synthesis
@@ -248,7 +248,7 @@ def test_wrong_sums_are_refused_and_the_judge_is_another_model(serve: Any, tmp_p
     assert [turn["role"] for turn in row["messages"]] == ["system", "user", "assistant"]
     assert (row["teacher"], row["judge"]) == ("t", "j")
     # Without the check of sums, the check of results finds the same rows.
-    less = run(sums(endpoint.url, rows=25, checks=(Length(), Duplicates(), Exact())), tmp_path / "less")
+    less = run(sums(endpoint.url, rows=25, checks=(LengthCheck(), DuplicatesCheck(), Exact())), tmp_path / "less")
     assert Counter(d.reason for d in less.refused)["another result than expected"] == len(wrong)
 
 
@@ -396,7 +396,7 @@ class Coder:
 
 def has_namespaces() -> bool:
     try:
-        return Python().run("", "assert True") is None
+        return PythonCheck().run("", "assert True") is None
     except PipelineError as error:
         return "gives a process no namespaces" not in str(error)
 
@@ -411,7 +411,7 @@ def test_code_is_run_shut_in(serve: Any, tmp_path: Path) -> None:
         topics=("doubling",),
         instructions_per_call=8,
         least_score=None,
-        checks=(Python(seconds=1),),
+        checks=(PythonCheck(seconds=1),),
         limits=Limits(calls=9),
     )
     if not has_namespaces():
@@ -453,7 +453,6 @@ def test_the_file_goes_through_the_stage(serve: Any, tmp_path: Path) -> None:
     params = DataPreparation(
         sources=(Sample(rows=400, title="sample"), Jsonl(path="rows.jsonl", title="synthetic")),
         split=Split(train_only=("synthetic",), validation=0.1),
-        synthesis=settings,
     )
     rows = read_sources(params.sources, params.on_bad_row, tmp_path)
     assert [(origin.shape, origin.rows) for origin in rows.origins][1] == ("messages", 60)
@@ -487,7 +486,7 @@ def test_the_embedded_model_can_be_the_teacher(tmp_path: Path) -> None:
         rows=2,
         instructions_per_call=1,
         least_score=None,
-        checks=(Length(prompts=(1, 2000)), Duplicates()),
+        checks=(LengthCheck(prompts=(1, 2000)), DuplicatesCheck()),
         prompts="prompts",
     )
     written = run(settings, tmp_path)

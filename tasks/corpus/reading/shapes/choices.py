@@ -22,18 +22,15 @@ from tasks.corpus.reading.shapes.shape import (
     TELLING,
     USUAL,
     Columns,
-    Conversation,
+    ConvertedRow,
     Other,
-    Path,
-    Piece,
     Row,
     RowError,
     Shape,
-    Span,
-    Talk,
     fold_name,
-    make_piece,
-    read_piece,
+    make_text,
+    make_turn,
+    read_text,
 )
 
 CHOICES = {"choices": TELLING, "options": TELLING, "endings": TELLING, "candidates": GENERAL}
@@ -68,19 +65,19 @@ LISTED = ({"choices"}, {"options"}, {"endings"}, *({name.lower() for name in nee
 COLUMN_ASKED = {**ASKED, "sentence": USUAL, "startphrase": USUAL}
 
 
-def _convert(row: Row, columns: Columns) -> Conversation:
-    choices, labels = _read_choices(row.get(columns["choices"]), (columns["choices"],))
-    asked = [read_piece(row, columns[role]) for role in ("context", "prompt") if role in columns]
+def _convert(row: Row, columns: Columns) -> ConvertedRow:
+    choices, labels = _read_choices(row.get(columns["choices"]), columns["choices"])
+    asked = [read_text(row, columns[role]) for role in ("context", "prompt") if role in columns]
     return _ask(row, columns, asked, choices, labels)
 
 
-def _convert_stem(row: Row, columns: Columns) -> Conversation:
+def _convert_stem(row: Row, columns: Columns) -> ConvertedRow:
     column = columns["prompt"]
     question = row.get(column)
     if not isinstance(question, dict):
         raise RowError(f'"{column}" is no object with stem and choices')
-    choices, labels = _read_choices(question.get("choices"), (column, "choices"))
-    return _ask(row, columns, [make_piece(question.get("stem"), (column, "stem"))], choices, labels)
+    choices, labels = _read_choices(question.get("choices"), "choices")
+    return _ask(row, columns, [make_text(question.get("stem"), column)], choices, labels)
 
 
 def weigh_without(rows: Sequence[Row], columns: Columns) -> float:
@@ -92,58 +89,46 @@ def weigh_without(rows: Sequence[Row], columns: Columns) -> float:
 
 
 def _ask(
-    row: Row, columns: Columns, asked: Sequence[Piece], choices: Sequence[Piece], labels: Sequence[str]
-) -> Conversation:
+    row: Row, columns: Columns, asked: Sequence[str], choices: Sequence[str], labels: Sequence[str]
+) -> ConvertedRow:
     column = columns["gold"]
     if column not in row:
         raise RowError(f'no "{column}"')
-    texts = [choice.text for choice in choices]
-    right = _find_right(row[column], texts, labels)
-    talk = Talk()
+    right = _find_right(row[column], choices, labels)
+    turns = []
     if "system" in columns and columns["system"] in row:
-        talk.say("system", read_piece(row, columns["system"]))
-    pieces: list[str | Piece] = []
-    for piece in asked:
-        pieces += ["\n\n", piece] if pieces else [piece]
-    listed = not all(len(text.strip()) == 1 and text.strip().isalpha() for text in texts)
-    if listed:
-        for number, choice in enumerate(choices):
-            pieces += ["\n\n" if not number else "\n", f"{_letter(number)}. ", choice]
-    talk.say("user", *pieces)
-    answers = [f"{_letter(number)}. {text}" if listed else text for number, text in enumerate(texts)]
-    talk.say("assistant", answers[right])
-    others = [place for place in range(len(texts)) if place != right]
-    if not listed:
-        for talk_number, place in enumerate([right, *others]):
-            turn = 0 if talk_number else len(talk.turns) - 1
-            if choices[place].path:
-                talk.places.append((choices[place].path, (Span(talk_number, turn, 0, len(texts[place])),)))
-    wrong = [Other([{"role": "assistant", "content": answers[place]}], 0.0) for place in others]
-    return Conversation(talk.turns, talk.places, len(talk.turns) - 1, 1.0, True, wrong)
+        turns.append(make_turn("system", read_text(row, columns["system"])))
+    listed = not all(len(text.strip()) == 1 and text.strip().isalpha() for text in choices)
+    answers = [f"{_letter(number)}. {text}" if listed else text for number, text in enumerate(choices)]
+    prompt = "\n\n".join([*asked, "\n".join(answers)] if listed else asked)
+    turns += [make_turn("user", prompt), make_turn("assistant", answers[right])]
+    wrong = [Other([make_turn("assistant", text)], 0.0) for place, text in enumerate(answers) if place != right]
+    return ConvertedRow(turns, len(turns) - 1, 1.0, True, wrong)
 
 
 def _letter(number: int) -> str:
     return ascii_uppercase[number] if number < len(ascii_uppercase) else str(number + 1)
 
 
-def _read_choices(value: Any, path: Path) -> tuple[list[Piece], list[str]]:
+def _read_choices(value: Any, name: str) -> tuple[list[str], list[str]]:
+    """The choices and their labels, which may be none; ``name`` is where they stand, for the error."""
     labels: list[str] = []
-    found: list[tuple[Any, Path]] = []
+    texts: list[Any] = []
     if isinstance(value, dict) and isinstance(value.get("text"), list):
         labels = [str(label) for label in value.get("label") or []]
-        found = [(text, (*path, "text", number)) for number, text in enumerate(value["text"])]
+        texts = value["text"]
     elif isinstance(value, dict):
         # A column of objects gives every row the letters of all.
-        labels = [name for name, text in value.items() if text is not None]
-        found = [(value[name], (*path, name)) for name in labels]
+        labels = [letter for letter, text in value.items() if text is not None]
+        texts = [value[letter] for letter in labels]
     elif isinstance(value, list) and value and all(isinstance(choice, dict) for choice in value):
         labels = [str(choice.get("label")) for choice in value]
-        found = [(choice.get("text"), (*path, number, "text")) for number, choice in enumerate(value)]
+        texts = [choice.get("text") for choice in value]
     elif isinstance(value, list):
-        found = [(text, (*path, number)) for number, text in enumerate(value)]
-    if len(found) < 2 or not all(isinstance(text, str) for text, _ in found):
-        raise RowError(f'"{path[-1]}" is no list of choices')
-    return [Piece(text, place) for text, place in found], labels
+        texts = value
+    if len(texts) < 2 or not all(isinstance(text, str) for text in texts):
+        raise RowError(f'"{name}" is no list of choices')
+    return texts, labels
 
 
 def _find_right(given: Any, texts: Sequence[str], labels: Sequence[str]) -> int:
@@ -188,16 +173,16 @@ def _list_texts(row: Row, columns: Columns) -> list[Any]:
 
 
 def _in_columns(needed: Sequence[str], more: Sequence[str], first: int) -> Shape:
-    def convert(row: Row, columns: Columns) -> Conversation:
+    def convert(row: Row, columns: Columns) -> ConvertedRow:
         names = [column for role, column in columns.items() if role.startswith(COLUMN)]
-        choices = [read_piece(row, name) for name in names if row.get(name) is not None]
-        while choices and not choices[-1].text.strip():
+        choices = [read_text(row, name) for name in names if row.get(name) is not None]
+        while choices and not choices[-1].strip():
             choices.pop()
         if len(choices) < 2:
             raise RowError("fewer than two choices")
         number = _read_number(row, columns)
         given = row if number is None else {**row, columns["gold"]: number - first}
-        asked = [read_piece(row, columns[role]) for role in ("context", "prompt") if role in columns]
+        asked = [read_text(row, columns[role]) for role in ("context", "prompt") if role in columns]
         return _ask(given, columns, asked, choices, ())
 
     return Shape(

@@ -11,7 +11,7 @@ Example:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,18 +22,15 @@ from tasks.corpus.reading.shapes.shape import (
     TELLING,
     USUAL,
     Columns,
-    Conversation,
-    Path,
-    Piece,
+    ConvertedRow,
     Quick,
     Row,
     RowError,
     Shape,
-    Span,
-    Talk,
     Turns,
-    make_piece,
-    read_piece,
+    make_text,
+    make_turn,
+    read_text,
 )
 
 ROLES = {
@@ -92,13 +89,12 @@ def find_keys(value: Any) -> tuple[str, str] | None:
     return next((keys for keys in KEYS if keys[0] in first and (keys[1] in first or calls)), None)
 
 
-def hear_turn(talk: Talk, turn: Any, path: Path) -> None:
-    """Add one turn in any spelling.
+def read_turn(turn: Any, column: str) -> Turns:
+    """One turn in any spelling; an object of a prompt and its answer gives two.
 
     Args:
-        talk: What it is added to.
         turn: The turn.
-        path: Where it stands in the row.
+        column: In which it stands, for errors.
 
     Raises:
         RowError: It is no turn.
@@ -108,85 +104,77 @@ def hear_turn(talk: Talk, turn: Any, path: Path) -> None:
     keys = next((keys for keys in KEYS if keys[0] in turn and keys[1] in turn), None)
     keys = keys or next((keys for keys in KEYS if keys[0] in turn), None)
     if keys is None:
-        _hear_pair(talk, turn, path)
-        return
+        return _read_pair(turn, column)
     roles = SPEAKERS if keys[0] == "speaker" else ROLES
     role = roles.get(str(turn[keys[0]]).strip().lower())
     if role is None:
         raise RowError(f'unknown role "{str(turn[keys[0]])[:20]}"')
     if role == "assistant" and turn.get("weight") == 0:
         raise RowError("an answer of weight 0 is not to be learned; leave out the answer, or its weight")
-    pieces = list(_read_content(turn.get(keys[1]), (*path, keys[1])))
+    texts = _read_content(turn.get(keys[1]))
     calls = turn.get("tool_calls") or ([turn["function_call"]] if turn.get("function_call") else None)
     if calls:
         if not isinstance(calls, list):
             raise RowError("tool calls are no list")
         written = _write([call.get("function", call) if isinstance(call, dict) else call for call in calls])
-        pieces += ["\n", written] if any(isinstance(p, Piece) and p.text for p in pieces) else [written]
-    talk.say(role, *pieces)
+        texts = [*texts, written] if any(texts) else [written]
+    return [make_turn(role, "\n".join(texts))]
 
 
-def _hear_pair(talk: Talk, pair: Mapping[str, Any], path: Path) -> None:
-    """Add a prompt and its answer that are one object of the list, and the system text in it."""
+def _read_pair(pair: Mapping[str, Any], column: str) -> Turns:
+    """A prompt and its answer that are one object of the list, behind the system text in it."""
     keys = next((keys for keys in PAIRED if keys[0] in pair and keys[1] in pair), None)
     if keys is None:
         raise RowError('a turn has neither "role" nor "from"')
-    if pair.get("system"):
-        talk.say("system", make_piece(pair["system"], (*path, "system")))
-    for role, key in zip(("user", "assistant"), keys, strict=True):
-        talk.say(role, make_piece(pair[key], (*path, key)))
+    system = [make_turn("system", make_text(pair["system"], column))] if pair.get("system") else []
+    return system + [
+        make_turn(role, make_text(pair[key], column)) for role, key in zip(("user", "assistant"), keys, strict=True)
+    ]
 
 
-def _read_content(content: Any, path: Path) -> Iterator[str | Piece]:
+def _read_content(content: Any) -> list[str]:
+    """The texts of a turn, which stand on lines of their own."""
     if content is None:
-        return
+        return []
     if isinstance(content, str):
-        yield Piece(content, path)
-        return
+        return [content]
     if not isinstance(content, list):
         raise RowError("a turn's content is no text")
-    for number, part in enumerate(content):
-        if not (isinstance(part, dict) and isinstance(part.get("text"), str)):
-            raise RowError("a turn holds something other than text")
-        if number:
-            yield "\n"
-        yield Piece(part["text"], (*path, number, "text"))
+    if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
+        raise RowError("a turn holds something other than text")
+    return [part["text"] for part in content]
 
 
-def add_system(talk: Talk, row: Row, columns: Columns, first: Any = None, path: Path = ()) -> bool:
-    """Begin with the system text and the tool definitions of a row, if it has any.
+def read_system(row: Row, columns: Columns, first: Any = None) -> tuple[Turns, bool]:
+    """The system text and the tool definitions of a row as one turn; no turn where it has neither.
 
     Args:
-        talk: Still empty.
         row: The row.
         columns: May bind ``system`` and ``tools``.
         first: The first turn of the row's dialogue; it is taken in when it is the system's.
-        path: Where that turn stands in the row.
 
     Returns:
-        Whether ``first`` was taken in.
+        The turn, and whether ``first`` was taken in.
     """
     keys = find_keys(first)
     taken = keys is not None and keys[0] != "speaker" and ROLES.get(str(first[keys[0]]).strip().lower()) == "system"
-    pieces: list[str | Piece] = []
+    texts: list[str] = []
     if taken and keys is not None:
-        pieces += _read_content(first.get(keys[1]), (*path, keys[1]))
+        content = _read_content(first.get(keys[1]))
+        texts = ["\n".join(content)] if content else []
     elif "system" in columns and columns["system"] in row:
-        system = read_piece(row, columns["system"])
-        pieces += [system] if system.text.strip() else []
+        system = read_text(row, columns["system"])
+        texts = [system] if system.strip() else []
     tools = _read_tools(row, columns)
     if tools is not None:
-        pieces += ["\n\n"] if pieces else []
-        pieces += ["Tools: ", tools]
-    if pieces or taken:
-        talk.say("system", *pieces)
-    return taken
+        texts.append(f"Tools: {tools}")
+    return [make_turn("system", "\n\n".join(texts))] if texts or taken else [], taken
 
 
-def _read_tools(row: Row, columns: Columns) -> str | Piece | None:
+def _read_tools(row: Row, columns: Columns) -> str | None:
     tools = row.get(columns["tools"]) if "tools" in columns else None
     if isinstance(tools, str) and tools.strip() not in ("", "[]", "{}", "null"):
-        return Piece(tools, (columns["tools"],))
+        return tools
     if isinstance(tools, list | dict) and tools:
         return _write(tools)
     return None
@@ -199,14 +187,13 @@ def _write(value: Any) -> str:
         raise RowError("tools or their calls cannot be written as JSON") from error
 
 
-def hear_part(talk: Talk, role: str, value: Any, path: Path) -> None:
-    """Add a prompt or an answer: a text, a turn or a list of turns; a prompt may also be an open transcript.
+def read_part(role: str, value: Any, column: str) -> Turns:
+    """A prompt or an answer: a text, a turn or a list of turns; a prompt may also be an open transcript.
 
     Args:
-        talk: What it is added to.
         role: Who speaks where the value does not say so: user or assistant.
         value: The prompt or answer.
-        path: Where it stands in the row.
+        column: In which it stands, for errors.
 
     Raises:
         RowError: It is none of these.
@@ -214,14 +201,12 @@ def hear_part(talk: Talk, role: str, value: Any, path: Path) -> None:
     if isinstance(value, list):
         if not value:
             raise RowError("no turns")
-        for number, turn in enumerate(value):
-            hear_turn(talk, turn, (*path, number))
-    elif isinstance(value, dict):
-        hear_turn(talk, value, path)
-    elif role == "user" and is_transcript(value) and value.rstrip().endswith("\n\nAssistant:"):
-        hear_transcript(talk, value, path, prompt=True)
-    else:
-        talk.say(role, make_piece(value, path))
+        return [turn for item in value for turn in read_turn(item, column)]
+    if isinstance(value, dict):
+        return read_turn(value, column)
+    if role == "user" and is_transcript(value) and value.rstrip().endswith("\n\nAssistant:"):
+        return read_transcript(value, prompt=True)
+    return [make_turn(role, make_text(value, column))]
 
 
 def is_transcript(value: Any) -> bool:
@@ -232,33 +217,27 @@ def is_transcript(value: Any) -> bool:
     return first is not None and first.group(1) != "Assistant" and "\n\nAssistant:" in value
 
 
-def hear_transcript(talk: Talk, value: str, path: Path, prompt: bool = False) -> None:
-    """Add the turns of a transcript; in a prompt the last ``Assistant:`` is where the answer goes."""
+def read_transcript(value: str, prompt: bool = False) -> Turns:
+    """The turns of a transcript; in a prompt the last ``Assistant:`` is where the answer goes."""
     marks = list(_MARK.finditer(value))
-    parts: list[str | Span] = []
-    for mark, after in zip(marks, [*marks[1:], None], strict=True):
-        parts.append(mark.group())
-        text = value[mark.end() : after.start() if after else len(value)]
-        role = ROLES[mark.group(1).lower()]
-        if after is None and prompt:
-            parts.append(text)
-            break
-        parts.append(Span(0, len(talk.turns), 0, len(text)))
-        talk.say(role, text)
-    talk.places.append((path, tuple(parts)))
+    ends = [*(mark.start() for mark in marks[1:]), len(value)]
+    turns = [
+        make_turn(ROLES[mark.group(1).lower()], value[mark.end() : end]) for mark, end in zip(marks, ends, strict=True)
+    ]
+    return turns[:-1] if prompt else turns
 
 
-def _convert(row: Row, columns: Columns) -> Conversation:
+def _convert(row: Row, columns: Columns) -> ConvertedRow:
     column = columns["messages"]
     if column not in row:
         raise RowError(f'no "{column}"')
-    talk = hear_dialogue(row, columns, column)
-    if [turn["role"] for turn in talk.turns] == ["assistant"]:
+    turns = read_dialogue(row, columns, column)
+    if [turn["role"] for turn in turns] == ["assistant"]:
         raise RowError("no prompt before the first answer")
-    return Conversation(talk.turns, talk.places)
+    return ConvertedRow(turns)
 
 
-def hear_dialogue(row: Row, columns: Columns, column: str) -> Talk:
+def read_dialogue(row: Row, columns: Columns, column: str) -> Turns:
     """The turns in a column, with the row's system text and tools before them.
 
     Raises:
@@ -266,35 +245,22 @@ def hear_dialogue(row: Row, columns: Columns, column: str) -> Talk:
     """
     value = row.get(column)
     if isinstance(value, str):
-        return _hear_written(row, columns, column, value)
+        value = _load_turns(value)
+        if value is None:
+            raise RowError(f'"{column}" is a text and no JSON list of turns')
     if not isinstance(value, list) or not value:
         raise RowError("no turns")
-    talk = Talk()
-    if all(isinstance(said, str) for said in value):
+    if all(isinstance(text, str) for text in value):
         if len(value) == 1:
             raise RowError("one text alone is no dialogue")
-        add_system(talk, row, columns)
-        for number, said in enumerate(value):
-            talk.say("assistant" if number % 2 else "user", Piece(said, (column, number)))
-        return talk
-    taken = add_system(talk, row, columns, value[0], (column, 0))
-    for number, turn in enumerate(value):
-        if number or not taken:
-            hear_turn(talk, turn, (column, number))
-    return talk
-
-
-def _hear_written(row: Row, columns: Columns, column: str, text: str) -> Talk:
-    """Turns that are written as JSON in a text, as in CSV."""
-    turns = _load_turns(text)
-    if turns is None:
-        raise RowError(f'"{column}" is a text and no JSON list of turns')
-    talk = hear_dialogue({**row, column: turns}, columns, column)
-    talk.places = [place for place in talk.places if place[0][0] != column]
-    return talk
+        turns, _ = read_system(row, columns)
+        return turns + [make_turn("assistant" if number % 2 else "user", text) for number, text in enumerate(value)]
+    turns, taken = read_system(row, columns, value[0])
+    return turns + [turn for item in value[taken:] for turn in read_turn(item, column)]
 
 
 def _load_turns(text: str) -> list[Any] | None:
+    """Turns that are written as JSON in a text, as in CSV."""
     try:
         turns = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -303,7 +269,7 @@ def _load_turns(text: str) -> list[Any] | None:
 
 
 def _spelling(chatml: bool) -> Any:
-    def convert(row: Row, columns: Columns) -> Conversation:
+    def convert(row: Row, columns: Columns) -> ConvertedRow:
         value = row.get(columns["messages"])
         turns = _load_turns(value) if isinstance(value, str) else value
         first = turns[0] if isinstance(turns, list) and turns else None

@@ -10,23 +10,21 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.corpus.reading.shapes.choices import weigh_without
-from tasks.corpus.reading.shapes.dialogues import SYSTEM, TOOLS, add_system, hear_part
+from tasks.corpus.reading.shapes.dialogues import SYSTEM, TOOLS, read_part, read_system
 from tasks.corpus.reading.shapes.shape import (
     GENERAL,
     TELLING,
     USUAL,
     Columns,
-    Conversation,
-    Path,
-    Piece,
+    ConvertedRow,
     Quick,
     Row,
     RowError,
     Shape,
-    Talk,
     Turns,
-    make_piece,
-    read_piece,
+    make_text,
+    make_turn,
+    read_text,
 )
 
 HISTORY = {"history": TELLING}
@@ -44,8 +42,8 @@ CHOICES_LEFT_OUT = "the choices would be left out"
 QUESTION = {"question": TELLING, "query": USUAL}
 
 
-def hear_question(talk: Talk, row: Row, columns: Columns) -> None:
-    """Add the system text, the earlier turns and the prompt of a row.
+def read_prompt(row: Row, columns: Columns) -> Turns:
+    """The system text, the earlier turns and the prompt of a row.
 
     The roles are ``system``, ``tools``, ``history`` (pairs of prompt and answer), ``context`` (above the prompt),
     ``prompt`` and ``input`` (below it).
@@ -57,55 +55,45 @@ def hear_question(talk: Talk, row: Row, columns: Columns) -> None:
     if column not in row:
         raise RowError(f'no "{column}"')
     value = row[column]
-    taken = isinstance(value, list) and bool(value) and add_system(talk, row, columns, value[0], (column, 0))
-    if not isinstance(value, list):
-        add_system(talk, row, columns)
+    turns, taken = read_system(row, columns, value[0] if isinstance(value, list) and value else None)
     if "history" in columns:
-        _hear_history(talk, row.get(columns["history"]), (columns["history"],))
+        turns += _read_history(row.get(columns["history"]), columns["history"])
     if isinstance(value, list):
-        rest = value[1:] if taken else value
-        for number, turn in enumerate(rest, start=len(value) - len(rest)):
-            hear_part(talk, "user", turn, (column, number))
-        return
-    parts = [
-        read_piece(row, columns[role]) if role != "prompt" else None
+        return turns + [turn for item in value[taken:] for turn in read_part("user", item, column)]
+    around = [
+        read_text(row, columns[role]) if role != "prompt" else None
         for role in ("context", "prompt", "input")
         if role == "prompt" or (role in columns and columns[role] in row)
     ]
-    if all(part is None or not part.text.strip() for part in parts):
-        hear_part(talk, "user", value, (column,))
-        return
-    pieces: list[str | Piece] = []
-    for part in parts:
-        piece = make_piece(value, (column,)) if part is None else part
-        if piece.text.strip():
-            pieces += ["\n\n", piece] if pieces else [piece]
-    talk.say("user", *pieces)
+    if all(text is None or not text.strip() for text in around):
+        return turns + read_part("user", value, column)
+    texts = [make_text(value, column) if text is None else text for text in around]
+    return [*turns, make_turn("user", "\n\n".join(text for text in texts if text.strip()))]
 
 
-def _hear_history(talk: Talk, history: Any, path: Path) -> None:
+def _read_history(history: Any, column: str) -> Turns:
     if history is None or history == "":
-        return
+        return []
     if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
-        raise RowError(f'"{path[0]}" is no list of pairs')
-    for number, (asked, said) in enumerate(history):
-        talk.say("user", make_piece(asked, (*path, number, 0)))
-        talk.say("assistant", make_piece(said, (*path, number, 1)))
+        raise RowError(f'"{column}" is no list of pairs')
+    return [
+        make_turn(role, make_text(text, column))
+        for pair in history
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
 
 
-def convert_pair(row: Row, columns: Columns) -> Conversation:
+def convert_pair(row: Row, columns: Columns) -> ConvertedRow:
     """A row with a prompt and an answer.
 
     Raises:
         RowError: One of them is absent or no text.
     """
-    talk = Talk()
-    hear_question(talk, row, columns)
+    turns = read_prompt(row, columns)
     column = columns["answer"]
     if column not in row:
         raise RowError(f'no "{column}"')
-    hear_part(talk, "assistant", row[column], (column,))
-    return Conversation(talk.turns, talk.places)
+    return ConvertedRow(turns + read_part("assistant", row[column], column))
 
 
 def quicken_pair(columns: Columns) -> Quick | None:
@@ -175,21 +163,18 @@ def _pair_columns(prompt: str, answer: str) -> Shape:
     )
 
 
-def _convert_question(row: Row, columns: Columns) -> Conversation:
+def _convert_question(row: Row, columns: Columns) -> ConvertedRow:
     """A question whose answer may also be true or false (BoolQ, https://arxiv.org/abs/1905.10044), or a list of texts
     that say the same, the first of which is learned (NQ-open)."""
     column = columns["answer"]
     value = row.get(column)
     if isinstance(value, bool):
-        answer: str | Piece = "yes" if value else "no"
+        answer = "yes" if value else "no"
     elif isinstance(value, list) and value and all(isinstance(text, str) for text in value):
-        answer = Piece(value[0], (column, 0))
+        answer = value[0]
     else:
         return convert_pair(row, columns)
-    talk = Talk()
-    hear_question(talk, row, columns)
-    talk.say("assistant", answer)
-    return Conversation(talk.turns, talk.places)
+    return ConvertedRow([*read_prompt(row, columns), make_turn("assistant", answer)])
 
 
 PAIRS = tuple(_pair_columns(*columns) for columns in TOGETHER)

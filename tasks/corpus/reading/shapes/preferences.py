@@ -18,25 +18,23 @@ from tasks.corpus.reading.shapes.dialogues import (
     TOOLS,
     TURN_COLUMNS,
     find_keys,
-    hear_dialogue,
-    hear_part,
-    hear_transcript,
     is_transcript,
+    read_dialogue,
+    read_part,
+    read_transcript,
 )
-from tasks.corpus.reading.shapes.pairs import COMPLETION, INPUT, convert_pair, hear_question
+from tasks.corpus.reading.shapes.pairs import COMPLETION, INPUT, convert_pair, read_prompt
 from tasks.corpus.reading.shapes.shape import (
     TELLING,
     USUAL,
     Columns,
-    Conversation,
+    ConvertedRow,
     Names,
     Other,
-    Place,
     Row,
     RowError,
     Shape,
-    Span,
-    Talk,
+    Turns,
 )
 
 CHOSEN: Names = {"chosen": TELLING, "preferred": USUAL}
@@ -46,7 +44,9 @@ DESIRABLE: Names = {"label": TELLING, "desirable": TELLING, "kto_tag": TELLING, 
 TRUTH = {"true": True, "false": False}
 
 
-def put_beside(chosen: Talk, others: list[tuple[Talk, float | None]], score: float | None, start: int) -> Conversation:
+def put_beside(
+    chosen: Turns, others: list[tuple[Turns, float | None]], score: float | None, start: int
+) -> ConvertedRow:
     """A conversation and its other answers, which go on from the same prompt.
 
     Args:
@@ -55,34 +55,17 @@ def put_beside(chosen: Talk, others: list[tuple[Talk, float | None]], score: flo
         score: Of the preferred answer.
         start: Turns that all of them begin with.
     """
-    places: list[Place] = list(chosen.places)
-    for number, (talk, _) in enumerate(others, start=1):
-        for path, parts in talk.places:
-            moved = tuple(
-                part if isinstance(part, str) or part.turn < start else Span(number, part.turn - start, *part[2:])
-                for part in parts
-            )
-            places.append((path, moved))
-    rest = [Other(talk.turns[start:], value) for talk, value in others]
-    return Conversation(chosen.turns, places, start, score, True, rest)
+    return ConvertedRow(chosen, start, score, True, [Other(turns[start:], other) for turns, other in others])
 
 
-def _convert_explicit(row: Row, columns: Columns) -> Conversation:
+def _convert_explicit(row: Row, columns: Columns) -> ConvertedRow:
     if _is_whole(row, columns):
         return _convert_whole(row, columns)
-    start, talks = 0, []
-    for role in ("chosen", "rejected"):
-        talk = Talk()
-        if "messages" in columns:
-            talk = hear_dialogue(row, columns, columns["messages"])
-        else:
-            hear_question(talk, row, columns)
-        start = len(talk.turns)
-        hear_part(talk, "assistant", _read(row, columns[role]), (columns[role],))
-        talks.append(talk)
-    # The prompt was heard twice; once is enough to find its texts again.
-    talks[1].places = [place for place in talks[1].places if place[0][0] == columns["rejected"]]
-    return put_beside(talks[0], [(talks[1], 0.0)], 1.0, start)
+    prompt = read_dialogue(row, columns, columns["messages"]) if "messages" in columns else read_prompt(row, columns)
+    chosen, rejected = (
+        prompt + read_part("assistant", _read(row, columns[role]), columns[role]) for role in ("chosen", "rejected")
+    )
+    return put_beside(chosen, [(rejected, 0.0)], 1.0, len(prompt))
 
 
 def _is_whole(row: Row, columns: Columns) -> bool:
@@ -97,9 +80,8 @@ def _begins_with_prompt(value: Any) -> bool:
     return str(value[0][keys[0]]).lower() in ("user", "human", "system")
 
 
-def _convert_whole(row: Row, columns: Columns) -> Conversation:
-    talks = [_hear_whole(_read(row, columns[role]), columns[role]) for role in ("chosen", "rejected")]
-    first, second = (talk.turns for talk in talks)
+def _convert_whole(row: Row, columns: Columns) -> ConvertedRow:
+    first, second = (_read_whole(_read(row, columns[role]), columns[role]) for role in ("chosen", "rejected"))
     start = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
     if start is None:
         start = min(len(first), len(second))
@@ -108,35 +90,29 @@ def _convert_whole(row: Row, columns: Columns) -> Conversation:
         start -= 1
     if not start:
         raise RowError("chosen and rejected have no prompt in common")
-    others: list[tuple[Talk, float | None]] = [(talks[1], 0.0)]
-    return put_beside(talks[0], others, 1.0, start)
+    return put_beside(first, [(second, 0.0)], 1.0, start)
 
 
-def _hear_whole(value: Any, column: str) -> Talk:
-    talk = Talk()
+def _read_whole(value: Any, column: str) -> Turns:
     if is_transcript(value):
-        hear_transcript(talk, value, (column,))
-    elif isinstance(value, list):
-        hear_part(talk, "user", value, (column,))
-    else:
-        raise RowError(f'"{column}" is no dialogue')
-    return talk
+        return read_transcript(value)
+    if isinstance(value, list):
+        return read_part("user", value, column)
+    raise RowError(f'"{column}" is no dialogue')
 
 
-def _convert_marked(row: Row, columns: Columns) -> Conversation:
+def _convert_marked(row: Row, columns: Columns) -> ConvertedRow:
     if "messages" in columns:
-        talk = hear_dialogue(row, columns, columns["messages"])
-        turns, places = talk.turns, talk.places
+        turns = read_dialogue(row, columns, columns["messages"])
     else:
-        pair = convert_pair(row, columns)
-        turns, places = pair.turns, list(pair.places)
+        turns = convert_pair(row, columns).turns
     if not turns or turns[-1]["role"] != "assistant":
         raise RowError("no answer that the mark could be about")
     good = read_mark(_read(row, columns["desirable"]))
     if good is None:
         raise RowError(f'"{columns["desirable"]}" is neither true nor false')
     start = len(turns) - 1
-    return Conversation(turns, places, start, float(good), good)
+    return ConvertedRow(turns, start, float(good), good)
 
 
 def read_mark(value: Any) -> bool | None:

@@ -15,21 +15,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.corpus.reading.shapes.dialogues import SYSTEM, find_keys, hear_part
-from tasks.corpus.reading.shapes.pairs import INPUT, hear_question
+from tasks.corpus.reading.shapes.dialogues import SYSTEM, find_keys, read_part
+from tasks.corpus.reading.shapes.pairs import INPUT, read_prompt
 from tasks.corpus.reading.shapes.preferences import ASKED, put_beside
 from tasks.corpus.reading.shapes.shape import (
     GENERAL,
     TELLING,
     USUAL,
     Columns,
-    Conversation,
+    ConvertedRow,
     Names,
-    Path,
     Row,
     RowError,
     Shape,
-    Talk,
     fold_name,
 )
 
@@ -61,38 +59,32 @@ STEMS = ("output", "response", "answer", "completion")
 ENDINGS = (("_1", "_2"), ("_a", "_b"), ("_0", "_1"), ("_A", "_B"), ("1", "2"))
 
 
-def _convert_list(row: Row, columns: Columns) -> Conversation:
+def _convert_list(row: Row, columns: Columns) -> ConvertedRow:
     column = columns["answers"]
     answers = row.get(column)
     if not isinstance(answers, list) or len(answers) < 2:
         raise RowError(f'"{column}" holds fewer than two answers')
     scores = _read_scores(row, columns, answers)
-    places = [_find_text(answer, (column, number)) for number, answer in enumerate(answers)]
+    parts = [_find_text(answer) for answer in answers]
     best_first = sorted(range(len(answers)), key=lambda i: -scores[i])
-    return _order(row, columns, [(*places[i], scores[i]) for i in best_first])
+    return _order(row, columns, [(parts[i], column, scores[i]) for i in best_first])
 
 
-def _order(row: Row, columns: Columns, answers: Sequence[tuple[Any, Path, float]]) -> Conversation:
-    talks: list[tuple[Talk, float | None]] = []
-    start = 0
-    for number, (value, path, score) in enumerate(answers):
-        talk = Talk()
-        hear_question(talk, row, columns)
-        start = len(talk.turns)
-        if number:
-            talk.places = []
-        hear_part(talk, "assistant", value, path)
-        talks.append((talk, score))
-    return put_beside(talks[0][0], talks[1:], talks[0][1], start)
+def _order(row: Row, columns: Columns, answers: Sequence[tuple[Any, str, float]]) -> ConvertedRow:
+    """A prompt with its answers, best first; each comes with its column and its score."""
+    prompt = read_prompt(row, columns)
+    (chosen, best), *others = ((prompt + read_part("assistant", part, column), s) for part, column, s in answers)
+    return put_beside(chosen, [(turns, score) for turns, score in others], best, len(prompt))
 
 
-def _find_text(answer: Any, path: Path) -> tuple[Any, Path]:
+def _find_text(answer: Any) -> Any:
+    """The text of an answer that is an object, and no turn; any other answer as it is."""
     if isinstance(answer, dict) and find_keys(answer) is None:
         key = next((key for key in TEXT_KEYS if isinstance(answer.get(key), str)), None)
         if key is None:
             raise RowError("an answer holds no text")
-        return answer[key], (*path, key)
-    return answer, path
+        return answer[key]
+    return answer
 
 
 def _read_scores(row: Row, columns: Columns, answers: Sequence[Any]) -> list[float]:
@@ -126,7 +118,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
-def _convert_two(row: Row, columns: Columns) -> Conversation:
+def _convert_two(row: Row, columns: Columns) -> ConvertedRow:
     names = (columns["first"], columns["second"])
     winner = columns["winner"]
     for name in (*names, winner):
@@ -136,7 +128,7 @@ def _convert_two(row: Row, columns: Columns) -> Conversation:
     if best is None:
         raise RowError(f'"{winner}" names neither answer')
     order = (best, 1 - best)
-    return _order(row, columns, [(row[names[i]], (names[i],), float(i == best)) for i in order])
+    return _order(row, columns, [(row[names[i]], names[i], float(i == best)) for i in order])
 
 
 def _find_sign(value: Any) -> int | None:

@@ -34,7 +34,7 @@ from tasks.corpus.reading.shapes.ranked import PAIRWISE, RANKED
 from tasks.corpus.reading.shapes.shape import (
     TELLING,
     Columns,
-    Conversation,
+    ConvertedRow,
     Quick,
     Row,
     RowError,
@@ -105,8 +105,8 @@ class Recognised:
         """Whether its rows say how good their answers are."""
         return self.shape is not None and self.shape.compares
 
-    def convert(self, row: Row) -> Conversation:
-        """A row as a conversation; for speed a plain one comes without the places of its texts.
+    def convert(self, row: Row) -> ConvertedRow:
+        """A row as a conversation.
 
         Raises:
             RowError: It does not have the shape.
@@ -116,7 +116,7 @@ class Recognised:
         if self._dotted:
             row = open_paths(row, self.columns)
         turns = self._quick(row) if self._quick is not None else None
-        return self.shape.convert(row, self.columns) if turns is None else Conversation(turns)
+        return self.shape.convert(row, self.columns) if turns is None else ConvertedRow(turns)
 
     @cached_property
     def _dotted(self) -> bool:

@@ -1,11 +1,8 @@
-"""What a shape is: the columns that tell it, and how a row of it becomes a conversation and back.
-
-A conversation keeps where in it each text of its row stands. A row is therefore the conversation together with the
-rest (`take_rest`): the row with those texts taken out, and `restore_row` puts them back.
+"""What a shape is: the columns that tell it, and how a row of it becomes a conversation.
 
 Example:
     ``{"question": "Why?", "answer": "Because.", "id": 7}`` becomes the turns ``user: Why?`` and
-    ``assistant: Because.``; the rest is ``{"question": None, "answer": None, "id": 7}``.
+    ``assistant: Because.``
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ from typing import Any, NamedTuple
 
 Turns = list[dict[str, str]]
 Row = Mapping[str, Any]
-Path = tuple[str | int, ...]
 # Column name to how telling it is of its role, 0 to 1.
 Names = Mapping[str, float]
 # Role to the column that plays it.
@@ -32,45 +28,9 @@ class RowError(ValueError):
     """A row that does not have the shape of its source; the text is the reason, the same for like rows."""
 
 
-class Piece(NamedTuple):
-    """A text and its place in the row; no place where the text is not there as it is."""
-
-    text: str
-    path: Path = ()
-
-
-class Span(NamedTuple):
-    """Part of a turn: characters ``begin`` to ``end`` of a turn of a talk (0 the conversation, then the others)."""
-
-    talk: int
-    turn: int
-    begin: int
-    end: int
-
-
-Place = tuple[Path, tuple[str | Span, ...]]
-
-
-@dataclass
-class Talk:
-    """Turns, and where the texts of the row stand in them."""
-
-    turns: Turns = field(default_factory=list)
-    places: list[Place] = field(default_factory=list)
-
-    def say(self, role: str, *pieces: str | Piece) -> None:
-        """Add a turn made of the row's texts and of separators (plain strings)."""
-        content = ""
-        for piece in pieces:
-            if isinstance(piece, Piece):
-                if piece.path:
-                    begin = len(content)
-                    span = Span(0, len(self.turns), begin, begin + len(piece.text))
-                    self.places.append((piece.path, (span,)))
-                content += piece.text
-            else:
-                content += piece
-        self.turns.append({"role": role, "content": content})
+def make_turn(role: str, text: str) -> dict[str, str]:
+    """One turn of a conversation."""
+    return {"role": role, "content": text}
 
 
 @dataclass(frozen=True)
@@ -81,12 +41,11 @@ class Other:
     score: float | None
 
 
-class Conversation(NamedTuple):
+class ConvertedRow(NamedTuple):
     """A row as a conversation.
 
     Attributes:
         turns: The conversation with the preferred answer.
-        places: Where the texts of the row stand.
         start: Turns before the answer, where the row says how good its answer is; None elsewhere.
         score: How good the answer is, larger is better.
         preferred: Whether the answer is one to learn from.
@@ -94,7 +53,6 @@ class Conversation(NamedTuple):
     """
 
     turns: Turns
-    places: Sequence[Place] = ()
     start: int | None = None
     score: float | None = None
     preferred: bool = True
@@ -123,7 +81,7 @@ class Shape:
     name: str
     columns: str
     required: Mapping[str, Names]
-    convert: Callable[[Row, Columns], Conversation]
+    convert: Callable[[Row, Columns], ConvertedRow]
     optional: Mapping[str, Names] = field(default_factory=dict)
     tier: int = 2
     evidence: Callable[[Sequence[Row], Columns], float] = lambda rows, columns: 1.0
@@ -163,7 +121,7 @@ def weigh_columns(shape: Shape, columns: Columns) -> float:
     return min(weigh_name(aliases, columns[role]) for role, aliases in shape.required.items())
 
 
-def read_piece(row: Row, column: str) -> Piece:
+def read_text(row: Row, column: str) -> str:
     """A column as text; an absent value is empty text, which the cleaning drops with its reason.
 
     Raises:
@@ -171,59 +129,23 @@ def read_piece(row: Row, column: str) -> Piece:
     """
     if column not in row:
         raise RowError(f'no "{column}"')
-    return make_piece(row[column], (column,))
+    return make_text(row[column], column)
 
 
-def make_piece(value: Any, path: Path) -> Piece:
+def make_text(value: Any, column: str) -> str:
     """A value as text.
+
+    Args:
+        value: A text, a number or None.
+        column: In which it stands, for the error.
 
     Raises:
         RowError: It is no text.
     """
     if isinstance(value, str):
-        return Piece(value, path)
+        return value
     if value is None:
-        return Piece("")
+        return ""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return Piece(str(value))
-    raise RowError(f'"{path[0]}" is no text')
-
-
-def take_rest(row: Row, conversation: Conversation) -> dict[str, Any]:
-    """What the conversation does not hold: the row with the texts that it does hold set to None."""
-    rest: dict[str, Any] = _copy(dict(row))
-    for path, _ in conversation.places:
-        _put(rest, path, None)
-    return rest
-
-
-def restore_row(conversation: Conversation, rest: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of a conversation.
-
-    Args:
-        conversation: From a shape's ``convert``.
-        rest: From `take_rest`.
-    """
-    row: dict[str, Any] = _copy(dict(rest))
-    talks = [conversation.turns, *(other.turns for other in conversation.others)]
-    for path, parts in conversation.places:
-        text = "".join(
-            part if isinstance(part, str) else talks[part.talk][part.turn]["content"][part.begin : part.end]
-            for part in parts
-        )
-        _put(row, path, text)
-    return row
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _copy(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_copy(item) for item in value]
-    return value
-
-
-def _put(value: Any, path: Path, text: str | None) -> None:
-    for key in path[:-1]:
-        value = value[key]
-    value[path[-1]] = text
+        return str(value)
+    raise RowError(f'"{column}" is no text')

@@ -18,50 +18,38 @@ from tasks.corpus.reading.shapes.shape import (
     TELLING,
     USUAL,
     Columns,
-    Conversation,
+    ConvertedRow,
     Other,
-    Path,
-    Place,
     Row,
     RowError,
     Shape,
-    Span,
-    Talk,
-    read_piece,
+    make_turn,
+    read_text,
 )
 
 UNANSWERABLE = "unanswerable"
 
 
-def _convert(row: Row, columns: Columns) -> Conversation:
-    answers = _read_answers(row, columns["answers"])
-    talk = Talk()
-    talk.say("user", read_piece(row, columns["context"]), "\n\n", read_piece(row, columns["prompt"]))
-    distinct = list(dict.fromkeys(text for text, _ in answers))
-    talk.say("assistant", distinct[0] if distinct else UNANSWERABLE)
-    places: list[Place] = list(talk.places)
-    for text, path in answers:
-        number = distinct.index(text)
-        places.append((path, (Span(number, 0 if number else 1, 0, len(text)),)))
-    others = [Other([{"role": "assistant", "content": text}], 1.0) for text in distinct[1:]]
-    return Conversation(talk.turns, places, 1, 1.0, True, others)
+def _convert(row: Row, columns: Columns) -> ConvertedRow:
+    answers = _read_answers(row, columns["answers"]) or [UNANSWERABLE]
+    prompt = f"{read_text(row, columns['context'])}\n\n{read_text(row, columns['prompt'])}"
+    others = [Other([make_turn("assistant", text)], 1.0) for text in answers[1:]]
+    return ConvertedRow([make_turn("user", prompt), make_turn("assistant", answers[0])], 1, 1.0, True, others)
 
 
-def _read_answers(row: Row, column: str) -> list[tuple[str, Path]]:
+def _read_answers(row: Row, column: str) -> list[str]:
+    """The different answers, in the order in which they stand."""
     value = row.get(column)
-    pairs: list[tuple[Any, Path]]
+    texts: list[Any]
     if isinstance(value, dict) and isinstance(value.get("text"), list):
-        pairs = [(text, (column, "text", number)) for number, text in enumerate(value["text"])]
+        texts = value["text"]
     elif isinstance(value, list):
-        pairs = [
-            (answer.get("text"), (column, number, "text")) if isinstance(answer, dict) else (answer, (column, number))
-            for number, answer in enumerate(value)
-        ]
+        texts = [answer.get("text") if isinstance(answer, dict) else answer for answer in value]
     else:
         raise RowError(f'"{column}" is no list of answers')
-    if not all(isinstance(text, str) for text, _ in pairs):
+    if not all(isinstance(text, str) for text in texts):
         raise RowError("an answer holds no text")
-    return pairs
+    return list(dict.fromkeys(texts))
 
 
 SQUAD = Shape(

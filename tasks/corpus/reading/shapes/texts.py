@@ -18,14 +18,14 @@ from tasks.corpus.reading.shapes.shape import (
     TELLING,
     USUAL,
     Columns,
-    Conversation,
+    ConvertedRow,
     Row,
     RowError,
     Shape,
-    Talk,
     fold_name,
-    make_piece,
-    read_piece,
+    make_text,
+    make_turn,
+    read_text,
 )
 
 TEXT = {
@@ -81,24 +81,21 @@ LONGEST_LABEL = 100
 FEW = 20
 
 
-def _convert_labelled(row: Row, columns: Columns) -> Conversation:
-    talk = Talk()
-    talk.say("user", read_piece(row, columns["text"]))
-    return _answer(talk, row, columns["label"])
+def _convert_labelled(row: Row, columns: Columns) -> ConvertedRow:
+    return _answer(read_text(row, columns["text"]), row, columns["label"])
 
 
-def _answer(talk: Talk, row: Row, column: str) -> Conversation:
+def _answer(prompt: str, row: Row, column: str) -> ConvertedRow:
     if column not in row:
         raise RowError(f'no "{column}"')
     value = row[column]
-    talk.say("assistant", str(value) if isinstance(value, bool) else make_piece(value, (column,)))
-    return Conversation(talk.turns, talk.places)
+    answer = str(value) if isinstance(value, bool) else make_text(value, column)
+    return ConvertedRow([make_turn("user", prompt), make_turn("assistant", answer)])
 
 
-def _convert_two(row: Row, columns: Columns) -> Conversation:
-    talk = Talk()
-    talk.say("user", read_piece(row, columns["text"]), "\n\n", read_piece(row, columns["second"]))
-    return _answer(talk, row, columns["label"])
+def _convert_two(row: Row, columns: Columns) -> ConvertedRow:
+    prompt = f"{read_text(row, columns['text'])}\n\n{read_text(row, columns['second'])}"
+    return _answer(prompt, row, columns["label"])
 
 
 def _weigh_labels(rows: Sequence[Row], columns: Columns) -> float:
@@ -120,10 +117,8 @@ def _says(value: Any) -> bool:
     return isinstance(value, str | list | dict) and bool(value)
 
 
-def _convert_plain(row: Row, columns: Columns) -> Conversation:
-    talk = Talk()
-    talk.say("assistant", read_piece(row, columns["text"]))
-    return Conversation(talk.turns, talk.places)
+def _convert_plain(row: Row, columns: Columns) -> ConvertedRow:
+    return ConvertedRow([make_turn("assistant", read_text(row, columns["text"]))])
 
 
 TEXT_LABEL = Shape(

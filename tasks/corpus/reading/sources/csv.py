@@ -30,7 +30,7 @@ from tasks.corpus.reading.sources.source import Broken, Part, Records
 from tasks.corpus.reading.sources.unpack import (
     BLOCK,
     Chained,
-    Line,
+    LongLine,
     Readable,
     iterate_lines,
     open_unpacked,
@@ -94,7 +94,7 @@ class _Lines:
         self.size = 0
         self.taken: list[tuple[int, bytes]] = []
         self.torn = False
-        self.long: Line | None = None
+        self.long: LongLine | None = None
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -109,7 +109,7 @@ class _Lines:
         pair = next(self._block, None)
         while pair is None:
             block = next(self._blocks)
-            if isinstance(block, Line):
+            if isinstance(block, LongLine):
                 self.long = block
                 raise _TooLong
             self._block = enumerate(block[1], start=block[0])

@@ -105,7 +105,7 @@ class Texts(Files):
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceFile:
     """A file of a source.
 
     Attributes:
@@ -145,7 +145,11 @@ def read_files(
 
 
 def _read(
-    source: Files, root: Path, files: list[Found], hashes: dict[str, str], parse: Callable[[Path, str], Iterator[Part]]
+    source: Files,
+    root: Path,
+    files: list[SourceFile],
+    hashes: dict[str, str],
+    parse: Callable[[Path, str], Iterator[Part]],
 ) -> Iterator[Part]:
     for number, file in enumerate(files, start=1):
         with _at_hand(file, source) as path:
@@ -160,7 +164,7 @@ def _read(
 
 
 @contextmanager
-def _at_hand(file: Found, source: Files) -> Iterator[Path]:
+def _at_hand(file: SourceFile, source: Files) -> Iterator[Path]:
     if file.store is None:
         yield Path(file.path)
         return
@@ -182,7 +186,7 @@ def is_remote(path: str) -> bool:
     return _SCHEME.match(path) is not None
 
 
-def find_local(path: str, root: Path, suffixes: Sequence[str]) -> list[Found]:
+def find_local(path: str, root: Path, suffixes: Sequence[str]) -> list[SourceFile]:
     """The local files of a source, sorted by name; empty when there are none.
 
     Args:
@@ -198,7 +202,7 @@ def find_local(path: str, root: Path, suffixes: Sequence[str]) -> list[Found]:
     else:
         magic = next((i for i, part in enumerate(place.parts) if any(sign in part for sign in "*?[")), None)
         paths = [] if magic is None else list(Path(*place.parts[:magic]).glob(str(Path(*place.parts[magic:]))))
-    return [Found(name_file(p, root), str(p)) for p in sorted(p for p in paths if p.is_file())]
+    return [SourceFile(name_file(p, root), str(p)) for p in sorted(p for p in paths if p.is_file())]
 
 
 def is_web(path: str) -> bool:
@@ -206,7 +210,7 @@ def is_web(path: str) -> bool:
     return path.partition(":")[0].lower() in ("http", "https") and is_remote(path)
 
 
-def find_remote(source: Files, root: Path, suffixes: Sequence[str]) -> list[Found]:
+def find_remote(source: Files, root: Path, suffixes: Sequence[str]) -> list[SourceFile]:
     """The files of a URL, sorted by path; empty when there are none.
 
     Args:
@@ -226,14 +230,14 @@ def find_remote(source: Files, root: Path, suffixes: Sequence[str]) -> list[Foun
         store, path = fsspec.core.url_to_fs(url, skip_instance_cache=True, **options)
         if is_web(url):
             # Neither listed nor globbed: a server need not list, and ? begins a query.
-            return [Found(source.place, path, store)] if store.exists(path) else []
+            return [SourceFile(source.place, path, store)] if store.exists(path) else []
         if any(sign in path for sign in "*?["):
             paths = [found for found in store.glob(path) if store.isfile(found)]
         elif store.isfile(path):
             paths = [path]
         else:
             paths = [found for found in store.find(path) if found.lower().endswith(tuple(suffixes))]
-        return [Found(str(store.unstrip_protocol(found)), found, store) for found in sorted(paths)]
+        return [SourceFile(str(store.unstrip_protocol(found)), found, store) for found in sorted(paths)]
 
 
 def read_secrets(names: Mapping[str, str], title: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.corpus.reading.shapes.documents import list_rows
 from tasks.corpus.reading.sources.broken_rows import show_row
 from tasks.corpus.reading.sources.source import Broken, Part
-from tasks.corpus.reading.sources.unpack import BLOCK, Chained, Line, Readable, iterate_lines, read_ahead
+from tasks.corpus.reading.sources.unpack import BLOCK, Chained, LongLine, Readable, iterate_lines, read_ahead
 from tasks.corpus.reading.sources.values import DEEPEST, LONGEST_ROW, TOO_DEEP, TOO_LONG, is_deep, show_text
 
 LARGEST_DOCUMENT = 64 * 1024 * 1024
@@ -178,7 +178,7 @@ def _read_element(text: bytes) -> Any:
 
 def _parse_lines(stream: Readable) -> Iterator[Part]:
     for block in iterate_lines(stream):
-        if isinstance(block, Line):
+        if isinstance(block, LongLine):
             yield Part(broken=[Broken(block.number, TOO_LONG, show_text(block.start, block.length))])
             continue
         yield Lines(*block)

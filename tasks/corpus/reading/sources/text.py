@@ -17,7 +17,7 @@ from pydantic import Field
 
 from tasks.corpus.reading.sources.files import PACKED, Texts, read_files
 from tasks.corpus.reading.sources.source import Broken, Part, Records
-from tasks.corpus.reading.sources.unpack import Line, iterate_lines, open_unpacked, read_ahead
+from tasks.corpus.reading.sources.unpack import LongLine, iterate_lines, open_unpacked, read_ahead
 from tasks.corpus.reading.sources.values import LONGEST_ROW, TOO_LONG, show_text
 
 SUFFIXES = tuple(ending + packed for ending in (".txt", ".md") for packed in PACKED)
@@ -46,7 +46,7 @@ class Text(Texts):
                 return
             for found in iterate_lines(stream):
                 part = Part()
-                if isinstance(found, Line):
+                if isinstance(found, LongLine):
                     part.broken.append(Broken(found.number, TOO_LONG, show_text(found.start, found.length)))
                 else:
                     first, lines = found

@@ -40,7 +40,7 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class Line(NamedTuple):
+class LongLine(NamedTuple):
     """A line that is longer than any row may be.
 
     Attributes:
@@ -191,7 +191,7 @@ class _Recoded:
             raise PipelineError(f"{self._name}: is not {self._encoding} ({error}); convert it to UTF-8") from error
 
 
-def iterate_lines(stream: Readable, separator: bytes = b"\n") -> Iterator[tuple[int, list[bytes]] | Line]:
+def iterate_lines(stream: Readable, separator: bytes = b"\n") -> Iterator[tuple[int, list[bytes]] | LongLine]:
     """Lines without their separator, in blocks: the number of the first, and the lines.
 
     A line longer than `LONGEST_ROW` comes by itself, cut, and is never held as a whole.
@@ -201,7 +201,7 @@ def iterate_lines(stream: Readable, separator: bytes = b"\n") -> Iterator[tuple[
         lines = (rest + block).split(separator)
         rest = lines.pop()
         if lines and len(lines[0]) > LONGEST_ROW:
-            yield Line(number, lines[0][:LONGEST_SHOWN], len(lines[0]))
+            yield LongLine(number, lines[0][:LONGEST_SHOWN], len(lines[0]))
             number += 1
             del lines[0]
         if lines:
@@ -210,7 +210,7 @@ def iterate_lines(stream: Readable, separator: bytes = b"\n") -> Iterator[tuple[
         if len(rest) > LONGEST_ROW:
             start, length = rest[:LONGEST_SHOWN], len(rest)
             rest, skipped = skip_line(stream, separator)
-            yield Line(number, start, length + skipped)
+            yield LongLine(number, start, length + skipped)
             number += 1
     if rest:
         yield number, rest.split(separator)

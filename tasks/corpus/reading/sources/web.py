@@ -28,7 +28,7 @@ from tasks.corpus.reading.sources.source import Broken, Part, Records, Source
 from tasks.corpus.reading.sources.values import has_surrogates
 
 if TYPE_CHECKING:
-    from tasks.corpus.reading.sources.web_pages import Page, Pages
+    from tasks.corpus.reading.sources.web_pages import Pages, WebPage
 
 LARGEST_PAGE = 10 * 1024 * 1024
 # The sitemap protocol's bounds: 50,000 addresses and 50 MB a file, one level of sitemaps in a sitemap index.
@@ -132,7 +132,7 @@ class Web(Source):
             ) from error
 
 
-def read_page(page: Page) -> tuple[str, str]:
+def read_page(page: WebPage) -> tuple[str, str]:
     """The reason why a page gives no row, and its main text."""
     import trafilatura
 
@@ -150,7 +150,7 @@ def read_page(page: Page) -> tuple[str, str]:
     return ("", text) if text.strip() else ("no main text", "")
 
 
-def read_title(page: Page) -> str:
+def read_title(page: WebPage) -> str:
     """The title of a page; empty where it has none."""
     if page.kind == "text/plain":
         return ""

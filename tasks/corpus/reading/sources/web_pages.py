@@ -36,7 +36,7 @@ FORBIDDEN = "robots.txt forbids it"
 
 
 @dataclass(frozen=True)
-class Page:
+class WebPage:
     """What a URL gave.
 
     Attributes:
@@ -78,7 +78,7 @@ class Pages:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._client.close()
 
-    def get(self, url: str, most: int) -> Page:
+    def get(self, url: str, most: int) -> WebPage:
         """The page, from the folder where it is there, else from the web.
 
         Args:
@@ -98,7 +98,7 @@ class Pages:
             write_json(self._folder / INDEX, self._index)
         entry = self._index[url]
         if "sha256" not in entry:
-            return Page(refusal=entry["refusal"])
+            return WebPage(refusal=entry["refusal"])
         file = self._folder / entry["sha256"]
         body = file.read_bytes() if file.is_file() else b""
         found = hashlib.sha256(body).hexdigest()
@@ -106,26 +106,26 @@ class Pages:
             raise PipelineError(
                 f"{file}: {url} is kept there, but its sha256 is {found}; delete {self._folder} to fetch anew"
             )
-        return Page(body, entry.get("kind", ""), found)
+        return WebPage(body, entry.get("kind", ""), found)
 
-    def _fetch(self, url: str, most: int) -> Page:
+    def _fetch(self, url: str, most: int) -> WebPage:
         for _ in range(MOST_REDIRECTS + 1):
             if urlsplit(url).scheme not in ("http", "https"):
-                return Page(refusal="it redirects to what is no page")
+                return WebPage(refusal="it redirects to what is no page")
             rules = self._read_rules(url)
             if rules is None or not rules.can_fetch(url, self._agent):
-                return Page(refusal=FORBIDDEN)
+                return WebPage(refusal=FORBIDDEN)
             status, headers, body = self._ask(url, most, rules.crawl_delay(self._agent) or 0.0)
             if status in (301, 302, 303, 307, 308) and "location" in headers:
                 url = urljoin(url, headers["location"])
                 continue
             if status != 200:
-                return Page(refusal=f"HTTP {status}")
+                return WebPage(refusal=f"HTTP {status}")
             if len(body) > most:
-                return Page(refusal=f"larger than {most >> 20} MiB")
+                return WebPage(refusal=f"larger than {most >> 20} MiB")
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            return Page(body, kind, hashlib.sha256(body).hexdigest())
-        return Page(refusal=f"more than {MOST_REDIRECTS} redirects")
+            return WebPage(body, kind, hashlib.sha256(body).hexdigest())
+        return WebPage(refusal=f"more than {MOST_REDIRECTS} redirects")
 
     def _read_rules(self, url: str) -> Protego | None:
         """The rules of a host; None forbids everything."""

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import pyarrow.compute as pc
 
-from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import write_bytes
 from tasks.corpus.personal_data.pii import Pii
 from tasks.corpus.rows.rows import Rows, read_prompts
 from tasks.data_preparation.gate.gate import Verdict
@@ -25,8 +25,8 @@ from tasks.data_preparation.output.card.languages import tell_languages
 from tasks.data_preparation.output.card.markdown import write_body, write_front
 from tasks.data_preparation.output.card.params import Card
 from tasks.data_preparation.output.card.sample import Drawn, count_shapes, draw_rows
-from tasks.data_preparation.output.card.sizes import measure_sizes
 from tasks.data_preparation.output.card.topics import find_topics
+from tasks.data_preparation.output.sizes import measure_sizes
 from tasks.data_preparation.splitting.split import SPLITS
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def write_card(
         rows.table.num_rows,
         {split: f"{split}.parquet" for split in SPLITS},
     )
-    _write(card, front + "\n" + write_body(content))
+    write_bytes(card, f"{front}\n{write_body(content)}".encode())
     missing = [title for title, source in subject.sources.items() if not source.license]
     if missing:
         log.warning(
@@ -119,13 +119,3 @@ def _measure(
         tell_languages(drawn),
         find_topics(texts, drawn.table["label"].to_pylist(), settings.embedder),
     )
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        raise PipelineError(f"{path}: cannot write ({error.strerror}); free some space and run again") from error

@@ -14,15 +14,15 @@ from tasks.corpus.personal_data.pii import Pii
 from tasks.corpus.reading.answers import COLUMN as ANSWERS
 from tasks.corpus.reading.answers import count_answers
 from tasks.corpus.rows.rows import Rows, column_messages, find_plain
-from tasks.corpus.rows.waterfall import plot_waterfall
 from tasks.data_preparation.gate.gate import Verdict
 from tasks.data_preparation.output.card.heuristics import measure_quality
 from tasks.data_preparation.output.card.languages import CHARACTERS, SHORTEST, Languages
-from tasks.data_preparation.output.card.sample import Drawn, count_values
-from tasks.data_preparation.output.card.sizes import BYTES_PER_TOKEN, PERCENTILES, Sizes, show_percentiles
+from tasks.data_preparation.output.card.sample import Drawn
 from tasks.data_preparation.output.card.topics import Topics
-from tasks.data_preparation.output.plots import plot_class_balance, plot_lengths, plot_topics
-from tasks.data_preparation.splitting.split import SPLITS, TIMES, count_repeats
+from tasks.data_preparation.output.plots import plot_class_balance, plot_topics
+from tasks.data_preparation.output.sections import add_lengths, add_splits, add_waterfall, count_labels, start_page
+from tasks.data_preparation.output.sizes import BYTES_PER_TOKEN, PERCENTILES, Sizes, count_values, show_percentiles
+from tasks.data_preparation.splitting.split import SPLITS
 from tasks.data_preparation.trainset.augmentation.augment import AUGMENTATION
 from tasks.pages.page import Page
 
@@ -124,13 +124,12 @@ def compose(subject: Subject) -> Page:
     rows, verdict = subject.rows, subject.verdict
     words = sum(int(values.sum()) for values in subject.sizes.words.values())
     kinds = [f"{KINDS.get(shape, shape)} ({count:,})" for shape, count in subject.shapes.items()]
-    page = Page(
+    page = start_page(
         subject.settings.title,
         f"Data card: {rows.table.num_rows:,} examples for fine-tuning, made from {', '.join(kinds)}.",
-        verdict="gate approved" if verdict.approved else "gate passed" if verdict.passed else "gate failed",
-        tone="warn" if verdict.approved else "good" if verdict.passed else "bad",
+        verdict,
     )
-    languages, labels = list_languages(subject), len(_count_labels(rows.table))
+    languages, labels = list_languages(subject), len(count_labels(rows.table))
     page.cards(
         {
             "examples": rows.table.num_rows,
@@ -143,7 +142,9 @@ def compose(subject: Subject) -> Page:
     )
     _add_what(page, subject)
     _add_sources(page, subject)
-    _add_splits(page, subject)
+    add_splits(page, rows, subject.sizes)
+    _add_balance(page, rows.table)
+    add_lengths(page, subject.sizes)
     _add_lengths(page, subject)
     _add_languages(page, subject)
     _add_topics(page, subject)
@@ -224,46 +225,12 @@ def _add_sources(page: Page, subject: Subject) -> None:
             page.link(source.license_url, f"Licence of {title}")
 
 
-def _add_splits(page: Page, subject: Subject) -> None:
-    table = subject.rows.table
-    counts = count_values(table["split"])
-    learned = subject.sizes.words["assistant"]
-    of_split = {name: np.asarray(pc.equal(table["split"], name)) for name in SPLITS}
-    times = _count_train_lines(subject.rows)
-    every = _count_labels(table)
-    lines = []
-    for name in SPLITS:
-        labels = _count_labels(table.filter(pc.equal(table["split"], name)))
-        most, least = max(labels.values(), default=0), min(labels.values(), default=0)
-        lines.append(
-            [
-                name,
-                counts[name],
-                f"{counts[name] / table.num_rows:.1%}",
-                int(learned[of_split[name]].sum()),
-                *([len(labels), f"{most / max(sum(labels.values()), 1):.1%}", least] if every else []),
-            ]
-        )
-    note = "Rows that are alike never stand in different splits; a row never moves when data is added."
-    if times != counts["train"]:
-        note += f" train.parquet holds {times:,} lines: balancing or a source's weight repeats some of its rows."
-    page.table(
-        "Splits",
-        [
-            "split",
-            "examples",
-            "share",
-            "words to learn",
-            *(["labels", "largest label", "rows of the smallest"] if every else []),
-        ],
-        lines,
-        note=note,
-    )
-    labels = every
+def _add_balance(page: Page, table: pa.Table) -> None:
+    labels = count_labels(table)
     if not labels:
         return
     shown = list(labels)[:SHOWN_LABELS]
-    by_split = {name: _count_labels(table.filter(pc.equal(table["split"], name))) for name in SPLITS}
+    by_split = {name: count_labels(table.filter(pc.equal(table["split"], name))) for name in SPLITS}
     few = [label for label in labels if by_split["test"].get(label, 0) < FEW_TESTS]
     caption = f"The {len(shown)} most frequent of {len(labels):,} labels. " if len(shown) < len(labels) else ""
     caption += (
@@ -278,16 +245,6 @@ def _add_splits(page: Page, subject: Subject) -> None:
     )
 
 
-def _count_train_lines(rows: Rows) -> int:
-    train = rows.table.filter(pc.equal(rows.table["split"], "train"))
-    if TIMES in train.column_names:
-        return int(pc.sum(train[TIMES]).as_py() or 0)
-    if all(origin.weight <= 1 for origin in rows.origins):
-        return int(train.num_rows)
-    # The seed only decides which rows the fraction of a weight repeats; the expected number is shown.
-    return sum(count_repeats(train, rows, 0))
-
-
 def _add_lengths(page: Page, subject: Subject) -> None:
     sizes = subject.sizes
     table = subject.rows.table
@@ -300,8 +257,6 @@ def _add_lengths(page: Page, subject: Subject) -> None:
         for split in SPLITS:
             lines.append([what, split, *show_percentiles(values[of_split[split]])])
     lines += [["turns", split, *show_percentiles(sizes.turns[of_split[split]])] for split in SPLITS]
-    prompts = sizes.characters["user"][sizes.characters["user"] > 0].tolist()
-    page.figure(plot_lengths(prompts, sizes.characters["assistant"].tolist()), "Lengths", "All splits together.")
     page.table(
         "Lengths per split",
         ["of", "split", *names],
@@ -438,7 +393,7 @@ def _add_contamination(page: Page, subject: Subject) -> None:
 def _add_quarantine(page: Page, subject: Subject) -> None:
     rows = subject.rows
     read = rows.steps[0].rows_in
-    page.figure(plot_waterfall(rows.steps), "From source to splits", "What each step took or added.")
+    add_waterfall(page, rows)
     reasons = [(step.name, reason, count) for step in rows.steps for reason, count in step.reasons.items()]
     rest = len(reasons) - SHOWN_REASONS
     page.table(
@@ -493,10 +448,6 @@ def _add_limits(page: Page, subject: Subject) -> None:
         limits.append(f"Critical checks of the gate failed; {approval.name} approved them: {approval.reason}")
     limits += [f"The gate warns: {r.check.name}, {r.finding}." for r in subject.verdict.warned]
     page.listing(limits, "Known limits")
-
-
-def _count_labels(table: pa.Table) -> dict[str, int]:
-    return dict(sorted(count_values(table["label"]).items(), key=lambda item: (-item[1], item[0])))
 
 
 def _cut(text: str) -> str:

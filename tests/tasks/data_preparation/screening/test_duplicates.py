@@ -30,6 +30,8 @@ from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import choose_first, find_pairs, remove_duplicates
 from tasks.data_preparation.screening.params import Duplicates, Likeness
+from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.split import split_examples
 from tasks.sample_shop.sample import SampleTruth, generate_sample
 from tests.conversations import make, pair, texts
 
@@ -170,3 +172,13 @@ def test_planted_leaks_count_as_alike() -> None:
     pairs = {tuple(p) for p in find_pairs(rows.table, settings.leak, settings.shingle).tolist()}
     planted = [tuple(sorted((place[c], place[truth.copies[c]]))) for c in truth.dirt["leak"]]
     assert sum(p in pairs for p in planted) >= 0.95 * len(planted)
+
+
+@pytest.mark.parametrize(("keep", "step"), [("one", "near duplicates"), ("all", "split")])
+def test_the_recall_is_measured_once(keep: str, step: str) -> None:
+    rng = random.Random(4)
+    words = [a + b for a in ("ka", "lo", "mi", "tu", "ve") for b in ("ra", "sol", "ten", "wick", "dun")]
+    rows = make(*(pair(" ".join(rng.sample(words, 7)), " ".join(rng.sample(words, 9))) for _ in range(60)))
+    settings = Duplicates.model_validate({"keep": keep})
+    rows = split_examples(remove_duplicates(rows, settings), Split(validation=0.2, test=0.2), settings)
+    assert [each.name for each in rows.steps if "recall" in each.notes] == [step]

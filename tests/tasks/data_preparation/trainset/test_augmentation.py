@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import content_id
 from tasks.corpus.label_classifier import fit_reader
 from tasks.corpus.rows.rows import Origin, Rows
-from tasks.corpus.writers.answers import Answer, Keeper, ask
+from tasks.corpus.writers.answers import Keeper, WriterAnswer, ask
 from tasks.corpus.writers.local import Local
 from tasks.corpus.writers.openai import OpenAi
 from tasks.data_preparation.gate.gate import check_quality
@@ -35,8 +36,7 @@ from tasks.data_preparation.trainset.augmentation.characters import NEIGHBOURS, 
 from tasks.data_preparation.trainset.augmentation.material import judge_rewriting, list_words, tidy_answer
 from tasks.data_preparation.trainset.augmentation.params import Augmentation
 from tasks.data_preparation.trainset.augmentation.paraphrase import Paraphrase
-from tasks.data_preparation.trainset.augmentation.synonyms import Synonyms
-from tasks.data_preparation.trainset.augmentation.word_vectors import find_neighbours, read_vectors
+from tasks.data_preparation.trainset.augmentation.synonyms import Synonyms, read_synonyms
 from tests.conversations import Turns, make, pair
 from tests.endpoint import Endpoint, broken, busy, drop_line, send, slow
 
@@ -109,10 +109,12 @@ def test_variants_enter_as_training_rows_of_a_source_of_their_own(tmp_path: Path
     assert [r.check.name for r in verdict.failed] == []
 
 
-def test_variants_are_not_augmented_again() -> None:
-    out = augment(labelled(), Characters(share=0.5), Synonyms(share=1.0, similarity=0.2))
+def test_variants_are_not_augmented_again(tmp_path: Path) -> None:
+    path = tmp_path / "synonyms.txt"
+    path.write_text("\n".join(f"{word}, other{word}" for words in TOPICS.values() for word in words))
+    out = augment(labelled(), Characters(share=0.5), Synonyms(share=1.0, sets=str(path)))
     found = Counter(out.table["source"].to_pylist())
-    assert found["augmented by synonyms"] <= 160
+    assert 0 < found["augmented by synonyms"] <= 160
     clusters = {row["cluster"] for row in out.table.slice(200).to_pylist()}
     assert clusters <= set(out.table.slice(0, 160)["id"].to_pylist())
 
@@ -244,44 +246,38 @@ def test_quotes_around_an_answer_go() -> None:
     assert tidy_answer(None) is None
 
 
-def test_neighbours_are_mutual_and_no_words_of_grammar() -> None:
-    import numpy as np
-
-    words = ["big", "large", "the", "tiny"]
-    points = np.array([[1, 0], [0.98, 0.199], [0.99, 0.141], [0, 1]])
-    assert find_neighbours(words, points, 0.9, {"the"}) == {"big": ["large"], "large": ["big"]}
-    assert find_neighbours(["one"], np.ones((1, 2)), 0.5, set()) == {}
-
-
-def test_synonyms_of_a_file_of_vectors(tmp_path: Path) -> None:
-    lines = ["4 2", "big 1 0", "large 0.99 0.1", "dog 0 1", "hound 0.1 0.99"]
-    path = tmp_path / "vectors.txt"
-    path.write_text("\n".join(lines))
-    words, _ = read_vectors(path, {"big", "large", "dog"})
-    assert words == ["big", "dog", "large"]
+def test_synonyms_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "synonyms.txt"
+    path.write_text("# animals\nDog, hound\n\nbig,  quite   large, large,\n")
+    assert read_synonyms(path) == {
+        "dog": ["hound"],
+        "hound": ["dog"],
+        "big": ["large", "quite large"],
+        "large": ["big", "quite large"],
+        "quite large": ["big", "large"],
+    }
     turns = [
         pair(f"{a} my {b} number {i}", "fine") for i, (a, b) in enumerate([("Big", "dog"), ("large", "hound")] * 40)
     ]
     rows = rows_of(turns, [None] * 80, ["train"] * 78 + ["validation", "test"])
-    # Of 74 words the 7 commonest count as grammar.
-    rows = rows_of(
-        [*turns, *[pair(" ".join(f"w{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(70)), "x")] * 200],
-        [None] * 280,
-        ["train"] * 278 + ["validation", "test"],
-    )
-    out = augment(rows, Synonyms(share=1.0, words=0.3, vectors=str(path)))
-    made = prompts(out, "augmented by synonyms")
-    assert made
-    assert all(set(text.lower().split()[:3:2]) <= {"big", "large", "dog", "hound"} for text in made)
-    assert any(text.startswith("Large my") for text in made)
-    path.write_text("big one two")
-    with pytest.raises(PipelineError, match=r"vectors\.txt:1: not a word and numbers"):
-        read_vectors(path, {"big"})
-    path.write_text("big 1 2\nlarge 1")
-    with pytest.raises(PipelineError, match=r"vectors\.txt:2: 1 numbers; the lines before have 2"):
-        read_vectors(path, {"big", "large"})
-    with pytest.raises(PipelineError, match="does not exist"):
-        read_vectors(tmp_path / "gone", set())
+    made = prompts(augment(rows, Synonyms(share=1.0, words=0.3, sets=str(path))), "augmented by synonyms")
+    starts = {" ".join(text.split(" number")[0].split()) for text in made}
+    assert starts <= {
+        *(f"{a} my {b}" for a in ("Large", "Quite large", "Big") for b in ("dog", "hound")),
+        *(f"{a} my {b}" for a in ("big", "quite large", "large") for b in ("dog", "hound")),
+    }
+    assert "Large my dog" in starts
+
+
+def test_a_wrong_file_of_synonyms_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "synonyms.txt"
+    path.write_text("big, large\nopen\nnew; recent")
+    with pytest.raises(PipelineError, match=r'(?s)synonyms\.txt:2: "open" alone.*:3: "new; recent" alone'):
+        read_synonyms(path)
+    with pytest.raises(PipelineError, match="gone cannot be read"):
+        read_synonyms(tmp_path / "gone")
+    with pytest.raises(ValidationError, match="do not tell open from close; give sets"):
+        Synonyms.model_validate({"name": "synonyms", "vectors": "glove.txt"})
 
 
 def test_attacks_mislead_the_classifier_and_keep_the_label() -> None:
@@ -430,13 +426,13 @@ def test_answers_that_came_before_a_failure_are_kept(serve: Any, tmp_path: Path)
 def test_a_torn_answer_on_the_disk_is_asked_again(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path, {"model": "m"})
     prompt = [{"role": "user", "content": "x"}]
-    keeper.keep(prompt, Answer("y", "", 3, 1))
-    assert keeper.find(prompt) == Answer("y", "", 3, 1)
-    keeper.keep(prompt, Answer(None, "cut off"))
-    assert keeper.find(prompt) == Answer(None, "cut off")
+    keeper.keep(prompt, WriterAnswer("y", "", 3, 1))
+    assert keeper.find(prompt) == WriterAnswer("y", "", 3, 1)
+    keeper.keep(prompt, WriterAnswer(None, "cut off"))
+    assert keeper.find(prompt) == WriterAnswer(None, "cut off")
     # As they were kept before tokens were counted.
     next(tmp_path.rglob("*.json")).write_text('{"answer":"y"}')
-    assert keeper.find(prompt) == Answer("y")
+    assert keeper.find(prompt) == WriterAnswer("y")
     next(tmp_path.rglob("*.json")).write_text("{torn")
     assert keeper.find(prompt) is None
     assert Keeper(None, {}).find(prompt) is None

@@ -1,8 +1,9 @@
-"""To messages and back gives the same row, whatever its texts; and what can be learned stands in the messages."""
+"""Whatever the texts of a row are, what can be learned of it stands whole in its conversation."""
 
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -16,12 +17,9 @@ from tasks.corpus.reading.shapes.documents import list_rows
 from tasks.corpus.reading.shapes.nested import unfold_row
 from tasks.corpus.reading.shapes.recognise import SHAPES, recognise_shape, use_shape
 from tasks.corpus.reading.shapes.shape import (
-    Conversation,
-    Other,
+    ConvertedRow,
     RowError,
     bind_columns,
-    restore_row,
-    take_rest,
 )
 
 Rows = st.SearchStrategy[dict[str, Any]]
@@ -173,31 +171,48 @@ def test_every_shape_has_a_case() -> None:
     assert set(CASES) == {shape.name for shape in SHAPES}
 
 
-def convert(name: str, row: dict[str, Any]) -> Conversation:
+def convert(name: str, row: dict[str, Any]) -> ConvertedRow:
     found = use_shape("case", name, [row])
     assert found.shape is not None
     return found.shape.convert(row, found.columns)
 
 
-def through_json(conversation: Conversation) -> Conversation:
-    """Only the texts of the turns, as a file would keep them."""
-    turns = json.loads(json.dumps(conversation.turns))
-    others = [Other(json.loads(json.dumps(other.turns)), other.score) for other in conversation.others]
-    return conversation._replace(turns=turns, others=others)
+DIALOGUE = st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool"]), SAID), min_size=2, max_size=5)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_to_messages_and_back_gives_the_same_row(name: str) -> None:
-    @settings(max_examples=80, deadline=None)
-    @given(CASES[name])
-    def check(row: dict[str, Any]) -> None:
+@settings(max_examples=80, deadline=None)
+@given(DIALOGUE)
+def test_a_dialogue_comes_through_turn_by_turn(dialogue: list[tuple[str, str]]) -> None:
+    turns = [{"role": role, "content": text} for role, text in dialogue]
+    shared = [{"from": role, "value": text} for role, text in dialogue]
+    in_parts = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in dialogue]
+    for name, row in (
+        ("messages", {"messages": turns}),
+        ("messages", {"messages": in_parts}),
+        ("messages", {"messages": json.dumps(turns)}),
+        ("sharegpt", {"conversations": shared}),
+    ):
+        assert convert(name, row).turns == turns
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.text("ab \n", max_size=4).map("x{}".format), min_size=2, max_size=6))
+def test_a_transcript_comes_through_turn_by_turn(texts: list[str]) -> None:
+    *asked, good, bad = ["q", *texts] if len(texts) % 2 == 0 else texts
+    roles = ["user", "assistant"] * len(asked)
+    marks = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
+    prompt = "".join(marks[role] + text for role, text in zip(roles, asked, strict=False)) + marks["assistant"]
+    turns = [{"role": role, "content": text} for role, text in zip(roles, asked, strict=False)]
+    for name, row in (
+        ("preference_implicit", {"chosen": prompt + good, "rejected": prompt + f"{bad}!"}),
+        ("preference", {"prompt": prompt, "chosen": good, "rejected": f"{bad}!"}),
+        ("prompt_completion", {"prompt": prompt, "completion": good}),
+    ):
         conversation = convert(name, row)
-        before = json.dumps(row)
-        rest = json.loads(json.dumps(take_rest(row, conversation)))
-        assert json.dumps(row) == before
-        assert restore_row(through_json(conversation), rest) == row
-
-    check()
+        assert conversation.turns == [*turns, {"role": "assistant", "content": good}]
+        assert [o.turns for o in conversation.others] == [[{"role": "assistant", "content": f"{bad}!"}]][
+            : "chosen" in row
+        ]
 
 
 @pytest.mark.parametrize("name", sorted({shape.name for shape in SHAPES if shape.quicken is not None}))
@@ -219,7 +234,7 @@ def test_the_quick_way_gives_the_same_turns(name: str) -> None:
     assert any(quick)
 
 
-# Columns whose texts must not stay in the rest: what they say has to be in the conversation.
+# Columns whose texts have to be in the conversation.
 SPOKEN_COLUMNS = {
     "messages": ("messages",),
     "sharegpt": ("conversations", "turns", "conversation", "data"),
@@ -261,25 +276,33 @@ NAMES = {
 }
 
 
+# What divides a transcript into turns.
+MARK = re.compile(r"(?:\A\s*|\n\n)(?:Human|User|Assistant|System): ?")
+
+
 def texts_in(value: Any) -> list[str]:
     if isinstance(value, dict):
         return [text for key, item in value.items() if key not in NAMES for text in texts_in(item)]
     if isinstance(value, list):
         return [text for item in value for text in texts_in(item)]
-    return [value] if isinstance(value, str) and value.strip() else []
+    parts = MARK.split(value) if is_transcript(value) else [value]
+    return [part for part in parts if isinstance(part, str) and part.strip()]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_no_text_is_left_out_of_the_conversation(name: str) -> None:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(CASES[name])
     def check(row: dict[str, Any]) -> None:
+        before = json.dumps(row)
         conversation = convert(name, row)
-        rest = take_rest(row, conversation)
+        assert json.dumps(row) == before
+        turns = [*conversation.turns, *(turn for other in conversation.others for turn in other.turns)]
         system = [turn for turn in row.get("messages", []) if turn["role"] in ("system", "developer")]
         for column in SPOKEN_COLUMNS[name]:
             if column in row and not (column == "system" and system):
-                assert texts_in(rest[column]) == []
+                for text in texts_in(row[column]):
+                    assert any(text in turn["content"] for turn in turns)
 
     check()
 
@@ -342,6 +365,7 @@ ANYTHING = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(ALIASES), ANYTHING, max_size=5), min_size=1, max_size=3))
 def test_whatever_the_columns_hold_nothing_crashes(rows: list[dict[str, Any]]) -> None:
+    before = json.dumps(rows)
     names = {name for row in rows for name in row}
     for shape in SHAPES:
         columns = bind_columns(shape, names)
@@ -350,16 +374,14 @@ def test_whatever_the_columns_hold_nothing_crashes(rows: list[dict[str, Any]]) -
                 conversation = shape.convert(row, columns)
             except RowError:
                 continue
-            assert all(isinstance(turn["content"], str) for turn in conversation.turns)
-            assert same(restore_row(conversation, take_rest(row, conversation)), row)
+            for turns in (conversation.turns, *(other.turns for other in conversation.others)):
+                assert turns
+                assert all(isinstance(turn["content"], str) for turn in turns)
+            assert conversation.start is None or conversation.start < len(conversation.turns)
+    assert json.dumps(rows) == before
     with suppress(PipelineError):
         found = recognise_shape("x", rows)
         assert 0.5 <= found.confidence <= 1
-
-
-def same(one: Any, other: Any) -> bool:
-    """Equality where a number that is none equals itself."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 @settings(max_examples=100, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,3 +69,8 @@ def show_percentiles(values: Counts) -> list[int]:
         return [0] * len(PERCENTILES)
     found: list[int] = np.percentile(values, PERCENTILES, method="inverted_cdf").astype(int).tolist()
     return found
+
+
+def count_values(column: pa.ChunkedArray) -> Counter[str]:
+    """How often each value stands in a column of texts."""
+    return Counter({each["values"]: each["counts"] for each in pc.value_counts(column.drop_null()).to_pylist()})
