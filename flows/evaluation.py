@@ -8,7 +8,7 @@ from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.stage import run, stage, task
 from tasks.contracts.manifest import read_json
-from tasks.evaluation.intents import fit_intents
+from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.items import select_items
 from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.outcomes import answer_with_base, answer_with_candidate, answer_with_champion
@@ -30,7 +30,7 @@ def evaluation(params: Params) -> None:
     base = task(answer_with_base)(chosen.items, artifacts.INITIAL, **how)
     champion = task(answer_with_champion)(chosen.items, folder, **how)
     candidate = task(answer_with_candidate)(chosen.items, artifacts.INITIAL, artifacts.TUNED, **how)
-    intents = task(fit_intents)(artifacts.TRAIN, chosen.items)
+    intents = task(fit_intent_classifier)(artifacts.TRAIN, chosen.items)
     board = task(score_outcomes)(
         Evidence(chosen.items, intents),
         [base, champion, candidate],
