@@ -25,14 +25,14 @@ def evaluation(params: Params) -> None:
     settings = params.evaluation
     release: str | None = read_json(artifacts.CHAMPION)["release"]
     folder = task(open_champion)(release)
-    chosen = task(select_items)(artifacts.TEST, settings.items, artifacts.INITIAL, folder)
-    how = settings.generation.model_dump()
-    base = task(answer_with_base)(chosen.items, artifacts.INITIAL, **how)
-    champion = task(answer_with_champion)(chosen.items, folder, **how)
-    candidate = task(answer_with_candidate)(chosen.items, artifacts.INITIAL, artifacts.TUNED, **how)
-    intents = task(fit_intent_classifier)(artifacts.TRAIN, chosen.items)
+    selected = task(select_items)(artifacts.TEST, settings.items, artifacts.INITIAL, folder)
+    generation = settings.generation.model_dump()
+    base = task(answer_with_base)(selected.items, artifacts.INITIAL, **generation)
+    champion = task(answer_with_champion)(selected.items, folder, **generation)
+    candidate = task(answer_with_candidate)(selected.items, artifacts.INITIAL, artifacts.TUNED, **generation)
+    intents = task(fit_intent_classifier)(artifacts.TRAIN, selected.items)
     board = task(score_outcomes)(
-        Evidence(chosen.items, intents),
+        Evidence(selected.items, intents),
         [base, champion, candidate],
         settings.metrics,
         **settings.bootstrap.model_dump(),
@@ -41,7 +41,7 @@ def evaluation(params: Params) -> None:
     slices = task(score_slices)(board, verdict.primary, settings.bootstrap.resamples, settings.bootstrap.seed)
     task(write_predictions)(board, artifacts.PREDICTIONS)
     task(write_figures)(board, verdict, artifacts.metrics("evaluation"))
-    task(write_report)(chosen, board, verdict, slices, settings.examples, artifacts.report("evaluation"))
+    task(write_report)(selected, board, verdict, slices, settings.examples, artifacts.report("evaluation"))
     task(write_verdict)(verdict, artifacts.EVALUATION_VERDICT)
 
 

@@ -47,7 +47,7 @@ from tasks.corpus.personal_data.pii import replace_personal  # noqa: E402
 from tasks.gateway.store import open_store  # noqa: E402
 from tasks.monitoring.decisions import (  # noqa: E402
     Decision,
-    Outcome,
+    DecisionKind,
     Trigger,
     append_decision,
     count_waiting,
@@ -82,7 +82,7 @@ class Attempt:
     retrain: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     versions: dict[str, Any] = field(default_factory=dict)
 
-    def record(self, outcome: Outcome, why: str) -> Decision:
+    def record(self, outcome: DecisionKind, why: str) -> Decision:
         """Write a decision to the journal and, at the end of a retrain, to MLflow."""
         versions = {**({"window": self.window} if self.window else {}), **self.versions}
         decision = Decision(
@@ -170,7 +170,7 @@ def improve(attempt: Attempt) -> Decision:
     return attempt.record(outcome, why)
 
 
-def rebuild(attempt: Attempt) -> tuple[Outcome, str]:
+def rebuild(attempt: Attempt) -> tuple[DecisionKind, str]:
     """Pipeline against the champion of this moment, then promote what is proven better."""
     registry = open_registry()
     champion = step(registry.freeze_champion)()

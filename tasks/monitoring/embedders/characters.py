@@ -1,10 +1,10 @@
-"""TF-IDF of runs of characters, reduced by a truncated singular value decomposition.
+"""TF-IDF of character n-grams, reduced by a truncated singular value decomposition.
 
 Source: McNamee and Mayfield 2004 on character n-grams for retrieval. For scripts without spaces and for noisy
 spelling, where words are the wrong unit; about five times slower than words. Fitted on baseline and window
 together, for the reason given in ``tfidf.py``.
 
-Example: "parcel" and "parcle" share the runs "pa", "ar", "rc", "par", "arc"; as words they share nothing.
+Example: "parcel" and "parcle" share the n-grams "pa", "ar", "rc", "par", "arc"; as words they share nothing.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from tasks.contracts.params import Section
 from tasks.monitoring.sample import Array
 
 
-class Characters(Section):
-    """TF-IDF of character runs, reduced to a few dimensions."""
+class CharacterTfidf(Section):
+    """TF-IDF of character n-grams, reduced to a few dimensions."""
 
     name: Literal["characters"] = "characters"
     dimensions: int = Field(32, ge=2, le=512, description="length of a vector")
-    longest: int = Field(4, ge=2, le=8, description="longest run, characters")
-    maximum_features: int = Field(20_000, ge=100, description="the commonest runs that are looked at")
+    longest: int = Field(4, ge=2, le=8, description="longest n-gram, characters")
+    maximum_features: int = Field(20_000, ge=100, description="size of the vocabulary, the most frequent n-grams first")
 
     def embed(self, texts: Sequence[str], seed: int) -> Array:
-        """Unit vectors, texts x dimensions (fewer where the texts hold fewer runs); zero for an empty text."""
+        """Unit vectors, texts x dimensions (fewer where the texts have fewer n-grams); zero for an empty text."""
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 

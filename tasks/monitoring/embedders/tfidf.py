@@ -2,9 +2,9 @@
 
 Source: Deerwester et al. 1990. Deterministic, offline, a fraction of a second for 2,000 prompts.
 
-It is fitted on baseline and window together, and does not know which row is which. Fitted on the baseline
-alone, it would place every new row, drifted or not, closer to the origin than the rows it has learned from,
-and words it has never seen would vanish: false alarms and missed drift at once.
+It is fitted on baseline and window together, without knowing which row is which. Fitted on the baseline alone,
+it would place every new row, drifted or not, closer to the origin than the rows it was fitted on, and unseen
+words would be dropped, which gives false alarms and misses drift.
 
 Example: ["where is my parcel", "my parcel is late", "reset the password"]: the first two have a cosine near 1 in
 two dimensions, the third is at a right angle to both.
@@ -23,14 +23,14 @@ from tasks.monitoring.detectors.words import split_words
 from tasks.monitoring.sample import Array
 
 
-class Tfidf(Section):
+class WordTfidf(Section):
     """TF-IDF of words, reduced to a few dimensions."""
 
     name: Literal["tfidf"] = "tfidf"
     dimensions: int = Field(32, ge=2, le=512, description="length of a vector")
 
     def embed(self, texts: Sequence[str], seed: int) -> Array:
-        """Unit vectors, texts x dimensions (fewer where the texts hold fewer words); zero for an empty text."""
+        """Unit vectors, texts x dimensions (fewer where the texts have fewer words); zero for an empty text."""
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
