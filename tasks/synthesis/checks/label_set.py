@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import RowCheck, Step
 from tasks.synthesis.drafts import Draft, Known
 
 
-class LabelSet(Check):
-    """The label is one of those that were asked for; nothing, where rows have no labels."""
+class LabelSetCheck(RowCheck):
+    """The label is one of the allowed ones; always passes where rows have no labels."""
 
     name: Literal["label_set"] = "label_set"
 

@@ -10,16 +10,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import RowCheck, Step
 from tasks.synthesis.drafts import Draft, Known
 
 
-class Length(Check):
-    """Characters."""
+class LengthCheck(RowCheck):
+    """Length of prompt and answer in characters."""
 
     name: Literal["length"] = "length"
-    prompts: tuple[int, int] = Field(default=(8, 2000), description="least and most characters of a prompt")
-    answers: tuple[int, int] = Field(default=(1, 8000), description="least and most characters of an answer")
+    prompts: tuple[int, int] = Field(default=(8, 2000), description="minimum and maximum characters of a prompt")
+    answers: tuple[int, int] = Field(default=(1, 8000), description="minimum and maximum characters of an answer")
 
     @property
     def steps(self) -> tuple[Step, ...]:

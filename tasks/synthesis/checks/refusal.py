@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tasks.corpus.text.refusals import refuses
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import RowCheck, Step
 from tasks.synthesis.drafts import Draft, Known
 
 
-class Refusal(Check):
-    """The answer answers."""
+class RefusalCheck(RowCheck):
+    """The answer is not a refusal."""
 
     name: Literal["refusal"] = "refusal"
 

@@ -11,17 +11,17 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.synthesis.checks.check import Check, Step
+from tasks.synthesis.checks.check import RowCheck, Step
 from tasks.synthesis.drafts import Draft, Known
 
 
-class Regex(Check):
+class RegexCheck(RowCheck):
     """Python patterns, searched anywhere in the text."""
 
     name: Literal["regex"] = "regex"
     of: Literal["prompts", "answers"] = Field(default="answers", description="which text is searched")
-    must: str | None = Field(default=None, description="pattern that must be there")
-    must_not: str | None = Field(default=None, description="pattern that must not be there")
+    must: str | None = Field(default=None, description="pattern that must match")
+    must_not: str | None = Field(default=None, description="pattern that must not match")
 
     @field_validator("must", "must_not")
     @classmethod
@@ -29,11 +29,11 @@ class Regex(Check):
         try:
             re.compile(pattern or "")
         except re.error as error:
-            raise ValueError(f"no pattern ({error}); correct it") from error
+            raise ValueError(f"invalid pattern ({error}); correct it") from error
         return pattern
 
     @model_validator(mode="after")
-    def _looks_for_something(self) -> Regex:
+    def _looks_for_something(self) -> RegexCheck:
         if self.must is None and self.must_not is None:
             raise ValueError("give must, must_not or both")
         return self
