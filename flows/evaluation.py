@@ -21,7 +21,7 @@ from tasks.evaluation.verdict import decide
 
 @stage
 def evaluation(params: Params) -> None:
-    """Let all three answer the same items, score them, compare them in pairs, and decide."""
+    """Answer the same items with all three models, score and compare the answers, and decide."""
     settings = params.evaluation
     release: str | None = read_json(artifacts.CHAMPION)["release"]
     folder = task(open_champion)(release)
@@ -46,7 +46,7 @@ def evaluation(params: Params) -> None:
 
 
 def open_champion(release: str | None) -> Path | None:
-    """The model folder of the champion, verified and fetched when it is not here; None without a champion."""
+    """The model folder of the champion, verified, and fetched if it is not stored locally; None without a champion."""
     if release is None:
         return None
     from flows.wiring.registry import open_registry
