@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.noisy_labels import read
-from tasks.annotation.choose import choose_next, read_labels
+from tasks.annotation.choose import choose_next, predict_labels
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.sentence_transformers import SentenceTransformers
 from tasks.corpus.embedders.tfidf import Tfidf
@@ -32,7 +32,7 @@ HELD = 1000
 def score(labelled: list[tuple[str, str]], held: list[str], truth: list[str], embedder: AnyEmbedder) -> float:
     """Accuracy on held-out texts."""
     texts, labels = map(list, zip(*labelled, strict=True))
-    told = read_labels(texts, labels, held, embedder, 0)
+    told = predict_labels(texts, labels, held, embedder, 0)
     return 0.0 if told is None else float(np.mean(told[1][told[0].argmax(axis=1)] == np.array(truth)))
 
 
@@ -56,7 +56,7 @@ def run(
             embedder,
             seed=seed,
         )
-        known += chosen.places
+        known += chosen.indices
         found["chosen"].append(score([pool[place] for place in known], texts, truth, embedder))
         found["random"].append(score(pool[: items * turn], texts, truth, embedder))
     return found

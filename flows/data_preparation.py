@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from flows.wiring import artifacts
-from flows.wiring.approval import settle
+from flows.wiring.approval import resolve_failed_gate
 from flows.wiring.params import Params
 from flows.wiring.spreading import spreading
 from flows.wiring.stage import run, stage, task
@@ -34,7 +34,7 @@ from tasks.data_preparation.trainset.pruning.prune import prune_train
 
 @stage
 def data_preparation(params: Params) -> None:
-    """Read the sources, clean the rows, drop duplicates, split, check, and write what passed the gate."""
+    """Read the sources, clean the rows, remove duplicates, split, check, and write the rows if they pass the gate."""
     settings = params.data_preparation
     task(check_suite)(settings.gate)
     with spreading(settings.engine) as spread:
@@ -61,7 +61,7 @@ def data_preparation(params: Params) -> None:
     )
     task(write_clusters)(rows, artifacts.CLUSTERS)
     task(write_report)(rows, verdict, artifacts.report("data_preparation"))
-    verdict = settle(verdict, rows, settings.gate)
+    verdict = resolve_failed_gate(verdict, rows, settings.gate)
     task(write_card)(
         rows, verdict, settings.card, settings.sources, settings.cleaning, artifacts.CARD, artifacts.CARD_PAGE
     )

@@ -1,4 +1,4 @@
-"""Stage 6: the trained model merged, exported, described and proven to be what was trained."""
+"""Stage 6: the trained model merged, exported, described, and proven to answer as before."""
 
 from __future__ import annotations
 

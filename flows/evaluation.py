@@ -8,7 +8,7 @@ from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.stage import run, stage, task
 from tasks.contracts.manifest import read_json
-from tasks.evaluation.intents import fit_intents
+from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.items import select_items
 from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.outcomes import answer_with_base, answer_with_candidate, answer_with_champion
@@ -21,18 +21,18 @@ from tasks.evaluation.verdict import decide
 
 @stage
 def evaluation(params: Params) -> None:
-    """Let all three answer the same items, score them, compare them in pairs, and decide."""
+    """Answer the same items with all three models, score and compare the answers, and decide."""
     settings = params.evaluation
     release: str | None = read_json(artifacts.CHAMPION)["release"]
     folder = task(open_champion)(release)
-    chosen = task(select_items)(artifacts.TEST, settings.items, artifacts.INITIAL, folder)
-    how = settings.generation.model_dump()
-    base = task(answer_with_base)(chosen.items, artifacts.INITIAL, **how)
-    champion = task(answer_with_champion)(chosen.items, folder, **how)
-    candidate = task(answer_with_candidate)(chosen.items, artifacts.INITIAL, artifacts.TUNED, **how)
-    intents = task(fit_intents)(artifacts.TRAIN, chosen.items)
+    selected = task(select_items)(artifacts.TEST, settings.items, artifacts.INITIAL, folder)
+    generation = settings.generation.model_dump()
+    base = task(answer_with_base)(selected.items, artifacts.INITIAL, **generation)
+    champion = task(answer_with_champion)(selected.items, folder, **generation)
+    candidate = task(answer_with_candidate)(selected.items, artifacts.INITIAL, artifacts.TUNED, **generation)
+    intents = task(fit_intent_classifier)(artifacts.TRAIN, selected.items)
     board = task(score_outcomes)(
-        Evidence(chosen.items, intents),
+        Evidence(selected.items, intents),
         [base, champion, candidate],
         settings.metrics,
         **settings.bootstrap.model_dump(),
@@ -41,12 +41,12 @@ def evaluation(params: Params) -> None:
     slices = task(score_slices)(board, verdict.primary, settings.bootstrap.resamples, settings.bootstrap.seed)
     task(write_predictions)(board, artifacts.PREDICTIONS)
     task(write_figures)(board, verdict, artifacts.metrics("evaluation"))
-    task(write_report)(chosen, board, verdict, slices, settings.examples, artifacts.report("evaluation"))
+    task(write_report)(selected, board, verdict, slices, settings.examples, artifacts.report("evaluation"))
     task(write_verdict)(verdict, artifacts.EVALUATION_VERDICT)
 
 
 def open_champion(release: str | None) -> Path | None:
-    """The model folder of the champion, verified and fetched when it is not here; None without a champion."""
+    """The model folder of the champion, verified, and fetched if it is not stored locally; None without a champion."""
     if release is None:
         return None
     from flows.wiring.registry import open_registry

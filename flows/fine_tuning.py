@@ -16,7 +16,7 @@ from tasks.training.plan import load_plan
 
 @stage
 def fine_tuning(params: Params) -> None:
-    """Tokenize the splits, train as planned or go on where a run was cut off, draw the loss curve."""
+    """Tokenize the splits, train as planned or resume an interrupted run, and report the loss curve."""
     settings = params.fine_tuning
     plan = load_plan(artifacts.PLAN)
     splits = task(tokenize_splits)(

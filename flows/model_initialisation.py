@@ -17,7 +17,7 @@ from tasks.model_initialisation.report import write_report
 
 @stage
 def model_initialisation(params: Params) -> None:
-    """Fetch the base, check its folder, settle the chat template, measure it on the data, pin it."""
+    """Fetch the base, check its folder, choose the chat template, measure it on the data, and pin it."""
     settings = params.model_initialisation
     examples = read_table(artifacts.TRAIN, EXAMPLES)
     base = task(check_folder)(task(fetch_model)(settings.source))

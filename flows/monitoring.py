@@ -24,29 +24,29 @@ WINDOWS = artifacts.STATE / "windows.txt"
 
 @stage
 def monitoring(params: Params) -> None:
-    """Read the frozen pair, look for drift, measure health, write the reports, announce drift."""
+    """Read the frozen window and baseline, detect drift, measure health, write the reports, announce drift."""
     settings = params.monitoring.drift
     traffic = task(read_traffic)(artifacts.PRODUCTION)
-    found = task(detect_drift)(traffic, settings, replace_personal)
+    verdict = task(detect_drift)(traffic, settings, replace_personal)
     health = task(measure_health)(traffic.window)
-    task(write_evidently)(found, settings.false_alarms, artifacts.EVIDENTLY)
-    task(write_page)(found, health, settings, artifacts.EVIDENTLY.name, artifacts.report("monitoring"))
-    task(write_results)(found, health, artifacts.DRIFT_VERDICT, artifacts.metrics("monitoring"))
+    task(write_evidently)(verdict, settings.false_alarms, artifacts.EVIDENTLY)
+    task(write_page)(verdict, health, settings, artifacts.EVIDENTLY.name, artifacts.report("monitoring"))
+    task(write_results)(verdict, health, artifacts.DRIFT_VERDICT, artifacts.metrics("monitoring"))
     task(announce)(params.deployment.release.model, params.monitoring.retraining.consecutive)
 
 
 def announce(model: str, consecutive: int = 1) -> bool:
-    """Emit the Prefect event of drift; returns whether it was.
+    """Emit the Prefect event of drift; returns whether it was emitted.
 
-    Drift must have been seen in enough windows in a row, counted in ``.heptune/windows.txt``. The event's id
-    follows from the window, so that the same window sets off an automation once.
+    Enough consecutive windows must have shown drift, counted in ``.heptune/windows.txt``. The event's id
+    follows from the window, so that the same window triggers an automation once.
 
     Event ``heptune.drift.detected`` on resource ``heptune.model.<model>``; payload: ``window`` (SHA-256 of the
     window's file), ``reason`` (the first sentence, short), ``reasons`` (all), ``rows`` (answered requests).
 
     Args:
         model: Name of the registered model.
-        consecutive: Windows in a row that must show drift.
+        consecutive: Consecutive windows that must show drift.
     """
     from prefect.events import emit_event
 
@@ -70,7 +70,7 @@ def announce(model: str, consecutive: int = 1) -> bool:
 
 
 def note_window(verdict: Mapping[str, Any]) -> int:
-    """Note a verdict once; returns how many windows in a row showed drift. Windows without a verdict do not count."""
+    """Record a verdict once; returns how many consecutive windows showed drift, skipping those without a verdict."""
     if verdict["verdict"] not in ("drift", "no_drift"):
         return 0
     return count_streak(WINDOWS, verdict["window"], verdict["verdict"] == "drift")

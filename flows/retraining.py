@@ -1,7 +1,7 @@
-"""Drift, a schedule or a person to a better champion: decide, gather new data, pipeline, promote or keep.
+"""Retraining on drift, on schedule or by hand: decide, collect new data, run the pipeline, promote or keep.
 
-Every step may be repeated: a retrain that was killed is begun again by the next one, which finds the
-data already written, the finished stages unchanged and the release already registered.
+Every step is safe to repeat: a killed retrain is started again by the next one, which finds the data already
+written, the finished stages unchanged and the release already registered.
 
 Triggers: ``heptune retrain`` (hand), a schedule, ``heptune watch``, or a Prefect automation on the event
 ``heptune.drift.detected`` of `flows.monitoring.announce`, whose payload gives ``reason`` and ``window``.
@@ -47,7 +47,7 @@ from tasks.corpus.personal_data.identifiers import replace_personal  # noqa: E40
 from tasks.gateway.store import open_store  # noqa: E402
 from tasks.monitoring.decisions import (  # noqa: E402
     Decision,
-    Outcome,
+    DecisionKind,
     Trigger,
     append_decision,
     count_waiting,
@@ -68,13 +68,13 @@ DECISIONS = artifacts.STATE / "decisions.jsonl"
 LOCK = artifacts.STATE / "retrain.lock"
 LIMIT = "retrain"
 LEASE_S = 60
-# Longer than a lease: the slot of a killed retrain comes back in that time.
+# Longer than a lease, within which the slot of a killed retrain is freed.
 SLOT_TIMEOUT_S = 75
 
 
 @dataclass
 class Attempt:
-    """One retrain from the question to the answer."""
+    """One retrain, from its trigger to its outcome."""
 
     trigger: Trigger
     reason: str
@@ -82,8 +82,8 @@ class Attempt:
     retrain: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     versions: dict[str, Any] = field(default_factory=dict)
 
-    def record(self, outcome: Outcome, why: str) -> Decision:
-        """Write a decision to the journal and, at the end of a retrain, to MLflow."""
+    def record(self, outcome: DecisionKind, why: str) -> Decision:
+        """Append a decision to the journal and, at the end of a retrain, record it in MLflow."""
         versions = {**({"window": self.window} if self.window else {}), **self.versions}
         decision = Decision(
             time=time.time(),
@@ -97,23 +97,23 @@ class Attempt:
         append_decision(DECISIONS, decision)
         logger.info("retrain %s: %s", outcome, why)
         if outcome in ("promoted", "kept", "failed"):
-            show_decision(decision)
+            record_decision_in_mlflow(decision)
         return decision
 
 
 def retrain(
     reason: str = "by hand", trigger: Trigger = "hand", window: str = "", report: Report | None = None
 ) -> Decision:
-    """Retrain if that may be, and say what became of it.
+    """Retrain if allowed; returns the last decision.
 
     Args:
-        reason: Why; kept in the journal, in Prefect and in MLflow.
+        reason: Why; recorded in the journal, in Prefect and in MLflow.
         trigger: ``hand``, ``drift`` or ``schedule``.
         window: SHA-256 of the window that drifted, if that is why.
         report: Called after each stage with its name, ``Ran`` or ``Unchanged``, and seconds.
 
     Raises:
-        PipelineError: It started and failed; the journal says so too.
+        PipelineError: It started and failed; the journal records this too.
     """
     os.chdir(configure())
     read_params()
@@ -128,34 +128,34 @@ def retrain(
 
 @flow(name="retraining", flow_run_name="retraining: {reason}", persist_result=False)
 def retraining(reason: str = "by hand", trigger: Trigger = "hand", window: str = "") -> Any:
-    """Decide, join corrected rows to the data, run the pipeline, promote on a good verdict only.
+    """Decide, add corrected rows to the data, run the pipeline, and promote if evaluation says so.
 
     Args:
-        reason: Why; kept in the journal and in MLflow.
-        trigger: What asks: hand, drift or schedule.
+        reason: Why; recorded in the journal and in MLflow.
+        trigger: What requests it: hand, drift or schedule.
         window: SHA-256 of the window that drifted, if that is why.
     """
     os.chdir(configure())
     attempt = Attempt(trigger, reason, window)
     try:
         with one_retrain():
-            decision = improve(attempt)
-    except Busy as error:
+            decision = run_retrain(attempt)
+    except RetrainRunning as error:
         decision = attempt.record("refused", str(error))
     except PipelineError as error:
         return Failed(message=str(error))
     return Completed(name=decision.decision.capitalize(), message=decision.why, data=decision)
 
 
-def improve(attempt: Attempt) -> Decision:
+def run_retrain(attempt: Attempt) -> Decision:
     """The steps of a retrain, with every decision in the journal."""
     settings = read_params().monitoring.retraining
     history = read_decisions(DECISIONS)
     versions = read_versions(artifacts.FEEDBACK)
     rows = step(gather_feedback)(versions)
     waiting = count_waiting(history, versions, len(rows))
-    may, why = decide(settings, history, attempt.trigger, time.time(), waiting, attempt.window)
-    if not may:
+    allowed, why = decide(settings, history, attempt.trigger, time.time(), waiting, attempt.window)
+    if not allowed:
         return attempt.record("refused", why)
     attempt.record("started", why)
     try:
@@ -170,8 +170,8 @@ def improve(attempt: Attempt) -> Decision:
     return attempt.record(outcome, why)
 
 
-def rebuild(attempt: Attempt) -> tuple[Outcome, str]:
-    """Pipeline against the champion of this moment, then promote what is proven better."""
+def rebuild(attempt: Attempt) -> tuple[DecisionKind, str]:
+    """Run the pipeline against the current champion, then promote the candidate if it is proven better."""
     registry = open_registry()
     champion = step(registry.freeze_champion)()
     attempt.versions["champion"] = champion.release if champion else None
@@ -182,7 +182,7 @@ def rebuild(attempt: Attempt) -> tuple[Outcome, str]:
     verdict = read_json(artifacts.EVALUATION_VERDICT)
     reasons = "; ".join(verdict["reasons"])
     if champion is not None and champion.release == candidate.release:
-        return "kept", "the pipeline made the release that is champion already"
+        return "kept", "the pipeline produced the release that is already champion"
     if verdict["verdict"] != "promote":
         return "kept", reasons
     step(registry.promote)(candidate.version, reason=attempt.reason)
@@ -190,7 +190,7 @@ def rebuild(attempt: Attempt) -> tuple[Outcome, str]:
 
 
 def gather_feedback(versions: dict[str, list[str]]) -> list[FeedbackRow]:
-    """Corrected rows of the request log that no raw version holds yet."""
+    """Corrected rows of the request log that are in no feedback version yet."""
     store = open_store(store_url())
     try:
         log = store.read_window(status=200)
@@ -201,21 +201,21 @@ def gather_feedback(versions: dict[str, list[str]]) -> list[FeedbackRow]:
 
 def step(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function as a Prefect task named after it."""
-    made: Any = task(name=function.__name__, cache_policy=NO_CACHE, persist_result=False)
-    wrapped: Callable[..., Any] = made(function)
+    as_task: Any = task(name=function.__name__, cache_policy=NO_CACHE, persist_result=False)
+    wrapped: Callable[..., Any] = as_task(function)
     return wrapped
 
 
-class Busy(Exception):
-    """Another retrain is at work."""
+class RetrainRunning(Exception):
+    """Another retrain is running."""
 
 
 @contextmanager
 def one_retrain() -> Iterator[None]:
-    """Hold this checkout and, through the Prefect server, every other machine for one retrain.
+    """Lock this checkout and, through the Prefect server, all other machines for one retrain.
 
     Raises:
-        Busy: Another one is at work.
+        RetrainRunning: Another one is running.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -223,27 +223,27 @@ def one_retrain() -> Iterator[None]:
             with get_client(sync_client=True) as client:
                 client.upsert_global_concurrency_limit_by_name(LIMIT, 1)
             slot = concurrency(LIMIT, occupy=1, timeout_seconds=SLOT_TIMEOUT_S, lease_duration=LEASE_S, strict=True)
-            with hold(slot):
+            with occupy(slot):
                 yield
     except Timeout as error:
-        raise Busy("another retrain is at work in this checkout") from error
+        raise RetrainRunning("another retrain is running in this checkout") from error
 
 
 @contextmanager
-def hold(slot: Any) -> Iterator[None]:
-    """Take a slot of the Prefect server; only waiting for it counts as busy, not a timeout of the work."""
+def occupy(slot: Any) -> Iterator[None]:
+    """Occupy a slot of the Prefect server; only a timeout of the wait means that another retrain is running."""
     try:
         slot.__enter__()
     except TimeoutError as error:
-        raise Busy(f"another retrain holds the slot {LIMIT!r} of the Prefect server") from error
+        raise RetrainRunning(f"another retrain holds the slot {LIMIT!r} of the Prefect server") from error
     try:
         yield
     finally:
         slot.__exit__(None, None, None)
 
 
-def show_decision(decision: Decision) -> None:
-    """A small MLflow run that carries the decision as tags; where MLflow does not answer, the journal has it."""
+def record_decision_in_mlflow(decision: Decision) -> None:
+    """Record the decision as tags of an MLflow run; without MLflow it is only in the journal."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -258,15 +258,15 @@ def show_decision(decision: Decision) -> None:
     }
     try:
         client = MlflowClient()
-        made = client.create_run(experiment_id(client), tags=tags, run_name=f"retraining: {decision.decision}")
-        client.set_terminated(made.info.run_id)
+        run = client.create_run(experiment_id(client), tags=tags, run_name=f"retraining: {decision.decision}")
+        client.set_terminated(run.info.run_id)
     except MlflowException as error:
         logger.warning("the decision is in %s, but not in MLflow (%s)", DECISIONS, str(error).splitlines()[0])
 
 
 @flow(name="monitor traffic", persist_result=False)
 def monitor_traffic() -> Any:
-    """Freeze the newest traffic and compare it; the stage itself announces drift, for an automation to answer."""
+    """Freeze the newest traffic and compare it; the stage itself announces drift, which may trigger an automation."""
     os.chdir(configure())
     try:
         verdict = monitor("monitor traffic")
@@ -285,13 +285,13 @@ def monitor(reason: str) -> dict[str, Any]:
 
 
 def watch(interval_s: float = 300.0, looks: int | None = None) -> None:
-    """Snapshot, monitor, retrain on drift; again after each interval, until stopped.
+    """Snapshot, monitor, retrain on drift; repeated after each interval, until stopped.
 
-    What fails in one look is logged, and the next look tries again.
+    A failed check is logged, and the next one tries again.
 
     Args:
-        interval_s: Pause between two looks, seconds.
-        looks: Stop after so many; never by default.
+        interval_s: Pause between two checks, seconds.
+        looks: Number of checks; unlimited by default.
     """
     done = 0
     while looks is None or done < looks:
@@ -301,16 +301,16 @@ def watch(interval_s: float = 300.0, looks: int | None = None) -> None:
         try:
             look()
         except PipelineError as error:
-            logger.warning("this look failed, the next is in %.0f s: %s", interval_s, error)
+            logger.warning("this check failed, the next is in %.0f s: %s", interval_s, error)
 
 
 def look() -> Decision | None:
-    """One snapshot, one monitoring stage, and a retrain when drift was seen often enough in a row."""
+    """One snapshot, one monitoring stage, and a retrain if enough consecutive windows drifted."""
     os.chdir(configure())
     verdict = monitor("watch")
     streak = note_window(verdict)
     logger.info("%s: %s", verdict["verdict"].replace("_", " "), "; ".join(verdict["reasons"]))
-    wanted = read_params().monitoring.retraining.consecutive
-    if verdict["verdict"] != "drift" or streak < wanted:
+    needed = read_params().monitoring.retraining.consecutive
+    if verdict["verdict"] != "drift" or streak < needed:
         return None
     return retrain(verdict["reasons"][0], "drift", verdict["window"])

@@ -1,6 +1,6 @@
-"""``heptune synthesize``: have a teacher write rows, check them, and put them where a source reads them.
+"""``heptune synthesize``: a teacher writes rows, which are checked and written to a file for a source.
 
-What costs money and is another every time is no function of files, so it is no stage: it enters the pipeline as a
+Its result costs money and differs every time, so it is no function of files and no stage: it enters the pipeline as a
 file, ``data/raw/synthetic/TITLE.jsonl``, which a source of kind ``jsonl`` reads.
 """
 
@@ -31,7 +31,7 @@ from flows.wiring.recording import experiment_id  # noqa: E402
 from flows.wiring.server import ensure_server  # noqa: E402
 from flows.wiring.stage import flatten  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
-from tasks.synthesis.estimate import StepEstimate, estimate  # noqa: E402
+from tasks.synthesis.estimate import CostEstimate, estimate  # noqa: E402
 from tasks.synthesis.params import Synthesis  # noqa: E402
 from tasks.synthesis.publish import write_figures, write_synthetic  # noqa: E402
 from tasks.synthesis.report import write_report  # noqa: E402
@@ -50,7 +50,7 @@ def synthesize() -> Figures:
     """Write the rows of ``synthesis``; returns the figures.
 
     Raises:
-        PipelineError: It is not configured, another one is at work, a model does not answer, or no row was accepted.
+        PipelineError: It is not configured, another one is running, a model does not answer, or no row was accepted.
     """
     os.chdir(configure())
     read_settings()
@@ -72,7 +72,7 @@ def synthesis() -> Any:
         with FileLock(LOCK, timeout=0):
             return write(read_settings())
     except Timeout:
-        return Failed(message="another synthesis is at work in this checkout; wait for it: its answers are kept")
+        return Failed(message="another synthesis is running in this checkout; wait for it, its answers are cached")
     except PipelineError as error:
         return Failed(message=str(error))
 
@@ -85,14 +85,14 @@ def write(settings: Synthesis) -> Figures:
     page, refused = artifacts.report("synthesis"), artifacts.report("synthesis").with_name("refused.jsonl")
     step(write_report)(settings, written, page, refused)
     figures: Figures = step(write_figures)(written, artifacts.metrics("synthesis"))
-    show_run(settings, figures, page)
+    record_run(settings, figures, page)
     with one_at_a_time(wait=True):
         step(write_synthetic)(settings, written, target(settings), refused)
     return figures
 
 
-def preview(shares: Sequence[float]) -> list[list[StepEstimate]]:
-    """What a run would ask and cost, for each share of the drafts that may be accepted at a step."""
+def preview(shares: Sequence[float]) -> list[list[CostEstimate]]:
+    """Estimated calls and cost of a run, for each assumed share of accepted drafts."""
     os.chdir(configure())
     settings = read_settings()
     seeds = read_seeds(settings, SPLITS, Path())
@@ -101,10 +101,10 @@ def preview(shares: Sequence[float]) -> list[list[StepEstimate]]:
 
 
 def read_settings() -> Synthesis:
-    """The section of params.
+    """The section of the params.
 
     Raises:
-        PipelineError: It is not there.
+        PipelineError: It is not set.
     """
     settings = read_params().synthesis
     if settings is None:
@@ -116,14 +116,12 @@ def read_settings() -> Synthesis:
 
 
 def target(settings: Synthesis) -> Path:
-    """Where the accepted rows go."""
+    """The file of the accepted rows."""
     return artifacts.SYNTHETIC / f"{settings.title}.jsonl"
 
 
-def show_run(settings: Synthesis, figures: Mapping[str, int | float], page: Path) -> None:
-    """Put the figures where ops look: the Prefect UI, and an MLflow run; where MLflow does not answer, the page has
-    them.
-    """
+def record_run(settings: Synthesis, figures: Mapping[str, int | float], page: Path) -> None:
+    """Record the figures in the Prefect UI and an MLflow run; without MLflow they are on the page."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
     from mlflow.exceptions import MlflowException

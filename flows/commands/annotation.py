@@ -17,7 +17,8 @@ from flows.wiring.settings import configure
 
 if TYPE_CHECKING:
     from tasks.annotation.agreement import Alpha
-    from tasks.annotation.rounds import Imported, WrittenFile
+    from tasks.annotation.rounds import ImportedLabels, WrittenTasks
+
 
 app = typer.Typer()
 annotate = typer.Typer(no_args_is_help=True, help="Texts for people to label, and their labels.")
@@ -55,13 +56,13 @@ def annotate_export(
     show_written(take_out(suspects))
 
 
-def show_written(written: WrittenFile) -> None:
+def show_written(written: WrittenTasks) -> None:
     console.print(f"{written.path}: {written.rows:,} texts; label_config.xml beside it is the labelling configuration")
     for note in written.notes:
         console.print(note)
 
 
-def choose(items: int) -> WrittenFile:
+def choose(items: int) -> WrittenTasks:
     """Write the next texts to label.
 
     Raises:
@@ -76,7 +77,7 @@ def choose(items: int) -> WrittenFile:
         return write_next(settings, items, artifacts.PREPARED, artifacts.ANNOTATION, Path())
 
 
-def bring_in(export: Path) -> tuple[Imported, Alpha]:
+def bring_in(export: Path) -> tuple[ImportedLabels, Alpha]:
     """Read what people labelled, write the rows and the page.
 
     Raises:
@@ -93,7 +94,7 @@ def bring_in(export: Path) -> tuple[Imported, Alpha]:
         return found, write_page(found, export, artifacts.report("annotation"))
 
 
-def take_out(suspects: bool) -> WrittenFile:
+def take_out(suspects: bool) -> WrittenTasks:
     """Write prepared rows, or those whose label looks wrong, for people to look at.
 
     Raises:

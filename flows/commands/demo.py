@@ -36,7 +36,7 @@ from tasks.contracts.manifest import read_json
 from tasks.contracts.records import PREDICTIONS
 from tasks.contracts.tables import read_table
 from tasks.gateway.store import open_store
-from tasks.sample_shop.traffic import Traffic, generate_traffic
+from tasks.sample_shop.traffic import SampleTraffic, generate_traffic
 
 if TYPE_CHECKING:
     from flows.wiring.registry import Champion
@@ -170,7 +170,7 @@ def improve(url: str, first: Champion, say: Callable[[str], None]) -> None:
     say(f"swapped in version {version} under load: {answered} requests, none dropped")
 
 
-def observe(url: str, traffic: Traffic, release: str, reason: str, corrected: bool = False) -> dict[str, Any]:
+def observe(url: str, traffic: SampleTraffic, release: str, reason: str, corrected: bool = False) -> dict[str, Any]:
     """Send traffic, freeze it and compare it with the baseline; the verdict."""
     from flows.pipeline import run_pipeline
     from flows.wiring.snapshot import snapshot
@@ -188,7 +188,7 @@ def request(messages: Sequence[dict[str, str]], max_tokens: int = 96) -> dict[st
     return {"model": model, "messages": list(messages), "max_tokens": max_tokens, "temperature": 0}
 
 
-def ask_all(url: str, traffic: Traffic, release: str, corrected: bool = False) -> None:
+def ask_all(url: str, traffic: SampleTraffic, release: str, corrected: bool = False) -> None:
     """Send traffic with several clients at once, the right answers as feedback where asked, and see it logged."""
     store = open_store(store_url())
     expected = store.count(release) + len(traffic.prompts)

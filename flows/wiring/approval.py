@@ -1,8 +1,9 @@
-"""A person between a failed gate and the data: asked in the Prefect UI or on the command line, kept as an input.
+"""Approval of a failed gate by a person, in the Prefect UI or on the command line, stored as an input.
 
 With ``data_preparation.gate.approval: ask`` the stage pauses when critical checks fail, and its page in the Prefect UI
-asks for a name, a reason and a decision. An approval is written below ``data/raw`` and holds for exactly these findings
-on exactly these data; what the stage writes follows from its files alone, so the next run does not ask again.
+asks for a name, a reason and a decision. An approval is written below ``data/raw`` and applies to exactly these
+findings on exactly these data; the outputs of the stage depend on its files alone, so the next run does not ask
+again.
 """
 
 from __future__ import annotations
@@ -42,19 +43,19 @@ logger = logging.getLogger(__name__)
 POLL_S = 2
 
 
-class Answer(RunInput):
-    """The form in the Prefect UI. Its schema is checked by the server, which does not take an empty name or reason."""
+class ApprovalForm(RunInput):
+    """The form in the Prefect UI; the server checks its schema and rejects an empty name or reason."""
 
     name: str = Field(min_length=1, pattern=r"\S", description="who decides")
     reason: str = Field(min_length=1, pattern=r"\S", description="why the data may be used, or may not")
     approve: bool = Field(default=False, description="on: use the data in spite of the findings; off: stop")
 
 
-def settle(verdict: Verdict, rows: Rows, settings: Gate) -> Verdict:
-    """Ask a person about a failed gate where params say so, and show who let it pass.
+def resolve_failed_gate(verdict: Verdict, rows: Rows, settings: Gate) -> Verdict:
+    """Ask a person about a failed gate if configured, and record who approved it.
 
     Returns:
-        The verdict, approved if someone did.
+        The verdict, with the approval if there is one.
 
     Raises:
         PipelineError: The person refused, or nobody answered in time.
@@ -66,7 +67,7 @@ def settle(verdict: Verdict, rows: Rows, settings: Gate) -> Verdict:
         task(document)(verdict, artifacts.DATA_DOCS)
         task(write_report)(rows, verdict, artifacts.report("data_preparation"))
     if verdict.approved and verdict.approval:
-        show_approval(verdict.approval)
+        record_approval(verdict.approval)
     return verdict
 
 
@@ -91,27 +92,27 @@ def ask_person(verdict: Verdict, timeout_s: int) -> Approval:
         ", ".join(failed), timeout_s, url_for("flow-run", obj_id=run),
     )  # fmt: skip
     try:
-        with waiting(run):
+        with waiting_for_approval(run):
             answer = pause_flow_run(
-                wait_for_input=Answer.with_initial_data(description=text), timeout=timeout_s, poll_interval=POLL_S
+                wait_for_input=ApprovalForm.with_initial_data(description=text), timeout=timeout_s, poll_interval=POLL_S
             )
     except FlowPauseTimeout as error:
         raise PipelineError(
             f"quality gate: {', '.join(failed)} failed, and nobody approved it within {timeout_s} s; "
-            "mend the data, or approve it with `heptune approve` and run again"
+            "correct the data, or approve it with `heptune approve` and run again"
         ) from error
     if not answer.approve:
         recorder().tags({"heptune.gate_refused_by": answer.name, "heptune.gate_refused_because": answer.reason})
         raise PipelineError(
             f"quality gate: {', '.join(failed)} failed, and {answer.name} refused to approve it ({answer.reason}); "
-            "mend the data and run again"
+            "correct the data and run again"
         )
     return make_approval(verdict.findings, answer.name, answer.reason, failed)
 
 
 @contextmanager
-def waiting(run: str) -> Iterator[None]:
-    """Leave word which flow run waits for a person."""
+def waiting_for_approval(run: str) -> Iterator[None]:
+    """Record which flow run waits for a person."""
     write_json(artifacts.WAITING, {"flow_run": run, "api": PREFECT_API_URL.value()})
     try:
         yield
@@ -119,8 +120,8 @@ def waiting(run: str) -> Iterator[None]:
         artifacts.WAITING.unlink(missing_ok=True)
 
 
-def show_approval(approval: Approval) -> None:
-    """Put who approved what, and why, into MLflow and the Prefect UI."""
+def record_approval(approval: Approval) -> None:
+    """Record who approved what, and why, in MLflow and the Prefect UI."""
     recorder().tags(
         {
             "heptune.gate_approved_by": approval.name,
@@ -134,26 +135,27 @@ def show_approval(approval: Approval) -> None:
 
 
 def approve(name: str, reason: str) -> Approval:
-    """Approve what the last run found; a stage that waits for it goes on.
+    """Approve the findings of the last run; a stage that waits for it continues.
 
     Raises:
         PipelineError: There is nothing to approve, or name or reason is empty.
     """
     approval = approve_findings(artifacts.DATA_DOCS, artifacts.APPROVALS, name, reason)
     if artifacts.WAITING.is_file():
-        waits = read_json(artifacts.WAITING)
+        waiting_run = read_json(artifacts.WAITING)
         try:
-            with temporary_settings({PREFECT_API_URL: waits["api"]}):
+            with temporary_settings({PREFECT_API_URL: waiting_run["api"]}):
                 resume_flow_run(
-                    waits["flow_run"], run_input={"name": approval.name, "reason": approval.reason, "approve": True}
+                    waiting_run["flow_run"],
+                    run_input={"name": approval.name, "reason": approval.reason, "approve": True},
                 )
         except (PrefectException, OSError) as error:
-            logger.warning("the approval is kept, but the run that waits was not told (%s); run again", error)
+            logger.warning("the approval is stored, but the waiting run could not be resumed (%s); run again", error)
     return approval
 
 
 def accept() -> Statistics:
-    """Make the prepared data the version that the next ones are compared with.
+    """Make the prepared data the reference version for later comparisons.
 
     Raises:
         PipelineError: There are no complete prepared data that passed the gate.
@@ -162,7 +164,7 @@ def accept() -> Statistics:
 
 
 def freeze_accepted() -> int | None:
-    """As `accept`, when a retrain begins; where there are no complete prepared data, the last version stays.
+    """As `accept`, at the start of a retrain; without complete prepared data the last version stays the reference.
 
     Returns:
         Rows of the version.
@@ -172,5 +174,5 @@ def freeze_accepted() -> int | None:
     try:
         return accept().rows
     except PipelineError as error:
-        logger.warning("the data are compared with an older version: %s", error)
+        logger.warning("the data will be compared with an older version: %s", error)
         return None

@@ -1,4 +1,4 @@
-"""Changed inputs as a git commit on a branch of its own, without touching the branch that is checked out."""
+"""Commits changed inputs to a separate git branch, without touching the checked-out branch."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ PREFIX = "retrain/"
 def commit_inputs(reason: str, paths: Sequence[Path] = INPUTS) -> str | None:
     """Commit the inputs as they are now to the branch ``retrain/<reason>``.
 
-    The working tree, the index and the checked-out branch stay as they are. Nothing new gives no commit.
+    The working tree, the index and the checked-out branch stay as they are. Without changes there is no new commit.
 
     Returns:
         The branch's commit, or None where this is no git repository.
 
     Raises:
-        PipelineError: Git refused.
+        PipelineError: A git command failed.
     """
     if not is_repository():
         return None
     branch = f"refs/heads/{branch_name(reason)}"
     parent = git("rev-parse", "--verify", "--quiet", branch, check=False) or git("rev-parse", "HEAD")
-    there = [str(path) for path in paths if path.exists() and not is_ignored(path)]
+    existing = [str(path) for path in paths if path.exists() and not is_ignored(path)]
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         git("read-tree", parent, index=index)
-        if there:
-            git("add", "--all", "--", *there, index=index)
+        if existing:
+            git("add", "--all", "--", *existing, index=index)
         tree = git("write-tree", index=index)
     if tree == git("rev-parse", f"{parent}^{{tree}}"):
         return parent
@@ -60,18 +60,18 @@ def is_ignored(path: Path) -> bool:
     return bool(git("check-ignore", "--", str(path), check=False))
 
 
-def git(*words: str, check: bool = True, index: Path | None = None) -> str:
+def git(*arguments: str, check: bool = True, index: Path | None = None) -> str:
     """Output of a git command, on an index of its own if given; "" when it fails and ``check`` is off."""
     environment = {"GIT_INDEX_FILE": str(index)} if index else {}
     try:
         done = subprocess.run(
-            ["git", *words], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+            ["git", *arguments], env={**os.environ, **environment}, capture_output=True, text=True, check=False
         )
     except FileNotFoundError as error:
         raise PipelineError("git: not installed; install it or set monitoring.retraining.commit: false") from error
     if done.returncode:
         if check:
-            said = " ".join(done.stderr.split()) or f"exit {done.returncode}"
-            raise PipelineError(f"git {words[0]}: {said}; mend it or set monitoring.retraining.commit: false")
+            message = " ".join(done.stderr.split()) or f"exit {done.returncode}"
+            raise PipelineError(f"git {arguments[0]}: {message}; correct it or set monitoring.retraining.commit: false")
         return ""
     return done.stdout.strip()

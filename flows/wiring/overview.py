@@ -19,13 +19,13 @@ TITLES = {
     "model_initialisation": ("Model initialisation", "the base model, pinned and described"),
     "training_setup": ("Training setup", "the resolved plan, before any training"),
     "fine_tuning": ("Fine-tuning", "loss curves, checkpoints, weights"),
-    "evaluation": ("Evaluation", "base, champion and candidate on the same items"),
-    "deployment": ("Deployment", "merged, exported, proven the same"),
+    "evaluation": ("Evaluation", "base, champion and candidate on the same held-out items"),
+    "deployment": ("Deployment", "merged, exported, parity proven"),
     "monitoring": ("Monitoring", "traffic against the frozen baseline"),
 }
-SHOWN = 4
-# What a reader looks for first; other figures follow when these are not there.
-HEADLINES = {
+FIGURES_SHOWN = 4
+# The most important figures; others follow where these are missing.
+MAIN_FIGURES = {
     "data_preparation": ("rows_read", "rows_train", "rows_test", "labels"),
     "model_initialisation": ("parameters", "context", "base_bits_per_byte", "tokens_per_word"),
     "training_setup": ("steps", "tokens", "trainable_parameters", "predicted_memory_bytes"),
@@ -37,7 +37,7 @@ HEADLINES = {
 
 
 def write_overview(root: Path = Path()) -> Path:
-    """Write the page from the reports that are there; it is rebuilt after every stage."""
+    """Write the page from the existing reports."""
     stages = [describe(root, name) for name in TITLES]
     environment = Environment(loader=PackageLoader("flows.wiring"), autoescape=True, undefined=StrictUndefined)
     text = environment.get_template("overview.html").render(
@@ -58,20 +58,20 @@ def describe(root: Path, name: str) -> dict[str, Any]:
     title, subtitle = TITLES[name]
     page = root / artifacts.report(name)
     figures = read(root / artifacts.metrics(name))
-    first = [key for key in HEADLINES[name] if key in figures]
-    chosen = (first + [key for key in figures if key not in first])[:SHOWN]
+    main = [key for key in MAIN_FIGURES[name] if key in figures]
+    shown = (main + [key for key in figures if key not in main])[:FIGURES_SHOWN]
     card = root / artifacts.CARD_PAGE if name == "data_preparation" else None
     return {
         "title": title,
         "subtitle": subtitle,
         "card": f"{name}/{card.name}" if card and card.is_file() else None,
         "href": f"{name}/index.html" if page.is_file() else None,
-        "figures": [(re.sub(r"[_.]", " ", key), show(figures[key])) for key in chosen],
+        "figures": [(re.sub(r"[_.]", " ", key), show(figures[key])) for key in shown],
     }
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    """A JSON object, empty when the file is not there."""
+    """A JSON object; empty when the file is missing."""
     if not path.is_file():
         return {}
     value: Mapping[str, Any] = orjson.loads(path.read_bytes())

@@ -28,7 +28,11 @@ from tasks.synthesis.params import Synthesis
 from tasks.training_setup.params import TrainingSetup
 
 # Keys of earlier versions and where they stand now.
-MOVED = {"data_preparation.annotation": "annotation", "data_preparation.synthesis": "synthesis"}
+MOVED = {
+    "data_preparation.annotation": "annotation",
+    "data_preparation.synthesis": "synthesis",
+    "evaluation.gate.must_not_fall": "evaluation.gate.must_not_worsen",
+}
 SHOULD = "Input should be "
 # In YAML's words.
 KINDS = {
@@ -105,7 +109,7 @@ def describe(path: Path, values: Any, problem: Any) -> str:
     found = problem["input"]
     kind = problem["type"]
     if key in MOVED:
-        return f'{path}: {key}: this is now a section of its own; move it to the top level as "{MOVED[key]}"'
+        return f'{path}: {key}: this is now "{MOVED[key]}", counted from the top level; write it there'
     if kind == "extra_forbidden":
         allowed = known_keys(problem["loc"][:-1])
         near = difflib.get_close_matches(keys[-1], allowed, 1)

@@ -31,7 +31,7 @@ from flows.wiring.settings import configure
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
 from tasks.deployment.release import read_release, read_verdict
-from tasks.deployment.store import check_release, is_kept, keep_release
+from tasks.deployment.store import check_release, is_stored, store_release
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -87,7 +87,7 @@ class Registry:
         manifest = read_release(folder)
         release = str(manifest["release"])
         with self._locked():
-            keep_release(self.releases, release, lambda aside: shutil.copytree(folder, aside / release))
+            store_release(self.releases, release, lambda aside: shutil.copytree(folder, aside / release))
             found = self._find(release)
             version = (
                 int(found.version) if found else self._create(release, run, git_commit() if commit is None else commit)
@@ -182,7 +182,7 @@ class Registry:
         present = self.champion()
         if present is None:
             return None
-        if present.release in self._verified and is_kept(self.releases, present.release):
+        if present.release in self._verified and is_stored(self.releases, present.release):
             return present.release, self.releases / present.release
         return present.release, self.fetch_release(present.release)
 
@@ -192,11 +192,11 @@ class Registry:
         Raises:
             PipelineError: The release is not registered, its files are gone, or they are not what they were.
         """
-        if is_kept(self.releases, release):
+        if is_stored(self.releases, release):
             check_release(self.releases / release, release)
         else:
             with self._locked():
-                keep_release(self.releases, release, partial(self._fetch, release))
+                store_release(self.releases, release, partial(self._fetch, release))
         self._verified.add(release)
         return self.releases / release
 

@@ -1,4 +1,4 @@
-"""The gateway wired to the registry: the champion answers, and a promoted release is swapped in."""
+"""The gateway connected to the registry: it serves the champion and swaps to a promoted release."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ MODEL = "model"
 
 
 def store_url() -> str:
-    """Database of the request log: the environment's, because it may hold a password, else SQLite."""
+    """URL of the request log: from the environment, because it may contain a password, else SQLite."""
     return os.environ.get(STORE_VARIABLE) or f"sqlite:///{artifacts.STORE.resolve()}"
 
 
 def champion_of(registry: Registry) -> Resolve:
-    """Ask the registry who the champion is.
+    """A resolver of the champion.
 
     Returns:
-        A function that gives release hash and model folder, or raises PipelineError without a champion.
+        A function that returns release hash and model folder, or raises PipelineError without a champion.
     """
 
     def resolve() -> tuple[str, Path]:
-        found = registry.resolve_champion()
-        if found is None:
+        champion = registry.resolve_champion()
+        if champion is None:
             raise PipelineError(
                 f'"{registry.model}" has no champion; run `heptune run`, `heptune register` and `heptune promote` first'
             )
-        release, folder = found
+        release, folder = champion
         return release, folder / MODEL
 
     return resolve
@@ -53,7 +53,7 @@ def serve(params: Params, host: str = HOST, port: int = PORT) -> None:
     """Serve the champion until SIGINT or SIGTERM.
 
     Raises:
-        PipelineError: No champion, no keys on an open address, or the port is taken.
+        PipelineError: No champion, no keys on a public address, or the port is in use.
     """
     from tasks.gateway import running
 
@@ -74,7 +74,7 @@ def serve(params: Params, host: str = HOST, port: int = PORT) -> None:
 
 @contextmanager
 def serving(params: Params, port: int = 0) -> Iterator[RunningGateway]:
-    """Serve the champion on loopback, in a thread, for as long as a block lasts."""
+    """Serve the champion on loopback, in a thread, for the duration of a block."""
     from tasks.gateway import running
 
     deployment = params.deployment

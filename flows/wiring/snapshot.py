@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """What a snapshot holds.
+class Snapshot:
+    """A frozen window and baseline.
 
     Attributes:
         release: Hash of the release that answered.
@@ -41,17 +41,17 @@ def snapshot(
     since: float | None = None,
     registry: Registry | None = None,
     folder: Path = artifacts.PRODUCTION,
-) -> Frozen:
-    """Freeze the newest requests that the champion took, and the champion's baseline.
+) -> Snapshot:
+    """Freeze the newest requests that the champion answered, and its baseline.
 
-    Requests of an earlier release are left out: their answers say nothing about the champion.
+    Requests of earlier releases are excluded, because another model answered them.
 
     Args:
         url: The request log; by default the one the gateway writes.
-        rows: At most so many requests, the newest; by default as many as monitoring looks at.
-        since: Only those received at or after it, seconds since the epoch.
-        registry: Who the champion is; by default the registry of ``params.yaml``.
-        folder: Where the pair goes.
+        rows: Maximum number of requests, the newest; by default as many as monitoring compares.
+        since: Earliest time of receipt, seconds since the epoch.
+        registry: Registry of the champion; by default that of ``params.yaml``.
+        folder: Folder for the pair of files.
 
     Raises:
         PipelineError: There is no champion, its baseline is missing, or the log does not answer.
@@ -60,8 +60,8 @@ def snapshot(
     champion = registry.resolve_champion()
     if champion is None:
         raise PipelineError(f'"{registry.model}" has no champion, so there is no baseline; run `heptune promote` first')
-    release, home = champion
-    baseline = read_table(home / artifacts.BASELINE.name, REQUESTS)
+    release, release_folder = champion
+    baseline = read_table(release_folder / artifacts.BASELINE.name, REQUESTS)
     rows = rows or read_params().monitoring.drift.maximum_rows
     store = open_store(url or store_url())
     try:
@@ -70,5 +70,5 @@ def snapshot(
         store.close()
     with one_at_a_time(wait=True):
         freeze_pair(window, baseline, folder)
-    logger.info("%s: %d requests against %d of the baseline", folder, window.num_rows, baseline.num_rows)
-    return Frozen(release, window.num_rows, baseline.num_rows)
+    logger.info("%s: %d requests in the window, %d in the baseline", folder, window.num_rows, baseline.num_rows)
+    return Snapshot(release, window.num_rows, baseline.num_rows)

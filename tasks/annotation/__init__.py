@@ -1,1 +1,1 @@
-"""Labels for texts that have none: by functions, by people, and which texts people should look at next."""
+"""Labels for unlabelled texts: by labelling functions, by people, and which texts people should label next."""

@@ -1,10 +1,10 @@
-"""How far annotators agree beyond chance.
+"""Agreement between annotators, corrected for chance.
 
-Cohen's kappa (1960) for each pair of annotators, Krippendorff's alpha for nominal labels over all of them: alpha takes
-any number of annotators per text and texts that only some have seen (Krippendorff 2011, Computing Krippendorff's
-Alpha-Reliability). Its interval is the bootstrap's over texts.
+Cohen's kappa (1960) for each pair of annotators, Krippendorff's alpha for nominal labels over all of them: alpha allows
+any number of annotators per text and texts that only some have labelled (Krippendorff 2011, Computing Krippendorff's
+Alpha-Reliability). Its interval is a bootstrap over texts.
 
-Reading it: 1 is perfect, 0 is chance; Krippendorff asks for 0.8, and for tentative conclusions for 0.667.
+1 is perfect agreement, 0 is chance; Krippendorff requires 0.8, and 0.667 for tentative conclusions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 RESAMPLES = 2000
 SEED = 1997
-GOOD, TENTATIVE = 0.8, 0.667
+RELIABLE, TENTATIVE = 0.8, 0.667
 Votes = Mapping[str, str]
 
 
@@ -27,10 +27,10 @@ class Alpha:
     """Agreement of all annotators.
 
     Attributes:
-        value: Krippendorff's alpha; None where no text has two labels or all labels are one.
+        value: Krippendorff's alpha; None where no text has two labels or all labels are the same.
         low: Lower end of the 95% interval.
         high: Upper end.
-        texts: Texts with two labels or more.
+        texts: Number of texts with two labels or more.
     """
 
     value: float | None
@@ -46,9 +46,9 @@ class Pair:
     Attributes:
         first: One annotator.
         second: The other.
-        texts: Texts both have labelled.
+        texts: Number of texts labelled by both.
         same: Share of them with the same label.
-        kappa: Cohen's kappa; None where both gave one and the same label throughout.
+        kappa: Cohen's kappa; None where both always gave the same single label.
     """
 
     first: str
@@ -62,39 +62,39 @@ def measure_alpha(texts: Sequence[Votes], resamples: int = RESAMPLES) -> Alpha:
     """Krippendorff's alpha for nominal labels.
 
     Args:
-        texts: Per text annotator to label.
-        resamples: Of the bootstrap.
+        texts: For each text, annotator to label.
+        resamples: Number of bootstrap resamples.
     """
     pairable = [Counter(votes.values()) for votes in texts if len(votes) > 1]
     labels = sorted({label for counts in pairable for label in counts})
     if not pairable:
         return Alpha(None, None, None, 0)
-    counts = np.array([[found[label] for label in labels] for found in pairable], dtype=float)
+    counts = np.array([[labels_of_text[label] for label in labels] for labels_of_text in pairable], dtype=float)
     sizes = counts.sum(axis=1)
-    # Pairs of one text that differ, over the labels of the text that a label is paired with.
-    apart = (sizes**2 - (counts**2).sum(axis=1)) / np.maximum(sizes - 1, 1)
-    value = _alpha(apart.sum(), counts.sum(axis=0))
+    # Per text, the pairs of different labels divided by the number of labels that each one is paired with.
+    disagreement = (sizes**2 - (counts**2).sum(axis=1)) / np.maximum(sizes - 1, 1)
+    value = _alpha(disagreement.sum(), counts.sum(axis=0))
     if value is None:
         return Alpha(None, None, None, len(pairable))
     rng = np.random.default_rng(SEED)
-    drawn = []
+    replicates = []
     for _ in range(resamples):
-        times = np.bincount(rng.integers(0, len(pairable), len(pairable)), minlength=len(pairable))
-        again = _alpha(float(times @ apart), times @ counts)
-        if again is not None:
-            drawn.append(again)
-    low, high = np.quantile(drawn, [0.025, 0.975]).tolist() if drawn else (None, None)
+        draws = np.bincount(rng.integers(0, len(pairable), len(pairable)), minlength=len(pairable))
+        replicate = _alpha(float(draws @ disagreement), draws @ counts)
+        if replicate is not None:
+            replicates.append(replicate)
+    low, high = np.quantile(replicates, [0.025, 0.975]).tolist() if replicates else (None, None)
     return Alpha(value, low, high, len(pairable))
 
 
-def _alpha(apart: float, totals: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float | None:
+def _alpha(disagreement: float, totals: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float | None:
     count = float(totals.sum())
     chance = (count**2 - float((totals**2).sum())) / (count - 1) if count > 1 else 0.0
-    return None if chance == 0 else 1 - float(apart) / chance
+    return None if chance == 0 else 1 - float(disagreement) / chance
 
 
 def measure_pairs(texts: Sequence[Votes]) -> list[Pair]:
-    """Agreement of every two annotators who share a text, those with most texts first."""
+    """Agreement of every two annotators with a common text, those with the most texts first."""
     from sklearn.metrics import cohen_kappa_score
 
     annotators = sorted({name for votes in texts for name in votes})

@@ -1,7 +1,7 @@
-"""Label Studio's files: tasks to import there, and what it exports.
+"""Label Studio's files: tasks to import there, and its exports.
 
 Tasks are a JSON array of ``{"data": {"text": ...}, "predictions": [...]}``; the labelling configuration is XML with one
-choice per label. Read are its exports JSON (a task with its annotations), JSON-MIN and CSV (a line per annotation).
+choice per label. Supported exports are JSON (a task with its annotations), JSON-MIN and CSV (a line per annotation).
 
 Example of an exported task:
 
@@ -24,10 +24,10 @@ import orjson
 
 from tasks.contracts.errors import PipelineError
 
-FROM, TO = "label", "text"
-MODEL = "heptune"
-# What every line of JSON-MIN and CSV has beside the data and the label.
-MIN_COLUMNS = ("annotation_id", "annotator")
+FROM_NAME, TO_NAME = "label", "text"
+MODEL_VERSION = "heptune"
+# Columns of JSON-MIN and CSV besides the data and the label.
+REQUIRED_COLUMNS = ("annotation_id", "annotator")
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Task:
     """A text to label.
 
     Attributes:
-        text: What is shown.
-        data: Further values that come back with the label.
-        label: What is suggested, if anything.
-        score: How sure the suggestion is, 0 to 1.
+        text: The text to show.
+        data: Further values, returned with the label.
+        label: Suggested label, if any.
+        score: Confidence of the suggestion, 0 to 1.
     """
 
     text: str
@@ -48,25 +48,25 @@ class Task:
 
 
 @dataclass
-class Annotated:
-    """A text as it came back.
+class AnnotatedText:
+    """A text with its annotations, as exported.
 
     Attributes:
-        place: Task number, for messages.
+        task: File and task id, for messages.
         text: The text.
         data: All values of the task.
         votes: Annotator to label.
-        again: Times an annotator labelled it again; the last counts.
-        cancelled: Annotations that were skipped.
-        empty: Annotations without a choice.
-        predicted: The label that was suggested, if one was.
+        relabelled: Number of repeated labels by the same annotator; the last counts.
+        cancelled: Number of skipped annotations.
+        empty: Number of annotations without a choice.
+        predicted: The suggested label, if any.
     """
 
-    place: str
+    task: str
     text: str
     data: dict[str, Any]
     votes: dict[str, str] = field(default_factory=dict)
-    again: int = 0
+    relabelled: int = 0
     cancelled: int = 0
     empty: int = 0
     predicted: str | None = None
@@ -79,49 +79,51 @@ def make_tasks(tasks: Iterable[Task]) -> bytes:
 
 
 def _make_task(task: Task) -> dict[str, Any]:
-    made: dict[str, Any] = {"data": {"text": task.text, **task.data}}
+    exported: dict[str, Any] = {"data": {"text": task.text, **task.data}}
     if task.label is not None:
-        value = {"from_name": FROM, "to_name": TO, "type": "choices", "value": {"choices": [task.label]}}
-        made["predictions"] = [{"model_version": MODEL, "score": round(task.score or 0.0, 6), "result": [value]}]
-    return made
+        value = {"from_name": FROM_NAME, "to_name": TO_NAME, "type": "choices", "value": {"choices": [task.label]}}
+        exported["predictions"] = [
+            {"model_version": MODEL_VERSION, "score": round(task.score or 0.0, 6), "result": [value]}
+        ]
+    return exported
 
 
 def make_config(labels: Sequence[str]) -> str:
     """The labelling configuration: the text, and one choice per label."""
     choices = "\n".join(f"    <Choice value={quoteattr(label)}/>" for label in labels)
     return (
-        f'<View>\n  <Text name="{TO}" value="$text"/>\n  <Choices name="{FROM}" toName="{TO}" choice="single" '
-        f'required="true">\n{choices}\n  </Choices>\n</View>\n'
+        f'<View>\n  <Text name="{TO_NAME}" value="$text"/>\n  <Choices name="{FROM_NAME}" toName="{TO_NAME}" '
+        f'choice="single" required="true">\n{choices}\n  </Choices>\n</View>\n'
     )
 
 
-def read_export(path: Path) -> list[Annotated]:
+def read_export(path: Path) -> list[AnnotatedText]:
     """Read an export of Label Studio, JSON, JSON-MIN or CSV.
 
-    Annotators without a number are numbered in the order of their names, so that no address is kept.
+    Annotators without a numeric id are numbered in the order of their names, so that no e-mail address is stored.
 
     Raises:
-        PipelineError: The file is missing, of another kind, or a task is not as expected.
+        PipelineError: The file is missing, in another format, or a task is not as expected.
     """
     if not path.is_file():
         raise PipelineError(f"{path}: missing; give the file that Label Studio exported")
     lines = _read_csv(path) if path.suffix.lower() in (".csv", ".tsv") else _read_json(path)
     if not lines:
-        raise PipelineError(f"{path}: holds no task; export the project once its tasks are there")
-    short = [line for line in lines if "data" not in line]
-    if short and len(short) < len(lines):
+        raise PipelineError(f"{path}: has no task; export the project once its tasks are there")
+    flat = [line for line in lines if "data" not in line]
+    if flat and len(flat) < len(lines):
         raise PipelineError(f'{path}: some tasks have "data" and some have not; export it again as JSON')
-    found = _gather_lines(path, lines) if short else [_read_task(path, line) for line in lines]
-    return _number_annotators(found)
+    tasks = _group_lines(path, lines) if flat else [_read_task(path, line) for line in lines]
+    return _number_annotators(tasks)
 
 
 def _read_json(path: Path) -> list[dict[str, Any]]:
     try:
         content = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise PipelineError(f"{path}: no JSON ({error}); export the project as JSON, JSON-MIN or CSV") from error
+        raise PipelineError(f"{path}: not JSON ({error}); export the project as JSON, JSON-MIN or CSV") from error
     if not isinstance(content, list) or not all(isinstance(line, dict) for line in content):
-        raise PipelineError(f"{path}: no array of tasks; export the project as JSON, JSON-MIN or CSV")
+        raise PipelineError(f"{path}: not an array of tasks; export the project as JSON, JSON-MIN or CSV")
     return content
 
 
@@ -133,86 +135,89 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
     return list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
 
 
-def _place(path: Path, line: Mapping[str, Any], kind: str = "id") -> str:
+def _name_task(path: Path, line: Mapping[str, Any], kind: str = "id") -> str:
     return f"{path.name}: task {line.get(kind, '?')}"
 
 
-def _text_of(place: str, data: Any) -> str:
+def _text_of(name: str, data: Any) -> str:
     text = data.get("text") if isinstance(data, dict) else None
     if not isinstance(text, str) or not text.strip():
         keys = ", ".join(sorted(data)) if isinstance(data, dict) else type(data).__name__
-        raise PipelineError(f'{place} has no "text" in its data (it has {keys}); label tasks that Heptune exported')
+        raise PipelineError(f'{name} has no "text" in its data (it has {keys}); label tasks that Heptune exported')
     return text
 
 
-def _read_task(path: Path, line: dict[str, Any]) -> Annotated:
-    place = _place(path, line)
-    done = line.get("annotations", line.get("completions"))
-    if not isinstance(done, list):
-        raise PipelineError(f'{place} has no "annotations"; export the project with its annotations, as JSON')
-    found = Annotated(place, _text_of(place, line["data"]), dict(line["data"]))
-    for annotation in done:
+def _read_task(path: Path, line: dict[str, Any]) -> AnnotatedText:
+    name = _name_task(path, line)
+    annotations = line.get("annotations", line.get("completions"))
+    if not isinstance(annotations, list):
+        raise PipelineError(f'{name} has no "annotations"; export the project with its annotations, as JSON')
+    task = AnnotatedText(name, _text_of(name, line["data"]), dict(line["data"]))
+    for annotation in annotations:
         if not isinstance(annotation, dict):
-            raise PipelineError(f"{place} has an annotation that is no object; export it again as JSON")
+            raise PipelineError(f"{name} has an annotation that is not an object; export it again as JSON")
         if annotation.get("was_cancelled"):
-            found.cancelled += 1
+            task.cancelled += 1
             continue
-        who = annotation.get("completed_by")
-        who = who.get("id", who.get("email")) if isinstance(who, dict) else who
-        _take(found, who, _read_result(place, annotation.get("result")))
+        annotator = annotation.get("completed_by")
+        annotator = annotator.get("id", annotator.get("email")) if isinstance(annotator, dict) else annotator
+        _add_vote(task, annotator, _read_result(name, annotation.get("result")))
     suggested = [
-        _read_result(place, given.get("result")) for given in line.get("predictions") or () if isinstance(given, dict)
+        _read_result(name, prediction.get("result"))
+        for prediction in line.get("predictions") or ()
+        if isinstance(prediction, dict)
     ]
-    found.predicted = next((label for label in suggested if label), None)
-    return found
+    task.predicted = next((label for label in suggested if label), None)
+    return task
 
 
-def _read_result(place: str, result: Any) -> str | None:
+def _read_result(name: str, result: Any) -> str | None:
     if not isinstance(result, list):
-        raise PipelineError(f"{place} has a result that is no list; export it again as JSON")
+        raise PipelineError(f"{name} has a result that is not a list; export it again as JSON")
     chosen = [
         choice
         for part in result
-        if isinstance(part, dict) and part.get("type") == "choices" and part.get("from_name") == FROM
+        if isinstance(part, dict) and part.get("type") == "choices" and part.get("from_name") == FROM_NAME
         for choice in (part.get("value") or {}).get("choices", ())
     ]
     if len(chosen) > 1:
-        raise PipelineError(
-            f"{place} has {len(chosen)} labels in one annotation; a text has one, choice must be single"
-        )
+        raise PipelineError(f"{name} has {len(chosen)} labels in one annotation; a text has one, choice must be single")
     if not chosen and any(isinstance(part, dict) and part.get("type") != "choices" for part in result):
         kinds = ", ".join(sorted({str(part.get("type")) for part in result}))
-        raise PipelineError(f'{place} is annotated with {kinds}; expected choices named "{FROM}", see label_config.xml')
+        raise PipelineError(
+            f'{name} is annotated with {kinds}; expected choices named "{FROM_NAME}", see label_config.xml'
+        )
     return str(chosen[0]) if chosen else None
 
 
-def _gather_lines(path: Path, lines: Sequence[dict[str, Any]]) -> list[Annotated]:
-    found: dict[str, Annotated] = {}
+def _group_lines(path: Path, lines: Sequence[dict[str, Any]]) -> list[AnnotatedText]:
+    tasks: dict[str, AnnotatedText] = {}
     for line in lines:
-        place = _place(path, line)
-        if any(line.get(column) in (None, "") for column in MIN_COLUMNS):
-            raise PipelineError(f'{place} has no "annotator" and "annotation_id"; expected JSON, JSON-MIN or CSV')
-        task = found.setdefault(f"{line.get('id')}\n{line.get('text')}", Annotated(place, _text_of(place, line), line))
-        choice = line.get(FROM)
+        name = _name_task(path, line)
+        if any(line.get(column) in (None, "") for column in REQUIRED_COLUMNS):
+            raise PipelineError(f'{name} has no "annotator" and "annotation_id"; expected JSON, JSON-MIN or CSV')
+        key = f"{line.get('id')}\n{line.get('text')}"
+        task = tasks.setdefault(key, AnnotatedText(name, _text_of(name, line), line))
+        choice = line.get(FROM_NAME)
         if isinstance(choice, dict):
-            several = choice.get("choices", ())
-            raise PipelineError(f"{place} has {len(several)} labels in one annotation; choice must be single")
-        _take(task, line["annotator"], str(choice) if choice not in (None, "") else None)
-    return list(found.values())
+            choices = choice.get("choices", ())
+            raise PipelineError(f"{name} has {len(choices)} labels in one annotation; choice must be single")
+        _add_vote(task, line["annotator"], str(choice) if choice not in (None, "") else None)
+    return list(tasks.values())
 
 
-def _take(found: Annotated, who: Any, label: str | None) -> None:
-    name = "?" if who is None else str(who)
+def _add_vote(task: AnnotatedText, annotator: Any, label: str | None) -> None:
+    name = "?" if annotator is None else str(annotator)
     if label is None:
-        found.empty += 1
+        task.empty += 1
         return
-    found.again += name in found.votes
-    found.votes[name] = label
+    task.relabelled += name in task.votes
+    task.votes[name] = label
 
 
-def _number_annotators(found: list[Annotated]) -> list[Annotated]:
-    names = sorted({name for task in found for name in task.votes if not name.isdigit()})
-    called = {name: f"annotator {number}" for number, name in enumerate(names, start=1)}
-    for task in found:
-        task.votes = {called.get(name, name): label for name, label in task.votes.items()}
-    return found
+def _number_annotators(tasks: list[AnnotatedText]) -> list[AnnotatedText]:
+    names = sorted({name for task in tasks for name in task.votes if not name.isdigit()})
+    numbered = {name: f"annotator {number}" for number, name in enumerate(names, start=1)}
+    for task in tasks:
+        task.votes = {numbered.get(name, name): label for name, label in task.votes.items()}
+    return tasks

@@ -1,4 +1,4 @@
-"""Section ``annotation`` of ``params.yaml``: what people are asked to label, and how."""
+"""Section ``annotation`` of ``params.yaml``: the texts that people label, and how."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ Resolve = Literal["majority", "label_model"]
 
 
 class Annotation(Section):
-    """For `heptune annotate`; no part of the stage."""
+    """Settings of `heptune annotate`, which is not part of a stage."""
 
-    pool: Inner | None = Field(default=None, description="source of the texts that may be labelled next")
+    pool: Inner | None = Field(default=None, description="source of the unlabelled texts")
     labels: tuple[str, ...] = Field(
-        default=(), description="labels to choose from; those of the prepared rows and earlier imports when empty"
+        default=(), description="labels to choose from; when empty, those of the prepared rows and earlier imports"
     )
     embedder: AnyEmbedder = Field(
         default=Tfidf(),
-        description="what makes vectors of texts, to spread the choice; those of a sentence model also say what is "
-        "unsure",
+        description="embedder for clustering the candidates; a sentence model's embeddings are also the features of "
+        "the classifier",
     )
     alike: float = Field(
         default=0.8,
         gt=0.5,
         le=1,
-        description="Jaccard similarity of character n-grams from which a text counts as labelled or held out already",
+        description="Jaccard similarity of character n-grams from which a text duplicates a labelled or held-out one",
     )
     resolve: Resolve = Field(
         default="majority",
-        description="one label out of several people's: majority, or label_model, where people weigh by how often they "
-        "are right",
+        description="how the labels of several annotators become one: majority, or label_model, which weights "
+        "annotators by their estimated accuracy",
     )
-    seed: int = Field(default=0, description="of the choice")
+    seed: int = Field(default=0, description="seed of the choice")

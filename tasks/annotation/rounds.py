@@ -1,4 +1,4 @@
-"""The round a text takes: chosen or exported, labelled by people in Label Studio, imported as rows."""
+"""A round of annotation: texts are chosen or exported, labelled by people in Label Studio, and imported as rows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import orjson
 import pyarrow as pa
 
 from tasks.annotation.choose import choose_next
-from tasks.annotation.label_studio import Annotated, Task, make_config, make_tasks, read_export
+from tasks.annotation.label_studio import AnnotatedText, Task, make_config, make_tasks, read_export
 from tasks.annotation.params import Annotation
-from tasks.annotation.resolve import TIE, Resolved, check_labels, make_rows, merge_rows, read_rows, resolve_labels
+from tasks.annotation.resolve import TIE, ResolvedLabels, check_labels, make_rows, merge_rows, read_rows, resolve_labels
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_bytes
 from tasks.contracts.records import EXAMPLES, QUARANTINE
@@ -30,15 +30,15 @@ CONFIG = "label_config.xml"
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Prepared rows, each once.
+class PreparedRows:
+    """PreparedRows rows without duplicates.
 
     Attributes:
         ids: Content hashes.
-        texts: Prompts; of plain text all of it.
-        labels: Labels, None where a row has none.
-        sources: Source of each.
-        splits: Split of each.
+        texts: Prompts, or the whole text of a plain text.
+        labels: Labels, None for a row without one.
+        sources: Source of each row.
+        splits: Split of each row.
     """
 
     ids: list[str]
@@ -49,13 +49,13 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class WrittenFile:
-    """What was written.
+class WrittenTasks:
+    """A written file of tasks.
 
     Attributes:
-        path: The tasks or rows.
-        rows: How many.
-        notes: What else is worth knowing.
+        path: The file.
+        rows: Number of tasks.
+        notes: Remarks for the user.
     """
 
     path: Path
@@ -63,9 +63,9 @@ class WrittenFile:
     notes: list[str]
 
 
-def read_prepared(folder: Path) -> Prepared:
-    """The rows of the three splits, of each what is labelled; none where nothing is prepared yet."""
-    found = Prepared([], [], [], [], [])
+def read_prepared(folder: Path) -> PreparedRows:
+    """The rows of the three splits; none where no data is prepared yet."""
+    rows = PreparedRows([], [], [], [], [])
     seen: set[str] = set()
     for split in ("train", "validation", "test"):
         path = folder / f"{split}.parquet"
@@ -81,15 +81,15 @@ def read_prepared(folder: Path) -> Prepared:
         for name, text, label, source in zip(*columns, strict=True):
             if name not in seen:
                 seen.add(name)
-                found.ids.append(name)
-                found.texts.append(text)
-                found.labels.append(label)
-                found.sources.append(source)
-                found.splits.append(split)
-    return found
+                rows.ids.append(name)
+                rows.texts.append(text)
+                rows.labels.append(label)
+                rows.sources.append(source)
+                rows.splits.append(split)
+    return rows
 
 
-def list_labels(settings: Annotation, prepared: Prepared, imported: Sequence[dict[str, Any]]) -> list[str]:
+def list_labels(settings: Annotation, prepared: PreparedRows, imported: Sequence[dict[str, Any]]) -> list[str]:
     """The labels to choose from.
 
     Raises:
@@ -103,18 +103,18 @@ def list_labels(settings: Annotation, prepared: Prepared, imported: Sequence[dic
     return labels
 
 
-def write_next(settings: Annotation, items: int, prepared_in: Path, folder: Path, root: Path) -> WrittenFile:
+def write_next(settings: Annotation, items: int, prepared_in: Path, folder: Path, root: Path) -> WrittenTasks:
     """Choose the texts to label next and write them as tasks.
 
     Args:
         settings: Pool, labels and embedder.
-        items: How many.
+        items: Number of texts.
         prepared_in: Folder of the prepared splits.
-        folder: Where tasks and configuration go, and earlier imports are.
-        root: What the pool's path is relative to.
+        folder: Folder of tasks, configuration and earlier imports.
+        root: Folder that the pool's path is relative to.
 
     Raises:
-        PipelineError: There is no pool, it cannot be read, or nothing in it is left to label.
+        PipelineError: There is no pool, it cannot be read, or it has no text left to label.
     """
     if settings.pool is None:
         raise PipelineError(
@@ -130,60 +130,62 @@ def write_next(settings: Annotation, items: int, prepared_in: Path, folder: Path
         if split == "train" and label is not None
     ]
     known = [*train, *((row["text"], row["label"]) for row in imported)]
-    held = [text for text, split in zip(prepared.texts, prepared.splits, strict=True) if split != "train"]
+    held_out = [text for text, split in zip(prepared.texts, prepared.splits, strict=True) if split != "train"]
     chosen = choose_next(
         pool,
         [text for text, _ in known],
         [label for _, label in known],
-        held,
+        held_out,
         items,
         settings.embedder,
         settings.alike,
         settings.seed,
     )
-    cold = all(guess is None for guess in chosen.guesses)
+    cold = all(prediction is None for prediction in chosen.predictions)
     tasks = [
-        Task(pool[place], {} if cold else {"unsure": unsure}, guess if guess in labels else None, 1 - unsure)
-        for place, guess, unsure in zip(chosen.places, chosen.guesses, chosen.unsure, strict=True)
+        Task(pool[index], {} if cold else {"unsure": uncertainty}, label if label in labels else None, 1 - uncertainty)
+        for index, label, uncertainty in zip(chosen.indices, chosen.predictions, chosen.uncertainty, strict=True)
     ]
-    write_bytes(folder / NEXT, make_tasks(tasks))
-    write_bytes(folder / CONFIG, make_config(labels).encode())
-    notes = [f"left out: {count:,} {reason}" for reason, count in chosen.left_out.items()]
+    _write(folder / NEXT, make_tasks(tasks))
+    _write(folder / CONFIG, make_config(labels).encode())
+    notes = [f"excluded: {count:,} {reason}" for reason, count in chosen.excluded.items()]
     if len(tasks) < items:
-        notes.append(f"the pool has no more than {len(tasks):,} texts left")
-    notes.append("no labels to learn from: spread over the pool" if cold else "the least sure first, spread by content")
-    return WrittenFile(folder / NEXT, len(tasks), notes)
+        notes.append(f"the pool has only {len(tasks):,} texts left")
+    notes.append(
+        "no labels to learn from: texts chosen for diversity" if cold else "the most uncertain texts first, diverse"
+    )
+    return WrittenTasks(folder / NEXT, len(tasks), notes)
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedLabels:
     """An import.
 
     Attributes:
-        tasks: As they came back.
+        tasks: AnnotatedText texts.
         resolved: One label per task.
-        rows: All rows that are now in ``labels.jsonl``.
-        new: How many texts of this import have a label.
-        replaced: How many of them had another label before.
+        rows: All rows now in ``labels.jsonl``.
+        new: Number of texts of this import with a label.
+        replaced: Number of them that had another label before.
     """
 
-    tasks: list[Annotated]
-    resolved: Resolved
+    tasks: list[AnnotatedText]
+    resolved: ResolvedLabels
     rows: list[dict[str, Any]]
     new: int
     replaced: int
 
 
-def import_labels(settings: Annotation, export: Path, folder: Path) -> Imported:
-    """Read what people labelled and write the rows; texts on which they are tied become tasks again.
+def import_labels(settings: Annotation, export: Path, folder: Path) -> ImportedLabels:
+    """Read an export and write its labels as rows; ties are written as tasks again.
 
     Args:
-        settings: Labels allowed, and how several become one.
-        export: The file that Label Studio exported.
-        folder: Where ``labels.jsonl`` and ``again.json`` go.
+        settings: Allowed labels, and how several labels become one.
+        export: The file exported by Label Studio.
+        folder: Folder of ``labels.jsonl`` and ``again.json``.
 
     Raises:
-        PipelineError: The export cannot be read, has labels that are not allowed, or not one text has a label.
+        PipelineError: The export cannot be read, has labels that are not allowed, or has no label at all.
     """
     tasks = read_export(export)
     check_labels(tasks, settings.labels)
@@ -201,31 +203,33 @@ def import_labels(settings: Annotation, export: Path, folder: Path) -> Imported:
         write_bytes(folder / AGAIN, make_tasks(again))
     else:
         (folder / AGAIN).unlink(missing_ok=True)
-    return Imported(tasks, resolved, rows, len(new), replaced)
+    return ImportedLabels(tasks, resolved, rows, len(new), replaced)
 
 
-def export_rows(settings: Annotation, noise: Noise, prepared_in: Path, folder: Path, suspects: bool) -> WrittenFile:
+def export_rows(settings: Annotation, noise: Noise, prepared_in: Path, folder: Path, suspects: bool) -> WrittenTasks:
     """Write prepared rows as tasks, each with its label as the suggestion; or only those whose label looks wrong.
 
-    Suspects are the rows that the step for noisy labels set aside; where it set none aside, they are looked for among
-    the prepared rows. Theirs is the label that fits better as the suggestion.
+    Suspects are the rows quarantined by the step for label noise; if there are none, they are detected among the
+    prepared rows. Their suggestion is the label that fits better.
 
     Args:
         settings: Labels to choose from.
-        noise: How suspects are found.
+        noise: Settings of the detection.
         prepared_in: Folder of the prepared splits.
-        folder: Where tasks and configuration go.
-        suspects: Whether only suspects are wanted.
+        folder: Folder for tasks and configuration.
+        suspects: Whether only suspects are exported.
 
     Raises:
-        PipelineError: Nothing is prepared, or there is no suspect.
+        PipelineError: There are no prepared rows, or no suspects.
     """
     prepared = read_prepared(prepared_in)
     if not prepared.ids:
         raise PipelineError(f"{prepared_in}: no prepared rows; run `heptune run data_preparation` first")
     labels = list_labels(settings, prepared, read_rows(folder / LABELS))
     if suspects:
-        tasks = _read_dropped(prepared_in / "quarantine.parquet") or list(_suspect(prepared, noise))
+        tasks = _read_quarantined_suspects(prepared_in / "quarantine.parquet") or list(
+            _detect_suspects(prepared, noise)
+        )
         if not tasks:
             raise PipelineError("annotate: no label looks wrong; there is nothing to export")
     else:
@@ -235,12 +239,12 @@ def export_rows(settings: Annotation, noise: Noise, prepared_in: Path, folder: P
             for name, text, label, source, split in zip(*columns, strict=True)
         ]
     path = folder / (SUSPECTS if suspects else ROWS)
-    write_bytes(path, make_tasks(tasks))
-    write_bytes(folder / CONFIG, make_config(labels).encode())
-    return WrittenFile(path, len(tasks), [])
+    _write(path, make_tasks(tasks))
+    _write(folder / CONFIG, make_config(labels).encode())
+    return WrittenTasks(path, len(tasks), [])
 
 
-def _read_dropped(path: Path) -> list[Task]:
+def _read_quarantined_suspects(path: Path) -> list[Task]:
     if not path.is_file():
         return []
     rows = read_table(path, QUARANTINE).filter(pa.compute.field("step") == STEP).to_pylist()
@@ -255,13 +259,23 @@ def _read_dropped(path: Path) -> list[Task]:
     ]
 
 
-def _suspect(prepared: Prepared, noise: Noise) -> Iterable[Task]:
-    found = find_suspects(prepared.texts, prepared.labels, noise)
-    for place, suggestion, sure in zip(found.places, found.suggested, found.other, strict=True):
+def _detect_suspects(prepared: PreparedRows, noise: Noise) -> Iterable[Task]:
+    suspects = find_suspects(prepared.texts, prepared.labels, noise)
+    for index, suggestion, probability in zip(suspects.places, suspects.suggested, suspects.other, strict=True):
         data = {
-            "row": prepared.ids[place],
-            "given": str(prepared.labels[place]),
-            "source": prepared.sources[place],
-            "split": prepared.splits[place],
+            "row": prepared.ids[index],
+            "given": str(prepared.labels[index]),
+            "source": prepared.sources[index],
+            "split": prepared.splits[index],
         }
-        yield Task(prepared.texts[place], data, suggestion, sure)
+        yield Task(prepared.texts[index], data, suggestion, probability)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    except OSError as error:
+        raise PipelineError(f"{path}: cannot write ({error.strerror}); free some space and run again") from error

@@ -1,4 +1,4 @@
-"""What production should look like: the held-out requests and the candidate's answers to them."""
+"""The monitoring baseline: held-out requests and the candidate's answers to them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ STATUS_OK = 200
 def write_baseline(predictions: Path, exported: Path, model: str, baseline: Path) -> dict[str, int]:
     """Turn the candidate's predictions into rows of the request log.
 
-    The rows' ``release`` is the hash of the exported model's folder: the release hash itself covers this
-    file and cannot stand in it. Times are 0, ids follow from the items.
+    The rows' ``release`` is the hash of the exported model's folder, since the release hash covers this file and
+    cannot be in it. Times are 0; ids are derived from the items.
 
     Args:
         predictions: Evaluation's answers per item.
         exported: The exported model's folder, for its tokenizer.
-        model: Name clients ask for.
-        baseline: Where the rows go.
+        model: Name of the model in requests.
+        baseline: File to write.
 
     Returns:
         Number of rows.
 
     Raises:
-        PipelineError: Evaluation holds no answer of the candidate.
+        PipelineError: The predictions have no answer of the candidate.
     """
     from transformers import AutoTokenizer
 
@@ -60,7 +60,7 @@ def _request(row: dict[str, Any], tokenizer: Any, model: str, release: str) -> d
         "messages": row["prompt"],
         "answer": row["answer"],
         "prompt_tokens": len(encode_prompt(tokenizer, row["prompt"])),
-        # The end of turn is generated too.
+        # The end of the turn is a generated token too.
         "completion_tokens": len(answer) + 1,
         "latency_ms": 0.0,
         "status": STATUS_OK,

@@ -1,4 +1,4 @@
-"""The model card: what the release is, where it comes from, how good it is, and what it must not be used for."""
+"""The model card: what the release is, its provenance, its evaluation and its limits."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tasks.pages.page import show
 
 TEMPLATE = Path(__file__).with_name("templates") / "card.md"
 FILES_SHOWN = 50
-# The hub takes licence identifiers such as apache-2.0; all else goes under "other" with its name.
-IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]*\Z")
+# The hub accepts licence identifiers such as apache-2.0; any other licence is "other" with its name.
+LICENCE_IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]*\Z")
 
 
 def write_card(provenance: Provenance, proof: ParityProof, name: str, languages: Sequence[str], release: Path) -> None:
     """Write ``README.md`` with the front matter that model hubs read; no dates, so it is the same every time.
 
     Args:
-        provenance: What the stages before say.
-        proof: Of the release.
+        provenance: Records of the earlier stages.
+        proof: Parity proof of the release.
         name: Name of the model.
         languages: ISO 639-1 codes.
         release: The release's folder.
@@ -32,12 +32,12 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
 
     against_base = provenance.verdict["comparisons"][BASE]
     licence = str(provenance.initial["licence"])
-    named = bool(IDENTIFIER.match(licence))
-    extra: dict[str, Any] = {} if named else {"license_name": licence}
+    has_identifier = bool(LICENCE_IDENTIFIER.match(licence))
+    extra: dict[str, Any] = {} if has_identifier else {"license_name": licence}
     hub = provenance.initial["source"].get("hub")
     data = ModelCardData(
         language=list(languages),
-        license=licence if named else "other",
+        license=licence if has_identifier else "other",
         **extra,
         library_name="transformers",
         pipeline_tag="text-generation",
@@ -65,10 +65,10 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
         promoted=provenance.verdict["verdict"] == "promote",
         reasons=provenance.verdict["reasons"],
         items=show(provenance.verdict["items"]),
-        rival="the champion" if provenance.verdict["opponent"] == "champion" else "its base",
+        opponent="the champion" if provenance.verdict["opponent"] == "champion" else "its base",
         evaluation=as_table(*evaluation_rows(provenance.verdict)),
         sources=as_table(
-            ["source", "kind", "place", "shape", "rows", "weight"],
+            ["source", "kind", "location", "shape", "rows", "weight"],
             [
                 [s[key] for key in ("title", "kind", "place", "shape", "rows", "weight")]
                 for s in provenance.prepared["sources"]
@@ -76,18 +76,18 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
         ),
         splits=as_table(["split", "rows"], sorted(provenance.prepared["counts"].items())),
         files=list(_hashes(provenance.prepared)),
-        training=as_table(["what", "value"], training_rows(provenance)),
+        training=as_table(["property", "value"], training_rows(provenance)),
         parity=describe_parity(proof),
         context=show(provenance.initial["context"]),
-        licence=f"That of the base model: {licence}." if named else f"That of the base model ({licence}).",
+        licence=f"That of the base model: {licence}." if has_identifier else f"That of the base model ({licence}).",
     )
     card.save(release / CARD)
 
 
 def evaluation_rows(verdict: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of the evaluation table, against the model that had to be beaten."""
+    """Columns and rows of the evaluation table, against the opponent of the verdict."""
     opponent = verdict["opponent"]
-    columns = ["metric", opponent, "this model", "difference", "interval", "visible"]
+    columns = ["metric", opponent, "this model", "difference", "interval", "detectable"]
     rows = [
         [
             metric,
@@ -103,7 +103,7 @@ def evaluation_rows(verdict: Mapping[str, Any]) -> tuple[list[str], list[list[An
 
 
 def training_rows(provenance: Provenance) -> list[list[Any]]:
-    """Names and values of the plan that matter to a reader, and what fine-tuning says of its result."""
+    """Names and values of the plan that matter to a reader, and the final losses of fine-tuning."""
     plan = provenance.plan
     rows: list[list[Any]] = [
         ["base", provenance.origin],
@@ -117,15 +117,15 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
         ["tokens per epoch", plan.tokens],
         ["supervised tokens per epoch", plan.supervised_tokens],
         ["optimizer", plan.optimizer],
-        ["learning rate", f"{plan.learning_rate:g}, {plan.schedule}, {plan.warmup_steps} steps of warm-up"],
+        ["learning rate", f"{plan.learning_rate:g}, {plan.schedule}, {plan.warmup_steps} warm-up steps"],
         ["batch", f"{plan.batch_size} rows x {plan.accumulation_steps} x {plan.world_size} processes"],
-        ["longest row, tokens", plan.max_tokens],
+        ["maximum row length, tokens", plan.max_tokens],
         ["packing", plan.packing],
         ["precision", plan.precision],
         ["seed", plan.seed],
     ]
     for key, name in (("final_loss", "training"), ("final_validation_loss", "validation")):
-        rows.append([f"last {name} loss, nats per token", provenance.tuned[key]])
+        rows.append([f"final {name} loss, nats per token", provenance.tuned[key]])
     return rows
 
 
@@ -133,8 +133,8 @@ def describe_parity(proof: ParityProof) -> str:
     """The proof in two sentences."""
     return (
         f"{show(proof.prompts)} held-out prompts were answered by the trained model, by this folder and by the "
-        f"gateway's engine: {proof.answers_all} answers are the same token for token, and all prompts are. The "
-        f"largest difference of a logit is {proof.max_logit_difference:.3g}."
+        f"gateway's engine: all prompts and {proof.answers_all} answers are identical token for token. The largest "
+        f"difference of a logit is {proof.max_logit_difference:.3g}."
     )
 
 
@@ -152,7 +152,7 @@ def as_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _hashes(prepared: Mapping[str, Any]) -> Iterator[str]:
-    """The files the data came from and the splits made of them."""
+    """Hashes of the source files and of the splits made from them."""
     names = [(f"{s['title']}: {name}", digest) for s in prepared["sources"] for name, digest in s["files"].items()]
     for name, digest in names[:FILES_SHOWN]:
         yield f"{name} `{digest}`"

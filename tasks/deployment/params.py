@@ -12,23 +12,25 @@ Export = Safetensors
 
 
 class Parity(Section):
-    """How the release is held against the model that was trained."""
+    """How the release is compared with the trained model."""
 
-    prompts: int = Field(default=32, ge=1, description="Held-out prompts that are answered three times, rows.")
-    max_new_tokens: int = Field(default=64, ge=1, description="Longest answer compared, tokens.")
+    prompts: int = Field(default=32, ge=1, description="Held-out prompts answered by all three models, rows.")
+    max_new_tokens: int = Field(default=64, ge=1, description="Maximum length of the compared answers, tokens.")
     minimum_match: float = Field(
         default=1.0,
         ge=0,
         le=1,
-        description="Share of answers that must be token for token those of the trained model. Below 1 only "
+        description="Share of answers that must equal the trained model's token for token. Below 1 only "
         "where the export rounds (bf16); prompts must always match.",
     )
 
 
 class Release(Section):
-    """What a release is made of."""
+    """Contents of a release, and what it must prove."""
 
     model: str = Field(default="heptune", min_length=1, description="Name in the model registry.")
     export: Export = Field(default_factory=Safetensors, description="Format of the merged model.")
-    parity: Parity = Field(default_factory=Parity, description="Proof that the release is what was trained.")
+    parity: Parity = Field(
+        default_factory=Parity, description="Proof that the release answers as the trained model does."
+    )
     languages: tuple[str, ...] = Field(default=("en",), description="Languages named on the model card, ISO 639-1.")

@@ -1,10 +1,10 @@
-"""Proof that the release is the model that was trained: the same prompts in, the same answers out.
+"""Proof that the release answers as the trained model does.
 
 Held-out prompts are answered greedily three times, by the trained model, not merged, by the
 exported folder loaded afresh, and by the gateway's engine serving that folder. Token ids of the rendered
 prompt must be equal everywhere; token ids of the answers must be equal for at least
 ``minimum_match`` of the prompts. The largest difference of any logit is reported too, since equal
-answers can hide a damage that shows on the next prompt.
+answers can hide damage that shows on another prompt.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ Ids = list[int]
 # Model folder, conversations, longest answer in tokens -> (prompt ids, answer ids without end of turn) each.
 Serve = Callable[[Path, list[Turns], int], list[tuple[Ids, Ids]]]
 
-SHOWN = 20
+DIFFERENCES_KEPT = 20
 
 
 @dataclass(frozen=True)
 class Difference:
-    """An answer that is not the same everywhere.
+    """An answer that differs between the three models.
 
     Attributes:
         item: Id of the held-out example.
@@ -58,18 +58,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class ParityProof:
-    """What the comparison found.
+    """The result of the comparison.
 
     Attributes:
         prompts: Held-out prompts compared.
-        left_out: Prompts passed over because the answer would not fit into the context.
-        max_new_tokens: Longest answer compared.
-        answer_tokens: Tokens of the trained model's answers, all together.
+        left_out: Prompts skipped because the answer might not fit into the context.
+        max_new_tokens: Maximum length of the compared answers.
+        answer_tokens: Total tokens of the trained model's answers.
         minimum_match: Share of answers that must match.
-        prompts_merged: Prompts whose token ids are those of the trained model's tokenizer, export.
-        prompts_served: The same, engine.
-        answers_merged: Answers that are token for token the trained model's, export.
-        answers_served: The same, engine.
+        prompts_merged: Prompts with the same token ids in the export as in the trained model.
+        prompts_served: The same for the gateway's engine.
+        answers_merged: Answers of the export that equal the trained model's token for token.
+        answers_served: The same for the gateway's engine.
         answers_all: Answers equal in all three.
         max_logit_difference: Largest of ``logit_differences``.
         logit_differences: Per prompt, the largest |trained - merged| over the vocabulary and all
@@ -93,7 +93,7 @@ class ParityProof:
 
     @property
     def passed(self) -> bool:
-        """Whether prompts are all equal and enough answers are."""
+        """Whether all prompts and enough answers are equal."""
         return (
             self.prompts > 0
             and self.prompts_merged == self.prompts_served == self.prompts
@@ -113,7 +113,7 @@ class ParityProof:
 
 
 @dataclass(frozen=True)
-class _Items:
+class _Prompts:
     names: list[str]
     conversations: list[Turns]
     left_out: int
@@ -143,34 +143,34 @@ def prove_parity(
         tuned: Folder written by fine-tuning.
         exported: The exported model's folder.
         test: Held-out examples.
-        serve: Answers through the gateway's engine.
-        prompts: How many prompts; all there are if fewer.
-        max_new_tokens: Longest answer, tokens.
+        serve: Function that answers through the gateway's engine.
+        prompts: Number of prompts; all where there are fewer.
+        max_new_tokens: Maximum length of an answer, tokens.
         minimum_match: Share of answers that must be identical.
-        proof: Where ``parity.json`` goes, also when the proof fails.
+        proof: ``parity.json``, written also when the proof fails.
 
     Raises:
         PipelineError: The models differ, or no prompt could be compared.
     """
     model, tokenizer = load_tuned(initial, tuned)
-    items = choose_prompts(test, tokenizer, context_length(model.config), prompts, max_new_tokens)
-    trained = _answer(model, tokenizer, items.conversations, max_new_tokens, "trained")
+    chosen = choose_prompts(test, tokenizer, context_length(model.config), prompts, max_new_tokens)
+    trained = _answer(model, tokenizer, chosen.conversations, max_new_tokens, "trained")
     expected = _logits(model, trained)
     del model
     gc.collect()
 
     model = _load_exported(exported)
     merged_tokenizer = _load_tokenizer(exported)
-    merged = _answer(model, merged_tokenizer, items.conversations, max_new_tokens, "merged")
-    logit_differences = [_distance(a, b) for a, b in zip(expected, _logits(model, trained), strict=True)]
+    merged = _answer(model, merged_tokenizer, chosen.conversations, max_new_tokens, "merged")
+    logit_differences = [_max_difference(a, b) for a, b in zip(expected, _logits(model, trained), strict=True)]
     del model
     gc.collect()
 
-    served = _Answers(*_unzip(serve(exported, items.conversations, max_new_tokens)))
-    found = compare_answers(items.names, trained, merged, served, tokenizer)
+    served = _Answers(*_unzip(serve(exported, chosen.conversations, max_new_tokens)))
+    comparison = compare_answers(chosen.names, trained, merged, served, tokenizer)
     result = replace(
-        found,
-        left_out=items.left_out,
+        comparison,
+        left_out=chosen.left_out,
         max_new_tokens=max_new_tokens,
         minimum_match=minimum_match,
         max_logit_difference=max(logit_differences),
@@ -182,34 +182,34 @@ def prove_parity(
 
 
 def require_parity(result: ParityProof, proof: Path) -> None:
-    """Fail closed.
+    """Refuse a release that does not answer as the trained model does.
 
     Raises:
-        PipelineError: A prompt is rendered otherwise somewhere, or too few answers are identical.
+        PipelineError: A prompt is rendered differently, or too few answers are identical.
     """
     if result.passed:
         return
-    where = ""
+    first_difference = ""
     if result.differences:
         first = result.differences[0]
-        where = f"; first difference: item {first.item}, token {first.token}"
+        first_difference = f"; first difference: item {first.item}, token {first.token}"
     raise PipelineError(
-        f"parity: of {result.prompts} prompts {min(result.prompts_merged, result.prompts_served)} are rendered alike, "
-        f"{result.answers_merged} answered alike by the export and {result.answers_served} by the gateway's engine"
-        f"{where}; expected all prompts and {result.minimum_match:.0%} of the answers; see {proof}, then export "
-        "fp32 or lower deployment.release.parity.minimum_match"
+        f"parity: of {result.prompts} prompts {min(result.prompts_merged, result.prompts_served)} are rendered "
+        f"identically, {result.answers_merged} answered identically by the export and {result.answers_served} by the "
+        f"gateway's engine{first_difference}; expected all prompts and {result.minimum_match:.0%} of the answers; see "
+        f"{proof}, then export fp32 or lower deployment.release.parity.minimum_match"
     )
 
 
-def choose_prompts(test: Path, tokenizer: Any, context: int | None, count: int, max_new_tokens: int) -> _Items:
+def choose_prompts(test: Path, tokenizer: Any, context: int | None, count: int, max_new_tokens: int) -> _Prompts:
     """The first held-out conversations in the order of their ids, each prompt once.
 
-    Ids are content hashes, so this is a random sample that hardly moves when rows are added.
+    Ids are content hashes, so this is a random sample that hardly changes when rows are added.
 
     Raises:
         PipelineError: None fits into the context together with its answer.
     """
-    chosen = _Items([], [], 0)
+    chosen = _Prompts([], [], 0)
     seen: set[tuple[int, ...]] = set()
     left_out = 0
     for row in read_table(test, EXAMPLES).select(["id", "messages"]).sort_by("id").to_pylist():
@@ -229,8 +229,8 @@ def choose_prompts(test: Path, tokenizer: Any, context: int | None, count: int, 
             break
     if not chosen.names:
         raise PipelineError(
-            f"{test}: no prompt to prove parity on ({left_out} leave no room for {max_new_tokens} tokens in a context "
-            f"of {context}); lower deployment.release.parity.max_new_tokens"
+            f"{test}: no prompt to compare answers on ({left_out} leave no room for {max_new_tokens} tokens in a "
+            f"context of {context}); lower deployment.release.parity.max_new_tokens"
         )
     return replace(chosen, left_out=left_out)
 
@@ -238,15 +238,15 @@ def choose_prompts(test: Path, tokenizer: Any, context: int | None, count: int, 
 def compare_answers(
     names: Sequence[str], trained: _Answers, merged: _Answers, served: _Answers, tokenizer: Any
 ) -> ParityProof:
-    """Count equal prompts and answers, and keep the first that differ.
+    """Count equal prompts and answers, and record the first that differ.
 
     Raises:
-        PipelineError: A model answered another number of prompts than it was given.
+        PipelineError: A model did not return one answer per prompt.
     """
-    for who, answers in (("merged", merged), ("served", served)):
+    for model, answers in (("merged", merged), ("served", served)):
         if not len(names) == len(answers.prompts) == len(answers.answers):
             raise PipelineError(
-                f"parity: {len(names)} prompts went in, {len(answers.answers)} {who} answers came back; "
+                f"parity: {len(names)} prompts went in, {len(answers.answers)} {model} answers came back; "
                 "expected as many; check the engine"
             )
     rows = list(zip(names, trained.answers, merged.answers, served.answers, strict=True))
@@ -266,7 +266,7 @@ def compare_answers(
         logit_differences=[],
         differences=[
             Difference(name, min(_first(a, b), _first(a, c)), *(tokenizer.decode(ids) for ids in (a, b, c)))
-            for name, a, b, c in differing[:SHOWN]
+            for name, a, b, c in differing[:DIFFERENCES_KEPT]
         ],
     )
 
@@ -287,15 +287,15 @@ def _logits(model: Any, answers: _Answers) -> list[NDArray[np.float32]]:
     """Logits at each position that predicts a token of an answer or its end: (answer + 1, vocabulary)."""
     import torch
 
-    found = []
+    all_logits = []
     with torch.inference_mode():
         for prompt, answer in zip(answers.prompts, answers.answers, strict=True):
             logits = model(input_ids=torch.tensor([[*prompt, *answer]], device=model.device), use_cache=False).logits
-            found.append(logits[0, len(prompt) - 1 :].float().cpu().numpy())
-    return found
+            all_logits.append(logits[0, len(prompt) - 1 :].float().cpu().numpy())
+    return all_logits
 
 
-def _distance(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+def _max_difference(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
     import numpy as np
 
     if left.shape != right.shape:
@@ -304,7 +304,7 @@ def _distance(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
 
 
 def _load_exported(folder: Path) -> Any:
-    """The exported model, computing in fp32 as the gateway's engine does, whatever it is stored in."""
+    """The exported model, computing in fp32 as the gateway's engine does, whatever the stored format."""
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(

@@ -1,4 +1,4 @@
-"""What the stages before say about a release, and what the release says of itself."""
+"""The provenance of a release, from the files of the earlier stages, and the facts of its manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BASE = "candidate_vs_base"
 
 @dataclass(frozen=True)
 class Provenance:
-    """All that the stages before say about a release, read from their files.
+    """Records of the earlier stages, read from their files.
 
     Attributes:
         prepared: Manifest of the prepared data.
@@ -41,7 +41,7 @@ class Provenance:
 
 
 def read_provenance(prepared: Path, initial: Path, plan: Path, tuned: Path, verdict: Path) -> Provenance:
-    """Collect what the card tells.
+    """Read the records that the card shows.
 
     Args:
         prepared: The prepared data's ``manifest.json``.
@@ -53,23 +53,25 @@ def read_provenance(prepared: Path, initial: Path, plan: Path, tuned: Path, verd
     Raises:
         PipelineError: One of them is missing or incomplete.
     """
-    decided = read_json(verdict)
-    if decided.get("verdict") not in ("promote", "keep"):
-        raise PipelineError(f"{verdict}: verdict {decided.get('verdict')!r}; expected promote or keep; evaluate again")
-    return Provenance(read_json(prepared), read_manifest(initial), load_plan(plan), read_manifest(tuned), decided)
+    evaluation = read_json(verdict)
+    if evaluation.get("verdict") not in ("promote", "keep"):
+        raise PipelineError(
+            f"{verdict}: verdict {evaluation.get('verdict')!r}; expected promote or keep; evaluate again"
+        )
+    return Provenance(read_json(prepared), read_manifest(initial), load_plan(plan), read_manifest(tuned), evaluation)
 
 
 def describe_release(
     provenance: Provenance, exported: Exported, proof: ParityProof, name: str, export: str
 ) -> dict[str, Any]:
-    """The facts of a release's manifest: where it comes from, by hash, and how good it is.
+    """The facts of a release's manifest: its provenance by hash, and its scores.
 
     Args:
-        provenance: What the stages before say.
+        provenance: Records of the earlier stages.
         exported: The merged model.
-        proof: Of the release.
+        proof: Parity proof of the release.
         name: Name of the model.
-        export: Name of its format.
+        export: Name of the export format.
     """
     splits = provenance.prepared["files"]
     return {

@@ -1,4 +1,4 @@
-"""A release: one folder, complete and sealed, with a name that follows from its contents.
+"""A release: one complete and sealed folder, named by the hash of its contents.
 
 ::
 
@@ -6,10 +6,10 @@
     README.md          model card
     parity.json        proof that trained = merged = served
     verdict.json       what evaluation decided, and why
-    baseline.parquet   held-out requests and answers: what production should look like
+    baseline.parquet   held-out requests and answers, the baseline of monitoring
     manifest.json      hashes of all these, and the release hash over them
 
-The verdict lies in a file, not only in the manifest's facts, so that the release hash covers it.
+The verdict is in a file, not only in the manifest's facts, so that the release hash covers it.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ def hash_files(files: Mapping[str, Any]) -> str:
 
 
 def empty_release(folder: Path) -> Path:
-    """Make the release folder anew: what an earlier run left must not be sealed into this release."""
+    """Empty the release folder, so that no file of an earlier run is sealed into this release."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
 
 
 def seal_release(folder: Path, verdict: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Add evaluation's verdict to a release folder and seal it, whatever the verdict is.
+    """Add evaluation's verdict, whatever it is, to a release folder and seal it.
 
     Args:
         folder: The release folder, with model, card, parity proof and baseline in it.
         verdict: Evaluation's ``verdict.json``.
-        facts: What the manifest says beside the hashes.
+        facts: Facts for the manifest besides the hashes.
 
     Returns:
         The manifest, with ``release`` and ``verdict`` in it.
     """
     shutil.copyfile(verdict, folder / VERDICT)
     sealed = seal(folder, (p for p in folder.rglob("*") if p.is_file() and p != folder / NAME), facts)
-    found = read_verdict(folder)
+    decision = read_verdict(folder)["verdict"]
     return seal(
         folder,
         (folder / name for name in sealed["files"]),
-        {**facts, "release": hash_files(sealed["files"]), "verdict": found["verdict"]},
+        {**facts, "release": hash_files(sealed["files"]), "verdict": decision},
     )
 
 
@@ -69,7 +69,7 @@ def read_release(folder: Path) -> dict[str, Any]:
     """The manifest of a release, every file hashed again.
 
     Raises:
-        PipelineError: The release is incomplete, or not what it was when it was sealed.
+        PipelineError: The release is incomplete, or was changed after it was sealed.
     """
     manifest = read_manifest(folder, verify=True)
     release = manifest.get("release")
@@ -88,7 +88,7 @@ def read_release(folder: Path) -> dict[str, Any]:
     )
     if unlisted:
         raise PipelineError(
-            f"{folder}: {len(unlisted)} files that the manifest does not list ({', '.join(unlisted[:3])}); delete them"
+            f"{folder}: {len(unlisted)} files are not in the manifest ({', '.join(unlisted[:3])}); delete them"
         )
     return manifest
 

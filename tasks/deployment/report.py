@@ -30,12 +30,12 @@ def write_report(
     """Write ``index.html`` and ``metrics.json``.
 
     Args:
-        manifest: Of the release.
-        provenance: What the stages before say.
+        manifest: Manifest of the release.
+        provenance: Records of the earlier stages.
         exported: The merged model.
-        proof: Of the release.
-        page_path: The page.
-        metrics_path: The figures.
+        proof: Parity proof of the release.
+        page_path: The page to write.
+        metrics_path: File of the figures.
 
     Returns:
         The figures.
@@ -51,12 +51,11 @@ def write_report(
     write_json(metrics_path, figures)
     page = Page(
         "Deployment",
-        f"{provenance.origin} and what was trained on it, merged into one folder that answers as the trained "
-        "model does. "
+        f"{provenance.origin}, fine-tuned and exported as one folder that answers as the trained model does. "
         + (
-            "Evaluation found it better: heptune register and heptune promote put it into use."
+            "Evaluation proved it better; heptune register and heptune promote put it into use."
             if promoted
-            else "Evaluation did not find it better, so heptune promote will refuse it."
+            else "Evaluation did not prove it better, so heptune promote refuses it."
         ),
         verdict="promote" if promoted else "keep",
         tone="good" if promoted else "warn",
@@ -70,14 +69,15 @@ def write_report(
             "largest logit difference": f"{proof.max_logit_difference:.2g}",
         }
     )
-    page.listing(provenance.verdict["reasons"], "Why evaluation decided so")
+    reasons = provenance.verdict["reasons"]
+    page.listing([f"{reason[0].upper()}{reason[1:]}." for reason in reasons], "Reasons of the evaluation's verdict")
     page.table(
         "Evaluation",
         *evaluation_rows(provenance.verdict),
-        note="Visible: the smallest difference that this comparison could have seen.",
+        note="Detectable: the smallest true difference that this comparison could detect.",
     )
     _show_parity(page, proof)
-    page.table("Training", ["what", "value"], [[name, show(value)] for name, value in training_rows(provenance)])
+    page.table("Training", ["property", "value"], [[name, show(value)] for name, value in training_rows(provenance)])
     page.table(
         "Files",
         ["file", "bytes", "SHA-256"],
@@ -91,29 +91,29 @@ def write_report(
 def _show_parity(page: Page, proof: ParityProof) -> None:
     page.table(
         "Parity with the trained model",
-        ["model", "prompts alike", "answers alike", "of"],
+        ["model", "identical prompts", "identical answers", "of"],
         [
             ["merged and exported", proof.prompts_merged, proof.answers_merged, proof.prompts],
             ["served by the gateway's engine", proof.prompts_served, proof.answers_served, proof.prompts],
             ["all three", min(proof.prompts_merged, proof.prompts_served), proof.answers_all, proof.prompts],
         ],
-        note=f"Token for token, greedy, {proof.answer_tokens:,} tokens of answers, each at most "
-        f"{proof.max_new_tokens} long. Prompts must all match, and at least {proof.minimum_match:.0%} of the "
-        f"answers. {proof.left_out} longer prompts were passed over.",
+        note=f"Compared token for token; greedy answers of {proof.answer_tokens:,} tokens in total, at most "
+        f"{proof.max_new_tokens} each. All prompts and at least {proof.minimum_match:.0%} of the answers must be "
+        f"identical. Prompts skipped as too long: {proof.left_out}.",
     )
     if proof.max_logit_difference > 0:
         page.figure(
             _plot_logits(proof),
             "Largest logit difference per prompt",
-            "Trained against exported model, over the vocabulary and all positions of the answer. Rounding of "
-            "fp32 leaves about 0.00001; a bf16 export about 0.1.",
+            "Trained against exported model, over the vocabulary and all positions of the answer. Rounding causes "
+            "differences of about 0.00001 in fp32 and 0.1 in a bf16 export.",
         )
     else:
-        page.text("The logits of the trained and the exported model are equal to the last bit.")
+        page.text("The logits of the trained and the exported model are bitwise equal.")
     for difference in proof.differences[:DIFFERENCES_SHOWN]:
         page.conversation(
             [("trained", difference.trained), ("merged", difference.merged), ("served", difference.served)],
-            f"Differs from token {difference.token} on: item {difference.item}",
+            f"Different answers from token {difference.token} on, item {difference.item}",
         )
 
 
@@ -121,16 +121,17 @@ def _plot_logits(proof: ParityProof) -> Figure:
     import matplotlib
     from matplotlib.figure import Figure
 
-    # Equal to the last bit has no place on a logarithmic axis; it is drawn at the foot.
-    foot = min((d for d in proof.logit_differences if d > 0), default=1e-8) / 10
+    # Zero has no position on a logarithmic axis; it is drawn at the bottom.
+    bottom = min((d for d in proof.logit_differences if d > 0), default=1e-8) / 10
     with matplotlib.rc_context(plot_style()):
         figure = Figure()
         axes = figure.subplots()
-        heights = [max(d, foot) for d in sorted(proof.logit_differences)]
+        heights = [max(d, bottom) for d in sorted(proof.logit_differences)]
         axes.plot(range(1, len(heights) + 1), heights, "o", color=PALETTE[0], markersize=5)
         axes.set_yscale("log")
-        # The same axis for every release, so that rounding and damage look different at a glance.
+        # The same axis for every release, so that rounding and damage look different.
         axes.set_ylim(min(1e-7, heights[0] / 2), max(10.0, heights[-1] * 2))
-        axes.set_xlabel("prompt, by size of the difference")
-        axes.set_ylabel("largest |difference|")
+        axes.locator_params(axis="x", integer=True)
+        axes.set_xlabel("prompt, sorted by difference")
+        axes.set_ylabel("largest absolute difference")
     return figure

@@ -1,4 +1,4 @@
-"""The local store of releases: one folder per release, named by its hash, never half there."""
+"""The local store of releases: one complete folder per release, named by its hash."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from tasks.contracts.manifest import NAME
 from tasks.deployment.release import read_release
 
 
-def is_kept(store: Path, release: str) -> bool:
-    """Whether a release lies in the store (not whether it is unharmed)."""
+def is_stored(store: Path, release: str) -> bool:
+    """Whether a release is in the store; its files are not verified."""
     return (store / release / NAME).is_file()
 
 
 def check_release(folder: Path, release: str) -> None:
-    """Hash a release again.
+    """Verify the hashes of a release.
 
     Raises:
-        PipelineError: It is incomplete, changed, or another release than it should be.
+        PipelineError: It is incomplete, changed, or not the expected release.
     """
     actual = read_release(folder)["release"]
     if actual != release:
-        raise PipelineError(f"{folder}: holds release {actual[:12]}; expected {release[:12]}; delete it")
+        raise PipelineError(f"{folder}: is release {actual[:12]}; expected {release[:12]}; delete it")
 
 
-def keep_release(store: Path, release: str, fetch: Callable[[Path], Path]) -> Path:
-    """Put a release into the store: fetched aside, checked, renamed. One caller at a time.
+def store_release(store: Path, release: str, fetch: Callable[[Path], Path]) -> Path:
+    """Add a release to the store: fetched aside, verified, renamed. One caller at a time.
 
     Args:
         store: The store's folder.
         release: The release hash.
-        fetch: Called with an empty folder; puts the release in or below it and returns where.
+        fetch: Called with an empty folder; puts the release in or below it and returns its path.
 
     Returns:
         The release's folder in the store.
 
     Raises:
-        PipelineError: What was fetched is not that release, or the disk refused it.
+        PipelineError: The fetched folder is not that release, or cannot be written.
     """
     target, aside = store / release, store / f".{release}.part"
-    if is_kept(store, release):
+    if is_stored(store, release):
         check_release(target, release)
         return target
     try:
-        # Left over from a process that was killed.
+        # A killed process may have left one.
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         fetched = fetch(aside)

@@ -4,7 +4,7 @@ Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13. Item
 are drawn with replacement, and in each draw all scores of all models are computed on the same items:
 that pairing cancels what the items share, how hard they are above all, and is what makes differences
 visible on a few hundred items. Near-duplicates are drawn together, as one cluster, because they are
-not independent witnesses (Miller, "Adding Error Bars to Evals", arXiv:2411.00640, 2024).
+not independent observations (Miller, "Adding Error Bars to Evals", arXiv:2411.00640, 2024).
 
 A score is ``sum(weight x value) / sum(weight)``, so a mean over items, over labelled items, over one
 source or over tokens are all the same computation.
@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-# Counts drawn at once, in numbers: 64 MiB.
-_CHUNK = 2**23
+# Limits the memory of one chunk of draws to 64 MiB (8 bytes a count).
+_COUNTS_PER_CHUNK = 2**23
 
 
 def weighted_means(values: Floats, weights: Floats) -> Floats:
@@ -41,10 +41,10 @@ def replicate_means(values: Floats, weights: Floats, clusters: Sequence[str], re
         weights: Their weights, (items, scores).
         clusters: Cluster of each item; clusters are drawn whole.
         resamples: Number of draws.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
-        Array (resamples, scores); NaN where a draw holds no weight.
+        Array (resamples, scores); NaN where a draw has no weight.
     """
     unit = cluster_numbers(clusters)
     units = int(unit.max()) + 1
@@ -52,7 +52,7 @@ def replicate_means(values: Floats, weights: Floats, clusters: Sequence[str], re
     np.add.at(numerators, unit, values * weights)
     np.add.at(totals, unit, weights)
     rng = np.random.default_rng(seed)
-    step = max(1, _CHUNK // units)
+    step = max(1, _COUNTS_PER_CHUNK // units)
     parts = []
     for start in range(0, resamples, step):
         draws = min(step, resamples - start)
@@ -78,22 +78,22 @@ def interval(replicates: Floats, confidence: float, units: int) -> tuple[float, 
     units and 95% that is a tail of 2.4% in place of 2.5%.
 
     Args:
-        replicates: Resampled scores; NaN (a slice that was not drawn) is left out.
-        confidence: Share of intervals that hold the true value.
-        units: Items or clusters that were drawn from.
+        replicates: Resampled scores; NaN (a draw that missed the slice) is ignored.
+        confidence: Share of intervals that contain the true value.
+        units: Number of items or clusters that were resampled.
     """
     from scipy.special import ndtr, stdtrit
 
-    kept = replicates[np.isfinite(replicates)]
-    if not kept.size:
+    finite = replicates[np.isfinite(replicates)]
+    if not finite.size:
         return float("nan"), float("nan")
     tail = 0.0
     if units > 1:
         tail = float(ndtr(stdtrit(units - 1, (1 - confidence) / 2) * np.sqrt(units / (units - 1))))
-    # The ends are scores that were drawn, not points between two, so that a score and its exp agree on the sign.
-    return float(np.quantile(kept, tail, method="lower")), float(np.quantile(kept, 1 - tail, method="higher"))
+    # The ends are resampled scores, not interpolated ones, so that a score and its exp agree on the sign.
+    return float(np.quantile(finite, tail, method="lower")), float(np.quantile(finite, 1 - tail, method="higher"))
 
 
 def count_units(weights: Floats, clusters: Sequence[str]) -> int:
-    """Clusters that hold any weight."""
+    """Number of clusters with any weight."""
     return len({cluster for cluster, weight in zip(clusters, weights, strict=True) if weight > 0})

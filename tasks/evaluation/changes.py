@@ -1,4 +1,4 @@
-"""The answers that changed: what the candidate gets right that its opponent got wrong, and the reverse."""
+"""Answers that changed: items on which the candidate scores better or worse than its opponent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Change:
 
     Attributes:
         item: The item.
-        answers: By model.
+        answers: Answers by model.
         values: Score on the primary metric by model.
         gain: How much better the candidate is; negative when it is worse.
     """
@@ -29,24 +29,24 @@ class Change:
 
 
 def find_changes(board: Scoreboard, primary: str) -> tuple[list[Change], list[Change]]:
-    """Items the candidate improved and items it spoiled, the largest change first.
+    """Items the candidate improved and items it made worse, the largest change first.
 
     Args:
         board: All scores.
-        primary: Metric that says right and wrong.
+        primary: Metric that decides which answer is better.
     """
     direction = 1.0 if board.metrics[primary].higher_is_better else -1.0
-    mine, theirs = board.scores[("candidate", primary)], board.scores[(board.opponent, primary)]
-    gains = direction * (mine.values - theirs.values) * (mine.weights > 0)
-    order = [int(place) for place in np.argsort(-np.abs(gains), kind="stable")]
-    changes = [_change(board, primary, place, float(gains[place])) for place in order if gains[place] != 0]
+    candidate, opponent = board.scores[("candidate", primary)], board.scores[(board.opponent, primary)]
+    gains = direction * (candidate.values - opponent.values) * (candidate.weights > 0)
+    order = [int(index) for index in np.argsort(-np.abs(gains), kind="stable")]
+    changes = [_make_change(board, primary, index, float(gains[index])) for index in order if gains[index] != 0]
     return [c for c in changes if c.gain > 0], [c for c in changes if c.gain < 0]
 
 
-def _change(board: Scoreboard, primary: str, place: int, gain: float) -> Change:
+def _make_change(board: Scoreboard, primary: str, index: int, gain: float) -> Change:
     return Change(
-        board.items[place],
-        {model: outcome.answers[place] for model, outcome in board.outcomes.items()},
-        {model: float(board.scores[(model, primary)].values[place]) for model in board.outcomes},
+        board.items[index],
+        {model: outcome.answers[index] for model, outcome in board.outcomes.items()},
+        {model: float(board.scores[(model, primary)].values[index]) for model in board.outcomes},
         gain,
     )

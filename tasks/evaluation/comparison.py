@@ -1,4 +1,4 @@
-"""The difference of two models on the same items: its interval, and the smallest that could be seen.
+"""The difference between two models on the same items: its interval, and the smallest detectable difference.
 
 The interval is a paired bootstrap's (`tasks.evaluation.bootstrap`). For a score that is the ``exp`` of
 a mean, both means are exponentiated in each resample before the difference is taken; as ``exp`` rises
@@ -48,7 +48,7 @@ class Comparison(Record):
         difference: ``mean_a - mean_b``.
         low: Lower end of the interval of the difference.
         high: Upper end.
-        detectable: Smallest difference that would have been seen.
+        detectable: Smallest difference detectable with the stated power.
         items: Items scored.
         higher_is_better: Direction of the metric.
     """
@@ -72,8 +72,8 @@ class Comparison(Record):
         return "undecided"
 
     @property
-    def worst(self) -> float:
-        """How far a may have fallen behind b: the bad end of the interval, positive when a may be worse."""
+    def possible_worsening(self) -> float:
+        """By how much a may be worse than b: the unfavourable end of the interval; negative where it rules that out."""
         return -self.low if self.higher_is_better else self.high
 
 
@@ -94,10 +94,10 @@ def compare(
         a: Scores of model a.
         b: Scores of model b, on the same items.
         replicates_a: Resampled means of a, before any ``exp``.
-        replicates_b: Those of b, from the same draws.
+        replicates_b: Resampled means of b, from the same draws.
         clusters: Cluster of each item.
-        confidence: Of the interval.
-        power: Of the smallest detectable difference.
+        confidence: Confidence level of the interval.
+        power: Power at which the smallest detectable difference is stated.
     """
     mean_a, mean_b = mean(metric, a), mean(metric, b)
     difference = mean_a - mean_b

@@ -1,4 +1,4 @@
-"""What each model makes of the items; one model in memory at a time."""
+"""Answers and reference losses of each model on the held-out items; one model is in memory at a time."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Outcome:
     """Answers and reference losses of one model, in the order of the items.
 
     Attributes:
-        model: Which of the three.
-        answers: Greedy answers.
+        model: ``base``, ``champion`` or ``candidate``.
+        answers: Greedily decoded answers.
         finished: Whether the model ended its turn within the limit.
-        losses: Mean nats per token of the reference.
+        losses: Mean negative log-likelihood of the reference, nats per token.
         tokens: Tokens of the reference, its end of turn included.
-        written: Tokens of the answer.
+        answer_tokens: Tokens of the answer.
     """
 
     model: ModelName
@@ -43,14 +43,14 @@ class Outcome:
     finished: NDArray[np.bool_] = field(repr=False)
     losses: NDArray[np.float64] = field(repr=False)
     tokens: NDArray[np.int64] = field(repr=False)
-    written: NDArray[np.int64] = field(repr=False)
+    answer_tokens: NDArray[np.int64] = field(repr=False)
 
     @property
     def figures(self) -> dict[str, float]:
         return {
             "answers": float(len(self.answers)),
             "cut_off": float((~self.finished).sum()),
-            "answer_tokens": float(self.written.sum()),
+            "answer_tokens": float(self.answer_tokens.sum()),
             "reference_tokens": float(self.tokens.sum()),
         }
 
@@ -66,12 +66,12 @@ def answer_with_base(
     """Answers of the base model.
 
     Args:
-        items: What to answer.
+        items: Items to answer.
         initial: Folder written by model initialisation.
         max_new_tokens: Longest answer, in tokens.
         batch_size: Items answered at once.
         precision: Number format of the weights.
-        device: Where to compute; ``auto`` takes CUDA where it is there.
+        device: Where to compute; ``auto`` uses CUDA where available.
     """
 
     def load() -> tuple[Any, Any]:
@@ -111,7 +111,7 @@ def answer_with_candidate(
     precision: Precision,
     device: Device,
 ) -> Outcome:
-    """Answers of the base model with what fine-tuning has made. The arguments are those of `answer_with_base`."""
+    """Answers of the fine-tuned model. The arguments are those of `answer_with_base`."""
     return _answer(
         "candidate", lambda: load_tuned(initial, tuned), items, max_new_tokens, batch_size, precision, device
     )
@@ -121,7 +121,7 @@ def load_folder(folder: Path, precision: Precision) -> tuple[Any, Any]:
     """A causal language model and its tokenizer from a plain transformers folder.
 
     Raises:
-        PipelineError: The folder is no such model.
+        PipelineError: transformers cannot load the folder.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -157,15 +157,15 @@ def _answer(
     if not np.isfinite(values).all():
         raise PipelineError(
             f"{name}: the loss of {int((~np.isfinite(values)).sum())} of {len(items)} items is not a number, so its "
-            "weights are broken; fine-tune again with a lower learning rate or another base model"
+            "weights are damaged; fine-tune again with a lower learning rate or another base model"
         )
     answers = generate_answers(model, tokenizer, prompts, max_new_tokens, batch_size, f"{name}: answering")
     del model
     gc.collect()
     if target == "cuda":
         torch.cuda.empty_cache()
-    cut = sum(not answer.finished for answer in answers)
-    logger.info("%s: %s items, mean loss %.4f, %s answers cut off", name, len(items), values.mean(), cut)
+    truncated = sum(not answer.finished for answer in answers)
+    logger.info("%s: %s items, mean loss %.4f, %s answers truncated", name, len(items), values.mean(), truncated)
     return Outcome(
         name,
         [answer.text for answer in answers],

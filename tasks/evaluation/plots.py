@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 COLOURS: dict[ModelName, str] = {"base": "#9ca3af", "champion": PALETTE[1], "candidate": PALETTE[0]}
 GOOD, BAD = "#e3f5ec", "#fdeaea"
-RESULTS = {"better": "#11694c", "worse": "#9b1c28", "undecided": "#374151"}
-# More labels than this make the figure taller than a screen.
-LABELS = 24
+RESULT_COLOURS = {"better": "#11694c", "worse": "#9b1c28", "undecided": "#374151"}
+# More labels make the figure taller than a screen.
+MAXIMUM_LABELS = 24
 
 
 def plot_differences(board: Scoreboard) -> Figure:
@@ -28,8 +28,8 @@ def plot_differences(board: Scoreboard) -> Figure:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    compared = [name for name in board.metrics if any(name in found for found in board.comparisons.values())]
-    # The opponent that decides stands first.
+    compared = [name for name in board.metrics if any(name in by_metric for by_metric in board.comparisons.values())]
+    # The opponent of the verdict comes first.
     pairs = sorted(board.comparisons, key=lambda pair: pair != f"candidate_vs_{board.opponent}")
     with rc_context(plot_style()):
         figure = Figure(figsize=(9.4, 0.88 * len(compared) + 0.5), layout="constrained")
@@ -49,25 +49,25 @@ def _difference_cell(axes: Any, board: Scoreboard, name: str, pair: str) -> None
     axes.grid(visible=False)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    one = board.comparisons[pair].get(name)
-    if one is None:
+    comparison = board.comparisons[pair].get(name)
+    if comparison is None:
         axes.set_xticks([])
         axes.text(0.5, 0.5, "not comparable", transform=axes.transAxes, ha="center", va="center", color="#6b7280")
         return
-    reach = max(abs(one.low), abs(one.high), one.detectable) * 1.15 or 1.0
-    side = 1 if one.higher_is_better else -1
-    axes.axvspan(0, side * reach, color=GOOD, lw=0)
-    axes.axvspan(0, -side * reach, color=BAD, lw=0)
+    limit = max(abs(comparison.low), abs(comparison.high), comparison.detectable) * 1.15 or 1.0
+    better_side = 1 if comparison.higher_is_better else -1
+    axes.axvspan(0, better_side * limit, color=GOOD, lw=0)
+    axes.axvspan(0, -better_side * limit, color=BAD, lw=0)
     axes.axvline(0, color="#6b7280", lw=1)
-    colour = RESULTS[one.result]
-    axes.plot([one.low, one.high], [0, 0], color=colour, lw=3, solid_capstyle="butt")
-    axes.plot([one.difference], [0], "o", color=colour, ms=7)
-    axes.set_xlim(-reach, reach)
+    colour = RESULT_COLOURS[comparison.result]
+    axes.plot([comparison.low, comparison.high], [0, 0], color=colour, lw=3, solid_capstyle="butt")
+    axes.plot([comparison.difference], [0], "o", color=colour, ms=7)
+    axes.set_xlim(-limit, limit)
     axes.set_ylim(-1, 1)
     axes.locator_params(axis="x", nbins=5)
     axes.tick_params(axis="x", labelsize=8, pad=2)
-    said = f"{signed(one.difference)}   [{signed(one.low)}, {signed(one.high)}]"
-    axes.set_title(said, fontsize=9, color="#374151", pad=3)
+    title = f"{signed(comparison.difference)}   [{signed(comparison.low)}, {signed(comparison.high)}]"
+    axes.set_title(title, fontsize=9, color="#374151", pad=3)
 
 
 def plot_scores(board: Scoreboard) -> Figure:
@@ -81,12 +81,12 @@ def plot_scores(board: Scoreboard) -> Figure:
         panels: Any = figure.subplots(1, count, squeeze=False)[0]
         for axes, (name, metric) in zip(panels, board.metrics.items(), strict=True):
             top = 0.0
-            for place, model in enumerate(board.outcomes):
+            for position, model in enumerate(board.outcomes):
                 value, low, high = board.estimates[(model, name)]
-                axes.bar(place, value, color=COLOURS[model], width=0.72)
-                axes.plot([place, place], [low, high], color="#111827", lw=1.3)
+                axes.bar(position, value, color=COLOURS[model], width=0.72)
+                axes.plot([position, position], [low, high], color="#111827", lw=1.3)
                 axes.annotate(
-                    f"{value:.3g}", (place, high), (0, 4), textcoords="offset points", ha="center", fontsize=9
+                    f"{value:.3g}", (position, high), (0, 4), textcoords="offset points", ha="center", fontsize=9
                 )
                 top = max(top, high)
             if name == "intent_accuracy" and board.ceiling is not None:
@@ -112,11 +112,11 @@ def plot_losses(board: Scoreboard) -> Figure:
         figure = Figure(figsize=(8.6, 2.8), layout="constrained")
         axes: Any = figure.subplots()
         for model, values in losses.items():
-            kept = values.clip(max=top)
-            axes.hist(kept, edges, histtype="stepfilled", color=COLOURS[model], alpha=0.28)
-            axes.hist(kept, edges, histtype="step", color=COLOURS[model], lw=1.6, label=model)
+            clipped = values.clip(max=top)
+            axes.hist(clipped, edges, histtype="stepfilled", color=COLOURS[model], alpha=0.28)
+            axes.hist(clipped, edges, histtype="step", color=COLOURS[model], lw=1.6, label=model)
             axes.axvline(float(np.median(values)), color=COLOURS[model], lw=1.2, ls=(0, (4, 3)))
-        axes.set_xlabel("loss of the item's reference answer, nats per token")
+        axes.set_xlabel("loss of the reference answer, nats per token")
         axes.set_ylabel("items")
         axes.legend()
     return figure
@@ -127,13 +127,13 @@ def plot_labels(board: Scoreboard, primary: str, slices: Sequence[Slice]) -> Fig
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    shown = [part for part in slices if part.cut == "label"][:LABELS]
+    shown = [part for part in slices if part.dimension == "label"][:MAXIMUM_LABELS]
     with rc_context(plot_style()):
         figure = Figure(figsize=(8.6, 0.27 * len(shown) + 0.9), layout="constrained")
         axes: Any = figure.subplots()
-        for place, part in enumerate(shown):
+        for position, part in enumerate(shown):
             ends = [part.values[board.opponent], part.values["candidate"]]
-            axes.plot(ends, [place, place], color="#cbd5e1", lw=3, zorder=1, solid_capstyle="round")
+            axes.plot(ends, [position, position], color="#cbd5e1", lw=3, zorder=1, solid_capstyle="round")
         for model in board.outcomes:
             values = [part.values[model] for part in shown]
             small = model not in ("candidate", board.opponent)

@@ -1,4 +1,4 @@
-"""Files of the stage: predictions per item, the verdict, the figures."""
+"""The files of the stage: predictions per item, the verdict, the figures."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tasks.contracts.manifest import write_json
 from tasks.contracts.records import PREDICTIONS
 from tasks.contracts.tables import write_table
 from tasks.evaluation.scoring import Scoreboard
-from tasks.evaluation.verdict import Verdict
+from tasks.evaluation.verdict import PromotionVerdict
 
 
 def write_predictions(board: Scoreboard, path: Path) -> int:
     """Write one row per item and model, scores included; returns the number of rows."""
     rows = []
     for model, outcome in board.outcomes.items():
-        for place, item in enumerate(board.items):
+        for index, item in enumerate(board.items):
             rows.append(
                 {
                     "item": item.id,
@@ -26,14 +26,14 @@ def write_predictions(board: Scoreboard, path: Path) -> int:
                     "label": item.label,
                     "prompt": list(item.prompt),
                     "reference": item.reference,
-                    "answer": outcome.answers[place],
-                    "loss": float(outcome.losses[place]),
-                    "tokens": int(outcome.tokens[place]),
+                    "answer": outcome.answers[index],
+                    "loss": float(outcome.losses[index]),
+                    "tokens": int(outcome.tokens[index]),
                     "scores": [
-                        {"metric": name, "value": float(board.scores[(model, name)].values[place])}
+                        {"metric": name, "value": float(board.scores[(model, name)].values[index])}
                         for name, metric in board.metrics.items()
-                        # An item's loss stands in a column of its own; a perplexity of one item says no more.
-                        if not metric.per_token and board.scores[(model, name)].weights[place] > 0
+                        # The loss of an item has its own column, and its perplexity is only the exp of that.
+                        if not metric.per_token and board.scores[(model, name)].weights[index] > 0
                     ],
                 }
             )
@@ -41,11 +41,11 @@ def write_predictions(board: Scoreboard, path: Path) -> int:
     return len(rows)
 
 
-def write_verdict(verdict: Verdict, path: Path) -> None:
+def write_verdict(verdict: PromotionVerdict, path: Path) -> None:
     """Write ``verdict.json``."""
     write_json(path, verdict.model_dump())
 
 
-def write_figures(board: Scoreboard, verdict: Verdict, path: Path) -> None:
-    """Write ``metrics.json``: figure to number."""
+def write_figures(board: Scoreboard, verdict: PromotionVerdict, path: Path) -> None:
+    """Write ``metrics.json``: name of the figure to number."""
     write_json(path, {**board.figures, "promote": int(verdict.verdict == "promote")})

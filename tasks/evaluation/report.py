@@ -1,4 +1,4 @@
-"""The evaluation page: the verdict and why, the evidence, and answers to read."""
+"""The evaluation page: the verdict with its reasons, the comparisons, and answers that changed."""
 
 from __future__ import annotations
 
@@ -8,75 +8,76 @@ from typing import Any
 
 from tasks.evaluation.changes import Change, find_changes
 from tasks.evaluation.items import ItemSet
-from tasks.evaluation.plots import LABELS, plot_differences, plot_labels, plot_losses, plot_scores
+from tasks.evaluation.plots import MAXIMUM_LABELS, plot_differences, plot_labels, plot_losses, plot_scores
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.slices import Slice
-from tasks.evaluation.verdict import Verdict
-from tasks.evaluation.wording import signed
+from tasks.evaluation.verdict import PromotionVerdict
+from tasks.evaluation.wording import inside_sentence, signed
 from tasks.pages.page import Page, Tone
 
-# Longer texts would push the next example off the screen; predictions.parquet holds them whole.
-SHOWN = 600
+# Longer texts would push the next example off the screen; predictions.parquet has them in full.
+MAXIMUM_CHARACTERS = 600
 
 
 def write_report(
-    chosen: ItemSet, board: Scoreboard, verdict: Verdict, slices: Sequence[Slice], examples: int, path: Path
+    selected: ItemSet, board: Scoreboard, verdict: PromotionVerdict, slices: Sequence[Slice], examples: int, path: Path
 ) -> None:
     """Write the page.
 
     Args:
-        chosen: The items and what was left out.
+        selected: The items and the number of rows left out.
         board: Scores and comparisons.
         verdict: The decision.
         slices: Scores by source and label.
-        examples: Changed answers to show of each kind.
-        path: Where the page goes.
+        examples: Changed answers to show, improved and worsened each.
+        path: The page to write.
     """
     page = _open_page(board, verdict)
     page.cards(_cards(board, verdict))
     page.listing([f"{reason[0].upper()}{reason[1:]}." for reason in verdict.reasons], "Why")
     page.figure(
         plot_differences(board),
-        "Candidate against the others",
+        "Candidate against the other models",
         f"Differences with {board.confidence:.0%} intervals (paired bootstrap); on the green side the candidate is "
-        "better. An interval clear of the line in the middle is a proven difference.",
+        "better. The candidate is proven better or worse where the interval excludes zero, the line in the middle.",
     )
     page.table("Differences", *_difference_table(board))
     page.figure(
         plot_scores(board),
         "Scores",
         f"Bars with {board.confidence:.0%} intervals; ↑ higher is better, ↓ lower is better."
-        + (" Dashed: what the intent classifier reads right in the reference answers." if board.ceiling else ""),
+        + (" Dashed: accuracy of the intent classifier on the reference answers." if board.ceiling else ""),
     )
-    page.figure(plot_losses(board), "Loss by item", "Dashed: medians. The last bin holds all larger losses.")
+    page.figure(plot_losses(board), "Loss by item", "Dashed: medians. The last bin includes all larger losses.")
     _add_slices(page, board, verdict, slices)
     _add_examples(page, board, verdict, examples)
-    page.listing(_method(chosen, board), "How this was measured")
+    page.listing(_method(selected, board), "How this was measured")
     page.link("predictions.parquet", "All answers, item by item (predictions.parquet)")
     page.write(path)
 
 
-def _open_page(board: Scoreboard, verdict: Verdict) -> Page:
+def _open_page(board: Scoreboard, verdict: PromotionVerdict) -> Page:
     promote = verdict.verdict == "promote"
     tone: Tone = "good" if promote else "warn"
-    who = ", ".join(board.outcomes)
-    said = f"is proven better than the {board.opponent}" if promote else f"does not replace the {board.opponent}"
+    *others, candidate = board.outcomes
+    models = f"{', '.join(others)} and {candidate}".capitalize()
+    result = f"is proven better than the {board.opponent}" if promote else f"does not replace the {board.opponent}"
     return Page(
         "Evaluation",
-        f"{who.capitalize()} answered the same {len(board.items):,} held-out items. The candidate {said}.",
+        f"{models} answered the same {len(board.items):,} held-out items. The candidate {result}.",
         verdict.verdict,
         tone,
     )
 
 
-def _cards(board: Scoreboard, verdict: Verdict) -> dict[str, str | int | float]:
+def _cards(board: Scoreboard, verdict: PromotionVerdict) -> dict[str, str | int | float]:
     primary = board.against_opponent[verdict.primary]
-    title = board.metrics[verdict.primary].title.lower()
+    title = inside_sentence(board.metrics[verdict.primary].title)
     cards: dict[str, str | int | float] = {"items": len(board.items)}
     for model in board.outcomes:
         cards[f"{title}, {model}"] = f"{board.estimates[(model, verdict.primary)].value:.3g}"
     cards[f"difference to the {board.opponent}"] = signed(primary.difference)
-    cards["smallest visible difference"] = f"{primary.detectable:.2g}"
+    cards["smallest detectable difference"] = f"{primary.detectable:.2g}"
     return cards
 
 
@@ -85,10 +86,10 @@ def _difference_table(board: Scoreboard) -> tuple[list[str], list[list[Any]], st
         "metric",
         "against",
         "candidate",
-        "other",
+        "other model",
         "difference",
         "interval",
-        "visible from",
+        "detectable",
         "items",
         "result",
     ]
@@ -99,7 +100,7 @@ def _difference_table(board: Scoreboard) -> tuple[list[str], list[list[Any]], st
             one.mean_a,
             one.mean_b,
             signed(one.difference),
-            f"{signed(one.low)} to {signed(one.high)}",
+            f"[{signed(one.low)}, {signed(one.high)}]".replace(" ", "\N{NO-BREAK SPACE}"),
             one.detectable,
             one.items,
             one.result,
@@ -107,26 +108,27 @@ def _difference_table(board: Scoreboard) -> tuple[list[str], list[list[Any]], st
         for pair, by_metric in board.comparisons.items()
         for name, one in by_metric.items()
     ]
-    missing = [f"{name}: {why}" for name, why in {**board.absent, **board.incomparable}.items()]
+    missing = [f"{name}: {why}" for name, why in {**board.not_applicable, **board.incomparable}.items()]
     note = "Not compared: " + "; ".join(missing) + "." if missing else ""
     return columns, rows, note
 
 
-def _add_slices(page: Page, board: Scoreboard, verdict: Verdict, slices: Sequence[Slice]) -> None:
+def _add_slices(page: Page, board: Scoreboard, verdict: PromotionVerdict, slices: Sequence[Slice]) -> None:
     title = board.metrics[verdict.primary].title
-    sources = [part for part in slices if part.cut == "source"]
-    labels = [part for part in slices if part.cut == "label"]
+    sources = [part for part in slices if part.dimension == "source"]
+    labels = [part for part in slices if part.dimension == "label"]
     page.table(f"{title} by source", *_slice_table(board, sources))
     if not labels:
         return
     page.figure(
         plot_labels(board, verdict.primary, labels),
-        f"{title} by label" + (f": the {LABELS} lowest of {len(labels)}" if len(labels) > LABELS else ""),
-        "Number of items in brackets.",
+        f"{title} by label"
+        + (f": the {MAXIMUM_LABELS} lowest of {len(labels)}" if len(labels) > MAXIMUM_LABELS else ""),
+        "The number of items is in brackets.",
     )
     columns, rows, _ = _slice_table(board, labels[:10])
-    note = "Slices are for looking, not for judging: with many small ones, some differ by chance."
-    page.table("Labels the candidate is worst at", columns, rows, note)
+    note = "Slices do not enter the verdict: among many small ones, some differ by chance."
+    page.table("Labels on which the candidate is weakest", columns, rows, note)
 
 
 def _slice_table(board: Scoreboard, parts: Sequence[Slice]) -> tuple[list[str], list[list[Any]], str]:
@@ -137,65 +139,65 @@ def _slice_table(board: Scoreboard, parts: Sequence[Slice]) -> tuple[list[str], 
             part.items,
             *(part.values[model] for model in board.outcomes),
             signed(part.difference),
-            f"{signed(part.low)} to {signed(part.high)}" if part.low < part.high else "–",
+            f"[{signed(part.low)}, {signed(part.high)}]" if part.low < part.high else "–",
         ]
         for part in parts
     ]
     return columns, rows, ""
 
 
-def _add_examples(page: Page, board: Scoreboard, verdict: Verdict, examples: int) -> None:
+def _add_examples(page: Page, board: Scoreboard, verdict: PromotionVerdict, examples: int) -> None:
     better, worse = find_changes(board, verdict.primary)
-    title = board.metrics[verdict.primary].title.lower()
+    title = inside_sentence(board.metrics[verdict.primary].title)
     binary = verdict.primary in ("intent_accuracy", "exact_match")
     names = ("Right to wrong", "Wrong to right") if binary else ("Worse than before", "Better than before")
     for name, changes in ((names[0], worse), (names[1], better)):
         page.heading(f"{name}: {len(changes):,} of {len(board.items):,}")
         if not changes:
-            page.text(f"No item, going by {title}.")
+            page.text(f"No item, judged by {title}.")
         for change in changes[:examples]:
             page.conversation(_turns(change, binary))
 
 
 def _turns(change: Change, binary: bool) -> list[tuple[str, str]]:
     label = f" · {change.item.label}" if change.item.label else ""
-    turns = [(turn["role"], _cut(turn["content"])) for turn in change.item.prompt]
-    turns.append((f"reference{label}", _cut(change.item.reference)))
+    turns = [(turn["role"], _truncate(turn["content"])) for turn in change.item.prompt]
+    turns.append((f"reference{label}", _truncate(change.item.reference)))
     for model, answer in change.answers.items():
         value = change.values[model]
-        said = ("right" if value else "wrong") if binary else f"{value:.3g}"
-        turns.append((f"{model} · {said}", _cut(answer)))
+        score = ("right" if value else "wrong") if binary else f"{value:.3g}"
+        turns.append((f"{model} · {score}", _truncate(answer)))
     return turns
 
 
-def _cut(text: str) -> str:
-    kept = text.strip() or "(nothing)"
-    return kept if len(kept) <= SHOWN else kept[:SHOWN].rstrip() + " …"
+def _truncate(text: str) -> str:
+    text = text.strip() or "(empty)"
+    return text if len(text) <= MAXIMUM_CHARACTERS else text[:MAXIMUM_CHARACTERS].rstrip() + " …"
 
 
-def _method(chosen: ItemSet, board: Scoreboard) -> list[str]:
+def _method(selected: ItemSet, board: Scoreboard) -> list[str]:
     left_out = []
-    if chosen.too_long:
-        left_out.append(f"{chosen.too_long:,} longer than a model's context")
-    if chosen.unanswerable:
-        left_out.append(f"{chosen.unanswerable:,} without a prompt or an answer")
-    cut = {model: int((~outcome.finished).sum()) for model, outcome in board.outcomes.items()}
+    if selected.too_long:
+        left_out.append(f"{selected.too_long:,} longer than a model's context")
+    if selected.unanswerable:
+        left_out.append(f"{selected.unanswerable:,} without a prompt or an answer")
+    truncated = {model: int((~outcome.finished).sum()) for model, outcome in board.outcomes.items()}
     method = [
-        f"{len(board.items):,} of {chosen.held_out:,} held-out rows, chosen by a hash of their content"
+        f"{len(board.items):,} of {selected.held_out:,} held-out rows, selected by a hash of their content"
         + (f"; left out: {', '.join(left_out)}." if left_out else "; none was left out."),
         "The last answer of a conversation is the item, everything before it the prompt, rendered by each "
         "model's own chat template and answered greedily.",
-        "Answers cut off at the longest allowed length: "
-        + ", ".join(f"{model} {count:,}" for model, count in cut.items())
+        "Answers truncated at the maximum length: "
+        + ", ".join(f"{model} {count:,}" for model, count in truncated.items())
         + ".",
-        "Differences are paired: both models are scored on the same resampled items, near-duplicates drawn "
-        "together. Perplexities are exponentiated in each resample before they are subtracted.",
-        f'"Visible from" is the smallest true difference that would be seen with {board.power:.0%} power on these '
-        "items; a smaller one may exist and not show.",
+        "Differences are paired: both models are scored on the same resampled items, and near-duplicates are drawn "
+        "together. Perplexities are computed in each resample before they are subtracted.",
+        f'"Detectable" is the smallest true difference that these items show with {board.power:.0%} power; '
+        "a smaller one may exist and go unnoticed.",
     ]
     if board.ceiling is not None:
         method.append(
-            f"Intents are read by a classifier fitted on the training answers. It reads {board.ceiling:.1%} of the "
-            "held-out reference answers right, which is the ceiling of intent accuracy."
+            f"Intents are predicted by a classifier fitted on the training answers. It is right on "
+            f"{board.ceiling:.1%} of the held-out reference answers, which is the ceiling of intent accuracy."
         )
     return method

@@ -32,22 +32,22 @@ class Scoreboard:
     Attributes:
         items: The held-out items.
         outcomes: By model, in the order base, champion, candidate.
-        metrics: Those that apply, by name in the order of the params.
-        absent: Metric name to why it does not apply.
+        metrics: Metrics that apply, by name in the order of the params.
+        not_applicable: Metric name to why it does not apply.
         incomparable: Metric name to why champion and candidate cannot be compared on it.
         scores: By model and metric.
         replicates: Resampled means by model and metric, before any ``exp``.
         estimates: By model and metric.
         comparisons: ``candidate_vs_base`` and ``candidate_vs_champion`` to metric name to difference.
         ceiling: Accuracy of the intent classifier on the reference answers, where there are labels.
-        confidence: Of all intervals.
-        power: Of the smallest detectable differences.
+        confidence: Confidence level of all intervals.
+        power: Power at which the smallest detectable differences are stated.
     """
 
     items: tuple[Item, ...] = field(repr=False)
     outcomes: dict[ModelName, Outcome] = field(repr=False)
     metrics: dict[str, Metric] = field(repr=False)
-    absent: dict[str, str]
+    not_applicable: dict[str, str]
     incomparable: dict[str, str]
     scores: dict[Key, Scores] = field(repr=False)
     replicates: dict[Key, Floats] = field(repr=False)
@@ -59,7 +59,7 @@ class Scoreboard:
 
     @property
     def opponent(self) -> ModelName:
-        """Whom the candidate must beat: the champion, or the base where there is none."""
+        """The model that the candidate must beat: the champion, or the base where there is none."""
         return "champion" if "champion" in self.outcomes else "base"
 
     @property
@@ -72,11 +72,11 @@ class Scoreboard:
         for (model, metric), estimate in self.estimates.items():
             figures[f"{model}.{metric}"] = estimate.value
         for pair, by_metric in self.comparisons.items():
-            for metric, found in by_metric.items():
-                figures[f"{pair}.{metric}.difference"] = found.difference
-                figures[f"{pair}.{metric}.low"] = found.low
-                figures[f"{pair}.{metric}.high"] = found.high
-                figures[f"{pair}.{metric}.detectable"] = found.detectable
+            for metric, comparison in by_metric.items():
+                figures[f"{pair}.{metric}.difference"] = comparison.difference
+                figures[f"{pair}.{metric}.low"] = comparison.low
+                figures[f"{pair}.{metric}.high"] = comparison.high
+                figures[f"{pair}.{metric}.detectable"] = comparison.detectable
         if self.ceiling is not None:
             figures["intent_ceiling"] = self.ceiling
         return figures
@@ -94,18 +94,18 @@ def score_outcomes(
     """Score all models on all metrics that apply and compare the candidate with the others.
 
     Args:
-        evidence: Items and intent reader.
+        evidence: Items and intent classifier.
         outcomes: Base, champion (None where there is none) and candidate.
-        metrics: What to score.
-        resamples: Of the bootstrap.
-        confidence: Of all intervals.
-        power: Of the smallest detectable difference.
-        seed: Of the resampling.
+        metrics: Metrics to score.
+        resamples: Number of bootstrap resamples.
+        confidence: Confidence level of all intervals.
+        power: Power at which the smallest detectable difference is stated.
+        seed: Seed of the resampling.
     """
     models = {outcome.model: outcome for outcome in outcomes if outcome is not None}
-    reasons = {metric.name: metric.absence(evidence) for metric in metrics}
-    absent = {name: reason for name, reason in reasons.items() if reason is not None}
-    applied = {metric.name: metric for metric in metrics if metric.name not in absent}
+    reasons = {metric.name: metric.why_not_applicable(evidence) for metric in metrics}
+    not_applicable = {name: reason for name, reason in reasons.items() if reason is not None}
+    applied = {metric.name: metric for metric in metrics if metric.name not in not_applicable}
     scores: dict[Key, Scores] = {
         (model, name): metric.score(evidence, outcome)
         for name, metric in applied.items()
@@ -114,26 +114,26 @@ def score_outcomes(
     clusters = [item.cluster for item in evidence.items]
     replicates = resample(scores, clusters, resamples, seed) if scores else {}
     estimates: dict[Key, Estimate] = {}
-    for key, found in scores.items():
+    for key, model_scores in scores.items():
         metric = applied[key[1]]
-        spread = interval(scale(metric, replicates[key]), confidence, count_units(found.weights, clusters))
-        estimates[key] = Estimate(mean(metric, found), *spread)
+        ends = interval(scale(metric, replicates[key]), confidence, count_units(model_scores.weights, clusters))
+        estimates[key] = Estimate(mean(metric, model_scores), *ends)
     incomparable: dict[str, str] = {}
     comparisons: dict[str, dict[str, Comparison]] = {}
     for other in [model for model in models if model != "candidate"]:
         comparisons[f"candidate_vs_{other}"] = by_metric = {}
         for name, metric in applied.items():
             if metric.per_token and not np.array_equal(models["candidate"].tokens, models[other].tokens):
-                incomparable[name] = f"{other} and candidate cut text into different tokens"
+                incomparable[name] = f"{other} and candidate tokenize text differently"
                 continue
-            mine: Key = ("candidate", name)
-            theirs: Key = (other, name)
+            candidate_key: Key = ("candidate", name)
+            other_key: Key = (other, name)
             by_metric[name] = compare(
                 metric,
-                scores[mine],
-                scores[theirs],
-                replicates[mine],
-                replicates[theirs],
+                scores[candidate_key],
+                scores[other_key],
+                replicates[candidate_key],
+                replicates[other_key],
                 clusters,
                 confidence,
                 power,
@@ -143,7 +143,7 @@ def score_outcomes(
         evidence.items,
         models,
         applied,
-        absent,
+        not_applicable,
         incomparable,
         scores,
         replicates,
@@ -158,8 +158,8 @@ def score_outcomes(
 def resample(scores: dict[Key, Scores], clusters: Sequence[str], resamples: int, seed: int) -> dict[Key, Floats]:
     """Resampled means of every score, all from the same draws."""
     means = replicate_means(
-        np.column_stack([found.values for found in scores.values()]),
-        np.column_stack([found.weights for found in scores.values()]),
+        np.column_stack([one.values for one in scores.values()]),
+        np.column_stack([one.weights for one in scores.values()]),
         clusters,
         resamples,
         seed,

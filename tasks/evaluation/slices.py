@@ -1,4 +1,4 @@
-"""The primary metric by source and by label, so that a good mean cannot hide a bad corner."""
+"""The primary metric by source and by label, so that a good mean cannot hide a weak subset."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.evaluation.metrics.metric import Scores
 from tasks.evaluation.outcomes import ModelName
 from tasks.evaluation.scoring import Key, Scoreboard, resample
 
-Cut = Literal["source", "label"]
+Dimension = Literal["source", "label"]
 
 
 @dataclass(frozen=True)
@@ -23,73 +23,80 @@ class Slice:
     """One source or label.
 
     Attributes:
-        cut: What the items were divided by.
+        dimension: What the items are grouped by.
         name: The source or label.
-        items: Items of it that the metric scores.
+        items: Items in it that the metric scores.
         values: Score by model.
         difference: Candidate minus opponent.
         low: Lower end of its interval.
         high: Upper end.
-        shortfall: How far the candidate is from the best, for sorting; larger is worse.
+        badness: The candidate's score, negated where higher is better; sorts the worst slice first.
     """
 
-    cut: Cut
+    dimension: Dimension
     name: str
     items: int
     values: dict[ModelName, float]
     difference: float
     low: float
     high: float
-    shortfall: float
+    badness: float
 
 
 def score_slices(board: Scoreboard, primary: str, resamples: int, seed: int) -> list[Slice]:
-    """Scores of all slices on the primary metric, the worst of each cut first.
+    """Scores of all slices on the primary metric, the worst of each dimension first.
 
     Args:
         board: Scores of all items.
         primary: The metric.
-        resamples: Of the bootstrap.
-        seed: Of the resampling.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
     """
-    cuts: tuple[tuple[Cut, Callable[[Item], str | None]], ...] = (
+    dimensions: tuple[tuple[Dimension, Callable[[Item], str | None]], ...] = (
         ("source", lambda item: item.source),
         ("label", lambda item: item.label),
     )
-    found: list[Slice] = []
-    for cut, read in cuts:
-        names = [read(item) for item in board.items]
-        parts = [_slice(board, primary, cut, n, names, resamples, seed) for n in sorted({n for n in names if n})]
-        found.extend(sorted((p for p in parts if p is not None), key=lambda p: (-p.shortfall, p.name)))
-    return found
+    slices: list[Slice] = []
+    for dimension, group_of in dimensions:
+        groups = [group_of(item) for item in board.items]
+        names = sorted({group for group in groups if group})
+        parts = [_score_slice(board, primary, dimension, name, groups, resamples, seed) for name in names]
+        slices.extend(sorted((p for p in parts if p is not None), key=lambda p: (-p.badness, p.name)))
+    return slices
 
 
-def _slice(
-    board: Scoreboard, primary: str, cut: Cut, name: str, names: list[str | None], resamples: int, seed: int
+def _score_slice(
+    board: Scoreboard,
+    primary: str,
+    dimension: Dimension,
+    name: str,
+    groups: list[str | None],
+    resamples: int,
+    seed: int,
 ) -> Slice | None:
     metric = board.metrics[primary]
-    inside = np.array([other == name for other in names])
+    inside = np.array([group == name for group in groups])
     scores: dict[Key, Scores] = {}
     for model in board.outcomes:
-        whole = board.scores[(model, primary)]
-        scores[(model, primary)] = Scores(whole.values[inside], whole.weights[inside])
+        all_items = board.scores[(model, primary)]
+        scores[(model, primary)] = Scores(all_items.values[inside], all_items.weights[inside])
     items = scores[("candidate", primary)].items
     if not items:
         return None
-    clusters = [item.cluster for item, kept in zip(board.items, inside, strict=True) if kept]
+    clusters = [item.cluster for item, member in zip(board.items, inside, strict=True) if member]
     means = resample(scores, clusters, resamples, seed)
     values = {model: mean(metric, scores[(model, primary)]) for model in board.outcomes}
-    draws = scale(metric, means[("candidate", primary)]) - scale(metric, means[(board.opponent, primary)])
+    differences = scale(metric, means[("candidate", primary)]) - scale(metric, means[(board.opponent, primary)])
     units = count_units(scores[("candidate", primary)].weights, clusters)
-    low, high = interval(draws, board.confidence, units)
-    mine = values["candidate"]
+    low, high = interval(differences, board.confidence, units)
+    candidate = values["candidate"]
     return Slice(
-        cut,
+        dimension,
         name,
         items,
         values,
-        mine - values[board.opponent],
+        candidate - values[board.opponent],
         low,
         high,
-        -mine if metric.higher_is_better else mine,
+        -candidate if metric.higher_is_better else candidate,
     )

@@ -1,8 +1,8 @@
-"""Sealed checkpoints: written aside, synced, hashed in a manifest, renamed. Only whole ones are ever read.
+"""Sealed checkpoints: written aside, synced, hashed in a manifest, renamed. Only complete ones are ever read.
 
 ``<root>/<run>/step-000100`` holds weights, optimizer, scheduler, random states, trainer state and, in its manifest,
-what it was made from. ``<run>`` begins the hash of that, so runs with other data, params or code lie side by side and
-an interrupted one can be taken up again after another was tried.
+what it was made from. ``<run>`` is the start of the hash of that, so runs with other data, params or code lie side by
+side, and an interrupted one can be resumed after another was tried.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FINISHED = "finished.json"
 TRAINED = "trained.safetensors"  # the weights that get gradients, by name
 STATE_FILES = (TRAINED, "optimizer.pt", "scheduler.pt", "trainer_state.json")
 _STEP = re.compile(r"step-(\d{6,})$")
-_SHOWN = {
+_DIFFERENCES = {
     "data": "other data",
     "plan": "another plan",
     "model": "another base model",
@@ -42,15 +42,15 @@ _SHOWN = {
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run is made from; a checkpoint of another origin is never taken up.
+    """What a run is made from; only a checkpoint of the same origin is resumed.
 
     Attributes:
-        data: Hash of the tokenized training split and the watched rows.
+        data: Hash of the tokenized training split and the validation rows.
         plan: Hash of the plan.
         model: Hash of the base model's manifest.
-        code: Hash of the modules that decide about the weights.
-        libraries: Versions of the libraries that do.
-        world_size: Processes.
+        code: Hash of the modules that determine the weights.
+        libraries: Versions of the libraries that do so too.
+        world_size: Number of processes.
     """
 
     data: str
@@ -62,12 +62,12 @@ class Origin:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over all of it."""
+        """Hash of all attributes, 16 hex digits."""
         return hashlib.sha256(orjson.dumps(vars(self), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
     def differences(self, facts: Mapping[str, Any]) -> list[str]:
-        """In plain words, where a checkpoint's origin differs from this one."""
-        return [words for key, words in _SHOWN.items() if facts.get(key) != getattr(self, key)]
+        """Where a checkpoint's origin differs from this one, in words."""
+        return [words for key, words in _DIFFERENCES.items() if facts.get(key) != getattr(self, key)]
 
 
 class Checkpoints:
@@ -76,7 +76,8 @@ class Checkpoints:
     Args:
         root: Folder of all runs' checkpoints.
         origin: What this run is made from.
-        keep: Newest checkpoints that are kept while the run is under way.
+        weights: Name of the file with the trained weights.
+        keep: Number of newest checkpoints kept during the run.
     """
 
     def __init__(self, root: Path, origin: Origin, keep: int) -> None:
@@ -98,7 +99,7 @@ class Checkpoints:
             write: Writes all files into the folder it is given.
 
         Raises:
-            PipelineError: The disk refused it; older checkpoints are untouched.
+            PipelineError: The disk is full or not writable; older checkpoints are untouched.
         """
         part = self.aside(step)
         try:
@@ -113,10 +114,10 @@ class Checkpoints:
             size = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
             shutil.rmtree(part, ignore_errors=True)
             older = self.steps()
-            kept = f"step {older[-1]} is kept and a new run goes on from there" if older else "a new run starts over"
+            resume = f"it resumes at step {older[-1]}" if older else "it starts from the beginning"
             raise PipelineError(
                 f"{part.with_suffix('')}: cannot write the checkpoint ({reason} after {size / 1e6:,.1f} MB); free some "
-                f"space and run again, {kept}"
+                f"space and run again, {resume}"
             ) from error
         final = part.with_suffix("")
         for old in self.steps()[: -self.keep]:
@@ -145,23 +146,23 @@ class Checkpoints:
         return sorted(step for step, _ in _steps_below(self.folder))
 
     def newest(self) -> Path | None:
-        """The newest checkpoint that is whole and of this origin; says why others are not taken."""
+        """The newest complete checkpoint of this origin; logs why others are not used."""
         for part in sorted(self.folder.glob("*.part")):
-            logger.info("checkpoint %s: unfinished when the run ended, not used", part)
+            logger.info("checkpoint %s: incomplete when the run ended, not used", part)
             shutil.rmtree(part, ignore_errors=True)
-        chosen = None
+        newest = None
         for _, path in sorted(_steps_below(self.folder), reverse=True):
             problem = self._problem(path)
             if problem is None:
-                chosen = path
+                newest = path
                 break
             logger.warning("checkpoint %s: %s; not used", path, problem)
-        if chosen is None:
+        if newest is None:
             self._explain_others()
-        return chosen
+        return newest
 
     def _problem(self, path: Path) -> str | None:
-        """Why a checkpoint cannot be taken up, or None."""
+        """Why a checkpoint cannot be resumed, or None."""
         try:
             manifest = read_manifest(path, verify=True)
         except PipelineError as error:
@@ -179,7 +180,7 @@ class Checkpoints:
                 logger.info("checkpoint %s: %s; not used", newest[1], self._problem(newest[1]))
 
     def finish(self, steps: int) -> None:
-        """After a successful run: keep its last checkpoint, drop finished runs, keep interrupted ones.
+        """After a successful run, keep its last checkpoint and those of interrupted runs, and remove all others.
 
         Args:
             steps: Optimizer steps of this run.
@@ -204,14 +205,14 @@ def _steps_below(run: Path) -> Iterable[tuple[int, Path]]:
 
 
 def remove(path: Path) -> None:
-    """Remove a checkpoint so that a half removed one is never taken for a whole one."""
+    """Remove a checkpoint, its manifest first, so that a partly removed one never passes as complete."""
     with suppress(FileNotFoundError):
         (path / NAME).unlink()
     shutil.rmtree(path, ignore_errors=True)
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold a file or a folder's entries."""
+    """Sync a file or a folder's entries to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -220,9 +221,9 @@ def sync(path: Path) -> None:
 
 
 def refusal(error: BaseException) -> str | None:
-    """What the disk said, where a failure is the disk's; None for any other failure.
+    """The reason of a failed write to disk; None for any other error.
 
-    PyTorch and safetensors write from C++ and Rust and report a full disk in words of their own.
+    PyTorch and safetensors write from C++ and Rust and report a full disk with messages of their own.
     """
     if isinstance(error, PipelineError):
         found = re.search(r"cannot write \(([^)]*)\)", str(error))
@@ -230,9 +231,9 @@ def refusal(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     text = str(error)
-    said = re.search(r"I/O error: (.+?) \(os error", text)
-    if said:
-        return said[1]
-    # PyTorch's writer only notices that the file is shorter than what it wrote.
+    reported = re.search(r"I/O error: (.+?) \(os error", text)
+    if reported:
+        return reported[1]
+    # PyTorch's writer only reports that the file is shorter than what it wrote.
     marks = ("PytorchStreamWriter", "file write failed", "inline_container")
     return "the disk refused it" if any(mark in text for mark in marks) else None

@@ -1,4 +1,4 @@
-"""The loss curve of a run and what it says, in words."""
+"""The loss curve of a run and its diagnosis."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 Shape = Literal["falling", "flat", "overfitting", "rising", "short"]
 
-# Relative changes of a loss below this are noise on a few hundred validation rows.
-NOTICEABLE = 0.02
-SHORT = 3
+# Smaller relative changes of a loss are noise on a few hundred validation rows.
+MINIMUM_CHANGE = 0.02
+MINIMUM_POINTS = 3
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Point:
 
     Attributes:
         step: Optimizer steps done.
-        loss: Mean training loss since the point before, nats per supervised token.
+        loss: Mean training loss since the previous point, nats per supervised token.
         eval_loss: Validation loss, nats per supervised token.
         lr: Learning rate of the step.
         grad_norm: Norm of the gradient before clipping.
@@ -34,12 +34,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a curve says.
+    """The shape of a curve, and advice.
 
     Attributes:
-        shape: One word.
+        shape: The shape in one word.
         text: A sentence or two, with what to do.
-        best_step: Step of the lowest validation loss, if there was any.
+        best_step: Step of the lowest validation loss, if there is one.
     """
 
     shape: Shape
@@ -48,14 +48,14 @@ class Diagnosis:
 
 
 def read_curve(history: Iterable[Mapping[str, Any]]) -> list[Point]:
-    """The curve out of a trainer's log, one point per step, without times."""
+    """The curve from a trainer's log, one point per step, without times."""
     names = {"loss": "loss", "eval_loss": "eval_loss", "learning_rate": "lr", "grad_norm": "grad_norm"}
     points: dict[int, dict[str, float]] = {}
     for entry in history:
-        found = {ours: float(entry[theirs]) for theirs, ours in names.items() if theirs in entry}
-        if found:
-            points.setdefault(int(entry["step"]), {}).update(found)
-    return [Point(step, **values) for step, values in sorted(points.items())]
+        values = {name: float(entry[key]) for key, name in names.items() if key in entry}
+        if values:
+            points.setdefault(int(entry["step"]), {}).update(values)
+    return [Point(step, **fields) for step, fields in sorted(points.items())]
 
 
 def smooth(values: Sequence[float], weight: float = 0.8) -> list[float]:
@@ -68,45 +68,45 @@ def smooth(values: Sequence[float], weight: float = 0.8) -> list[float]:
 
 
 def diagnose(points: Sequence[Point]) -> Diagnosis:
-    """Read the validation losses, or the training losses where there are none."""
-    watched = [(p.step, p.eval_loss) for p in points if p.eval_loss is not None]
-    if not watched:
+    """Diagnose the validation losses, or the training losses where there are none."""
+    validated = [(p.step, p.eval_loss) for p in points if p.eval_loss is not None]
+    if not validated:
         return _diagnose_training([p.loss for p in points if p.loss is not None])
-    first, last = watched[0][1], watched[-1][1]
-    best_step, best = min(watched, key=lambda pair: pair[1])
+    first, last = validated[0][1], validated[-1][1]
+    best_step, best = min(validated, key=lambda pair: pair[1])
     numbers = f"Validation loss went from {first:.3f} to {last:.3f} nats per token"
-    if len(watched) < SHORT:
-        return Diagnosis("short", f"{numbers}; too few validations to say more.", best_step)
-    if last > best * (1 + NOTICEABLE) and best < first * (1 - NOTICEABLE):
+    if len(validated) < MINIMUM_POINTS:
+        return Diagnosis("short", f"{numbers}; there are too few validations for a diagnosis.", best_step)
+    if last > best * (1 + MINIMUM_CHANGE) and best < first * (1 - MINIMUM_CHANGE):
         return Diagnosis(
             "overfitting",
-            f"{numbers}, with its lowest, {best:.3f}, at step {best_step:,}: the model began to memorise. Train fewer "
+            f"{numbers}, with its lowest, {best:.3f}, at step {best_step:,}: the model overfits. Train fewer "
             "epochs, lower the learning rate or add data.",
             best_step,
         )
-    if last > first * (1 + NOTICEABLE):
-        return Diagnosis("rising", f"{numbers}: training made it worse. Lower the learning rate.", best_step)
-    if last > first * (1 - NOTICEABLE):
+    if last > first * (1 + MINIMUM_CHANGE):
+        return Diagnosis("rising", f"{numbers}: training made the model worse. Lower the learning rate.", best_step)
+    if last > first * (1 - MINIMUM_CHANGE):
         return Diagnosis(
             "flat",
-            f"{numbers}: next to nothing was learned. Raise the learning rate, train longer, or look whether the data "
-            "is what the model already knows.",
+            f"{numbers}: hardly anything was learned. Raise the learning rate, train longer, or check whether the "
+            "model already knows the data.",
             best_step,
         )
     text = f"{numbers}, lowest at step {best_step:,}."
-    before = watched[-2][1]
-    if before > last * (1 + NOTICEABLE):
+    before = validated[-2][1]
+    if before > last * (1 + MINIMUM_CHANGE):
         text += " It was still falling at the end; more epochs may help."
     return Diagnosis("falling", text, best_step)
 
 
 def _diagnose_training(losses: Sequence[float]) -> Diagnosis:
-    if len(losses) < SHORT:
-        return Diagnosis("short", "Too few steps to say anything; there is no validation loss.", None)
+    if len(losses) < MINIMUM_POINTS:
+        return Diagnosis("short", "Too few steps for a diagnosis; there is no validation loss.", None)
     values = smooth(losses)
     text = f"Training loss went from {losses[0]:.3f} to {values[-1]:.3f} nats per token; there is no validation loss"
-    if values[-1] > losses[0] * (1 + NOTICEABLE):
+    if values[-1] > losses[0] * (1 + MINIMUM_CHANGE):
         return Diagnosis("rising", f"{text}. Lower the learning rate.", None)
-    if values[-1] > losses[0] * (1 - NOTICEABLE):
+    if values[-1] > losses[0] * (1 - MINIMUM_CHANGE):
         return Diagnosis("flat", f"{text}. Raise the learning rate or train longer.", None)
-    return Diagnosis("falling", f"{text}, so memorising would go unnoticed.", None)
+    return Diagnosis("falling", f"{text}, so overfitting would go unnoticed.", None)

@@ -8,9 +8,9 @@ from tasks.contracts.params import Section
 
 
 class FineTuning(Section):
-    """How a run is kept safe and watched; none of it changes the weights."""
+    """Checkpoints and validation of a run; neither changes the weights."""
 
-    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept while a run is under way")
+    keep_checkpoints: int = Field(2, ge=1, description="number of newest checkpoints kept during a run")
     validation_rows: int = Field(
-        256, ge=1, description="most conversations of the validation split in each validation loss"
+        256, ge=1, description="maximum number of validation conversations in each validation loss"
     )

@@ -1,4 +1,4 @@
-"""What a run shows while it is under way: a bar on stderr and figures for whoever records them."""
+"""Progress of a run: a bar on stderr, and metrics for the caller to record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.training.plan import Plan
 
 OnMetrics = Callable[[int, Mapping[str, float]], None]
 
-NAMES = {
+METRIC_NAMES = {
     "loss": "train_loss",
     "eval_loss": "validation_loss",
     "learning_rate": "learning_rate",
@@ -23,7 +23,7 @@ NAMES = {
 
 
 class ShowProgress(TrainerCallback):
-    """A progress bar with the losses; silent where stderr is no terminal."""
+    """A progress bar with the losses; disabled where stderr is no terminal."""
 
     def __init__(self, steps: int) -> None:
         console = Console(stderr=True)
@@ -60,26 +60,26 @@ class ShowProgress(TrainerCallback):
 
 
 class ReportMetrics(TrainerCallback):
-    """Hand each logged figure on, with the tokens trained and their rate since the last one."""
+    """Pass on each logged metric, with the tokens trained and their rate since the last one."""
 
     def __init__(self, plan: Plan, on_metrics: OnMetrics) -> None:
         self.on_metrics = on_metrics
         self.tokens_per_step = plan.tokens / plan.steps_per_epoch
-        self.seen: tuple[int, float] | None = None
+        self.last_log: tuple[int, float] | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.seen = (state.global_step, time.monotonic())
+        self.last_log = (state.global_step, time.monotonic())
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        figures = {NAMES[key]: value for key, value in kwargs["logs"].items() if key in NAMES}
+        figures = {METRIC_NAMES[key]: value for key, value in kwargs["logs"].items() if key in METRIC_NAMES}
         if "train_loss" in figures:
             step, now = state.global_step, time.monotonic()
             figures["tokens"] = step * self.tokens_per_step
-            if self.seen and now > self.seen[1]:
-                rate = (step - self.seen[0]) * self.tokens_per_step / (now - self.seen[1])
+            if self.last_log and now > self.last_log[1]:
+                rate = (step - self.last_log[0]) * self.tokens_per_step / (now - self.last_log[1])
                 figures["tokens_per_second"] = rate
-            self.seen = (step, now)
+            self.last_log = (step, now)
         if figures:
             self.on_metrics(state.global_step, figures)

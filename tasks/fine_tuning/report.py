@@ -16,7 +16,7 @@ from tasks.pages.page import Page, Tone, plot_style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LOG_FROM = 30  # a curve that falls to so small a part of its height is drawn on a logarithmic axis
+LOGARITHMIC_FROM = 30  # ratio of the highest to the lowest loss above which the axis is logarithmic
 
 _TONES: dict[Shape, Tone] = {
     "falling": "good",
@@ -34,10 +34,10 @@ def write_report(
 
     Args:
         run: The finished run.
-        splits: What it was trained on.
-        curve_path: Steps with loss, eval_loss, lr and grad_norm.
-        page_path: The page.
-        metrics_path: The figures.
+        splits: Training and validation rows.
+        curve_path: File of the steps with loss, eval_loss, lr and grad_norm.
+        page_path: The page to write.
+        metrics_path: File of the figures.
 
     Returns:
         The figures.
@@ -51,24 +51,26 @@ def write_report(
     page.figure(
         plot_losses(run.curve),
         "Loss",
-        "Nats per token of the answers. Training: mean of the steps since the point before, thin; smoothed, thick.",
+        "Nats per token of the answers. Training loss: mean since the previous point (thin) and smoothed (thick).",
     )
-    page.figure(plot_rates(run.curve), "Learning rate and gradient", "Norm of the gradient before clipping.")
-    page.table("The run", ["fact", "value"], _facts(run, splits))
+    page.figure(
+        plot_rates(run.curve), "Learning rate and gradient norm", "The gradient norm is measured before clipping."
+    )
+    page.table("Run", ["property", "value"], _facts(run, splits))
     if splits.train.dropped or splits.train.cut:
         rows = [*splits.train.dropped.items()]
         if splits.train.cut:
-            rows.append((f"cut at {run.plan.max_tokens} tokens, the rest is used", splits.train.cut))
-        page.table("Conversations not used whole", ["reason", "conversations"], rows)
-    page.link("curve.json", "The curve as numbers")
+            rows.append((f"truncated to {run.plan.max_tokens} tokens", splits.train.cut))
+        page.table("Conversations dropped or truncated", ["reason", "conversations"], rows)
+    page.link("curve.json", "Loss curve as JSON (curve.json)")
     page.write(page_path)
     return figures
 
 
 def measure(run: Run, splits: Splits) -> dict[str, float | int]:
-    """The figures of a run, a function of its files alone."""
+    """The figures of a run; they hold no times, so the same run gives the same bytes."""
     losses = [p.loss for p in run.curve if p.loss is not None]
-    watched = [p.eval_loss for p in run.curve if p.eval_loss is not None]
+    validated = [p.eval_loss for p in run.curve if p.eval_loss is not None]
     figures: dict[str, float | int] = {
         "steps": run.plan.steps,
         "epochs": run.plan.epochs,
@@ -81,11 +83,11 @@ def measure(run: Run, splits: Splits) -> dict[str, float | int]:
         "bytes": run.bytes,
         "train_loss": smooth(losses)[-1],
     }
-    if watched:
+    if validated:
         figures |= {
-            "validation_loss_before": watched[0],
-            "validation_loss": watched[-1],
-            "validation_loss_lowest": min(watched),
+            "validation_loss_before": validated[0],
+            "validation_loss": validated[-1],
+            "validation_loss_lowest": min(validated),
         }
     return figures
 
@@ -94,37 +96,38 @@ def _cards(figures: dict[str, float | int]) -> dict[str, float | int]:
     names = {
         "validation_loss_before": "validation loss before",
         "validation_loss": "validation loss after",
-        "train_loss": "training loss, last",
+        "train_loss": "training loss, smoothed",
         "steps": "steps",
-        "trained_parameters": "trained weights",
+        "trained_parameters": "trainable parameters",
     }
-    return {words: figures[key] for key, words in names.items() if key in figures}
+    return {name: figures[key] for key, name in names.items() if key in figures}
 
 
 def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
     plan = run.plan
     settings = plan.method.model_dump()
     name = settings.pop("name")
-    packing = "whole conversations packed (bfd)" if plan.packing == "bfd" else "one conversation per row"
+    rows = "packed conversations (best-fit decreasing)" if plan.packing == "bfd" else "one conversation per row"
+    stratified = ", batches stratified by class" if splits.train.classes is not None else ""
     return [
-        ("method", name + "".join(f", {k} {_shown(v)}" for k, v in settings.items())),
-        ("trained weights", run.trained),
-        ("weights in all", run.parameters),
-        ("size of what came out, bytes", run.bytes),
-        ("conversations", len(splits.train)),
-        ("tokens of an epoch", int(splits.train.offsets[-1])),
-        ("tokens with loss of an epoch", splits.train.supervised),
+        ("method", name + "".join(f", {k} {_show_setting(v)}" for k, v in settings.items())),
+        ("trainable parameters", run.trained),
+        ("all parameters", run.parameters),
+        ("size of the saved weights, bytes", run.bytes),
+        ("training conversations", len(splits.train)),
+        ("tokens per epoch", int(splits.train.offsets[-1])),
+        ("supervised tokens per epoch", splits.train.supervised),
         ("epochs", plan.epochs),
         ("optimizer steps", plan.steps),
         ("rows per step", plan.batch_size * plan.accumulation_steps * plan.world_size),
-        ("longest row, tokens", plan.max_tokens),
-        ("rows", packing + (", batches stratified by class" if splits.train.classes is not None else "")),
-        ("weight of a row in the loss", _describe_weights(splits)),
+        ("maximum row length, tokens", plan.max_tokens),
+        ("rows", rows + stratified),
+        ("loss weight of a row", _describe_weights(splits)),
         ("optimizer", plan.optimizer),
-        ("learning rate, peak", plan.learning_rate),
-        ("schedule", f"{plan.schedule} after {plan.warmup_steps:,} steps of warm-up"),
+        ("peak learning rate", plan.learning_rate),
+        ("schedule", f"{plan.schedule} after {plan.warmup_steps:,} warm-up steps"),
         ("weight decay", plan.weight_decay),
-        ("gradient clipped at", plan.clip_norm),
+        ("gradient clipping norm", plan.clip_norm),
         ("precision", plan.precision),
         ("device", f"{plan.device}, {plan.world_size} x {plan.threads} threads"),
         ("validation conversations", len(splits.validation)),
@@ -137,7 +140,7 @@ def _describe_weights(splits: Splits) -> str:
     return "1" if weights is None else f"{weights.min():.3g} to {weights.max():.3g}, by class"
 
 
-def _shown(value: object) -> str:
+def _show_setting(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -150,15 +153,15 @@ def plot_losses(curve: Sequence[Point]) -> Figure:
         figure = Figure()
         axes = figure.subplots()
         trained = [(p.step, p.loss) for p in curve if p.loss is not None]
-        watched = [(p.step, p.eval_loss) for p in curve if p.eval_loss is not None]
+        validated = [(p.step, p.eval_loss) for p in curve if p.eval_loss is not None]
         if trained:
             steps, losses = zip(*trained, strict=True)
             axes.plot(steps, losses, color="C0", linewidth=0.8, alpha=0.35)
             axes.plot(steps, smooth(losses), color="C0", linewidth=2, label="training")
-        if watched:
-            steps, losses = zip(*watched, strict=True)
+        if validated:
+            steps, losses = zip(*validated, strict=True)
             axes.plot(steps, losses, color="C1", linewidth=2, marker="o", markersize=4, label="validation")
-            best_step, lowest = min(watched, key=lambda pair: pair[1])
+            best_step, lowest = min(validated, key=lambda pair: pair[1])
             axes.annotate(
                 f"{lowest:.3f}",
                 (best_step, lowest),
@@ -169,8 +172,8 @@ def plot_losses(curve: Sequence[Point]) -> Figure:
             )
         axes.set_xlabel("optimizer step")
         axes.set_ylabel("loss, nats per token")
-        seen = [loss for _, loss in (*trained, *watched) if loss > 0]
-        if seen and max(seen) > LOG_FROM * min(seen):
+        positive = [loss for _, loss in (*trained, *validated) if loss > 0]
+        if positive and max(positive) > LOGARITHMIC_FROM * min(positive):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.legend()
@@ -178,16 +181,17 @@ def plot_losses(curve: Sequence[Point]) -> Figure:
 
 
 def plot_rates(curve: Sequence[Point]) -> Figure:
-    """Learning rate and norm of the gradient over steps."""
+    """Learning rate and gradient norm over steps."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(plot_style()):
         figure = Figure(figsize=(7.2, 2.2))
         left, right = figure.subplots(1, 2)
-        for axes, name, label in ((left, "lr", "learning rate"), (right, "grad_norm", "norm of the gradient")):
-            found = [(p.step, getattr(p, name)) for p in curve if getattr(p, name) is not None]
-            axes.plot([step for step, _ in found], [value for _, value in found], linewidth=1.5)
+        for axes, name, label in ((left, "lr", "learning rate"), (right, "grad_norm", "gradient norm")):
+            values = [(p.step, getattr(p, name)) for p in curve if getattr(p, name) is not None]
+            axes.plot([step for step, _ in values], [value for _, value in values], linewidth=1.5)
+            axes.locator_params(axis="x", integer=True)
             axes.set_xlabel("optimizer step")
             axes.set_title(label, fontsize=10, loc="left")
             axes.set_ylim(bottom=0)

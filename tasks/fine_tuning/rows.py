@@ -1,4 +1,4 @@
-"""The splits as tokens and labels; what cannot train is left out and counted."""
+"""The splits as tokens and labels; rows without a supervised token are dropped and counted."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tasks.language_models.model_folder import load_tokenizer, training_template
 
 logger = logging.getLogger(__name__)
 
-NO_ANSWER = "no token of an answer"
-ANSWER_CUT = "the answer lies beyond max_tokens"
+NO_ANSWER = "no supervised token"
+ANSWER_CUT = "the answer is beyond max_tokens"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Conversations as tokens, one after the other.
+    """Tokenized conversations, concatenated.
 
     Attributes:
         tokens: Token ids of all rows, shape (tokens,).
-        labels: The token where it carries loss, -100 elsewhere; never on a row's first token.
-        offsets: Where each row begins and the last one ends, shape (rows + 1,).
-        dropped: Reason to number of conversations left out.
-        cut: Conversations that lost their tail at ``max_tokens``.
-        weights: Factor of each row's loss, shape (rows,); None where all count alike.
-        classes: Number of each row's label, shape (rows,), where batches are to be stratified.
+        labels: The token where it is supervised, -100 elsewhere and on the first token of each row.
+        offsets: Start of each row and end of the last one, shape (rows + 1,).
+        dropped: Reason to number of conversations dropped.
+        cut: Conversations truncated at ``max_tokens``.
+        weights: Loss weight of each row, shape (rows,); None where all are 1.
+        classes: Class number of each row, shape (rows,), where batches are stratified.
     """
 
     tokens: np.ndarray
@@ -53,7 +53,7 @@ class Rows:
 
     @property
     def supervised(self) -> int:
-        """Tokens that carry loss."""
+        """Number of supervised tokens."""
         return int((self.labels != IGNORED).sum())
 
     def row(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +69,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Splits:
-    """What is trained on and what the loss is watched on."""
+    """Training and validation rows."""
 
     train: Rows
     validation: Rows
@@ -100,9 +100,9 @@ def tokenize_splits(
         train: Schema `EXAMPLES`.
         validation: The same.
         initial: Folder written by model initialisation.
-        max_tokens: Longer conversations lose their tail.
-        validation_rows: Most conversations taken of the validation split.
-        balance: Weights of the labels and how batches are filled, from data preparation.
+        max_tokens: Longer conversations are truncated.
+        validation_rows: Maximum number of validation conversations.
+        balance: Weights of the labels and stratification of batches, from data preparation.
 
     Raises:
         PipelineError: No row of the training split has a supervised token.
@@ -113,23 +113,25 @@ def tokenize_splits(
     if not len(kept):
         reasons = "; ".join(f"{count:,} x {reason}" for reason, count in kept.dropped.items()) or "the split is empty"
         raise PipelineError(
-            f"none of {train.num_rows:,} training conversations has a token to learn from ({reasons}); raise "
-            "training_setup.max_tokens or look at reports/data_preparation"
+            f"none of {train.num_rows:,} training conversations has a supervised token ({reasons}); raise "
+            "training_setup.max_tokens or see reports/data_preparation"
         )
     for reason, count in kept.dropped.items():
-        logger.warning("%s of %s training conversations are left out: %s", count, train.num_rows, reason)
+        logger.warning("%s of %s training conversations are dropped: %s", count, train.num_rows, reason)
     if kept.cut:
-        logger.warning("%s of %s training conversations are cut at %s tokens", kept.cut, train.num_rows, max_tokens)
-    watched = encode_examples(validation.slice(0, validation_rows), tokenizer, template, max_tokens)
-    return Splits(kept, keep_supervised(watched, max_tokens))
+        logger.warning(
+            "%s of %s training conversations are truncated to %s tokens", kept.cut, train.num_rows, max_tokens
+        )
+    encoded_validation = encode_examples(validation.slice(0, validation_rows), tokenizer, template, max_tokens)
+    return Splits(kept, keep_supervised(encoded_validation, max_tokens))
 
 
 def read_labels(labels: Sequence[str | None], balance: Balance) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Weight and class of each row, each None where the balance does not ask for it.
+    """Weight and class of each row, each None where the balance does not use it.
 
     Args:
-        labels: Of the training rows; those without one weigh 1 and are a class together.
-        balance: From data preparation.
+        labels: Labels of the training rows; rows without one have weight 1 and form a class of their own.
+        balance: Weights and stratification, from data preparation.
     """
     weights = balance.weights
     numbers = {label: number for number, label in enumerate(balance.classes)}
@@ -142,30 +144,30 @@ def read_labels(labels: Sequence[str | None], balance: Balance) -> tuple[np.ndar
 def keep_supervised(
     encoded: pa.Table, max_tokens: int, weights: np.ndarray | None = None, classes: np.ndarray | None = None
 ) -> Rows:
-    """Rows with at least one supervised token, and why the others were left out.
+    """Rows with at least one supervised token, and why the others were dropped.
 
     Args:
         encoded: Schema `ENCODED`.
-        max_tokens: What the rows were cut to.
-        weights: Of each row.
-        classes: Of each row.
+        max_tokens: Length to which the rows were truncated.
+        weights: Weight of each row.
+        classes: Class of each row.
     """
     column = encoded["input_ids"].combine_chunks()
     offsets = column.offsets.to_numpy().astype(np.int64)
     tokens = column.values.to_numpy().astype(np.int64)
     labels = encoded["labels"].combine_chunks().values.to_numpy().astype(np.int64)
-    full = encoded["full_length"].to_numpy()
+    full_lengths = encoded["full_length"].to_numpy()
     lengths = np.diff(offsets)
-    # No model predicts the first token of a row, so it never carries loss.
+    # No model predicts the first token of a row, so it is never supervised.
     labels[offsets[:-1][lengths > 0]] = IGNORED
-    marks = np.concatenate([[0], np.cumsum(labels != IGNORED)])
-    useful = marks[offsets[1:]] > marks[offsets[:-1]]
-    long = full > max_tokens
+    supervised_before = np.concatenate([[0], np.cumsum(labels != IGNORED)])
+    useful = supervised_before[offsets[1:]] > supervised_before[offsets[:-1]]
+    long = full_lengths > max_tokens
     counts = {ANSWER_CUT: int((~useful & long).sum()), NO_ANSWER: int((~useful & ~long).sum())}
-    chosen = np.repeat(useful, lengths)
+    kept_tokens = np.repeat(useful, lengths)
     return Rows(
-        tokens=tokens[chosen],
-        labels=labels[chosen],
+        tokens=tokens[kept_tokens],
+        labels=labels[kept_tokens],
         offsets=np.concatenate([[0], np.cumsum(lengths[useful])]).astype(np.int64),
         dropped={reason: count for reason, count in counts.items() if count},
         cut=int((useful & long).sum()),

@@ -3,11 +3,11 @@
 What differs from TRL, and why:
 
 * batches come from `order_batches`, so that the position in the data is the step number and nothing else;
-* on a CPU the output layer runs only where a token carries loss. TRL does that on GPUs; on a CPU it computes, and
-  computes again in the backward pass, every position;
+* on a CPU the output layer runs only on supervised tokens. TRL does so on GPUs; on a CPU it computes every position,
+  and again in the backward pass;
 * validation loss is the mean over tokens, not over batches;
-* checkpoints are sealed, hold no weights but those that are trained (the frozen ones are the base's) and no pickled
-  objects but tensors and states, and begin a new stretch of the loss curve, so that a resumed run draws the same curve.
+* checkpoints are sealed and have no pickled objects but tensors and states; a logged loss ends at each of them, so that
+  a resumed run gives the same curve.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from tasks.fine_tuning.rows import Rows, Splits
 from tasks.language_models.encoding import IGNORED
 from tasks.training.plan import Plan
 
-VALIDATION_TOKENS = 2048  # of a validation batch
-LOGITS_AT_ONCE = 1 << 28  # above so many, TRL's tiled output layer is used on a CPU too
+VALIDATION_BATCH_TOKENS = 2048
+MAXIMUM_LOGITS = 1 << 28  # of a batch; above, TRL's tiled output layer is used on a CPU too
 
 ADVICE = "lower training_setup.learning_rate or raise its warmup_share, and run again"
 
 
 def trainer_arguments(plan: Plan, output: Path) -> SFTConfig:
-    """The plan in TRL's words. What the callbacks and the overrides below decide is switched off here."""
+    """The plan as TRL's arguments. What the callbacks and overrides below decide is switched off here."""
     return SFTConfig(
         output_dir=str(output),
         max_steps=plan.steps,
@@ -77,8 +77,8 @@ def trainer_arguments(plan: Plan, output: Path) -> SFTConfig:
     )
 
 
-class Rhythm(TrainerCallback):
-    """When to log, to evaluate and to save. A step that is saved is logged too."""
+class IntervalCallback(TrainerCallback):
+    """Decides at which steps to log, evaluate and save. A step that is saved is logged too."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -97,12 +97,12 @@ class FineTuner(SFTTrainer):
     """One run of a plan.
 
     Args:
-        model: What the method made of the base.
+        model: The base as prepared by the training method.
         tokenizer: The base's tokenizer.
-        plan: What to run.
-        splits: What to train on and to watch.
-        checkpoints: Where the run is kept.
-        callbacks: Progress, figures.
+        plan: The training plan.
+        splits: Training and validation rows.
+        checkpoints: Store of the run's checkpoints.
+        callbacks: Callbacks for progress and metrics.
     """
 
     model: Any
@@ -122,10 +122,10 @@ class FineTuner(SFTTrainer):
         super().__init__(
             model=model,
             args=trainer_arguments(plan, checkpoints.folder),
-            # Required and looked at, but never read: batches are made in `get_train_dataloader`.
+            # Required and inspected by TRL, but never iterated: batches are made in `get_train_dataloader`.
             train_dataset=datasets.Dataset.from_dict({"input_ids": [[self.pad]], "labels": [[IGNORED]]}),
             processing_class=tokenizer,
-            callbacks=[Rhythm(plan), *callbacks],
+            callbacks=[IntervalCallback(plan), *callbacks],
         )
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader[dict[str, Any]]:
@@ -136,10 +136,10 @@ class FineTuner(SFTTrainer):
             train.lengths.tolist(), self.packed, plan.max_tokens, plan.batch_size, plan.seed, train.classes
         )
         needed = plan.steps * plan.accumulation_steps * plan.world_size
-        mine = list(islice(order, self.args.process_index, needed, plan.world_size))
+        own_batches = list(islice(order, self.args.process_index, needed, plan.world_size))
         return torch.utils.data.DataLoader(
-            mine,  # type: ignore[arg-type]  # a list is a dataset
-            batch_sampler=[[number] for number in range(len(mine))],
+            own_batches,  # type: ignore[arg-type]  # a list is a dataset
+            batch_sampler=[[number] for number in range(len(own_batches))],
             collate_fn=partial(_collate_first, train, self.pad, self.packed),
             pin_memory=self.args.dataloader_pin_memory,
         )
@@ -148,19 +148,19 @@ class FineTuner(SFTTrainer):
         prepare = super()._prepare_for_training
         prepared = prepare(max_steps, train_dataloader, resume_from_checkpoint)  # type: ignore[no-untyped-call]
         if resume_from_checkpoint is None:
-            self.evaluate()  # the loss before the first step, where the curve begins
+            self.evaluate()  # the curve begins with the loss before the first step
         return prepared
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean negative log-likelihood of the supervised tokens, each times the weight of its row, nats."""
+        """Mean negative log-likelihood of the supervised tokens, each weighted by its row's weight, nats."""
         labels = inputs["labels"]
         vocabulary = self.model.get_output_embeddings().weight.shape[0]
-        large = labels.device.type != "cpu" or labels.numel() * vocabulary > LOGITS_AT_ONCE
+        large = labels.device.type != "cpu" or labels.numel() * vocabulary > MAXIMUM_LOGITS
         if return_outputs or (large and "weights" not in inputs):
-            whole = super().compute_loss
-            return whole(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+            compute_loss = super().compute_loss
+            return compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
         total, count = self._token_losses(model, inputs)
         loss = total / (num_items_in_batch if num_items_in_batch is not None else max(count, 1))
         if self.model.training and not math.isfinite(loss.item()):
@@ -172,11 +172,11 @@ class FineTuner(SFTTrainer):
         targets = inputs["labels"][:, 1:]
         keep = targets.ne(IGNORED)
         # The last position predicts nothing, so its row of the mask is False.
-        places = torch.nn.functional.pad(keep, (0, 1)).flatten().nonzero().squeeze(1)
+        positions = torch.nn.functional.pad(keep, (0, 1)).flatten().nonzero().squeeze(1)
         weights = inputs.get("weights")
-        with _only(self.model.get_output_embeddings(), places):
-            given = {name: value for name, value in inputs.items() if name not in ("labels", "weights")}
-            logits = model(**given, use_cache=False).logits
+        with _restrict_positions(self.model.get_output_embeddings(), positions):
+            model_inputs = {name: value for name, value in inputs.items() if name not in ("labels", "weights")}
+            logits = model(**model_inputs, use_cache=False).logits
         if weights is None:
             total = torch.nn.functional.cross_entropy(logits.float(), targets[keep], reduction="sum")
         else:
@@ -185,17 +185,17 @@ class FineTuner(SFTTrainer):
         return total, int(keep.sum())
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Validation loss: mean over the supervised tokens of the watched rows, nats."""
-        watched = self.splits.validation
-        if not len(watched):
+        """Validation loss: mean over the supervised tokens of the validation rows, nats."""
+        validation = self.splits.validation
+        if not len(validation):
             return {}
         self.model.eval()
         total, count = 0.0, 0
-        for batch in validation_batches(watched.lengths.tolist(), VALIDATION_TOKENS):
-            inputs = self._prepare_inputs(collate(watched, batch, self.pad, packed=False))
+        for batch in validation_batches(validation.lengths.tolist(), VALIDATION_BATCH_TOKENS):
+            inputs = self._prepare_inputs(collate(validation, batch, self.pad, packed=False))
             with torch.no_grad(), self.compute_loss_context_manager():
-                part, tokens = self._token_losses(self.model_wrapped, inputs)
-            total, count = total + part.item(), count + tokens
+                batch_total, tokens = self._token_losses(self.model_wrapped, inputs)
+            total, count = total + batch_total.item(), count + tokens
         self.model.train()
         figures = {"eval_loss": total / count}
         if not math.isfinite(figures["eval_loss"]):
@@ -257,13 +257,13 @@ def _collate_first(rows: Rows, pad: int, packed: bool, batches: list[Any]) -> di
 
 
 @contextmanager
-def _only(head: Any, places: torch.Tensor) -> Iterator[None]:
-    """Let the output layer see only some positions of (rows x width), so that logits are (places, vocabulary)."""
+def _restrict_positions(output_layer: Any, positions: torch.Tensor) -> Iterator[None]:
+    """Run the output layer on some positions of (rows x width) only, so that logits are (positions, vocabulary)."""
 
     def select(_: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (arguments[0].flatten(0, 1).index_select(0, places),)
+        return (arguments[0].flatten(0, 1).index_select(0, positions),)
 
-    hook = head.register_forward_pre_hook(select)
+    hook = output_layer.register_forward_pre_hook(select)
     try:
         yield
     finally:

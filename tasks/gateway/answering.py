@@ -1,4 +1,4 @@
-"""Answers without a server, through the very engine that serves: the parity proof of a release."""
+"""Answers without a server, through the same engine that serves: used by the parity proof of a release."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from tasks.contracts.errors import PipelineError
-from tasks.gateway.engine import Delta, Event, Finished, Generation, PromptRefused
+from tasks.gateway.engine import Delta, Event, Finished, GenerationRequest, PromptRefused
 from tasks.gateway.engines.transformers import Transformers
 from tasks.gateway.params import Engine
 
@@ -26,11 +26,11 @@ def answer_all(
     Args:
         model_folder: A transformers folder.
         conversations: Messages with ``role`` and ``content``, without the answer.
-        max_new_tokens: Most tokens of an answer; less where the context ends before.
+        max_new_tokens: Maximum tokens of an answer; fewer where the context ends before.
         engine: The engine to use; transformers in float32 by default.
 
     Returns:
-        Prompt ids and answer ids of each conversation, in order; the end of turn is left out.
+        Prompt ids and answer ids of each conversation, in order, without the end of turn.
 
     Raises:
         PipelineError: The folder cannot be loaded, or a conversation does not fit the context or the
@@ -41,8 +41,8 @@ def answer_all(
         try:
             prompts = [loaded.encode(messages) for messages in conversations]
         except PromptRefused as error:
-            raise PipelineError(f"{error}; leave such conversations out") from error
-        waiting: list[queue.SimpleQueue[Event]] = []
+            raise PipelineError(f"{error}; remove such conversations") from error
+        event_queues: list[queue.SimpleQueue[Event]] = []
         for number, prompt in enumerate(prompts):
             room = loaded.context - len(prompt)
             if room < 1:
@@ -50,9 +50,9 @@ def answer_all(
                     f"conversation {number}: {len(prompt)} tokens; the context of {loaded.context} leaves no answer"
                 )
             events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-            waiting.append(events)
-            loaded.submit(Generation(prompt, min(max_new_tokens, room), events.put))
-        answered = track(waiting, "answering", console=Console(stderr=True), transient=True)
+            event_queues.append(events)
+            loaded.submit(GenerationRequest(prompt, min(max_new_tokens, room), events.put))
+        answered = track(event_queues, "answering", console=Console(stderr=True), transient=True)
         return [(prompt, wait_for_tokens(events)) for prompt, events in zip(prompts, answered, strict=True)]
     finally:
         loaded.close()

@@ -1,9 +1,9 @@
-"""Rows decoded together, each exactly as if it were alone.
+"""Continuous batching: rows decoded together, each with the result it would have alone.
 
-Rows are right-aligned in one key-value slab: all write the same column at a step, and what lies left of a
-row's start is masked. Positions are counted per row. Rows join and leave between any two steps
+Rows are right-aligned in one key-value slab: all write the same column at a step, and the columns left of a
+row's start are masked. Positions are counted per row. Rows join and leave between any two steps
 (continuous batching, Yu et al. 2022, Orca); joining or leaving copies one row, not the slab. Prompts are
-prefilled together, padded on the right, where the causal mask alone keeps padding out of sight.
+prefilled together, padded on the right, where the causal mask alone hides the padding.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-GROWTH = 64
+MINIMUM_FREE_COLUMNS = 64
 
 
 class SlabLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values of one layer, with room for rows below and columns to the right.
 
     Args:
-        keys: Slab of shape ``[rows, heads, columns, size]``; what is not in use holds finite numbers, because
-            even a masked one is multiplied (by zero).
+        keys: Slab of shape ``[rows, heads, columns, size]``; unused columns must be finite, because
+            masked values are still multiplied (by zero).
         values: Slab of the same rows and columns.
     """
 
@@ -32,9 +32,9 @@ class SlabLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.is_initialized = True
         self.slabs = (keys, values)
 
-    def show(self, rows: int, left: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Let the model see the first rows, from one column to before another."""
-        self._place = (rows, left, end)
+    def expose(self, rows: int, left: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Expose the first ``rows`` rows and the columns from ``left`` to before ``end`` to the model."""
+        self._window = (rows, left, end)
         keys, values = (slab[:rows, :, left:end] for slab in self.slabs)
         self.keys, self.values = keys, values
         return keys, values
@@ -42,11 +42,11 @@ class SlabLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        rows, left, end = self._place
+        rows, left, end = self._window
         after = end + key_states.shape[-2]
         for slab, states in zip(self.slabs, (key_states, value_states), strict=True):
             slab[:rows, :, end:after] = states
-        return self.show(rows, left, after)
+        return self.expose(rows, left, after)
 
 
 class Batch:
@@ -54,14 +54,14 @@ class Batch:
 
     Args:
         model: A causal language model in evaluation mode that takes ``position_ids`` and a key-value cache.
-        prefill_tokens: Most tokens, padding included, of one prefill; bounds how long running rows wait.
+        prefill_tokens: Maximum tokens of one prefill, padding included; bounds how long running rows wait.
     """
 
     def __init__(self, model: Any, prefill_tokens: int) -> None:
         self._model = model
         self._prefill_tokens = prefill_tokens
         self._layers: list[SlabLayer] = []
-        # The column that is written next.
+        # The next column to write.
         self._end = 0
         self._lengths: list[int] = []
 
@@ -74,10 +74,10 @@ class Batch:
         return max(self._lengths, default=0)
 
     def join(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Add rows after those that run.
+        """Add rows after the running ones.
 
         Args:
-            prompts: Their token ids, at least one each.
+            prompts: Token ids of each row, at least one.
 
         Returns:
             Logits of the token after each prompt, ``[len(prompts), vocabulary]``.
@@ -117,7 +117,7 @@ class Batch:
         return logits
 
     def _add(self, prefilled: Any, lengths: list[int]) -> None:
-        """Copy prefilled rows below the running ones, their last tokens in the last used column."""
+        """Copy prefilled rows below the running ones, with their last tokens in the last used column."""
         running, longest = len(self), max(lengths)
         rows = running + len(lengths)
         if not self._layers:
@@ -131,14 +131,14 @@ class Batch:
         self._lengths.extend(lengths)
 
     def _move(self, rows: int, end: int) -> None:
-        """Move what is in use into new slabs, so that it ends before a given column."""
+        """Copy the used columns into new slabs, so that they end before a given column."""
         running, width = len(self), self._width
         for layer in self._layers:
             moved = []
             for slab in layer.slabs:
                 _, heads, _, size = slab.shape
-                # Twice the columns in use: the next move is as many steps away as this one copies.
-                fresh = slab.new_zeros(max(rows, slab.shape[0]), heads, end + max(end, GROWTH), size)
+                # Twice the used columns, so that copies cost a constant time per step on average.
+                fresh = slab.new_zeros(max(rows, slab.shape[0]), heads, end + max(end, MINIMUM_FREE_COLUMNS), size)
                 fresh[:running, :, end - width : end] = slab[:running, :, self._end - width : self._end]
                 moved.append(fresh)
             layer.slabs = (moved[0], moved[1])
@@ -154,7 +154,7 @@ class Batch:
             self._move(len(self), self._width)
         device, width = self._model.device, self._width
         for layer in self._layers:
-            layer.show(len(self), self._end - width, self._end)
+            layer.expose(len(self), self._end - width, self._end)
         lengths = torch.tensor(self._lengths)
         visible = torch.arange(width + 1) >= (width - lengths)[:, None]
         layers: list[Any] = [*self._layers]
@@ -170,30 +170,30 @@ class Batch:
         logits: torch.Tensor = output.logits[:, -1].float().cpu()
         return logits
 
-    def drop(self, places: Collection[int]) -> list[int]:
+    def remove(self, indices: Collection[int]) -> list[int]:
         """Remove rows; rows from the end move into the gaps.
 
         Returns:
-            The former places of the remaining rows, in their new order.
+            The former indices of the remaining rows, in their new order.
         """
         order = list(range(len(self)))
-        for place in sorted(places, reverse=True):
+        for index in sorted(indices, reverse=True):
             last = order.pop()
-            if place < len(order):
-                order[place] = last
+            if index < len(order):
+                order[index] = last
                 length = self._lengths[last]
                 for layer in self._layers:
                     for slab in layer.slabs:
-                        # The row that is last now lies below all that remain.
+                        # The last row is still below all remaining ones.
                         row = slab[len(order), :, self._end - length : self._end]
-                        slab[place, :, self._end - length : self._end] = row
-        self._lengths = [self._lengths[place] for place in order]
+                        slab[index, :, self._end - length : self._end] = row
+        self._lengths = [self._lengths[index] for index in order]
         if not order:
             self.clear()
         return order
 
     def clear(self) -> None:
-        """Drop every row and its memory."""
+        """Remove all rows and free their memory."""
         self._layers, self._end, self._lengths = [], 0, []
 
 
@@ -207,7 +207,7 @@ def logits_alone(model: Any, tokens: Sequence[int]) -> torch.Tensor:
 def rounding_noise(model: Any, prompts: Sequence[Sequence[int]], steps: int = 2) -> float:
     """Largest difference of a logit between a row in a mixed batch and the same row alone.
 
-    A model whose rows leak into one another, or that ignores positions or the mask, shows a difference far
+    A model whose rows influence one another, or that ignores positions or the mask, shows a difference far
     above rounding.
     """
     batch = Batch(model, prefill_tokens=1 << 20)

@@ -1,10 +1,10 @@
-"""OpenAI's chat completions: what a request may say, and the shapes of answers and errors.
+"""OpenAI's chat completions: the supported fields of a request, and the formats of answers and errors.
 
-Taken: ``model``, ``messages`` (text, also as text parts; ``developer`` counts as ``system``), ``max_tokens``
+Supported: ``model``, ``messages`` (text, also as text parts; ``developer`` counts as ``system``), ``max_tokens``
 and ``max_completion_tokens``, ``temperature``, ``top_p``, ``stop`` (up to 4), ``seed``, ``stream`` and
 ``stream_options.include_usage``. Accepted and without effect: ``user``, ``metadata``, ``safety_identifier``,
 ``prompt_cache_key``, ``service_tier``, ``store: false``, ``parallel_tool_calls``, and every other known field at the
-value that asks for nothing (``n: 1``, ``logprobs: false``, ``tools: []``, penalties of 0, ...). All else is answered
+value that has no effect (``n: 1``, ``logprobs: false``, ``tools: []``, penalties of 0, ...). Anything else is answered
 with 400 and the name of the field: several choices, log probabilities, tools, structured output,
 penalties, logit bias, images and audio, reasoning effort, stored completions.
 """
@@ -25,14 +25,14 @@ Shape = TypeVar("Shape", bound=BaseModel)
 
 
 class ApiError(Exception):
-    """A refusal in OpenAI's shape.
+    """An error response in OpenAI's format.
 
     Args:
         status: HTTP status.
-        message: For the person who reads the client's log: found, expected, next step.
-        code: Short name that programs may test.
-        param: The field at fault.
-        headers: More response headers.
+        message: What was found, what was expected, the next step.
+        code: Error code for programs.
+        param: The invalid field.
+        headers: Additional response headers.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
-        """The JSON that OpenAI's clients read."""
-        kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
-        kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+        """The JSON body that OpenAI's clients expect."""
+        types = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+        error_type = types.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": str(self), "type": error_type, "param": self.param, "code": self.code}}
 
 
 def join_parts(value: Any) -> Any:
-    """Text parts as one text."""
+    """Joins text parts into one text."""
     if not isinstance(value, list):
         return value
     texts = []
@@ -68,21 +68,21 @@ def join_parts(value: Any) -> Any:
     return "".join(texts)
 
 
-def name_system(value: Any) -> Any:
-    """OpenAI's newer name of the system role."""
+def map_developer_role(value: Any) -> Any:
+    """Maps OpenAI's newer name of the system role."""
     return "system" if value == "developer" else value
 
 
-class Strict(BaseModel):
-    """No unknown fields, and no text taken for a number."""
+class StrictModel(BaseModel):
+    """A model without unknown fields and without coercion of types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Turn(Strict):
-    """One message; what assistants' messages carry besides text must be empty."""
+class Turn(StrictModel):
+    """One message; fields of assistant messages other than text must be empty."""
 
-    role: Annotated[Role, BeforeValidator(name_system)]
+    role: Annotated[Role, BeforeValidator(map_developer_role)]
     content: Annotated[str, BeforeValidator(join_parts)]
     tool_call_id: str | None = None
     name: None = None
@@ -93,14 +93,14 @@ class Turn(Strict):
     annotations: list[Any] | None = Field(None, max_length=0)
 
 
-class StreamOptions(Strict):
-    """What a stream ends with."""
+class StreamOptions(StrictModel):
+    """Options of a stream."""
 
     include_usage: bool = False
     include_obfuscation: Literal[False] | None = None
 
 
-class ResponseFormat(Strict):
+class ResponseFormat(StrictModel):
     """Plain text only."""
 
     type: Literal["text"]
@@ -110,7 +110,7 @@ Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 
 
-class ChatRequest(Strict):
+class ChatRequest(StrictModel):
     """A body of ``/v1/chat/completions``."""
 
     model: str
@@ -155,12 +155,12 @@ class ChatRequest(Strict):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     def turns(self) -> list[dict[str, str]]:
-        """The conversation as every chat template takes it."""
+        """The conversation as input of a chat template."""
         return [{"role": turn.role, "content": turn.content} for turn in self.messages]
 
 
-class FeedbackRequest(Strict):
-    """A body of ``/v1/feedback``: what the answer should have been, or what the request was about."""
+class FeedbackRequest(StrictModel):
+    """A body of ``/v1/feedback``: the correct answer, the intent of the request, or both."""
 
     request_id: str = Field(min_length=1, max_length=128)
     correction: str | None = Field(None, max_length=100_000)
@@ -168,10 +168,10 @@ class FeedbackRequest(Strict):
 
 
 def parse(shape: type[Shape], raw: bytes) -> Shape:
-    """Read a body.
+    """Parse a body.
 
     Raises:
-        ApiError: It is not JSON, or a field is wrong; the first wrong one is named.
+        ApiError: It is not JSON, or a field is wrong; the first invalid one is named.
     """
     try:
         value = orjson.loads(raw)
@@ -186,21 +186,21 @@ def parse(shape: type[Shape], raw: bytes) -> Shape:
 
 
 def describe(problem: Mapping[str, Any]) -> ApiError:
-    """One validation error as a refusal."""
-    place = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "constrained-")))
+    """One validation error as an error response."""
+    path = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "constrained-")))
     field = str(problem["loc"][0]) if problem["loc"] else None
     if problem["type"] == "extra_forbidden":
-        return ApiError(400, f"unknown field {place!r}; remove it", "unknown_parameter", field)
+        return ApiError(400, f"unknown field {path!r}; remove it", "unknown_parameter", field)
     if problem["type"] == "missing":
-        return ApiError(400, f"{place} is missing; add it", "missing_required_parameter", field)
+        return ApiError(400, f"{path} is missing; add it", "missing_required_parameter", field)
     message = str(problem["msg"]).removeprefix("Value error, ")
-    return ApiError(400, f"{place}: {message}; this gateway supports no other value", "unsupported_value", field)
+    return ApiError(400, f"{path}: {message}; this gateway supports no other value", "unsupported_value", field)
 
 
 def completion(
     request_id: str, created: int, model: str, release: str, text: str, reason: FinishReason, usage: Mapping[str, int]
 ) -> dict[str, Any]:
-    """The whole answer."""
+    """The body of a complete answer."""
     message = {"role": "assistant", "content": text, "refusal": None}
     return {
         "id": request_id,
@@ -223,7 +223,7 @@ def chunk(
     usage: Mapping[str, int] | None = None,
     with_usage: bool = False,
 ) -> bytes:
-    """One server-sent event of a streamed answer; without a delta it is the one that carries the usage."""
+    """One server-sent event of a streamed answer; without a delta it is the one with the usage."""
     choices = []
     if delta is not None:
         choices = [{"index": 0, "delta": dict(delta), "logprobs": None, "finish_reason": reason}]

@@ -1,4 +1,4 @@
-"""One chat request from body to answer, streamed or whole, and its row in the request log."""
+"""One chat request from body to answer, streamed or complete, and its row in the request log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from tasks.contracts.records import Message, RequestLog
 from tasks.gateway.chat import ApiError, ChatRequest, chunk, completion, count_usage, sse
-from tasks.gateway.engine import Delta, Event, Failed, Finished, Generation, PromptRefused, Sampling
+from tasks.gateway.engine import Delta, Event, Failed, Finished, GenerationRequest, PromptRefused, Sampling
 from tasks.gateway.keys import Key
 from tasks.gateway.releases import Slot
 from tasks.gateway.state import GatewayState
@@ -32,11 +32,11 @@ class Exchange:
     """A chat request while it is answered. `end` must be called; it may be called twice.
 
     Attributes:
-        state: The gateway.
-        body: What the client asks.
-        key: The client's key, where keys are on.
-        id: Given to the client and to the log; feedback names it.
-        status: What the log will say; 499 until there is an answer.
+        state: State of the gateway.
+        body: The client's request.
+        key: The client's key, where keys are required.
+        id: Id for the client, the log and feedback.
+        status: HTTP status for the log; 499 until there is an answer.
     """
 
     state: GatewayState
@@ -49,7 +49,7 @@ class Exchange:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     text: list[str] = field(default_factory=list)
-    generation: Generation | None = None
+    generation: GenerationRequest | None = None
     lease: ExitStack = field(default_factory=ExitStack)
     ended: bool = False
 
@@ -60,18 +60,18 @@ class Exchange:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Who answered, and under which id."""
+        """Headers with the request id and the release that answers."""
         return {"x-request-id": self.id, "x-heptune-release": self.slot.release}
 
     async def begin(self) -> None:
-        """Encode the conversation and hand it to the engine.
+        """Encode the conversation and submit it to the engine.
 
         Raises:
-            ApiError: It cannot be answered, with the reason.
+            ApiError: It cannot be answered.
         """
         turns = self.body.turns()
         for number, turn in enumerate(turns):
-            # A prompt that could write "end of turn, now the assistant" would speak for others.
+            # A control token in the text, such as the end of a turn, would let a user forge other roles' messages.
             for token in self.slot.engine.control_tokens:
                 if token in turn["content"]:
                     message = f"messages.{number}.content contains the control token {token!r}; remove it"
@@ -88,7 +88,7 @@ class Exchange:
             message = f"{waiting} requests are waiting; try again in {seconds} s"
             raise ApiError(429, message, "queue_full", headers={"Retry-After": str(seconds)})
         temperature = self.body.temperature
-        self.generation = Generation(
+        self.generation = GenerationRequest(
             prompt=prompt,
             max_new_tokens=limit,
             emit=self._emit,
@@ -102,19 +102,19 @@ class Exchange:
         self.slot.engine.submit(self.generation)
 
     def _token_limit(self) -> int:
-        context, wanted = self.slot.engine.context, self.body.token_limit
+        context, requested = self.slot.engine.context, self.body.token_limit
         room = context - self.prompt_tokens
-        if room < 1 or (wanted is not None and wanted > room):
-            asked = "" if wanted is None else f" and {wanted} for the answer"
+        if room < 1 or (requested is not None and requested > room):
+            answer_tokens = "" if requested is None else f" and {requested} for the answer"
             message = (
-                f"the messages take {self.prompt_tokens} tokens{asked}; the context holds {context}; "
+                f"the messages take {self.prompt_tokens} tokens{answer_tokens}; the context holds {context}; "
                 "shorten the messages or lower max_tokens"
             )
             raise ApiError(400, message, "context_length_exceeded", "messages")
-        return min(self.state.params.max_new_tokens, room) if wanted is None else wanted
+        return min(self.state.params.max_new_tokens, room) if requested is None else requested
 
     def _emit(self, event: Event) -> None:
-        """Called on the engine's thread; a whole answer wakes the event loop only once."""
+        """Called on the engine's thread; an answer that is not streamed wakes the event loop only once."""
         if isinstance(event, Delta):
             self.text.append(event.text)
             if not self.body.stream:
@@ -122,17 +122,17 @@ class Exchange:
         try:
             self._loop.call_soon_threadsafe(self.events.put_nowait, event)
         except RuntimeError:
-            # The event loop has ended: nobody waits for this answer any more.
+            # The event loop has ended, so there is no client to answer.
             if self.generation is not None:
                 self.generation.cancelled = True
 
     def finish(self, event: Finished) -> None:
-        """Note that the answer is complete."""
+        """Record that the answer is complete."""
         self.completion_tokens = len(event.tokens)
         self.status = 200
 
     def end(self, error: ApiError | None = None) -> None:
-        """Count and log the request, and let go of the release."""
+        """Count and log the request, and end its lease of the release."""
         if self.ended:
             return
         self.ended = True
@@ -145,13 +145,13 @@ class Exchange:
         metrics = self.state.metrics
         metrics.requests.labels(str(self.status), str(bool(self.body.stream)).lower()).inc()
         if self.status == 200:
-            self.state.note_seconds(seconds)
+            self.state.record_seconds(seconds)
             metrics.seconds.observe(seconds)
             metrics.tokens_in.inc(self.prompt_tokens)
             metrics.tokens_out.inc(self.completion_tokens)
         elif self.status == CLIENT_GONE:
             metrics.errors.labels("client_gone").inc()
-        # Clients that are told to come back send the same prompt again: its text is kept once.
+        # A client that retries sends the same prompt again, so its text is not logged here.
         turns = [] if self.status == 429 else self.body.turns()
         self.state.writer.log(
             RequestLog(
@@ -171,7 +171,7 @@ class Exchange:
 
 
 class ExchangeStream(StreamingResponse):
-    """A stream that ends its exchange even when the client left before the first byte."""
+    """A stream that ends its exchange even when the client disconnects before the first byte."""
 
     def __init__(self, exchange: Exchange) -> None:
         super().__init__(
@@ -202,7 +202,7 @@ async def answer_chat(state: GatewayState, body: ChatRequest, key: Key | None, r
     try:
         await exchange.begin()
         if not body.stream:
-            return await answer_whole(exchange, request)
+            return await answer_complete(exchange, request)
         streaming = True
         return ExchangeStream(exchange)
     except ApiError as error:
@@ -217,18 +217,18 @@ async def answer_chat(state: GatewayState, body: ChatRequest, key: Key | None, r
             exchange.end()
 
 
-async def answer_whole(exchange: Exchange, request: Request) -> Response:
-    """The answer as one JSON object, unless the client leaves first."""
+async def answer_complete(exchange: Exchange, request: Request) -> Response:
+    """The answer as one JSON object, unless the client disconnects first."""
     answered = asyncio.ensure_future(exchange.events.get())
-    left = asyncio.ensure_future(wait_for_leave(request))
+    disconnected = asyncio.ensure_future(wait_for_disconnect(request))
     try:
-        await asyncio.wait({answered, left}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({answered, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if not answered.done():
             return Response(status_code=CLIENT_GONE)
         event = answered.result()
     finally:
         answered.cancel()
-        left.cancel()
+        disconnected.cancel()
     if not isinstance(event, Finished):
         raise engine_failure(event)
     exchange.finish(event)
@@ -244,14 +244,14 @@ async def answer_whole(exchange: Exchange, request: Request) -> Response:
     return JSONResponse(body, headers=exchange.headers)
 
 
-async def wait_for_leave(request: Request) -> None:
+async def wait_for_disconnect(request: Request) -> None:
     """Return when the client has closed the connection; the body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 async def stream_answer(exchange: Exchange) -> AsyncIterator[bytes]:
-    """The answer as server-sent events, text by text."""
+    """The answer as server-sent events, one per piece of text."""
     options = exchange.body.stream_options
     with_usage = options is not None and options.include_usage
     head = (exchange.id, int(exchange.received_at), exchange.body.model, exchange.slot.release)
@@ -277,6 +277,6 @@ async def stream_answer(exchange: Exchange) -> AsyncIterator[bytes]:
 
 
 def engine_failure(event: Event) -> ApiError:
-    """What a client is told when the engine gave up."""
+    """The error response for an engine failure."""
     reason = event.message if isinstance(event, Failed) else "no answer"
     return ApiError(500, f"the engine could not answer ({reason}); try again", "engine_error")

@@ -1,8 +1,8 @@
-"""The loop of one worker thread: requests join between steps, tokens leave as they are chosen.
+"""The decoding loop of one worker thread: requests join between steps, tokens are sent as they are chosen.
 
-Greedy answers do not depend on what else runs. In float32 a batch changes logits by rounding only (measured
-when the model is loaded); a token whose lead over the second is above that margin is the same in any
-batch, and one whose lead is smaller is decided by computing its row alone.
+Greedy answers do not depend on other requests. In float32 a batch changes logits by rounding only (measured
+when the model is loaded); a token whose logit exceeds the second by more than that margin is the same in
+any batch, and one with a smaller lead is decided by computing its row alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from tasks.gateway.batch import Batch, logits_alone
-from tasks.gateway.engine import Delta, Failed, Finished, FinishReason, Generation, Load
+from tasks.gateway.engine import Delta, EngineLoad, Failed, Finished, FinishReason, GenerationRequest
 from tasks.gateway.sampling import make_generator, sample_token
 from tasks.gateway.text import AnswerText
 
@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Row:
-    """A request that has a place in the batch."""
+    """A request in the batch."""
 
-    request: Generation
+    request: GenerationRequest
     text: AnswerText
     generator: torch.Generator | None
     tokens: list[int]
@@ -39,12 +39,12 @@ class DecodeLoop:
 
     Args:
         model: A causal language model in evaluation mode.
-        decode: Token ids to text, special tokens left out.
+        decode: Token ids to text without special tokens.
         ends: Ids that end an answer.
-        max_batch: Most rows at once.
-        prefill_tokens: Most prompt tokens in one pass.
-        tie_margin: Greedy leads at or below this are decided alone; 0 never does.
-        on_step: Told the number of rows of every step.
+        max_batch: Maximum number of rows decoded together.
+        prefill_tokens: Maximum prompt tokens in one pass.
+        tie_margin: A greedy choice with a lead up to this is decided by computing the row alone; 0: never.
+        on_step: Called with the number of rows of every step.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class DecodeLoop:
         self._on_step = on_step
         self._batch = Batch(model, prefill_tokens)
         self._rows: list[Row] = []
-        self._waiting: deque[Generation] = deque()
+        self._waiting: deque[GenerationRequest] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
@@ -75,10 +75,10 @@ class DecodeLoop:
     def alive(self) -> bool:
         return self._thread.is_alive() and not self._closing
 
-    def load(self) -> Load:
-        return Load(waiting=len(self._waiting), running=len(self._rows))
+    def load(self) -> EngineLoad:
+        return EngineLoad(waiting=len(self._waiting), running=len(self._rows))
 
-    def submit(self, request: Generation) -> None:
+    def submit(self, request: GenerationRequest) -> None:
         with self._wake:
             if not self.alive:
                 request.emit(Failed("the engine is closed"))
@@ -101,64 +101,64 @@ class DecodeLoop:
                         self._wake.wait()
                     if not (self._waiting or self._rows):
                         return
-                    joining = [self._waiting.popleft() for _ in range(self._places())]
+                    joining = [self._waiting.popleft() for _ in range(self._free_rows())]
                 try:
                     self._advance([request for request in joining if not request.cancelled])
-                # Whatever the model raises (out of memory, a bad kernel) ends these requests, not the server.
+                # Any error of the model (out of memory, a bad kernel) fails these requests but not the server.
                 except Exception as error:
                     logger.exception("a decoding step failed")
                     self._fail(joining, f"{type(error).__name__} while decoding")
 
-    def _places(self) -> int:
+    def _free_rows(self) -> int:
         return min(len(self._waiting), self._max_batch - len(self._rows))
 
-    def _fail(self, joining: list[Generation], message: str) -> None:
-        struck = {id(r): r for r in [*joining, *(row.request for row in self._rows)]}
+    def _fail(self, joining: list[GenerationRequest], message: str) -> None:
+        failed = {id(r): r for r in [*joining, *(row.request for row in self._rows)]}
         self._rows = []
         self._batch.clear()
-        for request in struck.values():
+        for request in failed.values():
             request.emit(Failed(message))
 
-    def _advance(self, joining: list[Generation]) -> None:
-        """One step of the running rows, and the first token of those that join."""
-        self._drop(lambda row: row.request.cancelled)
+    def _advance(self, joining: list[GenerationRequest]) -> None:
+        """One step of the running rows, and the first token of the joining ones."""
+        self._remove(lambda row: row.request.cancelled)
         done: set[int] = set()
         if self._rows:
             self._on_step(len(self._rows))
             logits = self._batch.step([row.tokens[-1] for row in self._rows])
             done = self._choose(self._rows, logits)
         if joining:
-            # Prompts of like length are prefilled together: the least padding.
+            # Prompts of similar length are prefilled together, which saves padding.
             joining.sort(key=lambda request: len(request.prompt))
-            fresh = [self._seat(request) for request in joining]
+            joined = [self._make_row(request) for request in joining]
             logits = self._batch.join([list(request.prompt) for request in joining])
-            self._rows = [*self._rows, *fresh]
-            done |= self._choose(fresh, logits)
-        self._drop(lambda row: id(row) in done)
+            self._rows = [*self._rows, *joined]
+            done |= self._choose(joined, logits)
+        self._remove(lambda row: id(row) in done)
 
-    def _seat(self, request: Generation) -> Row:
+    def _make_row(self, request: GenerationRequest) -> Row:
         greedy = request.sampling.temperature == 0
         generator = None if greedy else make_generator(request.sampling)
         return Row(request, AnswerText(self._decode, request.stops), generator, [])
 
-    def _drop(self, gone: Callable[[Row], bool]) -> None:
-        places = {place for place, row in enumerate(self._rows) if gone(row)}
-        if places:
-            self._rows = [self._rows[place] for place in self._batch.drop(places)]
+    def _remove(self, condition: Callable[[Row], bool]) -> None:
+        indices = {index for index, row in enumerate(self._rows) if condition(row)}
+        if indices:
+            self._rows = [self._rows[index] for index in self._batch.remove(indices)]
 
     def _choose(self, rows: list[Row], logits: torch.Tensor) -> set[int]:
-        """Append a token to every row and tell its client; returns the ids of the finished rows."""
+        """Append a token to every row and send its text; returns the ids of the finished rows."""
         best, tokens = logits.topk(2, dim=-1)
         leads = (best[:, 0] - best[:, 1]).tolist()
         first = tokens[:, 0].tolist()
         done = set()
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             if row.generator is not None:
-                token = sample_token(logits[place], row.request.sampling, row.generator)
-            elif leads[place] <= self._tie_margin:
+                token = sample_token(logits[index], row.request.sampling, row.generator)
+            elif leads[index] <= self._tie_margin:
                 token = int(logits_alone(self._model, [*row.request.prompt, *row.tokens]).argmax())
             else:
-                token = first[place]
+                token = first[index]
             if self._append(row, token):
                 done.add(id(row))
         return done

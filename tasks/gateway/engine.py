@@ -1,4 +1,4 @@
-"""What the gateway asks of an engine, in plain types: no tensor and no HTTP crosses this line."""
+"""The interface between gateway and engine, in plain types, without tensors or HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Delta:
-    """Text that is final and may be sent; empty while a character or a stop text is undecided."""
+    """Text that is final and may be sent; empty while a character or a stop text is incomplete."""
 
     text: str
 
@@ -22,7 +22,7 @@ class Finished:
 
     Attributes:
         reason: ``stop`` at the end of turn or a stop text, ``length`` at the token limit.
-        tokens: Every generated id, the end of turn included where the model wrote it.
+        tokens: All generated ids, including the end of turn where the model generated it.
         ended: Whether the last id is the end of turn.
     """
 
@@ -47,8 +47,8 @@ class Sampling:
 
     Attributes:
         temperature: 0 is greedy; otherwise logits are divided by it.
-        top_p: Mass of the smallest set of tokens that is sampled from; 1 takes all.
-        seed: Makes a sampled answer repeatable, up to rounding of the probabilities.
+        top_p: Probability mass of the smallest set of tokens sampled from; 1: all tokens.
+        seed: Makes a sampled answer reproducible, up to rounding of the probabilities.
     """
 
     temperature: float = 0.0
@@ -57,16 +57,16 @@ class Sampling:
 
 
 @dataclass(eq=False)
-class Generation:
-    """One request on its way through an engine.
+class GenerationRequest:
+    """One request to an engine.
 
     Attributes:
         prompt: Token ids of the rendered conversation.
-        max_new_tokens: Most tokens to generate; prompt and answer fit the context together.
-        emit: Receives the events in order, on a thread of the engine; it must not block or raise.
+        max_new_tokens: Maximum tokens to generate; prompt and answer together fit the context.
+        emit: Called with the events in order, on a thread of the engine; it must not block or raise.
         sampling: How tokens are chosen.
         stops: Texts that end the answer and are not part of it.
-        cancelled: Set it to give the place to others; a cancelled request gets no further event.
+        cancelled: Set it to free the row for others; a cancelled request gets no further events.
     """
 
     prompt: Sequence[int]
@@ -78,8 +78,8 @@ class Generation:
 
 
 @dataclass(frozen=True)
-class Load:
-    """How busy an engine is: requests waiting for a place, and requests being decoded."""
+class EngineLoad:
+    """EngineLoad of an engine: requests waiting in the queue, and requests being decoded."""
 
     waiting: int
     running: int
@@ -90,11 +90,11 @@ class PromptRefused(Exception):
 
 
 class Engine(Protocol):
-    """A loaded model that batches what it is given."""
+    """A loaded model that decodes requests in batches."""
 
     @property
     def context(self) -> int:
-        """Most tokens of prompt and answer together."""
+        """Maximum tokens of prompt and answer together."""
 
     @property
     def alive(self) -> bool:
@@ -102,20 +102,20 @@ class Engine(Protocol):
 
     @property
     def control_tokens(self) -> Sequence[str]:
-        """Texts that the tokenizer reads as structure, such as the end of a turn."""
+        """Texts of the tokenizer's control tokens, such as the end of a turn."""
 
     def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Prompt ids of a conversation, up to where the assistant speaks.
+        """Prompt ids of a conversation, up to the assistant's answer.
 
         Raises:
-            PromptRefused: The chat template or the tokenizer does not take it.
+            PromptRefused: The chat template or the tokenizer rejects it.
         """
 
-    def submit(self, request: Generation) -> None:
+    def submit(self, request: GenerationRequest) -> None:
         """Queue a request; returns at once."""
 
-    def load(self) -> Load:
-        """How busy it is now."""
+    def load(self) -> EngineLoad:
+        """The current load."""
 
     def close(self) -> None:
-        """Finish what was submitted, then free the model. Safe to call twice."""
+        """Finish all submitted requests, then free the model. Safe to call twice."""

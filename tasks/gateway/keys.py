@@ -1,7 +1,7 @@
-"""API keys: made here, shown once, kept as hashes.
+"""API keys: generated here, shown once, stored as hashes.
 
-A key is ``hep_<id>_<secret>``. The file holds the id in clear and a SHA-256 of the whole key: the secret
-has 256 random bits, so a slow hash would add nothing, and the check must not slow the answers.
+A key is ``hep_<id>_<secret>``. The file has the id in clear text and a SHA-256 of the whole key: the secret
+has 256 random bits, so a slow hash would add nothing and would slow every request.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ NAME = re.compile(r"[\w.@-][\w.@ -]{0,63}")
 
 @dataclass(frozen=True)
 class Key:
-    """A key as it is kept.
+    """A stored key.
 
     Attributes:
-        id: First part of the key, 8 hex digits; tells keys apart without giving them away.
-        name: Whose key it is.
+        id: First part of the key, 8 hex digits; identifies a key without revealing it.
+        name: Name of its owner.
         sha256: Hash of the whole key.
     """
 
@@ -38,7 +38,7 @@ class Key:
 
     @property
     def logged_as(self) -> str:
-        """What the request log says instead of the key: 16 hex digits of its hash."""
+        """Identifier of the key in the request log: 16 hex digits of its hash."""
         return self.sha256[:16]
 
 
@@ -46,7 +46,7 @@ def read_keys(path: Path) -> list[Key]:
     """Keys of a file; none where there is no file.
 
     Raises:
-        PipelineError: The file is not what `add_key` writes.
+        PipelineError: The file is not a list of keys.
     """
     if not path.is_file():
         return []
@@ -64,13 +64,13 @@ def write_keys(path: Path, keys: list[Key]) -> None:
 
 
 def add_key(path: Path, name: str) -> str:
-    """Make a key.
+    """Generate a key.
 
     Returns:
-        The key. It is not kept anywhere: show it now.
+        The key, which is stored as a hash only: show it now.
 
     Raises:
-        PipelineError: The name is taken or not usable.
+        PipelineError: The name is in use or invalid.
     """
     keys = read_keys(path)
     if not NAME.fullmatch(name):
@@ -86,7 +86,7 @@ def add_key(path: Path, name: str) -> str:
 
 
 def remove_key(path: Path, name: str) -> None:
-    """Take a key back; a running gateway refuses it within a second.
+    """Revoke a key; a running gateway rejects it from the next request on.
 
     Raises:
         PipelineError: There is no such key.
@@ -104,11 +104,11 @@ def hash_key(key: str) -> str:
 
 
 class Keyring:
-    """The keys of a running gateway; follows the file.
+    """The keys of a running gateway; reloads the file when it changes.
 
     Args:
-        path: File of `add_key`.
-        required: Ask for a key even when there is none: nobody is let in then.
+        path: File written by `add_key`.
+        required: Require a key even when there is none, which rejects every request.
     """
 
     def __init__(self, path: Path, required: bool) -> None:
@@ -116,24 +116,24 @@ class Keyring:
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] | None = None
         self._keys: dict[str, Key] = {}
-        self._reread()
-        # Taking the last key away must not open the door.
+        self._reload()
+        # Revoking the last key must not turn authentication off.
         self.required = required or bool(self._keys)
 
     def is_empty(self) -> bool:
-        """Whether nobody could be let in."""
+        """Whether there are no keys."""
         return not self._keys
 
     def find(self, given: str) -> Key | None:
-        """The key a client gave, if it is one of ours; compared in constant time."""
-        self._reread()
+        """The key that a client sent, if it is valid; compared in constant time."""
+        self._reload()
         matched = KEY.fullmatch(given)
         known = self._keys.get(matched[1]) if matched else None
         expected = known.sha256 if known else hash_key("")
         same = hmac.compare_digest(hash_key(given), expected)
         return known if same else None
 
-    def _reread(self) -> None:
+    def _reload(self) -> None:
         try:
             stat = self._path.stat()
             stamp = (stat.st_mtime_ns, stat.st_ino)

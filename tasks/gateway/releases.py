@@ -1,7 +1,7 @@
-"""The release that answers, and its swap for another without dropping a request.
+"""The release that answers, and its hot swap without dropping a request.
 
-A new release is loaded beside the old one while that answers. Then new requests go to the new one, those
-that run finish on the old one, and the old one is freed when its last request is done. A release that
+A new release is loaded while the old one answers. Then new requests go to the new one, running requests finish
+on the old one, and the old one is freed after its last request. A release that
 cannot be loaded is refused and not tried again until the champion changes.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.contracts.errors import PipelineError
-from tasks.gateway.engine import Engine, Load
+from tasks.gateway.engine import Engine, EngineLoad
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ Resolve = Callable[[], tuple[str, Path]]
 
 @dataclass(eq=False)
 class Slot:
-    """A loaded release and the requests that hold it."""
+    """A loaded release and the number of requests that use it."""
 
     release: str
     engine: Engine
@@ -37,9 +37,9 @@ class Releases:
     Args:
         resolve: Release hash and model folder of the champion; PipelineError when there is none.
         load: Makes an engine of a model folder; PipelineError when it cannot be served.
-        poll_s: Seconds between two looks.
-        on_swap: Told the release when another one is swapped in.
-        on_refusal: Told the release that could not be loaded.
+        poll_s: Seconds between two checks.
+        on_swap: Called with the release after a swap.
+        on_refusal: Called with a release that could not be loaded.
 
     Raises:
         PipelineError: There is no champion, or it cannot be loaded.
@@ -60,7 +60,7 @@ class Releases:
         self._on_refusal = on_refusal
         self._lock = threading.Lock()
         self._retired: list[Slot] = []
-        self._trouble = ""
+        self._last_error = ""
         self.refused: str | None = None
         release, folder = resolve()
         self._current = Slot(release, load(folder))
@@ -75,12 +75,12 @@ class Releases:
 
     @property
     def alive(self) -> bool:
-        """Whether new requests will be answered and a new champion be noticed."""
+        """Whether new requests are answered and a new champion is noticed."""
         return self._current.engine.alive and self._watcher.is_alive()
 
     @contextmanager
     def lease(self) -> Iterator[Slot]:
-        """Hold the current release: it is not freed before this ends."""
+        """Lease the current release, which is not freed before the lease ends."""
         with self._lock:
             slot = self._current
             slot.users += 1
@@ -90,14 +90,14 @@ class Releases:
             with self._lock:
                 slot.users -= 1
 
-    def load(self) -> Load:
-        """How busy all loaded releases are together."""
+    def load(self) -> EngineLoad:
+        """The total load of all loaded releases."""
         with self._lock:
             loads = [slot.engine.load() for slot in (self._current, *self._retired)]
-        return Load(sum(load.waiting for load in loads), sum(load.running for load in loads))
+        return EngineLoad(sum(load.waiting for load in loads), sum(load.running for load in loads))
 
     def close(self) -> None:
-        """Stop watching, finish what runs and free every engine."""
+        """Stop watching, finish running requests and free every engine."""
         self._ending.set()
         self._watcher.join()
         for slot in (*self._retired, self._current):
@@ -107,23 +107,23 @@ class Releases:
         while not self._ending.wait(self._poll_s):
             self._free_retired()
             try:
-                self._look()
-                self._trouble = ""
-            # Registry and model folder are foreign: whatever they raise, the present release goes on.
+                self._check_champion()
+                self._last_error = ""
+            # Registry and model folder are external: whatever they raise, the current release keeps answering.
             except Exception as error:  # noqa: BLE001
                 self._report(error)
 
     def _report(self, error: Exception) -> None:
-        """Log a trouble once, not at every look."""
-        trouble = f"{type(error).__name__}: {error}"
-        if trouble != self._trouble:
+        """Log an error once, not at every check."""
+        message = f"{type(error).__name__}: {error}"
+        if message != self._last_error:
             known = isinstance(error, PipelineError)
             logger.error(
-                "release %s goes on answering: %s", self.release[:12], error if known else trouble, exc_info=not known
+                "release %s keeps answering: %s", self.release[:12], error if known else message, exc_info=not known
             )
-        self._trouble = trouble
+        self._last_error = message
 
-    def _look(self) -> None:
+    def _check_champion(self) -> None:
         release, folder = self._resolve()
         if release == self.release:
             self.refused = None

@@ -1,4 +1,4 @@
-"""Running a gateway: in the foreground until it is told to end, or in a thread for as long as a block lasts."""
+"""Running a gateway: in the foreground until a signal, or in a thread for the duration of a block."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from tasks.gateway.state import GatewayState
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
-START_S = 30.0
+START_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
 class RunningGateway:
-    """A gateway that answers.
+    """A running gateway.
 
     Attributes:
         url: Its address, without ``/v1``.
-        state: Its parts, for whoever looks inside.
+        state: Its state, for inspection.
     """
 
     url: str
@@ -50,17 +50,17 @@ def serve(
     keys: Path,
     on_ready: Callable[[str, str], None] = lambda url, release: None,
 ) -> None:
-    """Answer until SIGINT or SIGTERM; then finish what runs and write the log.
+    """Answer until SIGINT or SIGTERM; then finish running requests and write the log.
 
     Args:
         params: Settings.
-        resolve: Release hash and model folder of the champion; asked again every ``params.poll_s``.
-        host: Address to listen on; other than loopback only with keys.
+        resolve: Release hash and model folder of the champion; called every ``params.poll_s``.
+        host: Address to listen on; any other than loopback needs keys.
         port: Port to listen on.
         store_url: Database of the request log.
-        spool: File for rows while the database is away.
+        spool: File for rows while the database is unavailable.
         keys: File of the API keys.
-        on_ready: Told the address and the release once it answers.
+        on_ready: Called with the address and the release once it answers.
 
     Raises:
         PipelineError: The port is taken, keys are missing, or there is no release to serve.
@@ -70,9 +70,9 @@ def serve(
         state = GatewayState(params, resolve, host, store_url, spool, keys)
         try:
             server = make_server(state)
-            # The socket listens already: who connects now is answered as soon as the server runs.
+            # The socket is listening: connections made now are answered as soon as the server runs.
             on_ready(address(listener), state.releases.release)
-            with ends_quietly():
+            with handling_signals():
                 server.run(sockets=[listener])
         finally:
             state.close()
@@ -100,10 +100,10 @@ def running_gateway(
             thread = threading.Thread(target=server.run, args=([listener],), name="gateway", daemon=True)
             thread.start()
             try:
-                deadline = time.monotonic() + START_S
+                deadline = time.monotonic() + START_TIMEOUT_S
                 while not server.started:
                     if not thread.is_alive() or time.monotonic() > deadline:
-                        raise PipelineError(f"the gateway did not start within {START_S:.0f} s; see its log")
+                        raise PipelineError(f"the gateway did not start within {START_TIMEOUT_S:.0f} s; see its log")
                     time.sleep(0.01)
                 yield RunningGateway(address(listener), state)
             finally:
@@ -114,7 +114,7 @@ def running_gateway(
 
 
 def make_server(state: GatewayState) -> uvicorn.Server:
-    """A server that leaves logging alone and waits for running requests at its end."""
+    """A server that does not configure logging and waits for running requests at shutdown."""
     return uvicorn.Server(
         uvicorn.Config(
             create_app(state),
@@ -132,19 +132,19 @@ def bind(host: str, port: int) -> socket.socket:
     """A listening socket.
 
     Raises:
-        PipelineError: The address is taken, not allowed or not of this machine.
+        PipelineError: The address is in use, not allowed or not one of this machine.
     """
     if not 0 <= port <= 65535:
         raise PipelineError(f"cannot listen on port {port}; choose one of 1 to 65535 with --port")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, place = found[0]
+        family, kind, protocol, _, socket_address = found[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
         raise PipelineError(f"cannot listen on {host}:{port} ({error}); choose another --host or --port") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
+        listener.bind(socket_address)
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
@@ -161,10 +161,10 @@ def address(listener: socket.socket) -> str:
 
 
 @contextmanager
-def ends_quietly() -> Iterator[None]:
-    """Let a signal end the block instead of the process, so that what follows is done too.
+def handling_signals() -> Iterator[None]:
+    """Let a signal end the block instead of the process, so that the code after it runs.
 
-    The server takes the signals while it runs and raises them again at its end.
+    The server handles the signals while it runs and raises them again when it ends.
     """
 
     def ignore(number: int, frame: FrameType | None) -> None:

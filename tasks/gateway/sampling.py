@@ -12,7 +12,7 @@ SMALLEST_TEMPERATURE = 1.0e-6
 
 
 def make_generator(sampling: Sampling) -> torch.Generator:
-    """A source of random numbers of one request, fresh where no seed is given."""
+    """The random number generator of one request, randomly seeded where no seed is given."""
     seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
     return torch.Generator().manual_seed(seed)
 
@@ -23,13 +23,13 @@ def sample_token(logits: torch.Tensor, sampling: Sampling, generator: torch.Gene
     Args:
         logits: One row, of vocabulary size.
         sampling: Temperature above 0 and top_p.
-        generator: Gives exactly one number per token, so that a seed repeats the answer.
+        generator: Draws exactly one number per token, so that a seed reproduces the answer.
     """
-    # Smaller temperatures are 0 in float32; the largest logit is taken off first so that nothing overflows.
+    # Smaller temperatures are 0 in float32; the largest logit is subtracted first to prevent overflow.
     scaled = (logits.float() - logits.max().float()) / max(sampling.temperature, SMALLEST_TEMPERATURE)
     probabilities, tokens = torch.softmax(scaled, dim=-1).sort(descending=True, stable=True)
     mass = probabilities.cumsum(dim=-1)
-    # A token stays while the mass before it is below top_p: the most likely one always does.
+    # A token is kept while the mass before it is below top_p, so the most likely one always is.
     kept = int(((mass - probabilities) < sampling.top_p).sum())
     point = torch.rand((), generator=generator) * mass[kept - 1]
     drawn = int(torch.searchsorted(mass[:kept], point, right=True))

@@ -1,9 +1,9 @@
 """The HTTP side of the gateway.
 
-``POST /v1/chat/completions`` (what it takes: `tasks.gateway.chat`), ``GET /v1/models`` and
+``POST /v1/chat/completions`` (supported fields: `tasks.gateway.chat`), ``GET /v1/models`` and
 ``/v1/models/{name}``, ``POST /v1/feedback`` (``request_id`` with ``correction`` and/or ``label``), ``GET /healthz`` and
-``GET /metrics``. Nothing else of OpenAI's API is there: no completions, responses, embeddings, files or
-batches. Errors have OpenAI's shape.
+``GET /metrics``. Nothing else of OpenAI's API is supported: no completions, responses, embeddings, files or
+batches. Errors have OpenAI's format.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 async def authorise(request: Request) -> Key | None:
-    """Ask for a key before anything of the body is read."""
+    """Check the key before the body is read."""
     return check_key(request.app.state.gateway, request)
 
 
@@ -103,10 +103,10 @@ def check_key(state: GatewayState, request: Request) -> Key | None:
     """The client's key, or None where keys are off.
 
     Raises:
-        ApiError: No key or a wrong one; or, without keys, a request that a web page sent here.
+        ApiError: No key or an invalid one; or, where keys are off, a request for another host name.
     """
     if not state.keyring.required:
-        # A page in a browser on this machine must not reach the model by a name of its own for 127.0.0.1.
+        # Prevents DNS rebinding: a web page must not reach the model through its own name for 127.0.0.1.
         host = request.url.hostname or ""
         if not is_loopback(host):
             raise ApiError(
@@ -128,7 +128,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     Raises:
         ApiError: It is too large, or not declared as JSON.
     """
-    # Browsers send other types to foreign servers without asking; JSON they do not.
+    # Browsers send other content types to other origins without a preflight request, but not JSON.
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(
@@ -143,21 +143,21 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 async def take_feedback(state: GatewayState, body: FeedbackRequest) -> Response:
-    """Keep feedback on an answer.
+    """Store feedback on an answer.
 
     Raises:
-        ApiError: It says nothing, or there was no such request.
+        ApiError: It is empty, or there was no such request.
     """
     if body.correction is None and body.label is None:
         raise ApiError(
-            400, "nothing said; give a correction, a label, or both", "missing_required_parameter", "correction"
+            400, "empty feedback; give a correction, a label, or both", "missing_required_parameter", "correction"
         )
     writer = state.writer
     if not writer.is_pending(body.request_id):
         try:
             known = await run_in_threadpool(writer.store.known, body.request_id)
         except (SQLAlchemyError, OSError):
-            # Without the database nobody can tell; feedback on nothing does no harm when it is replayed.
+            # Without the database this is unknown; feedback on an unknown request does no harm when replayed.
             known = True
         if not known:
             raise ApiError(
@@ -172,7 +172,7 @@ async def take_feedback(state: GatewayState, body: FeedbackRequest) -> Response:
 
 
 def describe_model(state: GatewayState) -> dict[str, Any]:
-    """The model in OpenAI's shape, with the release that answers."""
+    """The model in OpenAI's format, with the release that answers."""
     return {
         "id": state.params.model_name,
         "object": "model",
@@ -183,7 +183,7 @@ def describe_model(state: GatewayState) -> dict[str, Any]:
 
 
 def describe_health(state: GatewayState) -> dict[str, Any]:
-    """What a probe and a person want to know."""
+    """The health status for probes and people."""
     log = state.writer.state()
     return {
         "live": True,

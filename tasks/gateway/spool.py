@@ -1,4 +1,4 @@
-"""Rows on disk while the database is away: one JSON line each, appended and synced."""
+"""Rows on disk while the database is unavailable: one JSON line each, appended and synced."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Entry = tuple[Literal["request", "feedback"], dict[str, Any]]
 
 
 class Spool:
-    """An append-only file that is taken away whole when it is replayed.
+    """An append-only file that is renamed before it is replayed.
 
     Args:
-        path: The file; taken ones lie beside it until they are in the database.
+        path: The file; renamed ones stay beside it until they are in the database.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,7 +29,7 @@ class Spool:
         self._lock = threading.Lock()
 
     def shorten(self, path: Path, entries: Sequence[Entry]) -> None:
-        """Put fewer entries into a taken file; where the disk refuses, all of them come again."""
+        """Rewrite a renamed file with the remaining entries; if that fails, all of them are replayed again."""
         aside = path.with_name(f"part-{path.name}")
         try:
             aside.write_bytes(to_lines(entries))
@@ -41,13 +41,13 @@ class Spool:
         """Write entries and wait for the disk.
 
         Raises:
-            OSError: The disk refused them.
+            OSError: They cannot be written.
         """
         lines = to_lines(entries)
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as stream:
-                # A line that was cut off by a crash must not swallow the next one.
+                # A line left incomplete by a crash must not merge with the next one.
                 if stream.tell() and not ends_with_newline(self.path):
                     stream.write(b"\n")
                 stream.write(lines)
@@ -55,7 +55,7 @@ class Spool:
                 os.fsync(stream.fileno())
 
     def take(self) -> list[Path]:
-        """Files to replay, oldest first; new entries go to a new file."""
+        """Rename the current file; returns the files to replay, oldest first."""
         with self._lock:
             if self.path.is_file():
                 self.path.replace(self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}"))
@@ -67,26 +67,26 @@ class Spool:
 
 
 def to_lines(entries: Sequence[Entry]) -> bytes:
-    """Entries as they lie in the file."""
+    """Entries in the format of the file."""
     return b"".join(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE) for entry in entries)
 
 
 def ends_with_newline(path: Path) -> bool:
-    """Whether the last line of a file that is not empty is whole."""
+    """Whether the last line of a non-empty file is complete."""
     with path.open("rb") as stream:
         stream.seek(-1, os.SEEK_END)
         return stream.read(1) == b"\n"
 
 
 def read_entries(path: Path) -> tuple[list[Entry], int]:
-    """Entries of a spool file, and the number of lines that are none (cut off by a crash)."""
+    """Entries of a spool file, and the number of corrupt lines (left incomplete by a crash)."""
     entries: list[Entry] = []
-    torn = 0
+    corrupt = 0
     for line in path.read_bytes().splitlines():
         try:
             kind, row = orjson.loads(line)
         except (orjson.JSONDecodeError, ValueError, TypeError):
-            torn += 1
+            corrupt += 1
             continue
         entries.append((kind, row))
-    return entries, torn
+    return entries, corrupt

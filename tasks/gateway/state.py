@@ -20,18 +20,18 @@ logger = logging.getLogger(__name__)
 
 
 class GatewayState:
-    """Everything the routes need.
+    """The shared state of the routes.
 
     Args:
         params: Settings.
         resolve: Release hash and model folder of the champion.
-        host: Address it will listen on; decides whether keys may be off.
+        host: Address it will listen on; determines whether keys are required.
         store_url: Database of the request log.
-        spool: File for rows while the database is away.
+        spool: File for rows while the database is unavailable.
         keys: File of the API keys.
 
     Raises:
-        PipelineError: No keys on an open address, no champion, or one that cannot be loaded.
+        PipelineError: No keys on a public address, no champion, or one that cannot be loaded.
     """
 
     def __init__(self, params: Gateway, resolve: Resolve, host: str, store_url: str, spool: Path, keys: Path) -> None:
@@ -43,13 +43,13 @@ class GatewayState:
                 "or serve on 127.0.0.1"
             )
         store = open_store(store_url)
-        # Engines report their steps to metrics that read the engines: the metrics come first, on both ends.
+        # Metrics read the engines and engines report to the metrics, so both are accessed lazily.
         self.metrics = Metrics(lambda: self.releases.load(), lambda: self.writer.state())
         self.releases = Releases(
             resolve,
             lambda folder: params.engine.load(folder, self.metrics.batch.observe),
             params.poll_s,
-            self._note_swap,
+            self._record_swap,
             lambda release: self.metrics.refused.inc(),
         )
         self.metrics.show_release(self.releases.release)
@@ -57,7 +57,7 @@ class GatewayState:
         self.writer = RequestWriter(store, spool, params.log_queue)
         self._seconds = 0.0
 
-    def _note_swap(self, release: str) -> None:
+    def _record_swap(self, release: str) -> None:
         self.metrics.swaps.inc()
         self.metrics.show_release(release)
         self.since = int(time.time())
@@ -67,16 +67,16 @@ class GatewayState:
         """Whether requests are answered and logged."""
         return self.releases.alive and self.writer.alive
 
-    def note_seconds(self, seconds: float) -> None:
-        """Keep a running mean of how long answers take."""
+    def record_seconds(self, seconds: float) -> None:
+        """Update the running mean of the answer time."""
         self._seconds = seconds if self._seconds == 0.0 else 0.9 * self._seconds + 0.1 * seconds
 
     def expected_wait_s(self) -> int:
-        """When a place should be free, whole seconds from 1 to 60."""
+        """Expected wait for a free row, whole seconds from 1 to 60."""
         return min(60, max(1, math.ceil(self._seconds)))
 
     def close(self) -> None:
-        """Finish what runs, then write the log. Safe to call twice."""
+        """Finish running requests, then write the log. Safe to call twice."""
         self.releases.close()
         self.writer.close()
         self.writer.store.close()

@@ -50,7 +50,7 @@ REQUEST_ROWS = Table(
     Column("latency_ms", Double, nullable=False),
     Column("status", Integer, nullable=False),
 )
-# A table of its own: feedback may arrive before the row it speaks of is written.
+# A separate table, because feedback may arrive before the row of its request is written.
 FEEDBACK_ROWS = Table(
     "feedback",
     METADATA,
@@ -64,18 +64,18 @@ Row = dict[str, Any]
 
 
 def open_store(url: str) -> Store:
-    """A store by SQLAlchemy URL; nothing is connected or made before it is used.
+    """A store by SQLAlchemy URL; it connects and creates tables on first use.
 
     Args:
         url: ``sqlite:///path`` or ``postgresql://user:password@host/database``.
 
     Raises:
-        PipelineError: The URL is not understood, or its driver is not installed.
+        PipelineError: The URL is invalid or unsupported, or its driver is not installed.
     """
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise PipelineError("the store's URL is not one; expected sqlite:///path or postgresql://...") from error
+        raise PipelineError("the store's URL is invalid; expected sqlite:///path or postgresql://...") from error
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
@@ -86,12 +86,12 @@ def open_store(url: str) -> Store:
         return Store(parsed)
     except (ImportError, NoSuchModuleError) as error:
         raise PipelineError(
-            f"store {shown(parsed)}: its driver is missing ({error}); run `pip install 'heptune[postgres]'`"
+            f"store {hide_password(parsed)}: its driver is missing ({error}); run `pip install 'heptune[postgres]'`"
         ) from error
 
 
-def shown(url: URL) -> str:
-    """A URL that may be printed."""
+def hide_password(url: URL) -> str:
+    """The URL without its password, for messages."""
     return url.render_as_string(hide_password=True)
 
 
@@ -102,7 +102,7 @@ class Store:
         self.url = url
         self._ready = False
         if url.get_backend_name() == "sqlite":
-            # No pool: a database file that was moved away is noticed by the next connection.
+            # No pool, so that the next connection notices a database file that was moved.
             self.engine = create_engine(url, poolclass=NullPool)
             event.listen(self.engine, "connect", prepare_sqlite)
         else:
@@ -111,12 +111,12 @@ class Store:
     @property
     def name(self) -> str:
         """The URL without its password."""
-        return shown(self.url)
+        return hide_password(self.url)
 
     # -- writing; raises SQLAlchemyError, for the writer to deal with ---------------------------
 
     def prepare(self) -> None:
-        """Make the tables that are not there."""
+        """Create missing tables."""
         if self._ready:
             return
         if self.url.get_backend_name() == "sqlite" and self.url.database:
@@ -124,17 +124,17 @@ class Store:
         try:
             METADATA.create_all(self.engine)
         except (ProgrammingError, IntegrityError):
-            # Another process made them at the same moment.
+            # Another process created them at the same time.
             METADATA.create_all(self.engine)
         self._ready = True
 
     def forget(self) -> None:
-        """Drop connections after a failure; tables are looked for again."""
+        """Close connections after a failure; tables are checked again on the next use."""
         self._ready = False
         self.engine.dispose()
 
     def insert(self, requests: Sequence[Row], feedback: Sequence[Row]) -> None:
-        """Write rows in one transaction; a row that is there already is left alone."""
+        """Write rows in one transaction; existing rows are not changed."""
         self.prepare()
         with self.engine.begin() as connection:
             if requests:
@@ -153,7 +153,7 @@ class Store:
     # -- for people and stages ------------------------------------------------------------------
 
     def write_feedback(self, request_id: str, correction: str | None = None, label: str | None = None) -> None:
-        """Keep the right answer or the intent of a request; later feedback replaces what it names.
+        """Store the correct answer or the intent of a request; later feedback replaces the fields it has.
 
         Raises:
             PipelineError: No such request, nothing given, or the database does not answer.
@@ -161,7 +161,7 @@ class Store:
         row = feedback_row(request_id, correction, label)
         with self._answering():
             if not self.known(request_id):
-                raise PipelineError(f"no request {request_id} in {self.name}; take the id of an answer")
+                raise PipelineError(f"no request {request_id} in {self.name}; use the id of an answer")
             self.insert([], [row])
 
     def read_window(
@@ -175,11 +175,11 @@ class Store:
         """Logged requests with their feedback, oldest first.
 
         Args:
-            since: Only those received at or after it, seconds since the epoch.
-            until: Only those received before it.
-            limit: Only the newest so many.
-            release: Only those this release answered.
-            status: Only those of this HTTP status; refused and failed ones are in by default.
+            since: Earliest time of receipt, seconds since the epoch.
+            until: Time of receipt before which, seconds since the epoch.
+            limit: Maximum number of requests, the newest.
+            release: Only requests answered by this release.
+            status: Only requests with this HTTP status; by default rejected and failed ones are included.
 
         Returns:
             Rows of `REQUESTS`, ordered by time and id.
@@ -205,7 +205,7 @@ class Store:
                 found = [dict(row) for row in connection.execute(query).mappings()]
         for row in found:
             row["messages"] = orjson.loads(row["messages"])
-        # Ids are compared here: databases sort text by their own collation.
+        # Sorted here, because databases sort text by their own collation.
         found.sort(key=lambda row: (row["received_at"], row["id"]))
         return pa.Table.from_pylist(found, schema=REQUESTS)
 
@@ -240,19 +240,19 @@ class Store:
 
 
 def prepare_sqlite(connection: Any, record: object) -> None:
-    """Readers do not block the writer, and a busy file is waited for."""
+    """Let readers and the writer work concurrently, and wait for a locked file."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA busy_timeout=5000")
 
 
 def insert_into(engine: Engine, table: Table) -> Any:
-    """An insert that knows ``ON CONFLICT``."""
+    """An insert statement that supports ``ON CONFLICT``."""
     return postgresql.insert(table) if engine.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def upsert_feedback(engine: Engine) -> Any:
-    """Insert feedback, or replace what newer feedback names."""
+    """Insert feedback, or replace the fields that newer feedback has."""
     insert = insert_into(engine, FEEDBACK_ROWS)
     new, old = insert.excluded, FEEDBACK_ROWS.c
     return insert.on_conflict_do_update(
@@ -262,13 +262,13 @@ def upsert_feedback(engine: Engine) -> Any:
             "label": func.coalesce(new.label, old.label),
             "given_at": new.given_at,
         },
-        # Replayed rows may be older than what is there.
+        # Replayed rows may be older than the stored ones.
         where=new.given_at >= old.given_at,
     )
 
 
 def request_row(log: RequestLog) -> Row:
-    """A request as the table holds it."""
+    """A request as a row of the table."""
     row: Row = log.model_dump(exclude={"messages", "correction", "label"})
     turns = [{"role": m.role, "content": storable(m.content)} for m in log.messages]
     texts = {name: storable(value) for name, value in row.items() if isinstance(value, str)}
@@ -276,18 +276,18 @@ def request_row(log: RequestLog) -> Row:
 
 
 def feedback_row(request_id: str, correction: str | None, label: str | None) -> Row:
-    """Feedback as the table holds it.
+    """Feedback as a row of the table.
 
     Raises:
         PipelineError: Neither correction nor label.
     """
     if correction is None and label is None:
-        raise PipelineError(f"feedback on {request_id} says nothing; expected a correction, a label, or both")
+        raise PipelineError(f"feedback on {request_id} is empty; expected a correction, a label, or both")
     given: Mapping[str, str | None] = {"correction": correction, "label": label}
     texts = {name: None if text is None else storable(text) for name, text in given.items()}
     return {"request_id": storable(request_id), **texts, "given_at": time.time()}
 
 
 def storable(text: str) -> str:
-    """Text that every database takes: PostgreSQL refuses NUL, and half a surrogate pair is no text."""
+    """Text that every database accepts: PostgreSQL rejects NUL, and a lone surrogate cannot be encoded."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

@@ -1,10 +1,10 @@
-"""Tokens to text as they come, without sending half a character or a part of a stop text."""
+"""Incremental decoding of tokens to text, without sending partial characters or parts of a stop text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-UNDECIDED = "\ufffd"
+REPLACEMENT_CHARACTER = "\ufffd"
 
 
 class AnswerText:
@@ -13,7 +13,7 @@ class AnswerText:
     The deltas of `push` and `finish` together are the decoded answer, cut before the first stop text.
 
     Args:
-        decode: Token ids to text, special tokens left out.
+        decode: Token ids to text without special tokens.
         stops: Texts that end the answer.
     """
 
@@ -21,11 +21,11 @@ class AnswerText:
         self._decode = decode
         self._stops = tuple(stops)
         self._ids: list[int] = []
-        # Ids before _read are in the text. Decoding starts at _anchor, some ids earlier, because tokenizers
-        # with a leading space write a token differently at the start of a text.
+        # Ids before _read are already in the text. Decoding starts some ids earlier, at _anchor, because tokenizers
+        # with a leading space decode a token differently at the start of a text.
         self._anchor = 0
         self._read = 0
-        self._held = ""
+        self._pending = ""
         self.stopped = False
 
     def push(self, token: int) -> str:
@@ -33,14 +33,14 @@ class AnswerText:
         self._ids.append(token)
         before = self._decode(self._ids[self._anchor : self._read])
         after = self._decode(self._ids[self._anchor :])
-        # A character split over tokens decodes to the replacement sign until its last byte is there.
-        if after.endswith(UNDECIDED) or len(after) <= len(before):
+        # A character split over tokens decodes to the replacement character until its last byte has arrived.
+        if after.endswith(REPLACEMENT_CHARACTER) or len(after) <= len(before):
             return ""
         self._anchor, self._read = self._read, len(self._ids)
         return self._release(after[len(before) :])
 
     def finish(self) -> str:
-        """What was held back, at the end of the answer."""
+        """The pending text, at the end of the answer."""
         if self.stopped:
             return ""
         before = self._decode(self._ids[self._anchor : self._read])
@@ -48,22 +48,22 @@ class AnswerText:
         text = self._release(rest)
         if self.stopped:
             return text
-        held, self._held = self._held, ""
-        return text + held
+        pending, self._pending = self._pending, ""
+        return text + pending
 
     def _release(self, text: str) -> str:
-        """Pass text on, up to a stop text or what may become one."""
-        pending = self._held + text
+        """The text that is final: up to a stop text, or to the possible start of one."""
+        pending = self._pending + text
         found = [at for at in (pending.find(stop) for stop in self._stops) if at >= 0]
         if found:
             self.stopped = True
-            self._held = ""
+            self._pending = ""
             return pending[: min(found)]
         keep = max((overlap(pending, stop) for stop in self._stops), default=0)
-        self._held = pending[len(pending) - keep :]
+        self._pending = pending[len(pending) - keep :]
         return pending[: len(pending) - keep]
 
 
 def overlap(text: str, stop: str) -> int:
-    """Length of the longest end of ``text`` that is a proper beginning of ``stop``."""
+    """Length of the longest suffix of ``text`` that is a proper prefix of ``stop``."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

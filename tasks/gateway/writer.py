@@ -1,9 +1,9 @@
-"""The request log's own thread, so that no answer waits for a database.
+"""The background thread of the request log, so that no answer waits for the database.
 
-An entry is in memory for at most about `GATHER_S`; then it is in the database, or, while that does not
-answer, in the spool file, and it is replayed when the database is back (also by the next process). Only
-a process that is killed loses what it had in memory. Every entry is counted once as written, and
-besides as spooled, replayed, refused or lost where that happened.
+An entry is in memory for at most about `BATCH_INTERVAL_S`; then it is in the database or, while that is
+unavailable, in the spool file, and it is replayed when the database is back (also by the next process). Only
+a process that is killed loses its entries in memory. Every entry is counted once as written, and also as
+spooled, replayed, refused or lost where that applies.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from tasks.gateway.store import Store, feedback_row, request_row
 
 logger = logging.getLogger(__name__)
 
-GATHER_S = 0.1
-CHUNK = 500
-LONGEST_WAIT_S = 30.0
+BATCH_INTERVAL_S = 0.1
+BATCH_SIZE = 500
+MAXIMUM_RETRY_S = 30.0
 
 
 @dataclass(frozen=True)
 class LogState:
-    """What became of the rows so far.
+    """Counts of the rows so far.
 
     Attributes:
-        written: In the database.
-        spooled: Went to the file first.
-        replayed: Came from the file into the database (also counted as written).
-        refused: The database does not take them; kept in the file ``refused-*``.
-        lost: Neither database nor disk took them.
-        pending: In memory.
+        written: Rows written to the database.
+        spooled: Rows written to the spool file first.
+        replayed: Rows replayed from the file into the database (also counted as written).
+        refused: Rows that the database rejects; kept in the file ``refused-*``.
+        lost: Rows that could be written to neither database nor disk.
+        pending: Rows in memory.
         database_up: Whether the last attempt to write succeeded.
     """
 
@@ -56,10 +56,10 @@ class RequestWriter:
     """Writes requests and feedback in the background.
 
     Args:
-        store: Where they go.
-        spool: File for the time the store is away.
-        capacity: Entries in memory; more go to the file at once.
-        retry_s: First wait before the store is tried again; it doubles up to half a minute.
+        store: The database.
+        spool: File for rows while the database is unavailable.
+        capacity: Maximum entries in memory; further ones are written to the file at once.
+        retry_s: Seconds before the first retry; they double up to half a minute.
     """
 
     def __init__(self, store: Store, spool: Path, capacity: int = 10_000, retry_s: float = 1.0) -> None:
@@ -82,13 +82,13 @@ class RequestWriter:
     # -- called by the gateway; none of these waits for the database ----------------------------
 
     def log(self, request: RequestLog) -> None:
-        """Keep a request."""
+        """Log a request."""
         with self._lock:
             self._pending.add(request.id)
         self._put(("request", request_row(request)))
 
     def feedback(self, request_id: str, correction: str | None, label: str | None) -> None:
-        """Keep feedback on a request.
+        """Log feedback on a request.
 
         Raises:
             PipelineError: Neither correction nor label.
@@ -96,22 +96,22 @@ class RequestWriter:
         self._put(("feedback", feedback_row(request_id, correction, label)))
 
     def is_pending(self, request_id: str) -> bool:
-        """Whether a request was logged here and is neither in the database nor in the file yet."""
+        """Whether a request is logged but neither in the database nor in the file yet."""
         with self._lock:
             return request_id in self._pending
 
     def state(self) -> LogState:
-        """What became of the rows so far."""
+        """The current counts."""
         with self._lock:
             return replace(self._state, pending=self._state.pending + self._queue.qsize())
 
     @property
     def alive(self) -> bool:
-        """Whether rows are still taken away from memory."""
+        """Whether rows are still being written."""
         return self._thread.is_alive()
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Wait until what was logged so far is in the database or in the file."""
+        """Wait until everything logged so far is in the database or in the file."""
         done = threading.Event()
         with self._lock:
             self._flushes.append(done)
@@ -134,30 +134,30 @@ class RequestWriter:
         try:
             self._queue.put_nowait(entry)
         except queue.Full:
-            self._keep([entry])
-        if self._queue.qsize() >= CHUNK:
+            self._write_to_spool([entry])
+        if self._queue.qsize() >= BATCH_SIZE:
             self._wake.set()
 
     def _run(self) -> None:
-        # What an earlier process left behind comes first.
+        # Entries left by an earlier process are replayed first.
         last = False
         while not last:
             last = self._closing
             with self._lock:
                 flushes, self._flushes = self._flushes, []
             self._replay()
-            while entries := self._gather():
+            while entries := self._take_batch():
                 self._write(entries)
             for done in flushes:
                 done.set()
             if not last:
-                self._wake.wait(GATHER_S)
+                self._wake.wait(BATCH_INTERVAL_S)
                 self._wake.clear()
 
-    def _gather(self) -> list[Entry]:
+    def _take_batch(self) -> list[Entry]:
         entries: list[Entry] = []
         with self._lock:
-            while len(entries) < CHUNK:
+            while len(entries) < BATCH_SIZE:
                 try:
                     entries.append(self._queue.get_nowait())
                 except queue.Empty:
@@ -166,12 +166,12 @@ class RequestWriter:
         return entries
 
     def _write(self, entries: list[Entry]) -> None:
-        # A database that is away is not asked again for every batch: each attempt may take seconds.
+        # An unavailable database is not tried for every batch, because each attempt may take seconds.
         if time.monotonic() < self._retry_at or not self._insert(entries, replayed=False):
-            self._keep(entries)
+            self._write_to_spool(entries)
         self._count(pending=-len(entries))
 
-    def _keep(self, entries: Sequence[Entry]) -> None:
+    def _write_to_spool(self, entries: Sequence[Entry]) -> None:
         fate = {"spooled": len(entries)}
         if not self._append(self._spool, entries):
             fate = {"lost": len(entries)}
@@ -191,40 +191,40 @@ class RequestWriter:
         if time.monotonic() < self._retry_at or self._spool.is_empty():
             return
         for path in self._spool.take():
-            entries, torn = read_entries(path)
-            if torn:
-                logger.error("%s: %d lines were cut off by a crash and are lost", path, torn)
-                self._count(lost=torn)
-            for start in range(0, len(entries), CHUNK):
-                if not self._insert(entries[start : start + CHUNK], replayed=True):
-                    # Only the rest comes again, so that nothing is counted twice.
+            entries, corrupt = read_entries(path)
+            if corrupt:
+                logger.error("%s: %d lines were left incomplete by a crash and are lost", path, corrupt)
+                self._count(lost=corrupt)
+            for start in range(0, len(entries), BATCH_SIZE):
+                if not self._insert(entries[start : start + BATCH_SIZE], replayed=True):
+                    # Only the rest is replayed again, so that nothing is counted twice.
                     self._spool.shorten(path, entries[start:])
                     return
             path.unlink(missing_ok=True)
 
     def _insert(self, entries: Sequence[Entry], replayed: bool) -> bool:
-        """Whether the database took them, or refused them for what they are."""
+        """Whether the database is available; rows that it rejects are set aside."""
         try:
             self._attempt(entries, replayed)
         except (DataError, IntegrityError) as error:
             logger.warning("the request log is written row by row: %s", first_line(error))
             return self._insert_each(entries, replayed)
         except (SQLAlchemyError, OSError) as error:
-            self._lose_database(error)
+            self._handle_outage(error)
             return False
         return True
 
     def _insert_each(self, entries: Sequence[Entry], replayed: bool) -> bool:
-        """One bad row must not hold up the others."""
+        """Insert row by row, so that an invalid row does not block the others."""
         for entry in entries:
             try:
                 self._attempt([entry], replayed)
             except (DataError, IntegrityError) as error:
-                logger.error("the database refuses a row (%s); it is kept in %s", first_line(error), self._refused.path)
+                logger.error("the database rejects a row (%s); it is kept in %s", first_line(error), self._refused.path)
                 kept = self._append(self._refused, [entry])
                 self._count(**{"refused" if kept else "lost": 1})
             except (SQLAlchemyError, OSError) as error:
-                self._lose_database(error)
+                self._handle_outage(error)
                 return False
         return True
 
@@ -240,10 +240,10 @@ class RequestWriter:
             self._state = replace(self._state, database_up=True)
         self._count(written=len(entries), replayed=len(entries) if replayed else 0)
 
-    def _lose_database(self, error: Exception) -> None:
+    def _handle_outage(self, error: Exception) -> None:
         if self._state.database_up:
             logger.error(
-                "the store %s does not answer (%s); answers go on, rows go to %s",
+                "the store %s does not answer (%s); requests are still answered, their rows are written to %s",
                 self.store.name,
                 first_line(error),
                 self._spool.path,
@@ -252,7 +252,7 @@ class RequestWriter:
             self._state = replace(self._state, database_up=False)
         self.store.forget()
         self._retry_at = time.monotonic() + self._wait_s
-        self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
+        self._wait_s = min(2 * self._wait_s, MAXIMUM_RETRY_S)
 
     def _count(self, **more: int) -> None:
         with self._lock:
@@ -262,6 +262,6 @@ class RequestWriter:
 
 
 def first_line(error: Exception) -> str:
-    """What a database says went wrong, without the statement."""
+    """The database's error message, without the statement."""
     lines = str(getattr(error, "orig", None) or error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

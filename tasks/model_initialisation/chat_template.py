@@ -1,14 +1,14 @@
 """The chat template: the model's own or a supplied one, with the answers marked for the loss.
 
-Loss on the answers only needs a template that marks them with ``{% generation %}``. Three cases:
+Computing the loss on the answers alone needs a template that marks them with ``{% generation %}``. Three cases:
 
 * the model's own template has the marks: it is used as it is;
-* it has none but is one that TRL knows: TRL's marked edition is written beside the model's files and used to
-  tokenize training rows, while the model's own stays untouched for inference;
+* it has none, but TRL has a marked version of it: that is written beside the model's files and used to tokenize
+  training rows, while the model's own stays unchanged for inference;
 * any other template is refused, since guessing where an answer begins would train on the wrong tokens.
 
 ``chatml`` supplies the format of OpenAI's ChatML, each turn ended by the tokenizer's own end-of-text token: base
-models have seen that token, generation stops at it, and no row has to be added to the embeddings.
+models were trained with that token, generation stops at it, and no row has to be added to the embeddings.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CHATML = (
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
-_PROBE = [
+_TEST_CONVERSATION = [
     {"role": "user", "content": "One?"},
     {"role": "assistant", "content": "First."},
     {"role": "user", "content": "Two?"},
@@ -54,10 +54,10 @@ class ChatTemplate:
 
     Attributes:
         origin: ``own`` or ``chatml``.
-        marked_by: Who marked the answers: ``own``, ``TRL`` or ``chatml``.
-        supplied: Text to write as the model's template, or None to keep the model's.
-        training: Text to tokenize training rows with, or None when the template in use has the marks.
-        trains_stop: The token that ends an answer carries loss.
+        marked_by: Where the marks come from: ``own``, ``TRL`` or ``chatml``.
+        supplied: Template to write in place of the model's, or None to keep the model's.
+        training: Template to tokenize training rows with, or None when the template in use has the marks.
+        trains_stop: Whether the token that ends an answer is supervised.
     """
 
     origin: Literal["own", "chatml"]
@@ -68,10 +68,10 @@ class ChatTemplate:
 
 
 def choose_template(tokenizer: Any, wanted: Literal["own", "chatml"]) -> ChatTemplate:
-    """Decide on the template and prove on a probe that it marks every answer. Sets it on the tokenizer.
+    """Choose the template, set it on the tokenizer and verify on a test conversation that it marks every answer.
 
     Args:
-        tokenizer: The base model's tokenizer; gets the supplied template, if one is supplied.
+        tokenizer: The base model's tokenizer; a supplied template is set on it.
         wanted: ``model_initialisation.chat_template``.
 
     Raises:
@@ -98,8 +98,8 @@ def choose_template(tokenizer: Any, wanted: Literal["own", "chatml"]) -> ChatTem
             "set model_initialisation.chat_template: chatml to supply one"
         )
     elif not _MARK.search(own):
-        training, marked_by = _marked_by_trl(tokenizer), "TRL"
-    return ChatTemplate(wanted, marked_by, supplied, training, _probe(tokenizer, training))
+        training, marked_by = _load_marked_template(tokenizer), "TRL"
+    return ChatTemplate(wanted, marked_by, supplied, training, _verify_marks(tokenizer, training))
 
 
 def render_first(examples: pa.Table, tokenizer: Any) -> str:
@@ -108,32 +108,32 @@ def render_first(examples: pa.Table, tokenizer: Any) -> str:
     return str(tokenizer.apply_chat_template(turns, tokenize=False))
 
 
-def _marked_by_trl(tokenizer: Any) -> str:
+def _load_marked_template(tokenizer: Any) -> str:
     from trl.chat_template_utils import get_training_chat_template
 
     try:
         marked = get_training_chat_template(tokenizer)
     except ValueError as error:
         raise PipelineError(
-            "the model's chat template does not mark the answers and TRL has no marked edition of it; expected "
+            "the model's chat template does not mark the answers and TRL has no marked version of it; expected "
             "{% generation %} ... {% endgeneration %} around the assistant's content; add them to a copy of the "
             "folder's chat_template.jinja, or set model_initialisation.chat_template: chatml"
         ) from error
     return str(marked)
 
 
-def _probe(tokenizer: Any, training: str | None) -> bool:
-    """Both answers of a probe must be marked; says whether their end of turn is, too."""
+def _verify_marks(tokenizer: Any, training: str | None) -> bool:
+    """Whether the end of an answer is marked too; refuses a template that does not mark both test answers alone."""
     output = tokenizer.apply_chat_template(
-        _PROBE, chat_template=training, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        _TEST_CONVERSATION, chat_template=training, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
     pairs = zip(output["input_ids"], output["assistant_masks"], strict=True)
-    marked = [token for token, mark in pairs if mark]
+    marked = [token for token, is_marked in pairs if is_marked]
     text = tokenizer.decode(marked)
     if "First." not in text or "Second." not in text or "One?" in text or "Two?" in text:
         raise PipelineError(
-            f"the chat template marks {text!r} of a probe as answers; expected both answers and no question; mend "
-            "its {% generation %} marks or set model_initialisation.chat_template: chatml"
+            f"the chat template marks {text!r} of a test conversation as answers; expected both answers and no "
+            "question; correct its {% generation %} marks or set model_initialisation.chat_template: chatml"
         )
     special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
     while marked and not tokenizer.decode([marked[-1]]).strip():
@@ -141,7 +141,7 @@ def _probe(tokenizer: Any, training: str | None) -> bool:
     stops = bool(marked) and marked[-1] in special
     if not stops:
         logger.warning(
-            "the chat template leaves the end of the answer out of the loss, so the model may not learn to "
+            "the chat template excludes the end of the answer from the loss, so the model may not learn to "
             "stop; put the end-of-turn token inside {%% generation %%}, or set chat_template: chatml"
         )
     return stops

@@ -1,4 +1,4 @@
-"""Is a folder a complete, safe causal language model? Everything wrong with it is said in one line."""
+"""Checks that a folder is a complete and safe causal language model; all problems are reported in one line."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ class CheckedModel:
     """A checked model folder.
 
     Attributes:
-        folder: Where the files are.
+        folder: The model's folder.
         config: Content of ``config.json``.
         weights: Tensors of the safetensors files.
-        figures: What the stage's run records.
     """
 
     folder: Path
@@ -46,12 +45,12 @@ def check_folder(folder: Path) -> CheckedModel:
         PipelineError: One line that lists everything missing or refused, what is there, and the next step.
     """
     config, problems = _read_config(folder)
-    weights, more = read_weights(folder)
-    problems += more
+    weights, weight_problems = read_weights(folder)
+    problems += weight_problems
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         problems.append("no tokenizer.json (or tokenizer.model)")
     else:
-        problems += _remote_code(folder / "tokenizer_config.json")
+        problems += _find_remote_code(folder / "tokenizer_config.json")
     if problems or weights is None:
         found = sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir())
         shown = ", ".join(found[:12]) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
@@ -60,14 +59,14 @@ def check_folder(folder: Path) -> CheckedModel:
             "Next: put the files there (a folder as save_pretrained writes it) or set another "
             "model_initialisation.source"
         )
-    left = sorted(p.name for p in folder.iterdir() if p.name.endswith((*PICKLED, ".py")))
-    if left:
-        logger.info("%s: left out %s; only safetensors, configuration and tokenizer are taken", folder, left)
+    ignored = sorted(p.name for p in folder.iterdir() if p.name.endswith((*PICKLED, ".py")))
+    if ignored:
+        logger.info("%s: ignored %s; only safetensors, configuration and tokenizer are used", folder, ignored)
     return CheckedModel(folder, config, weights)
 
 
 def open_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer, without running code of the model's authors.
+    """The folder's tokenizer, without running the model authors' code.
 
     Raises:
         PipelineError: It does not load, or is not a fast one.
@@ -83,8 +82,8 @@ def open_tokenizer(folder: Path) -> Any:
         ) from error
     if not tokenizer.is_fast:
         raise PipelineError(
-            f"{folder}: only a slow tokenizer ({type(tokenizer).__name__}), which cannot tell which tokens are the "
-            "answer's; expected tokenizer.json; convert it with AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+            f"{folder}: only a slow tokenizer ({type(tokenizer).__name__}), which cannot map tokens to the "
+            "answer; expected tokenizer.json; convert it with AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         )
     return tokenizer
 
@@ -101,11 +100,11 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"config.json: not JSON ({error})"]
     if not isinstance(config, dict) or "model_type" not in config:
         return {}, ['config.json: no "model_type"']
-    return config, _remote_code(path)
+    return config, _find_remote_code(path)
 
 
-def _remote_code(path: Path) -> list[str]:
-    """Refuse a configuration that asks for Python files of the model's authors."""
+def _find_remote_code(path: Path) -> list[str]:
+    """The problem of a configuration that asks for the model authors' Python code."""
     if not path.is_file():
         return []
     try:
@@ -114,7 +113,7 @@ def _remote_code(path: Path) -> list[str]:
         return [f"{path.name}: not JSON ({error})"]
     if isinstance(content, dict) and content.get("auto_map"):
         return [
-            f'{path.name}: "auto_map" asks to run code that came with the model, which is never done; take a model '
+            f'{path.name}: "auto_map" asks to run code that came with the model, which is never allowed; use a model '
             'that transformers supports itself, or remove "auto_map" where it does'
         ]
     return []

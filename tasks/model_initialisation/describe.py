@@ -1,4 +1,4 @@
-"""What a base model is, from its files and the modules they describe."""
+"""The properties of a base model, from its files."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ from typing import Any
 from tasks.language_models.shape import ModelShape, describe_shape
 from tasks.model_initialisation.checks import CheckedModel
 
-_STORED = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
+_DTYPE_NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 
 
 @dataclass(frozen=True)
 class Description:
-    """Facts of a model folder; zero or empty where the files do not say.
-
-    Attributes:
-        tokenizer_class: What transformers opens the tokenizer as; whoever loads it again takes the same class.
-        shape: Dimensions of the modules, for the training plan.
-    """
+    """Properties of a model folder; zero or empty where the files do not state them."""
 
     architecture: str
     parameters: int
@@ -42,7 +37,7 @@ class Description:
 
 
 def describe_model(base: CheckedModel, tokenizer: Any) -> Description:
-    """Read the facts of a checked model.
+    """Read the properties of a checked model.
 
     Args:
         base: The checked folder.
@@ -58,7 +53,7 @@ def describe_model(base: CheckedModel, tokenizer: Any) -> Description:
     return Description(
         architecture=str(names[0]),
         parameters=base.weights.parameters,
-        stored_as=" + ".join(_STORED.get(d, d) for d in sorted(base.weights.dtypes)),
+        stored_as=" + ".join(_DTYPE_NAMES.get(d, d) for d in sorted(base.weights.dtypes)),
         licence=_licence(base.folder, base.config),
         context=context,
         vocabulary=len(tokenizer),

@@ -1,4 +1,4 @@
-"""How a base model and its tokenizer meet the training data, before any training."""
+"""Measurements of a base model and its tokenizer on the training data, before any training."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tasks.model_initialisation.checks import CheckedModel
 logger = logging.getLogger(__name__)
 
 _TOKENIZER_ROWS = 2000
-_LOGITS_AT_ONCE = 1 << 25
-_REPLACEMENT = "\ufffd"
+_MAXIMUM_LOGITS = 1 << 25  # of a batch
+_REPLACEMENT_CHARACTER = "\ufffd"
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Tokenizer and data.
+class TokenizerFit:
+    """How well the tokenizer fits the training data.
 
     Attributes:
-        rows: Conversations looked at.
-        words: Words in them, as white space separates them.
-        tokens_per_word: Tokens of the contents (no template) per word.
+        rows: Conversations measured.
+        words: Words in them, separated by white space.
+        tokens_per_word: Tokens of the contents (without the template) per word.
         bytes_per_token: UTF-8 bytes of the contents per token.
         unknown_share: Share of tokens that are the unknown token.
-        byte_share: Share of tokens that are pieces of a character.
+        byte_share: Share of tokens that are parts of a character.
         longest: Tokens of the longest rendered conversation.
         over_context: Share of rendered conversations longer than the model's context.
     """
@@ -52,13 +52,13 @@ class Fit:
 
 @dataclass(frozen=True)
 class BaseLoss:
-    """Loss of the untouched base on answers of the training split.
+    """Loss of the base, before training, on answers of the training split.
 
     Attributes:
         rows: Conversations measured.
         tokens: Supervised tokens in them.
-        nats_per_token: Mean negative log-likelihood.
-        bits_per_byte: The same per UTF-8 byte of the answers; comparable between tokenizers.
+        nats_per_token: Mean negative log-likelihood per supervised token.
+        bits_per_byte: The same per UTF-8 byte of the answers, which compares across tokenizers.
     """
 
     rows: int
@@ -78,7 +78,7 @@ def take_evenly(table: pa.Table, count: int) -> pa.Table:
     return table.take([index * table.num_rows // count for index in range(count)])
 
 
-def measure_tokenizer(examples: pa.Table, tokenizer: Any, training: str | None, context: int) -> Fit:
+def measure_tokenizer(examples: pa.Table, tokenizer: Any, training: str | None, context: int) -> TokenizerFit:
     """Count tokens, words, unknown and byte tokens on up to 2,000 training rows.
 
     Args:
@@ -91,15 +91,15 @@ def measure_tokenizer(examples: pa.Table, tokenizer: Any, training: str | None, 
         PipelineError: The training split is empty.
     """
     if not examples.num_rows:
-        raise PipelineError("the training split has no rows; expected some; look at reports/data_preparation")
+        raise PipelineError("the training split has no rows; expected some; see reports/data_preparation")
     sample = take_evenly(examples, _TOKENIZER_ROWS)
     contents = [turn["content"] for turns in sample["messages"].to_pylist() for turn in turns]
     rows = tokenizer(contents, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     tokens = [token for row in rows for token in row]
-    partial = {token for token in set(tokens) if _is_piece(token, tokenizer)}
+    partial = {token for token in set(tokens) if _is_partial_character(token, tokenizer)}
     words = sum(len(content.split()) for content in contents)
     lengths = encode_examples(sample, tokenizer, training, max_tokens=1)["full_length"].to_pylist()
-    return Fit(
+    return TokenizerFit(
         rows=sample.num_rows,
         words=words,
         tokens_per_word=round(len(tokens) / max(words, 1), 4),
@@ -120,7 +120,7 @@ def measure_loss(
     context: int,
     rows: int,
 ) -> BaseLoss | None:
-    """Loss of the base on a few training answers, in fp32 on the CPU.
+    """Loss of the base on a sample of training answers, in fp32 on the CPU.
 
     Args:
         base: The checked model.
@@ -146,25 +146,25 @@ def measure_loss(
     model = _load(base.folder)
     sample = take_evenly(examples, rows)
     encoded = encode_examples(sample, tokenizer, training, max_tokens=context or 4096)
-    whole = [
+    untruncated = [
         (row, turns)
         for row, turns in zip(encoded.to_pylist(), sample["messages"].to_pylist(), strict=True)
-        # A cut answer has no byte count to compare with.
+        # The bytes of a truncated answer are not known.
         if row["full_length"] == len(row["input_ids"])
     ]
-    answers = [turn["content"] for _, turns in whole for turn in turns if turn["role"] == "assistant"]
+    answers = [turn["content"] for _, turns in untruncated for turn in turns if turn["role"] == "assistant"]
     answer_bytes = sum(len(answer.encode()) for answer in answers)
     nats, count = 0.0, 0
-    for batch in _batches([row for row, _ in whole], len(tokenizer)):
-        nats_here, supervised = _batch_loss(model, batch)
-        nats, count = nats + nats_here, count + supervised
+    for batch in _batches([row for row, _ in untruncated], len(tokenizer)):
+        batch_nats, supervised = _batch_loss(model, batch)
+        nats, count = nats + batch_nats, count + supervised
     if not count or not answer_bytes:
         raise PipelineError(
             f"none of {sample.num_rows} sampled training rows has an answer that fits the context of {context} "
-            "tokens; expected short enough rows; split long conversations or take a base with more context"
+            "tokens; expected short enough rows; split long conversations or use a base with a longer context"
         )
     return BaseLoss(
-        rows=len(whole),
+        rows=len(untruncated),
         tokens=count,
         nats_per_token=round(nats / count, 4),
         bits_per_byte=round(nats / math.log(2) / answer_bytes, 4),
@@ -172,11 +172,11 @@ def measure_loss(
 
 
 def _batches(rows: list[dict[str, Any]], vocabulary: int) -> list[list[dict[str, Any]]]:
-    """Rows of like length together, as many as keep the logits small."""
+    """Batches of rows of similar length, with a bounded number of logits."""
     batches: list[list[dict[str, Any]]] = []
     for row in sorted(rows, key=lambda row: -len(row["input_ids"])):
         width = len(batches[-1][0]["input_ids"]) if batches else 0
-        if batches and (len(batches[-1]) + 1) * width * vocabulary <= _LOGITS_AT_ONCE:
+        if batches and (len(batches[-1]) + 1) * width * vocabulary <= _MAXIMUM_LOGITS:
             batches[-1].append(row)
         else:
             batches.append([row])
@@ -186,7 +186,7 @@ def _batches(rows: list[dict[str, Any]], vocabulary: int) -> list[list[dict[str,
 def _batch_loss(model: Any, rows: list[dict[str, Any]]) -> tuple[float, int]:
     """Summed negative log-likelihood and number of the supervised tokens.
 
-    Padding stands on the right, where a causal model's earlier positions do not see it.
+    Padding is on the right, where a causal model's earlier positions do not attend to it.
     """
     import torch
     from torch.nn.utils.rnn import pad_sequence
@@ -218,23 +218,23 @@ def _load(folder: Path) -> Any:
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise PipelineError(
-            f"{folder}: the model does not load ({reason}); config.json and the weights must belong together; "
+            f"{folder}: the model does not load ({reason}); config.json and the weights must match; "
             "download the model again"
         ) from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise PipelineError(
-            f"{folder}: its files lack {len(missing)} tensors that config.json asks for ({', '.join(missing[:3])}); "
-            "they would be random; download the model again"
+            f"{folder}: its files lack {len(missing)} tensors that config.json requires ({', '.join(missing[:3])}), "
+            "which would be random; download the model again"
         )
     return model.eval()
 
 
-def _is_piece(token: int, tokenizer: Any) -> bool:
+def _is_partial_character(token: int, tokenizer: Any) -> bool:
     name = tokenizer.convert_ids_to_tokens(token)
     if isinstance(name, str) and name.startswith("<0x") and name.endswith(">"):
         return True
-    return _REPLACEMENT in tokenizer.decode([token])
+    return _REPLACEMENT_CHARACTER in tokenizer.decode([token])
 
 
 def _share(tokens: list[int], wanted: set[int | None]) -> float:

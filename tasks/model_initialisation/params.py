@@ -14,15 +14,15 @@ Source = Annotated[Folder | Hub, Field(discriminator="name")]
 
 
 class ModelInitialisation(Section):
-    """Which base model, kept how."""
+    """The base model, and how it is stored."""
 
-    source: Source = Field(default=Folder(), description="folder or hub at a commit")
-    reference: bool = Field(default=False, description="keep hashes only and load from where the files are")
+    source: Source = Field(default=Folder(), description="a local folder, or a hub model at a commit")
+    reference: bool = Field(default=False, description="store only hashes and load the files from their source")
     chat_template: Literal["own", "chatml"] = Field(
         default="own", description="own: the model's; chatml: supply one, for base models that have none"
     )
     sample_rows: int = Field(
-        default=32, ge=1, le=1000, description="training rows on which the loss of the base is measured"
+        default=32, ge=1, le=1000, description="number of training rows on which the loss of the base is measured"
     )
     measure_up_to_parameters: int = Field(
         default=2_000_000_000, ge=0, description="larger models are described without loading them; 0 never loads"

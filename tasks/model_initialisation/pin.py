@@ -24,7 +24,7 @@ _FICLONE = 0x40049409
 
 
 def fetch_model(source: Folder | Hub) -> Path:
-    """The files of the base model on this machine, downloaded where they have to be."""
+    """The folder of the base model's files on this machine, downloaded where necessary."""
     return source.fetch()
 
 
@@ -45,10 +45,10 @@ def pin_model(
     Args:
         base: The checked model.
         source: Where it came from.
-        reference: Keep only hashes and load from where the files are.
-        template: Chat template decisions; templates that are not the model's are written beside it.
-        facts: Goes into the manifest.
-        out: Folder to write; an older one is replaced.
+        reference: Store only hashes and load the files from their source.
+        template: The chat template; templates that are not the model's are written beside it.
+        facts: Facts for the manifest.
+        out: Folder to write; an existing one is replaced.
 
     Returns:
         ``out``.
@@ -61,28 +61,28 @@ def pin_model(
         if out.exists():
             shutil.rmtree(out)
         out.mkdir(parents=True)
-        written = [] if reference else [_place(path, out / path.name, source.immutable) for path in files]
+        written = [] if reference else [_copy_file(path, out / path.name, source.immutable) for path in files]
         for name, text in ((CHAT_TEMPLATE, template.supplied), (TRAINING_TEMPLATE, template.training)):
             if text is not None:
-                # The place may hold a link to the model's own file, which must keep its bytes.
+                # The path may be a hard link to the model's own file, which must keep its bytes.
                 (out / name).unlink(missing_ok=True)
                 (out / name).write_text(text, encoding="utf-8")
                 written.append(out / name)
     except OSError as error:
         raise PipelineError(f"{out}: cannot write ({error.strerror}); free some space and run again") from error
-    kept: dict[str, Any] = {"source": source.origin(), "reference": None, **facts}
+    manifest_facts: dict[str, Any] = {"source": source.origin(), "reference": None, **facts}
     if reference:
-        kept["reference"] = source.reference(base.folder)
-        kept["referenced_files"] = {
+        manifest_facts["reference"] = source.reference(base.folder)
+        manifest_facts["referenced_files"] = {
             path.name: {"sha256": hash_file(path), "bytes": path.stat().st_size}
             for path in track(files, "hashing", console=Console(stderr=True), transient=True)
         }
-    seal(out, sorted(set(written)), kept)
+    seal(out, sorted(set(written)), manifest_facts)
     return out
 
 
 def model_files(base: CheckedModel) -> list[Path]:
-    """The files of a model that are kept: weights in use, configuration, tokenizer, card, licence."""
+    """The files of a model to store: weights in use, configuration, tokenizer, card, licence."""
     weights = {path.name for path in base.weights.files}
     return sorted(
         path
@@ -94,10 +94,10 @@ def model_files(base: CheckedModel) -> list[Path]:
     )
 
 
-def _place(source: Path, target: Path, share: bool) -> Path:
+def _copy_file(source: Path, target: Path, hard_link: bool) -> Path:
     """Link, clone or copy one file; symbolic links are followed."""
     real = source.resolve()
-    if share:
+    if hard_link:
         try:
             os.link(real, target)
             return target
@@ -109,7 +109,7 @@ def _place(source: Path, target: Path, share: bool) -> Path:
 
 
 def _clone(source: Path, target: Path) -> bool:
-    """Copy on write, where the file system offers it."""
+    """Copy on write, where the file system supports it."""
     try:
         import fcntl
     except ImportError:

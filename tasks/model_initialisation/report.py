@@ -8,13 +8,13 @@ from typing import Any
 from tasks.contracts.manifest import write_json
 from tasks.model_initialisation.chat_template import ChatTemplate
 from tasks.model_initialisation.describe import Description
-from tasks.model_initialisation.measure import BaseLoss, Fit
+from tasks.model_initialisation.measure import BaseLoss, TokenizerFit
 from tasks.pages.page import Page, show
 
-_MARKS = {
-    "own": "the model's own template marks them",
-    "TRL": "TRL's marked edition of the template, used for training rows only",
-    "chatml": "the supplied ChatML template marks them",
+_MARKED_BY = {
+    "own": "by the model's own template",
+    "TRL": "by TRL's version of the template, used for training rows only",
+    "chatml": "by the supplied ChatML template",
 }
 
 
@@ -23,7 +23,7 @@ def write_report(
     origin: dict[str, str],
     reference: bool,
     template: ChatTemplate,
-    fit: Fit,
+    fit: TokenizerFit,
     loss: BaseLoss | None,
     rendered: str,
     page_path: Path,
@@ -32,15 +32,15 @@ def write_report(
     """Write ``index.html`` and ``metrics.json``.
 
     Args:
-        description: Facts of the model.
-        origin: Where it came from.
-        reference: No copy was made.
-        template: Chat template decisions.
-        fit: Tokenizer on the training data.
+        description: Properties of the model.
+        origin: Source of the model.
+        reference: Whether only hashes are stored.
+        template: The chat template.
+        fit: Measurements of the tokenizer on the training data.
         loss: Loss of the base, where it was measured.
-        rendered: One training conversation as the model reads it.
-        page_path: The page.
-        metrics_path: The figures.
+        rendered: One training conversation rendered by the template.
+        page_path: The page to write.
+        metrics_path: File of the figures.
 
     Returns:
         The figures.
@@ -64,7 +64,7 @@ def write_report(
 
 
 def show_first(conversation: str, limit: int = 1200) -> str:
-    """A rendered conversation, cut to a readable length."""
+    """A rendered conversation, truncated to a readable length."""
     return conversation if len(conversation) <= limit else conversation[:limit] + " …"
 
 
@@ -73,40 +73,41 @@ def _page(
     origin: dict[str, str],
     reference: bool,
     template: ChatTemplate,
-    fit: Fit,
+    fit: TokenizerFit,
     loss: BaseLoss | None,
     rendered: str,
 ) -> Page:
     name = origin.get("hub") or origin["folder"]
-    kept = "referred to, its files pinned by hash" if reference else "copied, every file pinned by hash"
+    stored = "stored as a reference with the hash of every file" if reference else "copied with the hash of every file"
     warnings = _warnings(description, template, fit)
     page = Page(
         "Model initialisation",
-        f"{name} ({description.architecture}, {millions(description.parameters)} parameters) was checked and {kept}.",
-        "check the notes" if warnings else "ready",
+        f"{name} ({description.architecture}, {abbreviate(description.parameters)} parameters) was checked and "
+        f"{stored}.",
+        "warnings" if warnings else "ready",
         "warn" if warnings else "good",
     )
     page.cards(
         {
-            "parameters": millions(description.parameters),
+            "parameters": abbreviate(description.parameters),
             "context, tokens": description.context or "not stated",
             "vocabulary": description.vocabulary,
             "tokens per word": fit.tokens_per_word,
-            **({"base, bits per byte": loss.bits_per_byte} if loss else {}),
+            **({"bits per byte before training": loss.bits_per_byte} if loss else {}),
         }
     )
     if warnings:
-        page.listing(warnings, "Notes")
+        page.listing(warnings, "Warnings")
     page.table(
-        "The model",
-        ["fact", "value"],
-        _shown(
+        "Model",
+        ["property", "value"],
+        _show_values(
             [
                 ["source", f"{name}" + (f" at {origin['revision']}" if "revision" in origin else "")],
-                ["kept as", "reference (hashes only)" if reference else "copy"],
+                ["stored as", "reference (hashes only)" if reference else "copy"],
                 ["architecture", description.architecture],
                 ["parameters", description.parameters],
-                ["stored as", f"{description.stored_as}, {description.bytes / 1e6:,.1f} MB"],
+                ["weights", f"{description.stored_as}, {description.bytes / 1e6:,.1f} MB"],
                 ["licence", description.licence],
                 ["context, tokens", description.context or "not stated"],
                 ["layers × width", f"{description.layers} × {description.hidden}"],
@@ -117,72 +118,76 @@ def _page(
     )
     page.table(
         "Tokenizer on the training data",
-        ["fact", "value"],
-        _shown(
+        ["property", "value"],
+        _show_values(
             [
-                ["conversations looked at", fit.rows],
-                ["words in them", fit.words],
+                ["conversations", fit.rows],
+                ["words", fit.words],
                 ["tokens per word", fit.tokens_per_word],
                 ["UTF-8 bytes per token", fit.bytes_per_token],
                 ["unknown tokens", f"{fit.unknown_share:.2%}"],
-                ["tokens that are pieces of a character", f"{fit.byte_share:.2%}"],
+                ["tokens that are parts of a character", f"{fit.byte_share:.2%}"],
                 ["longest conversation, tokens", fit.longest],
                 ["conversations longer than the context", f"{fit.over_context:.2%}"],
             ]
         ),
-        note="Words are split at white space; contents only, without the chat template.",
+        note="Contents only, without the chat template. Words are separated by white space.",
     )
     if loss:
         page.table(
-            "The untouched base on training answers",
+            "Loss of the base on training answers, before training",
             ["conversations", "supervised tokens", "nats per token", "bits per byte"],
             [[loss.rows, loss.tokens, loss.nats_per_token, loss.bits_per_byte]],
-            note="Given the conversation before them, the end of the turn included. Bits per byte compare across "
-            "tokenizers; fine-tuning should bring them down.",
+            note="Mean over the tokens of the answers, the end of the turn included, given the conversation before "
+            "them. Bits per byte compare across tokenizers; fine-tuning should lower them.",
         )
     else:
-        page.text("The loss of the base was not measured: it is larger than measure_up_to_parameters or free memory.")
+        page.text(
+            "The loss of the base was not measured, because the model exceeds measure_up_to_parameters or free memory."
+        )
     page.table(
         "Chat template",
-        ["fact", "value"],
-        _shown(
+        ["property", "value"],
+        _show_values(
             [
                 ["template", "the model's own" if template.origin == "own" else "ChatML, supplied"],
-                ["answers marked", _MARKS[template.marked_by]],
-                ["end of turn carries loss", template.trains_stop],
+                ["answers marked", _MARKED_BY[template.marked_by]],
+                ["end of turn supervised", template.trains_stop],
             ]
         ),
     )
-    page.conversation([("as the model reads it", show_first(rendered))], "One training conversation, rendered")
+    page.conversation([("rendered by the chat template", show_first(rendered))], "One training conversation")
     return page
 
 
-def _shown(rows: list[list[Any]]) -> list[list[str]]:
-    """Facts of different kinds as texts, so that one column is aligned one way."""
+def _show_values(rows: list[list[Any]]) -> list[list[str]]:
+    """Values of different types as text, so that the column has one alignment."""
     return [[name, show(value)] for name, value in rows]
 
 
-def _warnings(description: Description, template: ChatTemplate, fit: Fit) -> list[str]:
-    notes = []
+def _warnings(description: Description, template: ChatTemplate, fit: TokenizerFit) -> list[str]:
+    warnings = []
     if description.licence == "not stated":
-        notes.append("The model's files state no licence; find out before you ship a fine-tuned copy.")
+        warnings.append("The model's files state no licence; find it out before you distribute a fine-tuned copy.")
     if not template.trains_stop:
-        notes.append("The end of an answer carries no loss, so the tuned model may not learn to stop.")
+        warnings.append("The end of an answer is not supervised, so the fine-tuned model may not learn to stop.")
     if fit.unknown_share > 0.001:
-        notes.append(f"{fit.unknown_share:.2%} of the tokens are unknown: the tokenizer does not fit this data.")
+        warnings.append(f"{fit.unknown_share:.2%} of the tokens are unknown: the tokenizer does not fit this data.")
     if fit.byte_share > 0.1:
-        notes.append(
-            f"{fit.byte_share:.1%} of the tokens are pieces of characters: the tokenizer hardly knows this script."
+        warnings.append(
+            f"{fit.byte_share:.1%} of the tokens are parts of characters: the tokenizer hardly covers this script."
         )
     if fit.tokens_per_word > 3:
-        notes.append(f"{fit.tokens_per_word:.1f} tokens per word: the tokenizer was made for other text.")
+        warnings.append(f"{fit.tokens_per_word:.1f} tokens per word: the tokenizer was made for other text.")
     if fit.over_context > 0:
-        notes.append(f"{fit.over_context:.1%} of the conversations are longer than the context and would be cut.")
-    return notes
+        warnings.append(
+            f"{fit.over_context:.1%} of the conversations are longer than the context and would be truncated."
+        )
+    return warnings
 
 
-def millions(count: int) -> str:
-    """A number of parameters as people say it."""
+def abbreviate(count: int) -> str:
+    """A number of parameters with three digits and a unit: 10.1 M."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if count >= size:
             return f"{count / size:.3g} {unit}"

@@ -1,7 +1,7 @@
-"""Weights as their safetensors headers describe them, without loading a tensor.
+"""Weights as described by their safetensors headers, without loading a tensor.
 
 A file starts with 8 bytes of header length (little-endian) and a JSON header that gives each tensor's dtype,
-shape and byte range (https://huggingface.co/docs/safetensors); so a file cut short is seen.
+shape and byte range (https://huggingface.co/docs/safetensors), which reveals a truncated file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-_LARGEST_HEADER = 100_000_000
+_MAXIMUM_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Weights:
 
     @property
     def parameters(self) -> int:
-        """Stored elements; tied weights are stored, and counted, once."""
+        """Number of stored elements; tied weights are stored, and counted, once."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
 
 def convert_hint(pickled: Sequence[str]) -> str:
-    """What to do about a model that comes in pickled files only."""
+    """The advice for a model that has only pickled weights."""
     return (
         f"only pickled weights ({', '.join(sorted(pickled)[:3])}), which can run code when opened; expected "
-        "*.safetensors; where you trust the file, convert it: AutoModelForCausalLM.from_pretrained(FOLDER, "
+        "*.safetensors; if you trust the file, convert it: AutoModelForCausalLM.from_pretrained(FOLDER, "
         "weights_only=True).save_pretrained(NEW_FOLDER), then copy the tokenizer's files"
     )
 
@@ -78,9 +78,9 @@ def read_weights(folder: Path) -> tuple[Weights | None, list[str]]:
     if not problems:
         absent = sorted(set(names) - set(shapes))
         if absent:
-            problems.append(f"{INDEX}: lists {absent[0]} and {len(absent) - 1} more that no shard holds")
+            problems.append(f"{INDEX}: lists {absent[0]} and {len(absent) - 1} more that are in no shard")
         if not shapes:
-            problems.append(f"{files[0].name}: holds no tensor; download the model again")
+            problems.append(f"{files[0].name}: has no tensor; download the model again")
     return (None if problems else Weights(tuple(files), shapes, dtypes)), problems
 
 
@@ -90,8 +90,8 @@ def read_header(path: Path) -> tuple[dict[str, tuple[str, tuple[int, ...]]], str
     with path.open("rb") as stream:
         prefix = stream.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        if not 2 <= length <= min(_LARGEST_HEADER, size - 8):
-            return {}, f"{path.name}: not a safetensors file, or cut short ({size:,} bytes); download it again"
+        if not 2 <= length <= min(_MAXIMUM_HEADER_BYTES, size - 8):
+            return {}, f"{path.name}: not a safetensors file, or truncated ({size:,} bytes); download it again"
         try:
             header = json.loads(stream.read(length))
             tensors = {
@@ -104,7 +104,7 @@ def read_header(path: Path) -> tuple[dict[str, tuple[str, tuple[int, ...]]], str
             return {}, f"{path.name}: its safetensors header is not readable; download it again"
     expected = 8 + length + max(ends, default=0)
     if size != expected:
-        return {}, f"{path.name}: {size:,} bytes, its header promises {expected:,}; download it again"
+        return {}, f"{path.name}: {size:,} bytes, but its header describes {expected:,}; download it again"
     return tensors, ""
 
 

@@ -1,10 +1,10 @@
-"""Thresholds from the baseline itself: A/A windows show how far apart two samples without drift get.
+"""Thresholds calibrated on the baseline: A/A splits show how much two samples without drift differ.
 
-Every A/A split draws a baseline and a window of the real sizes, with replacement, from the baseline, and puts
-every probe to them. A probe's p-value is the share of splits with a larger statistic. Many probes are
-asked, so each p-value is adjusted by the distribution of the *smallest* p-value over all probes of a split (Westfall
+Every A/A split draws a baseline and a window of the real sizes, with replacement, from the baseline, and computes
+every probe on them. A probe's p-value is the share of splits with a larger statistic. There are many probes, so
+each p-value is adjusted by the distribution of the *smallest* p-value over all probes of a split (Westfall
 and Young 1993, single-step min-P): the share of windows without drift that raise any alert is then at most
-the level asked for, however the probes depend on one another.
+the false-alarm rate, however the probes depend on one another.
 """
 
 from __future__ import annotations
@@ -16,25 +16,27 @@ from statistics import NormalDist
 
 import numpy as np
 
-from tasks.monitoring.sample import Array, Probe, Sample
+from tasks.monitoring.sample import Array, Probe, TrafficSample
 
-_CHUNK = 250
+# Splits measured together; bounds the memory.
+_SPLITS_PER_CHUNK = 250
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer to one probe.
+    """The result of one probe.
 
     Attributes:
         probe: Its name, ``detector: subject``.
-        subject: What was looked at.
-        unit: What the effects are counted in.
-        effect: Measured in the window; may be signed.
-        minimum_effect: Smaller ones raise no alert.
-        p_value: Chance of a statistic as large without drift, for this probe alone.
-        adjusted: The same with all probes accounted for.
-        alert: The adjusted value is within the false-alarm rate and the effect large enough.
-        smallest: Smallest true effect that is noticed with the stated power.
+        detector: Name of the detector.
+        subject: The feature compared, in words.
+        unit: Unit of the effects.
+        effect: Effect size measured in the window; may be signed.
+        minimum_effect: Smaller effects raise no alert.
+        p_value: Probability of a statistic as large without drift, for this probe alone.
+        adjusted: The p-value adjusted for all probes.
+        alert: Whether the adjusted p-value is within the false-alarm rate and the effect large enough.
+        smallest: Smallest true effect that is detected with the stated power.
     """
 
     probe: str
@@ -52,57 +54,57 @@ class Finding:
 def measure_probes(probes: Sequence[Probe], reference: Array, window: Array) -> tuple[Array, Array]:
     """Statistics and effects of all probes: splits x probes each."""
     pairs = [probe.measure(reference, window) for probe in probes]
-    # Rounded, so that a feature that never varies ties with itself instead of ranking by rounding errors.
+    # Rounded, so that a feature that never varies gives ties instead of a ranking by rounding errors.
     return np.stack([s for s, _ in pairs], axis=1).round(9), np.stack([e for _, e in pairs], axis=1).round(9)
 
 
-def measure_splits(probes: Sequence[Probe], sample: Sample, splits: int, seed: int) -> Array:
+def measure_splits(probes: Sequence[Probe], sample: TrafficSample, splits: int, seed: int) -> Array:
     """Statistics of all probes on A/A splits of the baseline: splits x probes."""
     from rich.console import Console
     from rich.progress import track
 
     rng = np.random.default_rng(seed)
     rows = sample.reference_rows
-    chance = np.full(rows, 1 / rows)
-    sizes = [min(_CHUNK, splits - start) for start in range(0, splits, _CHUNK)]
+    uniform = np.full(rows, 1 / rows)
+    sizes = [min(_SPLITS_PER_CHUNK, splits - start) for start in range(0, splits, _SPLITS_PER_CHUNK)]
     console = Console(stderr=True)
     parts = []
     for size in track(sizes, "calibrating", console=console, disable=not sys.stderr.isatty(), transient=True):
         counts = np.zeros((2, size, sample.rows))
-        counts[0, :, :rows] = rng.multinomial(rows, chance, size)
-        counts[1, :, :rows] = rng.multinomial(sample.window_rows, chance, size)
+        counts[0, :, :rows] = rng.multinomial(rows, uniform, size)
+        counts[1, :, :rows] = rng.multinomial(sample.window_rows, uniform, size)
         parts.append(measure_probes(probes, counts[0], counts[1])[0])
     return np.concatenate(parts)
 
 
 def rank(statistics: Array, null: Array) -> Array:
-    """P-values, one a row and probe: share of null values at least as large, the value itself counted in."""
+    """P-values, one a row and probe: share of null values at least as large, counting the value itself."""
     ordered = np.sort(null, axis=0)
     larger = [len(null) - np.searchsorted(ordered[:, k], statistics[:, k], side="left") for k in range(null.shape[1])]
     return (1 + np.stack(larger, axis=1)) / (len(null) + 1)
 
 
 def judge_probes(
-    probes: Sequence[Probe], sample: Sample, splits: int, seed: int, false_alarms: float, power: float
+    probes: Sequence[Probe], sample: TrafficSample, splits: int, seed: int, false_alarms: float, power: float
 ) -> list[Finding]:
-    """Put every probe to the sample and judge it by the A/A splits.
+    """Compute every probe on the sample and its p-value from the A/A splits.
 
     Args:
-        probes: The questions.
+        probes: The comparisons.
         sample: Baseline and window.
-        splits: Number of A/A splits; the finest adjusted p-value is one over their number.
+        splits: Number of A/A splits; the smallest possible adjusted p-value is one over their number.
         seed: Seed of the splits.
         false_alarms: Highest share of windows without drift that raise any alert.
-        power: Share of windows in which ``smallest`` is to be noticed.
+        power: Share of windows in which an effect of ``smallest`` is detected.
     """
     sizes = (sample.reference_rows, sample.window_rows)
     null = measure_splits(probes, sample, splits, seed)
     statistics, effects = measure_probes(probes, *sample.observed())
     p_values = rank(statistics, null)[0]
-    # A split is ranked among the others: it stands in for an observed window.
-    least = (rank(null, null) - 1 / (splits + 1)).min(axis=1)
-    adjusted = np.array([(1 + (least <= p).sum()) / (splits + 1) for p in p_values])
-    level = max(float(np.quantile(least, false_alarms, method="lower")), 1 / (splits + 1))
+    # A split is ranked among the others, because it stands for an observed window.
+    smallest_p = (rank(null, null) - 1 / (splits + 1)).min(axis=1)
+    adjusted = np.array([(1 + (smallest_p <= p).sum()) / (splits + 1) for p in p_values])
+    level = max(float(np.quantile(smallest_p, false_alarms, method="lower")), 1 / (splits + 1))
     z = NormalDist().inv_cdf(power)
     findings = []
     for k, probe in enumerate(probes):

@@ -16,7 +16,7 @@ from tasks.contracts.record import Record
 from tasks.monitoring.params import Retraining
 
 Trigger = Literal["hand", "drift", "schedule"]
-Outcome = Literal["started", "refused", "promoted", "kept", "failed"]
+DecisionKind = Literal["started", "refused", "promoted", "kept", "failed"]
 HOUR, WEEK = 3600.0, 7 * 24 * 3600.0
 FINISHED = ("promoted", "kept", "failed")
 
@@ -27,24 +27,24 @@ class Decision(Record):
     Attributes:
         time: Seconds since the epoch.
         retrain: Id shared by the start and the end of one retrain.
-        trigger: What asked for it.
-        reason: Why it was asked for.
+        trigger: What requested it.
+        reason: Why it was requested.
         decision: What was decided.
-        why: On what grounds.
-        versions: What it was about: feedback versions, window, champion, release, model version, commit.
+        why: Grounds of the decision.
+        versions: What it concerns: feedback versions, window, champion, release, model version, commit.
     """
 
     time: float
     retrain: str
     trigger: Trigger
     reason: str
-    decision: Outcome
+    decision: DecisionKind
     why: str
     versions: Mapping[str, Any] = Field(default_factory=dict)
 
 
 def read_decisions(path: Path) -> list[Decision]:
-    """The journal, oldest first. A last line that was cut off by a crash is left out.
+    """The journal, oldest first. A last line that a crash left incomplete is ignored.
 
     Raises:
         PipelineError: Another line is not a decision.
@@ -61,16 +61,16 @@ def read_decisions(path: Path) -> list[Decision]:
         except (orjson.JSONDecodeError, ValidationError) as error:
             if number == len(lines):
                 continue
-            raise PipelineError(f"{path}:{number}: not a decision; mend or remove this line") from error
+            raise PipelineError(f"{path}:{number}: not a decision; correct or remove this line") from error
     return found
 
 
 def append_decision(path: Path, decision: Decision) -> None:
-    """Add a line, on disk when this returns; what a crash left of another line is removed first."""
+    """Append a line, synced to disk on return; an incomplete line left by a crash is removed first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = path.read_bytes().rfind(b"\n") + 1 if path.is_file() else 0
+    complete = path.read_bytes().rfind(b"\n") + 1 if path.is_file() else 0
     with path.open("ab") as stream:
-        stream.truncate(whole)
+        stream.truncate(complete)
         stream.write(orjson.dumps(decision.model_dump(), option=orjson.OPT_APPEND_NEWLINE))
         stream.flush()
         os.fsync(stream.fileno())
@@ -86,51 +86,51 @@ def decide(
 ) -> tuple[bool, str]:
     """Whether a retrain may start now.
 
-    A person's order always may. A retrain that was cut off counts in the budget, not in the cool-down, so
-    that the next one goes on where it stopped.
+    One requested by hand always may. An interrupted retrain counts in the budget but not in the cool-down, so
+    that the next one can resume it.
 
     Args:
-        settings: Cool-down, budget and rows wanted.
+        settings: Cool-down, budget and minimum number of new rows.
         history: All earlier decisions.
-        trigger: What asks.
+        trigger: What requests the retrain.
         now: Seconds since the epoch.
-        waiting_rows: Corrected rows that no finished retrain has trained on.
+        waiting_rows: Corrected rows not used by any finished retrain.
         window: SHA-256 of the window that drifted, if that is why.
 
     Returns:
-        Yes or no, and why.
+        Whether it may start, and why.
     """
     if trigger == "hand":
-        return True, "ordered by hand"
+        return True, "requested by hand"
     if window and any(d.decision in ("promoted", "kept") and d.versions.get("window") == window for d in history):
-        return False, f"window {window[:12]} was already answered by a retrain"
+        return False, f"window {window[:12]} has already led to a retrain"
     ended = [d.time for d in history if d.decision in FINISHED]
     if ended and now < (until := max(ended) + settings.cool_down_hours * HOUR):
         return False, f"cooling down after the last retrain until {show_time(until)}"
     started = sum(1 for d in history if d.decision == "started" and now - d.time < WEEK)
     if started >= settings.maximum_per_week:
-        return False, f"{started} retrains started in the last seven days; at most {settings.maximum_per_week} may"
+        return False, f"{started} retrains started in the last seven days; the maximum is {settings.maximum_per_week}"
     if waiting_rows < settings.minimum_new_rows:
         return False, (
             f"{waiting_rows:,} corrected rows are waiting; {settings.minimum_new_rows:,} are needed, "
-            "send corrections to the gateway's feedback"
+            "send corrections to the gateway's feedback endpoint"
         )
     return True, f"{waiting_rows:,} corrected rows are waiting"
 
 
 def count_waiting(history: Sequence[Decision], versions: Mapping[str, Sequence[str]], new_rows: int) -> int:
-    """Rows of feedback that no finished retrain has trained on: those not yet written, and those left over.
+    """Feedback rows that no finished retrain has used: those not yet written, and those of unused versions.
 
-    A retrain that failed or was cut off leaves its version behind for the next.
+    A retrain that failed or was interrupted leaves its version to the next one.
     """
     used = {name for d in history if d.decision in ("promoted", "kept") for name in d.versions.get("feedback", ())}
     return new_rows + sum(len(ids) for name, ids in versions.items() if name not in used)
 
 
 def count_streak(path: Path, window: str, drifted: bool) -> int:
-    """Note a window's verdict and count the windows in a row, this one last, that showed drift.
+    """Record a window's verdict and count the consecutive windows up to this one that showed drift.
 
-    The same window is noted once, however often it is looked at.
+    The same window is recorded once, however often it is monitored.
     """
     seen = [line.split(" ") for line in path.read_text().splitlines()] if path.is_file() else []
     if not seen or seen[-1][0] != window:

@@ -7,39 +7,39 @@ import tempfile
 from pathlib import Path
 
 from tasks.contracts.manifest import write_bytes
-from tasks.monitoring.drift import Verdict
-from tasks.monitoring.sample import Sample
+from tasks.monitoring.drift import DriftVerdict
+from tasks.monitoring.sample import TrafficSample
 from tasks.pages.page import Page
 
-# Evidently draws a random id for each widget, and one for the report.
+# Evidently gives each widget and the report a random id.
 _RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<=metric_)[0-9a-f]{32}")
 
 
-def write_evidently(found: Verdict, false_alarms: float, path: Path) -> None:
+def write_evidently(verdict: DriftVerdict, false_alarms: float, path: Path) -> None:
     """Write Evidently's report, or a page that says why there is none.
 
     Args:
-        found: The verdict and the sample it is about.
+        verdict: The verdict with the sample it is based on.
         false_alarms: Rate for the whole report; each column gets its share of it (Bonferroni).
         path: The HTML file.
     """
-    varying = [] if found.sample is None else list_varying(found.sample)
-    if found.sample is None or not varying:
-        page = Page("Evidently report", "There is nothing to compare.", found.verdict.replace("_", " "))
-        page.listing(found.reasons)
+    varying = [] if verdict.sample is None else list_varying(verdict.sample)
+    if verdict.sample is None or not varying:
+        page = Page("Evidently report", "There are no rows to compare.", verdict.verdict.replace("_", " "))
+        page.listing(verdict.reasons)
         page.write(path)
         return
-    write_bytes(path, name_ids(render_evidently(found.sample, varying, false_alarms)).encode())
+    write_bytes(path, name_ids(render_evidently(verdict.sample, varying, false_alarms)).encode())
 
 
-def list_varying(sample: Sample) -> list[str]:
-    """Features with more than one value; Evidently's correlations divide by the spread of the others."""
+def list_varying(sample: TrafficSample) -> list[str]:
+    """Features with more than one value, since Evidently's correlations divide by the variance of a feature."""
     features = {**sample.numbers, **sample.flags}
     parts = (slice(None, sample.reference_rows), slice(sample.reference_rows, None))
     return [name for name, values in features.items() if all(len(set(values[part])) > 1 for part in parts)]
 
 
-def render_evidently(sample: Sample, varying: list[str], false_alarms: float) -> str:
+def render_evidently(sample: TrafficSample, varying: list[str], false_alarms: float) -> str:
     """Evidently's drift preset over numbers (Kolmogorov-Smirnov) and flags (chi-square) as HTML."""
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
@@ -52,7 +52,7 @@ def render_evidently(sample: Sample, varying: list[str], false_alarms: float) ->
         categorical_columns=[name for name in varying if name in flags],
     )
     level = false_alarms / frame.shape[1]
-    # Evidently's defaults compare distances with 0.1 above 1,000 rows; p-values hold at any size.
+    # Evidently's default above 1,000 rows compares distances with 0.1; p-values are valid at any size.
     preset = DataDriftPreset(
         num_method="ks", num_threshold=level, cat_method="chisquare", cat_threshold=level, drift_share=0.5
     )
@@ -72,9 +72,9 @@ def name_ids(text: str) -> str:
     seen: dict[str, str] = {}
 
     def rename(match: re.Match[str]) -> str:
-        found = match.group()
-        number = seen.setdefault(found, f"{len(seen):032x}")
-        if "-" not in found:
+        verdict = match.group()
+        number = seen.setdefault(verdict, f"{len(seen):032x}")
+        if "-" not in verdict:
             return number
         return "-".join((number[:8], number[8:12], number[12:16], number[16:20], number[20:]))
 

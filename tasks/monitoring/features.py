@@ -1,4 +1,4 @@
-"""Numbers and flags of a request that show drift and can be read by a person."""
+"""Features of a request in which drift shows and that a person can interpret."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import pyarrow as pa
 
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.text.words import split_terms
-from tasks.monitoring.sample import Array, Sample
+from tasks.monitoring.sample import Array, TrafficSample
 
-UNKNOWN = "prompt words unknown to the baseline"
+UNKNOWN_WORDS = "prompt words unknown to the baseline"
 
 
 def last_user_turn(messages: Sequence[dict[str, str]]) -> str:
-    """What was asked: the content of the last turn of the user."""
+    """The content of the last user turn."""
     return next((turn["content"] or "" for turn in reversed(messages) if turn["role"] == "user"), "")
 
 
 def describe_rows(
     baseline: pa.Table, window: pa.Table, embedder: AnyEmbedder, refusals: Sequence[str], seed: int
-) -> Sample:
+) -> TrafficSample:
     """Features of all rows, the baseline's first.
 
     Args:
         baseline: Answered requests of the baseline, schema `REQUESTS`.
         window: Answered requests of the window, the same schema.
         embedder: Turns prompts into vectors.
-        refusals: Patterns of an answer that refuses.
+        refusals: Patterns that mark an answer as a refusal.
         seed: Seed of the embedder.
     """
     messages = baseline["messages"].to_pylist() + window["messages"].to_pylist()
@@ -45,7 +45,7 @@ def describe_rows(
         "capitals in the prompt": [share(p, str.isupper) for p in prompts],
         "digits in the prompt": [share(p, str.isdigit) for p in prompts],
         "different words in the prompt": [len(set(row)) / max(len(row), 1) for row in words],
-        UNKNOWN: unknown_shares(words, baseline.num_rows),
+        UNKNOWN_WORDS: unknown_shares(words, baseline.num_rows),
         "turns of the conversation": [len(turns) for turns in messages],
         "answer length in characters": [len(answer) for answer in answers],
         "answer length in words": [len(answer.split()) for answer in answers],
@@ -54,7 +54,7 @@ def describe_rows(
         "answers that refuse": [bool(refusal.search(answer.replace("’", "'"))) for answer in answers],
         "empty answers": [not answer.strip() for answer in answers],
     }
-    return Sample(
+    return TrafficSample(
         reference_rows=baseline.num_rows,
         prompts=prompts,
         answers=answers,
@@ -70,15 +70,15 @@ def share(text: str, kind: Callable[[str], bool]) -> float:
 
 
 def unknown_shares(words: Sequence[Sequence[str]], reference_rows: int) -> Array:
-    """Share of each prompt's words that no (other) baseline prompt holds.
+    """Share of each prompt's words that no (other) baseline prompt contains.
 
-    A baseline row does not vouch for its own words: else its share would be 0 by construction, and every new
-    row would look foreign.
+    A baseline row's own words do not count as known: its share would be 0 by construction, and every new row would
+    look different.
     """
-    known = Counter(word for row in words[:reference_rows] for word in set(row))
+    document_frequency = Counter(word for row in words[:reference_rows] for word in set(row))
     return np.array(
         [
-            sum(known[word] <= (number < reference_rows) for word in row) / max(len(row), 1)
+            sum(document_frequency[word] <= (number < reference_rows) for word in row) / max(len(row), 1)
             for number, row in enumerate(words)
         ]
     )

@@ -21,7 +21,7 @@ class FeedbackRow:
 
     Attributes:
         id: Content hash of the messages.
-        messages: The prompt, then the right answer as the assistant's turn.
+        messages: The prompt, then the corrected answer as the assistant's turn.
         label: Intent given with the feedback, if any.
     """
 
@@ -75,7 +75,7 @@ def read_versions(folder: Path) -> dict[str, list[str]]:
 
 
 def choose_new(rows: Sequence[FeedbackRow], versions: dict[str, list[str]]) -> list[FeedbackRow]:
-    """Rows that no version holds yet."""
+    """Rows that are in no version yet."""
     known = {name for ids in versions.values() for name in ids}
     return [row for row in rows if row.id not in known]
 
@@ -87,7 +87,7 @@ def write_version(rows: Sequence[FeedbackRow], folder: Path) -> str:
         The version's name, 12 hex digits, or "" for no rows.
 
     Raises:
-        PipelineError: The disk refused it.
+        PipelineError: The file cannot be written.
     """
     if not rows:
         return ""

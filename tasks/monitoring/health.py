@@ -1,4 +1,4 @@
-"""How the frozen window was served: latency, tokens, errors, feedback. All from the log, so it never changes."""
+"""How the frozen window was served: latency, tokens, errors, feedback; a function of the log alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Health:
     """Figures of a window.
 
     Attributes:
-        figures: Name to number; what no row can tell is absent.
+        figures: Name to number, without those that need rows the window does not have.
         statuses: HTTP status to number of requests, 200 first.
         releases: Release hash to number of answered requests.
     """
@@ -35,12 +35,12 @@ def measure_health(window: pa.Table) -> Health:
         figures["corrected_share"] = round(1 - window["correction"].null_count / rows, 6)
     if answered.any():
         latency = window["latency_ms"].to_numpy()[answered]
-        written = window["completion_tokens"].to_numpy()[answered]
+        completion_tokens = window["completion_tokens"].to_numpy()[answered]
         for name, q in (("p50", 50), ("p95", 95), ("p99", 99)):
             figures[f"latency_{name}_ms"] = round(float(np.percentile(latency, q, method="inverted_cdf")), 3)
         figures["prompt_tokens_mean"] = round(float(window["prompt_tokens"].to_numpy()[answered].mean()), 3)
-        figures["completion_tokens_mean"] = round(float(written.mean()), 3)
-        figures["completion_tokens_p95"] = round(float(np.percentile(written, 95, method="inverted_cdf")), 3)
+        figures["completion_tokens_mean"] = round(float(completion_tokens.mean()), 3)
+        figures["completion_tokens_p95"] = round(float(np.percentile(completion_tokens, 95, method="inverted_cdf")), 3)
     return Health(figures, count_values(statuses), count_values(window["release"].to_numpy(False)[answered]))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.contracts.manifest import write_json
 from tasks.monitoring.calibration import Finding
-from tasks.monitoring.drift import Verdict, surest, verdict_record
+from tasks.monitoring.drift import DriftVerdict, significance, verdict_record
 from tasks.monitoring.explanation import averages, percent
 from tasks.monitoring.health import Health
 from tasks.monitoring.params import Drift
@@ -17,65 +17,75 @@ from tasks.pages.page import Page, Tone
 TONES: dict[str, Tone] = {"drift": "bad", "no_drift": "good", "too_few": "warn", "no_data": "plain"}
 
 
-def write_page(found: Verdict, health: Health, settings: Drift, evidently: str, path: Path) -> None:
+def write_page(verdict: DriftVerdict, health: Health, settings: Drift, evidently: str, path: Path) -> None:
     """Write the report page.
 
     Args:
-        found: The verdict with all findings.
-        health: Figures of the window's serving.
-        settings: The section the verdict was made with.
+        verdict: The verdict with all findings.
+        health: Figures on how the window was served.
+        settings: Params of the comparison.
         evidently: Name of Evidently's report beside the page.
         path: The HTML file.
     """
-    page = Page("Monitoring", describe(found), found.verdict.replace("_", " "), TONES[found.verdict])
-    page.cards(give_cards(found, health))
-    page.listing(found.reasons, "Why")
-    if found.examples:
-        page.listing(found.examples, "Prompts of the new traffic")
-    if found.words:
-        shares = [(word.word, word.baseline, word.window) for word in found.words]
+    page = Page("Monitoring", describe(verdict), verdict.verdict.replace("_", " "), TONES[verdict.verdict])
+    page.cards(give_cards(verdict, health))
+    page.listing([f"{reason[0].upper()}{reason[1:]}." for reason in verdict.reasons], "Why")
+    if verdict.examples:
+        page.listing(verdict.examples, "Prompts least like the baseline")
+    if verdict.words:
+        shares = [(word.word, word.baseline, word.window) for word in verdict.words]
         page.figure(
             draw_words(shares),
-            "Words most typical of the new traffic",
-            "Share of prompts that hold the word. 0 stands for anything with a digit.",
+            "Words that became more frequent",
+            "Share of prompts with the word. 0 stands for any word with a digit.",
         )
-    if found.sample is not None:
-        page.table("Comparisons", COLUMNS, [compare(found, f) for f in ranked(found)], explain_table(settings))
+    if verdict.sample is not None:
+        page.table("Comparisons", COLUMNS, [compare(verdict, f) for f in ranked(verdict)], explain_table(settings))
         page.figure(
-            draw_features(found.sample),
-            "Features, baseline and window",
-            "Share of the rows. The highest hundredth is drawn in the last bin.",
+            draw_features(verdict.sample),
+            "Features in baseline and window",
+            "Share of the rows. The last bin includes the highest 1% of the values.",
         )
         page.figure(
-            draw_embeddings(found.sample),
+            draw_embeddings(verdict.sample),
             "Meaning of the prompts",
-            "Each point is a prompt, placed by its words; near points ask for like things.",
+            "Each point is a prompt, in the first two principal components of the embeddings.",
         )
-        page.text(state_sensitivity(found, settings))
+        page.text(state_sensitivity(verdict, settings))
     if health.figures.get("requests"):
         page.table("Health of the window", ["figure", "value"], list_health(health))
     page.link(evidently, "Evidently's report on the same features")
     page.write(path)
 
 
-COLUMNS = ("compared", "detector", "baseline", "window", "effect", "alerts from", "seen from", "chance", "alert")
+COLUMNS = (
+    "feature",
+    "detector",
+    "baseline",
+    "window",
+    "effect",
+    "minimum",
+    "detectable",
+    "p-value",
+    "alert",
+)
 
 
-def describe(found: Verdict) -> str:
-    """One sentence on the whole."""
-    size = f"{found.rows:,} answered requests against {found.baseline_rows:,} of the baseline"
+def describe(verdict: DriftVerdict) -> str:
+    """The verdict in one sentence."""
+    size = f"{verdict.rows:,} answered requests in the window, {verdict.baseline_rows:,} in the baseline"
     return {
-        "drift": f"The traffic is not what the model was promoted for: {size}.",
-        "no_drift": f"The traffic is what the model was promoted for: {size}.",
-        "too_few": f"There is too little to tell: {size}.",
-        "no_data": "There was no traffic to look at yet.",
-    }[found.verdict]
+        "drift": f"The traffic differs from the baseline: {size}.",
+        "no_drift": f"The traffic does not differ from the baseline: {size}.",
+        "too_few": f"There are too few requests to compare: {size}.",
+        "no_data": "There is no traffic to compare yet.",
+    }[verdict.verdict]
 
 
-def give_cards(found: Verdict, health: Health) -> dict[str, str | int | float]:
-    cards: dict[str, str | int | float] = {"answered requests": found.rows, "baseline rows": found.baseline_rows}
-    if found.findings:
-        cards["comparisons with alert"] = f"{len(found.alerts)} of {len(found.findings)}"
+def give_cards(verdict: DriftVerdict, health: Health) -> dict[str, str | int | float]:
+    cards: dict[str, str | int | float] = {"answered requests": verdict.rows, "baseline rows": verdict.baseline_rows}
+    if verdict.findings:
+        cards["alerts"] = f"{len(verdict.alerts)} of {len(verdict.findings)}"
     if "latency_p95_ms" in health.figures:
         cards["latency, 95th percentile"] = f"{health.figures['latency_p95_ms']:,.0f} ms"
     if "error_share" in health.figures:
@@ -83,16 +93,16 @@ def give_cards(found: Verdict, health: Health) -> dict[str, str | int | float]:
     return cards
 
 
-def ranked(found: Verdict) -> list[Finding]:
-    return sorted(found.findings, key=lambda f: (not f.alert, *surest(f)))
+def ranked(verdict: DriftVerdict) -> list[Finding]:
+    return sorted(verdict.findings, key=lambda f: (not f.alert, *significance(f)))
 
 
-def compare(found: Verdict, finding: Finding) -> list[Any]:
+def compare(verdict: DriftVerdict, finding: Finding) -> list[Any]:
     """A row of the comparison table."""
     before: float | None = None
     now: float | None = None
-    if found.sample and finding.subject in {**found.sample.numbers, **found.sample.flags}:
-        before, now = averages(finding.subject, found.sample)
+    if verdict.sample and finding.subject in {**verdict.sample.numbers, **verdict.sample.flags}:
+        before, now = averages(finding.subject, verdict.sample)
     return [
         finding.subject,
         f"{finding.detector} ({finding.unit})",
@@ -108,39 +118,46 @@ def compare(found: Verdict, finding: Finding) -> list[Any]:
 
 def explain_table(settings: Drift) -> str:
     return (
-        f"Chance: how often a window without drift shows as much in any comparison, from {settings.splits:,} A/A "
-        f"windows drawn from the baseline. An alert needs a chance of at most {percent(settings.false_alarms)} and an "
-        f"effect of at least the one in “alerts from”. Seen from: the true effect noticed in "
-        f"{percent(settings.power)} of windows of this size."
+        f"Baseline and window: means. p-value: adjusted for all comparisons, from {settings.splits:,} A/A windows "
+        f"drawn from the baseline. An alert needs a p-value of at most {percent(settings.false_alarms)} and at "
+        f"least the minimum effect. Detectable: the true effect found with {percent(settings.power)} power in a window "
+        f"of this size."
     )
 
 
-def state_sensitivity(found: Verdict, settings: Drift) -> str:
-    """The smallest shift that this window could show."""
-    parts = [f"With windows of this size, in {percent(settings.power)} of them"]
-    wanted = {
-        "words": "a new word is noticed when {} of the prompts hold it",
-        "embedding": "unknown subjects when {} of the prompts are about them",
-        "distance": "a feature when its distribution moves by {}",
-        "rate": "refusals or empty answers when their share rises by {}",
+def state_sensitivity(verdict: DriftVerdict, settings: Drift) -> str:
+    """The smallest shifts that a window of this size can show."""
+    shifts = {
+        "words": "a new word in {} of the prompts",
+        "embedding": "new subjects in {} of the prompts",
+        "distance": "a change of a feature's distribution by {}",
+        "rate": "a rise of the share of refusals or of empty answers by {}",
     }
-    seen = []
-    for detector, text in wanted.items():
-        smallest = [finding.smallest for finding in found.findings if finding.detector == detector]
+    detectable = []
+    for detector, text in shifts.items():
+        smallest = [finding.smallest for finding in verdict.findings if finding.detector == detector]
         if smallest:
-            seen.append(text.format(percent(max(smallest))))
-    return f"{parts[0]} {'; '.join(seen)}. Smaller shifts need more rows." if seen else ""
+            detectable.append(text.format(percent(max(smallest))))
+    if not detectable:
+        return ""
+    return (
+        f"Detectable with {percent(settings.power)} power in a window of this size: {'; '.join(detectable)}. "
+        "Smaller shifts need more rows."
+    )
 
 
 def list_health(health: Health) -> list[list[Any]]:
-    rows: list[list[Any]] = [[name.replace("_", " "), value] for name, value in sorted(health.figures.items())]
+    rows: list[list[Any]] = [
+        [name.replace("_", " "), int(value) if value == int(value) else value]
+        for name, value in sorted(health.figures.items())
+    ]
     rows += [[f"requests with status {status}", count] for status, count in health.statuses.items()]
     return rows + [[f"answered by release {name[:12] or 'unknown'}", n] for name, n in health.releases.items()]
 
 
-def write_results(found: Verdict, health: Health, verdict: Path, metrics: Path) -> dict[str, float]:
+def write_results(verdict: DriftVerdict, health: Health, verdict_path: Path, metrics_path: Path) -> dict[str, float]:
     """Write the verdict and the stage's figures; returns the figures."""
-    write_json(verdict, verdict_record(found))
-    figures = {**found.figures, **health.figures}
-    write_json(metrics, figures)
+    write_json(verdict_path, verdict_record(verdict))
+    figures = {**verdict.figures, **health.figures}
+    write_json(metrics_path, figures)
     return figures

@@ -13,9 +13,9 @@ from tasks.monitoring.detectors.distance import Distance
 from tasks.monitoring.detectors.embedding import Embedding
 from tasks.monitoring.detectors.level import Level
 from tasks.monitoring.detectors.rate import Rate
-from tasks.monitoring.detectors.words import Words
+from tasks.monitoring.detectors.words import WordFrequency
 
-DetectorParams = Annotated[Distance | Level | Rate | Words | Embedding, Field(discriminator="name")]
+DetectorParams = Annotated[Distance | Level | Rate | WordFrequency | Embedding, Field(discriminator="name")]
 
 REFUSALS = (
     r"\bi(?:'m| am) (?:sorry|afraid),? (?:but )?i (?:can't|cannot|can not|am unable|am not able)",
@@ -28,17 +28,23 @@ REFUSALS = (
 class Drift(Section):
     """The traffic window against the baseline."""
 
-    minimum_rows: int = Field(100, ge=20, description="answered requests needed on either side, rows")
-    maximum_rows: int = Field(1000, ge=100, le=5000, description="rows looked at on either side; more are sampled")
+    minimum_rows: int = Field(100, ge=20, description="minimum number of answered requests on either side, rows")
+    maximum_rows: int = Field(
+        1000, ge=100, le=5000, description="maximum number of requests compared on either side; more are sampled"
+    )
     false_alarms: float = Field(
         0.02, gt=0, le=0.05, description="share of windows without drift that may be called drift, 0 to 0.05"
     )
-    splits: int = Field(2000, ge=500, le=20_000, description="A/A windows drawn from the baseline to calibrate")
-    power: float = Field(0.9, gt=0.5, lt=1, description="share of windows in which a stated shift is noticed")
+    splits: int = Field(
+        2000, ge=500, le=20_000, description="number of A/A windows drawn from the baseline for calibration"
+    )
+    power: float = Field(0.9, gt=0.5, lt=1, description="power at which detectable effects are stated, as a share")
     embedder: AnyEmbedder = Field(Tfidf(dimensions=32, unit="terms"), description="what makes vectors of prompts")
-    detectors: tuple[DetectorParams, ...] = Field((Distance(), Level(), Rate(), Words(), Embedding()), min_length=1)
-    refusals: tuple[str, ...] = Field(REFUSALS, description="patterns of an answer that refuses, case ignored")
-    examples: int = Field(6, ge=0, le=50, description="prompts of the new traffic shown in the report")
+    detectors: tuple[DetectorParams, ...] = Field(
+        (Distance(), Level(), Rate(), WordFrequency(), Embedding()), min_length=1
+    )
+    refusals: tuple[str, ...] = Field(REFUSALS, description="patterns that mark an answer as a refusal, case ignored")
+    examples: int = Field(6, ge=0, le=50, description="prompts least like the baseline shown in the report")
     seed: int = Field(0, ge=0, description="seed of sampling, calibration and embedding")
 
     @field_validator("embedder", mode="before")
@@ -50,17 +56,17 @@ class Drift(Section):
 
 
 class Retraining(Section):
-    """When a retrain may start. A person's order passes the cool-down, the budget and the wait for rows."""
+    """When a retrain may start. One requested by hand ignores the cool-down, the budget and the minimum of new rows."""
 
     cool_down_hours: float = Field(24, ge=0, description="pause after a finished retrain, hours")
-    minimum_new_rows: int = Field(20, ge=0, description="corrected rows not trained on yet, rows")
-    maximum_per_week: int = Field(7, ge=1, description="retrains started in any seven days")
-    consecutive: int = Field(1, ge=1, description="windows in a row that must show drift before a retrain")
+    minimum_new_rows: int = Field(20, ge=0, description="minimum number of corrected rows not trained on yet, rows")
+    maximum_per_week: int = Field(7, ge=1, description="maximum number of retrains started in seven days")
+    consecutive: int = Field(1, ge=1, description="consecutive windows that must show drift before a retrain")
     commit: bool = Field(False, description="commit changed inputs on a branch named after the reason")
 
 
 class Monitoring(Section):
-    """Stage 7 and what it sets off."""
+    """Stage 7 and the retrains that it triggers."""
 
     drift: Drift = Drift()
     retraining: Retraining = Retraining()

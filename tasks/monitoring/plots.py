@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.monitoring.sample import Array, Sample
+from tasks.monitoring.sample import Array, TrafficSample
 from tasks.pages.page import PALETTE, plot_style
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ BASELINE_COLOUR, WINDOW_COLOUR = PALETTE[5], PALETTE[1]
 BINS = 24
 
 
-def draw_features(sample: Sample) -> Figure:
-    """Histogram of every number, baseline and window on the same bins, as shares of their rows."""
+def draw_features(sample: TrafficSample) -> Figure:
+    """Histogram of every numeric feature, baseline and window in the same bins, as shares of their rows."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -38,7 +38,7 @@ def draw_features(sample: Sample) -> Figure:
 
 
 def draw_histogram(axis: Axes, values: Array, reference_rows: int) -> None:
-    """Shares of the rows a bin; the top hundredth is drawn in the last bin, so that outliers do not flatten it."""
+    """Share of the rows in each bin; the highest 1% is in the last bin, so that outliers do not flatten the plot."""
     low, high = float(values.min()), float(np.quantile(values, 0.99))
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
     clipped = np.clip(values, edges[0], edges[-1])
@@ -61,8 +61,8 @@ def draw_histogram(axis: Axes, values: Array, reference_rows: int) -> None:
     axis.tick_params(labelsize=8)
 
 
-def draw_embeddings(sample: Sample) -> Figure:
-    """Prompts in the two directions of the embedding that vary most; window rows on top."""
+def draw_embeddings(sample: TrafficSample) -> Figure:
+    """Prompts in the first two principal components of their embeddings; window rows on top."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -76,14 +76,14 @@ def draw_embeddings(sample: Sample) -> Figure:
         )
         for part, label, colour, alpha in parts:
             axis.scatter(part[:, 0], part[:, 1], s=11, color=colour, alpha=alpha, linewidths=0, label=label)
-        axis.set_xlabel("first direction")
-        axis.set_ylabel("second direction")
+        axis.set_xlabel("first principal component")
+        axis.set_ylabel("second principal component")
         axis.legend(loc="best", markerscale=1.8)
         return figure
 
 
 def project(points: Array) -> Array:
-    """The two principal components; each has its largest coordinate positive, so that the sign is fixed."""
+    """The first two principal components, with the largest coordinate of each positive, which fixes the sign."""
     centred = points - points.mean(axis=0)
     _, vectors = np.linalg.eigh(centred.T @ centred)
     flat: Array = centred @ vectors[:, ::-1][:, :2]
@@ -92,7 +92,7 @@ def project(points: Array) -> Array:
 
 
 def draw_words(shares: list[tuple[str, float, float]]) -> Figure:
-    """Words most typical of the window: share of prompts that hold each, baseline and window."""
+    """Share of prompts with each word, in baseline and window."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""What the detectors look at: one row per answered request, the baseline first, then the window."""
+"""The input of the detectors: one row per answered request, the baseline first, then the window."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrafficSample:
     """Rows of the baseline and of the window, stacked.
 
     Attributes:
-        reference_rows: The first rows, which are the baseline; the rest are the window.
+        reference_rows: Number of baseline rows, which come first; the rest are the window.
         prompts: Last user turn of each row.
         answers: Answer of each row.
-        numbers: Feature name to one number a row.
-        flags: Feature name to 0 or 1 a row.
+        numbers: Name of a numeric feature to its value in each row.
+        flags: Name of a binary feature to 0 or 1 in each row.
         embeddings: Rows x dimensions, unit length (or all zero for an empty prompt).
     """
 
@@ -41,12 +41,12 @@ class Sample:
         return self.rows - self.reference_rows
 
     def is_spike(self, subject: str) -> bool:
-        """Whether half of the baseline or more has one and the same value of a number."""
+        """Whether at least half of the baseline has the same value of a numeric feature."""
         values = self.numbers[subject][: self.reference_rows]
         return bool(2 * np.unique(values, return_counts=True)[1].max() >= len(values))
 
     def observed(self) -> tuple[Array, Array]:
-        """How often each row counts in the baseline and in the window: 1 x rows each."""
+        """Count of each row in the baseline and in the window: 1 x rows each."""
         reference = np.zeros((1, self.rows))
         reference[:, : self.reference_rows] = 1.0
         return reference, 1.0 - reference
@@ -57,15 +57,15 @@ Measure = Callable[[Array, Array], tuple[Array, Array]]
 
 @dataclass(frozen=True)
 class Probe:
-    """One question a detector asks of a sample.
+    """One comparison that a detector makes on a sample.
 
     Attributes:
         detector: Name of the detector.
-        subject: What it looks at, in words.
-        unit: What its effect is counted in, in words.
-        minimum_effect: Smaller effects raise no alert, however certain.
+        subject: The feature compared, in words.
+        unit: Unit of its effect, in words.
+        minimum_effect: Smaller effects raise no alert, however significant.
         measure: ``(baseline counts, window counts)``, each splits x rows, to ``(statistic, effect)``,
-            one of each a split. A large statistic means a difference; an effect may be signed.
+            one of each per split. A large statistic means a difference; an effect may be signed.
         effect_at: ``(statistic, baseline rows, window rows)`` to the effect that gives this statistic.
         noise: ``(effect, baseline rows, window rows)`` to the standard deviation of the measured effect.
     """
@@ -84,9 +84,9 @@ class Probe:
 
 
 class Detector(Protocol):
-    """A way to notice that two samples differ. Its file in ``detectors/`` holds its params."""
+    """A test of whether baseline and window differ. Its file in ``detectors/`` has its params."""
 
     @property
     def name(self) -> str: ...
 
-    def probes(self, sample: Sample) -> list[Probe]: ...
+    def probes(self, sample: TrafficSample) -> list[Probe]: ...

@@ -21,12 +21,12 @@ STALE = "run `heptune snapshot` to freeze a new pair"
 
 
 @dataclass(frozen=True)
-class Traffic:
-    """What one look at production sees.
+class FrozenTraffic:
+    """The frozen window and baseline.
 
     Attributes:
-        baseline: Answers of the release on held-out prompts: what traffic should look like.
-        window: The newest logged requests, refused and failed ones too.
+        baseline: Answers of the release on held-out prompts, in the form of logged requests.
+        window: The newest logged requests, including rejected and failed ones.
         digest: SHA-256 of the window's file, or "" without one.
     """
 
@@ -35,34 +35,34 @@ class Traffic:
     digest: str
 
 
-def read_traffic(folder: Path) -> Traffic:
-    """Read the frozen pair; a folder without one means that there was no traffic yet.
+def read_traffic(folder: Path) -> FrozenTraffic:
+    """Read the frozen pair; without one there has been no traffic yet.
 
     Raises:
-        PipelineError: Half a pair, an interrupted snapshot, or unreadable files.
+        PipelineError: One file of the pair is missing, a snapshot was interrupted, or a file is unreadable.
     """
     if (folder / UNFINISHED).exists():
         raise PipelineError(f"{folder}: a snapshot was interrupted, so window and baseline may not match; {STALE}")
     found = [name for name in (WINDOW, BASELINE) if (folder / name).is_file()]
     if not found:
-        return Traffic(REQUESTS.empty_table(), REQUESTS.empty_table(), "")
+        return FrozenTraffic(REQUESTS.empty_table(), REQUESTS.empty_table(), "")
     if len(found) == 1:
         raise PipelineError(f"{folder}: only {found[0]} is there; expected {WINDOW} and {BASELINE}; {STALE}")
     window, baseline = (read_table(folder / name, REQUESTS) for name in (WINDOW, BASELINE))
-    return Traffic(baseline, window, hash_file(folder / WINDOW))
+    return FrozenTraffic(baseline, window, hash_file(folder / WINDOW))
 
 
 def freeze_pair(window: pa.Table, baseline: pa.Table, folder: Path) -> None:
-    """Write both files, so that a reader gets both or is told that it was interrupted.
+    """Write both files, so that a reader gets both or an error about the interruption.
 
     Raises:
-        PipelineError: Rows do not fit, or the disk refused them.
+        PipelineError: Rows do not have the schema, or a file cannot be written.
     """
     pending = {folder / f"{name}.next": folder / name for name in (WINDOW, BASELINE)}
     try:
         for (aside, _), table in zip(pending.items(), (window, baseline), strict=True):
             write_table(table, aside, REQUESTS)
-        # From here to the end one file may be new and the other old.
+        # Until the mark is removed, one file may be new and the other old.
         mark = folder / UNFINISHED
         mark.touch()
         for aside, path in pending.items():
@@ -87,15 +87,15 @@ def answered(table: pa.Table) -> pa.Table:
 
 
 def take_sample(table: pa.Table, maximum_rows: int, seed: int) -> pa.Table:
-    """At most so many rows, drawn without replacement, in their order."""
+    """At most ``maximum_rows`` rows, drawn without replacement, in their order."""
     if table.num_rows <= maximum_rows:
         return table
     chosen = np.random.default_rng(seed).choice(table.num_rows, maximum_rows, replace=False)
     return table.take(pa.array(np.sort(chosen)))
 
 
-def judge_size(traffic: Traffic, minimum_rows: int) -> tuple[Literal["no_data", "too_few", "enough"], list[str]]:
-    """Whether the pair can be compared, and what is missing, in words."""
+def judge_size(traffic: FrozenTraffic, minimum_rows: int) -> tuple[Literal["no_data", "too_few", "enough"], list[str]]:
+    """Whether the pair has enough rows to be compared, and a sentence for each side that does not."""
     if not traffic.digest:
         return "no_data", [f"no traffic has been frozen yet; serve the model, then {STALE}"]
     reasons = []
@@ -103,7 +103,6 @@ def judge_size(traffic: Traffic, minimum_rows: int) -> tuple[Literal["no_data", 
         rows = answered(table).num_rows
         if rows < minimum_rows:
             reasons.append(
-                f"the {name} holds {rows:,} answered requests; {minimum_rows:,} are needed, "
-                f"{minimum_rows - rows:,} more"
+                f"the {name} has {rows:,} answered requests; {minimum_rows:,} are needed, {minimum_rows - rows:,} more"
             )
     return ("too_few" if reasons else "enough"), reasons

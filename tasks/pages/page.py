@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Tone = Literal["good", "bad", "warn", "plain"]
-BLANK = ("", "–", "-")  # cells of a column of numbers that have none
-_SHARE = re.compile(r"\d[\d,.]*%( \(|\Z)")  # a percentage, with its interval where it has one
-_LONG = re.compile(r"[\w./:-]{16,}")
-_JOINT = re.compile(r"([_/.])(?=\w)")
+BLANK = ("", "–", "-")  # empty cells of a numeric column
+_PERCENTAGE = re.compile(r"\d[\d,.]*%( \(|\Z)")  # with its interval, if it has one
+_LONG_WORD = re.compile(r"[\w./:-]{16,}")
+_BREAK_AFTER = re.compile(r"([_/.])(?=\w)")
 PALETTE = ("#2f5bea", "#e8833a", "#1f9d76", "#b64fc8", "#c43d4b", "#6b7280")
 
 _environment = Environment(loader=PackageLoader("tasks.pages"), autoescape=True, undefined=StrictUndefined)
@@ -39,7 +39,7 @@ class Page:
 
     Args:
         title: Heading of the page.
-        lede: One or two sentences that say what happened.
+        lede: One or two sentences that summarise the result.
         verdict: A short word shown as a badge beside the title (``passed``, ``drift``), if any.
         tone: Colour of the badge.
     """
@@ -49,7 +49,7 @@ class Page:
         self.blocks: list[dict[str, Any]] = []
 
     def cards(self, values: Mapping[str, str | int | float]) -> None:
-        """A row of large figures with their names below."""
+        """A row of cards: large figures with their names below."""
         self.blocks.append({"kind": "cards", "values": {k: show(v) for k, v in values.items()}})
 
     def heading(self, text: str) -> None:
@@ -64,7 +64,7 @@ class Page:
         self.blocks.append({"kind": "list", "items": list(items), "heading": heading})
 
     def table(self, heading: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> None:
-        """A table; columns of numbers are aligned right. An empty one says so."""
+        """A table; numeric columns are right-aligned. Without rows it shows "None."."""
         cells = list(zip(*rows, strict=True))
         numeric = [_is_numeric(column) for column in cells]
         shown = zip(*(show_column(column) for column in cells), strict=True)
@@ -99,18 +99,18 @@ class Page:
 
 
 def _is_numeric(column: Sequence[Any]) -> bool:
-    """Whether a column holds numbers and shares, and at least one of them."""
-    told = [cell for cell in column if cell is not None and cell not in BLANK]
-    return bool(told) and not any(isinstance(cell, str) and not _SHARE.match(cell) for cell in told)
+    """Whether a column has numbers or percentages only, and at least one."""
+    filled = [cell for cell in column if cell is not None and cell not in BLANK]
+    return bool(filled) and not any(isinstance(cell, str) and not _PERCENTAGE.match(cell) for cell in filled)
 
 
-def soften(text: str) -> Markup:
-    """A text for HTML in which long names and paths may break behind ``_``, ``/`` and dots."""
-    return Markup(_LONG.sub(lambda match: _JOINT.sub(r"\1<wbr>", match[0]), str(escape(text))))
+def allow_breaks(text: str) -> Markup:
+    """A text for HTML in which long names and paths may break after ``_``, ``/`` and dots."""
+    return Markup(_LONG_WORD.sub(lambda match: _BREAK_AFTER.sub(r"\1<wbr>", match[0]), str(escape(text))))
 
 
 def show(value: Any) -> str:
-    """A number as a reader wants it: thousands separated, four significant digits."""
+    """A value as text: numbers with thousands separators and four significant digits."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
     if isinstance(value, int):
@@ -121,18 +121,18 @@ def show(value: Any) -> str:
 
 
 def show_column(values: Sequence[Any]) -> list[str]:
-    """Values of a column: as `show` has them, fractions with as many decimals as the longest, unless that is over 4."""
+    """Values of a column as text, fractions with equally many decimals, unless these are more than 4."""
     texts = [show(value) for value in values]
     fractions = [isinstance(value, float) and "e" not in text for value, text in zip(values, texts, strict=True)]
-    places = max((len(text.partition(".")[2]) for text, f in zip(texts, fractions, strict=True) if f), default=0)
-    if not 0 < places <= 4:
+    decimals = max((len(text.partition(".")[2]) for text, f in zip(texts, fractions, strict=True) if f), default=0)
+    if not 0 < decimals <= 4:
         return texts
     shown = zip(values, texts, fractions, strict=True)
-    return [f"{value:,.{places}f}" if fraction else text for value, text, fraction in shown]
+    return [f"{value:,.{decimals}f}" if fraction else text for value, text, fraction in shown]
 
 
 def plot_style() -> dict[Any, Any]:
-    """Settings for `matplotlib.rc_context`, so that all plots look alike and are reproducible."""
+    """Settings for `matplotlib.rc_context`, so that all plots have the same style and are reproducible."""
     from cycler import cycler
 
     return {
@@ -166,4 +166,4 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-_environment.filters["soften"] = soften
+_environment.filters["allow_breaks"] = allow_breaks

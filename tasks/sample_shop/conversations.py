@@ -1,6 +1,6 @@
-"""Whole conversations: one to three customer turns, every answer determined by what was said before it."""
+"""Conversations of one to three customer turns, with every answer determined by the turns before it."""
 
-# Word lists read best as lists of words.
+# Word lists are easier to read as running text.
 # ruff: noqa: SIM905
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks.sample_shop.grammar import (
     punctuate,
     scribble,
 )
-from tasks.sample_shop.intents import BY_NAME, FOLLOWING
+from tasks.sample_shop.intents import BY_NAME, FOLLOW_UPS_BY_INTENT
 from tasks.sample_shop.slots import Slots, draw_slots
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ Reword = Callable[[str, random.Random], str]
 
 MULTI_TURN_SHARE = 0.165
 SYSTEM_SHARE = 0.10
-MOST_ALIKE = 0.65
+MAXIMUM_SIMILARITY = 0.65
 SYSTEMS = (
     f"You are the help desk of {SHOP}, a shop for outdoor and home gear.",
     f"You answer customers of {SHOP}. Be brief and friendly.",
@@ -50,8 +50,8 @@ SECOND_ORDERS = (
     "and order {order}?", "the same for order {order}, please.", "I have a second one: {order}.",
     "could you do the same for {order}?", "what about order {order}?", "and now for {order}.",
 )  # fmt: skip
-# A second value for one slot of the same request: slot, intents it suits, wordings.
-AGAIN: tuple[tuple[str, frozenset[str], tuple[str, ...]], ...] = (
+# Follow-ups with a second value for one slot of the same request: slot, intents, wordings.
+SECOND_VALUES: tuple[tuple[str, frozenset[str], tuple[str, ...]], ...] = (
     ("order", frozenset("track_order not_received cancel_order express_upgrade return_label return_received "
                         "invoice_copy gift_wrap".split()), SECOND_ORDERS),
     ("product", frozenset("return_window repair_service restock_alert care_instructions waterproof "
@@ -76,8 +76,8 @@ LEADS = ("", "", "", "ok, ", "thanks, ", "I see, ", "alright, ", "hm, ", "good, 
 
 
 @dataclass(frozen=True)
-class Conversation:
-    """Messages of one row, as (role, content), and the intent of its last answer."""
+class SampleConversation:
+    """Messages of one row, as (role, content) pairs, and the intent of its last answer."""
 
     messages: tuple[tuple[str, str], ...]
     intent: str
@@ -88,12 +88,12 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a conversation is drawn from; drifted traffic swaps parts of it.
+    """Settings of generation; drifted traffic replaces parts of them.
 
     Attributes:
-        lines: Product lines to choose from; None leaves it to the intent.
-        cores: Wordings that take the place of an intent's own, by intent.
-        reword: Rewrites a user turn while its slots are still open.
+        lines: Product lines to choose from; None: those of the intent.
+        cores: Intent to wordings that replace its own.
+        reword: Rewrites a user turn before its slots are filled.
     """
 
     lines: tuple[str, ...] | None = None
@@ -104,8 +104,8 @@ class Scene:
 PLAIN = Scene()
 
 
-class Talk:
-    """A conversation in the making: one customer, who writes in one register."""
+class ConversationBuilder:
+    """Builds the conversation of one customer, who writes in one register."""
 
     def __init__(self, scene: Scene, line: str, rng: random.Random) -> None:
         self.turns: list[tuple[str, str]] = []
@@ -115,15 +115,15 @@ class Talk:
         if rng.random() < SYSTEM_SHARE:
             self.turns.append(("system", rng.choice(SYSTEMS)))
 
-    def _say(self, text: str) -> None:
+    def _add_user_turn(self, text: str) -> None:
         reworded = self._scene.reword(text, self._rng) if self._scene.reword else text
         self.turns.append(("user", scribble(reworded, self._register, self._rng).format_map(self._slots)))
 
-    def _answer(self, text: str) -> None:
+    def _add_answer(self, text: str) -> None:
         self.turns.append(("assistant", text))
 
-    def open_with(self, intent: Intent, complete: bool = True) -> None:
-        """The first question and its answer; an incomplete one lacks the order number until asked for it."""
+    def add_request(self, intent: Intent, complete: bool = True) -> None:
+        """Add the first request and its answer; an incomplete one gives the order number only when asked for it."""
         self._slots = draw_slots(intent.slots, self._line, self._rng)
         cores = self._scene.cores.get(intent.name, intent.cores)
         core = self._rng.choice(cores)
@@ -131,88 +131,94 @@ class Talk:
         for _ in range(0 if complete else 8):
             request = phrase(core, self._rng)
             if "{order}" not in request:
-                self._say(compose(request, intent.name, without, self._register, self._rng))
-                self._answer(ASK_ORDER)
-                self._say(punctuate(self._rng.choice(GIVE_ORDER)))
+                self._add_user_turn(compose(request, intent.name, without, self._register, self._rng))
+                self._add_answer(ASK_ORDER)
+                self._add_user_turn(punctuate(self._rng.choice(GIVE_ORDER)))
                 break
             core = self._rng.choice(cores)
         else:
-            self._say(compose(core, intent.name, intent.slots, self._register, self._rng))
-        self._answer(intent.reply(self._slots))
+            self._add_user_turn(compose(core, intent.name, intent.slots, self._register, self._rng))
+        self._add_answer(intent.reply(self._slots))
 
-    def go_on(self, core: str, intent: Intent) -> None:
-        """A follow-up: what it does not name is taken from the turn before."""
+    def add_follow_up(self, core: str, intent: Intent) -> None:
+        """Add a follow-up and its answer; slots it does not name keep their values."""
         named = [name[1:-1] for name in SLOT.findall(core)]
         self._slots = {**self._slots, **draw_slots(named, self._line, self._rng)}
-        self._say(punctuate(self._rng.choice(LEADS) + expand(core, self._rng)))
-        self._answer(intent.reply(self._slots))
+        self._add_user_turn(punctuate(self._rng.choice(LEADS) + expand(core, self._rng)))
+        self._add_answer(intent.reply(self._slots))
 
 
-def converse(intent: Intent, rng: random.Random, scene: Scene = PLAIN) -> Conversation:
+def generate_conversation(intent: Intent, rng: random.Random, scene: Scene = PLAIN) -> SampleConversation:
     """One conversation whose last answer belongs to ``intent``."""
-    follows = FOLLOWING.get(intent.name, ())
-    agains = [(slot, wordings) for slot, names, wordings in AGAIN if intent.name in names]
-    ways = ["incomplete"] * ("order" in intent.slots) + ["follow"] * (2 * bool(follows)) + ["again"] * bool(agains)
-    way = rng.choice(ways) if ways and rng.random() < MULTI_TURN_SHARE else "single"
-    if way == "follow":
+    follows = FOLLOW_UPS_BY_INTENT.get(intent.name, ())
+    second_values = [(slot, wordings) for slot, names, wordings in SECOND_VALUES if intent.name in names]
+    kinds = (
+        ["incomplete"] * ("order" in intent.slots)
+        + ["follow"] * (2 * bool(follows))
+        + ["second value"] * bool(second_values)
+    )
+    kind = rng.choice(kinds) if kinds and rng.random() < MULTI_TURN_SHARE else "single"
+    if kind == "follow":
         link = rng.choice(follows)
         first = BY_NAME[rng.choice(link.earlier)]
         lines = scene.lines or tuple(line for line in first.lines if line in intent.lines)
-        talk = Talk(scene, rng.choice(lines), rng)
-        talk.open_with(first, complete="order" not in first.slots or rng.random() < 0.8)
-        talk.go_on(rng.choice(link.cores), intent)
+        builder = ConversationBuilder(scene, rng.choice(lines), rng)
+        builder.add_request(first, complete="order" not in first.slots or rng.random() < 0.8)
+        builder.add_follow_up(rng.choice(link.cores), intent)
     else:
-        talk = Talk(scene, rng.choice(scene.lines or intent.lines), rng)
-        talk.open_with(intent, complete=way != "incomplete")
-        if way == "again":
-            talk.go_on(rng.choice(rng.choice(agains)[1]), intent)
-    return Conversation(tuple(talk.turns), intent.name)
+        builder = ConversationBuilder(scene, rng.choice(scene.lines or intent.lines), rng)
+        builder.add_request(intent, complete=kind != "incomplete")
+        if kind == "second value":
+            builder.add_follow_up(rng.choice(rng.choice(second_values)[1]), intent)
+    return SampleConversation(tuple(builder.turns), intent.name)
 
 
 def shingles(messages: tuple[tuple[str, str], ...], width: int = 3) -> Shingles:
-    """Runs of ``width`` words of the whole conversation, lower case, without punctuation."""
+    """Word n-grams of the whole conversation, lower case, without punctuation."""
     words = re.findall(r"\w+", " ".join(content for role, content in messages if role != "system").lower())
     return frozenset(zip(*(words[i:] for i in range(width)), strict=False))
 
 
 def jaccard(a: frozenset[T], b: frozenset[T]) -> float:
-    """Shared members over all members."""
+    """Jaccard similarity: size of the intersection over size of the union."""
     shared = len(a & b)
-    whole = len(a) + len(b) - shared
-    return shared / whole if whole else 1.0
+    union = len(a) + len(b) - shared
+    return shared / union if union else 1.0
 
 
-class Novelty:
-    """Turns away a conversation that is nearly one already given.
+class DuplicateFilter:
+    """Rejects near-duplicates of earlier conversations.
 
-    Exact, but compares few pairs: sets of a likeness of at least t share one of the first
+    Exact, but compares few pairs: sets with a similarity of at least t share one of the first
     ``size - ceil(t * size) + 1`` members under any fixed order, here the newest first, since those are rare
     (prefix filter of Chaudhuri, Ganti and Kaushik, 2006).
     """
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[str, ...], int] = {}
-        self._given: list[frozenset[int]] = []
+        self._accepted: list[frozenset[int]] = []
         self._index: dict[int, list[int]] = {}
 
-    def admits(self, conversation: Conversation) -> bool:
+    def accept(self, conversation: SampleConversation) -> bool:
         numbers = self._numbers
-        mine = frozenset([numbers.setdefault(s, len(numbers)) for s in sorted(shingles(conversation.messages))])
-        prefix = sorted(mine, reverse=True)[: len(mine) - ceil(MOST_ALIKE * len(mine)) + 1]
+        own = frozenset([numbers.setdefault(s, len(numbers)) for s in sorted(shingles(conversation.messages))])
+        prefix = sorted(own, reverse=True)[: len(own) - ceil(MAXIMUM_SIMILARITY * len(own)) + 1]
         near = {row for number in prefix for row in self._index.get(number, ())}
-        if any(jaccard(mine, self._given[row]) >= MOST_ALIKE for row in near):
+        if any(jaccard(own, self._accepted[row]) >= MAXIMUM_SIMILARITY for row in near):
             return False
         for number in prefix:
-            self._index.setdefault(number, []).append(len(self._given))
-        self._given.append(mine)
+            self._index.setdefault(number, []).append(len(self._accepted))
+        self._accepted.append(own)
         return True
 
 
-def converse_anew(intent: Intent, rng: random.Random, novelty: Novelty, scene: Scene = PLAIN) -> Conversation:
-    """A conversation unlike those already given; after 50 tries the last one, however alike."""
-    conversation = converse(intent, rng, scene)
+def generate_unique_conversation(
+    intent: Intent, rng: random.Random, duplicates: DuplicateFilter, scene: Scene = PLAIN
+) -> SampleConversation:
+    """A conversation that is no near-duplicate of earlier ones; after 50 attempts, the last one in any case."""
+    conversation = generate_conversation(intent, rng, scene)
     for _ in range(50):
-        if novelty.admits(conversation):
+        if duplicates.accept(conversation):
             break
-        conversation = converse(intent, rng, scene)
+        conversation = generate_conversation(intent, rng, scene)
     return conversation

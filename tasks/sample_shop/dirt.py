@@ -4,7 +4,7 @@ Every planted row is an extra row: the clean rows stay as they are, so that what
 can be held against the truth.
 """
 
-# Word lists read best as lists of words.
+# Word lists are easier to read as running text.
 # ruff: noqa: SIM905
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tasks.sample_shop.conversations import Conversation, jaccard, shingles
+from tasks.sample_shop.conversations import SampleConversation, jaccard, shingles
 
 # Share of the clean rows that each kind adds.
 SHARES: dict[str, float] = {
@@ -52,24 +52,24 @@ class Planted:
         detail: What was planted: the PII text, the tag, the damaged word; "" where there is nothing more to say.
     """
 
-    conversation: Conversation
+    conversation: SampleConversation
     kind: str
     source: int | None = None
-    clean: Conversation | None = None
+    clean: SampleConversation | None = None
     detail: str = ""
 
 
-def with_turn(conversation: Conversation, index: int, content: str) -> Conversation:
+def with_turn(conversation: SampleConversation, index: int, content: str) -> SampleConversation:
     turns = list(conversation.messages)
     turns[index] = (turns[index][0], content)
     return replace(conversation, messages=tuple(turns))
 
 
-def last_user(conversation: Conversation) -> int:
+def last_user(conversation: SampleConversation) -> int:
     return max(i for i, (role, _) in enumerate(conversation.messages) if role == "user")
 
 
-def first_user(conversation: Conversation) -> int:
+def first_user(conversation: SampleConversation) -> int:
     return min(i for i, (role, _) in enumerate(conversation.messages) if role == "user")
 
 
@@ -118,7 +118,7 @@ PII: dict[str, tuple[Callable[[random.Random], str], tuple[str, ...]]] = {
 }
 
 
-def plant_pii(row: Conversation, rng: random.Random, number: int) -> tuple[Conversation, str]:
+def plant_pii(row: SampleConversation, rng: random.Random, number: int) -> tuple[SampleConversation, str]:
     kind = tuple(PII)[number % len(PII)]
     make, wordings = PII[kind]
     value = make(rng)
@@ -127,7 +127,7 @@ def plant_pii(row: Conversation, rng: random.Random, number: int) -> tuple[Conve
     return with_turn(row, index, text), f"{kind}:{value}"
 
 
-def plant_html(row: Conversation, rng: random.Random, number: int) -> tuple[Conversation, str]:
+def plant_html(row: SampleConversation, rng: random.Random, number: int) -> tuple[SampleConversation, str]:
     index = last_user(row) if rng.random() < 0.5 else len(row.messages) - 1
     text = row.messages[index][1]
     spaces = [m.start() for m in re.finditer(" ", text)]
@@ -146,7 +146,7 @@ def plant_html(row: Conversation, rng: random.Random, number: int) -> tuple[Conv
     return with_turn(row, index, broken), tag
 
 
-def accented(row: Conversation, rng: random.Random) -> tuple[Conversation, int]:
+def accented(row: SampleConversation, rng: random.Random) -> tuple[SampleConversation, int]:
     """The row with at least one character beyond ASCII in a user turn, and the index of that turn."""
     index = first_user(row)
     text = row.messages[index][1]
@@ -155,25 +155,25 @@ def accented(row: Conversation, rng: random.Random) -> tuple[Conversation, int]:
     return with_turn(row, index, text), index
 
 
-def plant_mojibake(row: Conversation, rng: random.Random, number: int) -> tuple[Conversation, str]:
-    """UTF-8 read as Windows-1252, which a cleaner can turn back."""
+def plant_mojibake(row: SampleConversation, rng: random.Random, number: int) -> tuple[SampleConversation, str]:
+    """UTF-8 read as Windows-1252, which cleaning can reverse."""
     clean, index = accented(row, rng)
     broken = clean.messages[index][1].encode("utf-8").decode("cp1252")
     return with_turn(clean, index, broken), clean.messages[index][1]
 
 
-def plant_lost_characters(row: Conversation, rng: random.Random, number: int) -> tuple[Conversation, str]:
-    """Characters replaced by U+FFFD; nothing brings them back."""
+def plant_lost_characters(row: SampleConversation, rng: random.Random, number: int) -> tuple[SampleConversation, str]:
+    """Characters replaced by U+FFFD, which cannot be restored."""
     clean, index = accented(row, rng)
     broken = "".join(sign if sign.isascii() else "\ufffd" for sign in clean.messages[index][1])
     return with_turn(clean, index, broken), clean.messages[index][1]
 
 
-def plant_empty_answer(row: Conversation, rng: random.Random, number: int) -> tuple[Conversation, str]:
+def plant_empty_answer(row: SampleConversation, rng: random.Random, number: int) -> tuple[SampleConversation, str]:
     return with_turn(row, len(row.messages) - 1, ("", " ", "\n")[number % 3]), row.messages[-1][1]
 
 
-def edit_lightly(row: Conversation, rng: random.Random) -> Conversation:
+def edit_lightly(row: SampleConversation, rng: random.Random) -> SampleConversation:
     """A near duplicate: one word more, one word less, or a change of case and punctuation."""
     index = first_user(row)
     text = row.messages[index][1]
@@ -189,7 +189,7 @@ def edit_lightly(row: Conversation, rng: random.Random) -> Conversation:
     return with_turn(row, index, text)
 
 
-def reword_lightly(row: Conversation, rng: random.Random) -> Conversation:
+def reword_lightly(row: SampleConversation, rng: random.Random) -> SampleConversation:
     """A leak: the same question in slightly other words, with the same answer."""
     index = first_user(row)
     words = row.messages[index][1].split(" ")
@@ -213,9 +213,9 @@ DAMAGES = {
 
 
 def plant_copies(
-    kind: str, count: int, clean: list[Conversation], free: list[int], rng: random.Random
+    kind: str, count: int, clean: list[SampleConversation], free: list[int], rng: random.Random
 ) -> list[Planted]:
-    """Copies of clean rows, each of another row, kept when the likeness is inside the kind's band.
+    """Copies of clean rows, each of another row, kept when the similarity is inside the kind's range.
 
     Args:
         kind: One of `COPIES`.
@@ -238,7 +238,9 @@ def plant_copies(
     return planted
 
 
-def plant_damage(kind: str, number: int, row: Conversation, intents: tuple[str, ...], rng: random.Random) -> Planted:
+def plant_damage(
+    kind: str, number: int, row: SampleConversation, intents: tuple[str, ...], rng: random.Random
+) -> Planted:
     """One more row with a defect of this kind in it."""
     if kind == "wrong_label":
         wrong = rng.choice([name for name in intents if name != row.intent])

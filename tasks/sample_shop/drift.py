@@ -218,7 +218,7 @@ _SLANG_LOWER = {word.lower(): slang for word, slang in SLANG.items()}
 
 
 def talk_slang(text: str, rng: random.Random) -> str:
-    """A user turn as a young customer types it; slots are left alone."""
+    """A user turn with slang; slots are not changed."""
     pieces = SLOT.split(text)
     for index in range(0, len(pieces), 2):
         piece = pieces[index].lower().replace("'", "").replace(",", "")

@@ -7,7 +7,7 @@ with ``!`` is something the shop should do (``!cancel order {order}`` becomes "c
 sloppy writer's typos never change what an answer has to repeat.
 """
 
-# Word lists read best as lists of words.
+# Word lists are easier to read as running text.
 # ruff: noqa: SIM905
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ DETAILS_BEFORE: dict[str, tuple[str, ...]] = {
     "amount": ("this is about {amount}.", "I am writing about {amount}."),
     "months": ("I have owned it for {months}.", "I bought something from you {months} ago."),
 }  # fmt: skip
-# Sentences that ask for nothing, and the requests they would contradict. Many use words of some other
-# request on purpose. "-" stands for requests made before anything is bought.
+# Sentences without a request, and the requests that they would contradict. Many deliberately use words of
+# another request. "-" stands for requests made before anything is bought.
 BEFORE_BUYING = frozenset(
     "stock_check restock_alert delivery_time payment_method bulk_order instalments payment_declined "
     "gift_card_balance password_reset newsletter_stop delete_account".split()
@@ -196,7 +196,7 @@ def expand(template: str, rng: random.Random) -> str:
 
 
 def phrase(core: str, rng: random.Random) -> str:
-    """A whole request sentence out of one core."""
+    """A complete request sentence from one core."""
     if core[0] not in "!~":
         return end_sentence(expand(core, rng))
     deed, _, reason = expand(core[1:], rng).partition(", ")
@@ -247,7 +247,7 @@ def punctuate(text: str) -> str:
 
 
 def misspell(word: str, rng: random.Random) -> str:
-    """One slip of the fingers: two letters swapped, one lost, or one doubled."""
+    """One typing error: two letters swapped, one missing, or one doubled."""
     at = rng.randrange(1, len(word) - 1)
     kind = rng.randrange(3)
     if kind == 0:
@@ -258,7 +258,7 @@ def misspell(word: str, rng: random.Random) -> str:
 
 
 def scribble(text: str, register: str, rng: random.Random) -> str:
-    """Write as this register does. Slots are left alone."""
+    """Rewrite a text in this register; slots are not changed."""
     rate = TYPO_RATE[register]
     pieces = SLOT.split(text)
     for index in range(0, len(pieces), 2):

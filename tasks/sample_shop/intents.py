@@ -1,4 +1,4 @@
-"""All intents of the sample, how often they are asked for, and which question may follow which."""
+"""All intents of the sample, their frequencies, and their follow-up questions."""
 
 # One request a line.
 # ruff: noqa: E501, SIM905
@@ -24,7 +24,7 @@ WEIGHTS: dict[str, float] = {intent.name: 1.8 if intent.name in POPULAR else 1.0
 
 @dataclass(frozen=True)
 class FollowUp:
-    """A question that is understood only through the one before it.
+    """A question that depends on the one before it.
 
     Attributes:
         earlier: Intents it may follow.
@@ -104,6 +104,6 @@ FOLLOW_UPS: tuple[FollowUp, ...] = (
     follow("delete_account password_reset", "newsletter_stop",
            "keep the account, only stop the e-mails.", "and no more newsletters, please."),
 )  # fmt: skip
-FOLLOWING: dict[str, tuple[FollowUp, ...]] = {
+FOLLOW_UPS_BY_INTENT: dict[str, tuple[FollowUp, ...]] = {
     intent.name: tuple(link for link in FOLLOW_UPS if link.later == intent.name) for intent in INTENTS
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from tasks.contracts.records import MESSAGES
-from tasks.sample_shop.conversations import Conversation, Novelty, converse_anew
+from tasks.sample_shop.conversations import DuplicateFilter, SampleConversation, generate_unique_conversation
 from tasks.sample_shop.dirt import COPIES, SHARES, Planted, plant_copies, plant_damage
 from tasks.sample_shop.intents import INTENTS, WEIGHTS
 
@@ -54,10 +54,10 @@ def generate_sample(rows: int, seed: int, dirt: bool = True) -> SampleData:
         The table in its raw shape (``messages``, ``intent``) and the truth.
     """
     rng = random.Random(f"sample {seed}")
-    novelty = Novelty()
-    clean = draw_conversations(rows, rng, novelty)
-    planted = plant_dirt(clean, novelty, seed) if dirt else []
-    everything: list[Conversation | Planted] = [*clean, *planted]
+    duplicates = DuplicateFilter()
+    clean = draw_conversations(rows, rng, duplicates)
+    planted = plant_dirt(clean, duplicates, seed) if dirt else []
+    everything: list[SampleConversation | Planted] = [*clean, *planted]
     order = list(range(len(everything)))
     if planted:
         random.Random(f"sample order {seed}").shuffle(order)
@@ -78,12 +78,12 @@ def generate_sample(rows: int, seed: int, dirt: bool = True) -> SampleData:
     return SampleData(to_table(written), truth)
 
 
-def draw_conversations(count: int, rng: random.Random, novelty: Novelty) -> list[Conversation]:
+def draw_conversations(count: int, rng: random.Random, duplicates: DuplicateFilter) -> list[SampleConversation]:
     intents = rng.choices(INTENTS, [WEIGHTS[intent.name] for intent in INTENTS], k=count)
-    return [converse_anew(intent, rng, novelty) for intent in intents]
+    return [generate_unique_conversation(intent, rng, duplicates) for intent in intents]
 
 
-def plant_dirt(clean: list[Conversation], novelty: Novelty, seed: int) -> list[Planted]:
+def plant_dirt(clean: list[SampleConversation], duplicates: DuplicateFilter, seed: int) -> list[Planted]:
     """The planted rows, in the order of `SHARES`."""
     rng = random.Random(f"sample dirt {seed}")
     free = list(range(len(clean)))
@@ -95,12 +95,12 @@ def plant_dirt(clean: list[Conversation], novelty: Novelty, seed: int) -> list[P
         if kind in COPIES:
             planted += plant_copies(kind, count, clean, free, rng)
         else:
-            extra = draw_conversations(count, rng, novelty)
+            extra = draw_conversations(count, rng, duplicates)
             planted += [plant_damage(kind, number, row, names, rng) for number, row in enumerate(extra)]
     return planted
 
 
-def to_table(conversations: list[Conversation]) -> pa.Table:
+def to_table(conversations: list[SampleConversation]) -> pa.Table:
     messages = pa.array([conversation.turns() for conversation in conversations], type=MESSAGES)
     intents = pa.array([conversation.intent for conversation in conversations], type=pa.string())
     return pa.Table.from_arrays([messages, intents], schema=SCHEMA)

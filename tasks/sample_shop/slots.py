@@ -1,10 +1,10 @@
-"""What the sentences of the sample are about: products, order numbers, places, amounts.
+"""Slot values of the sample: products, order numbers, places, amounts.
 
 Products are built from a mood, a material and an item, so that most of them are seen once: an answer
 that names one has to copy it from the question.
 """
 
-# Word lists read best as lists of words.
+# Word lists are easier to read as running text.
 # ruff: noqa: E501, SIM905
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Slots = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Line:
+class ProductLine:
     """A product line.
 
     Attributes:
@@ -39,7 +39,7 @@ MOODS = tuple(
     "compact sturdy lightweight classic rugged slim roomy quilted nordic mountain coastal weekend daily "
     "vintage padded double mini travel garden winter summer striped woven premium basic".split()
 )
-SOFT = Line(
+SOFT = ProductLine(
     moods=MOODS,
     materials=tuple("canvas wool cotton fleece nylon felt linen denim hemp velvet mesh corduroy".split()),
     items=(
@@ -49,7 +49,7 @@ SOFT = Line(
     ),
     parts=("strap", "buckle", "zip puller", "drawstring", "clip", "lining"),
 )  # fmt: skip
-HARD = Line(
+HARD = ProductLine(
     moods=tuple(m for m in MOODS if m not in {"quilted", "padded", "woven"}),
     materials=(
         "steel", "copper", "titanium", "enamel", "aluminium", "cast iron", "brass", "ceramic", "bamboo",
@@ -62,7 +62,7 @@ HARD = Line(
     ),
     parts=("lid", "handle", "seal ring", "base", "hook", "screw"),
 )  # fmt: skip
-BUILT = Line(
+BUILT = ProductLine(
     moods=tuple(m for m in MOODS if m not in {"quilted", "woven", "striped"}),
     materials=("oak", "pine", "beech", "walnut", "rattan", "ash", "birch", "teak", "acacia", "metal", "larch"),
     items=(
@@ -71,8 +71,8 @@ BUILT = Line(
     ),
     parts=("leg", "hinge", "bracket", "drawer knob", "rubber foot", "bolt set"),
 )  # fmt: skip
-# Never in the sample: the line that drifted traffic is about.
-ELECTRIC = Line(
+# Not in the sample: the product line of drifted traffic.
+ELECTRIC = ProductLine(
     moods=tuple("Voltra Jolto Zephyr Kwanto Lumio Pulsar Hexon Dynamo Sparkwave Nimbo Turboz Fluxa Spargo Wattle".split()),
     materials=tuple("X2 300 Pro Max S7 Ultra 40W Mk3 Air 5G Neo V12".split()),
     items=(
@@ -81,7 +81,7 @@ ELECTRIC = Line(
     ),
     parts=("battery", "charger", "display", "USB cable", "brake sensor", "motor hub"),
 )  # fmt: skip
-LINES: dict[str, Line] = {"soft": SOFT, "hard": HARD, "built": BUILT, "electric": ELECTRIC}
+LINES: dict[str, ProductLine] = {"soft": SOFT, "hard": HARD, "built": BUILT, "electric": ELECTRIC}
 
 COLOURS = tuple("red moss navy sand grey black white teal mustard rust violet pink".split())
 SOLD_OUT_COLOURS = frozenset({"violet", "pink", "mustard", "rust"})
@@ -106,7 +106,7 @@ VOUCHERS = ("TRAIL", "HOME", "SPRING", "CAMP", "WELCOME", "FROST", "GARDEN", "LO
 LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 
 
-def pick(*values: str) -> Callable[[random.Random, Line], str]:
+def pick(*values: str) -> Callable[[random.Random, ProductLine], str]:
     return lambda rng, line: rng.choice(values)
 
 
@@ -114,24 +114,24 @@ def cents(rng: random.Random) -> str:
     return rng.choice(("00", "20", "50", "80", "90"))
 
 
-def amount(rng: random.Random, line: Line) -> str:
+def amount(rng: random.Random, line: ProductLine) -> str:
     """Under 100 euros or over: some answers depend on it."""
     return f"{rng.randint(11, 99) if rng.random() < 0.55 else rng.randint(101, 480)}.{cents(rng)} euros"
 
 
-def day(rng: random.Random, line: Line) -> str:
+def day(rng: random.Random, line: ProductLine) -> str:
     return rng.choice(DAYS) if rng.random() < 0.6 else f"{rng.randint(2, 28)} {rng.choice(MONTHS)}"
 
 
-def method(rng: random.Random, line: Line) -> str:
+def method(rng: random.Random, line: ProductLine) -> str:
     return rng.choice(GOOD_METHODS if rng.random() < 0.6 else BAD_METHODS)
 
 
-def months(rng: random.Random, line: Line) -> str:
+def months(rng: random.Random, line: ProductLine) -> str:
     return f"{rng.choice(COVERED_MONTHS if rng.random() < 0.6 else EXPIRED_MONTHS)} months"
 
 
-DRAW: dict[str, Callable[[random.Random, Line], str]] = {
+DRAW: dict[str, Callable[[random.Random, ProductLine], str]] = {
     "product": lambda rng, line: line.name(rng),
     "part": lambda rng, line: rng.choice(line.parts),
     "order": lambda rng, line: f"{rng.choice(LETTERS)}{rng.randint(1000, 9999)}",

@@ -1,4 +1,4 @@
-"""Traffic for a released model, with a known share of drift and the right answer to every request."""
+"""SampleTraffic for a released model, with a known share of drift and the right answer to every request."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from tasks.contracts.errors import raise_all
 from tasks.sample_shop.conversations import (
     PLAIN,
-    Conversation,
-    Novelty,
+    DuplicateFilter,
+    SampleConversation,
     Scene,
     Turn,
-    converse_anew,
+    generate_unique_conversation,
 )
 from tasks.sample_shop.drift import (
     ELECTRIC_CORES,
@@ -30,7 +30,7 @@ ELECTRIC_WORDING = 0.85
 
 
 @dataclass(frozen=True)
-class Traffic:
+class SampleTraffic:
     """Requests, one entry per row in every field.
 
     Attributes:
@@ -46,7 +46,7 @@ class Traffic:
     kinds: tuple[tuple[str, ...], ...]
 
 
-def generate_traffic(count: int, seed: int, drift: float = 0.0, kinds: Collection[str] = KINDS) -> Traffic:
+def generate_traffic(count: int, seed: int, drift: float = 0.0, kinds: Collection[str] = KINDS) -> SampleTraffic:
     """Draw requests as the sample's customers make them, a share of them drifted.
 
     Args:
@@ -68,15 +68,15 @@ def generate_traffic(count: int, seed: int, drift: float = 0.0, kinds: Collectio
     drifted = round(count * drift)
     plan = [chosen[i % len(chosen)] if i < drifted else "" for i in range(count)]
     rng.shuffle(plan)
-    novelty = Novelty()
-    rows: list[Conversation] = []
+    duplicates = DuplicateFilter()
+    rows: list[SampleConversation] = []
     applied: list[tuple[str, ...]] = []
     for kind in plan:
-        row, row_kinds = draw_request(kind, "slang" in chosen, rng, novelty)
+        row, row_kinds = draw_request(kind, "slang" in chosen, rng, duplicates)
         rows.append(row)
         applied.append(row_kinds)
     turns = [row.turns() for row in rows]
-    return Traffic(
+    return SampleTraffic(
         prompts=tuple(row[:-1] for row in turns),
         answers=tuple(row[-1]["content"] for row in turns),
         intents=tuple(row.intent for row in rows),
@@ -100,10 +100,12 @@ def check_request(count: int, drift: float, kinds: Collection[str]) -> tuple[str
     return tuple(kind for kind in KINDS if kind in kinds)
 
 
-def draw_request(kind: str, slang: bool, rng: random.Random, novelty: Novelty) -> tuple[Conversation, tuple[str, ...]]:
+def draw_request(
+    kind: str, slang: bool, rng: random.Random, duplicates: DuplicateFilter
+) -> tuple[SampleConversation, tuple[str, ...]]:
     """One request of this kind of drift ("" for none), and all kinds that apply to it."""
     if not kind:
-        return converse_anew(draw_intent(INTENTS, WEIGHTS, rng), rng, novelty), ()
+        return generate_unique_conversation(draw_intent(INTENTS, WEIGHTS, rng), rng, duplicates), ()
     beside = slang and kind != "slang" and rng.random() < SLANG_BESIDE
     kinds = (kind, "slang") if beside else (kind,)
     reword = talk_slang if "slang" in kinds else None
@@ -116,7 +118,7 @@ def draw_request(kind: str, slang: bool, rng: random.Random, novelty: Novelty) -
     else:
         weights = SHIFTED_WEIGHTS if kind == "mix" else WEIGHTS
         intent, scene = draw_intent(INTENTS, weights, rng), Scene(reword=reword)
-    return converse_anew(intent, rng, novelty, scene), kinds
+    return generate_unique_conversation(intent, rng, duplicates, scene), kinds
 
 
 def draw_intent(intents: tuple[Intent, ...], weights: dict[str, float], rng: random.Random) -> Intent:

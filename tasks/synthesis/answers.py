@@ -1,4 +1,4 @@
-"""Step 3: an answer to every prompt, a call each."""
+"""Step 3: an answer to every prompt, one call each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.synthesis.wording import Wording
 def answer_drafts(
     settings: Synthesis, drafts: Sequence[Draft], seeds: Mapping[str, Seed], calls: Calls, wording: Wording
 ) -> list[Draft]:
-    """The drafts with answers; refused where none came."""
+    """The drafts with answers; refused where there was no usable answer."""
     prompts = [write_prompt(settings, draft, seeds, wording) for draft in drafts]
     return [
         draft.refuse("answers", str(answer))
@@ -28,7 +28,7 @@ def answer_drafts(
 
 
 def write_prompt(settings: Synthesis, draft: Draft, seeds: Mapping[str, Seed], wording: Wording) -> Turns:
-    """What the teacher is asked for an answer."""
+    """The prompt with which the teacher is asked for an answer."""
     text = wording.write(
         "answers",
         task=settings.task,
@@ -41,6 +41,6 @@ def write_prompt(settings: Synthesis, draft: Draft, seeds: Mapping[str, Seed], w
 
 
 def add_system(settings: Synthesis, text: str) -> Turns:
-    """A request, below the system turn that the rows will have."""
+    """A request, after the system turn of the rows, if any."""
     system = [{"role": "system", "content": settings.system}] if settings.system else []
     return [*system, {"role": "user", "content": text}]

@@ -1,7 +1,7 @@
-"""Calls of the teacher and the judge: kept, repeated when unusable, counted, and within the limits.
+"""Calls of the teacher and the judge: cached, retried when unusable, counted, and limited.
 
-Tokens and cost are those of all calls that the rows took, those of earlier, broken runs with them: a run that goes on
-counts what is kept as if it had asked, so its figures are those of an unbroken one.
+Tokens and cost are those of all calls for the rows, including calls of earlier, interrupted runs: a resumed run
+counts cached answers as calls, so its figures equal those of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from tasks.synthesis.reading import Unusable
 log = logging.getLogger(__name__)
 
 STEPS = ("topics", "instructions", "answers", "critique", "rewrite")
-# Bytes of text a token stands for, at least: what a limit of cost counts with before the server has counted.
+# Minimum bytes per token, with which tokens are estimated before the server has counted them.
 BYTES_PER_TOKEN = 3
-# Seeds of the rounds lie so far apart that attempts of one do not meet the next.
-ROUND = 100
-# Chats cost some tokens beyond their texts.
-TURN_TOKENS = 4
+# Distance between the seeds of two rounds, larger than the number of attempts.
+SEEDS_PER_ROUND = 100
+# Tokens of the chat template per turn, estimated.
+TOKENS_PER_TURN = 4
 
 T = TypeVar("T")
 
 
 @dataclass
-class Spent:
-    """What a step took.
+class StepUsage:
+    """Calls, tokens and cost of a step.
 
     Attributes:
         calls: Answered calls.
-        usable: Of them, those whose answer could be read.
-        unusable: Reason to number of the others.
-        prompt_tokens: As the server counted, estimated where it did not.
-        completion_tokens: The same of the answers.
+        usable: Calls with an answer that could be parsed.
+        unusable: Reason to number of calls with an unusable answer.
+        prompt_tokens: Tokens of the prompts, as counted by the server or else estimated.
+        completion_tokens: The same for the answers.
         estimated: Calls whose tokens were estimated.
-        cost: In the currency of the prices.
+        cost: Cost in the currency of the prices.
     """
 
     calls: int = 0
@@ -66,8 +66,8 @@ def compute_cost(prompt: int, completion: int, price: Price) -> float:
 
 
 def estimate_tokens(prompt: Turns) -> int:
-    """Tokens of a prompt, rather more than fewer for text in Latin letters."""
-    return sum(len(turn["content"].encode("utf-8", "replace")) // BYTES_PER_TOKEN + TURN_TOKENS for turn in prompt)
+    """Estimated tokens of a prompt; rather too many for text in Latin letters."""
+    return sum(len(turn["content"].encode("utf-8", "replace")) // BYTES_PER_TOKEN + TOKENS_PER_TURN for turn in prompt)
 
 
 class Calls:
@@ -75,71 +75,72 @@ class Calls:
 
     Args:
         settings: Models, prices, limits.
-        folder: Where answers are kept.
-        told: Called after each answered call that was not kept.
+        folder: Cache of the answers.
+        on_answer: Called after each answered call that was not cached.
     """
 
-    def __init__(self, settings: Synthesis, folder: Path, told: Callable[[], None] | None = None) -> None:
-        self.settings, self.folder, self._told = settings, folder, told
-        self.steps: dict[str, Spent] = {step: Spent() for step in STEPS}
+    def __init__(self, settings: Synthesis, folder: Path, on_answer: Callable[[], None] | None = None) -> None:
+        self.settings, self.folder, self._on_answer = settings, folder, on_answer
+        self.steps: dict[str, StepUsage] = {step: StepUsage() for step in STEPS}
         self.ended = ""
         self.fresh = 0
         self._counted: set[str] = set()
 
     @property
     def calls(self) -> int:
-        return sum(spent.calls for spent in self.steps.values())
+        return sum(usage.calls for usage in self.steps.values())
 
     @property
     def cost(self) -> float:
-        return sum(spent.cost for spent in self.steps.values())
+        return sum(usage.cost for usage in self.steps.values())
 
     def model(self, step: str) -> Writer:
-        """Who is asked in a step."""
+        """The model that is asked in a step."""
         settings = self.settings
         return (settings.judge or settings.teacher) if step == "critique" else settings.teacher
 
     def ask(
         self, step: str, prompts: Sequence[Turns], read: Callable[[str], T], round_number: int = 0
     ) -> list[T | Unusable]:
-        """Ask, and ask again with other seeds where the answer cannot be used.
+        """Ask, and retry with other seeds where the answer is unusable.
 
         Args:
-            step: Which step asks.
-            prompts: The questions.
-            read: Makes something of an answer, or raises `Unusable`.
-            round_number: Another one is another answer to the same question.
+            step: The step that asks.
+            prompts: The prompts.
+            read: Parses an answer, or raises `Unusable`.
+            round_number: Changes the seed, which gives another answer to the same prompt.
 
         Returns:
-            Per question what was read, or why nothing was.
+            For each prompt the parsed answer, or why there is none.
 
         Raises:
             PipelineError: The model does not answer at all.
         """
-        found: list[T | Unusable] = [Unusable("not asked")] * len(prompts)
-        open_ = list(range(len(prompts)))
+        results: list[T | Unusable] = [Unusable("not asked")] * len(prompts)
+        unanswered = list(range(len(prompts)))
         model = self.model(step)
         for attempt in range(self.settings.attempts if model.varies else 1):
-            asked = model.reseed(round_number * ROUND + attempt)
-            waiting, open_ = open_, []
+            reseeded = model.reseed(round_number * SEEDS_PER_ROUND + attempt)
+            waiting, unanswered = unanswered, []
             while waiting:
-                affordable = self._afford(step, asked, [prompts[place] for place in waiting])
+                affordable = self._afford(step, reseeded, [prompts[index] for index in waiting])
                 if not affordable:
                     if attempt == 0:
-                        found = [Unusable(self.ended) if place in waiting else one for place, one in enumerate(found)]
+                        for index in waiting:
+                            results[index] = Unusable(self.ended)
                     break
-                part, waiting = waiting[:affordable], waiting[affordable:]
-                answers = ask_fully(asked, [prompts[place] for place in part], self.folder, self._tell)
-                for place, answer in zip(part, answers, strict=True):
-                    found[place] = self._read(step, asked, prompts[place], answer, read)
-                    if isinstance(found[place], Unusable):
-                        open_.append(place)
-        return found
+                batch, waiting = waiting[:affordable], waiting[affordable:]
+                answers = ask_fully(reseeded, [prompts[index] for index in batch], self.folder, self._report_answer)
+                for index, answer in zip(batch, answers, strict=True):
+                    results[index] = self._parse(step, reseeded, prompts[index], answer, read)
+                    if isinstance(results[index], Unusable):
+                        unanswered.append(index)
+        return results
 
-    def _read(
+    def _parse(
         self, step: str, model: Writer, prompt: Turns, answer: WriterAnswer, read: Callable[[str], T]
     ) -> T | Unusable:
-        """Count an answer and make something of it."""
+        """Count an answer and parse it."""
         counts = self._count(step, model, prompt, answer)
         try:
             if answer.text is None:
@@ -151,50 +152,50 @@ class Calls:
         self.steps[step].usable += counts
         return value
 
-    def _tell(self) -> None:
+    def _report_answer(self) -> None:
         self.fresh += 1
-        if self._told:
-            self._told()
+        if self._on_answer:
+            self._on_answer()
 
     def _count(self, step: str, model: Writer, prompt: Turns, answer: WriterAnswer) -> bool:
-        """Count a call once; whether it was new."""
+        """Count a call once; returns whether it was new."""
         name = Keeper(None, model.identity).name(prompt)
         if name in self._counted:
             return False
         self._counted.add(name)
-        sent, came = answer.prompt_tokens, answer.completion_tokens
-        if sent is None or came is None:
-            come = len((answer.text or "").encode("utf-8", "replace")) // BYTES_PER_TOKEN
-            self.steps[step].add(estimate_tokens(prompt), come, find_price(self.settings, step), True)
+        prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
+        if prompt_tokens is None or completion_tokens is None:
+            completion_tokens = len((answer.text or "").encode("utf-8", "replace")) // BYTES_PER_TOKEN
+            self.steps[step].add(estimate_tokens(prompt), completion_tokens, find_price(self.settings, step), True)
         else:
-            self.steps[step].add(sent, came, find_price(self.settings, step), False)
+            self.steps[step].add(prompt_tokens, completion_tokens, find_price(self.settings, step), False)
         return True
 
     def _afford(self, step: str, model: Writer, prompts: Sequence[Turns]) -> int:
-        """How many of these questions, from the first on, may be asked at once; none: a limit is reached."""
+        """How many of these prompts, from the first on, the limits allow; 0 when a limit is reached."""
         limits, price = self.settings.limits, find_price(self.settings, step)
         calls, cost = self.calls, self.cost
         keeper = Keeper(None, model.identity)
         new: set[str] = set()
-        for place, prompt in enumerate(prompts):
+        for index, prompt in enumerate(prompts):
             if (name := keeper.name(prompt)) in self._counted or name in new:
                 continue
             new.add(name)
             calls += 1
             cost += compute_cost(estimate_tokens(prompt), model.max_tokens, price)
             if limits.calls is not None and calls > limits.calls:
-                why = f"limit of {limits.calls:,} calls reached"
+                reason = f"limit of {limits.calls:,} calls reached"
             elif limits.cost is not None and cost > limits.cost:
-                why = f"limit of cost {limits.cost:g} reached"
+                reason = f"limit of cost {limits.cost:g} reached"
             else:
                 continue
-            self.ended = why if place == 0 else self.ended
-            return place
+            self.ended = reason if index == 0 else self.ended
+            return index
         return len(prompts)
 
 
 def find_price(settings: Synthesis, step: str) -> Price:
-    """What the model of a step costs."""
+    """The price of the model of a step."""
     if step != "critique":
         return settings.teacher_price
     return settings.judge_price or (Price() if settings.judge else settings.teacher_price)

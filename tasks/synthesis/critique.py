@@ -1,7 +1,7 @@
 """Step 4: a judge's critique and score of every answer.
 
 Source: MT-Bench's single-answer grading (Zheng et al. 2023, https://arxiv.org/abs/2306.05685), on a scale of 1 to 5,
-the critique before the score. A judge favours its own answers (ibid., 3.3): give another model than the teacher.
+with the critique before the score. A judge favours its own answers (ibid., 3.3): use another model than the teacher.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from tasks.synthesis.reading import Unusable, read_json
 from tasks.synthesis.verify import list_hints
 from tasks.synthesis.wording import Wording
 
-LOWEST, HIGHEST = 1, 5
+LOWEST_SCORE, HIGHEST_SCORE = 1, 5
 
 
 def judge_drafts(settings: Synthesis, drafts: Sequence[Draft], calls: Calls, wording: Wording) -> list[Draft]:
     """The drafts with scores; refused where the judge gave none."""
     prompts = [[{"role": "user", "content": write_prompt(settings, draft, wording)}] for draft in drafts]
     judged = []
-    for draft, found in zip(drafts, calls.ask("critique", prompts, read_verdict), strict=True):
-        if isinstance(found, Unusable):
-            judged.append(draft.refuse("critique", f"no score: {found}"))
+    for draft, verdict in zip(drafts, calls.ask("critique", prompts, read_verdict), strict=True):
+        if isinstance(verdict, Unusable):
+            judged.append(draft.refuse("critique", f"no score: {verdict}"))
         else:
-            judged.append(replace(draft, step="critique", score=found[0], critique=found[1]))
+            judged.append(replace(draft, step="critique", score=verdict[0], critique=verdict[1]))
     return judged
 
 
 def write_prompt(settings: Synthesis, draft: Draft, wording: Wording) -> str:
-    """What the judge is asked."""
+    """The prompt for the judge."""
     return wording.write(
         "critique",
         task=settings.task,
@@ -58,7 +58,7 @@ def read_verdict(answer: str) -> tuple[int, str]:
         score = int(score)
     if isinstance(score, bool) or not isinstance(score, int | float) or score != int(score):
         raise Unusable("wrong schema")
-    if not LOWEST <= score <= HIGHEST:
+    if not LOWEST_SCORE <= score <= HIGHEST_SCORE:
         raise Unusable("score out of range")
     critique = value.get("critique")
     return int(score), critique.strip() if isinstance(critique, str) else ""

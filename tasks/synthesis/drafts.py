@@ -1,4 +1,4 @@
-"""A row on its way: what was proposed, answered, judged, and why it was refused."""
+"""A draft of a row: proposed, answered, judged, and refused or accepted."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from tasks.corpus.similarity import Array, cut_shingles
 from tasks.corpus.text.words import fold_text
 
-SIZE = 4
-# Why a prompt that passed its checks has no answer: there were rows enough.
+NGRAM_SIZE = 4
+# Reason of a prompt that passed its checks after enough rows were accepted.
 NOT_NEEDED = "not needed any more"
 
 
@@ -21,17 +21,17 @@ class Draft:
     """A row that a teacher writes.
 
     Attributes:
-        topic: What it is about.
-        seeds: Ids of the rows that the teacher saw as examples.
+        topic: Its topic.
+        seeds: Ids of the rows shown to the teacher as examples.
         instruction: The prompt.
         label: Its class, where rows have one.
-        fields: What the checks asked the writer of the instruction for, such as ``expected``.
+        fields: Further fields required by checks, such as ``expected``.
         answer: The answer.
-        score: Of the judge, 1 to 5; None before, or without a judge.
-        critique: Of the judge.
-        rewrites: How often the answer was rewritten.
-        step: The last step it went through.
-        reason: Why it was refused; None while it stays.
+        score: Score of the judge, 1 to 5; None before that, or without a judge.
+        critique: Critique of the judge.
+        rewrites: Number of rewrites of the answer.
+        step: The last step it passed through.
+        reason: Why it was refused; None if it was not.
     """
 
     topic: str
@@ -52,12 +52,12 @@ class Draft:
 
 @dataclass
 class Group:
-    """Prompts that exist, under a name for reasons.
+    """Existing prompts, with a name for reasons.
 
     Attributes:
-        name: Completes "too like ...".
+        name: Completes "too similar to ...".
         texts: The prompts.
-        held_out: Whether a likeness would be a leak rather than a repetition.
+        held_out: Whether a similar prompt would be a leak rather than a duplicate.
     """
 
     name: str
@@ -65,45 +65,45 @@ class Group:
     held_out: bool = False
     _index: tuple[int, Array, Array, Array] | None = None
 
-    def find_like(self, texts: Sequence[str], threshold: float) -> set[int]:
-        """Places of the given texts that are like one of the group.
+    def find_similar(self, texts: Sequence[str], threshold: float) -> set[int]:
+        """Indices of the given texts that are similar to one of the group.
 
-        Every pair is compared: Jaccard similarity of the sets of character 4-grams of the folded texts.
+        Every pair is compared: Jaccard similarity of the sets of character 4-grams of the normalised texts.
         """
         if not self.texts:
             return set()
         if self._index is None or self._index[0] != len(self.texts):
             self._index = (len(self.texts), *index_texts(self.texts))
         _, hashes, owners, sizes = self._index
-        like = set()
-        for place, text in enumerate(texts):
-            own = np.unique(cut_shingles([fold_text(text)], SIZE).hashes)
+        similar = set()
+        for index, text in enumerate(texts):
+            own = np.unique(cut_shingles([fold_text(text)], NGRAM_SIZE).hashes)
             starts, ends = np.searchsorted(hashes, own), np.searchsorted(hashes, own, side="right")
             hits = np.concatenate([owners[start:end] for start, end in zip(starts, ends, strict=True)])
             shared = np.bincount(hits, minlength=len(sizes))
             if (shared >= threshold * (sizes + len(own) - shared) - 1e-9).any():
-                like.add(place)
-        return like
+                similar.add(index)
+        return similar
 
 
 def index_texts(texts: Sequence[str]) -> tuple[Array, Array, Array]:
-    """The n-grams of texts in order, the text of each, and how many different ones each text has."""
-    cut = cut_shingles([fold_text(text) for text in texts], SIZE)
-    rows = np.repeat(np.arange(cut.rows), np.diff(cut.offsets))
-    order = np.lexsort((rows, cut.hashes))
-    hashes, rows = cut.hashes[order], rows[order]
-    fresh = np.ones(len(rows), dtype=bool)
-    fresh[1:] = (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])
-    return hashes[fresh], rows[fresh], np.bincount(rows[fresh], minlength=len(texts))
+    """The sorted n-grams of texts, the text of each, and the number of distinct n-grams of each text."""
+    shingled = cut_shingles([fold_text(text) for text in texts], NGRAM_SIZE)
+    rows = np.repeat(np.arange(shingled.rows), np.diff(shingled.offsets))
+    order = np.lexsort((rows, shingled.hashes))
+    hashes, rows = shingled.hashes[order], rows[order]
+    distinct = np.ones(len(rows), dtype=bool)
+    distinct[1:] = (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])
+    return hashes[distinct], rows[distinct], np.bincount(rows[distinct], minlength=len(texts))
 
 
 @dataclass
 class Known:
-    """What a draft is held against.
+    """What drafts are compared with.
 
     Attributes:
-        labels: Labels that may be given; none: rows have no labels.
-        groups: Prompts that exist already.
+        labels: Allowed labels; empty: rows have no labels.
+        groups: Existing prompts.
         taken: Prompts of drafts that passed the checks of instructions.
     """
 
@@ -114,7 +114,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Seed:
-    """A row that exists, as an example for the teacher."""
+    """An existing row, as an example for the teacher."""
 
     id: str
     prompt: str
@@ -123,14 +123,14 @@ class Seed:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a run wrote.
+class SynthesisResult:
+    """The result of a run.
 
     Attributes:
-        accepted: The rows.
-        refused: Drafts that were not, each with step and reason.
-        topics: What rows were asked about.
-        ended: Why no more were written.
+        accepted: The accepted rows.
+        refused: The refused drafts, each with step and reason.
+        topics: The topics of the rows.
+        ended: Why the run ended.
         steps: Step to calls, tokens, cost and unusable answers.
         prompts: Hash of the prompts' templates.
     """

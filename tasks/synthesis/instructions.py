@@ -15,8 +15,8 @@ from tasks.synthesis.seeds import choose_examples
 from tasks.synthesis.verify import list_fields
 from tasks.synthesis.wording import Wording
 
-# Prompts of a topic that a call is told not to repeat, the newest.
-AVOIDED = 10
+# Newest prompts of a topic that a call is asked not to repeat.
+PROMPTS_TO_AVOID = 10
 
 
 def propose_instructions(
@@ -29,30 +29,30 @@ def propose_instructions(
     calls: Calls,
     wording: Wording,
 ) -> list[Draft]:
-    """New prompts, a call for each topic; what is no prompt is refused.
+    """New prompts, one call for each topic; items in the wrong format are refused.
 
     Args:
-        settings: How many, with how many examples.
-        topics: Of this round.
-        number: Of this round.
-        seeds: Rows to show some of.
+        settings: Number of prompts and examples.
+        topics: Topics of this round.
+        number: Number of this round.
+        seeds: Rows to choose examples from.
         known: Labels.
-        written: Topic to the prompts that are there.
-        calls: To ask with.
-        wording: Templates.
+        written: Topic to its existing prompts.
+        calls: Calls of the teacher.
+        wording: Prompt templates.
     """
     fields = list_fields(settings.checks)
-    wanted = [*(["label"] if known.labels else []), *fields]
+    required = [*(["label"] if known.labels else []), *fields]
     shown = [choose_examples(seeds, settings.examples_per_call, settings.seed, f"{number} {topic}") for topic in topics]
     prompts = [
         [{"role": "user", "content": write_prompt(settings, topic, examples, known.labels, written, wording)}]
         for topic, examples in zip(topics, shown, strict=True)
     ]
-    read = partial(read_items, count=settings.instructions_per_call, plain=not wanted)
+    read = partial(read_items, count=settings.instructions_per_call, plain=not required)
     drafts: list[Draft] = []
     for topic, examples, items in zip(topics, shown, calls.ask("instructions", prompts, read, number), strict=True):
         draft = Draft(topic, tuple(seed.id for seed in examples))
-        drafts += [] if isinstance(items, Unusable) else [read_instruction(item, wanted, draft) for item in items]
+        drafts += [] if isinstance(items, Unusable) else [read_instruction(item, required, draft) for item in items]
     return drafts
 
 
@@ -64,13 +64,13 @@ def write_prompt(
     written: Mapping[str, Sequence[str]],
     wording: Wording,
 ) -> str:
-    """What the teacher is asked for prompts."""
+    """The prompt with which the teacher is asked for prompts."""
     return wording.write(
         "instructions",
         task=settings.task,
         topic=topic,
         examples=examples,
-        avoid=list(written.get(topic, ()))[-AVOIDED:],
+        avoid=list(written.get(topic, ()))[-PROMPTS_TO_AVOID:],
         count=settings.instructions_per_call,
         labels=list(labels),
         fields=list_fields(settings.checks),
@@ -78,7 +78,7 @@ def write_prompt(
 
 
 def read_items(answer: str, count: int, plain: bool) -> list[Any]:
-    """At most so many items of an answer; a single prompt may be the answer itself.
+    """At most ``count`` items of an answer; a single prompt may be the answer itself.
 
     Raises:
         Unusable: There are none.

@@ -1,4 +1,4 @@
-"""The file of accepted rows, the file of refused ones, and the figures."""
+"""The files of accepted rows and of refused drafts, and the figures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import orjson
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_bytes, write_json
 from tasks.contracts.records import content_id
-from tasks.synthesis.calls import STEPS, Spent
-from tasks.synthesis.drafts import NOT_NEEDED, Draft, Written
+from tasks.synthesis.calls import STEPS, StepUsage
+from tasks.synthesis.drafts import NOT_NEEDED, Draft, SynthesisResult
 from tasks.synthesis.params import Synthesis
 
 
@@ -27,8 +27,8 @@ def list_turns(settings: Synthesis, draft: Draft) -> list[dict[str, str]]:
     ]
 
 
-def describe_row(settings: Synthesis, written: Written, draft: Draft) -> dict[str, Any]:
-    """A row as the file has it: the conversation, and where it is from."""
+def describe_row(settings: Synthesis, result: SynthesisResult, draft: Draft) -> dict[str, Any]:
+    """A row of the file: the conversation and its provenance."""
     turns = list_turns(settings, draft)
     judged = {"judge": (settings.judge or settings.teacher).describe(), "score": draft.score}
     return {
@@ -40,38 +40,38 @@ def describe_row(settings: Synthesis, written: Written, draft: Draft) -> dict[st
         **(judged if draft.score is not None else {}),
         "rewrites": draft.rewrites,
         "checks": [check.name for check in settings.checks],
-        "prompts": written.prompts,
+        "prompts": result.prompts,
         "seeds": list(draft.seeds),
     }
 
 
-def write_synthetic(settings: Synthesis, written: Written, path: Path, refused: Path) -> None:
+def write_synthetic(settings: Synthesis, result: SynthesisResult, path: Path, refused: Path) -> None:
     """Write both files, aside first and renamed into place.
 
     Args:
-        settings: Of the run.
-        written: What it wrote.
-        path: Of the accepted rows.
-        refused: Of the others, each with step and reason.
+        settings: Settings of the run.
+        result: Result of the run.
+        path: File of the accepted rows.
+        refused: File of the refused drafts, each with step and reason.
 
     Raises:
-        PipelineError: No row was accepted; then only the refused ones are written, and a file of an earlier run stays.
+        PipelineError: No row was accepted; then only the refused drafts are result, and an existing file of rows stays.
     """
-    write_lines(refused, (asdict(draft) for draft in written.refused))
-    if not written.accepted:
+    write_lines(refused, (asdict(draft) for draft in result.refused))
+    if not result.accepted:
         raise PipelineError(
-            f"synthesis: no row was accepted ({written.ended}); {_explain(written, refused)}. Change prompts, "
+            f"synthesis: no row was accepted ({result.ended}); {_explain(result, refused)}. Change prompts, "
             "checks or teacher and run again"
         )
-    write_lines(path, (describe_row(settings, written, draft) for draft in written.accepted))
+    write_lines(path, (describe_row(settings, result, draft) for draft in result.accepted))
 
 
-def _explain(written: Written, refused: Path) -> str:
-    if written.refused:
-        return f"{refused} says why each was refused"
-    steps: Mapping[str, Spent] = written.steps
-    why = [f"{reason} ({step})" for step in STEPS for reason in steps[step].unusable]
-    return f"no answer could be used: {', '.join(why) or 'there was none'}"
+def _explain(result: SynthesisResult, refused: Path) -> str:
+    if result.refused:
+        return f"{refused} has the reason for each draft"
+    steps: Mapping[str, StepUsage] = result.steps
+    reasons = [f"{reason} ({step})" for step in STEPS for reason in steps[step].unusable]
+    return f"no answer was usable: {', '.join(reasons) or 'there was none'}"
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -80,7 +80,7 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def encode(row: Mapping[str, Any]) -> bytes:
-    """One line; halves of surrogate pairs, which refused rows may hold, as question marks."""
+    """One line of JSON; lone surrogates, which refused drafts may have, become question marks."""
     try:
         return orjson.dumps(row)
     except TypeError:
@@ -95,28 +95,28 @@ def _encodable(value: Any) -> Any:
     return [_encodable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def list_figures(written: Written) -> dict[str, int | float]:
-    """The run in numbers."""
-    steps: Mapping[str, Spent] = written.steps
-    refused = [draft for draft in written.refused if draft.step != "topics" and draft.reason != NOT_NEEDED]
-    proposed = len(written.accepted) + len(refused)
+def list_figures(result: SynthesisResult) -> dict[str, int | float]:
+    """The figures of the run."""
+    steps: Mapping[str, StepUsage] = result.steps
+    refused = [draft for draft in result.refused if draft.step != "topics" and draft.reason != NOT_NEEDED]
+    proposed = len(result.accepted) + len(refused)
     figures: dict[str, int | float] = {
-        "rows": len(written.accepted),
+        "rows": len(result.accepted),
         "refused": len(refused),
-        "acceptance_rate": round(len(written.accepted) / proposed, 6) if proposed else 0.0,
-        "topics": len(written.topics),
-        "calls": sum(spent.calls for spent in steps.values()),
-        "prompt_tokens": sum(spent.prompt_tokens for spent in steps.values()),
-        "completion_tokens": sum(spent.completion_tokens for spent in steps.values()),
-        "cost": round(sum(spent.cost for spent in steps.values()), 9),
+        "acceptance_rate": round(len(result.accepted) / proposed, 6) if proposed else 0.0,
+        "topics": len(result.topics),
+        "calls": sum(usage.calls for usage in steps.values()),
+        "prompt_tokens": sum(usage.prompt_tokens for usage in steps.values()),
+        "completion_tokens": sum(usage.completion_tokens for usage in steps.values()),
+        "cost": round(sum(usage.cost for usage in steps.values()), 9),
     }
     for step in STEPS:
         figures |= {f"{step}.calls": steps[step].calls, f"{step}.cost": round(steps[step].cost, 9)}
     return figures
 
 
-def write_figures(written: Written, path: Path) -> dict[str, int | float]:
+def write_figures(result: SynthesisResult, path: Path) -> dict[str, int | float]:
     """Write the figures; returns them."""
-    figures = list_figures(written)
+    figures = list_figures(result)
     write_json(path, figures)
     return figures

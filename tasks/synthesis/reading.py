@@ -1,4 +1,4 @@
-"""JSON as models write it: behind a sentence, in a code fence, with a comma too many."""
+"""Parsing of JSON as models write it: after a sentence, in a code fence, with a trailing comma."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _ITEM = re.compile(r"^\s*(?:\d{1,3}[.):]|[-*•])\s+(.+)$")
 
 
 class Unusable(Exception):
-    """An answer that cannot be read; its text is the reason."""
+    """An answer that cannot be parsed; the message is the reason."""
 
 
 def strip_fence(text: str) -> str:
-    """What stands in the first code fence, or the text itself."""
+    """The content of the first code fence, or the text itself."""
     found = _FENCE.search(text)
     return found[1] if found else text
 
@@ -34,19 +34,19 @@ def read_json(text: str) -> Any:
             try:
                 value, _ = decoder.raw_decode(attempt, start)
             except (ValueError, RecursionError):
-                # What opens first decides: a part of a broken list is not the list.
+                # Only the first bracket counts: a part of a broken list is not the list.
                 break
             return value
     raise Unusable("bad JSON")
 
 
 def read_list(text: str, plain: bool = False) -> list[Any]:
-    """The items of an answer: of a JSON array, of the only list in a JSON object, or, where that is enough, of lines
-    that are numbered or bulleted.
+    """The items of an answer: of a JSON array, of the only list in a JSON object or, where allowed, of numbered or
+    bulleted lines.
 
     Args:
         text: The answer.
-        plain: Whether lines of text do.
+        plain: Whether numbered or bulleted lines are accepted.
 
     Raises:
         Unusable: There are none.

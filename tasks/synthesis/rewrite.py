@@ -1,4 +1,4 @@
-"""Step 5: another answer in place of one with a low score, after the critique.
+"""Step 5: a new answer in place of one with a low score, following the critique.
 
 Source: Self-Refine (Madaan et al. 2023, https://arxiv.org/abs/2303.17651).
 """
@@ -18,7 +18,7 @@ from tasks.synthesis.wording import Wording
 
 
 def rewrite_drafts(settings: Synthesis, drafts: Sequence[Draft], calls: Calls, wording: Wording) -> list[Draft]:
-    """The drafts with new answers, without a score; refused where none came."""
+    """The drafts with new answers, without a score; refused where there was no usable answer."""
     prompts = [add_system(settings, write_prompt(settings, draft, wording)) for draft in drafts]
     return [
         draft.refuse("rewrite", str(answer))
@@ -29,7 +29,7 @@ def rewrite_drafts(settings: Synthesis, drafts: Sequence[Draft], calls: Calls, w
 
 
 def write_prompt(settings: Synthesis, draft: Draft, wording: Wording) -> str:
-    """What the teacher is asked."""
+    """The prompt with which the teacher is asked for a rewrite."""
     return wording.write(
         "rewrite",
         task=settings.task,

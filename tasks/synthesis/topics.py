@@ -1,4 +1,4 @@
-"""Step 1: what the rows are to be about."""
+"""Step 1: the topics of the rows."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from tasks.synthesis.reading import Unusable, read_list
 from tasks.synthesis.seeds import choose_examples
 from tasks.synthesis.wording import Wording
 
-ROUNDS = 5
-# A seed gives little of its style away to a list of topics, so more of them are shown.
-EXAMPLES = 3
-LONGEST = 120
-NEAR = 0.7
+MAXIMUM_ROUNDS = 5
+# A call for topics shows this multiple of examples_per_call.
+EXAMPLES_FACTOR = 3
+MAXIMUM_CHARACTERS = 120
+DUPLICATE_THRESHOLD = 0.7
 
 
 def ask_for_topics(
     settings: Synthesis, seeds: Sequence[Seed], calls: Calls, wording: Wording
 ) -> tuple[tuple[str, ...], list[Draft]]:
-    """The topics in params, or as many of the teacher's as are wanted and differ.
+    """The topics in params, or distinct ones from the teacher.
 
     Returns:
         The topics, and those that were refused.
 
     Raises:
-        PipelineError: The teacher gives none that can be used.
+        PipelineError: The teacher gives no usable topic.
     """
     if settings.topics:
         return tuple(dict.fromkeys(settings.topics)), []
     topics: list[str] = []
     refused: list[Draft] = []
-    for number in range(ROUNDS):
+    for number in range(MAXIMUM_ROUNDS):
         missing = settings.topics_wanted - len(topics)
         if not missing or calls.ended:
             break
@@ -52,7 +52,7 @@ def ask_for_topics(
     if not topics:
         why = calls.ended or ", ".join(f"{why} {count}" for why, count in calls.steps["topics"].unusable.items())
         raise PipelineError(
-            f"synthesis: the teacher gave no topic in {calls.steps['topics'].calls} calls ({why or 'none of use'}); "
+            f"synthesis: the teacher gave no topic in {calls.steps['topics'].calls} calls ({why or 'none usable'}); "
             "list topics in synthesis, or ask a stronger model"
         )
     return tuple(topics), refused
@@ -61,19 +61,21 @@ def ask_for_topics(
 def write_prompt(
     settings: Synthesis, seeds: Sequence[Seed], wording: Wording, number: int, known: Sequence[str], count: int
 ) -> str:
-    """What the teacher is asked for topics."""
-    wanted = EXAMPLES * settings.examples_per_call
-    examples = choose_examples(seeds, wanted, settings.seed, f"topics {number}")
+    """The prompt with which the teacher is asked for topics."""
+    count_examples = EXAMPLES_FACTOR * settings.examples_per_call
+    examples = choose_examples(seeds, count_examples, settings.seed, f"topics {number}")
     return wording.write("topics", task=settings.task, examples=examples, count=count, known=list(known))
 
 
 def read_topic(item: Any, known: Sequence[str]) -> tuple[str, str | None]:
-    """A topic, and why it cannot be used."""
+    """A topic, and why it is unusable, if it is."""
     if isinstance(item, dict) and len(item) == 1:
         item = next(iter(item.values()))
     if not isinstance(item, str) or not fold_text(item):
-        return str(item)[:LONGEST], "wrong schema: no text"
+        return str(item)[:MAXIMUM_CHARACTERS], "wrong schema: not text"
     topic = " ".join(item.split())
-    if len(topic) > LONGEST:
-        return topic, f"topic longer than {LONGEST} characters"
-    return topic, "too like another topic" if Group("", list(known)).find_like([topic], NEAR) else None
+    if len(topic) > MAXIMUM_CHARACTERS:
+        return topic, f"topic longer than {MAXIMUM_CHARACTERS} characters"
+    return topic, "too similar to another topic" if Group("", list(known)).find_similar(
+        [topic], DUPLICATE_THRESHOLD
+    ) else None

@@ -1,6 +1,6 @@
-"""What a teacher is told: templates in files, the package's or those of a folder.
+"""Prompt templates for teacher and judge, from the package or a folder.
 
-A folder in params may hold any of ``topics.txt``, ``instructions.txt``, ``answers.txt``, ``critique.txt`` and
+A folder in params may have any of ``topics.txt``, ``instructions.txt``, ``answers.txt``, ``critique.txt`` and
 ``rewrite.txt``; the others are the package's. They are jinja2 templates and run in its sandbox.
 """
 
@@ -16,8 +16,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tasks.contracts.errors import PipelineError, raise_all
 
-OWN = Path(__file__).parent / "prompts"
-# Placeholders of each template, and whether it makes no sense without.
+DEFAULT_FOLDER = Path(__file__).parent / "prompts"
+# Placeholders of each template, and whether they are required.
 PLACEHOLDERS: dict[str, dict[str, bool]] = {
     "topics": {"task": False, "examples": False, "count": True, "known": False},
     "instructions": {
@@ -39,12 +39,12 @@ class Wording:
     """The five templates.
 
     Args:
-        folder: Where own templates lie; None: the package's.
-        needed: Per template the placeholders that these params need besides.
+        folder: Folder of the user's templates; None: the package's.
+        needed: For each template, further placeholders that these params require.
 
     Raises:
-        PipelineError: The folder is missing or holds none of them, a template is no template, or its placeholders
-            are not those it may have and must have; all reported together.
+        PipelineError: The folder is missing or has none of them, a template is invalid, or its placeholders are unknown
+            or missing; all reported together.
     """
 
     def __init__(self, folder: Path | None, needed: Mapping[str, Collection[str]] | None = None) -> None:
@@ -54,7 +54,7 @@ class Wording:
         self.paths = {name: find_template(folder, name) for name in PLACEHOLDERS}
         if folder is not None and not any(path.parent == folder for path in self.paths.values()):
             raise PipelineError(
-                f"{folder}: holds none of {', '.join(f'{name}.txt' for name in PLACEHOLDERS)}; correct prompts, or "
+                f"{folder}: has none of {', '.join(f'{name}.txt' for name in PLACEHOLDERS)}; correct prompts, or "
                 "copy the package's with `heptune synthesize --prompts FOLDER`"
             )
         problems: list[str] = []
@@ -65,7 +65,7 @@ class Wording:
                 found = meta.find_undeclared_variables(environment.parse(text))
                 self._templates[name] = environment.from_string(text)
             except (TemplateError, UnicodeDecodeError, OSError) as error:
-                problems.append(f"{path}: no template ({' '.join(str(error).split())}); mend it")
+                problems.append(f"{path}: not a valid template ({' '.join(str(error).split())}); correct it")
                 continue
             digest.update(f"{name}\0{text}\0".encode())
             must = {key for key, required in PLACEHOLDERS[name].items() if required} | set((needed or {}).get(name, ()))
@@ -78,25 +78,25 @@ class Wording:
         self.hash = digest.hexdigest()[:16]
 
     def write(self, name: str, **values: Any) -> str:
-        """The text of a template.
+        """Render a template.
 
         Raises:
-            PipelineError: It uses something that is not there.
+            PipelineError: It uses an undefined value.
         """
         try:
             return self._templates[name].render(**values).strip()
         except (TemplateError, TypeError, ArithmeticError) as error:
-            raise PipelineError(f"{self.paths[name]}: cannot be filled in ({error}); mend it") from error
+            raise PipelineError(f"{self.paths[name]}: cannot be rendered ({error}); correct it") from error
 
 
 def find_template(folder: Path | None, name: str) -> Path:
     """The file of a template."""
-    own = folder / f"{name}.txt" if folder is not None else None
-    return own if own is not None and own.is_file() else OWN / f"{name}.txt"
+    user_file = folder / f"{name}.txt" if folder is not None else None
+    return user_file if user_file is not None and user_file.is_file() else DEFAULT_FOLDER / f"{name}.txt"
 
 
 def copy_templates(folder: Path) -> list[Path]:
-    """Copy the package's templates into a folder; those that are there stay.
+    """Copy the package's templates into a folder; existing ones are not replaced.
 
     Returns:
         The files that were written.
@@ -106,6 +106,6 @@ def copy_templates(folder: Path) -> list[Path]:
     for name in PLACEHOLDERS:
         target = folder / f"{name}.txt"
         if not target.exists():
-            target.write_bytes((OWN / f"{name}.txt").read_bytes())
+            target.write_bytes((DEFAULT_FOLDER / f"{name}.txt").read_bytes())
             written.append(target)
     return written

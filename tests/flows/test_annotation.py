@@ -56,7 +56,7 @@ def test_a_round_by_the_commands(checkout: Path) -> None:
     assert "Krippendorff" in (checkout / "reports/annotation/index.html").read_text()
     # The next round learns from this one and asks for other texts.
     out = CliRunner().invoke(app, ["annotate", "next", "--items", "10"])
-    assert "the least sure first" in out.output
+    assert "the most uncertain texts first" in out.output
     again = {task["data"]["text"] for task in orjson.loads(path.read_bytes())}
     assert not again & {task["data"]["text"] for task in tasks}
     with pytest.raises(PipelineError, match="no prepared rows"):

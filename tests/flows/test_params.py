@@ -28,10 +28,13 @@ def test_stratified_batches_want_a_conversation_per_row(tmp_path: Path) -> None:
 MISTAKES = {
     "synthesys: null": ['synthesys: unknown key; did you mean "synthesis"?'],
     "data_preparation: {synthesis: null}": [
-        'data_preparation.synthesis: this is now a section of its own; move it to the top level as "synthesis"'
+        'data_preparation.synthesis: this is now "synthesis", counted from the top level; write it there'
     ],
     "data_preparation: {annotation: {labels: [a]}}": [
-        'data_preparation.annotation: this is now a section of its own; move it to the top level as "annotation"'
+        'data_preparation.annotation: this is now "annotation", counted from the top level; write it there'
+    ],
+    "evaluation: {gate: {must_not_fall: {loss: 0.1}}}": [
+        'evaluation.gate.must_not_fall: this is now "evaluation.gate.must_not_worsen", counted from the top'
     ],
     "data_preparation: {cleaning: [{name: unicod}]}": [
         '.cleaning.0: unknown name "unicod"; did you mean "unicode"? valid'

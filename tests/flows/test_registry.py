@@ -249,7 +249,7 @@ def test_another_release_under_the_name_is_refused(registry: Registry, make: Mak
     first, second = registry.register(make("one")), registry.register(make("two"))
     shutil.rmtree(registry.releases / first.release)
     shutil.copytree(registry.releases / second.release, registry.releases / first.release)
-    with pytest.raises(PipelineError, match=f"holds release {second.release[:12]}"):
+    with pytest.raises(PipelineError, match=f"is release {second.release[:12]}"):
         registry.fetch_release(first.release)
 
 

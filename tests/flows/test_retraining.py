@@ -206,7 +206,7 @@ def test_one_at_a_time(project: Path, prefect: str) -> None:
     with FileLock(project / ".heptune/retrain.lock"):
         assert run(project, prefect, order).returncode == 0
     assert [(d["decision"], d["why"]) for d in journal(project)] == [
-        ("refused", "another retrain is at work in this checkout")
+        ("refused", "another retrain is running in this checkout")
     ]
 
 

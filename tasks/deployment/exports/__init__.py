@@ -1,4 +1,4 @@
-"""Formats a merged model is written in, one file each.
+"""Formats of an exported model, one file each.
 
 An export is a section of params with a ``name`` and ``write(model, tokenizer, folder)``, which leaves a
 folder that the gateway can serve.

@@ -1,8 +1,8 @@
 """A plain transformers folder with safetensors weights (https://github.com/huggingface/safetensors).
 
-Good for: everything that reads transformers folders (transformers, vLLM, TGI, llama.cpp's converter).
-``fp32`` answers exactly as the model was trained; ``bf16`` halves the folder and rounds every weight to
-eight significant bits, so that some answers differ: lower ``parity.minimum_match`` knowingly.
+Good for everything that reads transformers folders (transformers, vLLM, TGI, llama.cpp's converter).
+``fp32`` answers exactly as the model was trained; ``bf16`` halves the size and rounds every weight to
+eight significant bits, so that some answers differ: it needs a lower ``parity.minimum_match``.
 
 Example in ``params.yaml``::
 

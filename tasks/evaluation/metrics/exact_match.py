@@ -1,7 +1,7 @@
 """Exact match: the answer is the reference, white space aside.
 
-Good for short closed answers (classes, numbers, codes); next to useless for free text, where there
-are many right wordings.
+Good for short closed answers (classes, numbers, codes); of little use for free text, where many
+wordings are correct.
 
 Example:
     ``"Yes,  at noon\\n"`` matches ``"Yes, at noon"``; ``"yes, at noon"`` does not.
@@ -28,7 +28,7 @@ class ExactMatch(Section):
     per_token: ClassVar[bool] = False
     exponentiated: ClassVar[bool] = False
 
-    def absence(self, evidence: Evidence) -> str | None:
+    def why_not_applicable(self, evidence: Evidence) -> str | None:
         return None
 
     def score(self, evidence: Evidence, outcome: Outcome) -> Scores:

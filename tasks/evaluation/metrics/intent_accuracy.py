@@ -1,12 +1,12 @@
 """Intent accuracy: the answer belongs to the intent its item is labelled with.
 
-An answer that is a label (or a label with spaces) has that intent; any other is read by a small
-classifier fitted on the training split's answers, see `tasks.evaluation.intents`. Good for help desks
-and assistants, where many wordings are right but only one matter is meant. Never better than the
-classifier: its accuracy on the reference answers is reported beside it as the ceiling.
+An answer that is a label (or a label with spaces) has that intent; any other is classified by a small
+model fitted on the training split's answers, see `tasks.evaluation.intents`. Good for help desks
+and assistants, where many wordings are correct but only one intent is. Limited by the classifier,
+whose accuracy on the reference answers is reported beside it as the ceiling.
 
 Example:
-    The item is labelled ``track_order``. "Your parcel leaves today." is read as ``track_order``: 1;
+    The item is labelled ``track_order``. "Your parcel leaves today." is classified as ``track_order``: 1;
     "We refund you today." as ``get_refund``: 0; an empty answer: 0.
 """
 
@@ -32,7 +32,7 @@ class IntentAccuracy(Section):
     per_token: ClassVar[bool] = False
     exponentiated: ClassVar[bool] = False
 
-    def absence(self, evidence: Evidence) -> str | None:
+    def why_not_applicable(self, evidence: Evidence) -> str | None:
         if evidence.intents is None:
             return "the training split has fewer than two labels"
         if all(item.label is None for item in evidence.items):
@@ -45,7 +45,10 @@ class IntentAccuracy(Section):
         from tasks.evaluation.metrics.metric import Scores
 
         if evidence.intents is None:
-            raise PipelineError("intent_accuracy: no labels to read intents with; leave it out of evaluation.metrics")
-        read = evidence.intents.read(outcome.answers)
-        values = [float(i.label is not None and r == i.label) for i, r in zip(evidence.items, read, strict=True)]
-        return Scores(np.array(values), np.array([float(i.label is not None) for i in evidence.items]))
+            raise PipelineError(
+                "intent_accuracy: no labels to fit the intent classifier on; remove it from evaluation.metrics"
+            )
+        predicted = evidence.intents.classify(outcome.answers)
+        labels = [item.label for item in evidence.items]
+        values = [float(label is not None and p == label) for label, p in zip(labels, predicted, strict=True)]
+        return Scores(np.array(values), np.array([float(label is not None) for label in labels]))

@@ -1,8 +1,8 @@
 """Loss: mean negative log-likelihood of the reference answers, nats per token.
 
 Every token of every reference counts the same, the end of turn included, so long answers weigh more.
-Good for seeing small changes (it has the highest power of all metrics here); blind to what the model
-would write by itself.
+Good for detecting small changes (it has the highest power of all metrics here); it does not measure what
+the model generates by itself.
 
 Example:
     Two answers of 2 and 6 tokens with mean losses 1.0 and 2.0: (2 x 1.0 + 6 x 2.0) / 8 = 1.75.
@@ -29,7 +29,7 @@ class Loss(Section):
     per_token: ClassVar[bool] = True
     exponentiated: ClassVar[bool] = False
 
-    def absence(self, evidence: Evidence) -> str | None:
+    def why_not_applicable(self, evidence: Evidence) -> str | None:
         return None
 
     def score(self, evidence: Evidence, outcome: Outcome) -> Scores:

@@ -1,4 +1,4 @@
-"""The shape of a metric."""
+"""The interface of a metric."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.evaluation.intents import IntentReader
+from tasks.evaluation.intents import IntentClassifier
 from tasks.evaluation.items import Item
 from tasks.evaluation.outcomes import Outcome
 
@@ -34,15 +34,15 @@ class Scores:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the metrics may look at besides a model's answers.
+    """What a metric may use besides a model's answers.
 
     Attributes:
         items: The held-out items.
-        intents: Reads the intent of an answer; None when the data has no labels.
+        intents: Classifier of the intent of an answer; None when the data has no labels.
     """
 
     items: tuple[Item, ...]
-    intents: IntentReader | None
+    intents: IntentClassifier | None
 
 
 class Metric(Protocol):
@@ -51,9 +51,9 @@ class Metric(Protocol):
     Attributes:
         name: Its name in ``params.yaml``.
         title: Its name on the page.
-        higher_is_better: Direction.
+        higher_is_better: Whether a larger score is better.
         bounded: Values lie between 0 and 1.
-        per_token: Counted in tokens, so only models with the same tokenizer can be compared.
+        per_token: The score is per token, so only models with the same tokenizer can be compared.
         exponentiated: The score is ``exp`` of the weighted mean, not the mean itself.
     """
 
@@ -66,7 +66,7 @@ class Metric(Protocol):
     @property
     def name(self) -> str: ...
 
-    def absence(self, evidence: Evidence) -> str | None:
+    def why_not_applicable(self, evidence: Evidence) -> str | None:
         """Why the metric does not apply to these items; None where it does."""
 
     def score(self, evidence: Evidence, outcome: Outcome) -> Scores:

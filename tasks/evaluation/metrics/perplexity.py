@@ -1,7 +1,7 @@
-"""Perplexity: ``exp`` of the loss; between how many tokens the model hesitates on average.
+"""Perplexity: ``exp`` of the loss; the number of equally likely tokens the model chooses between on average.
 
-The same information as the loss on a scale people know. Its difference is taken after the two mean
-losses have been exponentiated, in every bootstrap resample anew; it is clear of zero exactly when the
+The same information as the loss on a more familiar scale. Its difference is taken after the two mean
+losses have been exponentiated, in every bootstrap resample; it is clear of zero exactly when the
 loss is.
 
 Example:
@@ -29,7 +29,7 @@ class Perplexity(Section):
     per_token: ClassVar[bool] = True
     exponentiated: ClassVar[bool] = True
 
-    def absence(self, evidence: Evidence) -> str | None:
+    def why_not_applicable(self, evidence: Evidence) -> str | None:
         return None
 
     def score(self, evidence: Evidence, outcome: Outcome) -> Scores:

@@ -5,10 +5,10 @@ subsequence of words L, P = L / words of the answer and R = L / words of the ref
 2PR / (P + R). Words are runs of ``a-z0-9`` after lower-casing, without stemming, as in the package
 ``rouge_score`` (the values are equal; a test holds them against it). The subsequence is found with
 the bit-parallel recurrence of Hyyrö, "Bit-Parallel LCS-length Computation Revisited", 2004, which is
-some hundred times faster on long answers than the table.
+some hundred times faster on long answers than the dynamic-programming table.
 
 Good for free text with a typical wording; blind to meaning, and to scripts other than Latin, so it
-does not apply where the references hold no such words.
+does not apply where the references have no such words.
 
 Example:
     "the cat sat" against "the cat sat down": L = 3, P = 1, R = 3/4, score 6/7 = 0.857.
@@ -38,10 +38,10 @@ class RougeL(Section):
     per_token: ClassVar[bool] = False
     exponentiated: ClassVar[bool] = False
 
-    def absence(self, evidence: Evidence) -> str | None:
+    def why_not_applicable(self, evidence: Evidence) -> str | None:
         if any(words(item.reference) for item in evidence.items):
             return None
-        return "no reference holds a word of Latin letters or digits"
+        return "no reference has a word of Latin letters or digits"
 
     def score(self, evidence: Evidence, outcome: Outcome) -> Scores:
         import numpy as np
@@ -59,22 +59,22 @@ def words(text: str) -> list[str]:
 
 def rouge_l(reference: str, answer: str) -> float:
     """ROUGE-L F-measure, 0 where either text has no words."""
-    wanted, written = words(reference), words(answer)
-    if not wanted or not written:
+    reference_words, answer_words = words(reference), words(answer)
+    if not reference_words or not answer_words:
         return 0.0
-    common = lcs_length(wanted, written)
-    precision, recall = common / len(written), common / len(wanted)
+    common = lcs_length(reference_words, answer_words)
+    precision, recall = common / len(answer_words), common / len(reference_words)
     return 2 * precision * recall / (precision + recall) if common else 0.0
 
 
 def lcs_length(first: list[str], second: list[str]) -> int:
     """Length of the longest common subsequence."""
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for position, word in enumerate(first):
-        places[word] = places.get(word, 0) | 1 << position
+        positions[word] = positions.get(word, 0) | 1 << position
     full = (1 << len(first)) - 1
     state = full
     for word in second:
-        matched = state & places.get(word, 0)
+        matched = state & positions.get(word, 0)
         state = ((state + matched) | (state - matched)) & full
     return len(first) - state.bit_count()

@@ -1,8 +1,8 @@
 """Any causal language model of transformers, decoded in this process.
 
-Good for small and middle models on a CPU, or one GPU without vLLM; needs no package beyond those that
-train. ``float32`` gives greedy answers that do not depend on what else runs; ``bfloat16`` is faster
-and gives up that promise. Models without a plain key-value cache (state-space and linear attention,
+Good for small and medium models on a CPU, or one GPU without vLLM; needs no packages besides those for
+training. ``float32`` gives greedy answers that do not depend on other requests; ``bfloat16`` is faster
+without that guarantee. Models without a plain key-value cache (state-space and linear attention,
 encoder-decoders) are refused when they are loaded, and so is a model whose batched rows differ from the
 same rows alone.
 
@@ -23,17 +23,17 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.gateway.engine import Generation, Load, PromptRefused
+from tasks.gateway.engine import EngineLoad, GenerationRequest, PromptRefused
 
 if TYPE_CHECKING:
     from tasks.gateway.decoding import DecodeLoop
 
 logger = logging.getLogger(__name__)
 
-# A margin this many times the measured rounding leaves room for batches larger than the measured one.
+# This multiple of the measured rounding noise also covers batches larger than the measured one.
 MARGIN_FACTOR = 16.0
 SMALLEST_MARGIN = 1.0e-4
-# Logits of one row in a batch and alone differ by about 1e-5 in float32 where rows are kept apart.
+# Where rows are independent, logits of a row in a batch and alone differ by about 1e-5 in float32.
 LARGEST_NOISE = 1.0e-2
 
 
@@ -43,22 +43,22 @@ class Transformers(Section):
     name: Literal["transformers"] = "transformers"
     max_batch: int = Field(default=16, ge=1, le=1024, description="requests decoded together")
     dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="float32: greedy answers do not depend on what else runs; bfloat16: faster"
+        default="float32", description="float32: greedy answers do not depend on other requests; bfloat16: faster"
     )
     device: str = Field(default="cpu", description="torch device, such as cpu or cuda:0")
     prefill_tokens: int = Field(
-        default=2048, ge=1, description="prompt tokens of one pass; running requests wait for it"
+        default=2048, ge=1, description="maximum prompt tokens of one pass, for which running requests wait"
     )
 
     def load(self, folder: Path, on_step: Callable[[int], None]) -> TransformersEngine:
-        """Load a model folder and check that it keeps the rows of a batch apart.
+        """EngineLoad a model folder and check that the rows of a batch do not influence one another.
 
         Args:
             folder: A transformers folder with safetensors, tokenizer and chat template.
-            on_step: Told the number of requests of every decoding step.
+            on_step: Called with the number of requests of every decoding step.
 
         Raises:
-            PipelineError: The folder cannot be served, with the reason.
+            PipelineError: The folder cannot be served.
         """
         return TransformersEngine(self, folder, on_step)
 
@@ -74,14 +74,14 @@ class TransformersEngine:
 
         model, self._tokenizer = read_folder(folder, params.dtype, params.device)
         self._lock = threading.Lock()
-        # Decoding has a tokenizer of its own: a long prompt being encoded must not hold up running answers.
+        # Decoding has its own tokenizer, so that encoding a long prompt does not block running answers.
         self._decoder = copy.deepcopy(self._tokenizer)
         self.control_tokens = tuple(t for t in self._tokenizer.all_special_tokens if t.strip())
         self.context = find_context(model, self._tokenizer, folder)
         margin = 0.0
         if params.dtype == "float32":
             with torch.inference_mode():
-                noise = rounding_noise(model, probe_prompts(len(self._tokenizer), self.context))
+                noise = rounding_noise(model, make_test_prompts(len(self._tokenizer), self.context))
             if not noise <= LARGEST_NOISE:
                 raise PipelineError(
                     f"{folder}: a row in a batch differs from the same row alone by {noise:.2g}, so this architecture "
@@ -118,16 +118,16 @@ class TransformersEngine:
                     return_dict=False,
                 )
         except (TemplateError, ValueError, TypeError, KeyError) as error:
-            raise PromptRefused(f"the model's chat template does not take these messages: {error}") from error
+            raise PromptRefused(f"the model's chat template rejects these messages: {error}") from error
         return [int(token) for token in ids]
 
-    def submit(self, request: Generation) -> None:
+    def submit(self, request: GenerationRequest) -> None:
         if self._loop is None:
             raise RuntimeError("submit after close")
         self._loop.submit(request)
 
-    def load(self) -> Load:
-        return self._loop.load() if self._loop is not None else Load(0, 0)
+    def load(self) -> EngineLoad:
+        return self._loop.load() if self._loop is not None else EngineLoad(0, 0)
 
     def close(self) -> None:
         import gc
@@ -140,7 +140,7 @@ class TransformersEngine:
 
 
 def read_folder(folder: Path, dtype: str, device: str) -> tuple[Any, Any]:
-    """Model in evaluation mode and tokenizer, from safetensors and without running code of the folder.
+    """Model in evaluation mode and tokenizer, from safetensors and without running code from the folder.
 
     Raises:
         PipelineError: Something is missing, unreadable or not supported.
@@ -176,12 +176,12 @@ def read_folder(folder: Path, dtype: str, device: str) -> tuple[Any, Any]:
             f"{folder}: cannot be loaded ({reason}); expected a transformers folder with safetensors"
         ) from error
     parameters = inspect.signature(model.forward).parameters
-    lacking = [name for name in ("position_ids", "past_key_values", "logits_to_keep") if name not in parameters]
-    kinds = set(getattr(model.config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
-    if lacking or kinds or model.config.is_encoder_decoder:
-        what = ", ".join([*lacking, *sorted(kinds)]) or "encoder-decoder"
+    missing = [name for name in ("position_ids", "past_key_values", "logits_to_keep") if name not in parameters]
+    unsupported_layers = set(getattr(model.config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
+    if missing or unsupported_layers or model.config.is_encoder_decoder:
+        reason = ", ".join([*missing, *sorted(unsupported_layers)]) or "encoder-decoder"
         raise PipelineError(
-            f"{folder}: {model.config.model_type} is not served by this engine ({what}); use another one"
+            f"{folder}: {model.config.model_type} is not supported by this engine ({reason}); use another one"
         )
     if not tokenizer.chat_template:
         raise PipelineError(f"{folder}: the tokenizer has no chat template; add chat_template.jinja to the model")
@@ -189,7 +189,7 @@ def read_folder(folder: Path, dtype: str, device: str) -> tuple[Any, Any]:
 
 
 def find_context(model: Any, tokenizer: Any, folder: Path) -> int:
-    """Most tokens the model and its tokenizer take."""
+    """Maximum tokens that the model and its tokenizer support."""
     limits = [getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length]
     known = [int(limit) for limit in limits if limit and limit < 1 << 31]
     if not known:
@@ -199,12 +199,12 @@ def find_context(model: Any, tokenizer: Any, folder: Path) -> int:
 
 def find_ends(model: Any, tokenizer: Any) -> set[int]:
     """Ids that end an answer: those of the generation config and the tokenizer's own."""
-    named = model.generation_config.eos_token_id
-    listed = named if isinstance(named, list) else [named]
-    return {int(end) for end in (*listed, tokenizer.eos_token_id) if end is not None}
+    configured = model.generation_config.eos_token_id
+    ends = configured if isinstance(configured, list) else [configured]
+    return {int(end) for end in (*ends, tokenizer.eos_token_id) if end is not None}
 
 
-def probe_prompts(vocabulary: int, context: int) -> list[list[int]]:
-    """Three prompts of unlike lengths; the last joins while the others run."""
+def make_test_prompts(vocabulary: int, context: int) -> list[list[int]]:
+    """Three prompts of different lengths; the last joins while the others run."""
     lengths = [max(1, min(length, context // 4)) for length in (5, 23, 61)]
-    return [[(7 * place + 13 * length) % vocabulary for place in range(length)] for length in lengths]
+    return [[(7 * index + 13 * length) % vocabulary for index in range(length)] for length in lengths]

@@ -1,7 +1,7 @@
 """The pretraining corpus: novels, news posts and general dialogue, as token windows.
 
 Text comes from JSON Lines files (plain, gz or xz) with a ``text`` or a ``body`` field. Documents are
-held out by the hash of their ``id``, so that the same ones validate every run.
+held out by the hash of their ``id``, so that every run has the same held-out set.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def read_documents(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def plain_text(text: str) -> str:
-    """Markdown and Hugo markup reduced to running text."""
+    """Plain text without Markdown and Hugo markup."""
     text = SHORTCODE.sub(" ", text)
     text = MARKDOWN_LINK.sub(r"\1", text)
     text = TAG.sub(" ", text)
@@ -81,7 +81,7 @@ def sample_dialogues(count: int, seed: int, words: list[str]) -> list[str]:
 
 
 def encode(texts: list[str], tokenizer: Tokenizer) -> np.ndarray:
-    """All documents in one row of uint16 token ids, each opened by the start token."""
+    """All documents concatenated as uint16 token ids, each after a start token."""
     ids: list[np.ndarray] = []
     for offset in range(0, len(texts), 256):
         batch = [START + text for text in texts[offset : offset + 256]]
@@ -90,7 +90,7 @@ def encode(texts: list[str], tokenizer: Tokenizer) -> np.ndarray:
 
 
 def split_long(text: str, limit: int = 20_000) -> list[str]:
-    """Long documents in pieces at line ends, so that they are encoded in parallel."""
+    """Long documents split at line ends, so that they are encoded in parallel."""
     pieces, start = [], 0
     while len(text) - start > limit:
         end = text.rfind("\n", start, start + limit)

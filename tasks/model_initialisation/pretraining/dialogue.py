@@ -1,8 +1,8 @@
 """General sample dialogue for pretraining the embedded base model.
 
 Short conversations at public desks (library, railway, hotel, school, museum, clinic, council) and
-small skills a chat model needs: copying a code, recalling a name, picking a word from a sentence,
-sorting into categories, counting. Nothing here is about a shop, so the demo's data set stays
+simple skills a chat model needs: copying a code, recalling a name, picking a word from a sentence,
+sorting into categories, counting. Nothing here is about a shop, so the demo's data set remains
 unseen. Every conversation is a list of ``{"role", "content"}`` messages drawn from one seeded
 generator.
 
@@ -12,7 +12,7 @@ Example:
     ['user', 'assistant']
 """
 
-# ruff: noqa: E501, SIM905 - lists of words are easier to read and mend as running text
+# ruff: noqa: E501, SIM905 - word lists are easier to read and edit as running text
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 The run is resumable: its whole state (weights, optimiser, position, loss curve) is replaced on disk
 every few minutes, and a restart continues at the next batch. The learning rate is constant after
 warm-up and falls to zero over the last part (warmup-stable-decay, Hu et al. 2024,
-arXiv:2404.06395), so that the number of tokens can be chosen while the run is under way. Matrices
+arXiv:2404.06395), so that the number of tokens can be chosen during the run. Matrices
 are trained with Muon (Jordan et al. 2024), embeddings and norms with AdamW.
 """
 
@@ -43,7 +43,7 @@ class Recipe:
         warmup_steps: Linear warm-up.
         decay_share: Share of the tokens over which the rate falls linearly to zero.
         dialogues: Conversations generated for the dialogue stream.
-        seed: Of weights, dialogues and the order of windows.
+        seed: Seed of weights, dialogues and the order of windows.
     """
 
     tokens: int = 20_000_000
@@ -59,7 +59,7 @@ class Recipe:
 
 @dataclass
 class Progress:
-    """What a restart needs besides weights and optimisers."""
+    """The state of a run besides weights and optimisers."""
 
     step: int = 0
     curve: list[tuple[int, float]] = field(default_factory=list)
@@ -88,7 +88,7 @@ def model_config(vocabulary: int) -> LlamaConfig:
 def prepare_corpus(source: Path, work: Path, recipe: Recipe) -> Tokenizer:
     """Train the tokenizer and write one token file per stream and split below ``work``.
 
-    Finished work is kept: a second call reads what is there.
+    A second call returns the tokenizer of a finished first one.
     """
     tokenizer_file = work / "tokenizer.json"
     if tokenizer_file.is_file():
@@ -117,16 +117,16 @@ def prepare_corpus(source: Path, work: Path, recipe: Recipe) -> Tokenizer:
         for split, texts in parts.items():
             pieces = [piece for text in texts for piece in corpus.split_long(text)]
             ids = corpus.encode(pieces, tokenizer)
-            characters = sum(len(text.encode()) for text in pieces)
+            size = sum(len(text.encode()) for text in pieces)
             np.save(work / f"{stream}.{split}.npy", ids)
-            (work / f"{stream}.{split}.bytes").write_text(str(characters))
-            logger.info("%s %s: %d tokens, %.2f bytes a token", stream, split, len(ids), characters / len(ids))
+            (work / f"{stream}.{split}.bytes").write_text(str(size))
+            logger.info("%s %s: %d tokens, %.2f bytes a token", stream, split, len(ids), size / len(ids))
     tokenizer.save(str(tokenizer_file))
     return tokenizer
 
 
 class Windows:
-    """Training windows in a fixed order: streams by their shares, each shuffled per pass."""
+    """Training windows in a fixed order: streams in proportion to their shares, each shuffled in every pass."""
 
     def __init__(self, work: Path, recipe: Recipe) -> None:
         self.seed, self.batch = recipe.seed, recipe.batch
@@ -150,11 +150,11 @@ class Windows:
         name = names[self.order[index]]
         ids = self.streams[name]
         count = (len(ids) - 1) // CONTEXT
-        turn, place = divmod(int(self.rank[index]), count)
-        if (name, turn) not in self.shuffles:
-            generator = np.random.default_rng([self.seed, names.index(name), turn])
-            self.shuffles[name, turn] = generator.permutation(count)
-        start = int(self.shuffles[name, turn][place]) * CONTEXT
+        epoch, position = divmod(int(self.rank[index]), count)
+        if (name, epoch) not in self.shuffles:
+            generator = np.random.default_rng([self.seed, names.index(name), epoch])
+            self.shuffles[name, epoch] = generator.permutation(count)
+        start = int(self.shuffles[name, epoch][position]) * CONTEXT
         return np.asarray(ids[start : start + CONTEXT + 1])
 
 

@@ -11,7 +11,7 @@ START, PAD, END = "<|start|>", "<|pad|>", "<|end|>"
 ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>", "tool": "<|tool|>"}
 SPECIAL = [START, PAD, END, *ROLES.values()]
 
-# The generation marks tell the trainer which tokens are the assistant's, its end of turn included.
+# The generation marks show the trainer the assistant's tokens, its end of turn included.
 CHAT_TEMPLATE = (
     "{{- bos_token -}}"
     "{%- for message in messages -%}"
@@ -28,7 +28,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterator[str], vocabulary: int = 8192) -> Tokenizer:
-    """A byte-level BPE vocabulary; digits stand alone, so that numbers can be copied exactly.
+    """A byte-level BPE tokenizer; each digit is a token, so that numbers can be copied exactly.
 
     Args:
         texts: Training text, document by document.
@@ -55,7 +55,7 @@ def train_tokenizer(texts: Iterator[str], vocabulary: int = 8192) -> Tokenizer:
 
 def wrap_tokenizer(tokenizer: Tokenizer, context: int) -> PreTrainedTokenizerFast:
     """The tokenizer as transformers loads it, with the chat template inside."""
-    made: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    wrapped: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token=START,
         eos_token=END,
@@ -66,4 +66,4 @@ def wrap_tokenizer(tokenizer: Tokenizer, context: int) -> PreTrainedTokenizerFas
         clean_up_tokenization_spaces=False,
         chat_template=CHAT_TEMPLATE,
     )
-    return made
+    return wrapped

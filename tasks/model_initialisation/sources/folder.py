@@ -1,8 +1,8 @@
 """A transformers folder on this machine, as `save_pretrained` writes it.
 
 Example: ``source: {name: folder, path: models/base}``. Good for the embedded base, for air-gapped
-machines and for a release of an earlier run. DVC watches `models/base`; a change inside
-another folder is seen when the stage runs again (`dvc repro -f model_initialisation`).
+machines and for a release of an earlier run. DVC tracks `models/base`; a change inside
+another folder takes effect when the stage runs again (`dvc repro -f model_initialisation`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A model of the Hugging Face hub, at one commit and no other.
+"""A model of the Hugging Face hub, pinned to one commit.
 
 Example: ``source: {name: hub, id: HuggingFaceTB/SmolLM2-135M, revision: <40 hex digits>}``. A branch or a tag
-can move, so only a commit hash is taken. Weights in safetensors, the configuration, the tokenizer
+can move, so only a commit hash is accepted. Weights in safetensors, the configuration, the tokenizer
 and the model card are downloaded; pickled weights and Python files never are. Environment:
 ``HF_TOKEN`` for gated models, ``HF_ENDPOINT`` for a mirror, ``HF_HUB_OFFLINE=1`` to stay in the local cache.
 """
@@ -32,12 +32,12 @@ class Hub(Section):
     )
 
     def fetch(self) -> Path:
-        """Download what the local cache lacks.
+        """Download the files that are not in the local cache.
 
         Raises:
             PipelineError: No such model or revision, no access, no connection, or only pickled weights.
         """
-        from httpx2 import HTTPError  # the hub client's own HTTP library, whose errors it lets through
+        from httpx2 import HTTPError  # the hub client's HTTP library, whose errors it does not wrap
         from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -59,7 +59,7 @@ class Hub(Section):
             )
         except GatedRepoError as error:
             raise PipelineError(
-                f"{at}: the hub wants its terms accepted; accept them on the model's page and set HF_TOKEN"
+                f"{at}: the hub requires its terms to be accepted; accept them on the model's page and set HF_TOKEN"
             ) from error
         except RevisionNotFoundError as error:
             raise PipelineError(
@@ -69,12 +69,12 @@ class Hub(Section):
             raise PipelineError(f"{at}: no such model, or a private one without HF_TOKEN") from error
         except (HTTPError, OSError) as error:
             raise PipelineError(
-                f"{at}: the hub does not answer ({type(error).__name__}) and the local cache lacks it; go online "
+                f"{at}: the hub does not answer ({type(error).__name__}) and it is not in the local cache; go online "
                 "once, or use a folder source: {name: folder, path: ...}"
             ) from error
 
     def _cached(self) -> Path | None:
-        """The commit's folder in the local cache, when it is complete; a commit never changes, so nobody is asked."""
+        """The commit's folder in the local cache, if complete; a commit never changes, so the hub need not be asked."""
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 

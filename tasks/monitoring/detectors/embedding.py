@@ -1,10 +1,10 @@
-"""Maximum mean discrepancy with a Gaussian kernel: do the embeddings of the prompts fill another region?
+"""Maximum mean discrepancy with a Gaussian kernel: did the distribution of the prompts' embeddings change?
 
 Source: Gretton et al. 2012, "A kernel two-sample test", the unbiased estimate of MMD squared, with the median
-distance as bandwidth. Good for a change of mix or meaning that no single word or length shows.
+distance as bandwidth. Good for a change of topics or meaning that no single word or length shows.
 
-The effect is the share of the window that would have to be about subjects far from everything in the baseline
-to be as far off: mixing in a share q moves MMD squared by q squared times that of a wholly foreign window.
+The effect is the share of out-of-distribution prompts that would give the same statistic: mixing in a share q of
+prompts far from everything in the baseline moves MMD squared by q squared times that of a window of such prompts.
 
 Example: two one-dimensional samples {0, 1} and {0, 1} with bandwidth 1: within each, the kernel between the two
 different points is exp(-1/2) = 0.607; across, the mean is (1 + 0.607) / 2 = 0.803; MMD squared is
@@ -20,31 +20,33 @@ from pydantic import Field
 from tasks.contracts.params import Section
 
 if TYPE_CHECKING:
-    from tasks.monitoring.sample import Array, Measure, Probe, Sample
+    from tasks.monitoring.sample import Array, Measure, Probe, TrafficSample
 
 
 class Embedding(Section):
-    """Kernel distance of the prompts' embeddings, stated as a share of foreign prompts, 0 to 1."""
+    """Kernel distance of the prompts' embeddings, as a share of out-of-distribution prompts, 0 to 1."""
 
     name: Literal["embedding"] = "embedding"
-    minimum_effect: float = Field(0.05, ge=0, le=1, description="smallest share of foreign prompts that alerts")
+    minimum_effect: float = Field(
+        0.05, ge=0, le=1, description="smallest share of out-of-distribution prompts that raises an alert"
+    )
 
-    def probes(self, sample: Sample) -> list[Probe]:
+    def probes(self, sample: TrafficSample) -> list[Probe]:
         import numpy as np
 
         from tasks.monitoring.sample import Probe
 
         kernel = gaussian_kernel(sample.embeddings, sample.reference_rows)
-        scale = foreign_scale(kernel[: sample.reference_rows, : sample.reference_rows])
+        scale = outlier_scale(kernel[: sample.reference_rows, : sample.reference_rows])
         return [
             Probe(
                 self.name,
                 "meaning of the prompts",
-                "share of foreign prompts",
+                "share of out-of-distribution prompts",
                 self.minimum_effect,
                 discrepancy(kernel, scale),
                 lambda statistic, n, m: float(np.sqrt(np.clip(statistic / scale, 0, 1))),
-                foreign_noise,
+                outlier_noise,
             )
         ]
 
@@ -62,8 +64,8 @@ def gaussian_kernel(points: Array, reference_rows: int) -> Array:
     return kernel
 
 
-def foreign_scale(kernel: Array) -> float:
-    """MMD squared of a window as spread out as the baseline, and as far from it as its own farthest pairs."""
+def outlier_scale(kernel: Array) -> float:
+    """MMD squared of a window that varies like the baseline and is as far from it as its own farthest pairs."""
     import numpy as np
 
     pairs = kernel[np.triu_indices(len(kernel), k=1)]
@@ -73,7 +75,7 @@ def foreign_scale(kernel: Array) -> float:
 
 
 def discrepancy(kernel: Array, scale: float) -> Measure:
-    """Unbiased MMD squared, and the share of foreign rows that it amounts to, by how often each row counts."""
+    """Unbiased MMD squared and the equivalent share of outliers, as functions of the count of each row."""
     import numpy as np
 
     def measure(reference: Array, window: Array) -> tuple[Array, Array]:
@@ -88,8 +90,8 @@ def discrepancy(kernel: Array, scale: float) -> Measure:
     return measure
 
 
-def foreign_noise(effect: float, reference_rows: int, window_rows: int) -> float:
-    """Standard deviation of the number of foreign rows that a window happens to get, as a share."""
+def outlier_noise(effect: float, reference_rows: int, window_rows: int) -> float:
+    """Standard deviation of the share of outliers in a window (binomial)."""
     import numpy as np
 
     share = min(max(effect, 1 / window_rows), 0.5)

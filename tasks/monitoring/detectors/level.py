@@ -1,8 +1,8 @@
-"""Welch's t statistic: did the mean of a feature move?
+"""Welch's t statistic: did the mean of a feature change?
 
 Source: Welch 1947. Good for a feature that has one value in half of the baseline or more and is large in a few
-new rows, such as the share of unknown words, where the Kolmogorov-Smirnov gap stays as small as the share
-of new rows. Only such features are looked at; the others are `distance`'s: every further comparison costs power.
+new rows, such as the share of unknown words, where the Kolmogorov-Smirnov distance stays as small as the
+share of new rows. Only such features are compared; the others are left to `distance`, as every comparison costs power.
 
 Example: baseline 0, 2 (mean 1, sd 1.41) and window 3, 5 (mean 4): the effect is 3 / 1.41 = 2.12
 standard deviations of the baseline.
@@ -17,10 +17,10 @@ from pydantic import Field
 from tasks.contracts.params import Section
 
 if TYPE_CHECKING:
-    from tasks.monitoring.sample import Array, Measure, Probe, Sample
+    from tasks.monitoring.sample import Array, Measure, Probe, TrafficSample
 
-# A baseline without any spread would make every shift endless.
-LARGEST = 100.0
+# A baseline without variance would make every shift infinite.
+LARGEST_EFFECT = 100.0
 
 
 class Level(Section):
@@ -29,7 +29,7 @@ class Level(Section):
     name: Literal["level"] = "level"
     minimum_effect: float = Field(0.2, ge=0, description="smallest shift that raises an alert, baseline sd")
 
-    def probes(self, sample: Sample) -> list[Probe]:
+    def probes(self, sample: TrafficSample) -> list[Probe]:
         from tasks.monitoring.sample import Probe
 
         return [
@@ -40,10 +40,10 @@ class Level(Section):
 
 
 def shift(values: Array) -> Measure:
-    """Welch's statistic and the shift in baseline standard deviations, by how often each row counts."""
+    """Welch's statistic and the shift in baseline standard deviations, as functions of the count of each row."""
+    # Sums of squares lose precision far from zero.
     import numpy as np
 
-    # Sums of squares lose digits far from zero.
     centred = values - values.mean()
     smallest = 1e-9 + 1e-6 * float(np.abs(centred).max(initial=0.0))
 
@@ -56,23 +56,23 @@ def shift(values: Array) -> Measure:
     def measure(reference: Array, window: Array) -> tuple[Array, Array]:
         n, mean, variance = moments(reference)
         m, window_mean, window_variance = moments(window)
-        moved = window_mean - mean
+        difference = window_mean - mean
         error = np.sqrt(variance / n + window_variance / m)
-        effect = np.clip(moved / np.maximum(np.sqrt(variance), smallest), -LARGEST, LARGEST)
-        return np.abs(moved) / np.maximum(error, smallest), effect
+        effect = np.clip(difference / np.maximum(np.sqrt(variance), smallest), -LARGEST_EFFECT, LARGEST_EFFECT)
+        return np.abs(difference) / np.maximum(error, smallest), effect
 
     return measure
 
 
 def shift_at(statistic: float, reference_rows: int, window_rows: int) -> float:
-    """The shift that gives this t, when the window spreads like the baseline."""
+    """The shift that gives this t, if the window has the variance of the baseline."""
     import numpy as np
 
     return statistic * float(np.sqrt(1 / reference_rows + 1 / window_rows))
 
 
 def shift_noise(effect: float, reference_rows: int, window_rows: int) -> float:
-    """Standard deviation of a measured shift, when the window spreads like the baseline."""
+    """Standard deviation of a measured shift, if the window has the variance of the baseline."""
     import numpy as np
 
     return float(np.sqrt(1 / reference_rows + 1 / window_rows))

@@ -16,7 +16,7 @@ from pydantic import Field
 from tasks.contracts.params import Section
 
 if TYPE_CHECKING:
-    from tasks.monitoring.sample import Array, Measure, Probe, Sample
+    from tasks.monitoring.sample import Array, Measure, Probe, TrafficSample
 
 
 class Rate(Section):
@@ -25,7 +25,7 @@ class Rate(Section):
     name: Literal["rate"] = "rate"
     minimum_effect: float = Field(0.03, ge=0, le=1, description="smallest change of a share that raises an alert")
 
-    def probes(self, sample: Sample) -> list[Probe]:
+    def probes(self, sample: TrafficSample) -> list[Probe]:
         from tasks.monitoring.sample import Probe
 
         return [
@@ -34,38 +34,38 @@ class Rate(Section):
                 subject,
                 "change of share",
                 self.minimum_effect,
-                change(flags),
-                share_above(float(flags[: sample.reference_rows].mean())),
+                share_change(flags),
+                rise_at(float(flags[: sample.reference_rows].mean())),
                 share_noise,
             )
             for subject, flags in sample.flags.items()
         ]
 
 
-def change(flags: Array) -> Measure:
-    """Chi-square and the difference of the shares, by how often each row counts."""
+def share_change(flags: Array) -> Measure:
+    """Chi-square and the difference of the shares, as functions of the count of each row."""
 
     def measure(reference: Array, window: Array) -> tuple[Array, Array]:
         n, m = reference.sum(axis=1), window.sum(axis=1)
-        yes, window_yes = reference @ flags, window @ flags
-        moved = window_yes / m - yes / n
-        return moved**2 / pooled_variance(yes + window_yes, n, m), moved
+        positives, window_positives = reference @ flags, window @ flags
+        difference = window_positives / m - positives / n
+        return difference**2 / pooled_variance(positives + window_positives, n, m), difference
 
     return measure
 
 
-def pooled_variance(yes: Array, reference_rows: Array, window_rows: Array) -> Array:
+def pooled_variance(positives: Array, reference_rows: Array, window_rows: Array) -> Array:
     """Variance of a difference of shares if both samples share one rate; never zero."""
     import numpy as np
 
     total = reference_rows + window_rows
-    share = np.clip(yes / total, 0.5 / total, 1 - 0.5 / total)
+    share = np.clip(positives / total, 0.5 / total, 1 - 0.5 / total)
     variance: Array = share * (1 - share) * (1 / reference_rows + 1 / window_rows)
     return variance
 
 
-def share_above(base: float) -> Callable[[float, int, int], float]:
-    """The rise from a baseline share that gives a chi-square, to a thousandth."""
+def rise_at(base: float) -> Callable[[float, int, int], float]:
+    """The rise above a baseline share that gives a chi-square, to a thousandth."""
     import numpy as np
 
     def effect_at(statistic: float, reference_rows: int, window_rows: int) -> float:

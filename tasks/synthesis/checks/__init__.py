@@ -1,4 +1,4 @@
-"""What a written row is held against, one file each. `schema` is always the first; the others are in params."""
+"""Checks of synthetic rows, one file each. `schema` always comes first; the others are in params."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tasks.synthesis.checks.arithmetic import Arithmetic
-from tasks.synthesis.checks.duplicates import DuplicatesCheck
-from tasks.synthesis.checks.exact import Exact
-from tasks.synthesis.checks.json import Json
-from tasks.synthesis.checks.label_set import LabelSet
+from tasks.synthesis.checks.arithmetic import ArithmeticCheck
+from tasks.synthesis.checks.duplicates import DuplicateCheck
+from tasks.synthesis.checks.exact import ExactCheck
+from tasks.synthesis.checks.json import JsonCheck
+from tasks.synthesis.checks.label_set import LabelSetCheck
 from tasks.synthesis.checks.length import LengthCheck
 from tasks.synthesis.checks.python import PythonCheck
-from tasks.synthesis.checks.refusal import Refusal
+from tasks.synthesis.checks.refusal import RefusalCheck
 from tasks.synthesis.checks.regex import RegexCheck
 
 AnyCheck = Annotated[
-    LengthCheck | LabelSet | DuplicatesCheck | Refusal | Exact | Arithmetic | Json | PythonCheck | RegexCheck,
+    LengthCheck
+    | LabelSetCheck
+    | DuplicateCheck
+    | RefusalCheck
+    | ExactCheck
+    | ArithmeticCheck
+    | JsonCheck
+    | PythonCheck
+    | RegexCheck,
     Field(discriminator="name"),
 ]

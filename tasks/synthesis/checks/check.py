@@ -1,4 +1,4 @@
-"""What a check is."""
+"""The interface of a check."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 Step = Literal["instructions", "answers"]
 
 
-class DraftCheck(Section):
-    """Holds drafts against something after one of the steps."""
+class RowCheck(Section):
+    """A check of drafts after one of the steps."""
 
     name: str
 
     @property
     @abstractmethod
     def steps(self) -> tuple[Step, ...]:
-        """After which steps it looks."""
+        """The steps after which it runs."""
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """What the writer of an instruction must give with it: name to description."""
+        """Fields that must be generated with an instruction: name to description."""
         return {}
 
     @property
     def hint(self) -> str:
-        """What an answer must look like, told to whoever writes it."""
+        """Format of the answer, for the prompt of the teacher."""
         return ""
 
     @abstractmethod
     def check(self, drafts: Sequence[Draft], step: Step, known: Known) -> list[str | None]:
-        """Per draft the reason to refuse it, None to go on."""
+        """For each draft the reason to refuse it, or None."""

@@ -1,9 +1,9 @@
-"""Two solutions that must agree: the result given with the task, and the one an answer ends in.
+"""Two solutions that must agree: the result given with the task, and the one at the end of the answer.
 
-The writer of the task states its result without showing it to the writer of the answer; the two are calls of their
-own, so agreement is a self-consistency of two (Wang et al. 2023, https://arxiv.org/abs/2203.11171).
+The call that writes the task states its result, which the call that writes the answer does not see, so agreement is a
+self-consistency of two samples (Wang et al. 2023, https://arxiv.org/abs/2203.11171).
 
-Example: ``{name: exact}`` with an answer that ends in ``#### 42`` and the result ``42.0`` goes on.
+Example: ``{name: exact}`` with an answer that ends in ``#### 42`` and the result ``42.0`` is accepted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, field_validator
 
 from tasks.corpus.text.words import fold_text
-from tasks.synthesis.checks.check import DraftCheck, Step
+from tasks.synthesis.checks.check import RowCheck, Step
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"[$€£]?\s*(-?[\d,]*\.?\d+)\s*%?\.?")
 
 
-class Exact(DraftCheck):
-    """The result behind the last mark of an answer."""
+class ExactCheck(RowCheck):
+    """The result after the last mark of an answer."""
 
     name: Literal["exact"] = "exact"
-    mark: str = Field(default="####", min_length=1, description="stands before the result in the answer's last line")
+    mark: str = Field(default="####", min_length=1, description="text before the result in the answer's last line")
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -46,7 +46,7 @@ class Exact(DraftCheck):
     @classmethod
     def _is_no_space(cls, mark: str) -> str:
         if not mark.strip():
-            raise ValueError("mark must hold something besides spaces")
+            raise ValueError("mark must not be blank")
         return mark
 
     def check(self, drafts: Sequence[Draft], step: Step, known: Known) -> list[str | None]:
@@ -55,14 +55,14 @@ class Exact(DraftCheck):
     def _judge(self, draft: Draft) -> str | None:
         _, mark, result = draft.answer.rpartition(self.mark)
         if not mark or not result.strip():
-            return f"no result behind {self.mark}"
+            return f"no result after {self.mark}"
         if normalise_result(result) != normalise_result(draft.fields["expected"]):
-            return "another result than expected"
+            return "result differs from the expected one"
         return None
 
 
 def normalise_result(text: str) -> str | Decimal:
-    """A number as its value, whatever its currency sign, separators and zeros; any other text folded."""
+    """A number as its value, without currency sign, separators and zeros; any other text normalised."""
     text = text.strip()
     if match := _NUMBER.fullmatch(text):
         try:

@@ -1,7 +1,7 @@
 """Answers that must be JSON.
 
 Example: ``{name: json, keys: [intent, city]}`` refuses ``{"intent": "weather"}`` for ``no "city"``. A code fence around
-the JSON is refused too, unless ``fence`` allows it: it would be learned.
+the JSON is refused too, unless ``fence`` allows it, because the model would learn it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.synthesis.checks.check import DraftCheck, Step
+from tasks.synthesis.checks.check import RowCheck, Step
 from tasks.synthesis.reading import strip_fence
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
 
 
-class Json(DraftCheck):
+class JsonCheck(RowCheck):
     """The answer parses, and has these keys."""
 
     name: Literal["json"] = "json"
@@ -42,7 +42,7 @@ class Json(DraftCheck):
         try:
             value = json.loads(strip_fence(answer) if self.fence else answer)
         except (ValueError, RecursionError):
-            return "answer is no JSON"
+            return "answer is not JSON"
         if self.keys and not isinstance(value, dict):
-            return "answer is no JSON object"
+            return "answer is not a JSON object"
         return next((f'no "{key}" in the JSON' for key in self.keys if key not in value), None)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from tasks.synthesis.checks.check import DraftCheck, Step
+from tasks.synthesis.checks.check import RowCheck, Step
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
 
 
-class LabelSet(DraftCheck):
+class LabelSetCheck(RowCheck):
     """The label is one of those that were asked for; nothing, where rows have no labels."""
 
     name: Literal["label_set"] = "label_set"

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.synthesis.checks.check import DraftCheck, Step
+from tasks.synthesis.checks.check import RowCheck, Step
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
 
 
-class LengthCheck(DraftCheck):
+class LengthCheck(RowCheck):
     """Characters."""
 
     name: Literal["length"] = "length"
-    prompts: tuple[int, int] = Field(default=(8, 2000), description="least and most characters of a prompt")
-    answers: tuple[int, int] = Field(default=(1, 8000), description="least and most characters of an answer")
+    prompts: tuple[int, int] = Field(default=(8, 2000), description="minimum and maximum characters of a prompt")
+    answers: tuple[int, int] = Field(default=(1, 8000), description="minimum and maximum characters of an answer")
 
     @property
     def steps(self) -> tuple[Step, ...]:

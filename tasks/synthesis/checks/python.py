@@ -1,9 +1,9 @@
-"""Code of an answer, run with the tests that were written with the task.
+"""Runs the code of an answer with the tests that were written with the task.
 
-The code runs in a process of its own: no network, no process besides its own in sight and every disk read only
-(namespaces of Linux), an empty environment, only the standard library, and limits of time and memory. That stops
-accidents and what a careless model writes; it is no wall against an attacker who knows a hole in the kernel. It can
-read what the user can read, but tell nobody.
+The code runs in a separate process: no network, no other processes visible and all disks read-only (Linux
+namespaces), an empty environment, only the standard library, and limits of time and memory. That prevents accidents
+and careless code; it is no defence against an attacker with a kernel exploit. The code can read what the user can
+read, but cannot send it anywhere.
 
 Example: ``{name: python, seconds: 5, memory_mb: 256}``; the task's ``tests`` are lines such as
 ``assert add(1, 2) == 3``.
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.synthesis.checks.check import DraftCheck, Step
+from tasks.synthesis.checks.check import RowCheck, Step
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
 
-class PythonCheck(DraftCheck):
+class PythonCheck(RowCheck):
     """Runs the code blocks of the answer, then the tests."""
 
     name: Literal["python"] = "python"
-    seconds: float = Field(default=5.0, gt=0, le=120, description="longest run of one answer")
+    seconds: float = Field(default=5.0, gt=0, le=120, description="maximum run time of one answer")
     memory_mb: int = Field(default=256, ge=64, description="address space of the process")
     processes: int = Field(default=2, ge=1, le=64, description="answers run at once")
     isolated: bool = Field(
         default=True,
-        description="no network and no writing, by namespaces of Linux; false: only the limits, where there are none",
+        description="no network and no writing, by Linux namespaces; false: only limits, where there are none",
     )
 
     @property
@@ -65,7 +65,7 @@ class PythonCheck(DraftCheck):
     def _judge(self, draft: Draft) -> str | None:
         blocks = _FENCE.findall(draft.answer)
         if not blocks:
-            return "no block of code"
+            return "no code block"
         if "assert" not in draft.fields["tests"]:
             return "no assert in the tests"
         tests = _FENCE.findall(draft.fields["tests"])
@@ -77,9 +77,9 @@ class PythonCheck(DraftCheck):
         Raises:
             PipelineError: The process cannot be isolated here.
         """
+        # Code that ends the process early cannot forge the result without this token.
         from tasks.synthesis.checks import sandbox
 
-        # Whoever ends the process early does not know what the end says.
         token = secrets.token_hex(8)
         task = {
             "code": code,
@@ -104,16 +104,16 @@ class PythonCheck(DraftCheck):
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             return "its code takes too long"
-        said = out.decode(errors="replace").strip().rpartition("\n")[2]
-        if said == "no isolation":
+        result = out.decode(errors="replace").strip().rpartition("\n")[2]
+        if result == "no isolation":
             raise PipelineError(
-                "check python: this machine gives a process no namespaces, so code cannot be kept from network and "
-                "disk; run on Linux with user namespaces, or set isolated: false in a container of its own"
+                "check python: this machine does not allow namespaces, so code cannot be isolated from network and "
+                "disk; run on Linux with user namespaces, or set isolated: false inside a separate container"
             )
-        if said == f"{token} passed":
+        if result == f"{token} passed":
             return None
-        if said == f"{token} TimeoutError":
+        if result == f"{token} TimeoutError":
             return "its code takes too long"
-        if said.startswith(f"{token} "):
-            return f"its code fails: {said.split(' ', 1)[1]}"
+        if result.startswith(f"{token} "):
+            return f"its code fails: {result.split(' ', 1)[1]}"
         return "its code ends the process"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from tasks.synthesis.checks.check import DraftCheck, Step
+from tasks.synthesis.checks.check import RowCheck, Step
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
 
 
-class Refusal(DraftCheck):
+class RefusalCheck(RowCheck):
     """The answer answers."""
 
     name: Literal["refusal"] = "refusal"

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.synthesis.checks.check import DraftCheck, Step
+from tasks.synthesis.checks.check import RowCheck, Step
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
 
 
-class RegexCheck(DraftCheck):
+class RegexCheck(RowCheck):
     """Python patterns, searched anywhere in the text."""
 
     name: Literal["regex"] = "regex"
     of: Literal["prompts", "answers"] = Field(default="answers", description="which text is searched")
-    must: str | None = Field(default=None, description="pattern that must be there")
-    must_not: str | None = Field(default=None, description="pattern that must not be there")
+    must: str | None = Field(default=None, description="pattern that must match")
+    must_not: str | None = Field(default=None, description="pattern that must not match")
 
     @field_validator("must", "must_not")
     @classmethod
@@ -31,7 +31,7 @@ class RegexCheck(DraftCheck):
         try:
             re.compile(pattern or "")
         except re.error as error:
-            raise ValueError(f"no pattern ({error}); correct it") from error
+            raise ValueError(f"invalid pattern ({error}); correct it") from error
         return pattern
 
     @model_validator(mode="after")

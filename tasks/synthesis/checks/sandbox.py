@@ -8,15 +8,15 @@ import signal
 import sys
 from typing import Any
 
-# Of <sched.h> and <sys/mount.h>.
+# Constants of <sched.h> and <sys/mount.h>.
 NEW_USER, NEW_NET, NEW_PID, NEW_MOUNTS, NEW_IPC = 0x10000000, 0x40000000, 0x20000000, 0x00020000, 0x08000000
 PRIVATE, RECURSIVE_MOUNT = 1 << 18, 0x4000
 MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, READ_ONLY = 442, -100, 0x8000, 1
 DIE_WITH_PARENT = 1
 
 
-def shut_in() -> bool:
-    """Leave network, other processes and writable disks behind; whether that worked."""
+def isolate() -> bool:
+    """Isolate this process from network, other processes and writable disks; returns whether that worked."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(NEW_USER | NEW_NET | NEW_PID | NEW_MOUNTS | NEW_IPC):
         return False
@@ -27,17 +27,17 @@ def shut_in() -> bool:
 
 
 def limit(seconds: float, memory: int) -> None:
-    """Bound what this process may use."""
-    whole = int(seconds) + 1
-    for what, most in (
-        (resource.RLIMIT_CPU, whole),
+    """Limit the resources of this process."""
+    cpu_seconds = int(seconds) + 1
+    for resource_kind, maximum in (
+        (resource.RLIMIT_CPU, cpu_seconds),
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, 32),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_CORE, 0),
     ):
-        resource.setrlimit(what, (most, most))
+        resource.setrlimit(resource_kind, (maximum, maximum))
 
 
 def run(code: str, tests: str) -> str:
@@ -52,7 +52,7 @@ def run(code: str, tests: str) -> str:
 
 
 def work(task: dict[str, Any]) -> None:
-    """The child: silent, limited, and ended by itself."""
+    """The child process: without output streams, limited, exits by itself."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     out = os.dup(1)
@@ -67,10 +67,10 @@ def work(task: dict[str, Any]) -> None:
 def main() -> None:
     """Read the task, start the child, and end it when its time is over."""
     task = json.load(sys.stdin)
-    if task["isolated"] and not (sys.platform == "linux" and shut_in()):
+    if task["isolated"] and not (sys.platform == "linux" and isolate()):
         os.write(1, b"no isolation\n")
         return
-    # The first process of a new namespace of processes is a child of the one that made it.
+    # The first process of a new PID namespace is a child of the process that created it.
     child = os.fork()
     if not child:
         work(task)

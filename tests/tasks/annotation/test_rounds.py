@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from tasks.annotation.agreement import measure_alpha, measure_pairs
 from tasks.annotation.choose import choose_next
-from tasks.annotation.label_studio import Annotated, Task, make_config, make_tasks, read_export
+from tasks.annotation.label_studio import AnnotatedText, Task, make_config, make_tasks, read_export
 from tasks.annotation.params import Annotation
 from tasks.annotation.report import write_page
 from tasks.annotation.resolve import TIE, read_rows, resolve_labels
@@ -56,7 +56,7 @@ def export(folder: Path, *tasks: tuple[str, list[dict[str, Any]]]) -> Path:
 
 
 def prepare(folder: Path, texts: list[str], labels: list[str], held: int = 20) -> None:
-    """Prepared splits, the last rows in validation and test."""
+    """PreparedRows splits, the last rows in validation and test."""
     rows = [
         {
             "id": f"{row:016x}",
@@ -132,13 +132,13 @@ def test_an_export_with_several_annotators(tmp_path: Path) -> None:
         "not annotated",
         "",
     ]
-    assert [task.again for task in found.tasks] == [0] * 6 + [1]
+    assert [task.relabelled for task in found.tasks] == [0] * 6 + [1]
     again = orjson.loads((tmp_path / "out/again.json").read_bytes())
     assert [task["data"]["text"] for task in again] == ["tied"]
     alpha = write_page(found, path, tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
     assert alpha.texts == 3
-    for text in ("Where annotators disagree", "outvoted", "skipped by its annotators", "Cohen&#39;s kappa"):
+    for text in ("Disagreements", "outvoted", "skipped by its annotators", "Cohen&#39;s kappa"):
         assert text in page
     # Once the tie is broken nothing is left to do again, and earlier rows stay.
     export(
@@ -190,16 +190,16 @@ def test_short_formats_say_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "no JSON"),
-        (b"{}", "no array of tasks"),
-        (b"[]", "holds no task"),
-        (b"[1]", "no array of tasks"),
+        (b"{", "not JSON"),
+        (b"{}", "not an array of tasks"),
+        (b"[]", "has no task"),
+        (b"[1]", "not an array of tasks"),
         (
             b'[{"id": 3, "data": {"body": "x"}, "annotations": []}]',
             'task 3 has no "text" in its data \\(it has body\\)',
         ),
         (b'[{"id": 3, "data": {"text": "x"}}]', 'task 3 has no "annotations"'),
-        (b'[{"id": 3, "data": {"text": "x"}, "annotations": [{"result": 5}]}]', "a result that is no list"),
+        (b'[{"id": 3, "data": {"text": "x"}, "annotations": [{"result": 5}]}]', "a result that is not a list"),
         (
             b'[{"id": 3, "data": {"text": "x"}, "annotations": [{"result": [{"type": "labels"}]}]}]',
             "annotated with labels; expected choices",
@@ -229,7 +229,7 @@ def test_strange_labels_and_missing_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="missing; give the file"):
         read_export(tmp_path / "none.json")
     (tmp_path / "labels.jsonl").write_text('{"text": "x"}\n')
-    with pytest.raises(PipelineError, match=r"labels\.jsonl:1: no row with text and label"):
+    with pytest.raises(PipelineError, match=r"labels\.jsonl:1: not a row with text and label"):
         read_rows(tmp_path / "labels.jsonl")
 
 
@@ -238,7 +238,7 @@ def test_the_label_model_weighs_annotators() -> None:
     accuracy = {"1": 0.95, "2": 0.9, "3": 0.55, "4": 0.55, "5": 0.55}
     truth = [rng.choice("abc") for _ in range(600)]
     tasks = [
-        Annotated(
+        AnnotatedText(
             f"task {number}",
             f"text {number}",
             {},
@@ -312,7 +312,7 @@ def test_a_whole_round(tmp_path: Path) -> None:
     assert len(set(chosen)) == 40
     assert not set(chosen) & {texts[0], texts[199].upper() + "!", texts[165]}
     assert any("labelled already" in note for note in written.notes)
-    assert any("like a row of validation or test" in note for note in written.notes)
+    assert any("similar to a held-out row" in note for note in written.notes)
     unsure = [task["data"]["unsure"] for task in tasks]
     assert unsure == sorted(unsure, reverse=True)
     assert {task["predictions"][0]["result"][0]["value"]["choices"][0] for task in tasks} <= set(TOPICS)
@@ -385,10 +385,10 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 def test_a_cold_start_spreads_over_the_topics() -> None:
     texts, labels = texts_and_labels(500)
     chosen = choose_next(texts, [], [], [], 25, Tfidf(dimensions=32))
-    assert len(chosen.places) == 25
-    assert chosen.guesses == [None] * 25
-    assert min(Counter(labels[place] for place in chosen.places).values()) >= 2
-    assert len(choose_next(texts[:10], [], [], [], 25, Tfidf(dimensions=8)).places) == 10
+    assert len(chosen.indices) == 25
+    assert chosen.predictions == [None] * 25
+    assert min(Counter(labels[place] for place in chosen.indices).values()) >= 2
+    assert len(choose_next(texts[:10], [], [], [], 25, Tfidf(dimensions=8)).indices) == 10
 
 
 def test_unsure_texts_are_preferred() -> None:
@@ -399,8 +399,8 @@ def test_unsure_texts_are_preferred() -> None:
     ]
     pool = [*texts_and_labels(300, seed=9)[0], *mixed]
     chosen = choose_next(pool, texts, labels, [], 3, Tfidf(dimensions=32))
-    assert all(place >= 300 for place in chosen.places)
-    assert max(chosen.unsure) <= 1
+    assert all(place >= 300 for place in chosen.indices)
+    assert max(chosen.uncertainty) <= 1
 
 
 @pytest.mark.slow

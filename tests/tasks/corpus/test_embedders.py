@@ -130,8 +130,8 @@ def test_every_part_takes_the_folder(embedder: SentenceTransformers) -> None:
     assert all(topic.label_share > 0.9 for topic in topics.topics)
     # No card is labelled: by their vectors, and not by their words, the 30 texts about one are the least sure.
     chosen = choose_next(texts, texts[:3] + texts[-3:], labels[:3] + labels[-3:], [], 3, embedder)
-    assert [labels[place] for place in chosen.places] == ["card"] * 3
-    assert set(chosen.guesses) <= {"parcel", "login"}
+    assert [labels[place] for place in chosen.indices] == ["card"] * 3
+    assert set(chosen.predictions) <= {"parcel", "login"}
     examples = {topic: tuple(sides[0]) for topic, sides in TOPICS.items()}
     votes = Nearest(examples=examples, embedder=embedder, least=0.3).vote([say("card", 1, rng)] * 2, Path())
     assert votes == {"nearest": ["card", "card"]}

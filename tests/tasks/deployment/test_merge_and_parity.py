@@ -115,7 +115,7 @@ def test_trained_merged_and_served_are_the_same(world: World, exported: Path, pr
     written = read_json(tmp_path / "parity.json")
     assert written["passed"] is True
     assert written["differences"] == []
-    with pytest.raises(PipelineError, match="answered alike by the export"):
+    with pytest.raises(PipelineError, match="answered identically by the export"):
         prove(world.initial)
 
 
@@ -149,7 +149,7 @@ def test_an_engine_that_answers_otherwise_fails(exported: Path, prove: Prove, tm
         prompt, answer = answers[2]
         return [*answers[:2], (prompt, answer[:-1]), *answers[3:]]
 
-    with pytest.raises(PipelineError, match="6 answered alike by the export and 5 by the gateway"):
+    with pytest.raises(PipelineError, match="6 answered identically by the export and 5 by the gateway"):
         prove(exported, forgetful)
     (difference,) = read_json(tmp_path / "parity.json")["differences"]
     assert difference["token"] == 11

@@ -100,7 +100,7 @@ def test_a_release_that_was_changed_is_refused(built: Path, tmp_path: Path) -> N
     copy = tmp_path / "release"
     shutil.copytree(built / "release", copy)
     (copy / "model/extra.json").write_text("{}")
-    with pytest.raises(PipelineError, match=r"1 files that the manifest does not list \(model/extra.json\)"):
+    with pytest.raises(PipelineError, match=r"1 files are not in the manifest \(model/extra.json\)"):
         read_release(copy)
     (copy / "model/extra.json").unlink()
     write_json(copy / "manifest.json", {**read_json(copy / "manifest.json"), "release": "0" * 64})
@@ -121,8 +121,8 @@ def test_the_card_says_what_the_files_say(built: Path) -> None:
     assert "LoRA (rank 4, alpha 8; down_proj, q_proj, v_proj)" in text
     assert "ab" * 32 in text
     assert r"| a\|b | jsonl | data/raw/a.jsonl | messages | 400 | 1 |" in text
-    assert "| last training loss, nats per token | 1.5 |" in text
-    assert "3 answers are the same token for token" in text
+    assert "| final training loss, nats per token | 1.5 |" in text
+    assert "all prompts and 3 answers are identical token for token" in text
     assert "**promote**" in text
 
 
@@ -135,7 +135,7 @@ def test_the_card_warns_of_a_model_that_was_not_proven_better(world: World, tmp_
     provenance.initial["source"] = {"hub": "someone/model", "revision": "abc"}
     write_card(provenance, PROOF, "helper", ["en"], tmp_path)
     card = ModelCard.load(tmp_path / "README.md")
-    assert "it should not replace what is in use" in card.text
+    assert "it should not replace the model in use" in card.text
     assert "someone/model@abc" in card.text
     assert (card.data.license, card.data.base_model) == ("other", "someone/model")
     assert card.data.to_dict()["license_name"] == "see LICENSE.txt"

@@ -53,7 +53,7 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert whole.shape == (100, 1)
     assert np.array_equal(whole, replicate_means(values, np.ones((4, 1)), clusters, 100, seed=3))
     assert not np.array_equal(whole, replicate_means(values, np.ones((4, 1)), clusters, 100, seed=4))
-    monkeypatch.setattr(bootstrap, "_CHUNK", 40)
+    monkeypatch.setattr(bootstrap, "_COUNTS_PER_CHUNK", 40)
     parts = replicate_means(values, np.ones((4, 1)), clusters, 100, seed=3)
     assert parts.shape == (100, 1)
     assert np.isin(parts * 4, np.arange(13)).all()

@@ -97,7 +97,7 @@ def test_direction(low: float, high: float, higher: bool, result: str, worst: fl
         mean_a=0, mean_b=0, difference=0, low=low, high=high, detectable=0, items=9, higher_is_better=higher
     )
     assert found.result == result
-    assert found.worst == pytest.approx(worst)
+    assert found.possible_worsening == pytest.approx(worst)
 
 
 losses = st.lists(st.tuples(st.floats(0, 8), st.floats(0, 8), st.integers(1, 40)), min_size=3, max_size=25)

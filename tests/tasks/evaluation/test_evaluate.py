@@ -18,7 +18,7 @@ from tasks.contracts.manifest import NAME, hash_file, read_json, seal
 from tasks.contracts.records import EXAMPLES, PREDICTIONS, Prediction
 from tasks.contracts.tables import read_table
 from tasks.evaluation.changes import find_changes
-from tasks.evaluation.intents import fit_intents
+from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.items import select_items
 from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.outcomes import (
@@ -33,7 +33,7 @@ from tasks.evaluation.publish import write_figures, write_predictions, write_ver
 from tasks.evaluation.report import write_report
 from tasks.evaluation.scoring import Scoreboard, score_outcomes
 from tasks.evaluation.slices import score_slices
-from tasks.evaluation.verdict import Verdict, decide
+from tasks.evaluation.verdict import PromotionVerdict, decide
 from tasks.language_models.encoding import encode_examples
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome
 from tests.tiny import LABELS, example_rows, write_examples
@@ -105,7 +105,7 @@ def house(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> House:
     )
 
 
-def evaluate(house: House, champion: Path | None, out: Path) -> tuple[Scoreboard, Verdict]:
+def evaluate(house: House, champion: Path | None, out: Path) -> tuple[Scoreboard, PromotionVerdict]:
     how = SETTINGS.generation.model_dump()
     chosen = select_items(house.test, SETTINGS.items, house.initial, champion)
     outcomes: list[Outcome | None] = [
@@ -113,7 +113,7 @@ def evaluate(house: House, champion: Path | None, out: Path) -> tuple[Scoreboard
         answer_with_champion(chosen.items, champion, **how),
         answer_with_candidate(chosen.items, house.initial, house.tuned, **how),
     ]
-    intents = fit_intents(house.train, chosen.items)
+    intents = fit_intent_classifier(house.train, chosen.items)
     board = score_outcomes(
         Evidence(chosen.items, intents), outcomes, SETTINGS.metrics, **SETTINGS.bootstrap.model_dump()
     )
@@ -127,13 +127,13 @@ def evaluate(house: House, champion: Path | None, out: Path) -> tuple[Scoreboard
 
 
 @pytest.fixture(scope="module")
-def evaluated(house: House, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scoreboard, Verdict, Path]:
+def evaluated(house: House, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scoreboard, PromotionVerdict, Path]:
     out = tmp_path_factory.mktemp("reports")
     return *evaluate(house, house.champion, out), out
 
 
 def test_the_candidate_is_promoted_over_a_champion_weak_on_new_labels(
-    evaluated: tuple[Scoreboard, Verdict, Path],
+    evaluated: tuple[Scoreboard, PromotionVerdict, Path],
 ) -> None:
     board, verdict, out = evaluated
     assert verdict.verdict == "promote", verdict.reasons
@@ -151,7 +151,7 @@ def test_the_candidate_is_promoted_over_a_champion_weak_on_new_labels(
 
 
 def test_predictions_hold_every_item_and_model_and_give_the_means_back(
-    evaluated: tuple[Scoreboard, Verdict, Path],
+    evaluated: tuple[Scoreboard, PromotionVerdict, Path],
 ) -> None:
     board, _, out = evaluated
     rows = read_table(out / "predictions.parquet", PREDICTIONS).to_pylist()
@@ -166,7 +166,7 @@ def test_predictions_hold_every_item_and_model_and_give_the_means_back(
     assert loss == pytest.approx(board.estimates[("candidate", "loss")].value)
 
 
-def test_figures_are_flat_numbers(evaluated: tuple[Scoreboard, Verdict, Path]) -> None:
+def test_figures_are_flat_numbers(evaluated: tuple[Scoreboard, PromotionVerdict, Path]) -> None:
     board, _, out = evaluated
     figures = read_json(out / "metrics.json")
     assert all(isinstance(value, int | float) for value in figures.values())
@@ -176,11 +176,11 @@ def test_figures_are_flat_numbers(evaluated: tuple[Scoreboard, Verdict, Path]) -
     assert figures["intent_ceiling"] == board.ceiling == 1.0
 
 
-def test_slices_show_where_the_champion_is_weak(evaluated: tuple[Scoreboard, Verdict, Path]) -> None:
+def test_slices_show_where_the_champion_is_weak(evaluated: tuple[Scoreboard, PromotionVerdict, Path]) -> None:
     board, verdict, _ = evaluated
     slices = {part.name: part for part in score_slices(board, verdict.primary, 500, 0)}
-    assert {part.name for part in slices.values() if part.cut == "label"} == set(LABELS)
-    assert sum(part.items for part in slices.values() if part.cut == "label") == ITEMS
+    assert {part.name for part in slices.values() if part.dimension == "label"} == set(LABELS)
+    assert sum(part.items for part in slices.values() if part.dimension == "label") == ITEMS
     whole = slices["tiny"]
     assert whole.values["candidate"] == board.estimates[("candidate", "intent_accuracy")].value
     for label in LABELS[2:]:
@@ -188,7 +188,7 @@ def test_slices_show_where_the_champion_is_weak(evaluated: tuple[Scoreboard, Ver
         assert slices[label].difference > 0.5
 
 
-def test_the_page_tells_it_and_loads_nothing(evaluated: tuple[Scoreboard, Verdict, Path]) -> None:
+def test_the_page_tells_it_and_loads_nothing(evaluated: tuple[Scoreboard, PromotionVerdict, Path]) -> None:
     board, verdict, out = evaluated
     page = (out / "index.html").read_text()
     better, worse = find_changes(board, "intent_accuracy")
@@ -199,13 +199,13 @@ def test_the_page_tells_it_and_loads_nothing(evaluated: tuple[Scoreboard, Verdic
     assert "candidate · right" in page
     assert verdict.reasons[0].split(":")[0] in page
     assert page.count("<svg") == 4
-    assert "100.0% of the held-out reference answers" in page
+    assert "right on 100.0% of the held-out reference answers" in page
     loaded = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
     assert loaded == ["predictions.parquet"]
 
 
 def test_the_same_inputs_give_the_same_bytes(
-    house: House, evaluated: tuple[Scoreboard, Verdict, Path], tmp_path: Path
+    house: House, evaluated: tuple[Scoreboard, PromotionVerdict, Path], tmp_path: Path
 ) -> None:
     evaluate(house, house.champion, tmp_path)
     for name in ("predictions.parquet", "metrics.json", "verdict.json", "index.html"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from tasks.contracts.errors import PipelineError
-from tasks.evaluation.intents import fit_intents
+from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.metrics.exact_match import ExactMatch
 from tasks.evaluation.metrics.intent_accuracy import IntentAccuracy
 from tasks.evaluation.metrics.loss import Loss
@@ -44,8 +44,8 @@ def test_rouge_l_leaves_out_references_without_latin_words() -> None:
     evidence = Evidence(items, None)
     scores = RougeL().score(evidence, make_outcome("base", ["the cat", "猫は座った"]))
     assert scores.weights.tolist() == [1, 0]
-    assert RougeL().absence(evidence) is None
-    assert "Latin" in (RougeL().absence(Evidence(items[1:], None)) or "")
+    assert RougeL().why_not_applicable(evidence) is None
+    assert "Latin" in (RougeL().why_not_applicable(Evidence(items[1:], None)) or "")
 
 
 def test_exact_match_ignores_white_space_only() -> None:
@@ -75,23 +75,23 @@ def test_losses_over_different_tokens_are_not_compared() -> None:
 
 def test_an_answer_that_is_a_label_has_it_whatever_the_classifier_says(tmp_path: Path) -> None:
     rows = example_rows(60)
-    reader = fit_intents(write_examples(tmp_path / "train.parquet", rows), [])
-    assert reader is not None
-    assert reader.ceiling is None
+    classifier = fit_intent_classifier(write_examples(tmp_path / "train.parquet", rows), [])
+    assert classifier is not None
+    assert classifier.ceiling is None
     answers = ["book_room", " Book  Room. ", "We will help with lost item now.", "", "  \n"]
-    assert reader.read(answers) == ["book_room", "book_room", "lost_item", None, None]
-    assert reader.read([]) == []
+    assert classifier.classify(answers) == ["book_room", "book_room", "lost_item", None, None]
+    assert classifier.classify([]) == []
 
 
 def test_intent_accuracy_counts_labelled_items(tmp_path: Path) -> None:
     rows = example_rows(80, seed=1)
     labels: list[str | None] = [LABELS[0], LABELS[1], None, LABELS[2]]
     items = make_items([f"We will help with {(label or 'x').replace('_', ' ')} now." for label in labels], labels)
-    reader = fit_intents(write_examples(tmp_path / "train.parquet", rows), items)
-    assert reader is not None
-    assert reader.ceiling == 1.0
+    classifier = fit_intent_classifier(write_examples(tmp_path / "train.parquet", rows), items)
+    assert classifier is not None
+    assert classifier.ceiling == 1.0
     answers = [items[0].reference, "We will help with late fee now.", "anything", ""]
-    scores = IntentAccuracy().score(Evidence(items, reader), make_outcome("base", answers))
+    scores = IntentAccuracy().score(Evidence(items, classifier), make_outcome("base", answers))
     assert scores.values.tolist() == [1, 0, 0, 0]
     assert scores.weights.tolist() == [1, 1, 0, 1]
     assert scores.items == 3
@@ -101,10 +101,10 @@ def test_the_ceiling_is_the_accuracy_on_the_references(tmp_path: Path) -> None:
     rows = example_rows(80, seed=1)
     references = ["We will help with late fee now."] * 4
     items = make_items(references, ["late_fee", "late_fee", "late_fee", "book_room"])
-    reader = fit_intents(write_examples(tmp_path / "train.parquet", rows), items)
-    assert reader is not None
-    assert reader.ceiling == 0.75
-    assert reader.figures == {"labels": 4.0, "rows": 80.0, "ceiling": 0.75}
+    classifier = fit_intent_classifier(write_examples(tmp_path / "train.parquet", rows), items)
+    assert classifier is not None
+    assert classifier.ceiling == 0.75
+    assert classifier.figures == {"labels": 4.0, "rows": 80.0, "ceiling": 0.75}
 
 
 def test_without_labels_intent_accuracy_is_absent_not_zero(tmp_path: Path) -> None:
@@ -112,11 +112,11 @@ def test_without_labels_intent_accuracy_is_absent_not_zero(tmp_path: Path) -> No
     one_label = [{**row, "label": "late_fee"} for row in example_rows(10)]
     items = make_items(["a"])
     for number, unlabelled in enumerate((rows, one_label)):
-        reader = fit_intents(write_examples(tmp_path / f"{number}.parquet", unlabelled), items)
-        assert reader is None
-        evidence = Evidence(items, reader)
-        assert "fewer than two labels" in (IntentAccuracy().absence(evidence) or "")
-    reader = fit_intents(write_examples(tmp_path / "train.parquet", example_rows(10)), items)
-    assert IntentAccuracy().absence(Evidence(items, reader)) == "no held-out item has a label"
+        classifier = fit_intent_classifier(write_examples(tmp_path / f"{number}.parquet", unlabelled), items)
+        assert classifier is None
+        evidence = Evidence(items, classifier)
+        assert "fewer than two labels" in (IntentAccuracy().why_not_applicable(evidence) or "")
+    classifier = fit_intent_classifier(write_examples(tmp_path / "train.parquet", example_rows(10)), items)
+    assert IntentAccuracy().why_not_applicable(Evidence(items, classifier)) == "no held-out item has a label"
     with pytest.raises(PipelineError, match="no labels"):
         IntentAccuracy().score(Evidence(items, None), make_outcome("base", ["a"]))

@@ -21,7 +21,7 @@ def test_defaults_and_names_alone() -> None:
         ({"metrics": ["loss", "loss"]}, "name each once"),
         ({"metrics": ["loss"]}, "intent_accuracy, rouge_l is not scored"),
         ({"items": 50}, "below gate.minimum_items"),
-        ({"gate": {"must_not_fall": {"loss": -0.1}}}, "greater than or equal to 0"),
+        ({"gate": {"must_not_worsen": {"loss": -0.1}}}, "greater than or equal to 0"),
         ({"gate": {"must_not_fal": {}}}, "Extra inputs"),
     ],
 )

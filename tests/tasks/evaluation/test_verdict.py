@@ -8,7 +8,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.evaluation.metrics.intent_accuracy import IntentAccuracy
 from tasks.evaluation.metrics.loss import Loss
 from tasks.evaluation.scoring import Scoreboard
-from tasks.evaluation.verdict import Verdict, decide
+from tasks.evaluation.verdict import PromotionVerdict, decide
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome, right_and_wrong
 
 ITEMS = make_items(["yes"] * 120)
@@ -26,7 +26,7 @@ def board(
     return make_board(ITEMS, outcomes)
 
 
-def judge(found: Scoreboard, minimum_items: int = 100, margins: dict[str, float] | None = None) -> Verdict:
+def judge(found: Scoreboard, minimum_items: int = 100, margins: dict[str, float] | None = None) -> PromotionVerdict:
     release = "abc" if "champion" in found.outcomes else None
     return decide(found, "exact_match", minimum_items, margins or {}, release)
 
@@ -34,8 +34,9 @@ def judge(found: Scoreboard, minimum_items: int = 100, margins: dict[str, float]
 def test_better_than_the_champion_is_promoted() -> None:
     verdict = judge(board(10, 60, 90), margins={"loss": 0.05})
     assert verdict.verdict == "promote"
-    assert verdict.reasons[0].startswith("better than the champion: Exact match 0.75 against 0.5, difference +0.25 [")
-    assert verdict.reasons[1].startswith("Loss does not fall: ")
+    assert verdict.reasons[0].startswith("better than the champion: exact match improved from 0.5 to 0.75 (+0.25 [")
+    assert verdict.reasons[0].endswith("]) on 120 items")
+    assert verdict.reasons[1] == "loss changed from 1 to 1 (0 [0, 0]), so its margin of 0.05 is kept"
     assert (verdict.champion, verdict.items, verdict.opponent) == ("abc", 120, "champion")
     assert set(verdict.comparisons) == {"candidate_vs_base", "candidate_vs_champion"}
     assert verdict.comparisons["candidate_vs_champion"]["exact_match"]["difference"] == pytest.approx(0.25)
@@ -51,7 +52,7 @@ def test_better_than_the_base_only_is_kept() -> None:
     verdict = judge(board(10, 90, 92, offset=0))
     assert verdict.verdict == "keep"
     assert verdict.reasons[0].startswith("not proven better than the champion")
-    assert "could have been seen" in verdict.reasons[0]
+    assert "on 120 items, enough to detect a difference of " in verdict.reasons[0]
 
 
 def test_worse_than_the_champion_is_kept() -> None:
@@ -63,16 +64,17 @@ def test_the_same_model_again_is_kept() -> None:
     assert judge(board(10, 90, 90)).verdict == "keep"
 
 
-def test_a_fall_beyond_the_margin_is_kept_however_good_the_primary_metric() -> None:
+def test_a_worsening_beyond_the_margin_is_kept_however_good_the_primary_metric() -> None:
     found = board(10, 60, 90, losses=(1.0, 1.1))
     assert judge(found, margins={"loss": 0.2}).verdict == "promote"
     verdict = judge(found, margins={"loss": 0.05})
     assert verdict.verdict == "keep"
-    assert any(reason.startswith("loss may have fallen by more than the margin") for reason in verdict.reasons)
+    beyond = "loss may have worsened by more than its margin of 0.05: from 1 to 1.1 (+0.1 [+0.1, +0.1])"
+    assert beyond in verdict.reasons
 
 
-def test_a_small_fall_that_the_items_cannot_rule_out_is_kept() -> None:
-    """Non-inferiority is a question of the interval's bad end, not of the mean."""
+def test_a_small_worsening_that_the_items_cannot_rule_out_is_kept() -> None:
+    """Non-inferiority is a question of the interval's unfavourable end, not of the mean."""
     losses = [1.0 + (0.9 if place % 2 else -0.86) for place in range(120)]
     outcomes = [
         make_outcome("base", right_and_wrong(10, 120)),
@@ -90,7 +92,7 @@ def test_too_few_items_prove_nothing() -> None:
     assert verdict.reasons[0].startswith("too few items to judge: 120 scored on exact_match, at least 121 needed")
 
 
-def test_a_primary_metric_that_does_not_apply_is_replaced_and_said() -> None:
+def test_a_primary_metric_that_does_not_apply_is_replaced_and_named() -> None:
     outcomes = [
         make_outcome("base", ["no"] * 120, [2.0] * 120),
         make_outcome("candidate", ["no"] * 120, [1.0] * 120),

@@ -81,7 +81,7 @@ def test_a_half_written_one_is_never_used(tmp_path: Path, caplog: pytest.LogCapt
     save(store, 10)
     shutil.copytree(store.path(10), store.aside(20))
     assert store.newest() == store.path(10)
-    assert "unfinished" in caplog.text
+    assert "incomplete" in caplog.text
     assert not store.aside(20).exists()
 
 
@@ -143,7 +143,7 @@ def test_a_refused_write_keeps_the_older_one_and_says_so(tmp_path: Path) -> None
         (folder / "trained.safetensors").write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(PipelineError, match=r"No space left on device .*step 10 is kept") as caught:
+    with pytest.raises(PipelineError, match=r"No space left on device .*it resumes at step 10") as caught:
         store.save(20, full)
     assert "\n" not in str(caught.value)
     assert not store.aside(20).exists()

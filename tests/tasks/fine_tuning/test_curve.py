@@ -33,7 +33,7 @@ def test_smoothing_by_hand() -> None:
         (curve(6.0, 4.0, 3.0, 2.99), "falling", "6.000 to 2.990"),
         (curve(6.0, 4.0, 3.0), "falling", "still falling"),
         (curve(6.0, 3.0, 2.0, 2.6), "overfitting", "2.000, at step 20"),
-        (curve(2.0, 2.01, 1.99), "flat", "next to nothing"),
+        (curve(2.0, 2.01, 1.99), "flat", "hardly anything"),
         (curve(2.0, 2.4, 3.0), "rising", "worse"),
         (curve(6.0, 3.0), "short", "too few"),
         ([Point(n, loss=5.0 - n) for n in range(4)], "falling", "no validation loss"),

@@ -88,7 +88,7 @@ def test_killed_twice_one_time_inside_a_checkpoint(
     process.join()
     assert finish(initial, tmp_path, {"plan": FULL}) == 0
     log = (tmp_path / "log.txt").read_text()
-    assert "step-000010.part: unfinished when the run ended, not used" in log
+    assert "step-000010.part: incomplete when the run ended, not used" in log
     assert "resumed at 10" in log
     assert outcome(tmp_path) == uninterrupted["full"]
 

@@ -105,7 +105,7 @@ def test_sliced_tables_keep_their_own_rows() -> None:
 
 def test_nothing_to_learn_from_is_refused_with_the_reason(initial: Path) -> None:
     long = [("user", "word " * 60), ("assistant", "Yes.")]
-    with pytest.raises(PipelineError, match=r"none of 2 .* \(2 x the answer lies beyond max_tokens.*max_tokens"):
+    with pytest.raises(PipelineError, match=r"none of 2 .* \(2 x the answer is beyond max_tokens.*max_tokens"):
         tokenize_splits(examples(long, long), examples(), initial, 32, 8)
 
 

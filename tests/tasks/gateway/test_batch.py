@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.gateway.batch import GROWTH, Batch, logits_alone, rounding_noise
+from tasks.gateway.batch import MINIMUM_FREE_COLUMNS, Batch, logits_alone, rounding_noise
 
 # Rounding of float32 logits of size 10 over two layers; leaking rows differ by more than 1e-2.
 ROUNDING = 2.0e-4
@@ -49,7 +49,7 @@ def test_rows_do_not_see_one_another(loaded: Any, actions: list[Any], prefill_to
             check(loaded, batch.join(action), action)
             rows += [list(prompt) for prompt in action]
         elif isinstance(action, set):
-            order = batch.drop({place for place in action if place < len(rows)})
+            order = batch.remove({place for place in action if place < len(rows)})
             rows = [rows[place] for place in order]
         elif rows:
             for number in range(action):
@@ -64,8 +64,8 @@ def test_rows_do_not_see_one_another(loaded: Any, actions: list[Any], prefill_to
 def test_a_row_outlives_the_room_it_began_with(loaded: Any) -> None:
     batch, rows = Batch(loaded, 1000), [[5, 6, 7], [8]]
     batch.join(rows)
-    for number in range(2 * GROWTH + 10):
-        if number == GROWTH:
+    for number in range(2 * MINIMUM_FREE_COLUMNS + 10):
+        if number == MINIMUM_FREE_COLUMNS:
             batch.join([[9, 10]])
             rows.append([9, 10])
         tokens = [(7 * number + place) % 600 for place in range(len(rows))]
@@ -78,9 +78,9 @@ def test_leaving_moves_the_last_rows_into_the_gaps(loaded: Any) -> None:
     with torch.inference_mode():
         batch = Batch(loaded, 1000)
         batch.join([[1]] * 5)
-        assert batch.drop({0, 3}) == [4, 1, 2]
-        assert batch.drop({2}) == [0, 1]
-        assert batch.drop({0, 1}) == []
+        assert batch.remove({0, 3}) == [4, 1, 2]
+        assert batch.remove({2}) == [0, 1]
+        assert batch.remove({0, 1}) == []
         assert len(batch) == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.contracts.errors import PipelineError
 from tasks.gateway.answering import answer_all, wait_for_tokens
-from tasks.gateway.engine import Delta, Event, Failed, Finished, Generation, Sampling
+from tasks.gateway.engine import Delta, Event, Failed, Finished, GenerationRequest, Sampling
 from tasks.gateway.engines.transformers import Transformers, TransformersEngine
 from tests.tasks.gateway.conftest import make_talking_model
 
@@ -57,7 +57,7 @@ def engine(model: Path):
 def ask(engine: TransformersEngine, content: str = "stone river", limit: int = 12, **options: object) -> Answer:
     answer = Answer()
     prompt = engine.encode([{"role": "user", "content": content}])
-    engine.submit(Generation(prompt, limit, answer.emit, **options))  # type: ignore[arg-type]
+    engine.submit(GenerationRequest(prompt, limit, answer.emit, **options))  # type: ignore[arg-type]
     return answer
 
 
@@ -165,7 +165,7 @@ def test_cancelling_gives_the_place_away(model: Path) -> None:
         request.cancelled = True
         first.set()
 
-    request = Generation(loaded.encode([{"role": "user", "content": "stone"}]), 200, emit)
+    request = GenerationRequest(loaded.encode([{"role": "user", "content": "stone"}]), 200, emit)
     loaded.submit(request)
     assert first.wait(60)
     assert len(ask(loaded, limit=3).tokens) == 3
@@ -181,7 +181,7 @@ def test_closing_finishes_what_was_submitted_and_refuses_what_comes_later(model:
     loaded.close()
     assert all(answer.done.is_set() and len(answer.tokens) == 12 for answer in answers)
     late = Answer()
-    loop.submit(Generation([0, 3], 1, late.emit))
+    loop.submit(GenerationRequest([0, 3], 1, late.emit))
     assert late.events == [Failed("the engine is closed")]
     assert not loaded.alive
 
@@ -190,7 +190,7 @@ def test_a_failing_step_ends_its_requests_and_not_the_engine(model: Path) -> Non
     loaded = Transformers(max_batch=2).load(model, on_step=lambda rows: None)
     broken = Answer()
     # No embedding has this id: the model raises inside the decoding thread.
-    loaded.submit(Generation([10**6], 4, broken.emit))
+    loaded.submit(GenerationRequest([10**6], 4, broken.emit))
     assert broken.done.wait(60)
     assert isinstance(broken.events[-1], Failed)
     assert len(ask(loaded, limit=3).tokens) == 3

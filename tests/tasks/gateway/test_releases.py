@@ -15,7 +15,7 @@ import pytest
 
 from tasks.contracts.errors import PipelineError
 from tasks.gateway.answering import answer_all
-from tasks.gateway.engine import Load
+from tasks.gateway.engine import EngineLoad
 from tasks.gateway.releases import Releases
 from tasks.gateway.running import RunningGateway
 from tasks.gateway.store import open_store
@@ -98,7 +98,7 @@ def test_a_stream_that_began_before_a_swap_ends_on_its_release(tmp_path: Path, m
             wait_for(gateway, release="two")
             time.sleep(0.2)
             assert slot.engine.alive
-            assert gateway.state.releases.load() == Load(0, 0)
+            assert gateway.state.releases.load() == EngineLoad(0, 0)
         deadline = time.monotonic() + 30
         while slot.engine.alive:
             assert time.monotonic() < deadline

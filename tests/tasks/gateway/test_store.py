@@ -120,7 +120,7 @@ def test_feedback_needs_a_request_and_something_to_say(store: Store) -> None:
     with pytest.raises(PipelineError, match="no request r9"):
         store.write_feedback("r9", label="x")
     store.insert([request_row(make_request(1))], [])
-    with pytest.raises(PipelineError, match="says nothing"):
+    with pytest.raises(PipelineError, match="is empty"):
         store.write_feedback("r1")
 
 
@@ -228,7 +228,7 @@ def test_what_is_spooled_is_what_is_read(entries: list[tuple[str, dict[str, str]
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("no url", "is not one"),
+        ("no url", "is invalid"),
         ("mysql://host/db", "store mysql"),
         ("sqlite://", "in memory"),
     ],

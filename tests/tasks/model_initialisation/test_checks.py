@@ -63,7 +63,7 @@ def test_cut_weights_are_seen(model: Path) -> None:
     whole = weights.stat().st_size
     with weights.open("r+b") as stream:
         stream.truncate(whole - 1)
-    assert f"{whole - 1:,} bytes, its header promises {whole:,}" in refusal(model)
+    assert f"{whole - 1:,} bytes, but its header describes {whole:,}" in refusal(model)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x01\x02", struct.pack("<Q", 1 << 60), struct.pack("<Q", 2) + b"[]"])
@@ -124,7 +124,7 @@ def test_missing_shards_and_tensors_are_listed(tmp_path: Path) -> None:
     index = {"weight_map": {"x": "a.safetensors", "y": "a.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     _, problems = read_weights(tmp_path)
-    assert problems == ["model.safetensors.index.json: lists y and 0 more that no shard holds"]
+    assert problems == ["model.safetensors.index.json: lists y and 0 more that are in no shard"]
 
 
 def test_an_index_cannot_point_outside_the_folder(tmp_path: Path) -> None:

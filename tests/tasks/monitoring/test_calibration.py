@@ -7,17 +7,17 @@ import pytest
 
 from tasks.monitoring.calibration import judge_probes, rank
 from tasks.monitoring.detectors.distance import Distance
-from tasks.monitoring.drift import Verdict, detect_drift
+from tasks.monitoring.drift import DriftVerdict, detect_drift
 from tasks.monitoring.params import Drift
-from tasks.monitoring.sample import Sample
-from tasks.monitoring.traffic import Traffic
+from tasks.monitoring.sample import TrafficSample
+from tasks.monitoring.traffic import FrozenTraffic
 from tests.tasks.monitoring.requests import make_traffic
 
 FAST = Drift(splits=600, false_alarms=0.05, examples=2)
 
 
-def look(seed: int, new: int, settings: Drift = FAST, rows: int = 150) -> Verdict:
-    traffic = Traffic(make_traffic(300, 2 * seed), make_traffic(rows, 2 * seed + 1, new), "w")
+def look(seed: int, new: int, settings: Drift = FAST, rows: int = 150) -> DriftVerdict:
+    traffic = FrozenTraffic(make_traffic(300, 2 * seed), make_traffic(rows, 2 * seed + 1, new), "w")
     return detect_drift(traffic, settings, str)
 
 
@@ -34,7 +34,7 @@ def test_the_chance_is_calibrated_with_all_comparisons_together() -> None:
     alarms = 0
     for trial in range(100):
         numbers = {f"f{k}": rng.normal(size=180) for k in range(10)}
-        sample = Sample(120, [""] * 180, [""] * 180, numbers, {}, np.zeros((180, 2)))
+        sample = TrafficSample(120, [""] * 180, [""] * 180, numbers, {}, np.zeros((180, 2)))
         found = judge_probes(settings.probes(sample), sample, 400, trial, 0.05, 0.9)
         alarms += any(f.alert for f in found)
     assert alarms <= 11  # 5 expected; 12 or more with probability 0.4%
@@ -56,9 +56,9 @@ def test_the_stated_smallest_shift_is_seen() -> None:
         reference = rng.uniform(size=300)
         probe_of = Distance(minimum_effect=0.0)
 
-        def sample_with(window: np.ndarray, reference: np.ndarray = reference) -> Sample:
+        def sample_with(window: np.ndarray, reference: np.ndarray = reference) -> TrafficSample:
             numbers = {"f": np.concatenate([reference, window])}
-            return Sample(300, [""] * 500, [""] * 500, numbers, {}, np.zeros((500, 2)))
+            return TrafficSample(300, [""] * 500, [""] * 500, numbers, {}, np.zeros((500, 2)))
 
         usual = sample_with(rng.uniform(size=200))
         smallest = judge_probes(probe_of.probes(usual), usual, 500, trial, 0.05, 0.9)[0].smallest
@@ -80,7 +80,7 @@ def test_a_longer_answer_is_an_alert_about_answers() -> None:
     window = make_traffic(150, 1)
     answers = [row + " Thank you for your patience with us." * 2 for row in window["answer"].to_pylist()]
     longer = window.set_column(6, "answer", [answers])
-    found = detect_drift(Traffic(make_traffic(300, 0), longer, "w"), FAST, str)
+    found = detect_drift(FrozenTraffic(make_traffic(300, 0), longer, "w"), FAST, str)
     assert {f.subject for f in found.alerts} == {"answer length in characters", "answer length in words"}
     assert found.reasons[0].startswith("answer length in")
 
@@ -89,11 +89,11 @@ def test_refusals_are_an_alert() -> None:
     window = make_traffic(150, 1)
     answers = ["I’m sorry, but I can't help with that." if k % 5 == 0 else a
                for k, a in enumerate(window["answer"].to_pylist())]  # fmt: skip
-    found = detect_drift(Traffic(make_traffic(300, 0), window.set_column(6, "answer", [answers]), "w"), FAST, str)
+    found = detect_drift(FrozenTraffic(make_traffic(300, 0), window.set_column(6, "answer", [answers]), "w"), FAST, str)
     finding = next(f for f in found.alerts if f.detector == "rate")
     assert finding.subject == "answers that refuse"
     assert finding.effect == pytest.approx(0.2)
-    assert any(r.startswith("answers that refuse: on average 0% to 20% ") for r in found.reasons)
+    assert any(r.startswith("answers that refuse: the share rose from 0% to 20% (") for r in found.reasons)
 
 
 def test_rank_counts_equals_as_larger() -> None:

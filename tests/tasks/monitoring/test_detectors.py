@@ -13,13 +13,13 @@ from scipy import stats
 
 from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.corpus.text.words import split_terms
-from tasks.monitoring.detectors.distance import gap
-from tasks.monitoring.detectors.embedding import discrepancy, foreign_scale, gaussian_kernel
+from tasks.monitoring.detectors.distance import ks_distance
+from tasks.monitoring.detectors.embedding import discrepancy, gaussian_kernel, outlier_scale
 from tasks.monitoring.detectors.level import shift
-from tasks.monitoring.detectors.rate import change, share_above
-from tasks.monitoring.detectors.words import Words, count_documents
+from tasks.monitoring.detectors.rate import rise_at, share_change
+from tasks.monitoring.detectors.words import WordFrequency, count_documents
 from tasks.monitoring.params import Drift
-from tasks.monitoring.sample import Measure, Sample
+from tasks.monitoring.sample import Measure, TrafficSample
 
 VALUES = st.lists(st.integers(-20, 20), min_size=2, max_size=40)
 
@@ -36,11 +36,11 @@ def compare(measure: Measure, n: int, m: int) -> tuple[float, float]:
 def test_gap_is_the_kolmogorov_smirnov_statistic(left: list[int], right: list[int]) -> None:
     values = np.array([*left, *right], dtype=float)
     expected = stats.ks_2samp(left, right, method="asymp").statistic
-    assert compare(gap(values), len(left), len(right)) == pytest.approx((expected, expected), abs=1e-9)
+    assert compare(ks_distance(values), len(left), len(right)) == pytest.approx((expected, expected), abs=1e-9)
 
 
 def test_gap_by_hand() -> None:
-    assert compare(gap(np.array([1, 2, 3, 4, 3, 4, 5, 6], dtype=float)), 4, 4)[1] == pytest.approx(0.5)
+    assert compare(ks_distance(np.array([1, 2, 3, 4, 3, 4, 5, 6], dtype=float)), 4, 4)[1] == pytest.approx(0.5)
 
 
 @given(VALUES, VALUES)
@@ -59,21 +59,21 @@ def test_shift_of_constants_is_no_shift() -> None:
 
 def test_change_by_hand_and_by_scipy() -> None:
     flags = np.array([1] * 2 + [0] * 8 + [1] * 5 + [0] * 5, dtype=float)
-    statistic, effect = compare(change(flags), 10, 10)
+    statistic, effect = compare(share_change(flags), 10, 10)
     assert effect == pytest.approx(0.3)
     assert statistic == pytest.approx(0.3**2 / (0.35 * 0.65 * 0.2))
     assert statistic == pytest.approx(stats.chi2_contingency([[2, 8], [5, 5]], correction=False).statistic)
 
 
 def test_share_above_inverts_the_chi_square() -> None:
-    wanted = share_above(0.2)(1.978, 10, 10)
+    wanted = rise_at(0.2)(1.978, 10, 10)
     assert wanted == pytest.approx(0.3, abs=0.002)
 
 
 def test_words_names_the_word_that_changed() -> None:
     prompts = ["the parcel is late"] * 200 + ["the drone is late"] * 10 + ["the parcel is late"] * 90
-    sample = Sample(200, prompts, prompts, {}, {}, np.zeros((300, 2)))
-    probe = Words(minimum_rows=3).probes(sample)[0]
+    sample = TrafficSample(200, prompts, prompts, {}, {}, np.zeros((300, 2)))
+    probe = WordFrequency(minimum_rows=3).probes(sample)[0]
     statistic, effect = probe.measure(*sample.observed())
     assert abs(effect[0]) == pytest.approx(0.1)
     assert statistic[0] == pytest.approx(0.1**2 / (1 / 30 * 29 / 30 * (1 / 200 + 1 / 100)))
@@ -84,7 +84,7 @@ def test_rare_words_and_numbers() -> None:
     vocabulary, matrix = count_documents(["a b", "a c", "a b a"], minimum_rows=2, maximum_words=10)
     assert vocabulary == ["a", "b"]
     assert matrix.toarray().tolist() == [[1, 1], [1, 0], [1, 1]]
-    assert Words().probes(Sample(1, ["", ""], ["", ""], {}, {}, np.zeros((2, 2)))) == []
+    assert WordFrequency().probes(TrafficSample(1, ["", ""], ["", ""], {}, {}, np.zeros((2, 2)))) == []
 
 
 def test_discrepancy_by_hand() -> None:
@@ -110,11 +110,11 @@ def test_a_foreign_share_is_found_again() -> None:
     points = np.concatenate([corners[rng.integers(0, 20, 800)], corners[rng.integers(0, 20, 560)]])
     foreign = corners[rng.integers(20, 40, 240)]
     kernel = gaussian_kernel(np.concatenate([points, foreign]), 800)
-    _, effect = compare(discrepancy(kernel, foreign_scale(kernel[:800, :800])), 800, 800)
+    _, effect = compare(discrepancy(kernel, outlier_scale(kernel[:800, :800])), 800, 800)
     assert effect == pytest.approx(0.3, abs=0.05)
 
 
-@pytest.mark.parametrize("measure", [gap, shift, change])
+@pytest.mark.parametrize("measure", [ks_distance, shift, share_change])
 def test_a_count_of_two_is_a_row_twice(measure: object) -> None:
     values = np.array([0, 1, 1, 0, 1, 1], dtype=float)
     twice = np.array([0, 1, 1, 1, 0, 1, 1, 1], dtype=float)

@@ -44,9 +44,13 @@ def test_a_quiet_past_and_enough_rows_start() -> None:
     [
         ([decision("promoted", 23.9)], 99, "cooling down after the last retrain until 2027-01-15 08:06 UTC"),
         ([decision("failed", 1)], 99, "cooling down"),
-        ([decision("started", h) for h in (167, 90, 30)], 99, "3 retrains started in the last seven days; at most 3"),
+        (
+            [decision("started", h) for h in (167, 90, 30)],
+            99,
+            "3 retrains started in the last seven days; the maximum is 3",
+        ),
         ([], 19, "19 corrected rows are waiting; 20 are needed"),
-        ([decision("kept", 48, window="abc")], 99, "window abc was already answered"),
+        ([decision("kept", 48, window="abc")], 99, "window abc has already led to a retrain"),
     ],
 )
 def test_refusals_say_why(history: list[Decision], rows: int, why: str) -> None:
@@ -71,7 +75,7 @@ def test_what_does_not_stand_in_the_way(history: list[Decision]) -> None:
 
 
 def test_a_person_always_may() -> None:
-    assert decide(SETTINGS, [decision("promoted", 0.1)], "hand", NOW, 0) == (True, "ordered by hand")
+    assert decide(SETTINGS, [decision("promoted", 0.1)], "hand", NOW, 0) == (True, "requested by hand")
 
 
 def test_rows_wait_until_a_retrain_has_finished_with_them() -> None:

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.reading.sources.sample import Sample
-from tasks.sample_shop.conversations import Novelty, converse, jaccard, shingles
+from tasks.sample_shop.conversations import DuplicateFilter, generate_conversation, jaccard, shingles
 from tasks.sample_shop.dirt import COPIES, LEAK_BAND, NEAR_BAND, SHARES, luhn_digit
 from tasks.sample_shop.drift import ELECTRIC_CORES, KINDS, NEW_INTENTS, SHIFTED, talk_slang
 from tasks.sample_shop.grammar import DETAILS_AFTER, alternatives, expand, phrase, scribble
 from tasks.sample_shop.intents import BY_NAME, FOLLOW_UPS, INTENTS
 from tasks.sample_shop.sample import SampleData, generate_sample
 from tasks.sample_shop.slots import DRAW, ELECTRIC, LINES
-from tasks.sample_shop.traffic import Traffic, generate_traffic
+from tasks.sample_shop.traffic import SampleTraffic, generate_traffic
 from tests.checkout import ROOT
 
 Row = dict[str, object]
@@ -264,17 +264,17 @@ def test_no_writer_ever_damages_a_slot(seed: int, register: str) -> None:
 @given(st.integers(0, 10_000), st.sampled_from(INTENTS))
 @settings(max_examples=80, deadline=None)
 def test_every_conversation_is_whole(seed: int, intent: object) -> None:
-    talk = converse(intent, random.Random(seed))  # type: ignore[arg-type]
+    talk = generate_conversation(intent, random.Random(seed))  # type: ignore[arg-type]
     assert talk.intent == intent.name  # type: ignore[attr-defined]
     assert talk.messages[-1][0] == "assistant"
     assert all(content for _, content in talk.messages)
 
 
-def test_novelty_turns_away_a_copy() -> None:
-    talk = converse(INTENTS[0], random.Random(4))
-    novelty = Novelty()
-    assert novelty.admits(talk)
-    assert not novelty.admits(talk)
+def test_a_near_duplicate_is_rejected() -> None:
+    talk = generate_conversation(INTENTS[0], random.Random(4))
+    duplicates = DuplicateFilter()
+    assert duplicates.accept(talk)
+    assert not duplicates.accept(talk)
 
 
 # ---------------------------------------------------------------- planted defects
@@ -402,7 +402,7 @@ def test_empty_answers_and_wrong_labels() -> None:
 
 
 @cache
-def traffic(drift: float = 1.0, kinds: tuple[str, ...] = KINDS, count: int = 600) -> Traffic:
+def traffic(drift: float = 1.0, kinds: tuple[str, ...] = KINDS, count: int = 600) -> SampleTraffic:
     return generate_traffic(count, 21, drift, kinds)
 
 
@@ -455,7 +455,7 @@ def test_new_intents_are_six_and_unknown_to_the_sample() -> None:
 def test_slang_uses_words_the_sample_lacks() -> None:
     vocabulary = set(re.findall(r"[a-z]+", " ".join(all_text(row) for row in sample_rows()).lower()))
 
-    def unknown(drawn: Traffic) -> float:
+    def unknown(drawn: SampleTraffic) -> float:
         said = " ".join(turn["content"] for prompt in drawn.prompts for turn in prompt if turn["role"] == "user")
         words = re.findall(r"[a-z]+", said.lower())
         return sum(word not in vocabulary for word in words) / len(words)
@@ -465,7 +465,7 @@ def test_slang_uses_words_the_sample_lacks() -> None:
 
 
 def test_mix_moves_towards_money_and_accounts_and_nothing_else() -> None:
-    def share(drawn: Traffic) -> float:
+    def share(drawn: SampleTraffic) -> float:
         return sum(name in SHIFTED for name in drawn.intents) / len(drawn.intents)
 
     plain, shifted = share(traffic(0.0)), share(traffic(1.0, ("mix",)))
@@ -511,7 +511,7 @@ def test_intents_are_learnable_but_not_trivial_and_drift_breaks_what_was_learned
     model = make_pipeline(TfidfVectorizer(sublinear_tf=True, min_df=2), LinearSVC())
     model.fit([text(turns(row)[:-1]) for row in rows], [str(row["intent"]) for row in rows])
 
-    def accuracy(drawn: Traffic) -> float:
+    def accuracy(drawn: SampleTraffic) -> float:
         guesses = model.predict([text(prompt) for prompt in drawn.prompts])
         return sum(a == b for a, b in zip(guesses, drawn.intents, strict=True)) / len(drawn.intents)
 

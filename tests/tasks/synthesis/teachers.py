@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.corpus.writers.openai import OpenAi
-from tasks.synthesis.checks.arithmetic import Arithmetic
-from tasks.synthesis.checks.duplicates import DuplicatesCheck
-from tasks.synthesis.checks.exact import Exact
+from tasks.synthesis.checks.arithmetic import ArithmeticCheck
+from tasks.synthesis.checks.duplicates import DuplicateCheck
+from tasks.synthesis.checks.exact import ExactCheck
 from tasks.synthesis.checks.length import LengthCheck
-from tasks.synthesis.drafts import Written
+from tasks.synthesis.drafts import SynthesisResult
 from tasks.synthesis.params import Synthesis
 from tasks.synthesis.publish import write_figures, write_synthetic
 from tasks.synthesis.report import write_report
@@ -22,13 +22,13 @@ from tasks.synthesis.rounds import write_rows
 from tasks.synthesis.seeds import read_known, read_seeds
 
 
-def run(settings: Synthesis, folder: Path, splits: dict[str, Path] | None = None) -> Written:
+def run(settings: Synthesis, folder: Path, splits: dict[str, Path] | None = None) -> SynthesisResult:
     seeds = read_seeds(settings, splits or {}, folder)
     known = read_known(settings, seeds, splits or {}, folder)
     return write_rows(settings, seeds, known, folder / "written", folder)
 
 
-def publish(settings: Synthesis, written: Written, folder: Path) -> bytes:
+def publish(settings: Synthesis, written: SynthesisResult, folder: Path) -> bytes:
     write_report(settings, written, folder / "index.html", folder / "refused.jsonl")
     write_figures(written, folder / "metrics.json")
     write_synthetic(settings, written, folder / "rows.jsonl", folder / "refused.jsonl")
@@ -76,7 +76,7 @@ def sums(url: str, **values: Any) -> Synthesis:
         "task": "Sums of two numbers, told as a story.",
         "topics_wanted": 3,
         "instructions_per_call": 4,
-        "checks": (LengthCheck(), DuplicatesCheck(), Arithmetic(required=True), Exact()),
+        "checks": (LengthCheck(), DuplicateCheck(), ArithmeticCheck(required=True), ExactCheck()),
         "teacher_price": {"prompt": 2.0, "completion": 8.0},
         "judge_price": {"prompt": 1.0, "completion": 1.0},
         **values,

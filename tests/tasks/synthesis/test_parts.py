@@ -17,14 +17,14 @@ from tasks.contracts.records import QUARANTINE
 from tasks.corpus.rows.rows import Origin, Rows
 from tasks.data_preparation.splitting.methods.assignment import Assigned
 from tasks.data_preparation.splitting.split import keep_in_train
-from tasks.synthesis.checks.arithmetic import Arithmetic, list_equations
-from tasks.synthesis.checks.check import DraftCheck, Step
-from tasks.synthesis.checks.duplicates import DuplicatesCheck
-from tasks.synthesis.checks.exact import Exact, normalise_result
-from tasks.synthesis.checks.json import Json
-from tasks.synthesis.checks.label_set import LabelSet
+from tasks.synthesis.checks.arithmetic import ArithmeticCheck, list_equations
+from tasks.synthesis.checks.check import RowCheck, Step
+from tasks.synthesis.checks.duplicates import DuplicateCheck
+from tasks.synthesis.checks.exact import ExactCheck, normalise_result
+from tasks.synthesis.checks.json import JsonCheck
+from tasks.synthesis.checks.label_set import LabelSetCheck
 from tasks.synthesis.checks.python import PythonCheck
-from tasks.synthesis.checks.refusal import Refusal
+from tasks.synthesis.checks.refusal import RefusalCheck
 from tasks.synthesis.checks.regex import RegexCheck
 from tasks.synthesis.checks.schema import read_instruction
 from tasks.synthesis.critique import read_verdict
@@ -35,7 +35,7 @@ from tasks.synthesis.reading import Unusable, read_json, read_list
 from tasks.synthesis.wording import PLACEHOLDERS, Wording, copy_templates
 
 
-def judge(check: DraftCheck, step: Step = "answers", known: Known | None = None, **values: Any) -> str | None:
+def judge(check: RowCheck, step: Step = "answers", known: Known | None = None, **values: Any) -> str | None:
     [reason] = check.check([Draft("topic", **values)], step, known or Known())
     return reason
 
@@ -126,12 +126,12 @@ def test_no_verdict_is_guessed(answer: str, why: str) -> None:
     [
         ({"instruction": "Where is it?", "label": "x"}, None),
         ({"instruction": "Where is it?", "label": 3}, None),
-        ("Where is it?", "wrong schema: no object"),
-        (["Where is it?"], "wrong schema: no object"),
+        ("Where is it?", "wrong schema: not an object"),
+        (["Where is it?"], "wrong schema: not an object"),
         ({"instruction": "Where is it?"}, 'wrong schema: no "label"'),
         ({"instruction": " ", "label": "x"}, 'wrong schema: no "instruction"'),
-        ({"instruction": "Where\x00is it?", "label": "x"}, "wrong schema: no text"),
-        ({"instruction": "Where \ud800 is it?", "label": "x"}, "wrong schema: no text"),
+        ({"instruction": "Where\x00is it?", "label": "x"}, "wrong schema: not text"),
+        ({"instruction": "Where \ud800 is it?", "label": "x"}, "wrong schema: not text"),
         ({"instruction": "Where\nis it?", "label": "x"}, None),
     ],
 )
@@ -159,19 +159,19 @@ def test_duplicates_of_everything() -> None:
         "Is the red kettle back in stock??",
         "Do you ship to islands?",
     ]
-    found = DuplicatesCheck().check([Draft("t", instruction=text) for text in texts], "instructions", known)
+    found = DuplicateCheck().check([Draft("t", instruction=text) for text in texts], "instructions", known)
     assert found == [
-        "too like a row of test",
-        "too like a seed",
-        "too like another written row",
+        "too similar to a row of test",
+        "too similar to a seed",
+        "too similar to another written row",
         None,
-        "too like another written row",
+        "too similar to another written row",
         None,
     ]
     # Nearer than 0.6 to a held-out row, and not to 0.7.
     near = "Where is my parcel with the lamp?"
-    assert judge(DuplicatesCheck(), "instructions", known, instruction=near) == "too like a row of test"
-    assert judge(DuplicatesCheck(held_out=0.9), "instructions", known, instruction=near) is None
+    assert judge(DuplicateCheck(), "instructions", known, instruction=near) == "too similar to a row of test"
+    assert judge(DuplicateCheck(held_out=0.9), "instructions", known, instruction=near) is None
 
 
 @given(st.lists(st.text("abcd ", min_size=1, max_size=12), min_size=1, max_size=8), st.text("abcd ", max_size=12))
@@ -182,7 +182,7 @@ def test_likeness_is_the_jaccard_similarity(texts: list[str], text: str) -> None
 
     best = max(len(grams(text) & grams(other)) / len(grams(text) | grams(other)) for other in texts)
     for threshold in (0.5, 0.7):
-        assert (Group("", texts).find_like([text], threshold) == {0}) == (best >= threshold)
+        assert (Group("", texts).find_similar([text], threshold) == {0}) == (best >= threshold)
 
 
 @pytest.mark.parametrize(
@@ -211,9 +211,9 @@ def test_equations_are_computed_again(text: str, holds: list[bool]) -> None:
 
 
 def test_sums_may_be_required() -> None:
-    assert judge(Arithmetic(), answer="Nothing.") is None
-    assert judge(Arithmetic(required=True), answer="Nothing.") == "no equation"
-    assert judge(Arithmetic(), answer="3 + 4 = 8") == "a wrong sum"
+    assert judge(ArithmeticCheck(), answer="Nothing.") is None
+    assert judge(ArithmeticCheck(required=True), answer="Nothing.") == "no equation"
+    assert judge(ArithmeticCheck(), answer="3 + 4 = 8") == "a wrong equation"
     # Linear in the length of the answer.
     assert list_equations("(" * 100_000 + "1+1 = 3 " * 1000)
 
@@ -224,13 +224,13 @@ def test_sums_may_be_required() -> None:
         ("So\n#### 42", "42.0", None),
         ("#### 1\nno:\n#### $1,042.50", "1042.5", None),
         ("#### Paris.", "paris", None),
-        ("#### 41", "42", "another result than expected"),
-        ("42", "42", "no result behind ####"),
-        ("####", "42", "no result behind ####"),
+        ("#### 41", "42", "result differs from the expected one"),
+        ("42", "42", "no result after ####"),
+        ("####", "42", "no result after ####"),
     ],
 )
 def test_results_agree(answer: str, expected: str, reason: str | None) -> None:
-    assert judge(Exact(), answer=answer, fields={"expected": expected}) == reason
+    assert judge(ExactCheck(), answer=answer, fields={"expected": expected}) == reason
 
 
 def test_numbers_are_values() -> None:
@@ -241,25 +241,25 @@ def test_numbers_are_values() -> None:
 @pytest.mark.parametrize(
     ("check", "answer", "reason"),
     [
-        (Json(), '{"a": 1}', None),
-        (Json(), "{a: 1}", "answer is no JSON"),
-        (Json(keys=("a",)), "[1]", "answer is no JSON object"),
-        (Json(keys=("a", "b")), '{"a": 1}', 'no "b" in the JSON'),
-        (Json(), '```json\n{"a": 1}\n```', "answer is no JSON"),
-        (Json(fence=True), '```json\n{"a": 1}\n```', None),
+        (JsonCheck(), '{"a": 1}', None),
+        (JsonCheck(), "{a: 1}", "answer is not JSON"),
+        (JsonCheck(keys=("a",)), "[1]", "answer is not a JSON object"),
+        (JsonCheck(keys=("a", "b")), '{"a": 1}', 'no "b" in the JSON'),
+        (JsonCheck(), '```json\n{"a": 1}\n```', "answer is not JSON"),
+        (JsonCheck(fence=True), '```json\n{"a": 1}\n```', None),
         (RegexCheck(must="^(yes|no)$"), "yes", None),
         (RegexCheck(must="^(yes|no)$"), "maybe", "no match for ^(yes|no)$"),
         (RegexCheck(must_not="(?i)as an ai"), "As an AI", "matches (?i)as an ai"),
-        (Refusal(), "I'm sorry, but I cannot help with that.", "the teacher refuses"),
-        (Refusal(), "I'm sorry, your parcel is late.", None),
+        (RefusalCheck(), "I'm sorry, but I cannot help with that.", "the teacher refuses"),
+        (RefusalCheck(), "I'm sorry, your parcel is late.", None),
     ],
 )
-def test_answers_are_held_against_a_form(check: DraftCheck, answer: str, reason: str | None) -> None:
+def test_answers_are_held_against_a_form(check: RowCheck, answer: str, reason: str | None) -> None:
     assert judge(check, answer=answer) == reason
 
 
 def test_a_pattern_must_be_one() -> None:
-    for values, message in (({}, "give must, must_not or both"), ({"must": "("}, "no pattern")):
+    for values, message in (({}, "give must, must_not or both"), ({"must": "("}, "invalid pattern")):
         with pytest.raises(ValidationError, match=message):
             RegexCheck.model_validate(values)
     assert RegexCheck(of="prompts", must="x").steps == ("instructions",)
@@ -267,9 +267,9 @@ def test_a_pattern_must_be_one() -> None:
 
 def test_labels_are_of_the_set() -> None:
     known = Known(labels=("card",))
-    assert judge(LabelSet(), "instructions", known, label="card") is None
-    assert judge(LabelSet(), "instructions", known, label="Card") == "label not in the set"
-    assert judge(LabelSet(), "instructions", label=None) is None
+    assert judge(LabelSetCheck(), "instructions", known, label="card") is None
+    assert judge(LabelSetCheck(), "instructions", known, label="Card") == "label not in the set"
+    assert judge(LabelSetCheck(), "instructions", label=None) is None
 
 
 def test_code_without_isolation_still_has_limits() -> None:
@@ -297,7 +297,7 @@ def test_the_packages_templates_are_whole() -> None:
 
 
 def test_wrong_templates_are_reported_together(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"holds none of topics\.txt, .*heptune synthesize --prompts FOLDER"):
+    with pytest.raises(PipelineError, match=r"has none of topics\.txt, .*heptune synthesize --prompts FOLDER"):
         Wording(tmp_path)
     assert len(copy_templates(tmp_path)) == 5
     assert copy_templates(tmp_path) == []
@@ -320,10 +320,10 @@ def test_wrong_templates_are_reported_together(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"instructions\.txt: the placeholder \{\{ labels \}\} is missing"):
         Wording(own, {"instructions": ["labels"]})
     (own / "instructions.txt").write_text("{{ count }} {{ topic.name.more }}")
-    with pytest.raises(PipelineError, match="cannot be filled in"):
+    with pytest.raises(PipelineError, match="cannot be rendered"):
         Wording(own).write("instructions", count=2, topic="x")
     (own / "instructions.txt").write_text("{{ count }} {{ topic.__class__.__mro__ }}")
-    with pytest.raises(PipelineError, match="cannot be filled in"):
+    with pytest.raises(PipelineError, match="cannot be rendered"):
         Wording(own).write("instructions", count=2, topic="x")
 
 

@@ -32,11 +32,11 @@ from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import remove_duplicates
 from tasks.data_preparation.splitting.params import Split
 from tasks.data_preparation.splitting.split import split_examples
-from tasks.synthesis.checks.duplicates import DuplicatesCheck
-from tasks.synthesis.checks.exact import Exact
+from tasks.synthesis.checks.duplicates import DuplicateCheck
+from tasks.synthesis.checks.exact import ExactCheck
 from tasks.synthesis.checks.length import LengthCheck
 from tasks.synthesis.checks.python import PythonCheck
-from tasks.synthesis.drafts import Written
+from tasks.synthesis.drafts import SynthesisResult
 from tasks.synthesis.estimate import estimate
 from tasks.synthesis.params import Limits, Price, Synthesis
 from tasks.synthesis.publish import list_figures
@@ -97,7 +97,7 @@ def serve() -> Iterator[Callable[..., Endpoint]]:
         endpoint.close()
 
 
-def count_refused(written: Written) -> dict[tuple[str, str], int]:
+def count_refused(written: SynthesisResult) -> dict[tuple[str, str], int]:
     return dict(Counter((draft.step, str(draft.reason)) for draft in written.refused))
 
 
@@ -179,12 +179,12 @@ def test_every_refusal_token_and_call_is_counted(serve: Any, tmp_path: Path) -> 
     assert written.ended == "no new row in 3 rounds"
     # Round 1 has six prompts that pass, rounds 2 to 4 repeat themselves.
     assert count_refused(written) == {
-        ("instructions", "too like a row of test"): 4,
-        ("instructions", "too like a training row"): 4,
+        ("instructions", "too similar to a row of test"): 4,
+        ("instructions", "too similar to a training row"): 4,
         ("instructions", 'wrong schema: no "instruction"'): 4,
         ("instructions", "label not in the set"): 4,
         ("instructions", "prompt shorter than 8 characters"): 4,
-        ("instructions", "too like another written row"): 1 + 3 * 7,
+        ("instructions", "too similar to another written row"): 1 + 3 * 7,
         ("answers", "cut off"): 1,
         ("answers", "the teacher refuses"): 1,
         ("critique", "no score: bad JSON"): 1,
@@ -216,7 +216,7 @@ def test_every_refusal_token_and_call_is_counted(serve: Any, tmp_path: Path) -> 
     refused = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
     assert Counter((row["step"], row["reason"]) for row in refused) == count_refused(written)
     page = (tmp_path / "index.html").read_text()
-    assert "too like a row of test" in page
+    assert "too similar to a row of test" in page
     assert GOOD["D"] in page
 
 
@@ -228,11 +228,11 @@ def test_wrong_sums_are_refused_and_the_judge_is_another_model(serve: Any, tmp_p
     assert written.ended == "enough rows"
     assert written.topics == ("shop sums", "kitchen sums", "zoo sums")
     refused = count_refused(written)
-    wrong = [d for d in written.refused if d.reason == "a wrong sum"]
+    wrong = [d for d in written.refused if d.reason == "a wrong equation"]
     assert wrong
     assert all(d.instruction.split()[1].endswith("7") for d in wrong)
     assert not any(d.instruction.split()[1].endswith("7") for d in written.accepted)
-    assert refused["topics", "too like another topic"] == refused["topics", "wrong schema: no text"] == 1
+    assert refused["topics", "too similar to another topic"] == refused["topics", "wrong schema: not text"] == 1
     assert all(d.answer.startswith(d.instruction.split()[1]) for d in written.accepted)
     asked = Counter(body["model"] for body in endpoint.bodies)
     steps = written.steps
@@ -248,8 +248,8 @@ def test_wrong_sums_are_refused_and_the_judge_is_another_model(serve: Any, tmp_p
     assert [turn["role"] for turn in row["messages"]] == ["system", "user", "assistant"]
     assert (row["teacher"], row["judge"]) == ("t", "j")
     # Without the check of sums, the check of results finds the same rows.
-    less = run(sums(endpoint.url, rows=25, checks=(LengthCheck(), DuplicatesCheck(), Exact())), tmp_path / "less")
-    assert Counter(d.reason for d in less.refused)["another result than expected"] == len(wrong)
+    less = run(sums(endpoint.url, rows=25, checks=(LengthCheck(), DuplicateCheck(), ExactCheck())), tmp_path / "less")
+    assert Counter(d.reason for d in less.refused)["result differs from the expected one"] == len(wrong)
 
 
 def test_more_rows_later_keep_those_that_are_there(serve: Any, tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_a_teacher_that_fails_is_one_line_and_answers_are_kept(serve: Any, tmp_p
     assert (written.accepted, written.ended) == ((), "no new row in 3 rounds")
     assert written.steps["instructions"].unusable == {"bad JSON": 3}
     (tmp_path / "rows.jsonl").write_text("earlier")
-    with pytest.raises(PipelineError, match=r"no row was accepted .*could be used: bad JSON \(instructions\)"):
+    with pytest.raises(PipelineError, match=r"no row was accepted .*was usable: bad JSON \(instructions\)"):
         publish(empty, written, tmp_path)
     assert (tmp_path / "rows.jsonl").read_text() == "earlier"
 
@@ -421,7 +421,7 @@ def test_code_is_run_shut_in(serve: Any, tmp_path: Path) -> None:
     assert Counter(draft.reason for draft in written.refused if draft.step == "answers") == {
         "its code fails: AssertionError": 1,
         "its code takes too long": 1,
-        "no block of code": 1,
+        "no code block": 1,
         "its code ends the process": 1,
         "its code fails: OSError": 2,
         "its code fails: MemoryError": 1,
@@ -486,7 +486,7 @@ def test_the_embedded_model_can_be_the_teacher(tmp_path: Path) -> None:
         rows=2,
         instructions_per_call=1,
         least_score=None,
-        checks=(LengthCheck(prompts=(1, 2000)), DuplicatesCheck()),
+        checks=(LengthCheck(prompts=(1, 2000)), DuplicateCheck()),
         prompts="prompts",
     )
     written = run(settings, tmp_path)
@@ -504,12 +504,12 @@ def test_a_seed_must_be_a_request_and_an_answer(tmp_path: Path) -> None:
         json.dumps({"text": "A text without a question, long enough to be one."}) + "\n"
     )
     settings = sums("http://x", seeds=Jsonl(path="seeds.jsonl", shape="plain_text"))
-    with pytest.raises(PipelineError, match=r"of 1 rows of seeds\.jsonl none is one request with one answer"):
+    with pytest.raises(PipelineError, match=r"of 1 rows of seeds\.jsonl none has one request with one answer"):
         read_seeds(settings, {}, tmp_path)
     labels = partial(Synthesis, teacher=OpenAi(url="http://x", model="t"), task="x")
     with pytest.raises(ValueError, match="labels: seeds needs seeds"):
         labels(seeds=None, labels="seeds")
-    with pytest.raises(ValueError, match="without seeds the teacher knows nothing"):
+    with pytest.raises(ValueError, match="without seeds the teacher has no information"):
         Synthesis(teacher=OpenAi(url="http://x", model="t"), seeds=None)
-    with pytest.raises(ValueError, match="the check exact stands there twice"):
-        labels(checks=(Exact(), Exact()))
+    with pytest.raises(ValueError, match="the check exact is listed twice"):
+        labels(checks=(ExactCheck(), ExactCheck()))
