@@ -69,26 +69,26 @@ STAGE_WORK = {
 }
 # Seconds on two idle cores, in the order of the demo; the retrain's stages are marked "again".
 USUAL_S = {
-    "data_preparation": 14.0,
+    "data_preparation": 12.0,
     "model_initialisation": 5.0,
     "training_setup": 4.0,
-    "fine_tuning": 90.0,
+    "fine_tuning": 152.0,
     "evaluation": 22.0,
-    "deployment": 10.0,
+    "deployment": 8.0,
     "monitoring": 3.0,
     "promotion": 8.0,
     "gateway": 10.0,
-    "calm traffic": 10.0,
+    "calm traffic": 8.0,
     "calm monitoring": 8.0,
-    "new traffic": 40.0,
+    "new traffic": 35.0,
     "new monitoring": 10.0,
-    "data_preparation again": 16.0,
+    "data_preparation again": 14.0,
     "model_initialisation again": 5.0,
     "training_setup again": 4.0,
-    "fine_tuning again": 115.0,
-    "evaluation again": 32.0,
-    "deployment again": 10.0,
-    "swap": 8.0,
+    "fine_tuning again": 178.0,
+    "evaluation again": 34.0,
+    "deployment again": 8.0,
+    "swap": 5.0,
 }
 
 app = typer.Typer()
