@@ -1,27 +1,32 @@
 PYTHON ?= python3
 BIN := .venv/bin
-READY := .venv/.ready
+# What runs the pipeline, and what tests it too: `make demo` needs no test tools.
+RUNTIME := .venv/.ready
+DEVELOPMENT := .venv/.ready-dev
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 # A worker a core, four at most; a worker takes whole files, since their tests share servers.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 .PHONY: demo test test-all check serve clean
+# Two installations into one environment must not run side by side.
+.NOTPARALLEL:
 
-demo: $(READY)  ## set up, run all seven stages and the retraining loop offline
+demo: $(RUNTIME)  ## set up, run all seven stages and the retraining loop offline
 	$(BIN)/heptune demo
 
-test: $(READY)  ## every test that is not marked slow
+test: $(DEVELOPMENT)  ## every test that is not marked slow
 	$(PYTEST) -m "not slow"
 
-test-all: $(READY)  ## every test
+test-all: $(DEVELOPMENT)  ## every test
 	$(PYTEST)
 
-check: $(READY)  ## style, types, import direction
+check: $(DEVELOPMENT)  ## style, types, import direction
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-serve: $(READY)  ## serve the champion
+serve: $(RUNTIME)  ## serve the champion
 	$(BIN)/heptune serve
 
 clean:  ## remove everything the pipeline made; sources, params and the base model stay
@@ -29,7 +34,15 @@ clean:  ## remove everything the pipeline made; sources, params and the base mod
 		models/release models/checkpoints reports data/raw/feedback dvc.lock .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache
 	echo '{"release": null, "version": null}' > models/champion.json
 
-$(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $(READY)
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing what the pipeline needs into .venv; a few minutes the first time"
+	$(INSTALL) .
+	touch $@
+
+$(DEVELOPMENT): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing what the pipeline and its tests need into .venv; a few minutes the first time"
+	$(INSTALL) '.[dev]'
+	touch $(RUNTIME) $@

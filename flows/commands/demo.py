@@ -1,11 +1,12 @@
 """``heptune demo``: the whole loop on the embedded model, offline.
 
 Seven stages, a promotion, a served model, traffic, drift, a retrain on corrected answers, and a swap under
-load that drops no request.
+load that drops no request. Each step is announced with what it does and how long the whole will still take.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -14,8 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +28,7 @@ from rich.console import Console
 from rich.progress import track
 
 from flows.commands.terminal import show_stage
+from flows.commands.time_left import TimeLeft
 from flows.wiring import artifacts
 from flows.wiring.params import read_params
 from flows.wiring.server import free_port
@@ -45,12 +48,48 @@ logger = logging.getLogger(__name__)
 
 GATEWAY = artifacts.STATE / "gateway.json"
 CLIENTS = 16
-CALM, NEW = 300, 2000
+CALM, NEW = 200, 1000
 DRIFT = 0.7
+# Seconds between two requests of the client under load: few while the retrain needs the cores, many around the swap.
+PAUSE_S, SWAP_PAUSE_S = 1.0, 0.1
 START_TIMEOUT_S = 240.0
 SWAP_TIMEOUT_S = 60.0
 LOG_TIMEOUT_S = 60.0
 
+
+# What a stage does, in the demo's words.
+STAGE_WORK = {
+    "data_preparation": "generate the sample, clean it, remove duplicates, split it, check it",
+    "model_initialisation": "pin the embedded base model and measure it",
+    "training_setup": "count tokens and resolve the training plan for this machine",
+    "fine_tuning": "train",
+    "evaluation": "answer the held-out items with every model, score, compare",
+    "deployment": "export the release and prove that it answers as trained",
+    "monitoring": "compare the traffic with the baseline",
+}
+# Seconds on two idle cores, in the order of the demo; the retrain's stages are marked "again".
+USUAL_S = {
+    "data_preparation": 12.0,
+    "model_initialisation": 5.0,
+    "training_setup": 4.0,
+    "fine_tuning": 152.0,
+    "evaluation": 22.0,
+    "deployment": 8.0,
+    "monitoring": 3.0,
+    "promotion": 8.0,
+    "gateway": 10.0,
+    "calm traffic": 8.0,
+    "calm monitoring": 8.0,
+    "new traffic": 35.0,
+    "new monitoring": 10.0,
+    "data_preparation again": 14.0,
+    "model_initialisation again": 5.0,
+    "training_setup again": 4.0,
+    "fine_tuning again": 178.0,
+    "evaluation again": 34.0,
+    "deployment again": 8.0,
+    "swap": 5.0,
+}
 
 app = typer.Typer()
 
@@ -65,14 +104,16 @@ def demo(
 
 @dataclass
 class Load:
-    """One client that asks without a pause until it is stopped.
+    """One client that keeps asking until it is stopped.
 
     Attributes:
+        pause_s: Seconds between an answer and the next request.
         answered: Requests answered with 200, by release.
         failed: Requests that were not.
     """
 
     url: str
+    pause_s: float = PAUSE_S
     answered: dict[str, int] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -97,7 +138,52 @@ class Load:
                     self.answered[release] = self.answered.get(release, 0) + 1
                 except httpx.HTTPError as error:
                     self.failed.append(str(error))
-                self._stop.wait(0.25)
+                self._stop.wait(self.pause_s)
+
+
+class Story:
+    """What the demo tells: the time gone by, what it does, and how long it will still take."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.began = time.monotonic()
+        self.left = TimeLeft(USUAL_S)
+
+    def say(self, text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
+        self.console.print(f"[bold cyan]{minutes:2d}:{seconds:02d}[/]  {text}", soft_wrap=True, highlight=False)
+
+    def announce(self, text: str) -> None:
+        self.say(f"{text} [dim]({self.left})[/]")
+
+    @contextmanager
+    def step(self, name: str, text: str) -> Iterator[None]:
+        """Announce a step and note what it took."""
+        self.announce(text)
+        began = time.monotonic()
+        yield
+        self.left.finish(name, time.monotonic() - began)
+
+    def report_stages(self, names: Sequence[str], mark: str = "") -> Callable[[str, str, float], None]:
+        """Announce the first stage; the function returned tells what a stage took and announces the next one.
+
+        Args:
+            names: Stages in their order.
+            mark: What follows a stage's name in `USUAL_S`.
+        """
+        following = dict(itertools.pairwise(names))
+
+        def announce(name: str) -> None:
+            self.announce(f"{name.replace('_', ' ')}: {STAGE_WORK[name]}")
+
+        def report(name: str, outcome: str, seconds: float) -> None:
+            show_stage(name, outcome, seconds)
+            self.left.finish(name + mark, seconds, worked=outcome == "Ran")
+            if name in following:
+                announce(following[name])
+
+        announce(names[0])
+        return report
 
 
 def run_demo(console: Console, stop: bool = False) -> None:
@@ -110,74 +196,85 @@ def run_demo(console: Console, stop: bool = False) -> None:
     Raises:
         PipelineError: A step did not do what the demo promises.
     """
-    from flows.pipeline import run_pipeline
+    from flows.pipeline import STAGES, run_pipeline
     from flows.wiring.registry import open_registry
 
     os.chdir(configure())
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        minutes, seconds = divmod(int(time.monotonic() - began), 60)
-        console.print(f"[bold cyan]{minutes:2d}:{seconds:02d}[/]  {text}", soft_wrap=True, highlight=False)
-
-    say("[bold]Seven stages[/] on the embedded base model and the sample data")
-    run_pipeline("demo", report=show_stage)
-    registry = open_registry()
-    champion = registry.champion()
-    if champion is None:
-        registry.register()
-        champion = registry.promote(reason="demo")
-    say(f"champion is version {champion.version} (release {champion.release[:12]}): {first_reason()}")
-    url = start_gateway()
-    say(f"serving it at {url}")
+    story = Story(console)
+    story.say("[bold]Seven stages[/] on the embedded base model and the sample data")
+    run_pipeline("demo", report=story.report_stages(STAGES))
+    with story.step("promotion", "register the release and make it the champion"):
+        registry = open_registry()
+        champion = registry.champion()
+        if champion is None:
+            registry.register()
+            champion = registry.promote(reason="demo")
+    story.say(f"champion is version {champion.version} (release {champion.release[:12]}): {first_reason()}")
+    with story.step("gateway", "start a server for the champion"):
+        url = start_gateway()
+    story.say(f"serving it at {url}")
     if champion.version == 1:
-        improve(url, champion, say)
+        improve(url, champion, story)
         for line in accuracy_lines():
             console.print(f"       {line}", soft_wrap=True, highlight=False)
     else:
-        say("the loop has been through this checkout; `make clean` and `make demo` begin anew")
+        story.say("the loop has been through this checkout; `make clean` and `make demo` begin anew")
     if stop:
         stop_gateway()
-    say("[bold green]done[/]")
+    story.say("[bold green]done[/]")
     console.print(f"       report    {artifacts.INDEX.resolve().as_uri()}", soft_wrap=True)
     if not stop:
         console.print(f"       model     {url}/v1 (OpenAI-compatible; `heptune stop` ends it)", soft_wrap=True)
     console.print("       Prefect and MLflow   `heptune up` shows every run", soft_wrap=True)
 
 
-def improve(url: str, first: Champion, say: Callable[[str], None]) -> None:
+def improve(url: str, first: Champion, story: Story) -> None:
     """Calm traffic, then drifted traffic, a retrain on its corrected answers, and a swap under load."""
+    from flows.pipeline import STAGES
     from flows.retraining import retrain
 
-    say(f"{CALM} requests like the training data")
-    observe(url, generate_traffic(CALM, seed=101), first.release, "demo: calm traffic")
-    say(f"monitoring: {drift_reason()}")
-    say(f"{NEW} requests of a changed world (new products, new intents, slang), answers corrected by people")
-    verdict = observe(url, generate_traffic(NEW, seed=202, drift=DRIFT), first.release, "demo: new traffic", True)
-    say(f"monitoring: {drift_reason()}")
+    with story.step("calm traffic", f"{CALM} requests like the training data"):
+        since = time.time()
+        ask_all(url, generate_traffic(CALM, seed=101), first.release)
+    with story.step("calm monitoring", "compare them with the baseline"):
+        monitor(since, "demo: calm traffic")
+    story.say(f"monitoring: {drift_reason()}")
+    text = f"{NEW} requests of a changed world (new products, new intents, slang), answers corrected by people"
+    with story.step("new traffic", text):
+        since = time.time()
+        ask_all(url, generate_traffic(NEW, seed=202, drift=DRIFT), first.release, corrected=True)
+    with story.step("new monitoring", "compare them with the baseline"):
+        verdict = monitor(since, "demo: new traffic")
+    story.say(f"monitoring: {drift_reason()}")
     if verdict["verdict"] != "drift":
         raise PipelineError(f"the demo's traffic drifts, but monitoring says {verdict['verdict']}; see its report")
     with Load(url) as load:
-        say("[bold]retraining[/] while a client keeps asking")
-        decision = retrain(reason=verdict["reasons"][0], trigger="drift", window=verdict["window"], report=show_stage)
-        say(f"decision: {decision.decision}; {decision.why}")
+        story.say("[bold]retraining[/] while a client keeps asking")
+        report = story.report_stages(STAGES, " again")
+
+        def report_and_press(name: str, outcome: str, seconds: float) -> None:
+            if name == "deployment":
+                load.pause_s = SWAP_PAUSE_S
+            report(name, outcome, seconds)
+
+        decision = retrain(verdict["reasons"][0], "drift", verdict["window"], report_and_press)
+        story.say(f"decision: {decision.decision}; {decision.why}")
         if decision.decision != "promoted":
             raise PipelineError(f"the retrain did not bring a new champion: {decision.why}")
-        wait_for_release(url, decision.versions["release"], load)
+        with story.step("swap", "wait until the server answers with the new champion"):
+            wait_for_release(url, decision.versions["release"], load)
     if load.failed:
         raise PipelineError(f"{len(load.failed)} requests failed during the swap, the first: {load.failed[0]}")
     version, answered = decision.versions["version"], sum(load.answered.values())
-    say(f"swapped in version {version} under load: {answered} requests, none dropped")
+    story.say(f"swapped in version {version} under load: {answered} requests, none dropped")
 
 
-def observe(url: str, traffic: SampleTraffic, release: str, reason: str, corrected: bool = False) -> dict[str, Any]:
-    """Send traffic, freeze it and compare it with the baseline; the verdict."""
+def monitor(since: float, reason: str) -> dict[str, Any]:
+    """Freeze the traffic since a time, seconds since the epoch, and compare it with the baseline; the verdict."""
     from flows.pipeline import run_pipeline
     from flows.wiring.snapshot import snapshot
 
-    began = time.time()
-    ask_all(url, traffic, release, corrected)
-    snapshot(since=began)
+    snapshot(since=since)
     run_pipeline(reason, ["monitoring"], report=show_stage)
     verdict: dict[str, Any] = read_json(artifacts.DRIFT_VERDICT)
     return verdict
