@@ -1,4 +1,4 @@
-"""``heptune demo``: the whole loop on the embedded model, offline.
+"""What ``heptune demo`` runs: the whole loop on the embedded model, offline.
 
 Seven stages, a promotion, a served model, traffic, drift, a retrain on corrected answers, and a swap under
 load that drops no request.
@@ -17,11 +17,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
-import typer
 from rich.console import Console
 from rich.progress import track
 
@@ -50,17 +49,6 @@ DRIFT = 0.7
 START_TIMEOUT_S = 240.0
 SWAP_TIMEOUT_S = 60.0
 LOG_TIMEOUT_S = 60.0
-
-
-app = typer.Typer()
-
-
-@app.command()
-def demo(
-    stop: Annotated[bool, typer.Option("--stop", help="End the gateway afterwards.")] = False,
-) -> None:
-    """The whole loop on the embedded model: train, serve, drift, retrain, swap."""
-    run_demo(Console(), stop)
 
 
 @dataclass
