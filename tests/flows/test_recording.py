@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from flows.wiring import lineage
-from flows.wiring.recording import UNSENT, Recorder, mark_process
+from flows.wiring.recording import UNANSWERED, UNSENT, Recorder, ensure_sender, mark_process
 from flows.wiring.sending import REFUSED, EntryFile, Sender, escape, experiment_id, settle
 from tests.flows.small import child_environment, wait_for, wait_for_mlflow
 
@@ -262,6 +262,22 @@ def test_an_entry_at_which_the_server_fails_again_and_again_is_set_aside(
     found = recorded(uri)
     assert found["evaluation"].data.metrics == found["deployment"].data.metrics == {"good": 1.0}
     assert "the server stumbled" in (REFUSED / run.path.name).read_text()
+
+
+def test_a_silent_server_is_told_of_once_each_time(
+    uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A short run may end before its sender knows; then the next run says it."""
+    started = list[Any]()
+    monkeypatch.setattr("flows.wiring.recording.subprocess.Popen", lambda words, **_: started.append(words))
+    told = []
+    for since in (1.0, 1.0, 2.0):
+        UNANSWERED.write_text(json.dumps({"uri": "http://127.0.0.1:9", "since": since}))
+        ensure_sender()
+        assert not UNANSWERED.exists()
+        told.append(caplog.text.count("the MLflow server at http://127.0.0.1:9 did not answer"))
+    assert told == [1, 1, 2]
+    assert len(started) == 3
 
 
 def lock(stage: str, figures: str, out: str) -> None:
