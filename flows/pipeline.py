@@ -27,26 +27,18 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.schemas.objects import State  # noqa: E402
 from prefect.context import TaskRunContext  # noqa: E402
 from prefect.exceptions import PrefectException  # noqa: E402
-from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 
 from flows.wiring.overview import write_overview  # noqa: E402
-from flows.wiring.params import read_params  # noqa: E402
-from flows.wiring.server import ensure_server  # noqa: E402
+from flows.wiring.recording import wait_until_sent, warn_unanswered  # noqa: E402
+from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
+from flows.wiring.staleness import STAGES, check  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
-STAGES = (
-    "data_preparation",
-    "model_initialisation",
-    "training_setup",
-    "fine_tuning",
-    "evaluation",
-    "deployment",
-    "monitoring",
-)
 Report = Callable[[str, str, float], None]
+SENT_TIMEOUT_S = 20.0
 
 
 _report: ContextVar[Report | None] = ContextVar("report", default=None)
@@ -81,7 +73,7 @@ def run_pipeline(
     os.chdir(configure())
     check(stages)
     url = ensure_server(os.getpid())
-    with temporary_settings({PREFECT_API_URL: url}), stages_reported_to(report or _report.get()), server_watched():
+    with prefect_at(url), stages_reported_to(report or _report.get()), server_watched():
         state: Any = pipeline(reason, list(stages), force, wait, return_state=True)
     if not state.is_completed():
         raise PipelineError(state.message or "the pipeline failed")
@@ -114,13 +106,6 @@ def stages_reported_to(report: Report | None) -> Iterator[None]:
         _report.reset(token)
 
 
-def check(stages: Sequence[str]) -> None:
-    """Refuse wrong params and unknown stages before anything starts."""
-    read_params()
-    if unknown := [name for name in stages if name not in STAGES]:
-        raise PipelineError(f'unknown stage "{unknown[0]}"; valid names: {", ".join(STAGES)}')
-
-
 @flow(name="pipeline", flow_run_name="pipeline: {reason}", persist_result=False)
 def pipeline(reason: str = "by hand", stages: list[str] | None = None, force: bool = False, wait: bool = True) -> Any:
     """Reproduce each stage in turn; stop at the first that fails.
@@ -134,9 +119,14 @@ def pipeline(reason: str = "by hand", stages: list[str] | None = None, force: bo
     os.chdir(configure())
     stages = stages or list(STAGES)
     outcome: dict[str, str] = {}
+    children = {
+        "HEPTUNE_PIPELINE": uuid.uuid4().hex,
+        "HEPTUNE_OWNER": str(os.getpid()),
+        "HEPTUNE_REASON": reason,
+    }
     try:
         check(stages)
-        with one_at_a_time(wait), environment(HEPTUNE_PIPELINE=uuid.uuid4().hex, HEPTUNE_REASON=reason):
+        with one_at_a_time(wait), recorded(), environment(**children):
             for name in stages:
                 began = time.monotonic()
                 state = stage_task(name)(name, force, return_state=True)
@@ -149,6 +139,25 @@ def pipeline(reason: str = "by hand", stages: list[str] | None = None, force: bo
         return Failed(message=str(error))
     write_overview()
     return outcome
+
+
+@contextmanager
+def recorded() -> Iterator[None]:
+    """At the end, give MLflow a short time to take what the stages recorded, and say once if it does not answer.
+
+    Who interrupts the pipeline does not want to wait.
+    """
+    try:
+        yield
+    except Exception:
+        end_recording()
+        raise
+    end_recording()
+
+
+def end_recording() -> None:
+    wait_until_sent(SENT_TIMEOUT_S)
+    warn_unanswered()
 
 
 def stage_task(name: str) -> Any:

@@ -27,18 +27,17 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.concurrency.sync import concurrency  # noqa: E402
-from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 
 from flows.monitoring import note_window  # noqa: E402
-from flows.pipeline import Report, run_pipeline, server_watched, stages_reported_to  # noqa: E402
+from flows.pipeline import Report, end_recording, run_pipeline, server_watched, stages_reported_to  # noqa: E402
 from flows.wiring import artifacts  # noqa: E402
 from flows.wiring.approval import freeze_accepted  # noqa: E402
 from flows.wiring.commit import commit_inputs  # noqa: E402
 from flows.wiring.params import read_params  # noqa: E402
-from flows.wiring.recording import experiment_id  # noqa: E402
+from flows.wiring.recording import Recorder  # noqa: E402
 from flows.wiring.registry import open_registry  # noqa: E402
-from flows.wiring.server import ensure_server  # noqa: E402
+from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
 from flows.wiring.serving import store_url  # noqa: E402
 from flows.wiring.snapshot import snapshot  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
@@ -118,7 +117,7 @@ def retrain(
     os.chdir(configure())
     read_params()
     url = ensure_server(os.getpid())
-    with temporary_settings({PREFECT_API_URL: url}), stages_reported_to(report), server_watched():
+    with prefect_at(url), stages_reported_to(report), server_watched():
         state: Any = retraining(reason, trigger, window, return_state=True)
     if not state.is_completed():
         raise PipelineError(state.message or "the retrain failed")
@@ -243,10 +242,7 @@ def occupy(slot: Any) -> Iterator[None]:
 
 
 def record_decision_in_mlflow(decision: Decision) -> None:
-    """Record the decision as tags of an MLflow run; without MLflow it is only in the journal."""
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
+    """Record the decision as tags of an MLflow run."""
     tags = {
         "heptune.kind": "retraining",
         "heptune.retrain": decision.retrain,
@@ -256,12 +252,8 @@ def record_decision_in_mlflow(decision: Decision) -> None:
         "heptune.why": decision.why,
         **{f"heptune.{key}": str(value) for key, value in decision.versions.items()},
     }
-    try:
-        client = MlflowClient()
-        run = client.create_run(experiment_id(client), tags=tags, run_name=f"retraining: {decision.decision}")
-        client.set_terminated(run.info.run_id)
-    except MlflowException as error:
-        logger.warning("the decision is in %s, but not in MLflow (%s)", DECISIONS, str(error).splitlines()[0])
+    Recorder(f"retraining: {decision.decision}", None, tags).finish("FINISHED")
+    end_recording()
 
 
 @flow(name="monitor traffic", persist_result=False)

@@ -19,16 +19,15 @@ configure()
 from filelock import FileLock, Timeout  # noqa: E402 - the engines read their settings on import
 from prefect import flow  # noqa: E402
 from prefect.artifacts import create_link_artifact, create_table_artifact  # noqa: E402
-from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 from prefect.states import Failed  # noqa: E402
 
-from flows.pipeline import server_watched  # noqa: E402
+from flows.pipeline import end_recording, server_watched  # noqa: E402
 from flows.retraining import step  # noqa: E402
 from flows.wiring import artifacts  # noqa: E402
 from flows.wiring.lock import one_at_a_time  # noqa: E402
 from flows.wiring.params import read_params  # noqa: E402
-from flows.wiring.recording import experiment_id  # noqa: E402
-from flows.wiring.server import ensure_server  # noqa: E402
+from flows.wiring.recording import Recorder  # noqa: E402
+from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
 from flows.wiring.stage import flatten  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
 from tasks.synthesis.estimate import CostEstimate, estimate  # noqa: E402
@@ -55,7 +54,7 @@ def synthesize() -> Figures:
     os.chdir(configure())
     read_settings()
     url = ensure_server(os.getpid())
-    with temporary_settings({PREFECT_API_URL: url}), server_watched():
+    with prefect_at(url), server_watched():
         state: Any = synthesis(return_state=True)
     if not state.is_completed():
         raise PipelineError(state.message or "the synthesis failed")
@@ -121,25 +120,13 @@ def target(settings: Synthesis) -> Path:
 
 
 def record_run(settings: Synthesis, figures: Mapping[str, int | float], page: Path) -> None:
-    """Record the figures in the Prefect UI and an MLflow run; without MLflow they are on the page."""
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param
-    from mlflow.exceptions import MlflowException
-
+    """Record the figures in the Prefect UI and in an MLflow run."""
     rows = [{"figure": name, "value": value} for name, value in figures.items()]
     create_table_artifact(key="synthesis-figures", table=rows, description="Figures of the synthesis")
     create_link_artifact(key="synthesis-report", link=page.resolve().as_uri(), link_text="Report of the synthesis")
-    try:
-        client = MlflowClient()
-        run = client.create_run(experiment_id(client), tags={"heptune.kind": "synthesis"}, run_name="synthesis")
-        values = flatten(settings.model_dump(mode="json"))
-        now = run.info.start_time
-        client.log_batch(
-            run.info.run_id,
-            params=[Param(name, str(value)[:6000]) for name, value in values.items()],
-            metrics=[Metric(name, float(value), now, 0) for name, value in figures.items()],
-        )
-        client.log_artifact(run.info.run_id, str(page))
-        client.set_terminated(run.info.run_id)
-    except MlflowException as error:
-        logger.warning("the figures are on %s, but not in MLflow (%s)", page, str(error).splitlines()[0])
+    recorder = Recorder("synthesis", None, {"heptune.kind": "synthesis"})
+    recorder.params(flatten(settings.model_dump(mode="json")))
+    recorder.metrics(0, figures)
+    recorder.artifact(page)
+    recorder.finish("FINISHED")
+    end_recording()

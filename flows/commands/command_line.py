@@ -10,11 +10,11 @@ import sys
 
 import typer
 
-from flows.commands import annotation, demo, gate, gateway, models, pipeline, synthesis, up, upkeep
+from flows.commands import annotation, gate, gateway, models, pipeline, synthesis, up, upkeep
 from flows.wiring.settings import configure, log_to_terminal
 from tasks.contracts.errors import PipelineError
 
-GROUPS = (pipeline, gate, models, gateway, annotation, synthesis, upkeep, up, demo)
+GROUPS = (pipeline, gate, models, gateway, annotation, synthesis, upkeep, up)
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -1,4 +1,4 @@
-"""``heptune demo``: the whole loop on the embedded model, offline.
+"""What ``heptune demo`` runs: the whole loop on the embedded model, offline.
 
 Seven stages, a promotion, a served model, traffic, drift, a retrain on corrected answers, and a swap under
 load that drops no request. Each step is announced with what it does and how long the whole will still take.
@@ -19,11 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
-import typer
 from rich.console import Console
 from rich.progress import track
 
@@ -34,6 +33,7 @@ from flows.wiring.params import read_params
 from flows.wiring.server import free_port
 from flows.wiring.serving import store_url
 from flows.wiring.settings import configure
+from flows.wiring.staleness import STAGES
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json
 from tasks.contracts.records import PREDICTIONS
@@ -90,16 +90,6 @@ USUAL_S = {
     "deployment again": 8.0,
     "swap": 5.0,
 }
-
-app = typer.Typer()
-
-
-@app.command()
-def demo(
-    stop: Annotated[bool, typer.Option("--stop", help="End the gateway afterwards.")] = False,
-) -> None:
-    """The whole loop on the embedded model: train, serve, drift, retrain, swap."""
-    run_demo(Console(), stop)
 
 
 @dataclass
@@ -196,7 +186,7 @@ def run_demo(console: Console, stop: bool = False) -> None:
     Raises:
         PipelineError: A step did not do what the demo promises.
     """
-    from flows.pipeline import STAGES, run_pipeline
+    from flows.pipeline import run_pipeline
     from flows.wiring.registry import open_registry
 
     os.chdir(configure())
@@ -230,7 +220,7 @@ def run_demo(console: Console, stop: bool = False) -> None:
 
 def improve(url: str, first: Champion, story: Story) -> None:
     """Calm traffic, then drifted traffic, a retrain on its corrected answers, and a swap under load."""
-    from flows.pipeline import STAGES
+
     from flows.retraining import retrain
 
     with story.step("calm traffic", f"{CALM} requests like the training data"):

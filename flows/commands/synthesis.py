@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flows.commands.terminal import console
 from flows.wiring.settings import configure
-
-if TYPE_CHECKING:
-    pass
-
 
 app = typer.Typer()
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
-import httpx
 import typer
 
 from flows.commands.terminal import console
@@ -183,6 +182,8 @@ def require_free(port: int, option: str) -> None:
 
 
 def answers(url: str) -> bool:
+    import httpx
+
     try:
         return httpx.get(url, timeout=5.0).status_code == 200
     except httpx.HTTPError:

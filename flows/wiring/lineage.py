@@ -1,37 +1,86 @@
-"""The hashes of a stage's dependencies and outs, as DVC knows them."""
+"""The hashes of a stage's dependencies and outs, as DVC wrote them into ``dvc.lock``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from flows.wiring.params import Params
+from flows.wiring import artifacts
+
+if TYPE_CHECKING:
+    from flows.wiring.params import Params
+
+# DVC writes the file in pieces; younger than this it may be half written.
+SETTLED_S = 0.2
+
+Hashes = tuple[dict[str, str], dict[str, str]]
 
 
-def stage_hashes(stage: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Hashes of what a stage reads and of what it has written, by path, as ``dvc.lock`` holds them.
+def describe_written(stage: str) -> dict[str, str]:
+    """What tells later whether DVC's entry is of this run: the figures, and ``dvc.lock`` before DVC wrote it."""
+    figures = artifacts.metrics(stage)
+    digest = hashlib.md5(figures.read_bytes(), usedforsecurity=False).hexdigest() if figures.is_file() else ""
+    return {"figures": digest, "lock": _stamp(artifacts.LOCK)}
+
+
+def find_hashes(stage: str, written: Mapping[str, str], complete: bool) -> Hashes | None:
+    """Hashes of what a stage read and wrote, by path, once DVC has put them into ``dvc.lock``.
+
+    Args:
+        stage: The stage.
+        written: `describe_written` at the end of the stage.
+        complete: Whether DVC has ended, so that the file is whole.
 
     Returns:
-        Dependencies and outs; paths that do not exist are left out.
+        Dependencies and outs, or None where the entry of this run is not there.
     """
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        loaded = repo.stage.load_one(name=stage)
-        deps = {d.def_path: digest for d in loaded.deps if d.exists and (digest := _digest(d))}
-        outs = {o.def_path: digest for o in loaded.outs if o.exists and (digest := _digest(o))}
-    return deps, outs
-
-
-def _digest(item: object) -> str | None:
-    """MD5 of a file, or of a folder's listing (ending in ``.dir``); None for a params dependency."""
-    from dvc.dependency.param import ParamsDependency
-
-    if isinstance(item, ParamsDependency):
+    if not artifacts.LOCK.is_file() or _stamp(artifacts.LOCK) == written.get("lock"):
         return None
-    value = item.get_hash().value  # type: ignore[attr-defined]
-    return str(value) if value else None
+    if not complete and time.time() - artifacts.LOCK.stat().st_mtime < SETTLED_S:
+        return None
+    entry = _read_stages(artifacts.LOCK).get(stage, {})
+    outs = _digests(entry, "outs")
+    if outs.get(artifacts.metrics(stage).as_posix()) != written.get("figures"):
+        return None
+    return _digests(entry, "deps"), outs
+
+
+def find_inputs(stage: str) -> dict[str, str]:
+    """Hashes, by path, of the dependencies that other stages wrote: all that is known of a stage that failed."""
+    locked = _read_stages(artifacts.LOCK)
+    made = {path: digest for entry in locked.values() for path, digest in _digests(entry, "outs").items()}
+    deps = _read_stages(Path("dvc.yaml")).get(stage, {}).get("deps", [])
+    return {path: made[path] for path in deps if isinstance(path, str) and path in made}
+
+
+def _stamp(path: Path) -> str:
+    """Another text whenever the file was written."""
+    if not path.is_file():
+        return "missing"
+    status = path.stat()
+    return f"{status.st_ino} {status.st_mtime_ns} {status.st_size}"
+
+
+def _read_stages(path: Path) -> dict[str, Any]:
+    """The stages of ``dvc.yaml`` or ``dvc.lock``; none where the file is missing or being written."""
+    import yaml
+
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (FileNotFoundError, yaml.YAMLError):
+        return {}
+    stages: dict[str, Any] = (values or {}).get("stages", {})
+    return stages
+
+
+def _digests(entry: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """MD5 of a file, or of a folder's listing (ending in ``.dir``), by path."""
+    return {item["path"]: item["md5"] for item in entry.get(kind, []) if "md5" in item}
 
 
 def section_hash(params: Params, stage: str) -> str:
@@ -42,10 +91,7 @@ def section_hash(params: Params, stage: str) -> str:
 
 def git_commit() -> str:
     """The commit of the checkout, with ``+changes`` when files differ from it, or ``none``."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    if commit.returncode:
-        return "none"
-    status = subprocess.run(
-        ["git", "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=False
-    )
-    return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+    # No tag matches, so that the commit itself is what describes the checkout.
+    words = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    described = subprocess.run(words, capture_output=True, text=True, check=False)
+    return "none" if described.returncode else described.stdout.strip()

@@ -8,11 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from flows.wiring import artifacts
-from tasks.pages.page import show
 
 TITLES = {
     "data_preparation": ("Data preparation", "sources to splits, behind a quality gate"),
@@ -38,6 +34,8 @@ MAIN_FIGURES = {
 
 def write_overview(root: Path = Path()) -> Path:
     """Write the page from the existing reports."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     stages = [describe(root, name) for name in TITLES]
     environment = Environment(loader=PackageLoader("flows.wiring"), autoescape=True, undefined=StrictUndefined)
     text = environment.get_template("overview.html").render(
@@ -54,7 +52,20 @@ def write_overview(root: Path = Path()) -> Path:
     return path
 
 
+def is_current(root: Path = Path()) -> bool:
+    """Whether the page is newer than everything that it shows."""
+    page = root / artifacts.INDEX
+    if not page.is_file():
+        return False
+    shown = [artifacts.EVALUATION_VERDICT, artifacts.DRIFT_VERDICT, artifacts.CHAMPION, artifacts.CARD_PAGE]
+    shown += [path for name in TITLES for path in (artifacts.report(name), artifacts.metrics(name))]
+    written = page.stat().st_mtime_ns
+    return all(path.stat().st_mtime_ns <= written for path in (root / path for path in shown) if path.is_file())
+
+
 def describe(root: Path, name: str) -> dict[str, Any]:
+    from tasks.pages.page import show
+
     title, subtitle = TITLES[name]
     page = root / artifacts.report(name)
     figures = read(root / artifacts.metrics(name))
@@ -72,6 +83,8 @@ def describe(root: Path, name: str) -> dict[str, Any]:
 
 def read(path: Path) -> Mapping[str, Any]:
     """A JSON object; empty when the file is missing."""
+    import orjson
+
     if not path.is_file():
         return {}
     value: Mapping[str, Any] = orjson.loads(path.read_bytes())

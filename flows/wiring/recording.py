@@ -1,8 +1,13 @@
-"""What MLflow is told about a stage, off the path of the work.
+"""What MLflow is told, written first where it outlives the process: one file of entries for each run.
 
-A thread of its own imports MLflow, creates the runs and writes figures in batches; the work only puts
-entries into a queue. When the tracking server does not answer, the entries are kept in
-``.heptune/unsent/`` and sent when the next stage records.
+A stage never imports MLflow. It appends entries, one JSON object a line, to its file in ``.heptune/unsent/``;
+`flows.wiring.sending`, one process a checkout, forwards them and deletes the file once MLflow has all of it. Kinds of
+entries, in the order of a run:
+
+* ``create``: name, key of the pipeline, tags, time; who writes, and the process that runs DVC;
+* ``params``, ``metrics``, ``tags``, ``inputs``, ``artifact``: what is recorded;
+* ``finish``: status, time, and what the stage's figures and ``dvc.lock`` were at that moment;
+* ``end``: nothing follows. For a stage the sender writes it, behind the hashes that DVC left in ``dvc.lock``.
 """
 
 from __future__ import annotations
@@ -10,230 +15,224 @@ from __future__ import annotations
 import json
 import logging
 import os
-import queue
+import re
+import shutil
+import socket
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from flows.wiring import artifacts
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
 logger = logging.getLogger(__name__)
 
-EXPERIMENT = "heptune"
-PIPELINE_TAG = "heptune.pipeline"
 UNSENT = artifacts.STATE / "unsent"
-PARENTS = artifacts.STATE / "mlflow.lock"
-BATCH = 500
+SENDER = artifacts.STATE / "sender"
+SENDER_LOCK = SENDER / "lock"
+SENDER_PID = SENDER / "pid"
+SENDER_LOG = SENDER / "log"
+# There while MLflow does not answer: its address, why, and since when.
+UNANSWERED = SENDER / "unanswered.json"
+# The same, once the user was told.
+TOLD = SENDER / "told.json"
+LONGEST_PARAM = 6000
+POLL_S = 0.1
+
 Entry = dict[str, Any]
+# A process id, when that process began (ids are used again), and the machine or container that it runs on.
+ProcessMark = tuple[int, float, str]
+# A process on another machine cannot be looked at; it counts as ended when its file has not grown for so long.
+SILENCE_S = 24 * 3600.0
 
 
 class Recorder:
-    """One MLflow run, written by a background thread.
+    """One MLflow run, appended to its file at once.
+
+    What cannot be written (a full disk) is reported once and does not stop the work.
 
     Args:
         name: Name of the run, the stage's.
-        pipeline: Key of the pipeline run it belongs to; runs with one key share one parent.
+        pipeline: Key of the pipeline run it belongs to; runs with one key share one parent. None: no parent.
         tags: Tags of the run, known from the start.
+        owner: The process that runs DVC around this stage, whose hashes are added from ``dvc.lock``; None: no stage.
     """
 
-    def __init__(self, name: str, pipeline: str, tags: Mapping[str, str]) -> None:
-        self.name, self.pipeline = name, pipeline
-        self.run_id: str | None = None
-        self._entries: queue.Queue[Entry] = queue.Queue()
-        self._lost: Path | None = None
-        self._put("create", tags=dict(tags), time=_now_ms())
-        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
-        self._thread.start()
+    def __init__(self, name: str, pipeline: str | None, tags: Mapping[str, str], owner: int | None = None) -> None:
+        stem = f"{_now_ms()}-{re.sub('[^A-Za-z0-9_]+', '-', name)}-{uuid.uuid4().hex[:8]}"
+        self.path = (UNSENT / f"{stem}.jsonl").resolve()
+        self._owner = owner
+        self._descriptor: int | None = None
+        self._failed = False
+        self._lock = threading.Lock()
+        self._append(
+            "create",
+            name=name,
+            pipeline=pipeline,
+            reason=os.environ.get("HEPTUNE_REASON", ""),
+            tags=dict(tags),
+            time=_now_ms(),
+            uri=os.environ["MLFLOW_TRACKING_URI"],
+            writer=mark_process(os.getpid()),
+            owner=None if owner is None else mark_process(owner),
+        )
+        ensure_sender()
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Log figures at a step; returns at once."""
-        self._put("metrics", step=step, values={k: float(v) for k, v in values.items()}, time=_now_ms())
+        """Record figures at a step."""
+        self._append("metrics", step=step, values={k: float(v) for k, v in values.items()}, time=_now_ms())
 
     def params(self, values: Mapping[str, Any]) -> None:
-        self._put("params", values={key: str(value)[:6000] for key, value in values.items()})
+        self._append("params", values={key: str(value)[:LONGEST_PARAM] for key, value in values.items()})
 
     def tags(self, values: Mapping[str, str]) -> None:
-        self._put("tags", values=dict(values))
-
-    def inputs(self, digests: Mapping[str, str]) -> None:
-        """Log data sets: path to DVC hash."""
-        self._put("inputs", values=dict(digests))
+        self._append("tags", values=dict(values))
 
     def artifact(self, path: Path) -> None:
-        """Keep a copy of a small file with the run."""
-        if path.is_file():
-            self._put("artifact", path=str(path.resolve()))
-
-    def flush(self) -> None:
-        """Return once everything so far is stored, at the tracking server or in ``.heptune/unsent``."""
-        self._entries.join()
-
-    def finish(self, status: str) -> None:
-        """End the run as ``FINISHED`` or ``FAILED`` and wait for the last entry."""
-        self._put("finish", status=status, time=_now_ms())
-        self.flush()
-        if self._lost:
-            logger.warning(
-                "the MLflow server at %s did not answer; its entries are kept in %s and sent by the next run",
-                os.environ["MLFLOW_TRACKING_URI"],
-                self._lost,
-            )
-
-    def _put(self, kind: str, **entry: Any) -> None:
-        self._entries.put({"kind": kind, **entry})
-
-    def _work(self) -> None:
-        sender: Sender | None = None
-        while True:
-            batch = [self._entries.get()]
-            while len(batch) < BATCH and not self._entries.empty():
-                batch.append(self._entries.get())
-            try:
-                if self._lost is None:
-                    sender = sender or Sender(self.name, self.pipeline)
-                    sender.send(batch)
-                    self.run_id = sender.run_id
-                else:
-                    self._keep(batch)
-            except Exception as error:
-                logger.debug("recording failed", exc_info=error)
-                done = sender.run_id if sender else None
-                self._lost = UNSENT / f"{self.name}-{uuid.uuid4().hex[:12]}.jsonl"
-                self._keep([{"kind": "open", "name": self.name, "pipeline": self.pipeline, "run": done}, *batch])
-            finally:
-                for _ in batch:
-                    self._entries.task_done()
-
-    def _keep(self, batch: list[Entry]) -> None:
-        assert self._lost is not None
-        self._lost.parent.mkdir(parents=True, exist_ok=True)
-        with self._lost.open("a", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(entry) + "\n" for entry in batch)
-
-
-class Sender:
-    """Applies entries to MLflow. Applying the same entry twice does no harm."""
-
-    def __init__(self, name: str, pipeline: str, run_id: str | None = None) -> None:
-        from mlflow import MlflowClient
-
-        self.name, self.pipeline, self.run_id = name, pipeline, run_id
-        self.client = MlflowClient()
-        self.experiment = experiment_id(self.client)
-
-    def send(self, batch: list[Entry]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
-
-        metrics: list[Any] = []
-        for entry in batch:
-            if entry["kind"] == "metrics":
-                metrics += [Metric(k, v, entry["time"], entry["step"]) for k, v in entry["values"].items()]
-                continue
-            if entry["kind"] == "create":
-                if self.run_id is None:
-                    self.run_id = self._create(entry["tags"], entry["time"])
-                continue
-            run_id = self._run()
-            if entry["kind"] == "params":
-                pairs = [Param(key, value) for key, value in entry["values"].items()]
-                for start in range(0, len(pairs), 100):
-                    self.client.log_batch(run_id, params=pairs[start : start + 100])
-            elif entry["kind"] == "tags":
-                self.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in entry["values"].items()])
-            elif entry["kind"] == "inputs":
-                sets = [
-                    DatasetInput(Dataset(path, digest, "local", json.dumps({"uri": path})), [])
-                    for path, digest in entry["values"].items()
-                ]
-                self.client.log_inputs(run_id, sets)
-            elif entry["kind"] == "artifact" and Path(entry["path"]).is_file():
-                self.client.log_artifact(run_id, entry["path"])
-            elif entry["kind"] == "finish":
-                self._log(metrics)
-                metrics = []
-                self.client.set_terminated(run_id, entry["status"], entry["time"])
-                self._close_parent(entry["status"], entry["time"])
-        self._log(metrics)
-
-    def _log(self, metrics: list[Any]) -> None:
-        for start in range(0, len(metrics), 1000):
-            self.client.log_batch(self._run(), metrics=metrics[start : start + 1000])
-
-    def _run(self) -> str:
-        if self.run_id is None:
-            raise RuntimeError("an entry came before the run was created")
-        return self.run_id
-
-    def _create(self, tags: dict[str, str], time_ms: int) -> str:
-        parent = self._parent(time_ms)
-        tags = {**tags, PIPELINE_TAG: self.pipeline, "mlflow.parentRunId": parent}
-        run = self.client.create_run(self.experiment, time_ms, tags, self.name)
-        return str(run.info.run_id)
-
-    def _parent(self, time_ms: int) -> str:
-        with FileLock(PARENTS):
-            if found := self._find_parent():
-                return found
-            run = self.client.create_run(
-                self.experiment,
-                time_ms,
-                {PIPELINE_TAG: self.pipeline, "heptune.kind": "pipeline", **reason_tag()},
-                "pipeline",
-            )
-            return str(run.info.run_id)
-
-    def _find_parent(self) -> str | None:
-        runs = self.client.search_runs(
-            [self.experiment],
-            f"tags.`{PIPELINE_TAG}` = '{self.pipeline}' and tags.`heptune.kind` = 'pipeline'",
-            max_results=1,
-        )
-        return str(runs[0].info.run_id) if runs else None
-
-    def _close_parent(self, status: str, time_ms: int) -> None:
-        if parent := self._find_parent():
-            self.client.set_terminated(parent, status, time_ms)
-
-
-def reason_tag() -> dict[str, str]:
-    reason = os.environ.get("HEPTUNE_REASON")
-    return {"heptune.reason": reason} if reason else {}
-
-
-def experiment_id(client: MlflowClient) -> str:
-    """The experiment of this project, created on first use with its artifacts below ``.heptune/``."""
-    with FileLock(PARENTS):
-        if found := client.get_experiment_by_name(EXPERIMENT):
-            return str(found.experiment_id)
-        local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite")
-        place = (artifacts.STATE / "mlflow-artifacts").resolve().as_uri() if local else None
-        return client.create_experiment(EXPERIMENT, artifact_location=place)
-
-
-def send_unsent() -> int:
-    """Send what earlier runs could not; returns the number of files sent.
-
-    A file that cannot be sent stays where it is.
-    """
-    sent = 0
-    for path in sorted(UNSENT.glob("*.jsonl")):
-        opening, *batch = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        """Keep a small file with the run, copied now, since it may change before it is sent."""
+        if not path.is_file():
+            return
+        copy = copies_of(self.path) / path.name
         try:
-            Sender(opening["name"], opening["pipeline"], opening["run"]).send(batch)
-        except Exception as error:  # noqa: BLE001 - the file stays for the next attempt
-            logger.warning("%s: still cannot be sent to MLflow (%s)", path, type(error).__name__)
-            return sent
-        path.unlink()
-        sent += 1
-    return sent
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        except OSError as error:
+            self._report_loss(error)
+            return
+        self._append("artifact", path=str(copy.resolve()))
+
+    def finish(self, status: str, written: Mapping[str, str] | None = None) -> None:
+        """End the run as ``FINISHED`` or ``FAILED``.
+
+        Args:
+            status: MLflow's name for how it went.
+            written: `flows.wiring.lineage.describe_written` of the stage, by which its entry in ``dvc.lock`` is known.
+        """
+        self._append("finish", status=status, time=_now_ms(), written=dict(written or {}))
+        if self._owner is None:
+            self._append("end")
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _append(self, kind: str, **values: Any) -> None:
+        line = json.dumps({"kind": kind, **values}) + "\n"
+        with self._lock:
+            try:
+                if self._descriptor is None:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+                # A line that was cut off must not swallow the one after it.
+                os.write(self._descriptor, (b"\n" if self._failed else b"") + line.encode())
+            except OSError as error:
+                self._report_loss(error)
+
+    def _report_loss(self, error: OSError) -> None:
+        if not self._failed:
+            logger.warning("%s: cannot be written (%s), so MLflow will lack entries of this run", self.path, error)
+        self._failed = True
+
+
+def mark_process(pid: int) -> ProcessMark:
+    """A process that can be told from a later one with the same id."""
+    import psutil
+
+    return pid, psutil.Process(pid).create_time(), socket.gethostname()
+
+
+def is_alive(mark: ProcessMark, path: Path) -> bool:
+    """Whether the process behind a file of entries is still there, and no zombie."""
+    import psutil
+
+    pid, began, host = mark
+    if host != socket.gethostname():
+        return time.time() - path.stat().st_mtime < SILENCE_S
+    try:
+        process = psutil.Process(pid)
+        return bool(abs(process.create_time() - began) < 0.1 and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def copies_of(path: Path) -> Path:
+    """Where the artifacts of a file of entries are kept until they are sent."""
+    return SENDER / "files" / path.stem
+
+
+def ensure_sender() -> None:
+    """Start the checkout's sender unless one is at work."""
+    try:
+        SENDER.mkdir(parents=True, exist_ok=True)
+        with FileLock(SENDER_LOCK, timeout=0):
+            warn_unanswered()
+            UNANSWERED.unlink(missing_ok=True)
+        with SENDER_LOG.open("ab") as log:
+            subprocess.Popen(
+                [sys.executable, "-m", "flows.wiring.sending"],
+                env={name: value for name, value in os.environ.items() if not name.startswith("HEPTUNE_")},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+    except Timeout:
+        return
+    except OSError as error:
+        logger.warning("%s: the sender to MLflow was not started (%s); the next run sends its entries", SENDER, error)
+
+
+def wait_until_sent(timeout_s: float) -> bool:
+    """Return once MLflow has everything that ended runs of this checkout recorded.
+
+    Runs of other processes that are still at work are not waited for.
+
+    Args:
+        timeout_s: Wait at most so long, seconds.
+
+    Returns:
+        Whether MLflow has it; False when the time is up or MLflow does not answer.
+    """
+    deadline = time.monotonic() + timeout_s
+    first = True
+    while any(not is_at_work(path) for path in UNSENT.glob("*.jsonl")):
+        # A sender that ends because MLflow does not answer leaves word of it; then another would not do better.
+        if not first and (UNANSWERED.is_file() or time.monotonic() > deadline):
+            return False
+        ensure_sender()
+        first = False
+        time.sleep(POLL_S)
+    return True
+
+
+def warn_unanswered() -> None:
+    """Say that MLflow does not answer, once each time that it went away."""
+    try:
+        text = UNANSWERED.read_text(encoding="utf-8")
+        uri = json.loads(text)["uri"]
+    except (FileNotFoundError, json.JSONDecodeError):
+        return
+    if TOLD.is_file() and TOLD.read_text(encoding="utf-8") == text:
+        return
+    TOLD.write_text(text, encoding="utf-8")
+    logger.warning(
+        "the MLflow server at %s did not answer; its entries are kept in %s and sent by the next run", uri, UNSENT
+    )
+
+
+def is_at_work(path: Path) -> bool:
+    """Whether another process is still writing a file of entries."""
+    try:
+        with path.open("rb") as stream:
+            writer: ProcessMark = json.loads(stream.readline())["writer"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+    return writer[0] != os.getpid() and is_alive(writer, path)
 
 
 def _now_ms() -> int:

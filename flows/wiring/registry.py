@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from flows.wiring import artifacts
 from flows.wiring.lineage import git_commit
-from flows.wiring.recording import experiment_id
+from flows.wiring.sending import experiment_id
 from flows.wiring.settings import configure
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json

@@ -15,10 +15,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import httpx
-import psutil
 from filelock import FileLock
 
 from flows.wiring import artifacts
@@ -29,7 +30,24 @@ logger = logging.getLogger(__name__)
 
 RECORD = artifacts.STATE / "prefect" / "server.json"
 START_TIMEOUT_S = 240.0
+HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 PATIENCE_S = 30.0  # a busy server may take long to answer
+
+
+@contextmanager
+def prefect_at(url: str) -> Iterator[None]:
+    """Run flows against the server at a URL.
+
+    Heartbeats are off unless their variable is set: at the end of each flow Prefect waits for their thread, which
+    sleeps for a second, and only an automation that looks for silent runs reads them.
+    """
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    settings: dict[Any, Any] = {PREFECT_API_URL: url}
+    if HEARTBEAT not in os.environ:
+        settings[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
+    with temporary_settings(settings):
+        yield
 
 
 def free_port() -> int:
@@ -40,6 +58,8 @@ def free_port() -> int:
 
 
 def is_healthy(url: str) -> bool:
+    import httpx
+
     try:
         return httpx.get(f"{url}/health", timeout=5.0).status_code == 200
     except httpx.HTTPError:
@@ -48,6 +68,8 @@ def is_healthy(url: str) -> bool:
 
 def answers(url: str) -> bool:
     """Whether a server answers, be it slowly; one that refuses the connection is asked once more."""
+    import httpx
+
     deadline, refused = time.monotonic() + PATIENCE_S, 0
     while time.monotonic() < deadline and refused < 2:
         try:
@@ -137,6 +159,8 @@ def keep(owner: int) -> None:
 
 
 def is_alive(pid: int) -> bool:
+    import psutil
+
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -144,7 +168,12 @@ def is_alive(pid: int) -> bool:
 
 
 def owner_above() -> int:
-    """The process a server should live with: the ``dvc`` above this stage, else this process."""
+    """The process that runs DVC around this stage: the pipeline or the ``dvc`` above, else this process."""
+    import psutil
+
+    pipeline = int(os.environ.get("HEPTUNE_OWNER", 0))
+    if pipeline and psutil.pid_exists(pipeline):
+        return pipeline
     for parent in psutil.Process().parents():
         if any(Path(part).name == "dvc" for part in parent.cmdline()[:3]):
             return parent.pid

@@ -7,6 +7,7 @@ pipeline it nests itself under the pipeline's task run; alone it is a flow run o
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import logging
 import os
@@ -19,9 +20,10 @@ from typing import Any, ParamSpec, TypeVar
 from flows.wiring.settings import configure, log_to_terminal
 
 configure()
+# Imports make objects that live until the end; looking for garbage among them takes a tenth of the time.
+gc.disable()
 
 import httpx  # noqa: E402 - the engines read their settings when they are imported
-import psutil  # noqa: E402
 from prefect import Flow, flow  # noqa: E402
 from prefect import task as prefect_task  # noqa: E402
 from prefect.artifacts import create_link_artifact, create_table_artifact  # noqa: E402
@@ -29,16 +31,18 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.exceptions import PrefectException  # noqa: E402
 from prefect.flow_engine import run_flow  # noqa: E402
-from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 from prefect.states import Failed  # noqa: E402
 
 from flows.wiring import artifacts, lineage  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import Params, read_params  # noqa: E402
-from flows.wiring.recording import Recorder, send_unsent  # noqa: E402
-from flows.wiring.server import ensure_server, owner_above  # noqa: E402
+from flows.wiring.recording import Recorder, mark_process, warn_unanswered  # noqa: E402
+from flows.wiring.server import ensure_server, owner_above, prefect_at  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
 from tasks.contracts.manifest import read_json  # noqa: E402
+
+gc.freeze()
+gc.enable()
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +115,8 @@ def stage(function: Callable[[Params], None]) -> Flow[[Params], None]:
     """A function over `Params` as a stage: its Prefect flow, recorded and shown where ops look."""
     name = function.__name__
 
-    @functools.wraps(function)
-    def body(params: Params) -> Any:
+    # Prefect makes a JSON schema of what a flow's parameters are annotated with; of all params it takes half a second.
+    def body(params: Any) -> Any:
         global _reason
         try:
             function(params)
@@ -126,6 +130,7 @@ def stage(function: Callable[[Params], None]) -> Flow[[Params], None]:
         show_report(name)
         return None
 
+    body.__name__, body.__qualname__, body.__module__ = name, name, function.__module__
     made: Any = flow(
         name=name,
         flow_run_name=name,
@@ -163,7 +168,7 @@ def run_stage(flow_: Flow[[Params], None]) -> int:
     try:
         params = read_params()
         owner = owner_above()
-        with temporary_settings({PREFECT_API_URL: ensure_server(owner)}):
+        with prefect_at(ensure_server(owner)):
             return run_observed(flow_, params, owner)
     except PipelineError as error:
         return report_failure(str(error))
@@ -175,8 +180,9 @@ def run_observed(flow_: Flow[[Params], None], params: Params, owner: int) -> int
     global _recorder
     name = flow_.name
     flow_run = create_run(flow_, params)
-    key = os.environ.get(PIPELINE) or f"dvc-{owner}-{psutil.Process(owner).create_time():.0f}"
-    _recorder = Recorder(name, key, first_tags(name, params, str(flow_run.id)))
+    pipeline = os.environ.get(PIPELINE)
+    key = pipeline or f"dvc-{owner}-{mark_process(owner)[1]:.0f}"
+    _recorder = Recorder(name, key, first_tags(name, params, str(flow_run.id)), owner)
     _recorder.params(flatten(getattr(params, name).model_dump(mode="json")))
     status, code = "FAILED", 1
     finished_work = FinishedWork(name)
@@ -198,9 +204,9 @@ def run_observed(flow_: Flow[[Params], None], params: Params, owner: int) -> int
                 f"the Prefect server went away while {name} was at work ({type(error).__name__}); "
                 "start it and run again, finished stages are kept"
             )
-    record_lineage(name)
-    _recorder.finish(status)
-    send_unsent()
+    _recorder.finish(status, lineage.describe_written(name))
+    if not pipeline:  # a pipeline says it at its end
+        warn_unanswered()
     write_overview()
     return code
 
@@ -242,20 +248,6 @@ def first_tags(name: str, params: Params, flow_run: str) -> dict[str, str]:
         "heptune.params": lineage.section_hash(params, name),
         "heptune.prefect_flow_run": flow_run,
     }
-
-
-def record_lineage(name: str) -> None:
-    """Tag the MLflow run with the hashes of what the stage read and wrote."""
-    from dvc.exceptions import DvcException
-
-    try:
-        deps, outs = lineage.stage_hashes(name)
-    except DvcException as error:
-        logger.warning("no hashes in MLflow for this run: %s", error)
-        return
-    tags = {f"dvc.dep.{path}": digest for path, digest in deps.items()}
-    recorder().tags(tags | {f"dvc.out.{path}": digest for path, digest in outs.items()})
-    recorder().inputs({path: digest for path, digest in deps.items() if path.startswith("data/")})
 
 
 def report_failure(reason: str) -> int:

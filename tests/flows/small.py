@@ -15,10 +15,10 @@ from pathlib import Path
 
 import yaml
 
-from flows.pipeline import STAGES
 from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.stage import recorder, run, stage, task
+from flows.wiring.staleness import STAGES
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
 from tasks.pages.page import Page
@@ -107,6 +107,24 @@ def child_environment() -> dict[str, str]:
     """The environment of a user's shell, with this repository importable."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "HEPTUNE_", "DO_NOT_"))}
     return {**kept, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+WAIT_UNTIL_SENT = """
+import sys
+from flows.wiring.settings import configure
+configure()
+from flows.wiring.recording import wait_until_sent
+sys.exit(not wait_until_sent(120))
+"""
+
+
+def wait_for_mlflow(project: Path, **extra: str) -> None:
+    """Return when MLflow has everything that the ended runs of a project recorded.
+
+    Entries reach MLflow behind the work, so a test that looks into MLflow right after a run calls this first.
+    """
+    environment = {**child_environment(), **extra}
+    subprocess.run([sys.executable, "-c", WAIT_UNTIL_SENT], cwd=project, env=environment, check=True, timeout=180)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from flows.wiring import artifacts
 from tasks.contracts.manifest import read_json, read_manifest
 from tests.checkout import ROOT
-from tests.flows.small import SYLLABLES, child_environment, make_project
+from tests.flows.small import SYLLABLES, child_environment, make_project, wait_for_mlflow
 
 ROWS = 200
 ANSWER = {"name": "Ada Lovelace", "reason": "a pilot, 200 rows will do", "approve": True}
@@ -134,6 +134,7 @@ def test_a_person_approves_in_the_ui_once(project: Path, prefect: str) -> None:
         assert "Ada Lovelace" in (project / page).read_text()
     shown = httpx.post(f"{prefect}/artifacts/filter", json={"limit": 200}, timeout=30).json()
     assert [a["data"] for a in shown if a["key"] == "data-preparation-approval" and "Ada Lovelace" in a["data"]]
+    wait_for_mlflow(project)
     mlflow = MlflowClient(f"sqlite:///{project / '.heptune/mlflow.db'}")
     runs = [r for e in mlflow.search_experiments() for r in mlflow.search_runs([e.experiment_id])]
     assert any(r.data.tags.get("heptune.gate_approved_by") == "Ada Lovelace" for r in runs)

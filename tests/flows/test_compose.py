@@ -16,7 +16,7 @@ import yaml
 from flows.wiring.server import free_port
 from tests.checkout import ROOT
 from tests.flows.servers import running
-from tests.flows.small import child_environment, make_project, outcomes
+from tests.flows.small import child_environment, make_project, outcomes, wait_for_mlflow
 from tests.postgres import Database
 
 SERVICES = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())["services"]
@@ -87,6 +87,7 @@ def test_the_services_work_together(servers: dict[str, str], addresses: dict[str
     )
     assert done.returncode == 0, done.stderr
     assert outcomes(done.stdout) == {"data_preparation": "Ran"}
+    wait_for_mlflow(project, **servers)
     assert not (project / ".heptune/mlflow.db").exists()
     base = servers["HEPTUNE_STORE_URL"].replace("+psycopg", "").rsplit("/", 1)[0]
     with psycopg.connect(f"{base}/mlflow") as database:

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -20,7 +19,8 @@ import httpx
 import pytest
 import yaml
 
-from flows.pipeline import STAGES
+from flows.wiring.staleness import STAGES
+from tests.flows.mlflow_runs import check_hashes, mlflow_runs
 from tests.flows.small import child_environment, make_project, outcomes, wait_for
 
 
@@ -95,6 +95,8 @@ def test_dvc_repro_in_a_fresh_clone_writes_the_same_lock(project: Path, tmp_path
     assert len(parents) == 1
     assert {run["parent"] for run in children} == {parents[0]["id"]}
     assert sorted(run["name"] for run in children) == sorted(STAGES)
+    for run in children:
+        check_hashes(run, clone)
     assert no_server_left(clone)
 
 
@@ -106,6 +108,55 @@ def no_server_left(project: Path) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+def test_nothing_to_do_starts_nothing(project: Path) -> None:
+    """No server is named, and none is started: DVC alone is asked."""
+    page = project / "reports/index.html"
+    page.unlink()
+    done = heptune(project, "run")
+    assert done.returncode == 0, done.stderr
+    assert outcomes(done.stdout) == dict.fromkeys(STAGES, "Unchanged")
+    assert page.is_file()
+    assert not (project / ".heptune/prefect/server.json").exists()
+    assert not (project / ".heptune/prefect/server.log").exists()
+
+
+HEAVY = ("mlflow", "dvc", "torch", "transformers", "great_expectations", "evidently", "matplotlib")
+
+
+def imported(folder: Path, *words: str, **extra: str) -> set[str]:
+    """The packages that a Python process imports."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", *words],
+        cwd=folder,
+        env={**child_environment(), **extra},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
+    return {line.rsplit("|", 1)[1].strip().partition(".")[0] for line in lines}
+
+
+def test_a_stage_imports_nothing_that_it_does_not_need(project: Path, api: Api) -> None:
+    found = imported(project, "tests.flows.small", "data_preparation", PREFECT_API_URL=api.url)
+    assert "prefect" in found
+    assert not found & set(HEAVY)
+
+
+def test_a_run_with_nothing_to_do_imports_no_prefect(project: Path) -> None:
+    found = imported(project, "flows", "run")
+    assert "dvc" in found
+    assert not found & {"prefect", *HEAVY} - {"dvc"}
+
+
+def test_help_is_quick(tmp_path: Path) -> None:
+    found = imported(tmp_path, "flows", "--help")
+    assert "typer" in found
+    assert not found & {"prefect", "pydantic", "numpy", "polars", "pyarrow", "httpx", "sqlalchemy", *HEAVY}
 
 
 def test_one_key_reruns_its_stage_and_what_depends_on_it(project: Path, api: Api) -> None:
@@ -146,37 +197,18 @@ def test_prefect_shows_stages_below_the_pipeline(project: Path, api: Api) -> Non
         assert {f"{name.replace('_', '-')}-figures", f"{name.replace('_', '-')}-report"} <= keys
 
 
-def mlflow_runs(project: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Pipeline runs and stage runs, straight from MLflow's database."""
-    with sqlite3.connect(project / ".heptune/mlflow.db") as database:
-        runs = []
-        for run_id, name, status in database.execute("select run_uuid, name, status from runs"):
-            tags = dict(database.execute("select key, value from tags where run_uuid = ?", [run_id]).fetchall())
-            metrics = dict(
-                database.execute("select key, value from latest_metrics where run_uuid = ?", [run_id]).fetchall()
-            )
-            runs.append(
-                {"id": run_id, "name": name, "status": status, "tags": tags, "metrics": metrics,
-                 "parent": tags.get("mlflow.parentRunId")}
-            )  # fmt: skip
-    return [r for r in runs if not r["parent"]], [r for r in runs if r["parent"]]
-
-
 def test_mlflow_has_one_run_a_stage_with_the_hashes_of_the_lock(project: Path) -> None:
     parents, children = mlflow_runs(project)
     first = next(run for run in parents if run["tags"].get("heptune.reason") == "first")
     stages = {run["name"]: run for run in children if run["parent"] == first["id"]}
     assert set(stages) == set(STAGES)
     lock = yaml.safe_load((project / "dvc.lock").read_text())["stages"]
-    for name, run in stages.items():
+    for run in stages.values():
         assert run["status"] == "FINISHED"
         assert run["metrics"]["count_rows.rows"] == 3.0
         assert run["metrics"]["loss"] == 0.25
         assert {"heptune.git_commit", "heptune.params", "heptune.prefect_flow_run"} <= set(run["tags"])
-        for out in lock[name]["outs"]:
-            assert run["tags"][f"dvc.out.{out['path']}"] == out["md5"]
-        for dep in lock[name].get("deps", []):
-            assert run["tags"][f"dvc.dep.{dep['path']}"] == dep["md5"]
+        check_hashes(run, project)
     flow_run = stages["evaluation"]["tags"]["heptune.prefect_flow_run"]
     for name in STAGES:
         for out in lock[name]["outs"]:
@@ -231,6 +263,37 @@ def test_a_stage_that_was_killed_is_tried_once_more(project: Path, api: Api) -> 
     shutil.rmtree(project / "trouble")
     assert done.returncode == 0, done.stderr
     assert outcomes(done.stdout) == {"deployment": "Ran"}
+    _, children = mlflow_runs(project)
+    killed, again = [run for run in children if run["name"] == "deployment"][-2:]
+    assert (killed["status"], again["status"]) == ("KILLED", "FINISHED")
+    assert killed["parent"] == again["parent"]
+    lock = yaml.safe_load((project / "dvc.lock").read_text())["stages"]
+    # What it wrote is not known; what it read is what the stages before had written.
+    (dep,) = lock["deployment"]["deps"]
+    assert {k: v for k, v in killed["tags"].items() if k.startswith("dvc.")} == {f"dvc.dep.{dep['path']}": dep["md5"]}
+    check_hashes(again, project)
+
+
+def test_a_stage_whose_sender_was_killed_gets_its_hashes_from_the_next(project: Path, api: Api) -> None:
+    (project / "trouble").mkdir()
+    (project / "trouble/monitoring").write_text("wait")
+    process = subprocess.Popen(
+        ["dvc", "repro", "--quiet", "--force", "--single-item", "monitoring"],
+        cwd=project,
+        env={**child_environment(), "PREFECT_API_URL": api.url},
+    )
+    try:
+        wait_for(project / "trouble/monitoring.began", 120)
+        os.kill(int((project / ".heptune/sender/pid").read_text()), signal.SIGKILL)
+        (project / "trouble/monitoring.go").touch()
+        assert process.wait(240) == 0
+    finally:
+        process.kill()
+        shutil.rmtree(project / "trouble")
+    assert len(list((project / ".heptune/unsent").iterdir())) == 1
+    _, children = mlflow_runs(project)
+    assert (children[-1]["name"], children[-1]["status"]) == ("monitoring", "FINISHED")
+    check_hashes(children[-1], project)
 
 
 def test_a_second_pipeline_in_one_checkout_is_refused(project: Path, api: Api) -> None:
@@ -278,7 +341,7 @@ def test_wrong_params_are_reported_together_before_anything_runs(project: Path, 
 
 
 def test_a_prefect_server_that_does_not_answer_is_named(project: Path) -> None:
-    done = heptune(project, "run", PREFECT_API_URL="http://127.0.0.1:9/api")
+    done = heptune(project, "run", "--force", PREFECT_API_URL="http://127.0.0.1:9/api")
     assert done.returncode == 1
     assert "Prefect at http://127.0.0.1:9/api does not answer" in done.stderr
 
@@ -286,4 +349,4 @@ def test_a_prefect_server_that_does_not_answer_is_named(project: Path) -> None:
 def test_a_schema_can_be_printed(project: Path) -> None:
     done = heptune(project, "params", "--schema")
     schema = json.loads(done.stdout)
-    assert list(schema["properties"]) == list(STAGES)
+    assert list(schema["properties"]) == [*STAGES, "annotation", "synthesis"]

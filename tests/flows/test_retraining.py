@@ -27,7 +27,7 @@ from tasks.contracts.records import REQUESTS
 from tasks.contracts.tables import read_table, write_table
 from tasks.deployment.release import seal_release
 from tasks.gateway.store import open_store, request_row
-from tests.flows.small import child_environment
+from tests.flows.small import child_environment, wait_for_mlflow
 from tests.tasks.monitoring.requests import make_request, make_table, make_traffic
 
 GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
@@ -168,6 +168,7 @@ def check_records(project: Path, found: list[dict[str, Any]]) -> None:
     """MLflow carries the end of each retrain; git has the inputs on branches, and the checkout is untouched."""
     from mlflow import MlflowClient
 
+    wait_for_mlflow(project)
     client = MlflowClient(tracking_uri=f"sqlite:///{project / '.heptune/mlflow.db'}")
     number = client.get_experiment_by_name("heptune").experiment_id
     runs = client.search_runs([number], "tags.`heptune.kind` = 'retraining'", order_by=["attributes.start_time"])

@@ -18,7 +18,7 @@ from flows.wiring.params import read_params
 from tasks.contracts.errors import PipelineError
 from tasks.synthesis.wording import PLACEHOLDERS
 from tests.endpoint import Endpoint
-from tests.flows.small import child_environment
+from tests.flows.small import child_environment, wait_for_mlflow
 from tests.tasks.synthesis.teachers import Sums, sums
 
 pytest.importorskip("openai", reason="openai is in the extra writers")
@@ -64,6 +64,7 @@ def test_rows_are_written_and_recorded(prefect: str, endpoint: Endpoint, project
     assert (project / "reports/synthesis/index.html").is_file()
     runs = httpx.post(f"{prefect}/flow_runs/filter", json={}).json()
     assert [run["state_type"] for run in runs if run["name"] == "synthesis"] == ["COMPLETED"]
+    wait_for_mlflow(project)
     client = mlflow.MlflowClient(f"sqlite:///{project / '.heptune/mlflow.db'}")
     [experiment] = [found for found in client.search_experiments() if found.name == "heptune"]
     [run] = client.search_runs([experiment.experiment_id])

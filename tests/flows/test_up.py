@@ -19,7 +19,9 @@ import psutil
 import pytest
 
 from flows.wiring.server import free_port
+from flows.wiring.staleness import STAGES
 from tests.checkout import ROOT
+from tests.flows.mlflow_runs import check_hashes, mlflow_runs
 from tests.flows.small import child_environment, make_project
 
 EVENT = """
@@ -100,6 +102,11 @@ def test_a_deployment_writes_the_same_lock_as_the_command_line(
     wait_until(lambda: httpx.get(address, timeout=30).json()["state_type"] in ("COMPLETED", "FAILED", "CRASHED"), 300)
     run = httpx.get(address, timeout=30).json()
     assert run["state_type"] == "COMPLETED", run["state"]
+    parents, children = mlflow_runs(project)
+    assert len(parents) == 1
+    assert [child["name"] for child in children] == list(STAGES)
+    for child in children:
+        check_hashes(child, project)
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
     done = subprocess.run(
