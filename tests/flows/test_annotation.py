@@ -15,10 +15,9 @@ from flows.wiring.params import read_params
 from tasks.contracts.errors import PipelineError
 
 PARAMS = """
-data_preparation:
-  annotation:
-    labels: [parcel, refund]
-    pool: {name: text, path: data/raw/pool.txt, rows: lines}
+annotation:
+  labels: [parcel, refund]
+  pool: {name: text, path: data/raw/pool.txt, rows: lines}
 """
 
 
