@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.fine_tuning.rows import Rows
+from tasks.fine_tuning.rows import TokenizedRows
 from tasks.language_models.encoding import IGNORED
 
 CONVERSATIONS_PACKED_TOGETHER = 1000  # as TRL packs them; the number of steps in the plan relies on it
@@ -100,7 +100,7 @@ def _stratified_order(classes: np.ndarray, random: np.random.Generator) -> np.nd
     return np.argsort(positions, kind="stable")
 
 
-def collate(rows: Rows, batch: Bins, pad: int, packed: bool) -> dict[str, Any]:
+def collate(rows: TokenizedRows, batch: Bins, pad: int, packed: bool) -> dict[str, Any]:
     """A batch as tensors of shape (rows, longest row).
 
     Packed batches have ``position_ids`` and no ``attention_mask``: transformers derives the blocks from positions

@@ -41,7 +41,7 @@ _DIFFERENCES = {
 
 
 @dataclass(frozen=True)
-class Origin:
+class RunOrigin:
     """What a run is made from; only a checkpoint of the same origin is resumed.
 
     Attributes:
@@ -80,7 +80,7 @@ class Checkpoints:
         keep: Number of newest checkpoints kept during the run.
     """
 
-    def __init__(self, root: Path, origin: Origin, keep: int) -> None:
+    def __init__(self, root: Path, origin: RunOrigin, keep: int) -> None:
         self.root, self.origin, self.keep = root, origin, keep
         self.folder = root / origin.fingerprint
         ranks = range(origin.world_size)

@@ -22,7 +22,7 @@ ANSWER_CUT = "the answer is beyond max_tokens"
 
 
 @dataclass(frozen=True)
-class Rows:
+class TokenizedRows:
     """Tokenized conversations, concatenated.
 
     Attributes:
@@ -61,18 +61,18 @@ class Rows:
         span = slice(self.offsets[index], self.offsets[index + 1])
         return self.tokens[span], self.labels[span]
 
-    def first(self, count: int) -> Rows:
+    def first(self, count: int) -> TokenizedRows:
         """The first ``count`` rows."""
         offsets = self.offsets[: count + 1]
-        return Rows(self.tokens[: offsets[-1]], self.labels[: offsets[-1]], offsets, self.dropped, self.cut)
+        return TokenizedRows(self.tokens[: offsets[-1]], self.labels[: offsets[-1]], offsets, self.dropped, self.cut)
 
 
 @dataclass(frozen=True)
 class Splits:
     """Training and validation rows."""
 
-    train: Rows
-    validation: Rows
+    train: TokenizedRows
+    validation: TokenizedRows
 
     @property
     def figures(self) -> dict[str, float | int]:
@@ -143,7 +143,7 @@ def read_labels(labels: Sequence[str | None], balance: Balance) -> tuple[np.ndar
 
 def keep_supervised(
     encoded: pa.Table, max_tokens: int, weights: np.ndarray | None = None, classes: np.ndarray | None = None
-) -> Rows:
+) -> TokenizedRows:
     """Rows with at least one supervised token, and why the others were dropped.
 
     Args:
@@ -165,7 +165,7 @@ def keep_supervised(
     long = full_lengths > max_tokens
     counts = {ANSWER_CUT: int((~useful & long).sum()), NO_ANSWER: int((~useful & ~long).sum())}
     kept_tokens = np.repeat(useful, lengths)
-    return Rows(
+    return TokenizedRows(
         tokens=tokens[kept_tokens],
         labels=labels[kept_tokens],
         offsets=np.concatenate([[0], np.cumsum(lengths[useful])]).astype(np.int64),

@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import NAME, hash_file, seal
-from tasks.fine_tuning.checkpoints import Checkpoints, Origin, refusal
+from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin, refusal
 from tasks.fine_tuning.curve import Point, read_curve
-from tasks.fine_tuning.rows import Rows, Splits
+from tasks.fine_tuning.rows import Splits, TokenizedRows
 from tasks.language_models import encoding
 from tasks.language_models.model_folder import load_model, load_tokenizer, resolve_model
 from tasks.training import methods
@@ -116,7 +116,7 @@ def _wrong_world_size(plan: Plan) -> list[str]:
     ]
 
 
-def origin_of(plan: Plan, splits: Splits, initial: Path) -> Origin:
+def origin_of(plan: Plan, splits: Splits, initial: Path) -> RunOrigin:
     """Hashes of everything that decides about the weights and the curve of a run."""
     here = Path(__file__).parent
     code = hashlib.sha256()
@@ -127,7 +127,7 @@ def origin_of(plan: Plan, splits: Splits, initial: Path) -> Origin:
     ):
         code.update(f"{file.parent.name}/{file.name} {hash_file(file)}\n".encode())
     libraries = ",".join(f"{name}={version(name)}" for name in LIBRARIES)
-    return Origin(
+    return RunOrigin(
         data=hash_rows(splits.train) + hash_rows(splits.validation),
         plan=hashlib.sha256(orjson.dumps(plan.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest(),
         model=hash_file(initial / NAME),
@@ -137,7 +137,7 @@ def origin_of(plan: Plan, splits: Splits, initial: Path) -> Origin:
     )
 
 
-def hash_rows(rows: Rows) -> str:
+def hash_rows(rows: TokenizedRows) -> str:
     """SHA-256 over tokens, labels, row boundaries, and weights and classes where there are any, 64 hex digits."""
     digest = hashlib.sha256()
     for array in (rows.tokens, rows.labels, rows.offsets, rows.weights, rows.classes):
@@ -212,7 +212,7 @@ def _train(trainer: FineTuner, resume: Path | None) -> None:
 
 
 def write_tuned(
-    model: Any, plan: Plan, origin: Origin, initial: Path, tuned: Path, history: list[dict[str, Any]]
+    model: Any, plan: Plan, origin: RunOrigin, initial: Path, tuned: Path, history: list[dict[str, Any]]
 ) -> int:
     """Write what was trained, as the method saves it, and then the manifest.
 

@@ -31,7 +31,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.batches import collate, order_batches, validation_batches
 from tasks.fine_tuning.checkpoints import TRAINED, Checkpoints
-from tasks.fine_tuning.rows import Rows, Splits
+from tasks.fine_tuning.rows import Splits, TokenizedRows
 from tasks.language_models.encoding import IGNORED
 from tasks.training.plan import Plan
 
@@ -252,7 +252,7 @@ def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: weights.detach() for name, weights in model.named_parameters() if weights.requires_grad}
 
 
-def _collate_first(rows: Rows, pad: int, packed: bool, batches: list[Any]) -> dict[str, Any]:
+def _collate_first(rows: TokenizedRows, pad: int, packed: bool, batches: list[Any]) -> dict[str, Any]:
     return collate(rows, batches[0], pad, packed)
 
 

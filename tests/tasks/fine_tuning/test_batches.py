@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from trl import pack_dataset
 
 from tasks.fine_tuning.batches import collate, order_batches, pack, validation_batches
-from tasks.fine_tuning.rows import Rows
+from tasks.fine_tuning.rows import TokenizedRows
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60)
 
 
-def make_rows(lengths: list[int]) -> Rows:
+def make_rows(lengths: list[int]) -> TokenizedRows:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     tokens = np.arange(10, 10 + offsets[-1], dtype=np.int64)
     labels = tokens.copy()
     labels[offsets[:-1]] = -100
-    return Rows(tokens, labels, offsets)
+    return TokenizedRows(tokens, labels, offsets)
 
 
 @given(LENGTHS)

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts.errors import PipelineError
-from tasks.fine_tuning.checkpoints import Checkpoints, Origin, remove
+from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin, remove
 from tasks.fine_tuning.train import origin_of
 from tests.tasks.fine_tuning.small import finish, make_plan, make_splits
 
-ORIGIN = Origin("data", "plan", "model", "code", "libraries", 1)
+ORIGIN = RunOrigin("data", "plan", "model", "code", "libraries", 1)
 FILES = ("trained.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
 
 
-def make_store(root: Path, origin: Origin = ORIGIN, keep: int = 3) -> Checkpoints:
+def make_store(root: Path, origin: RunOrigin = ORIGIN, keep: int = 3) -> Checkpoints:
     return Checkpoints(root, origin, keep)
 
 
@@ -88,15 +88,15 @@ def test_a_half_written_one_is_never_used(tmp_path: Path, caplog: pytest.LogCapt
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        (Origin("other", "plan", "model", "code", "libraries", 1), "made from other data;"),
-        (Origin("data", "other", "model", "code", "libraries", 1), "made from another plan;"),
-        (Origin("data", "plan", "other", "code", "libraries", 1), "made from another base model;"),
-        (Origin("data", "plan", "model", "other", "libraries", 1), "made from other code;"),
-        (Origin("data", "plan", "model", "code", "other", 1), "made from other library versions;"),
+        (RunOrigin("other", "plan", "model", "code", "libraries", 1), "made from other data;"),
+        (RunOrigin("data", "other", "model", "code", "libraries", 1), "made from another plan;"),
+        (RunOrigin("data", "plan", "other", "code", "libraries", 1), "made from another base model;"),
+        (RunOrigin("data", "plan", "model", "other", "libraries", 1), "made from other code;"),
+        (RunOrigin("data", "plan", "model", "code", "other", 1), "made from other library versions;"),
     ],
 )
 def test_another_origin_is_refused_and_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, changed: Origin, words: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changed: RunOrigin, words: str
 ) -> None:
     caplog.set_level(logging.INFO)
     old, new = make_store(tmp_path, changed), make_store(tmp_path)
@@ -112,8 +112,8 @@ def test_another_origin_is_refused_and_kept(
 
 
 def test_finished_runs_are_tidied_and_interrupted_ones_kept(tmp_path: Path) -> None:
-    interrupted = make_store(tmp_path, Origin("a", "", "", "", "", 1))
-    finished = make_store(tmp_path, Origin("b", "", "", "", "", 1))
+    interrupted = make_store(tmp_path, RunOrigin("a", "", "", "", "", 1))
+    finished = make_store(tmp_path, RunOrigin("b", "", "", "", "", 1))
     current = make_store(tmp_path)
     for store in (interrupted, finished, current):
         save(store, 10, 20)
