@@ -122,7 +122,7 @@ def test_nothing_to_do_starts_nothing(project: Path) -> None:
     assert not (project / ".heptune/prefect/server.log").exists()
 
 
-HEAVY = ("mlflow", "dvc", "torch", "transformers", "great_expectations", "evidently", "matplotlib")
+HEAVY = ("mlflow", "dvc", "torch", "transformers", "polars", "great_expectations", "evidently", "matplotlib")
 
 
 def imported(folder: Path, *words: str, **extra: str) -> set[str]:
