@@ -252,9 +252,9 @@ def test_wrong_settings_of_the_source_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"mails\.jsonl does not exist"):
         read_sources([weak()], "quarantine", tmp_path / "elsewhere")
     one = [{"name": "keywords", "label": "refund", "words": ["refund"]}]
-    with pytest.raises(PipelineError, match=r"they vote for \['refund'\], and two labels are needed"):
+    with pytest.raises(PipelineError, match=r"they vote for \['refund'\], but two labels are needed"):
         read_sources([weak(functions=one)], "quarantine", tmp_path)
-    with pytest.raises(PipelineError, match='two are called "keywords refund: refund"'):
+    with pytest.raises(PipelineError, match='two have the title "keywords refund: refund"'):
         read_sources([weak(functions=one * 2)], "quarantine", tmp_path)
     with pytest.raises(PipelineError, match="shares lack parcel"):
         read_sources([weak(shares={"refund": 0.6, "other": 0.4})], "quarantine", tmp_path)
