@@ -147,19 +147,19 @@ def test_no_file_outside_the_project_is_run(tmp_path: Path) -> None:
 
 
 def test_a_model_is_asked_once(tmp_path: Path) -> None:
-    from tasks.corpus.writers.answers import Keeper, Turns, WriterAnswer
+    from tasks.corpus.writers.answers import AnswerCache, Turns, WriterAnswer
 
     class Told:
         def __init__(self) -> None:
             self.identity, self.asked = {"model": "told"}, 0
 
-        def write(self, prompts: list[Turns], keep: Keeper) -> list[WriterAnswer]:
+        def write(self, prompts: list[Turns], cache: AnswerCache) -> list[WriterAnswer]:
             found = []
             for prompt in prompts:
                 self.asked += 1
                 text = "`Refund`." if "money" in prompt[0]["content"].split("---")[1] else "no idea"
                 found.append(WriterAnswer(text))
-                keep.keep(prompt, found[-1])
+                cache.store(prompt, found[-1])
             return found
 
     writer = Told()
