@@ -137,12 +137,12 @@ def read_texts(source: str) -> list[str]:
 
 def run_near(source: str, most: int) -> dict[str, Any]:
     """Pairs of texts at the threshold, every one checked."""
-    from tasks.corpus.similarity import find_alike
+    from tasks.corpus.similarity import find_similar_pairs
 
     texts = read_texts(source)[:most]
-    find_alike(texts[:100], [""] * 100, THRESHOLD, THRESHOLD, SHINGLE)
+    find_similar_pairs(texts[:100], [""] * 100, THRESHOLD, THRESHOLD, SHINGLE)
     began = time.process_time()
-    found = find_alike(texts, [""] * len(texts), THRESHOLD, THRESHOLD, SHINGLE, numbers=False)
+    found = find_similar_pairs(texts, [""] * len(texts), THRESHOLD, THRESHOLD, SHINGLE, numbers=False)
     seconds = time.process_time() - began
     return {"texts": len(texts), "seconds": seconds, **judge_pairs(texts, found.pairs)}
 
@@ -151,11 +151,11 @@ def judge_pairs(texts: list[str], pairs: Any) -> dict[str, Any]:
     """Shares of the pairs that are none, and of the pairs of so many rows that are missing, by exact Jaccard."""
     import numpy as np
 
-    from tasks.corpus.similarity import compute_jaccard, cut_shingles, fold_texts, list_probed
+    from tasks.corpus.similarity import compute_jaccard, cut_shingles, fold_texts, list_probe_pairs
 
     shingles = cut_shingles(fold_texts(texts), SHINGLE)
     probes = np.sort(np.random.default_rng(1).choice(len(texts), min(PROBES, len(texts)), replace=False))
-    every = list_probed(shingles, np.zeros(len(texts), dtype=np.int64), probes, THRESHOLD)
+    every = list_probe_pairs(shingles, np.zeros(len(texts), dtype=np.int64), probes, THRESHOLD)
     truth = {tuple(pair) for pair in every.tolist()}
     return {
         "pairs": len(pairs),
@@ -328,7 +328,7 @@ def run_whole(source: str, out: str) -> dict[str, Any]:
 def run_steps(source: str, warm: str) -> dict[str, Any]:
     """Seconds of the steps that do the work, each alone, once their libraries are loaded by a few rows."""
     from tasks.corpus.reading.ingest import read_sources
-    from tasks.corpus.similarity import ROWS_IN_PART, Sides, sketch
+    from tasks.corpus.similarity import ROWS_PER_BATCH, Sides, sketch
     from tasks.data_preparation.cleaning.clean import clean_rows
     from tasks.data_preparation.screening.duplicates import drop_exact, find_near, split_sides
     from tasks.data_preparation.splitting.split import split_examples
@@ -342,8 +342,8 @@ def run_steps(source: str, warm: str) -> dict[str, Any]:
         return done
 
     def sign(sides: tuple[list[str], list[str]], size: int) -> None:
-        for start in range(0, len(sides[0]), ROWS_IN_PART):
-            part = Sides(*(side[start : start + ROWS_IN_PART] for side in sides), size)
+        for start in range(0, len(sides[0]), ROWS_PER_BATCH):
+            part = Sides(*(side[start : start + ROWS_PER_BATCH] for side in sides), size)
             sketch(part.cut_both(range(len(part.prompts))))
 
     for path in (warm, source):

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tasks.corpus.label_classifier import fit_reader
+from tasks.corpus.label_classifier import fit_label_classifier
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.sample import Sample
@@ -83,10 +83,12 @@ def score(rows: Rows) -> float:
     labels = rows.table["label"].to_pylist()
     train = [i for i, split in enumerate(splits) if split == "train"]
     test = [i for i, split in enumerate(splits) if split == "test" and labels[i] is not None]
-    reader = fit_reader([prompts[i] for i in train], [labels[i] for i in train])
+    reader = fit_label_classifier([prompts[i] for i in train], [labels[i] for i in train])
     if reader is None:
         raise SystemExit("the training rows have fewer than two labels")
-    return float(np.mean([a == labels[i] for a, i in zip(reader.read([prompts[i] for i in test]), test, strict=True)]))
+    return float(
+        np.mean([a == labels[i] for a, i in zip(reader.predict([prompts[i] for i in test]), test, strict=True)])
+    )
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from flows.wiring.params import Params
 from flows.wiring.spreading import spreading
 from flows.wiring.stage import run, stage, task
 from tasks.corpus.personal_data.pii import KEY as PII_KEY
-from tasks.corpus.reading.answers import set_apart
+from tasks.corpus.reading.answers import exclude_rejected
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.unused_columns import write_extra
 from tasks.data_preparation.cleaning.clean import clean_rows
@@ -45,7 +45,7 @@ def data_preparation(params: Params) -> None:
         rows = task(remove_contamination)(rows, settings.contamination, Path())
         rows = task(find_triggers)(rows, settings.triggers)
         rows = task(split_examples)(rows, settings.split, settings.duplicates, spread)
-    rows = task(set_apart)(rows)
+    rows = task(exclude_rejected)(rows)
     rows = task(prune_train)(rows, settings.pruning)
     rows = task(augment_train)(rows, settings.augmentation, settings.duplicates, artifacts.WRITTEN)
     rows = task(balance_train)(rows, settings.balancing, settings.split.seed, artifacts.BALANCE)

@@ -23,7 +23,7 @@ import numpy as np
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
-from tasks.corpus.label_classifier import fit_reader
+from tasks.corpus.label_classifier import fit_label_classifier
 from tasks.corpus.similarity import find_between
 from tasks.corpus.text.words import fold_text
 
@@ -119,7 +119,7 @@ def predict_labels(
         Probabilities, texts x labels, and the labels; None with fewer than two labels.
     """
     if isinstance(embedder, Tfidf):
-        classifier = fit_reader(labelled, labels)
+        classifier = fit_label_classifier(labelled, labels)
         return None if classifier is None else (classifier.model.predict_proba(texts), classifier.model.classes_)
     if len(set(labels)) < 2:
         return None

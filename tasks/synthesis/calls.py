@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.corpus.writers.answers import Keeper, Turns, Writer, WriterAnswer, ask_fully
+from tasks.corpus.writers.answers import AnswerCache, Turns, Writer, WriterAnswer, ask_fully
 from tasks.synthesis.params import Price, Synthesis
 from tasks.synthesis.reading import Unusable
 
@@ -159,7 +159,7 @@ class Calls:
 
     def _count(self, step: str, model: Writer, prompt: Turns, answer: WriterAnswer) -> bool:
         """Count a call once; returns whether it was new."""
-        name = Keeper(None, model.identity).name(prompt)
+        name = AnswerCache(None, model.identity).name(prompt)
         if name in self._counted:
             return False
         self._counted.add(name)
@@ -175,10 +175,10 @@ class Calls:
         """How many of these prompts, from the first on, the limits allow; 0 when a limit is reached."""
         limits, price = self.settings.limits, find_price(self.settings, step)
         calls, cost = self.calls, self.cost
-        keeper = Keeper(None, model.identity)
+        cache = AnswerCache(None, model.identity)
         new: set[str] = set()
         for index, prompt in enumerate(prompts):
-            if (name := keeper.name(prompt)) in self._counted or name in new:
+            if (name := cache.name(prompt)) in self._counted or name in new:
                 continue
             new.add(name)
             calls += 1

@@ -30,7 +30,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
 from tasks.contracts.records import ANSWER_SETS, MESSAGES, AnswerSet
 from tasks.contracts.tables import read_table, write_table
-from tasks.corpus.reading.answers import set_apart
+from tasks.corpus.reading.answers import exclude_rejected
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.jsonl import Jsonl
@@ -107,7 +107,7 @@ def test_a_real_set_goes_through_the_stage(name: str, tmp_path: Path) -> None:
     rows = read_and_clean(name)
     cleaned = len(rows.steps)
     rows = remove_duplicates(rows, settings.duplicates)
-    rows = set_apart(split_examples(rows, settings.split, settings.duplicates))
+    rows = exclude_rejected(split_examples(rows, settings.split, settings.duplicates))
     write_quarantine(rows, tmp_path / "prepared/quarantine.parquet")
     verdict = check_quality(rows, settings.gate, settings.duplicates, settings.split, tmp_path / "report/data_docs")
     write_report(rows, verdict, tmp_path / "report/index.html")

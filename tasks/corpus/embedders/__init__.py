@@ -1,4 +1,4 @@
-"""Ways to turn texts into unit vectors, one file each, for whatever compares texts by meaning."""
+"""Embedders, which turn texts into unit vectors for comparisons by meaning, one file each."""
 
 from __future__ import annotations
 

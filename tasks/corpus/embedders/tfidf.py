@@ -1,11 +1,11 @@
-"""Latent semantic analysis: TF-IDF weights of words or of runs of characters, reduced by a truncated SVD.
+"""Latent semantic analysis: TF-IDF weights of words or character n-grams, reduced by a truncated SVD.
 
-Source: Deerwester et al. 1990; McNamee and Mayfield 2004 for runs of characters. Offline, deterministic, seconds for
-10,000 texts. It knows words by the company they keep in these texts and by nothing else: a paraphrase in words that
-never meet stays far away.
+Source: Deerwester et al. 1990; McNamee and Mayfield 2004 for character n-grams. Offline, deterministic, seconds for
+10,000 texts. Similarity is learned from co-occurrence within these texts alone: a paraphrase in words that never
+co-occur stays far away.
 
-Texts that are to be compared are embedded together: fitted on some of them alone, it would place every other one
-closer to the origin, and words that it has never seen would vanish.
+Texts to be compared must be embedded together: fitted to some of them, the projection would shrink the vectors of the
+others and drop words outside its vocabulary.
 
 Example: ``{name: tfidf, unit: characters}`` for scripts without spaces and for noisy spelling.
 """
@@ -28,54 +28,60 @@ class Tfidf(Section):
     """TF-IDF, reduced to a few dimensions."""
 
     name: Literal["tfidf"] = "tfidf"
-    dimensions: int = Field(default=128, ge=2, le=1024, description="length of a vector")
+    dimensions: int = Field(default=128, ge=2, le=1024, description="dimensions of a vector")
     unit: Literal["words", "terms", "characters"] = Field(
         default="words",
-        description="words: single ones and pairs; terms: single ones, all numbers alike; characters: runs of 2 to 4 "
-        "inside words",
+        description="words: unigrams and bigrams; terms: unigrams, with all numbers as one term; characters: n-grams "
+        "of 2 to 4 characters inside words",
     )
-    maximum_features: int = Field(default=50_000, ge=100, description="the commonest units that are looked at")
+    maximum_features: int = Field(
+        default=50_000, ge=100, description="maximum size of the vocabulary, the most frequent units"
+    )
 
     @property
     def title(self) -> str:
-        """What the vectors are, for pages."""
+        """Description of the vectors for reports."""
         return "TF-IDF vectors"
 
     def embed(self, texts: Sequence[str], seed: int = 0) -> np.ndarray[Any, Any]:
-        """Unit vectors, texts x dimensions (fewer where the texts hold fewer words); zero for a text of no words."""
+        """Unit vectors, shape (texts, dimensions); fewer dimensions for a small vocabulary, zero without words."""
         import numpy as np
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        ways: dict[str, dict[str, Any]] = {
+        vectorizer_settings: dict[str, dict[str, Any]] = {
             "words": {"token_pattern": WORD, "ngram_range": (1, 2)},
             "terms": {"analyzer": split_terms},
             "characters": {"analyzer": "char_wb", "ngram_range": (2, 4)},
         }
         try:
             weights = TfidfVectorizer(
-                sublinear_tf=True, max_features=self.maximum_features, **ways[self.unit]
+                sublinear_tf=True, max_features=self.maximum_features, **vectorizer_settings[self.unit]
             ).fit_transform(texts)
         except ValueError:
-            # Not one word in any text.
+            # No text contains a word, so the vocabulary is empty.
             return np.zeros((len(texts), 2), dtype=np.float32)
         dimensions = min(self.dimensions, min(weights.shape) - 1)
-        vectors = weights.toarray() if dimensions < 2 else reduce(TruncatedSVD(dimensions, random_state=seed), weights)
-        return unit_length(vectors)
+        vectors = (
+            weights.toarray()
+            if dimensions < 2
+            else reduce_dimensions(TruncatedSVD(dimensions, random_state=seed), weights)
+        )
+        return normalise_lengths(vectors)
 
 
-def reduce(svd: Any, weights: Any) -> np.ndarray[Any, Any]:
-    """The rows of a sparse matrix in fewer dimensions."""
+def reduce_dimensions(svd: Any, weights: Any) -> np.ndarray[Any, Any]:
+    """Reduce the columns of a sparse matrix by a truncated SVD."""
     import numpy as np
 
-    # Texts that are all the same have no variance to divide by.
+    # Identical texts have zero variance, by which scikit-learn divides.
     with np.errstate(invalid="ignore", divide="ignore"):
         reduced: np.ndarray[Any, Any] = svd.fit_transform(weights)
     return reduced
 
 
-def unit_length(vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Rows divided by their lengths; those without length stay zero."""
+def normalise_lengths(vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Rows divided by their Euclidean norms; zero rows stay zero."""
     import numpy as np
 
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

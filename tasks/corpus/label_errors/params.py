@@ -1,4 +1,4 @@
-"""What becomes of rows whose label is probably wrong: the section ``noise`` of ``params.yaml``."""
+"""How rows whose label is probably wrong are treated: the section ``noise`` of ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from tasks.corpus.embedders import AnyEmbedder
 
 
 class Noise(Section):
-    """What becomes of rows whose label is probably wrong."""
+    """How rows whose label is probably wrong are treated."""
 
     action: Literal["report", "drop"] = Field(
-        default="report", description="report: show them; drop: set them aside, each with the label that fits better"
+        default="report",
+        description="report: list them in the report; drop: move them to the quarantine, each with the likeliest other "
+        "label",
     )
     false_positives: float = Field(
-        default=0.01, gt=0, le=0.2, description="largest estimated share of the right labels that are suspected too"
+        default=0.01, gt=0, le=0.2, description="maximum estimated share of the right labels that become suspects"
     )
     recall: float = Field(
         default=0.99,
         gt=0,
         le=1,
-        description="no more is suspected once this share of wrong labels is found, as estimated",
+        description="the score limit is not raised once it finds this estimated share of the wrong labels",
     )
     embedder: AnyEmbedder | None = Field(
         default=None,
-        description="a sentence model whose vectors a second classifier reads beside that of the words, which finds "
-        "more where rows are few; null: the words alone",
+        description="a sentence model; a second classifier is fitted to its vectors, which finds more wrong labels in "
+        "small data sets; null: the classifier of words alone",
     )
-    seed: int = Field(default=0, description="of the parts, the classifier and the wrong labels looked up")
+    seed: int = Field(default=0, description="of the folds, the classifier and the sampled wrong labels")

@@ -1,8 +1,8 @@
 """Rows with several answers, or with answers that are marked good or bad: preferences, rankings, choices.
 
-A conversation holds the preferred answer, and that is what supervised training learns. The others go along in the
-column ``answers`` of the rows, are cleaned by the same steps, and end in ``answers.parquet`` beside the splits, for
-training that compares answers. The column is only there when a source has such rows.
+The conversation of a row contains the preferred answer, which supervised training learns. The other answers are in the
+column ``answers``, are cleaned by the same steps, and are written to ``answers.parquet`` beside the splits for
+preference training. The column exists only when a source has such rows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TYPE = pa.struct(
 
 
 def describe_answers(conversations: Sequence[ConvertedRow]) -> pa.Array | None:
-    """The column ``answers`` of converted rows; None when no row says how good its answer is."""
+    """The column ``answers`` of converted rows; None when no row rates its answer."""
     if all(conversation.start is None for conversation in conversations):
         return None
     values = [
@@ -52,55 +52,60 @@ def describe_answers(conversations: Sequence[ConvertedRow]) -> pa.Array | None:
     return pa.array(values, TYPE)
 
 
-def clean_answers(clean: Callable[[pa.Table], Cleaned], before: pa.Table, done: Cleaned) -> Cleaned:
-    """Do to the other answers what a step did to the conversations.
+def clean_answers(clean: Callable[[pa.Table], Cleaned], before: pa.Table, result: Cleaned) -> Cleaned:
+    """Apply a cleaning step to the other answers, too.
 
-    Each goes through the step as a row of its own, behind its prompt; an answer for which the step would drop the
-    row leaves, and the row stays.
+    Each answer is passed to the step as a row of its own, after its prompt. An answer that the step would drop is
+    removed from its row; the row is kept.
 
     Args:
         clean: The step.
-        before: The rows before it.
-        done: What it gave for them.
+        before: The rows before the step.
+        result: Result of the step for these rows.
     """
     if COLUMN not in before.column_names:
-        return done
+        return result
     rows = before[COLUMN].to_pylist()
     prompts = before["messages"].to_pylist()
-    places = [(row, place) for row, value in enumerate(rows) if value for place in range(len(value["others"]))]
-    if not places:
-        return done
-    turns = [prompts[row][: rows[row]["start"]] + rows[row]["others"][place]["turns"] for row, place in places]
-    taken = before.select(["source", "file", "row"]).take(pa.array([row for row, _ in places], pa.int64()))
+    positions = [(row, position) for row, value in enumerate(rows) if value for position in range(len(value["others"]))]
+    if not positions:
+        return result
+    turns = [prompts[row][: rows[row]["start"]] + rows[row]["others"][position]["turns"] for row, position in positions]
+    sources = before.select(["source", "file", "row"]).take(pa.array([row for row, _ in positions], pa.int64()))
     table = pa.table(
         {
-            **{name: taken[name] for name in taken.column_names},
-            "label": pa.nulls(len(places), pa.string()),
+            **{name: sources[name] for name in sources.column_names},
+            "label": pa.nulls(len(positions), pa.string()),
             "messages": pa.array(turns, MESSAGES),
         },
         schema=ROWS,
     )
     cleaned = clean(table)
-    reasons = cleaned.reasons or [None] * len(places)
-    kept: dict[int, list[dict[str, Any]]] = {row: [] for row, _ in places}
-    left = 0
-    for (row, place), conversation, reason in zip(places, cleaned.table["messages"].to_pylist(), reasons, strict=True):
+    reasons = cleaned.reasons or [None] * len(positions)
+    kept_answers: dict[int, list[dict[str, Any]]] = {row: [] for row, _ in positions}
+    dropped = 0
+    for (row, position), conversation, reason in zip(
+        positions, cleaned.table["messages"].to_pylist(), reasons, strict=True
+    ):
         answer = conversation[rows[row]["start"] :]
         if reason is None and answer:
-            kept[row].append({"turns": answer, "score": rows[row]["others"][place]["score"]})
+            kept_answers[row].append({"turns": answer, "score": rows[row]["others"][position]["score"]})
         else:
-            left += 1
-    column = pa.array([value | {"others": kept[row]} if row in kept else value for row, value in enumerate(rows)], TYPE)
-    index = done.table.schema.get_field_index(COLUMN)
-    out = done.table.set_column(index, COLUMN, column)
-    notes = dict(done.notes or {}) | ({"other_answers_dropped": left} if left else {})
-    return replace(done, table=out, notes=notes or None)
+            dropped += 1
+    column = pa.array(
+        [value | {"others": kept_answers[row]} if row in kept_answers else value for row, value in enumerate(rows)],
+        TYPE,
+    )
+    index = result.table.schema.get_field_index(COLUMN)
+    table_out = result.table.set_column(index, COLUMN, column)
+    notes = dict(result.notes or {}) | ({"other_answers_dropped": dropped} if dropped else {})
+    return replace(result, table=table_out, notes=notes or None)
 
 
 def join_answers(table: pa.Table, pairs: Sequence[tuple[int, int]]) -> pa.Table:
-    """Give a conversation the other answers of its repetitions, which are about to be dropped.
+    """Merge the other answers of exact duplicates into the first row, before the duplicates are dropped.
 
-    The same preferred answer is often compared with several others, a row each.
+    Preference data often compares one preferred answer with several others, in a row each.
 
     Args:
         table: The rows.
@@ -109,59 +114,61 @@ def join_answers(table: pa.Table, pairs: Sequence[tuple[int, int]]) -> pa.Table:
     if COLUMN not in table.column_names or not pairs:
         return table
     values = table[COLUMN].to_pylist()
-    for first, again in pairs:
-        one, other = values[first], values[again]
-        if one and other and (one["start"], one["score"]) == (other["start"], other["score"]):
-            fresh = [answer for answer in other["others"] if answer not in one["others"]]
-            values[first] = one | {
-                "others": sorted(one["others"] + fresh, key=lambda answer: -(answer["score"] or 0.0))
+    for first_row, repeated_row in pairs:
+        first, repeated = values[first_row], values[repeated_row]
+        if first and repeated and (first["start"], first["score"]) == (repeated["start"], repeated["score"]):
+            new_answers = [answer for answer in repeated["others"] if answer not in first["others"]]
+            values[first_row] = first | {
+                "others": sorted(first["others"] + new_answers, key=lambda answer: -(answer["score"] or 0.0))
             }
     return table.set_column(table.schema.get_field_index(COLUMN), COLUMN, pa.array(values, TYPE))
 
 
-def set_apart(rows: Rows) -> Rows:
-    """Take out the rows whose only answer is marked bad: nobody should learn it as if it were right.
+def exclude_rejected(rows: Rows) -> Rows:
+    """Exclude rows whose only answer is marked bad from the splits, so that no model is trained on it.
 
-    They stay in ``rows.apart``, so that `write_answers` writes them, and are in the quarantine with their reason.
+    They are kept in ``rows.rejected`` for `write_answers`, and are in the quarantine with their reason.
     """
     if COLUMN not in rows.table.column_names:
         return rows
     preferred = pc.fill_null(pc.struct_field(rows.table[COLUMN], "preferred"), True)
     if pc.all(preferred).as_py():
         return rows
-    apart = rows.table.filter(pc.invert(preferred))
-    reasons = [None if good else "answer marked bad; in answers.parquet only" for good in preferred.to_pylist()]
-    return replace(finish_step(rows, STEP, rows.table, reasons), apart=apart)
+    rejected = rows.table.filter(pc.invert(preferred))
+    reasons = [
+        None if is_preferred else "answer marked bad; in answers.parquet only" for is_preferred in preferred.to_pylist()
+    ]
+    return replace(finish_step(rows, STEP, rows.table, reasons), rejected=rejected)
 
 
 def write_answers(rows: Rows, path: Path) -> int:
-    """Write every row whose answers can be compared.
+    """Write the answer sets of all rows that have comparable answers.
 
     Args:
-        rows: Split rows, after `set_apart`.
-        path: The Parquet file; without such rows it holds none.
+        rows: Split rows, after `exclude_rejected`.
+        path: The Parquet file; without such rows it is written empty.
 
     Returns:
         Number of rows.
     """
-    tables = [table for table in (rows.table, rows.apart) if table is not None and COLUMN in table.column_names]
-    found = [row for table in tables for row in table.to_pylist() if row[COLUMN] is not None]
-    found.sort(key=lambda row: (row["id"], row["source"], row["row"]))
-    lines = [_compare(row) for row in found]
-    write_table(pa.Table.from_pylist(lines, schema=ANSWER_SETS), path, ANSWER_SETS)
-    return len(lines)
+    tables = [table for table in (rows.table, rows.rejected) if table is not None and COLUMN in table.column_names]
+    comparable = [row for table in tables for row in table.to_pylist() if row[COLUMN] is not None]
+    comparable.sort(key=lambda row: (row["id"], row["source"], row["row"]))
+    answer_sets = [_make_answer_set(row) for row in comparable]
+    write_table(pa.Table.from_pylist(answer_sets, schema=ANSWER_SETS), path, ANSWER_SETS)
+    return len(answer_sets)
 
 
-def _compare(row: dict[str, Any]) -> dict[str, Any]:
+def _make_answer_set(row: dict[str, Any]) -> dict[str, Any]:
     value = row[COLUMN]
-    own = row["messages"][value["start"] :]
-    # The same text with another score would contradict itself.
-    others = [other for other in value["others"] if other["turns"] != own]
+    preferred = row["messages"][value["start"] :]
+    # The preferred answer again, with another score, would contradict itself.
+    others = [other for other in value["others"] if other["turns"] != preferred]
     return {
         "id": row["id"],
         "split": row["split"],
         "prompt": row["messages"][: value["start"]],
-        "answers": [{"turns": own, "score": value["score"]}, *others],
+        "answers": [{"turns": preferred, "score": value["score"]}, *others],
         "source": row["source"],
         "row": row["row"],
         "cluster": row["cluster"],
@@ -169,7 +176,7 @@ def _compare(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def count_answers(table: pa.Table | None) -> Counter[str]:
-    """Per source its rows whose answers can be compared."""
+    """Number of rows with comparable answers per source."""
     if table is None or COLUMN not in table.column_names:
         return Counter()
     return Counter(table.filter(pc.is_valid(table[COLUMN]))["source"].to_pylist())

@@ -93,7 +93,7 @@ def write_extra(rows: Rows, path: Path) -> dict[str, int]:
     Returns:
         Number of lines.
     """
-    tables = [_list_lines(table) for table in (rows.table, rows.apart) if table is not None]
+    tables = [_list_lines(table) for table in (rows.table, rows.rejected) if table is not None]
     table = pa.concat_tables(tables)
     write_table(table, path, EXTRA)
     return {"lines": table.num_rows}

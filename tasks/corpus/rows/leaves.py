@@ -1,4 +1,4 @@
-"""The texts inside a column, however deep they lie, and the column with other texts in their places."""
+"""Visit and replace the texts inside a column at any depth of nesting."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ def visit_texts(column: pa.Array, visit: Visit) -> pa.Array:
     """Pass each array of texts inside a column through a function.
 
     Args:
-        column: Texts, or lists and records of them to any depth; anything else, and who speaks, is left alone.
-        visit: Texts, and the row of the column that each belongs to, to as many texts.
+        column: Texts, or lists and structs of them to any depth; other values, and the roles of turns, are not changed.
+        visit: Called with an array of texts and the row number of each; returns as many texts.
     """
     return _descend(column, np.arange(len(column)), visit)
 
 
 def _descend(array: pa.Array, owners: Owners, visit: Visit) -> pa.Array:
-    kind = array.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    arrow_type = array.type
+    if pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type):
         return visit(array, owners)
-    if pa.types.is_list(kind):
+    if pa.types.is_list(arrow_type):
         lengths = np.asarray(pc.fill_null(pc.list_value_length(array), 0), dtype=np.int64)
         values = _descend(array.flatten(), np.repeat(owners, lengths), visit)
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-        return pa.ListArray.from_arrays(offsets, values, type=kind, mask=pc.is_null(array))
-    if pa.types.is_struct(kind):
-        parts = [
-            part if field.name == ROLE else _descend(part, owners, visit)
-            for field, part in zip(kind, array.flatten(), strict=True)
+        return pa.ListArray.from_arrays(offsets, values, type=arrow_type, mask=pc.is_null(array))
+    if pa.types.is_struct(arrow_type):
+        fields = [
+            child if field.name == ROLE else _descend(child, owners, visit)
+            for field, child in zip(arrow_type, array.flatten(), strict=True)
         ]
-        return pa.StructArray.from_arrays(parts, fields=list(kind), mask=pc.is_null(array))
+        return pa.StructArray.from_arrays(fields, fields=list(arrow_type), mask=pc.is_null(array))
     return array

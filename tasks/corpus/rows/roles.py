@@ -1,4 +1,4 @@
-"""Which turns of a conversation a step reads."""
+"""Roles of the turns that a step reads."""
 
 from __future__ import annotations
 

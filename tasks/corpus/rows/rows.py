@@ -1,4 +1,4 @@
-"""The rows on their way through the stage, with the record of what each step did to them."""
+"""The table of rows that the steps of the stage pass on, with the record of what each step did."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ROWS = pa.schema(
     ]
 )
 
-# Rows whose texts are joined at a time: Arrow holds 2 GiB of text in a piece.
-JOINED = 50_000
-# A column of the sources that the rows carry along stands under this prefix.
+# Texts are joined in batches of this many rows, because an Arrow array holds at most 2 GiB of text.
+ROWS_PER_JOIN = 50_000
+# Prefix of the columns of the sources that are carried along for the split.
 CARRIED = "column:"
-# Which row is like which. A place is the source, with the file where it has several; the text is cut.
-TWINS = pa.schema(
+# Pairs of similar rows. A place is the source, with the file name if it has several files; texts are truncated.
+SIMILAR_ROWS_SCHEMA = pa.schema(
     [
         pa.field("kind", pa.string(), nullable=False),
         pa.field("dropped", pa.bool_(), nullable=False),
@@ -51,13 +51,13 @@ TWINS = pa.schema(
 
 @dataclass(frozen=True)
 class Listing:
-    """A table a step shows in the report.
+    """A table of a step for the report.
 
     Attributes:
-        heading: Above it.
-        columns: Names of the columns.
-        rows: Cells, a row each.
-        note: Below it.
+        heading: Heading above the table.
+        columns: Column names.
+        rows: Cells of each row.
+        note: Note below the table.
     """
 
     heading: str
@@ -68,16 +68,16 @@ class Listing:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did.
+    """Record of what one step did.
 
     Attributes:
         name: Name of the step.
-        rows_in: Rows that entered.
-        rows_out: Rows that left.
-        changed: Rows that left with another text or label.
+        rows_in: Number of rows before the step.
+        rows_out: Number of rows after the step.
+        changed: Number of rows whose text or label changed.
         reasons: Reason to number of rows dropped for it.
         examples: A few pairs of text before and after.
-        notes: Further figures of the step, shown beside it.
+        notes: Further figures of the step, shown in the report.
         listings: Tables for the report.
     """
 
@@ -103,11 +103,11 @@ class Origin:
         files: File name to SHA-256.
         rows: Rows read, unreadable ones included.
         weight: Its weight.
-        unused: Columns that took no part.
-        left_out: Rows beyond its limit.
-        confidence: How sure the shape was recognised, 0 to 1; 1 where params name it.
-        candidates: Confidence of every shape that some row has.
-        listings: Tables for the report, until the step `read` shows them.
+        unused: Columns that were not used.
+        left_out: Number of rows beyond its limit.
+        confidence: Confidence in the recognised shape, 0 to 1; 1 when params name the shape.
+        candidates: Confidence in every shape that fits at least one row.
+        listings: Tables for the report, moved to the step `read`.
     """
 
     title: str
@@ -126,7 +126,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows, what was dropped so far, and why.
+    """The rows, and those dropped so far with their reasons.
 
     Attributes:
         table: Columns of `ROWS`, and ``answers`` where a source has several; later steps append ``id``,
@@ -134,20 +134,20 @@ class Rows:
         dropped: Columns of `QUARANTINE`.
         steps: The steps so far, in order.
         origins: The sources.
-        twins: Columns of `TWINS`: rows that are like an earlier one.
-        apart: Rows that no split holds because nobody should learn their answer; None when there are none.
+        twins: Columns of `SIMILAR_ROWS_SCHEMA`: rows that are similar to an earlier one.
+        rejected: Rows outside every split because their only answer is marked bad; None when there are none.
     """
 
     table: pa.Table
     dropped: pa.Table
     steps: tuple[Step, ...]
     origins: tuple[Origin, ...]
-    twins: pa.Table = field(default_factory=TWINS.empty_table)
-    apart: pa.Table | None = None
+    twins: pa.Table = field(default_factory=SIMILAR_ROWS_SCHEMA.empty_table)
+    rejected: pa.Table | None = None
 
     @property
     def figures(self) -> dict[str, float | int]:
-        """The last step in numbers, for the run's record."""
+        """Figures of the last step, for the recorded run."""
         step = self.steps[-1]
         figures: dict[str, float | int] = {
             "rows_in": step.rows_in,
@@ -167,7 +167,7 @@ def finish_step(
     notes: Mapping[str, int | float] | None = None,
     listings: Sequence[Listing] = (),
 ) -> Rows:
-    """Record a step and drop the rows it gave a reason for.
+    """Record a step and drop the rows for which it gave a reason.
 
     Args:
         rows: Before the step.
@@ -180,18 +180,18 @@ def finish_step(
         listings: Tables for the report.
 
     Returns:
-        The rows after the step; each row that left is in ``dropped``.
+        The rows after the step; each dropped row is in ``dropped``.
     """
     counts: Counter[str] = Counter()
     dropped = rows.dropped
     kept = table
     if reasons is not None and any(reason is not None for reason in reasons):
         column = pa.array(reasons, pa.string())
-        leaves = pc.is_valid(column)
-        gone = table.filter(leaves)
-        why = column.filter(leaves)
-        counts.update(why.to_pylist())
-        dropped = pa.concat_tables([dropped, describe_dropped(gone, name, why)])
+        is_dropped = pc.is_valid(column)
+        rows_dropped = table.filter(is_dropped)
+        drop_reasons = column.filter(is_dropped)
+        counts.update(drop_reasons.to_pylist())
+        dropped = pa.concat_tables([dropped, describe_dropped(rows_dropped, name, drop_reasons)])
         kept = table.filter(pc.is_null(column))
     step = Step(
         name,
@@ -206,15 +206,15 @@ def finish_step(
     return replace(rows, table=kept, dropped=dropped, steps=(*rows.steps, step))
 
 
-def describe_dropped(gone: pa.Table, step: str, reasons: pa.Array) -> pa.Table:
-    """Rows that left, as quarantine rows."""
-    shown = [name for name in ("messages", "label", "answers", "extra") if name in gone.column_names]
-    contents = [orjson.dumps(row).decode() for row in gone.select(shown).to_pylist()]
+def describe_dropped(dropped: pa.Table, step: str, reasons: pa.Array) -> pa.Table:
+    """Dropped rows in the schema of the quarantine."""
+    columns = [name for name in ("messages", "label", "answers", "extra") if name in dropped.column_names]
+    contents = [orjson.dumps(row).decode() for row in dropped.select(columns).to_pylist()]
     return pa.table(
         {
-            "source": name_places(gone["source"], gone["file"]),
-            "row": gone["row"],
-            "step": pa.array([step] * gone.num_rows, pa.string()),
+            "source": name_places(dropped["source"], dropped["file"]),
+            "row": dropped["row"],
+            "step": pa.array([step] * dropped.num_rows, pa.string()),
             "reason": reasons,
             "content": pa.array(contents, pa.string()),
         },
@@ -223,7 +223,7 @@ def describe_dropped(gone: pa.Table, step: str, reasons: pa.Array) -> pa.Table:
 
 
 def name_places(sources: pa.ChunkedArray, files: pa.ChunkedArray) -> pa.ChunkedArray:
-    """``title``, or ``title/file`` where a source has several files and the row number alone is not enough."""
+    """``title``, or ``title/file`` for a source of several files, where a row number alone is ambiguous."""
     joined = pc.binary_join_element_wise(sources, files, "/")
     return pc.if_else(pc.equal(files, ""), sources, joined)
 
@@ -239,19 +239,19 @@ def row_of_turn(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def column_messages(table: pa.Table) -> pa.ListArray:
-    """The ``messages`` column in one piece."""
+    """The ``messages`` column as a single array."""
     column = table["messages"]
-    # Combining copies even a single piece.
+    # Combining copies even a single chunk.
     return (column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()).cast(MESSAGES)
 
 
 def cut_messages(table: pa.Table) -> Iterator[pa.ListArray]:
-    """The ``messages`` column in pieces of `JOINED` rows, which bounds what is copied at a time."""
-    return (column_messages(table.slice(start, JOINED)) for start in range(0, table.num_rows, JOINED))
+    """The ``messages`` column in batches of `ROWS_PER_JOIN` rows, which bounds the memory of copies."""
+    return (column_messages(table.slice(start, ROWS_PER_JOIN)) for start in range(0, table.num_rows, ROWS_PER_JOIN))
 
 
 def find_plain(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which rows are plain text: one assistant's turn and nothing else, all of it to be learned."""
+    """Whether each row is plain text: a single assistant turn, all of it trained on."""
     lengths = turn_lengths(messages)
     roles = messages.flatten().field("role")
     starts = np.cumsum(lengths) - lengths
@@ -261,38 +261,38 @@ def find_plain(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 
 def build_messages(conversations: Sequence[Sequence[Mapping[str, str]]]) -> pa.ListArray:
-    """Turns as a column ``messages``; quicker than Arrow's own way through records."""
+    """Turns as a column ``messages``; faster than Arrow's conversion of Python dicts."""
     offsets = np.concatenate([[0], np.cumsum([len(turns) for turns in conversations])])
-    parts = [
-        pa.array([turn[part] for turns in conversations for turn in turns], pa.string()) for part in ("role", "content")
+    fields = [
+        pa.array([turn[key] for turns in conversations for turn in turns], pa.string()) for key in ("role", "content")
     ]
-    turns = pa.StructArray.from_arrays(parts, fields=list(MESSAGES.value_type))
+    turns = pa.StructArray.from_arrays(fields, fields=list(MESSAGES.value_type))
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), turns).cast(MESSAGES)
 
 
 def replace_contents(messages: pa.ListArray, contents: pa.Array) -> pa.ListArray:
-    """The same conversations with other texts, given flat in the order of the turns."""
+    """The same conversations with new texts, given as a flat array in the order of the turns."""
     offsets = np.concatenate([[0], np.cumsum(turn_lengths(messages))]).astype(np.int32)
     turns = pa.StructArray.from_arrays([messages.flatten().field("role"), contents], names=["role", "content"])
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), turns).cast(MESSAGES)
 
 
 def join_turns(messages: pa.ListArray, roles: Sequence[str]) -> list[str]:
-    """Per row the texts of these roles, joined by newlines."""
+    """The texts of the given roles of each row, joined by newlines."""
     joined: list[str] = []
-    for start in range(0, len(messages), JOINED):
-        part = messages.slice(start, JOINED)
-        turns = part.flatten()
-        wanted = pc.is_in(turns.field("role"), pa.array(roles))
-        counts = np.bincount(row_of_turn(part)[np.asarray(wanted)], minlength=len(part))
+    for start in range(0, len(messages), ROWS_PER_JOIN):
+        batch = messages.slice(start, ROWS_PER_JOIN)
+        turns = batch.flatten()
+        has_role = pc.is_in(turns.field("role"), pa.array(roles))
+        counts = np.bincount(row_of_turn(batch)[np.asarray(has_role)], minlength=len(batch))
         offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
-        texts = pa.ListArray.from_arrays(offsets, turns.field("content").filter(wanted))
+        texts = pa.ListArray.from_arrays(offsets, turns.field("content").filter(has_role))
         joined += pc.binary_join(texts, "\n").to_pylist()
     return joined
 
 
 def read_prompts(table: pa.Table) -> list[str]:
-    """Per row what the user says; all of a plain text."""
+    """The user turns of each row; for plain text the whole text."""
     messages = column_messages(table)
     prompts, answers = (join_turns(messages, [role]) for role in ("user", "assistant"))
     return [prompt or answer for prompt, answer in zip(prompts, answers, strict=True)]

@@ -1,7 +1,6 @@
-"""Rewriting the texts of many conversations without touching the clean ones.
+"""Rewrite the texts of many conversations quickly.
 
-A step names the pattern that a text must contain to be worth a look; Arrow finds those in one pass, and only
-they go through Python.
+A step names a pattern; Arrow finds the texts that contain it in one pass, and only those are passed to Python.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from tasks.corpus.rows.roles import ROLES, Of
 from tasks.corpus.rows.rows import Listing, column_messages, join_turns
 
 EXAMPLES = 3
-WINDOW = 90
+EXAMPLE_CHARACTERS = 90
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What a cleaning step gives back.
+    """Result of a cleaning step.
 
     Attributes:
         table: As many rows as before.
-        reasons: Per row why it should go, None to keep it; None when all stay.
+        reasons: Per row the reason to drop it, None to keep it; None when all rows are kept.
         changed: Number of rows changed.
         examples: A few pairs of text before and after.
         notes: Further figures.
@@ -43,12 +42,12 @@ class Cleaned:
 
 
 def judge_texts(table: pa.Table, of: Of, judge: Callable[[str], str | None]) -> Cleaned:
-    """Ask a function for the reason to drop each row.
+    """Drop rows for which a function gives a reason.
 
     Args:
         table: The rows.
-        of: Which turns of a row it reads, joined by line ends.
-        judge: Text to reason, or None to keep the row.
+        of: Turns of a row that the function gets, joined by newlines.
+        judge: Returns the reason to drop a text, or None to keep it.
     """
     return Cleaned(table, [judge(text) for text in join_turns(column_messages(table), ROLES[of])])
 
@@ -58,8 +57,8 @@ def rewrite_texts(table: pa.Table, pattern: str, repair: Callable[[str], str], s
 
     Args:
         table: The rows.
-        pattern: RE2 pattern of a text worth a look.
-        repair: Text to text.
+        pattern: RE2 pattern that a text must contain to be passed to the function.
+        repair: Returns the new text.
         show_before: Whether examples may show the original.
 
     Returns:
@@ -69,34 +68,34 @@ def rewrite_texts(table: pa.Table, pattern: str, repair: Callable[[str], str], s
     old: list[str] = []
     new: list[str] = []
 
-    def exchange(texts: pa.Array, owners: Owners) -> pa.Array:
-        suspects = np.flatnonzero(np.asarray(pc.fill_null(pc.match_substring_regex(texts, pattern), False)))
-        before = texts.take(pa.array(suspects)).to_pylist()
+    def replace_texts(texts: pa.Array, owners: Owners) -> pa.Array:
+        matching = np.flatnonzero(np.asarray(pc.fill_null(pc.match_substring_regex(texts, pattern), False)))
+        before = texts.take(pa.array(matching)).to_pylist()
         after = [repair(text) for text in before]
-        differs = np.array([a != b for a, b in zip(before, after, strict=True)], dtype=bool)
-        if not differs.any():
+        is_changed = np.array([a != b for a, b in zip(before, after, strict=True)], dtype=bool)
+        if not is_changed.any():
             return texts
-        places = suspects[differs]
-        changes[owners[places]] = True
-        put = [text for text, other in zip(after, differs, strict=True) if other]
-        old.extend(text for text, other in zip(before, differs, strict=True) if other)
-        new.extend(put)
+        changed_positions = matching[is_changed]
+        changes[owners[changed_positions]] = True
+        replacements = [text for text, changed in zip(after, is_changed, strict=True) if changed]
+        old.extend(text for text, changed in zip(before, is_changed, strict=True) if changed)
+        new.extend(replacements)
         mask = np.zeros(len(texts), dtype=bool)
-        mask[places] = True
-        return pc.replace_with_mask(texts, pa.array(mask), pa.array(put, texts.type))
+        mask[changed_positions] = True
+        return pc.replace_with_mask(texts, pa.array(mask), pa.array(replacements, texts.type))
 
     index = table.schema.get_field_index("messages")
-    column = visit_texts(column_messages(table), exchange)
+    column = visit_texts(column_messages(table), replace_texts)
     table = table.set_column(index, table.schema.field(index), column)
     return Cleaned(table, changed=int(changes.sum()), examples=pick_examples(old, new, show_before))
 
 
 def pick_examples(old: Sequence[str], new: Sequence[str], show_before: bool = True) -> tuple[tuple[str, str], ...]:
     """A few different changes."""
-    # Texts that say nothing on either side show nothing either.
-    telling = (show_change(a, b, show_before) for a, b in zip(old, new, strict=True) if b.strip())
+    # An empty result makes no useful example.
+    visible_changes = (show_change(a, b, show_before) for a, b in zip(old, new, strict=True) if b.strip())
     picked: dict[tuple[str, str], None] = {}
-    for pair in telling:
+    for pair in visible_changes:
         picked[pair] = None
         if len(picked) == EXAMPLES:
             break
@@ -104,21 +103,21 @@ def pick_examples(old: Sequence[str], new: Sequence[str], show_before: bool = Tr
 
 
 def show_change(before: str, after: str, show_before: bool = True) -> tuple[str, str]:
-    """The place where two texts first differ, with some text around it."""
-    limit = min(len(before), len(after))
-    start = next((i for i in range(limit) if before[i] != after[i]), limit)
-    begin = max(0, start - WINDOW // 3)
-    lead = "…" if begin else ""
+    """Excerpts of two texts around their first difference."""
+    shared_length = min(len(before), len(after))
+    start = next((i for i in range(shared_length) if before[i] != after[i]), shared_length)
+    begin = max(0, start - EXAMPLE_CHARACTERS // 3)
+    ellipsis = "…" if begin else ""
 
     def cut(text: str) -> str:
-        piece = text[begin : begin + WINDOW]
-        return lead + make_visible(piece) + ("…" if len(text) > begin + WINDOW else "")
+        excerpt = text[begin : begin + EXAMPLE_CHARACTERS]
+        return ellipsis + make_visible(excerpt) + ("…" if len(text) > begin + EXAMPLE_CHARACTERS else "")
 
     return (cut(before) if show_before else "(not shown)"), cut(after)
 
 
 def make_visible(text: str) -> str:
-    """Line ends, tabs and characters without a shape of their own as escapes."""
+    """The text with newlines, tabs and other non-printable characters as escapes."""
     if text.isprintable():
         return text
     return "".join(
@@ -126,10 +125,10 @@ def make_visible(text: str) -> str:
     )
 
 
-SHOWN = 240
+CONVERSATION_CHARACTERS = 240
 
 
-def show_conversation(turns: list[dict[str, str]], longest: int = SHOWN) -> str:
-    """Prompts and answers of a conversation in one line, cut."""
+def show_conversation(turns: list[dict[str, str]], max_length: int = CONVERSATION_CHARACTERS) -> str:
+    """Prompts and answers of a conversation in one line, truncated."""
     text = " → ".join(turn["content"] for turn in turns if turn["role"] != "system")
-    return make_visible(text[:longest]) + ("…" if len(text) > longest else "")
+    return make_visible(text[:max_length]) + ("…" if len(text) > max_length else "")

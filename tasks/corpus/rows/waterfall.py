@@ -1,4 +1,4 @@
-"""Rows through the steps, as a waterfall."""
+"""Waterfall chart of the number of rows after each step."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
 
 KEPT, ADDED, DROPPED = PALETTE[0], PALETTE[2], PALETTE[4]
 
-# The axis of the waterfall begins at zero when a step left fewer than this share of the rows.
-ZOOM = 0.8
+# The axis begins at zero when fewer than this share of the rows remained at some step.
+FULL_AXIS_BELOW = 0.8
 
 
 def plot_waterfall(steps: Sequence[Step], first: str = "rows read") -> Figure:
-    """Rows read, what each step took or added, and the rows left; steps that moved no row are left out.
+    """Rows read, rows dropped or added by each step, and the rows left; steps without a change are omitted.
 
-    The axis begins above zero where little was taken, so that it can be seen.
+    The axis begins above zero when few rows were dropped, so that the changes stay visible.
     """
     import matplotlib.ticker
     from matplotlib.figure import Figure
 
-    moved = [step for step in steps if step.rows_out != step.rows_in]
-    read, left = steps[0].rows_in, steps[-1].rows_out
+    changing = [step for step in steps if step.rows_out != step.rows_in]
+    read, final = steps[0].rows_in, steps[-1].rows_out
     highest = max(read, *(max(step.rows_in, step.rows_out) for step in steps))
     lowest = min(read, *(min(step.rows_in, step.rows_out) for step in steps))
-    begin = 0 if lowest < ZOOM * highest or not moved else int(lowest - (highest - lowest) / 2)
+    begin = 0 if lowest < FULL_AXIS_BELOW * highest or not changing else int(lowest - (highest - lowest) / 2)
     bars = [(first, begin, read, KEPT, f"{read:,}")]
-    for step in moved:
+    for step in changing:
         change = step.rows_out - step.rows_in
         low, high = sorted((step.rows_in, step.rows_out))
         text = f"−{-change:,} ({-change / read:.1%})" if change < 0 else f"+{change:,}"
         bars.append((step.name, low, high, DROPPED if change < 0 else ADDED, text))
-    bars.append(("rows left", begin, left, KEPT, f"{left:,}"))
+    bars.append(("rows left", begin, final, KEPT, f"{final:,}"))
     with matplotlib.rc_context(plot_style()):
         figure = Figure(figsize=(7.6, 0.36 * len(bars) + 0.9))
         axes = figure.add_subplot()

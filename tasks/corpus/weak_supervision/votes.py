@@ -1,4 +1,4 @@
-"""What labelling functions say about texts, and how far they can be believed."""
+"""Votes of labelling functions, the labels that the label model derives from them, and their estimated accuracy."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from tasks.corpus.weak_supervision.label_model import (
 )
 
 Array = np.ndarray[Any, Any]
-SHOWN_PAIRS = 30
-BLANK = "–"
+MAX_CONFLICTS = 30
+NOT_AVAILABLE = "–"
 
 
 @dataclass(frozen=True)
 class WeakLabels:
-    """Votes and what became of them.
+    """Votes and the labels derived from them.
 
     Attributes:
         titles: Names of the functions.
-        votes: Rows x functions, places among the labels, -1 where one abstains.
+        votes: Shape (rows, functions), label numbers, -1 where a function abstains.
         model: The fitted label model.
-        chosen: Per row the likeliest label, None where all abstain.
-        confidence: Per row its probability, 0 where all abstain.
+        chosen: The likeliest label of each row, None where all functions abstain.
+        confidence: Its probability, 0 where all functions abstain.
     """
 
     titles: list[str]
@@ -48,94 +48,102 @@ def collect_votes(functions: Sequence[Function], texts: Sequence[str], root: Pat
     """Every function's votes on the texts, by its title.
 
     Raises:
-        PipelineError: Two functions have one title, or one of them fails.
+        PipelineError: Two functions have the same title, or a function fails.
     """
     votes: dict[str, list[str | None]] = {}
     for function in functions:
-        for title, cast in function.vote(texts, root).items():
+        for title, function_votes in function.vote(texts, root).items():
             if title in votes:
-                raise PipelineError(f'labelling functions: two are called "{title}"; give one a title of its own')
-            votes[title] = cast
+                raise PipelineError(f'labelling functions: two have the title "{title}"; rename one of them')
+            votes[title] = function_votes
     return votes
 
 
 def label_texts(votes: Mapping[str, Sequence[str | None]], shares: Mapping[str, float] | None = None) -> WeakLabels:
-    """Labels out of votes.
+    """Derive a label for each text from the votes.
 
     Args:
         votes: Per function its vote on each text, None where it abstains.
-        shares: How frequent the labels are; alike when not given.
+        shares: Prior probability of each label; uniform when not given.
 
     Raises:
-        PipelineError: Fewer than two labels are voted for, or shares lack one.
+        PipelineError: Fewer than two labels have votes, or a label is missing in shares.
     """
-    labels = sorted({label for cast in votes.values() for label in cast if label is not None} | set(shares or {}))
+    labels = sorted(
+        {label for function_votes in votes.values() for label in function_votes if label is not None}
+        | set(shares or {})
+    )
     if len(labels) < 2:
         raise PipelineError(
-            f"labelling functions: they vote for {labels or 'nothing'}, and two labels are needed to weigh votes; "
-            "add a function for another label, or correct those whose votes are missing"
+            f"labelling functions: they vote for {labels or 'no label'}, but two labels are needed to weigh votes; "
+            "add a function for another label, or correct the functions that never vote"
         )
-    lacking = [label for label in labels if label not in shares] if shares else []
-    if lacking:
-        raise PipelineError(f"labelling functions: shares lack {', '.join(lacking)}, which functions vote for; add it")
+    missing = [label for label in labels if label not in shares] if shares else []
+    if missing:
+        raise PipelineError(f"labelling functions: shares lack {', '.join(missing)}, for which functions vote; add it")
     model = fit_label_model(list(votes.values()), labels, shares)
-    coded = code_votes(list(votes.values()), labels)
-    voted = (coded != ABSTAINS).any(axis=1).tolist()
-    best = model.probabilities.argmax(axis=1).tolist()
-    sure = model.probabilities.max(axis=1).tolist()
+    coded_votes = code_votes(list(votes.values()), labels)
+    voted = (coded_votes != ABSTAINS).any(axis=1).tolist()
+    best_labels = model.probabilities.argmax(axis=1).tolist()
+    confidences = model.probabilities.max(axis=1).tolist()
     return WeakLabels(
         list(votes),
-        coded,
+        coded_votes,
         model,
-        [labels[place] if seen else None for place, seen in zip(best, voted, strict=True)],
-        [value if seen else 0.0 for value, seen in zip(sure, voted, strict=True)],
+        [labels[number] if has_vote else None for number, has_vote in zip(best_labels, voted, strict=True)],
+        [confidence if has_vote else 0.0 for confidence, has_vote in zip(confidences, voted, strict=True)],
     )
 
 
-def code_gold(found: WeakLabels, gold: Sequence[str | None]) -> Array:
-    """Places of the true labels, -1 where there is none; a label nobody votes for is beyond the last place."""
-    place = {label: number for number, label in enumerate(found.model.labels)}
+def code_gold(weak_labels: WeakLabels, gold: Sequence[str | None]) -> Array:
+    """Numbers of the true labels, -1 where there is none; a label without votes gets the number after the last."""
+    label_index = {label: number for number, label in enumerate(weak_labels.model.labels)}
     return np.array(
-        [ABSTAINS if label is None else place.get(label, len(place)) for label in gold],
+        [ABSTAINS if label is None else label_index.get(label, len(label_index)) for label in gold],
         dtype=np.int64,
     )
 
 
-def tabulate(found: WeakLabels, gold: Sequence[str | None], least: float) -> tuple[Listing, ...]:
-    """The functions, their conflicts, and the label model beside majority vote.
+def tabulate(weak_labels: WeakLabels, gold: Sequence[str | None], min_confidence: float) -> tuple[Listing, ...]:
+    """Tables of the functions, of their conflicts, and of the label model compared with majority vote.
 
     Args:
-        found: Votes and labels.
+        weak_labels: Votes and labels.
         gold: True labels, None where not known.
-        least: Confidence from which a label is taken.
+        min_confidence: Minimum probability of an accepted label.
     """
-    truth = code_gold(found, gold)
-    return (_list_functions(found, truth), _list_conflicts(found), _compare(found, truth, least))
+    truth = code_gold(weak_labels, gold)
+    return (
+        _list_functions(weak_labels, truth),
+        _list_conflicts(weak_labels),
+        _compare_with_majority(weak_labels, truth, min_confidence),
+    )
 
 
-def _list_functions(found: WeakLabels, truth: Array) -> Listing:
-    votes, labels = found.votes, found.model.labels
-    cast = votes != ABSTAINS
-    others = cast.sum(axis=1)
+def _list_functions(weak_labels: WeakLabels, truth: Array) -> Listing:
+    votes, labels = weak_labels.votes, weak_labels.model.labels
+    voted = votes != ABSTAINS
+    votes_per_text = voted.sum(axis=1)
     lines: list[tuple[str | int | float, ...]] = []
-    for place, title in enumerate(found.titles):
-        mine = cast[:, place]
-        overlap = mine & (others > 1)
-        differs = (cast & (votes != votes[:, [place]])).any(axis=1) & mine
-        judged = mine & (truth != ABSTAINS)
-        real = f"{(votes[judged, place] == truth[judged]).mean():.1%}" if judged.any() else BLANK
-        named = sorted({labels[vote] for vote in votes[mine, place].tolist()})
+    for column, title in enumerate(weak_labels.titles):
+        own_votes = voted[:, column]
+        overlap = own_votes & (votes_per_text > 1)
+        conflicting = (voted & (votes != votes[:, [column]])).any(axis=1) & own_votes
+        has_gold = own_votes & (truth != ABSTAINS)
+        accuracy = f"{(votes[has_gold, column] == truth[has_gold]).mean():.1%}" if has_gold.any() else NOT_AVAILABLE
+        labels_voted = sorted({labels[vote] for vote in votes[own_votes, column].tolist()})
         lines.append(
             (
                 title,
-                ", ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "") or BLANK,
-                int(mine.sum()),
-                f"{mine.mean():.1%}",
+                ", ".join(labels_voted[:4]) + (f" and {len(labels_voted) - 4} more" if len(labels_voted) > 4 else "")
+                or NOT_AVAILABLE,
+                int(own_votes.sum()),
+                f"{own_votes.mean():.1%}",
                 f"{overlap.mean():.1%}",
-                f"{differs.mean():.1%}",
-                f"{found.model.accuracies[place]:.1%}" if mine.any() else BLANK,
-                real,
-                int(judged.sum()),
+                f"{conflicting.mean():.1%}",
+                f"{weak_labels.model.accuracies[column]:.1%}" if own_votes.any() else NOT_AVAILABLE,
+                accuracy,
+                int(has_gold.sum()),
             )
         )
     return Listing(
@@ -148,59 +156,76 @@ def _list_functions(found: WeakLabels, truth: Array) -> Listing:
     )
 
 
-def _list_conflicts(found: WeakLabels) -> Listing:
-    cast = found.votes != ABSTAINS
+def _list_conflicts(weak_labels: WeakLabels) -> Listing:
+    voted = weak_labels.votes != ABSTAINS
     lines: list[tuple[str | int | float, ...]] = []
-    for first in range(len(found.titles)):
-        for second in range(first + 1, len(found.titles)):
-            both = cast[:, first] & cast[:, second]
-            against = int((both & (found.votes[:, first] != found.votes[:, second])).sum())
-            if against:
-                count = int(both.sum())
-                lines.append((found.titles[first], found.titles[second], count, against, f"{against / count:.1%}"))
+    for first in range(len(weak_labels.titles)):
+        for second in range(first + 1, len(weak_labels.titles)):
+            both_vote = voted[:, first] & voted[:, second]
+            conflicts = int((both_vote & (weak_labels.votes[:, first] != weak_labels.votes[:, second])).sum())
+            if conflicts:
+                count = int(both_vote.sum())
+                lines.append(
+                    (
+                        weak_labels.titles[first],
+                        weak_labels.titles[second],
+                        count,
+                        conflicts,
+                        f"{conflicts / count:.1%}",
+                    )
+                )
     lines.sort(key=lambda line: (-int(line[3]), str(line[0]), str(line[1])))
     return Listing(
         "Labelling functions in conflict",
         ("function", "against", "both vote", "votes differ", "share"),
-        tuple(lines[:SHOWN_PAIRS]),
-        note=f"The {SHOWN_PAIRS} pairs with most conflicts." if len(lines) > SHOWN_PAIRS else "",
+        tuple(lines[:MAX_CONFLICTS]),
+        note=f"The {MAX_CONFLICTS} pairs with most conflicts." if len(lines) > MAX_CONFLICTS else "",
     )
 
 
-def measure_accuracy(found: WeakLabels, truth: Array) -> tuple[float, float, int]:
+def measure_accuracy(weak_labels: WeakLabels, truth: Array) -> tuple[float, float, int]:
     """Accuracy of the label model and of majority vote on the texts with votes and a known label, and their number.
 
-    A tie counts for majority vote as far as chance would break it rightly.
+    A tie counts for majority vote with the probability that a random choice among the tied labels is right.
     """
-    counts = count_votes(found.votes, len(found.model.labels))
+    counts = count_votes(weak_labels.votes, len(weak_labels.model.labels))
     judged = np.flatnonzero((truth != ABSTAINS) & (counts.sum(axis=1) > 0))
     if not len(judged):
         return 0.0, 0.0, 0
-    known = np.minimum(truth[judged], counts.shape[1] - 1)
-    among = truth[judged] < counts.shape[1]
-    top = counts[judged] == counts[judged].max(axis=1, keepdims=True)
-    chance = np.where(among & top[np.arange(len(judged)), known], 1 / top.sum(axis=1), 0.0)
-    model = found.model.probabilities[judged].argmax(axis=1) == truth[judged]
-    return float(model.mean()), float(chance.mean()), len(judged)
+    gold_index = np.minimum(truth[judged], counts.shape[1] - 1)
+    is_voted_label = truth[judged] < counts.shape[1]
+    has_most_votes = counts[judged] == counts[judged].max(axis=1, keepdims=True)
+    majority = np.where(
+        is_voted_label & has_most_votes[np.arange(len(judged)), gold_index], 1 / has_most_votes.sum(axis=1), 0.0
+    )
+    label_model = weak_labels.model.probabilities[judged].argmax(axis=1) == truth[judged]
+    return float(label_model.mean()), float(majority.mean()), len(judged)
 
 
-def _compare(found: WeakLabels, truth: Array, least: float) -> Listing:
-    counts = count_votes(found.votes, len(found.model.labels))
+def _compare_with_majority(weak_labels: WeakLabels, truth: Array, min_confidence: float) -> Listing:
+    counts = count_votes(weak_labels.votes, len(weak_labels.model.labels))
     voted = counts.sum(axis=1) > 0
     ties = voted & ((counts == counts.max(axis=1, keepdims=True)).sum(axis=1) > 1)
-    best = found.model.probabilities.argmax(axis=1)
-    same = voted & ~ties & (counts.argmax(axis=1) == best)
-    sure = voted & (np.array(found.confidence) >= least)
-    model, majority, judged = measure_accuracy(found, truth)
-    shown = (f"{model:.1%}", f"{majority:.1%}") if judged else (BLANK, BLANK)
+    predicted = weak_labels.model.probabilities.argmax(axis=1)
+    same_label = voted & ~ties & (counts.argmax(axis=1) == predicted)
+    confident = voted & (np.array(weak_labels.confidence) >= min_confidence)
+    model, majority, judged = measure_accuracy(weak_labels, truth)
+    accuracies = (f"{model:.1%}", f"{majority:.1%}") if judged else (NOT_AVAILABLE, NOT_AVAILABLE)
     return Listing(
         "Label model and majority vote",
         ("labels by", "texts with a vote", "labelled", "undecided", "accuracy", "judged"),
         (
-            ("label model", int(voted.sum()), int(sure.sum()), int((voted & ~sure).sum()), shown[0], judged),
-            ("majority vote", int(voted.sum()), int((voted & ~ties).sum()), int(ties.sum()), shown[1], judged),
+            (
+                "label model",
+                int(voted.sum()),
+                int(confident.sum()),
+                int((voted & ~confident).sum()),
+                accuracies[0],
+                judged,
+            ),
+            ("majority vote", int(voted.sum()), int((voted & ~ties).sum()), int(ties.sum()), accuracies[1], judged),
         ),
-        note=f"They name the same label for {int(same.sum()):,} texts. The label model leaves undecided what is less "
-        f"sure than {least:g}, majority vote leaves ties; for the accuracy both must decide, a tie by chance. "
-        f"{int((~voted).sum()):,} texts have no vote.",
+        note=f"They name the same label for {int(same_label.sum()):,} texts. The label model leaves undecided what is "
+        f"less sure than {min_confidence:g}, majority vote leaves ties; for the accuracy both must decide, a tie by "
+        f"chance. {int((~voted).sum()):,} texts have no vote.",
     )

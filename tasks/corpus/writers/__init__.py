@@ -1,4 +1,4 @@
-"""Models that write text for data preparation, one file each."""
+"""Language models that generate text for data preparation and synthesis, one file each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of a model, kept by the content of their question: asked once, paid once, the same in every later run."""
+"""Answers of a model, cached by a hash of the prompt: each prompt is paid for once and its answer stays the same."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ EMPTY, CUT_OFF = "empty", "cut off"
 
 @dataclass(frozen=True)
 class WriterAnswer:
-    """What a model answered, and what it counted.
+    """The answer of a model to one prompt, with its token counts.
 
     Attributes:
         text: The answer; None where it is empty or was cut off.
         why: ``empty`` or ``cut off`` where there is no text.
-        prompt_tokens: Tokens of the question, None where the model did not say.
-        completion_tokens: Tokens of the answer, None where the model did not say.
+        prompt_tokens: Tokens of the prompt, None when the server does not report them.
+        completion_tokens: Tokens of the answer, None when the server does not report them.
     """
 
     text: str | None
@@ -34,7 +34,7 @@ class WriterAnswer:
 
 
 class Writer(Protocol):
-    """A model that answers."""
+    """Interface of a model that answers prompts."""
 
     @property
     def identity(self) -> dict[str, str | int | float]: ...
@@ -44,25 +44,25 @@ class Writer(Protocol):
     def max_tokens(self) -> int: ...
     def describe(self) -> str: ...
     def reseed(self, by: int) -> Self: ...
-    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[WriterAnswer]: ...
+    def write(self, prompts: Sequence[Turns], cache: AnswerCache) -> list[WriterAnswer]: ...
 
 
-class Keeper:
-    """Answers in files, one each.
+class AnswerCache:
+    """Answers cached in a folder, one file each.
 
     Args:
-        folder: Where they are kept; None keeps nothing.
-        identity: What besides the question decides about the answer: address, model, settings.
-        told: Called after each answer that came.
+        folder: The cache folder; None stores nothing.
+        identity: What determines an answer besides the prompt: address, model, settings.
+        on_answer: Called after each new answer.
     """
 
     def __init__(
-        self, folder: Path | None, identity: dict[str, str | int | float], told: Callable[[], None] | None = None
+        self, folder: Path | None, identity: dict[str, str | int | float], on_answer: Callable[[], None] | None = None
     ) -> None:
-        self.folder, self.identity, self.told = folder, identity, told
+        self.folder, self.identity, self.on_answer = folder, identity, on_answer
 
     def name(self, prompt: Turns) -> str:
-        """Content hash of a question and of who is asked, 64 hex digits."""
+        """SHA-256 of a prompt and the identity of the model, 64 hex digits."""
         content = orjson.dumps([self.identity, prompt], option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(content).hexdigest()
 
@@ -73,28 +73,28 @@ class Keeper:
         return self.folder / name[:2] / f"{name}.json"
 
     def find(self, prompt: Turns) -> WriterAnswer | None:
-        """The answer to a question that was asked before."""
+        """The cached answer to a prompt; None when there is none or its file is damaged."""
         path = self._path(prompt)
         if path is None or not path.is_file():
             return None
         try:
-            kept = orjson.loads(path.read_bytes())
+            cached = orjson.loads(path.read_bytes())
             return WriterAnswer(
-                kept["answer"],
-                kept.get("why", "" if kept["answer"] else EMPTY),
-                kept.get("prompt_tokens"),
-                kept.get("completion_tokens"),
+                cached["answer"],
+                cached.get("why", "" if cached["answer"] else EMPTY),
+                cached.get("prompt_tokens"),
+                cached.get("completion_tokens"),
             )
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             return None
 
-    def keep(self, prompt: Turns, answer: WriterAnswer) -> None:
-        """Keep an answer, written aside and renamed into place."""
+    def store(self, prompt: Turns, answer: WriterAnswer) -> None:
+        """Store an answer; the file is written completely, then renamed into place."""
         if (path := self._path(prompt)) is not None:
             values = asdict(answer)
             write_bytes(path, orjson.dumps({"answer": values.pop("text"), **values}))
-        if self.told:
-            self.told()
+        if self.on_answer:
+            self.on_answer()
 
 
 def ask(writer: Writer, prompts: Sequence[Turns], folder: Path | None) -> list[str | None]:
@@ -103,20 +103,20 @@ def ask(writer: Writer, prompts: Sequence[Turns], folder: Path | None) -> list[s
 
 
 def ask_fully(
-    writer: Writer, prompts: Sequence[Turns], folder: Path | None, told: Callable[[], None] | None = None
+    writer: Writer, prompts: Sequence[Turns], folder: Path | None, on_answer: Callable[[], None] | None = None
 ) -> list[WriterAnswer]:
-    """Answers to prompts, in their order; those asked before come from the folder.
+    """Answers to prompts, in the same order; cached answers are reused.
 
     Args:
         writer: The model.
         prompts: Conversations that end before the answer.
-        folder: Where answers are kept.
-        told: Called after each answer that was not there before.
+        folder: The cache folder; None caches nothing.
+        on_answer: Called after each answer that was not cached.
     """
-    keeper = Keeper(folder, writer.identity, told)
-    known = [keeper.find(prompt) for prompt in prompts]
-    new = [prompt for prompt, found in zip(prompts, known, strict=True) if found is None]
-    # The same question is asked once.
-    distinct = list({orjson.dumps(prompt): prompt for prompt in new}.values())
-    written = dict(zip((orjson.dumps(prompt) for prompt in distinct), writer.write(distinct, keeper), strict=True))
-    return [found or written[orjson.dumps(prompt)] for prompt, found in zip(prompts, known, strict=True)]
+    cache = AnswerCache(folder, writer.identity, on_answer)
+    cached_answers = [cache.find(prompt) for prompt in prompts]
+    uncached = [prompt for prompt, cached in zip(prompts, cached_answers, strict=True) if cached is None]
+    # Repeated prompts are sent once.
+    distinct = list({orjson.dumps(prompt): prompt for prompt in uncached}.values())
+    new_answers = dict(zip((orjson.dumps(prompt) for prompt in distinct), writer.write(distinct, cache), strict=True))
+    return [cached or new_answers[orjson.dumps(prompt)] for prompt, cached in zip(prompts, cached_answers, strict=True)]

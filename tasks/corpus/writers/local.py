@@ -1,4 +1,4 @@
-"""A causal language model in a folder, asked on this machine; its answers are greedy and so the same every time.
+"""A causal language model in a folder, run on this machine with greedy decoding, so that its answers do not vary.
 
 Example: ``{name: local, path: models/teacher}``
 """
@@ -17,23 +17,23 @@ from tasks.contracts.manifest import hash_file
 from tasks.contracts.params import Section
 
 if TYPE_CHECKING:
-    from tasks.corpus.writers.answers import Keeper, Turns, WriterAnswer
+    from tasks.corpus.writers.answers import AnswerCache, Turns, WriterAnswer
 
-# Prompts after which answers are kept.
-KEPT = 256
+# Answers are cached after this many prompts, so that an interrupted run loses no more.
+PROMPTS_PER_CHECKPOINT = 256
 
 
 class Local(Section):
-    """A model folder of transformers, with a chat template."""
+    """A transformers model folder with a chat template."""
 
     name: Literal["local"] = "local"
     path: str = Field(description="model folder")
-    max_tokens: int = Field(default=256, ge=1, description="longest answer")
-    batch_size: int = Field(default=16, ge=1, description="questions answered at once")
+    max_tokens: int = Field(default=256, ge=1, description="maximum length of an answer")
+    batch_size: int = Field(default=16, ge=1, description="prompts per batch")
 
     @property
     def identity(self) -> dict[str, str | int | float]:
-        """What decides about an answer."""
+        """What determines an answer besides the prompt."""
         files = sorted(Path(self.path).glob("*.safetensors"))
         weights = ",".join(_hash_once(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
         return {"weights": weights, "max_tokens": self.max_tokens}
@@ -48,50 +48,50 @@ class Local(Section):
         return f"{Path(self.path).name}@{str(self.identity['weights'])[:12]}"
 
     def reseed(self, by: int) -> Self:
-        """The same model: its answers know no seed."""
+        """The same model: greedy decoding uses no seed."""
         return self
 
-    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[WriterAnswer]:
+    def write(self, prompts: Sequence[Turns], cache: AnswerCache) -> list[WriterAnswer]:
         """Answer prompts.
 
         Raises:
-            PipelineError: The folder is no model, has no chat template, or a prompt is too long for it.
+            PipelineError: The folder holds no model or no chat template, or a prompt exceeds the context length.
         """
-        from tasks.corpus.writers.answers import CUT_OFF, EMPTY
+        from tasks.corpus.writers.answers import CUT_OFF, EMPTY, WriterAnswer
         from tasks.language_models.generation import encode_prompt, generate_answers
 
         if not prompts:
             return []
         model, tokenizer = load_model(self.path, "writer local")
-        written: list[WriterAnswer] = []
-        for start in range(0, len(prompts), KEPT):
-            part = prompts[start : start + KEPT]
-            answers = generate_answers(model, tokenizer, part, self.max_tokens, self.batch_size, "writing")
-            for prompt, answer in zip(part, answers, strict=True):
+        written_answers: list[WriterAnswer] = []
+        for start in range(0, len(prompts), PROMPTS_PER_CHECKPOINT):
+            batch = prompts[start : start + PROMPTS_PER_CHECKPOINT]
+            answers = generate_answers(model, tokenizer, batch, self.max_tokens, self.batch_size, "writing")
+            for prompt, answer in zip(batch, answers, strict=True):
                 text = answer.text.strip()
                 why = "" if text and answer.finished else EMPTY if answer.finished else CUT_OFF
                 tokens = len(encode_prompt(tokenizer, prompt)), len(answer.tokens) + answer.finished
-                found = WriterAnswer(None if why else text, why, *tokens)
-                keep.keep(prompt, found)
-                written.append(found)
-        return written
+                writer_answer = WriterAnswer(None if why else text, why, *tokens)
+                cache.store(prompt, writer_answer)
+                written_answers.append(writer_answer)
+        return written_answers
 
 
 @lru_cache
-def _hash_once(file: Path, _size: int, _written: int) -> str:
+def _hash_once(file: Path, _size: int, _modified: int) -> str:
     return hash_file(file)
 
 
 @lru_cache(maxsize=1)
 def load_model(path: str, user: str) -> tuple[Any, Any]:
-    """A causal language model, ready to answer, and its tokenizer.
+    """Load a causal language model in evaluation mode and its tokenizer.
 
     Args:
-        path: Its folder.
-        user: Who wants it, for errors.
+        path: The model folder.
+        user: Name of the caller, for error messages.
 
     Raises:
-        PipelineError: The folder is no model.
+        PipelineError: The folder holds no loadable model.
     """
     if not (Path(path) / "config.json").is_file():
         raise PipelineError(f"{user}: {path} holds no config.json; give it a model folder")

@@ -16,7 +16,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 
 if TYPE_CHECKING:
-    from tasks.corpus.writers.answers import Keeper, Turns, WriterAnswer
+    from tasks.corpus.writers.answers import AnswerCache, Turns, WriterAnswer
 
 
 class OpenAi(Section):
@@ -27,15 +27,15 @@ class OpenAi(Section):
     model: str = Field(min_length=1, description="name of the model at the server")
     key_env: str | None = Field(default=None, description="environment variable with the key; null: no key")
     temperature: float = Field(default=0.7, ge=0, le=2)
-    seed: int = Field(default=0, description="sent along; servers that know it answer the same again")
-    max_tokens: int = Field(default=512, ge=1, description="longest answer")
-    timeout_s: float = Field(default=60.0, gt=0, description="for one attempt, seconds")
-    retries: int = Field(default=4, ge=0, description="further attempts after 408, 409, 429, 5xx or a broken line")
-    concurrency: int = Field(default=4, ge=1, le=256, description="questions under way at once")
+    seed: int = Field(default=0, description="sent with each request; servers that support it repeat their answers")
+    max_tokens: int = Field(default=512, ge=1, description="maximum length of an answer")
+    timeout_s: float = Field(default=60.0, gt=0, description="timeout of one attempt, seconds")
+    retries: int = Field(default=4, ge=0, description="retries after status 408, 409, 429, 5xx or a connection error")
+    concurrency: int = Field(default=4, ge=1, le=256, description="maximum number of concurrent requests")
 
     @property
     def identity(self) -> dict[str, str | int | float]:
-        """What decides about an answer."""
+        """What determines an answer besides the prompt."""
         return {
             "url": self.url,
             "model": self.model,
@@ -46,7 +46,7 @@ class OpenAi(Section):
 
     @property
     def varies(self) -> bool:
-        """Whether another seed may bring another answer."""
+        """Whether another seed may give another answer."""
         return self.temperature > 0
 
     def describe(self) -> str:
@@ -57,8 +57,8 @@ class OpenAi(Section):
         """The same model with another seed."""
         return self.model_copy(update={"seed": self.seed + by})
 
-    def write(self, prompts: Sequence[Turns], keep: Keeper) -> list[WriterAnswer]:
-        """Answer prompts; each is kept as soon as it is there, so that a broken run goes on where it ended.
+    def write(self, prompts: Sequence[Turns], cache: AnswerCache) -> list[WriterAnswer]:
+        """Answer prompts; each answer is cached as soon as it arrives, so that an interrupted run resumes there.
 
         Raises:
             PipelineError: The server cannot be reached, refuses, or keeps failing.
@@ -68,9 +68,9 @@ class OpenAi(Section):
         client = self._connect()
 
         def answer(prompt: Turns) -> WriterAnswer:
-            found = self._ask(client, prompt)
-            keep.keep(prompt, found)
-            return found
+            writer_answer = self._request(client, prompt)
+            cache.store(prompt, writer_answer)
+            return writer_answer
 
         with client, ThreadPoolExecutor(self.concurrency) as pool:
             futures = [pool.submit(answer, prompt) for prompt in prompts]
@@ -90,13 +90,13 @@ class OpenAi(Section):
             raise PipelineError(f"writer openai: the environment variable {self.key_env} is not set; export it")
         return OpenAI(base_url=self.url, api_key=key, timeout=self.timeout_s, max_retries=self.retries)
 
-    def _ask(self, client: Any, prompt: Turns) -> WriterAnswer:
+    def _request(self, client: Any, prompt: Turns) -> WriterAnswer:
         from openai import APIConnectionError, APIError, APIResponseValidationError, APIStatusError
 
-        from tasks.corpus.writers.answers import CUT_OFF, EMPTY
+        from tasks.corpus.writers.answers import CUT_OFF, EMPTY, WriterAnswer
 
         try:
-            done = client.chat.completions.create(
+            completion = client.chat.completions.create(
                 model=self.model,
                 messages=prompt,
                 temperature=self.temperature,
@@ -106,17 +106,17 @@ class OpenAi(Section):
         except APIStatusError as error:
             raise PipelineError(
                 f"writer {self.url}: status {error.status_code} ({str(error.message)[:200]}); check url, model and key "
-                "and run again: answers that came are kept"
+                "and run again: received answers are cached"
             ) from error
         except APIConnectionError as error:
             raise PipelineError(
                 f"writer {self.url}: no answer in {self.retries + 1} attempts of {self.timeout_s:g} s ({error}); "
-                "check that the server is up, then run again: answers that came are kept"
+                "check that the server is up, then run again: received answers are cached"
             ) from error
         except (APIResponseValidationError, APIError, ValueError) as error:
             raise PipelineError(f"writer {self.url}: its answer cannot be read ({error}); check url") from error
-        choices = getattr(done, "choices", None)
-        usage = getattr(done, "usage", None)
+        choices = getattr(completion, "choices", None)
+        usage = getattr(completion, "usage", None)
         tokens = (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
         text = (choices[0].message.content or "").strip() if choices else ""
         if choices and choices[0].finish_reason == "length":

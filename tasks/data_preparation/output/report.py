@@ -97,7 +97,7 @@ def write_metrics(rows: Rows, verdict: Verdict, path: Path) -> dict[str, int | f
     figures |= {f"dropped_{step.name.replace(' ', '_')}": by_step[step.name] for step in rows.steps}
     figures |= {f"changed_{step.name.replace(' ', '_')}": step.changed for step in rows.steps if step.changed}
     figures |= {f"shape_confidence_{o.title}": round(o.confidence, 4) for o in rows.origins if o.shape}
-    compared = sum(count_answers(rows.table).values()) + sum(count_answers(rows.apart).values())
+    compared = sum(count_answers(rows.table).values()) + sum(count_answers(rows.rejected).values())
     figures |= {"rows_with_answers": compared} if compared else {}
     write_json(path, figures)
     return figures
@@ -183,7 +183,7 @@ def _show_confidence(origin: Origin) -> str:
 
 
 def _add_answers(page: Page, rows: Rows) -> None:
-    learned, apart = count_answers(rows.table), count_answers(rows.apart)
+    learned, apart = count_answers(rows.table), count_answers(rows.rejected)
     lines = [[o.title, learned[o.title], apart[o.title]] for o in rows.origins if learned[o.title] or apart[o.title]]
     if lines:
         page.table(

@@ -29,7 +29,7 @@ from tasks.contracts.errors import PipelineError, raise_all
 from tasks.corpus.reading.benchmark_items import SHORTEST, Items, read_items
 from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
-from tasks.corpus.rows.texts import SHOWN, make_visible, show_conversation
+from tasks.corpus.rows.texts import CONVERSATION_CHARACTERS, make_visible, show_conversation
 from tasks.corpus.similarity import find_between
 from tasks.corpus.text.words import find_words, fold_text
 from tasks.data_preparation.screening.params import Contamination
@@ -135,7 +135,7 @@ def _record(rows: Rows, hits: Mapping[int, Hit], dropped: bool) -> Rows:
             "twin_row": [hit.item for hit in found],
             "twin_id": [f"{hit.title} {hit.item}" for hit in found],
             "twin_label": pa.array([None] * len(found), pa.string()),
-            "twin_text": [make_visible(hit.text[:SHOWN]) for hit in found],
+            "twin_text": [make_visible(hit.text[:CONVERSATION_CHARACTERS]) for hit in found],
             "similarity": [round(hit.similarity, 4) for hit in found],
             "prompt_similarity": [round(hit.similarity, 4) for hit in found],
         },

@@ -20,7 +20,7 @@ from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.reading.answers import join_answers
 from tasks.corpus.rows.rows import Rows, cut_messages, finish_step, join_turns
 from tasks.corpus.rows.texts import EXAMPLES, show_conversation
-from tasks.corpus.similarity import PERMUTATIONS, Alike, find_alike
+from tasks.corpus.similarity import PERMUTATIONS, SimilarPairs, find_similar_pairs
 from tasks.data_preparation.screening.params import Closeness, Duplicates, Likeness
 from tasks.data_preparation.screening.semantic import find_same_meaning
 from tasks.data_preparation.screening.twins import record_twins
@@ -51,7 +51,7 @@ def remove_duplicates(rows: Rows, settings: Duplicates, spread: Spread = IN_TURN
     return rows
 
 
-def _drop_alike(rows: Rows, kind: str, alike: Alike, signatures: str = "") -> Rows:
+def _drop_alike(rows: Rows, kind: str, alike: SimilarPairs, signatures: str = "") -> Rows:
     twins = choose_first(rows.table.num_rows, alike.pairs)
     reasons = [None if twin == row else f"{kind} duplicate of an earlier row" for row, twin in enumerate(twins)]
     chosen = np.array([twins[second] == first for first, second in alike.pairs.tolist()], dtype=bool)
@@ -69,7 +69,7 @@ def _drop_alike(rows: Rows, kind: str, alike: Alike, signatures: str = "") -> Ro
     return replace(rows, table=rows.table.append_column(signatures, column))
 
 
-def describe_recall(alike: Alike) -> dict[str, int | float]:
+def describe_recall(alike: SimilarPairs) -> dict[str, int | float]:
     """The measured recall as figures of a step; none where nothing was probed."""
     recall = alike.recall
     if not recall.probes:
@@ -109,8 +109,8 @@ def split_sides(table: pa.Table, asking: Sequence[str] = ("system", "user", "too
 
 def find_near(
     table: pa.Table, settings: Duplicates, likeness: Likeness, probes: int = 0, spread: Spread = IN_TURN
-) -> Alike:
-    """Near duplicates of a likeness, see `find_alike`.
+) -> SimilarPairs:
+    """Near duplicates of a likeness, see `find_similar_pairs`.
 
     Rows that bring their signatures are not signed again, and the recall of these is measured already.
     """
@@ -119,7 +119,7 @@ def find_near(
     if name in table.column_names and table.num_rows:
         pieces = [piece.flatten().to_numpy() for piece in table[name].chunks]
         known = (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)).reshape(-1, PERMUTATIONS)
-    return find_alike(
+    return find_similar_pairs(
         prompts,
         answers,
         likeness.rows,
@@ -137,7 +137,7 @@ def drop_signatures(table: pa.Table) -> pa.Table:
     return table.select([name for name in table.column_names if not name.startswith(SIGNATURES)])
 
 
-def find_semantic(table: pa.Table, settings: Duplicates, closeness: Closeness) -> Alike:
+def find_semantic(table: pa.Table, settings: Duplicates, closeness: Closeness) -> SimilarPairs:
     """Rows that mean the same, see `find_same_meaning`.
 
     System turns are left out: a long one that rows share would make all of their prompts alike.
@@ -148,9 +148,9 @@ def find_semantic(table: pa.Table, settings: Duplicates, closeness: Closeness) -
 
 
 def find_pairs(table: pa.Table, likeness: Likeness, shingle: int, numbers: bool = True) -> np.ndarray[Any, Any]:
-    """Pairs of rows that are alike, see `find_alike`."""
+    """Pairs of rows that are alike, see `find_similar_pairs`."""
     prompts, answers = split_sides(table)
-    return find_alike(prompts, answers, likeness.rows, likeness.prompts, shingle, numbers).pairs
+    return find_similar_pairs(prompts, answers, likeness.rows, likeness.prompts, shingle, numbers).pairs
 
 
 def choose_first(count: int, pairs: np.ndarray[Any, Any]) -> list[int]:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.corpus.similarity import Alike, Recall, read_numbers
+from tasks.corpus.similarity import Recall, SimilarPairs, read_numbers
 from tasks.data_preparation.screening.params import Closeness, Semantic
 
 Array = np.ndarray[Any, Any]
@@ -37,7 +37,7 @@ CLUSTER = 2_000
 
 def find_same_meaning(
     prompts: Sequence[str], answers: Sequence[str], settings: Semantic, closeness: Closeness, numbers: bool
-) -> Alike:
+) -> SimilarPairs:
     """Pairs of rows that mean the same; ``rows`` are the smaller cosines, of the prompts or the answers.
 
     Args:
@@ -67,7 +67,7 @@ def find_same_meaning(
     left, right = pairs.T
     cosines = np.where(text[left] == text[right], 1.0, np.einsum("ij,ij->i", said[left], said[right]))
     near = np.einsum("ij,ij->i", asked[left], asked[right])
-    return Alike(pairs, np.minimum(cosines, near), near, Recall(0, 0, 0))
+    return SimilarPairs(pairs, np.minimum(cosines, near), near, Recall(0, 0, 0))
 
 
 def _blocks(vectors: Array, seed: int) -> Iterator[tuple[Array, Array]]:

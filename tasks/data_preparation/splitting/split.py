@@ -28,7 +28,7 @@ from tasks.contracts.errors import PipelineError, raise_all
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.reading.unused_columns import DOCUMENT
 from tasks.corpus.rows.rows import Rows, cut_messages, finish_step, join_turns, turn_lengths
-from tasks.corpus.similarity import Alike, Recall, join_clusters
+from tasks.corpus.similarity import Recall, SimilarPairs, join_clusters
 from tasks.corpus.text.draws import draw
 from tasks.corpus.text.folds import fold_prompts
 from tasks.data_preparation.screening.duplicates import (
@@ -130,9 +130,9 @@ def _explain_empty(name: str, rows: int, settings: Split) -> str:
     )
 
 
-def _find_leaking(table: pa.Table, duplicates: Duplicates, spread: Spread) -> Alike:
+def _find_leaking(table: pa.Table, duplicates: Duplicates, spread: Spread) -> SimilarPairs:
     none = np.zeros((0, 2), dtype=np.int64)
-    near = Alike(none, np.zeros(0), np.zeros(0), Recall(0, 0, 0))
+    near = SimilarPairs(none, np.zeros(0), np.zeros(0), Recall(0, 0, 0))
     if duplicates.near:
         near = find_near(table, duplicates, duplicates.leak, duplicates.probes, spread)
     if duplicates.semantic is None:
@@ -140,10 +140,10 @@ def _find_leaking(table: pa.Table, duplicates: Duplicates, spread: Spread) -> Al
     meant = find_semantic(table, duplicates, duplicates.semantic.leak)
     pairs, first = np.unique(np.concatenate([near.pairs, meant.pairs]), axis=0, return_index=True)
     rows, prompts = np.concatenate([near.rows, meant.rows]), np.concatenate([near.prompts, meant.prompts])
-    return Alike(pairs, rows[first], prompts[first], near.recall)
+    return SimilarPairs(pairs, rows[first], prompts[first], near.recall)
 
 
-def _record(rows: Rows, alike: Alike, leaking: np.ndarray[Any, Any], stays: np.ndarray[Any, Any]) -> Rows:
+def _record(rows: Rows, alike: SimilarPairs, leaking: np.ndarray[Any, Any], stays: np.ndarray[Any, Any]) -> Rows:
     # Of each row the first pair says enough.
     for kind, wanted, dropped in (("across splits", leaking, True), ("alike", stays[alike.pairs].all(axis=1), False)):
         places = np.flatnonzero(wanted)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.noisy_labels import flip
 from tasks.annotation.choose import choose_next
-from tasks.corpus.embedders.sentence_transformers import SentenceTransformers, _open
+from tasks.corpus.embedders.sentence_transformers import SentenceTransformers, _load
 from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.corpus.label_errors.params import Noise
 from tasks.corpus.label_errors.suspects import find_suspects
@@ -63,7 +63,7 @@ def test_a_long_text_is_the_mean_of_its_windows(embedder: SentenceTransformers) 
 
 
 def test_a_text_is_embedded_once(embedder: SentenceTransformers) -> None:
-    _, known = _open(str(Path(embedder.path).absolute()))
+    _, known = _load(str(Path(embedder.path).absolute()))
     known.clear()
     texts = ["where is my parcel", "", "where is my card", "where is my parcel"]
     vectors = embedder.embed(texts)

@@ -147,19 +147,19 @@ def test_no_file_outside_the_project_is_run(tmp_path: Path) -> None:
 
 
 def test_a_model_is_asked_once(tmp_path: Path) -> None:
-    from tasks.corpus.writers.answers import Keeper, Turns, WriterAnswer
+    from tasks.corpus.writers.answers import AnswerCache, Turns, WriterAnswer
 
     class Told:
         def __init__(self) -> None:
             self.identity, self.asked = {"model": "told"}, 0
 
-        def write(self, prompts: list[Turns], keep: Keeper) -> list[WriterAnswer]:
+        def write(self, prompts: list[Turns], cache: AnswerCache) -> list[WriterAnswer]:
             found = []
             for prompt in prompts:
                 self.asked += 1
                 text = "`Refund`." if "money" in prompt[0]["content"].split("---")[1] else "no idea"
                 found.append(WriterAnswer(text))
-                keep.keep(prompt, found[-1])
+                cache.store(prompt, found[-1])
             return found
 
     writer = Told()
@@ -252,9 +252,9 @@ def test_wrong_settings_of_the_source_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"mails\.jsonl does not exist"):
         read_sources([weak()], "quarantine", tmp_path / "elsewhere")
     one = [{"name": "keywords", "label": "refund", "words": ["refund"]}]
-    with pytest.raises(PipelineError, match=r"they vote for \['refund'\], and two labels are needed"):
+    with pytest.raises(PipelineError, match=r"they vote for \['refund'\], but two labels are needed"):
         read_sources([weak(functions=one)], "quarantine", tmp_path)
-    with pytest.raises(PipelineError, match='two are called "keywords refund: refund"'):
+    with pytest.raises(PipelineError, match='two have the title "keywords refund: refund"'):
         read_sources([weak(functions=one * 2)], "quarantine", tmp_path)
     with pytest.raises(PipelineError, match="shares lack parcel"):
         read_sources([weak(shares={"refund": 0.6, "other": 0.4})], "quarantine", tmp_path)

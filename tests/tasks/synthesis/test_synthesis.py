@@ -349,7 +349,7 @@ def test_a_teacher_that_fails_is_one_line_and_answers_are_kept(serve: Any, tmp_p
     endpoint = serve(Sums())
     settings = sums(endpoint.url, rows=4, teacher=OpenAi(url=endpoint.url, model="t", concurrency=1, retries=0))
     endpoint.troubles = [lambda handler: send(handler, 401, {"error": {"message": "bad key"}})]
-    with pytest.raises(PipelineError, match=r"status 401 .*bad key.*answers that came are kept") as caught:
+    with pytest.raises(PipelineError, match=r"status 401 .*bad key.*received answers are cached") as caught:
         run(settings, tmp_path)
     assert "\n" not in str(caught.value)
     assert len(run(settings, tmp_path).accepted) == 4

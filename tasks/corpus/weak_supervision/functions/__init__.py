@@ -18,6 +18,6 @@ AnyFunction = Annotated[Keywords | Regex | Nearest | Model | Python, Field(discr
 
 
 class Function(Protocol):
-    """What the label model asks of a labelling function."""
+    """Interface of a labelling function."""
 
     def vote(self, texts: Sequence[str], root: Path) -> dict[str, list[str | None]]: ...

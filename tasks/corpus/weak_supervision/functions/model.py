@@ -1,7 +1,7 @@
-"""A language model that is asked for the label; an answer that is not one of the labels counts as none.
+"""A language model that is prompted for the label; an answer that is not one of the labels is an abstention.
 
-Answers are kept by the content of their question in the folder ``cache``: a rerun is offline and the same, and DVC sees
-them when it lies below ``data/raw``.
+Answers are cached by a hash of the prompt in the folder ``cache``: a rerun needs no model and gives the same votes. DVC
+tracks the cache when it lies below ``data/raw``.
 
 Example: ``{name: model, labels: [refund, parcel], writer: {name: local, path: models/teacher}, cache: data/raw/votes}``
 """
@@ -25,18 +25,18 @@ ORDER = (
 
 
 class Model(Section):
-    """The label a model names."""
+    """The label that a language model answers."""
 
     name: Literal["model"] = "model"
     title: str = Field(default="", description="its name in the tables; model when empty")
-    labels: tuple[str, ...] = Field(min_length=2, description="labels it may choose from")
-    order: str = Field(default=ORDER, description="what it is asked, with {labels} and {text}")
-    writer: AnyWriter = Field(description="the model that is asked")
-    cache: str = Field(description="folder in which answers are kept")
+    labels: tuple[str, ...] = Field(min_length=2, description="labels to choose from")
+    order: str = Field(default=ORDER, description="prompt with the placeholders {labels} and {text}")
+    writer: AnyWriter = Field(description="the model that answers the prompts")
+    cache: str = Field(description="folder of the cached answers")
 
     @field_validator("order")
     @classmethod
-    def _asks(cls, order: str) -> str:
+    def _check_placeholders(cls, order: str) -> str:
         if "{text}" not in order or "{labels}" not in order:
             raise ValueError("order must hold {text} and {labels}")
         return order
@@ -47,6 +47,10 @@ class Model(Section):
 
         order = self.order.replace("{labels}", ", ".join(self.labels))
         prompts = [[{"role": "user", "content": order.replace("{text}", text)}] for text in texts]
-        known = {normalise_label(label): label for label in self.labels}
+        labels_by_name = {normalise_label(label): label for label in self.labels}
         answers = ask(self.writer, prompts, root / self.cache)
-        return {self.title or "model": [known.get(normalise_label((text or "").strip(" .\"'`*"))) for text in answers]}
+        return {
+            self.title or "model": [
+                labels_by_name.get(normalise_label((text or "").strip(" .\"'`*"))) for text in answers
+            ]
+        }

@@ -1,6 +1,6 @@
-"""Functions of a Python file of one's own: each takes a text and returns a label, or None to abstain.
+"""Functions of a Python file in the project: each takes a text and returns a label, or None to abstain.
 
-The file must lie inside the project, since it is run; below ``data/raw`` DVC sees that it changed.
+The file must lie inside the project because its code is executed; below ``data/raw`` DVC tracks its changes.
 
 Example: ``{name: python, path: data/raw/rules.py, functions: [shouts, asks_for_money]}`` with
 
@@ -22,7 +22,7 @@ from tasks.contracts.params import Section
 
 
 class Python(Section):
-    """Votes of functions in a file."""
+    """Votes of functions in a Python file."""
 
     name: Literal["python"] = "python"
     path: str = Field(pattern=r"\.py$", description="Python file inside the project")
@@ -33,15 +33,17 @@ class Python(Section):
 
         Raises:
             PipelineError: The file lies outside the project, does not load, lacks a function, or a function fails or
-                returns something else than a text or None.
+                returns anything but a text or None.
         """
         module = self._load(root)
-        return {name: [self._ask(name, self._find(module, name), text) for text in texts] for name in self.functions}
+        return {name: [self._call(name, self._find(module, name), text) for text in texts] for name in self.functions}
 
     def _load(self, root: Path) -> Any:
-        home, path = root.resolve(), (root / self.path).resolve()
-        if not path.is_relative_to(home):
-            raise PipelineError(f"labelling functions: {self.path} lies outside the project; move it into {home.name}/")
+        project, path = root.resolve(), (root / self.path).resolve()
+        if not path.is_relative_to(project):
+            raise PipelineError(
+                f"labelling functions: {self.path} lies outside the project; move it into {project.name}/"
+            )
         if not path.is_file():
             raise PipelineError(f"labelling functions: {self.path} is missing; correct path")
         spec = importlib.util.spec_from_file_location(f"labelling_{path.stem}", path)
@@ -52,7 +54,7 @@ class Python(Section):
             spec.loader.exec_module(module)
         except Exception as error:
             raise PipelineError(
-                f"labelling functions: {self.path} does not load ({type(error).__name__}: {error}); mend it"
+                f"labelling functions: {self.path} does not load ({type(error).__name__}: {error}); fix it"
             ) from error
         return module
 
@@ -60,16 +62,16 @@ class Python(Section):
         function = getattr(module, name, None)
         if not callable(function):
             raise PipelineError(f'labelling functions: {self.path} has no function "{name}"; correct functions')
-        found: Callable[[str], Any] = function
-        return found
+        function_found: Callable[[str], Any] = function
+        return function_found
 
-    def _ask(self, name: str, function: Callable[[str], Any], text: str) -> str | None:
+    def _call(self, name: str, function: Callable[[str], Any], text: str) -> str | None:
         try:
             label = function(text)
         except Exception as error:
             raise PipelineError(
                 f"labelling functions: {name} of {self.path} failed on {text[:60]!r} "
-                f"({type(error).__name__}: {error}); mend it"
+                f"({type(error).__name__}: {error}); fix it"
             ) from error
         if label is None or (isinstance(label, str) and label):
             return label

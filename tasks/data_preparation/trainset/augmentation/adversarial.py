@@ -21,7 +21,7 @@ from tasks.data_preparation.trainset.augmentation.characters import SHORTEST, mi
 from tasks.data_preparation.trainset.augmentation.material import Material, Variant, list_words, replace_spans
 
 if TYPE_CHECKING:
-    from tasks.corpus.label_classifier import LabelReader
+    from tasks.corpus.label_classifier import LabelClassifier
 
 
 class Adversarial(Section):
@@ -37,9 +37,9 @@ class Adversarial(Section):
         Raises:
             PipelineError: The rows have fewer than two labels.
         """
-        from tasks.corpus.label_classifier import fit_reader
+        from tasks.corpus.label_classifier import fit_label_classifier
 
-        reader = fit_reader(material.prompts, material.labels)
+        reader = fit_label_classifier(material.prompts, material.labels)
         if reader is None:
             raise PipelineError(
                 "adversarial: the training rows have fewer than two labels, and without them nothing can be misread; "
@@ -48,12 +48,12 @@ class Adversarial(Section):
         found = (self._attack(row, material, reader) for row in chosen if material.labels[row] is not None)
         return [variant for variant in found if variant is not None]
 
-    def _attack(self, row: int, material: Material, reader: LabelReader) -> Variant | None:
+    def _attack(self, row: int, material: Material, reader: LabelClassifier) -> Variant | None:
         prompt, label = material.prompts[row], str(material.labels[row])
         spans = list_words(prompt, material.answers[row], SHORTEST)
-        if not spans or reader.read([prompt])[0] != label:
+        if not spans or reader.predict([prompt])[0] != label:
             return None
-        without = reader.measure([replace_spans(prompt, [span], [""]) for span in spans], label)
+        without = reader.predict_probability([replace_spans(prompt, [span], [""]) for span in spans], label)
         rng = material.random("adversarial", row)
         hit: list[tuple[int, int]] = []
         words: list[str] = []
@@ -61,6 +61,6 @@ class Adversarial(Section):
             hit.append(spans[place])
             words.append(mistype(prompt[slice(*spans[place])], rng))
             changed = replace_spans(prompt, hit, words)
-            if reader.read([changed])[0] != label:
+            if reader.predict([changed])[0] != label:
                 return Variant(row, changed)
         return None

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.contracts.records import MESSAGES, content_id
-from tasks.corpus.label_classifier import fit_reader
+from tasks.corpus.label_classifier import fit_label_classifier
 from tasks.corpus.rows.rows import Origin, Rows, column_messages, finish_step, join_turns
 from tasks.corpus.rows.texts import EXAMPLES, show_change
 from tasks.corpus.similarity import compute_jaccard, cut_shingles, find_between
@@ -134,11 +134,11 @@ def _make_rows(train: pa.Table, variants: Sequence[Variant], title: str) -> pa.T
 
 
 def _check_labels(material: Material, variants: Sequence[Variant], reasons: Sequence[str | None]) -> list[str | None]:
-    reader = fit_reader(material.prompts, material.labels)
+    reader = fit_label_classifier(material.prompts, material.labels)
     if reader is None or not variants:
         return list(reasons)
-    before = reader.read([material.prompts[variant.row] for variant in variants])
-    after = reader.read([variant.prompt for variant in variants])
+    before = reader.predict([material.prompts[variant.row] for variant in variants])
+    after = reader.predict([variant.prompt for variant in variants])
     return [
         reason
         or (

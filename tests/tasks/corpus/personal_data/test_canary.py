@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from tasks.corpus.personal_data.patterns import Patterns
 from tasks.corpus.personal_data.pii import AnyFinder, Pii
 from tasks.corpus.personal_data.presidio import Presidio
-from tasks.corpus.reading.answers import set_apart
+from tasks.corpus.reading.answers import exclude_rejected
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.jsonl import Jsonl
@@ -198,7 +198,7 @@ def test_no_canary_comes_through(mode: str, finder: AnyFinder, tmp_path: Path) -
     found = next(step for step in rows.steps if step.name == "pii")
     assert {kind for kind, _, _ in found.listings[0].rows} == set(CANARIES)
     rows = remove_duplicates(rows, settings.duplicates)
-    rows = set_apart(split_examples(rows, settings.split, settings.duplicates))
+    rows = exclude_rejected(split_examples(rows, settings.split, settings.duplicates))
     write_quarantine(rows, out / "prepared/quarantine.parquet")
     verdict = check_quality(rows, settings.gate, settings.duplicates, settings.split, out / "report/data_docs")
     write_report(rows, verdict, out / "report/index.html")

@@ -12,7 +12,7 @@ import pytest
 from tasks.contracts.manifest import read_manifest
 from tasks.contracts.records import ANSWER_SETS, EXAMPLES, QUARANTINE, AnswerSet, content_id
 from tasks.contracts.tables import read_table
-from tasks.corpus.reading.answers import set_apart, write_answers
+from tasks.corpus.reading.answers import exclude_rejected, write_answers
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.jsonl import Jsonl
 from tasks.corpus.rows.rows import Rows
@@ -44,7 +44,9 @@ def prepare(rows: list[dict[str, Any]], root: Path, **params: Any) -> Rows:
         sources=(Jsonl(path="x.jsonl", title="x", **params),), gate=Gate(min_rows=5), split=Split(test=0.2)
     )
     done = clean_rows(read_sources(settings.sources, "quarantine", root), settings.cleaning)
-    done = set_apart(split_examples(remove_duplicates(done, settings.duplicates), settings.split, settings.duplicates))
+    done = exclude_rejected(
+        split_examples(remove_duplicates(done, settings.duplicates), settings.split, settings.duplicates)
+    )
     write_quarantine(done, root / "prepared/quarantine.parquet")
     verdict = check_quality(done, settings.gate, settings.duplicates, settings.split, root / "report/data_docs")
     write_report(done, verdict, root / "report/index.html")

@@ -18,7 +18,15 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
 from tasks.corpus.embedders.sentence_transformers import SentenceTransformers
 from tasks.corpus.embedders.tfidf import Tfidf
-from tasks.corpus.similarity import Recall, Sides, compute_jaccard, cut_shingles, find_alike, find_between, list_probed
+from tasks.corpus.similarity import (
+    Recall,
+    Sides,
+    compute_jaccard,
+    cut_shingles,
+    find_between,
+    find_similar_pairs,
+    list_probe_pairs,
+)
 from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.screening.clusters import CLUSTERS, make_table, write_clusters
 from tasks.data_preparation.screening.duplicates import remove_duplicates
@@ -46,7 +54,7 @@ def noisy(count: int, seed: int) -> list[str]:
 
 def test_recall_is_counted_over_all_pairs_of_the_probes() -> None:
     texts = noisy(100, 3)
-    found = find_alike(texts, ["ok"] * 200, 0.75, 0.5, 4, probes=200)
+    found = find_similar_pairs(texts, ["ok"] * 200, 0.75, 0.5, 4, probes=200)
     shingles = Sides(texts, ["ok"] * 200, 4).cut_both(range(200))
     every = np.array(list(itertools.combinations(range(200), 2)))
     truth = int((compute_jaccard(shingles, every) >= 0.75).sum())
@@ -62,7 +70,7 @@ def test_probed_pairs_are_those_of_the_sets(texts: list[str], numbers: bool) -> 
     folded = [fold_text(text) for text in texts]
     shingles = cut_shingles(folded, 3)
     group = np.array([len(set(text) & {"1"}) if numbers else 0 for text in texts])
-    found = {tuple(p) for p in list_probed(shingles, group, np.arange(len(texts)), 0.6).tolist()}
+    found = {tuple(p) for p in list_probe_pairs(shingles, group, np.arange(len(texts)), 0.6).tolist()}
     every = np.array(list(itertools.combinations(range(len(texts)), 2)))
     alike = compute_jaccard(shingles, every) >= 0.6
     assert found == {
@@ -80,8 +88,8 @@ def test_the_interval_of_the_recall() -> None:
 
 def test_numbers_may_be_left_out_of_account() -> None:
     texts = [f"Where in the world is my order with the number {n}, please?" for n in (4711, 4712)]
-    assert len(find_alike(texts, ["ok"] * 2, 0.8, 0.7, 4).pairs) == 0
-    assert find_alike(texts, ["ok"] * 2, 0.8, 0.7, 4, numbers=False).pairs.tolist() == [[0, 1]]
+    assert len(find_similar_pairs(texts, ["ok"] * 2, 0.8, 0.7, 4).pairs) == 0
+    assert find_similar_pairs(texts, ["ok"] * 2, 0.8, 0.7, 4, numbers=False).pairs.tolist() == [[0, 1]]
 
 
 def test_two_lists_are_compared_with_one_another_only() -> None:
@@ -120,7 +128,7 @@ def test_precision_and_recall_on_planted_pairs(kinds: dict[str, object], alike: 
             base = [text.replace(" 12", f" {WORDS[i % 30]}") for i, text in enumerate(base)]
         texts = [*base, *(edit(text, rng) for text in base)]  # type: ignore[operator]
         answers = [f"The answer to {text}" for text in base] * 2
-        found = {tuple(p) for p in find_alike(texts, answers, 0.85, 0.7, 4).pairs.tolist()}
+        found = {tuple(p) for p in find_similar_pairs(texts, answers, 0.85, 0.7, 4).pairs.tolist()}
         planted = {(i, i + 100) for i in range(100)}
         assert len(found & planted) == (100 if alike else 0), name
         assert not found - planted, name
@@ -234,7 +242,7 @@ def test_precision_and_recall_on_real_requests() -> None:
         rows = list(csv.DictReader(stream))
     texts, intents = [row["text"] for row in rows], [row["category"] for row in rows]
     likeness = Likeness(rows=0.85, prompts=0.7)
-    found = find_alike(texts, ["ok"] * len(texts), likeness.rows, likeness.prompts, 4, probes=1000)
+    found = find_similar_pairs(texts, ["ok"] * len(texts), likeness.rows, likeness.prompts, 4, probes=1000)
     agree = sum(intents[i] == intents[j] for i, j in found.pairs.tolist())
     assert len(found.pairs) > 100
     assert agree / len(found.pairs) >= 0.98

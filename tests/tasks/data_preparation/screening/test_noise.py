@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from benchmarks.noisy_labels import flip
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.label_errors.params import Noise
-from tasks.corpus.label_errors.suspects import PARTS, STEP, choose_limit, cut_parts, find_confident, find_suspects
+from tasks.corpus.label_errors.suspects import FOLDS, STEP, assign_folds, choose_limit, find_confident, find_suspects
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.noise import review_labels
@@ -105,12 +105,12 @@ def test_confident_joint_worked_out_by_hand() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(PARTS, 30), min_size=1, max_size=6), st.integers(0, 99))
+@given(st.lists(st.integers(FOLDS, 30), min_size=1, max_size=6), st.integers(0, 99))
 def test_parts_hold_every_label_evenly(sizes: list[int], seed: int) -> None:
     truth = np.repeat(np.arange(len(sizes)), sizes)
-    parts = cut_parts(truth, seed)
+    parts = assign_folds(truth, seed)
     for label, size in enumerate(sizes):
-        counts = np.bincount(parts[truth == label], minlength=PARTS)
+        counts = np.bincount(parts[truth == label], minlength=FOLDS)
         assert counts.max() - counts.min() <= 1
         assert counts.sum() == size
 

@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import content_id
-from tasks.corpus.label_classifier import fit_reader
+from tasks.corpus.label_classifier import fit_label_classifier
 from tasks.corpus.rows.rows import Origin, Rows
-from tasks.corpus.writers.answers import Keeper, WriterAnswer, ask
+from tasks.corpus.writers.answers import AnswerCache, WriterAnswer, ask
 from tasks.corpus.writers.local import Local
 from tasks.corpus.writers.openai import OpenAi
 from tasks.data_preparation.gate.gate import check_quality
@@ -292,9 +292,9 @@ def test_attacks_mislead_the_classifier_and_keep_the_label() -> None:
     out = augment(rows, Adversarial(share=1.0))
     added = out.table.slice(200)
     assert added.num_rows > 20
-    reader = fit_reader(prompts(rows)[:180], labels[:180])
+    reader = fit_label_classifier(prompts(rows)[:180], labels[:180])
     assert reader is not None
-    read = reader.read([turns[-2]["content"] for turns in added["messages"].to_pylist()])
+    read = reader.predict([turns[-2]["content"] for turns in added["messages"].to_pylist()])
     assert all(found != label for found, label in zip(read, added["label"].to_pylist(), strict=True))
     with pytest.raises(PipelineError, match="fewer than two labels"):
         augment(rows_of(turns, [None] * 200, ["train"] * 180 + ["validation"] * 20), Adversarial())
@@ -414,7 +414,7 @@ def test_answers_that_came_before_a_failure_are_kept(serve: Any, tmp_path: Path)
     questions = [[{"role": "user", "content": text}] for text in ("one", "two", "one")]
     assert ask(writer, questions[:1], tmp_path) == ["ONE"]
     endpoint.troubles = [broken]
-    with pytest.raises(PipelineError, match="answers that came are kept"):
+    with pytest.raises(PipelineError, match="received answers are cached"):
         ask(writer, questions, tmp_path)
     assert ask(writer, questions, tmp_path) == ["ONE", "TWO", "ONE"]
     assert endpoint.asked == ["one", "two"]
@@ -424,18 +424,18 @@ def test_answers_that_came_before_a_failure_are_kept(serve: Any, tmp_path: Path)
 
 
 def test_a_torn_answer_on_the_disk_is_asked_again(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path, {"model": "m"})
+    cache = AnswerCache(tmp_path, {"model": "m"})
     prompt = [{"role": "user", "content": "x"}]
-    keeper.keep(prompt, WriterAnswer("y", "", 3, 1))
-    assert keeper.find(prompt) == WriterAnswer("y", "", 3, 1)
-    keeper.keep(prompt, WriterAnswer(None, "cut off"))
-    assert keeper.find(prompt) == WriterAnswer(None, "cut off")
+    cache.store(prompt, WriterAnswer("y", "", 3, 1))
+    assert cache.find(prompt) == WriterAnswer("y", "", 3, 1)
+    cache.store(prompt, WriterAnswer(None, "cut off"))
+    assert cache.find(prompt) == WriterAnswer(None, "cut off")
     # As they were kept before tokens were counted.
     next(tmp_path.rglob("*.json")).write_text('{"answer":"y"}')
-    assert keeper.find(prompt) == WriterAnswer("y")
+    assert cache.find(prompt) == WriterAnswer("y")
     next(tmp_path.rglob("*.json")).write_text("{torn")
-    assert keeper.find(prompt) is None
-    assert Keeper(None, {}).find(prompt) is None
+    assert cache.find(prompt) is None
+    assert AnswerCache(None, {}).find(prompt) is None
 
 
 def test_a_local_model_writes_the_same_every_time(tiny_model: Path, tmp_path: Path) -> None:
