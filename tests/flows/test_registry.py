@@ -241,7 +241,7 @@ def test_a_tampered_release_is_refused(registry: Registry, make: Make, tmp_path:
         another(registry).fetch_release(release)
     assert not (another(registry).releases / release).exists()
     (registry.releases / release / "model/extra.py").write_text("import os")
-    with pytest.raises(PipelineError, match="does not list"):
+    with pytest.raises(PipelineError, match="not in the manifest"):
         Registry("helper", registry.releases, registry.uri).resolve_champion()
 
 

@@ -136,7 +136,7 @@ def test_same_seed_same_rows_other_seed_other_rows() -> None:
 def test_rows_do_not_depend_on_the_hash_seed() -> None:
     program = (
         "import hashlib, orjson\n"
-        "from tasks.corpus.reading.sources.sample import generate_sample\n"
+        "from tasks.sample_shop.sample import generate_sample\n"
         "from tasks.sample_shop.traffic import generate_traffic\n"
         "t = generate_traffic(60, 2, 0.5)\n"
         "rows = [generate_sample(120, 2).table.to_pylist(), t.prompts, t.answers, t.kinds]\n"

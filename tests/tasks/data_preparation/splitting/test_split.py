@@ -119,7 +119,9 @@ def test_leaks_are_the_same_ones_from_the_signatures_of_the_step_before() -> Non
     without = replace(rows, table=drop_signatures(rows.table))
     found, again = split_examples(rows, HALVES, Duplicates()), split_examples(without, HALVES, Duplicates())
     assert found.table.equals(again.table)
-    assert found.steps == again.steps
+    # Without the step before, this one is the first to look for near duplicates, and measures the recall.
+    assert [replace(step, notes={}) for step in found.steps] == [replace(step, notes={}) for step in again.steps]
+    assert again.steps[-1].notes.items() >= found.steps[-1].notes.items()
     assert found.steps[-1].reasons
     # Other n-grams have other signatures.
     other = Duplicates(shingle=6)
