@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 GATEWAY = artifacts.STATE / "gateway.json"
 CLIENTS = 16
-CALM, NEW = 200, 1000
+CALM, NEW = 200, 700
 DRIFT = 0.7
 # Seconds between two requests of the client under load: few while the retrain needs the cores, many around the swap.
 PAUSE_S, SWAP_PAUSE_S = 1.0, 0.1
@@ -223,16 +223,18 @@ def improve(url: str, first: Champion, story: Story) -> None:
 
     from flows.retraining import retrain
 
+    sources = read_params().data_preparation.sources
+    intents = next((source.intents for source in sources if source.name == "sample"), None)
     with story.step("calm traffic", f"{CALM} requests like the training data"):
         since = time.time()
-        ask_all(url, generate_traffic(CALM, seed=101), first.release)
+        ask_all(url, generate_traffic(CALM, seed=101, intents=intents), first.release)
     with story.step("calm monitoring", "compare them with the baseline"):
         monitor(since, "demo: calm traffic")
     story.say(f"monitoring: {drift_reason()}")
     text = f"{NEW} requests of a changed world (new products, new intents, slang), answers corrected by people"
     with story.step("new traffic", text):
         since = time.time()
-        ask_all(url, generate_traffic(NEW, seed=202, drift=DRIFT), first.release, corrected=True)
+        ask_all(url, generate_traffic(NEW, seed=202, drift=DRIFT, intents=intents), first.release, corrected=True)
     with story.step("new monitoring", "compare them with the baseline"):
         verdict = monitor(since, "demo: new traffic")
     story.say(f"monitoring: {drift_reason()}")

@@ -107,3 +107,11 @@ FOLLOW_UPS: tuple[FollowUp, ...] = (
 FOLLOW_UPS_BY_INTENT: dict[str, tuple[FollowUp, ...]] = {
     intent.name: tuple(link for link in FOLLOW_UPS if link.later == intent.name) for intent in INTENTS
 }
+
+
+def choose_intents(count: int | None) -> tuple[Intent, ...]:
+    """The most frequent intents, those of one frequency in their order; all of them for None."""
+    if count is None:
+        return INTENTS
+    frequent = sorted(INTENTS, key=lambda intent: -WEIGHTS[intent.name])[:count]
+    return tuple(intent for intent in INTENTS if intent in frequent)

@@ -10,7 +10,8 @@ import pyarrow as pa
 from tasks.contracts.records import MESSAGES
 from tasks.sample_shop.conversations import DuplicateFilter, SampleConversation, generate_unique_conversation
 from tasks.sample_shop.dirt import COPIES, SHARES, Planted, plant_copies, plant_damage
-from tasks.sample_shop.intents import INTENTS, WEIGHTS
+from tasks.sample_shop.grammar import Intent
+from tasks.sample_shop.intents import WEIGHTS, choose_intents
 
 SCHEMA = pa.schema([pa.field("messages", MESSAGES), pa.field("intent", pa.string())])
 
@@ -42,28 +43,30 @@ class SampleData:
     truth: SampleTruth
 
 
-def generate_sample(rows: int, seed: int, dirt: bool = True) -> SampleData:
+def generate_sample(rows: int, seed: int, dirt: bool = True, intents: int | None = None) -> SampleData:
     """Make the sample.
 
     Args:
         rows: Clean rows.
         seed: Seed of every choice; the same seed gives the same table.
         dirt: Plant defects as further rows between the clean ones.
+        intents: Number of intents, the most frequent ones; None: all.
 
     Returns:
         The table in its raw shape (``messages``, ``intent``) and the truth.
     """
     rng = random.Random(f"sample {seed}")
     duplicates = DuplicateFilter()
-    clean = draw_conversations(rows, rng, duplicates)
-    planted = plant_dirt(clean, duplicates, seed) if dirt else []
+    known = choose_intents(intents)
+    clean = draw_conversations(rows, known, rng, duplicates)
+    planted = plant_dirt(clean, known, duplicates, seed) if dirt else []
     everything: list[SampleConversation | Planted] = [*clean, *planted]
     order = list(range(len(everything)))
     if planted:
         random.Random(f"sample order {seed}").shuffle(order)
     row_of = {index: row for row, index in enumerate(order, 1)}
     found: dict[str, list[int]] = {kind: [] for kind in SHARES} if dirt else {}
-    truth = SampleTruth(tuple(sorted(intent.name for intent in INTENTS)), {}, {}, {}, {})
+    truth = SampleTruth(tuple(sorted(intent.name for intent in known)), {}, {}, {}, {})
     for index, item in enumerate(planted, rows):
         row = row_of[index]
         found[item.kind].append(row)
@@ -78,24 +81,28 @@ def generate_sample(rows: int, seed: int, dirt: bool = True) -> SampleData:
     return SampleData(to_table(written), truth)
 
 
-def draw_conversations(count: int, rng: random.Random, duplicates: DuplicateFilter) -> list[SampleConversation]:
-    intents = rng.choices(INTENTS, [WEIGHTS[intent.name] for intent in INTENTS], k=count)
-    return [generate_unique_conversation(intent, rng, duplicates) for intent in intents]
+def draw_conversations(
+    count: int, intents: tuple[Intent, ...], rng: random.Random, duplicates: DuplicateFilter
+) -> list[SampleConversation]:
+    drawn = rng.choices(intents, [WEIGHTS[intent.name] for intent in intents], k=count)
+    return [generate_unique_conversation(intent, rng, duplicates) for intent in drawn]
 
 
-def plant_dirt(clean: list[SampleConversation], duplicates: DuplicateFilter, seed: int) -> list[Planted]:
+def plant_dirt(
+    clean: list[SampleConversation], intents: tuple[Intent, ...], duplicates: DuplicateFilter, seed: int
+) -> list[Planted]:
     """The planted rows, in the order of `SHARES`."""
     rng = random.Random(f"sample dirt {seed}")
     free = list(range(len(clean)))
     rng.shuffle(free)
-    names = tuple(intent.name for intent in INTENTS)
+    names = tuple(intent.name for intent in intents)
     planted: list[Planted] = []
     for kind, share in SHARES.items():
         count = max(1, round(share * len(clean)))
         if kind in COPIES:
             planted += plant_copies(kind, count, clean, free, rng)
         else:
-            extra = draw_conversations(count, rng, duplicates)
+            extra = draw_conversations(count, intents, rng, duplicates)
             planted += [plant_damage(kind, number, row, names, rng) for number, row in enumerate(extra)]
     return planted
 

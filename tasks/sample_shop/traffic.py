@@ -23,7 +23,7 @@ from tasks.sample_shop.drift import (
     talk_slang,
 )
 from tasks.sample_shop.grammar import Intent
-from tasks.sample_shop.intents import BY_NAME, INTENTS, WEIGHTS
+from tasks.sample_shop.intents import BY_NAME, WEIGHTS, choose_intents
 
 SLANG_BESIDE = 0.35
 ELECTRIC_WORDING = 0.85
@@ -46,7 +46,9 @@ class SampleTraffic:
     kinds: tuple[tuple[str, ...], ...]
 
 
-def generate_traffic(count: int, seed: int, drift: float = 0.0, kinds: Collection[str] = KINDS) -> SampleTraffic:
+def generate_traffic(
+    count: int, seed: int, drift: float = 0.0, kinds: Collection[str] = KINDS, intents: int | None = None
+) -> SampleTraffic:
     """Draw requests as the sample's customers make them, a share of them drifted.
 
     Args:
@@ -56,6 +58,7 @@ def generate_traffic(count: int, seed: int, drift: float = 0.0, kinds: Collectio
         kinds: Which drifts take place, in equal parts: ``products`` (electric goods, asked about in their
             own words), ``intents`` (six services that the sample does not know), ``slang`` (also over a part
             of the other kinds), ``mix`` (six times as many questions about money and accounts).
+        intents: Number of intents of the sample, the most frequent ones; None: all.
 
     Returns:
         The requests, in the order they arrive.
@@ -64,6 +67,7 @@ def generate_traffic(count: int, seed: int, drift: float = 0.0, kinds: Collectio
         PipelineError: ``count``, ``drift`` or ``kinds`` is out of range.
     """
     chosen = check_request(count, drift, kinds)
+    known = choose_intents(intents)
     rng = random.Random(f"traffic {seed}")
     drifted = round(count * drift)
     plan = [chosen[i % len(chosen)] if i < drifted else "" for i in range(count)]
@@ -72,7 +76,7 @@ def generate_traffic(count: int, seed: int, drift: float = 0.0, kinds: Collectio
     rows: list[SampleConversation] = []
     applied: list[tuple[str, ...]] = []
     for kind in plan:
-        row, row_kinds = draw_request(kind, "slang" in chosen, rng, duplicates)
+        row, row_kinds = draw_request(kind, "slang" in chosen, known, rng, duplicates)
         rows.append(row)
         applied.append(row_kinds)
     turns = [row.turns() for row in rows]
@@ -101,23 +105,25 @@ def check_request(count: int, drift: float, kinds: Collection[str]) -> tuple[str
 
 
 def draw_request(
-    kind: str, slang: bool, rng: random.Random, duplicates: DuplicateFilter
+    kind: str, slang: bool, known: tuple[Intent, ...], rng: random.Random, duplicates: DuplicateFilter
 ) -> tuple[SampleConversation, tuple[str, ...]]:
-    """One request of this kind of drift ("" for none), and all kinds that apply to it."""
+    """One request of this kind of drift ("" for none) about known intents, and all kinds that apply to it."""
     if not kind:
-        return generate_unique_conversation(draw_intent(INTENTS, WEIGHTS, rng), rng, duplicates), ()
+        return generate_unique_conversation(draw_intent(known, WEIGHTS, rng), rng, duplicates), ()
     beside = slang and kind != "slang" and rng.random() < SLANG_BESIDE
     kinds = (kind, "slang") if beside else (kind,)
     reword = talk_slang if "slang" in kinds else None
     if kind == "products":
-        intent = BY_NAME[rng.choice(tuple(ELECTRIC_CORES))]
+        names = [intent.name for intent in known]
+        electric = [name for name in ELECTRIC_CORES if name in names] or [*ELECTRIC_CORES]
+        intent = BY_NAME[rng.choice(electric)]
         cores = ELECTRIC_CORES if rng.random() < ELECTRIC_WORDING else PLAIN.cores
         scene = Scene(lines=("electric",), cores=cores, reword=reword)
     elif kind == "intents":
         intent, scene = rng.choice(NEW_INTENTS), Scene(reword=reword)
     else:
         weights = SHIFTED_WEIGHTS if kind == "mix" else WEIGHTS
-        intent, scene = draw_intent(INTENTS, weights, rng), Scene(reword=reword)
+        intent, scene = draw_intent(known, weights, rng), Scene(reword=reword)
     return generate_unique_conversation(intent, rng, duplicates, scene), kinds
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flows.wiring.params import read_params
 from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.sources.sample import Sample
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
@@ -32,7 +33,7 @@ def settings() -> DataPreparation:
 @cache
 def split() -> Rows:
     params = settings()
-    rows = clean_rows(read_sources(params.sources[:1], params.on_bad_row, ROOT), params.cleaning)
+    rows = clean_rows(read_sources((Sample(title="sample"),), params.on_bad_row, ROOT), params.cleaning)
     rows = remove_duplicates(rows, params.duplicates)
     rows = remove_contamination(rows, params.contamination, ROOT)
     return split_examples(rows, params.split, params.duplicates)

@@ -24,6 +24,9 @@ class Sample(Source):
     name: Literal["sample"] = "sample"
     rows: int = Field(default=6000, ge=1, description="clean rows; planted defects come on top")
     seed: int = Field(default=20261, ge=0, description="same seed, same bytes")
+    intents: int | None = Field(
+        default=None, ge=2, le=44, description="number of intents, the most frequent ones; null: all 44"
+    )
     dirt: bool = Field(default=True, description="plant duplicates, PII, HTML, broken text and wrong labels")
     license: str = Field(default="Apache-2.0", description="licence of the rows for the data card")
     origin: str = Field(default="generated: an invented shop's customer help", description="where the rows come from")
@@ -32,4 +35,4 @@ class Sample(Source):
         """The raw rows: ``messages`` and ``intent``. ``root`` is not used, since nothing is read from disk."""
         from tasks.sample_shop.sample import generate_sample
 
-        return generate_sample(self.rows, self.seed, self.dirt).table
+        return generate_sample(self.rows, self.seed, self.dirt, self.intents).table
