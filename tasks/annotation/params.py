@@ -9,7 +9,7 @@ from pydantic import Field
 from tasks.contracts.params import Section
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
-from tasks.corpus.reading.sources.weak import Inner
+from tasks.corpus.reading.sources.weak import InnerSource
 
 Resolve = Literal["majority", "label_model"]
 
@@ -17,7 +17,7 @@ Resolve = Literal["majority", "label_model"]
 class Annotation(Section):
     """Settings of `heptune annotate`, which is not part of a stage."""
 
-    pool: Inner | None = Field(default=None, description="source of the unlabelled texts")
+    pool: InnerSource | None = Field(default=None, description="source of the unlabelled texts")
     labels: tuple[str, ...] = Field(
         default=(), description="labels to choose from; when empty, those of the prepared rows and earlier imports"
     )

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tasks.corpus.rows.texts import Cleaned
 
 KEY = "HEPTUNE_PII_KEY"
-SHORTEST_KEY = 16
+MIN_KEY_CHARACTERS = 16
 PLACES = ("source", "file", "row")
 Place = tuple[int, int]
 
@@ -103,14 +103,16 @@ class Pii(Section):
         )
 
     def join_listings(self, parts: Sequence[tuple[Listing, ...]], rows: int) -> tuple[Listing, ...]:
-        """The listings of several parts as one."""
+        """Merge the listings of several parts."""
         found: Counter[str] = Counter()
-        having: Counter[str] = Counter()
+        rows_with: Counter[str] = Counter()
         for listing in (listing for part in parts for listing in part):
-            for kind, times, having_it in listing.rows:
-                found[str(kind)] += int(times)
-                having[str(kind)] += int(having_it)
-        return (replace_fields(parts[0][0], rows=tuple((kind, found[kind], having[kind]) for kind in sorted(found))),)
+            for kind, occurrences, row_count in listing.rows:
+                found[str(kind)] += int(occurrences)
+                rows_with[str(kind)] += int(row_count)
+        return (
+            replace_fields(parts[0][0], rows=tuple((kind, found[kind], rows_with[kind]) for kind in sorted(found))),
+        )
 
     def scrub(self, texts: Sequence[str]) -> list[str]:
         """Texts of the quarantine and the report without personal data: its kind stands there, whatever the mode."""
@@ -131,10 +133,10 @@ class Pii(Section):
         if self.mode != "hash":
             return (replace if self.mode == "replace" else redact), ""
         secret = key.get_secret_value().encode() if key else b""
-        if len(secret) < SHORTEST_KEY:
+        if len(secret) < MIN_KEY_CHARACTERS:
             raise PipelineError(
-                f"pii: mode hash needs a key of {SHORTEST_KEY} characters or more in the environment variable {KEY}, "
-                f"found {len(secret)}; set it (openssl rand -hex 32), or choose another mode"
+                f"pii: mode hash needs a key of {MIN_KEY_CHARACTERS} characters or more in the environment variable "
+                f"{KEY}, found {len(secret)}; set it (openssl rand -hex 32), or choose another mode"
             )
         key_id = sign(secret, KEY)[:8]
         if self.key_id not in ("", key_id):
@@ -161,7 +163,7 @@ class Search:
 
 
 def search(columns: Iterable[pa.Array], finder: Finder) -> Search:
-    """Look for personal data in all texts of some columns."""
+    """Search all texts of the given columns for personal data."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -198,7 +200,7 @@ def search(columns: Iterable[pa.Array], finder: Finder) -> Search:
 
 
 def put_back(columns: Mapping[str, pa.Array], texts: Mapping[Place, str]) -> dict[str, pa.Array]:
-    """The columns with other texts at some places."""
+    """The columns with the texts at the given places replaced."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -207,16 +209,18 @@ def put_back(columns: Mapping[str, pa.Array], texts: Mapping[Place, str]) -> dic
 
     numbers = count()
 
-    def exchange(array: pa.Array, _: Owners) -> pa.Array:
+    def replace_texts(array: pa.Array, _: Owners) -> pa.Array:
         number = next(numbers)
-        new = {place: text for (its, place), text in texts.items() if its == number}
-        if not new:
+        replacements = {place: text for (array_number, place), text in texts.items() if array_number == number}
+        if not replacements:
             return array
         mask = np.zeros(len(array), dtype=bool)
-        mask[list(new)] = True
-        return pc.replace_with_mask(array, pa.array(mask), pa.array([new[p] for p in sorted(new)], array.type))
+        mask[list(replacements)] = True
+        return pc.replace_with_mask(
+            array, pa.array(mask), pa.array([replacements[p] for p in sorted(replacements)], array.type)
+        )
 
-    return {name: visit_texts(column, exchange) for name, column in columns.items()}
+    return {name: visit_texts(column, replace_texts) for name, column in columns.items()}
 
 
 def _list_found(found: Search, finder: str, note: str) -> Listing:

@@ -65,7 +65,7 @@ NATIONAL: dict[str, tuple[str, ...]] = {
     "za": ("ZaIdNumberRecognizer", "ZaPassportRecognizer"),
 }
 PEOPLE = {"PER": "PERSON", "PERSON": "PERSON", "GPE": "LOCATION", "LOC": "LOCATION", "FAC": "LOCATION"}
-BATCH = 64
+BATCH_SIZE = 64
 
 
 class Presidio(Section):
@@ -95,14 +95,14 @@ class Presidio(Section):
 
     @property
     def wanted(self) -> frozenset[Kind]:
-        """The kinds that are looked for."""
+        """The kinds that are searched for."""
         numbers: tuple[Kind, ...] = ("email", "phone", "iban", "card", "ip", "national_id")
         return frozenset(self.kinds or (numbers if self.spacy_model is None else (*numbers, "name", "place")))
 
     def screen(self, texts: pa.Array) -> pa.Array:
         import pyarrow.compute as pc
 
-        # National ids have digits, names may have anything.
+        # National ids contain digits; names can be any text.
         if {"name", "place"} & self.wanted:
             return pc.not_equal(texts, "")
         return pc.match_substring_regex(texts, rf"\p{{Nd}}|{SUSPECT}|{SUSPECT_IP}")
@@ -113,28 +113,28 @@ class Presidio(Section):
         engine = _make_engine(self)
         plain: list[str] = []
 
-        def keep(text: str) -> list[Found]:
+        def collect(text: str) -> list[Found]:
             plain.append(text)
             return []
 
         for text in texts:
-            read_plainly(text, keep)
-        read = engine.nlp_engine.process_batch(plain, self.language, batch_size=BATCH)
+            read_plainly(text, collect)
+        documents = engine.nlp_engine.process_batch(plain, self.language, batch_size=BATCH_SIZE)
         wanted = tuple(self.wanted)
-        found = [self._analyze(engine, text, parts, find_plain(text, wanted)) for text, parts in read]
-        return [read_plainly(text, partial(_known, each)) for text, each in zip(texts, found, strict=True)]
+        found_per_text = [self._analyze(engine, text, parts, find_plain(text, wanted)) for text, parts in documents]
+        return [read_plainly(text, partial(_known, each)) for text, each in zip(texts, found_per_text, strict=True)]
 
     def _analyze(self, engine: Any, text: str, parts: Any, plain: list[Found]) -> list[Found]:
         results = engine.analyze(
             text, self.language, entities=_entities(engine), score_threshold=self.min_score, nlp_artifacts=parts
         )
-        each = [(r.score, Found(r.start, r.end, KINDS.get(r.entity_type, "national_id"))) for r in results]
-        each += [(1.0, found) for found in plain]
-        return merge([pair for pair in each if pair[1].kind in self.wanted])
+        scored = [(r.score, Found(r.start, r.end, KINDS.get(r.entity_type, "national_id"))) for r in results]
+        scored += [(1.0, found) for found in plain]
+        return merge([pair for pair in scored if pair[1].kind in self.wanted])
 
 
 def merge(scored: Sequence[tuple[float, Found]]) -> list[Found]:
-    """What overlaps as one, of the kind with the highest score, then the longest, then the first."""
+    """Merge overlapping spans into one of the kind with the highest score, then the longest span, then the first."""
     merged: list[Found] = []
     best: tuple[float, int] = (0.0, 0)
     for score, found in sorted(scored, key=lambda pair: (pair[1].start, -pair[1].end, -pair[0], pair[1].kind)):
@@ -166,7 +166,7 @@ def _make_engine(settings: Presidio) -> Any:
         PipelineError: Presidio or the spaCy model is not there.
     """
     try:
-        import presidio_analyzer.predefined_recognizers as known
+        import presidio_analyzer.predefined_recognizers as recognizer_classes
         import spacy
         from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
         from presidio_analyzer.nlp_engine import NerModelConfiguration, SpacyNlpEngine
@@ -188,7 +188,7 @@ def _make_engine(settings: Presidio) -> Any:
                 token.lemma_ = token.lemma_ or token.lower_
             return super()._doc_to_nlp_artifact(doc, language)
 
-    class Emails(known.EmailRecognizer):
+    class Emails(recognizer_classes.EmailRecognizer):
         """Presidio's, with the list of domains that comes with tldextract instead of a downloaded one."""
 
         domains = TLDExtract(suffix_list_urls=(), cache_dir=None)
@@ -209,19 +209,19 @@ def _make_engine(settings: Presidio) -> Any:
     language = settings.language
     recognisers: list[Any] = [
         Emails(supported_language=language),
-        known.PhoneRecognizer(supported_language=language, supported_regions=settings.phone_regions),
-        known.IbanRecognizer(supported_language=language),
-        known.CreditCardRecognizer(supported_language=language),
-        known.IpRecognizer(supported_language=language),
+        recognizer_classes.PhoneRecognizer(supported_language=language, supported_regions=settings.phone_regions),
+        recognizer_classes.IbanRecognizer(supported_language=language),
+        recognizer_classes.CreditCardRecognizer(supported_language=language),
+        recognizer_classes.IpRecognizer(supported_language=language),
         *(
-            getattr(known, name)(supported_language=language)
+            getattr(recognizer_classes, name)(supported_language=language)
             for country in sorted(set(settings.countries))
             for name in NATIONAL[country]
         ),
     ]
     if settings.spacy_model is not None:
         recognisers.append(
-            known.SpacyRecognizer(supported_language=language, supported_entities=["PERSON", "LOCATION"])
+            recognizer_classes.SpacyRecognizer(supported_language=language, supported_entities=["PERSON", "LOCATION"])
         )
     registry = RecognizerRegistry(recognizers=recognisers, supported_languages=[language])
     return AnalyzerEngine(registry=registry, nlp_engine=engine, supported_languages=[language])

@@ -1,4 +1,4 @@
-"""Items of benchmarks: the texts that no row may hold."""
+"""Items of benchmarks: the texts that must not occur in the rows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tasks.corpus.reading.sources.jsonl import Jsonl
 from tasks.corpus.reading.sources.parquet import Parquet
 from tasks.corpus.text.words import find_words, fold_text
 
-SHORTEST = 8
+MIN_NGRAM_WORDS = 8
 
-# A text of fewer words says nothing of its own: yes, no, a name.
-TELLING = 3
+# Shorter texts are not specific to a benchmark: yes, no, a name.
+MIN_WORDS = 3
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Items:
 
     Attributes:
         title: The benchmark.
-        texts: All texts long enough to be told apart.
-        words: Theirs.
+        texts: All texts of 8 words or more.
+        words: The words of each text.
         numbers: The item of each text, counted from 1.
-        rows: How many items there are.
-        whole: Folded text to item, for texts of 3 to 7 words.
-        short: Texts left out for having fewer words still.
+        rows: Number of items.
+        whole: Normalised text to item, for texts of 3 to 7 words, which must match as a whole.
+        short: Number of shorter texts, which are ignored.
     """
 
     title: str
@@ -48,41 +48,45 @@ def read_items(benchmark: Benchmark, root: Path) -> Items:
     """The texts of a benchmark.
 
     Raises:
-        PipelineError: It is missing, empty, another than pinned, lacks a column, or all its texts are too short.
+        PipelineError: It is missing, empty, differs from its pin, lacks a column, or all its texts are too short.
     """
     texts: list[str] = []
-    kept: list[list[str]] = []
+    words_per_text: list[list[str]] = []
     numbers, rows, short = [], 0, 0
     whole: dict[str, int] = {}
     missing = set(benchmark.columns)
     for number, item in _read_rows(benchmark, root):
         rows += 1
         missing -= item.keys()
-        wanted = {name: item.get(name) for name in benchmark.columns} if benchmark.columns else item
-        for text in dict.fromkeys(list_texts(wanted)):
+        values = {name: item.get(name) for name in benchmark.columns} if benchmark.columns else item
+        for text in dict.fromkeys(list_texts(values)):
             words = find_words(text)
-            if len(words) >= SHORTEST:
+            if len(words) >= MIN_NGRAM_WORDS:
                 texts.append(text)
-                kept.append(words)
+                words_per_text.append(words)
                 numbers.append(number)
-            elif len(words) >= TELLING:
+            elif len(words) >= MIN_WORDS:
                 whole.setdefault(fold_text(text), number)
             else:
                 short += 1
-    where = f'benchmark "{benchmark.title}": {benchmark.path}'
+    location = f'benchmark "{benchmark.title}": {benchmark.path}'
     if not rows:
-        raise PipelineError(f"{where} does not exist or holds no item; correct path in data_preparation.contamination")
+        raise PipelineError(
+            f"{location} does not exist or holds no item; correct path in data_preparation.contamination"
+        )
     if missing:
-        raise PipelineError(f"{where} has no column {', '.join(sorted(missing))}; correct columns")
+        raise PipelineError(f"{location} has no column {', '.join(sorted(missing))}; correct columns")
     if not texts and not whole:
-        raise PipelineError(f"{where} holds no text of {TELLING} words, so nothing of it can be found; take it out")
-    return Items(benchmark.title, texts, kept, numbers, rows, whole, short)
+        raise PipelineError(
+            f"{location} holds no text of {MIN_WORDS} words, so nothing of it can be found; take it out"
+        )
+    return Items(benchmark.title, texts, words_per_text, numbers, rows, whole, short)
 
 
 def _read_rows(benchmark: Benchmark, root: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     name = benchmark.path.lower()
-    kind = Parquet if ".parquet" in name else Csv if re.search(r"\.[ct]sv", name) else Jsonl
-    records = kind(path=benchmark.path, title=benchmark.title, sha256=benchmark.sha256).read(root)
+    source_class = Parquet if ".parquet" in name else Csv if re.search(r"\.[ct]sv", name) else Jsonl
+    records = source_class(path=benchmark.path, title=benchmark.title, sha256=benchmark.sha256).read(root)
     number = 0
     for part in records.parts:
         for item in part.items:
@@ -91,11 +95,11 @@ def _read_rows(benchmark: Benchmark, root: Path) -> Iterator[tuple[int, Mapping[
 
 
 def list_texts(value: Any) -> list[str]:
-    """All texts in a value, however deep."""
+    """All texts in a value, at any depth."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):
-        return [text for below in value.values() for text in list_texts(below)]
+        return [text for child in value.values() for text in list_texts(child)]
     if isinstance(value, list | tuple):
-        return [text for below in value for text in list_texts(below)]
+        return [text for child in value for text in list_texts(child)]
     return []

@@ -20,8 +20,8 @@ from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.records import QUARANTINE
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.reading.answers import COLUMN, describe_answers
-from tasks.corpus.reading.limit import Kept
-from tasks.corpus.reading.shapes.nested import INHERITED, is_folded, unfold_row
+from tasks.corpus.reading.limit import RowSample
+from tasks.corpus.reading.shapes.nested import INHERITED, is_nested, unfold_row
 from tasks.corpus.reading.shapes.recognise import (
     Recognised,
     find_label,
@@ -42,22 +42,22 @@ from tasks.corpus.rows.rows import CARRIED, ROWS, Origin, Rows, Step, build_mess
 log = logging.getLogger(__name__)
 
 OnBadRow = Literal["quarantine", "stop"]
-SHOWN = 10
-OTHER_KIND = "check that the file is of this kind"
-# What to do about a file of which no row can be read.
-MENDS = {
+MAX_SHOWN_ROWS = 10
+DEFAULT_FIX = "check that the file is of this kind"
+# How to fix a file without a single readable row, by the reason of its first broken row.
+FIXES = {
     "not JSON": "a JSON object per line or an array of them is read; `jq -c .` writes objects so",
     "not UTF-8": "set encoding, such as cp1252, or convert it to UTF-8",
-    "not CSV": "set quotes: false if quotation marks in it are text, or mend them",
+    "not CSV": "set quotes: false if quotation marks in it are text, or fix them",
     "another number of fields": "set delimiter to what stands between the fields",
 }
-LOOKED_AT = 500
-LONGEST_NAME = 40
-MOST_BROKEN = 1_000_000
+MIN_SAMPLE_ROWS = 500
+MAX_NAME_CHARACTERS = 40
+MAX_BROKEN_ROWS = 1_000_000
 
 
 class ReadableSource(Protocol):
-    """What ingestion asks of a source; its params are those of `Source`."""
+    """Interface of a source; its params are those of `Source`."""
 
     @property
     def name(self) -> str: ...
@@ -91,17 +91,17 @@ def read_sources(
 
     Args:
         sources: In the order of params; the order decides which of two duplicates is the first.
-        on_bad_row: Whether an unreadable row is set aside or stops the stage.
-        root: What relative paths are relative to.
-        columns: Columns of the sources that the rows carry along as text, for the split.
-        spread: Where parts of the files are parsed and converted.
+        on_bad_row: Whether a broken row is moved to the quarantine or stops the stage.
+        root: Folder to which relative paths refer.
+        columns: Columns of the sources carried along as text for the split.
+        spread: Engine that parses and converts the parts of the files.
 
     Returns:
-        The rows, with the unreadable ones in ``dropped``.
+        The rows, with the broken ones in ``dropped``.
 
     Raises:
-        PipelineError: Sources missing, empty, of unknown shape or another content than pinned, all
-            reported together; or the first bad rows when ``on_bad_row`` is ``stop``.
+        PipelineError: Sources that are missing, empty, of unknown shape or that differ from their pin, all reported
+            together; or the first broken rows when ``on_bad_row`` is ``stop``.
     """
     problems: list[str] = []
     tables: list[pa.Table] = []
@@ -109,12 +109,12 @@ def read_sources(
     origins: list[Origin] = []
     for source in sources:
         try:
-            table, gone, origin = read_source(source, root, columns, spread)
+            table, broken_rows, origin = read_source(source, root, columns, spread)
         except PipelineError as error:
             problems.append(str(error))
             continue
         tables.append(table)
-        dropped.append(gone)
+        dropped.append(broken_rows)
         origins.append(origin)
     raise_all(problems, "sources")
     rows = pa.concat_tables(tables, promote_options="default") if tables else ROWS.empty_table()
@@ -145,93 +145,93 @@ def read_sources(
     return Rows(rows, bad, (step,), tuple(replace(origin, listings=()) for origin in origins))
 
 
-def _stop(bad: pa.Table) -> None:
+def _stop(broken_rows: pa.Table) -> None:
     lines = [
         f"{row['source']}:{row['row']}: {row['reason']}; fix the row or set on_bad_row: quarantine"
-        for row in bad.slice(0, SHOWN).to_pylist()
+        for row in broken_rows.slice(0, MAX_SHOWN_ROWS).to_pylist()
     ]
-    if bad.num_rows > SHOWN:
-        lines.append(f"and {bad.num_rows - SHOWN} more")
+    if broken_rows.num_rows > MAX_SHOWN_ROWS:
+        lines.append(f"and {broken_rows.num_rows - MAX_SHOWN_ROWS} more")
     raise_all(lines, "bad rows")
 
 
 def read_source(
     source: ReadableSource, root: Path, columns: Sequence[str] = (), spread: Spread = IN_TURN
 ) -> tuple[pa.Table, pa.Table, Origin]:
-    """One source: its rows, its bad rows, and what it was.
+    """Read one source: its rows, its broken rows in the schema of the quarantine, and its description.
 
     Raises:
-        PipelineError: It is missing, empty, of unknown shape, or nothing in it is readable.
+        PipelineError: It is missing, empty, of unknown shape, or has no readable row.
     """
     title, place = source.title or source.name, name_place(source)
     content = source.read(root)
     records = content if isinstance(content, Records) else Records([split_table(content)])
     parts = iter(records.parts)
-    head = _look_ahead(parts)
-    items = [item for part in head for item in part.items]
-    broken = [row for part in head for row in part.broken]
+    first_parts = _read_first_parts(parts)
+    items = [item for part in first_parts for item in part.items]
+    broken = [row for part in first_parts for row in part.broken]
     if not items and not broken:
         if source.optional:
             log.info('source "%s": %s is not there or empty; it is optional', title, place)
             return ROWS.empty_table(), QUARANTINE.empty_table(), _origin(source, records)
-        what = "is empty" if records.files else _name_others(root / place) or "does not exist"
-        raise PipelineError(f'source "{title}": {place} {what}; put rows there, correct path, or set optional: true')
+        problem = "is empty" if records.files else _describe_folder(root / place) or "does not exist"
+        raise PipelineError(f'source "{title}": {place} {problem}; put rows there, correct path, or set optional: true')
     if not items:
         raise PipelineError(
             f'source "{title}": {place} holds no readable row, line {broken[0].number} is {broken[0].reason}; '
-            + next((step for reason, step in MENDS.items() if broken[0].reason.startswith(reason)), OTHER_KIND)
+            + next((step for reason, step in FIXES.items() if broken[0].reason.startswith(reason)), DEFAULT_FIX)
         )
     shape = choose_shape(source, title, items)
     label = source.label or find_label(shape, items)
-    if source.label is not None and not any(_has(item, source.label) for item in items):
+    if source.label is not None and not any(_has_column(item, source.label) for item in items):
         raise PipelineError(f'source "{title}": no column "{source.label}" for the label; it has {name_columns(items)}')
-    used = [column for column in (*shape.columns.values(), label) if column is not None]
+    bound_columns = [column for column in (*shape.columns.values(), label) if column is not None]
     if not isinstance(source.keep, bool):
         _require_columns(title, source.keep, items)
-    keep = partial(pick_values, source.keep, used) if source.keep else None
+    pick_extra = partial(pick_values, source.keep, bound_columns) if source.keep else None
     names = name_columns(items)
     items.clear()
-    kept = Kept(source.limit)
-    gone: list[pa.Table] = []
-    rows = unread = 0
-    convert = partial(_convert_part, title, shape, label, columns, keep)
-    for table, bad, count in spread("read", convert, chain(_let_go(head), parts)):
-        kept.add(table)
-        gone.append(bad)
+    row_sample = RowSample(source.limit)
+    broken_rows: list[pa.Table] = []
+    rows = broken_count = 0
+    convert = partial(_convert_part, title, shape, label, columns, pick_extra)
+    for table, bad, count in spread("read", convert, chain(_release_parts(first_parts), parts)):
+        row_sample.add(table)
+        broken_rows.append(bad)
         rows += count
-        unread += bad.num_rows
-        if unread > MOST_BROKEN:
+        broken_count += bad.num_rows
+        if broken_count > MAX_BROKEN_ROWS:
             raise PipelineError(
-                f'source "{title}": more than {MOST_BROKEN:,} rows of {place} cannot be read, the last for '
-                f'"{bad["reason"][-1]}"; mend the source, or take it out'
+                f'source "{title}": more than {MAX_BROKEN_ROWS:,} rows of {place} cannot be read, the last for '
+                f'"{bad["reason"][-1]}"; fix the source, or remove it'
             )
-    known = {*shape.columns.values(), label, *columns}
-    known |= set(source.keep if not isinstance(source.keep, bool) else names if source.keep else ())
-    unused = tuple(column for column in names if column not in known)
-    tables = kept.finish()
+    used_columns = {*shape.columns.values(), label, *columns}
+    used_columns |= set(source.keep if not isinstance(source.keep, bool) else names if source.keep else ())
+    unused = tuple(column for column in names if column not in used_columns)
+    tables = row_sample.finish()
     return (
         pa.concat_tables(tables),
-        pa.concat_tables(gone),
-        _origin(source, records, shape, rows, kept.left_out, unused),
+        pa.concat_tables(broken_rows),
+        _origin(source, records, shape, rows, row_sample.left_out, unused),
     )
 
 
-def _look_ahead(parts: Iterator[Part]) -> list[Part]:
-    """The first parts, enough to recognise a shape by."""
-    head: list[Part] = []
-    while sum(len(part.items) for part in head) < LOOKED_AT and (part := next(parts, None)) is not None:
-        head.append(unfold_part(part))
-    return head
+def _read_first_parts(parts: Iterator[Part]) -> list[Part]:
+    """The first parts, with enough rows to recognise the shape."""
+    first_parts: list[Part] = []
+    while sum(len(part.items) for part in first_parts) < MIN_SAMPLE_ROWS and (part := next(parts, None)) is not None:
+        first_parts.append(unfold_part(part))
+    return first_parts
 
 
-def _let_go(head: list[Part]) -> Iterator[Part]:
-    """The parts, each held no longer than it is needed."""
-    while head:
-        yield head.pop(0)
+def _release_parts(first_parts: list[Part]) -> Iterator[Part]:
+    """The parts, each removed from the list when it is used, so that its memory is freed."""
+    while first_parts:
+        yield first_parts.pop(0)
 
 
 def name_place(source: ReadableSource) -> str:
-    """Where a source is, as configured."""
+    """Path, URL or name of a source, as configured."""
     return str(getattr(source, "place", None) or getattr(source, "path", source.name))
 
 
@@ -260,22 +260,22 @@ def _origin(
 
 
 def unfold_part(part: Part) -> Part:
-    """A part whose rows of passages or instances are taken apart; those of one row share its number."""
-    if not any(is_folded(item) for item in part.items if not INHERITED.keys().isdisjoint(item)):
+    """A part with its nested rows of passages or instances flattened; the rows of one nested row share its number."""
+    if not any(is_nested(item) for item in part.items if not INHERITED.keys().isdisjoint(item)):
         return part
     unfolded = [
         (item, number)
         for row, number in zip(part.items, part.numbers, strict=True)
-        for item in (unfold_row(row) if is_folded(row) else [row])
+        for item in (unfold_row(row) if is_nested(row) else [row])
     ]
     return Part(part.file, [item for item, _ in unfolded], [number for _, number in unfolded], part.broken)
 
 
 def choose_shape(source: ReadableSource, title: str, items: Sequence[Mapping[str, Any]]) -> Recognised:
-    """The shape by field map, by name, or recognised.
+    """The shape of a source: by ``fields``, by name, or recognised.
 
     Raises:
-        PipelineError: A mapped column is in no row, or the shape is unknown or in doubt.
+        PipelineError: A mapped column is in no row, or the shape is unknown or ambiguous.
     """
     if source.fields is not None:
         return use_columns(title, source.fields.list_columns(source.label), items)
@@ -293,22 +293,22 @@ def choose_shape(source: ReadableSource, title: str, items: Sequence[Mapping[str
 
 
 def _looks_like_row(names: Iterable[str]) -> bool:
-    """Whether names of columns are long, numbers or sentences, as values are."""
+    """Whether column names look like values: long, numbers or sentences."""
     return any(
-        len(name) > LONGEST_NAME or name.replace(".", "").isdecimal() or name.endswith((".", "?", "!"))
+        len(name) > MAX_NAME_CHARACTERS or name.replace(".", "").isdecimal() or name.endswith((".", "?", "!"))
         for name in names
     )
 
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Parsed rows hold no cycles, and looking for some takes as long as parsing."""
-    was = gc.isenabled()
+    """Disable garbage collection: parsed rows have no cycles, and searching for them takes as long as parsing."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if was_enabled:
             gc.enable()
 
 
@@ -318,7 +318,7 @@ def _convert_part(
     shape: Recognised,
     label: str | None,
     columns: Sequence[str],
-    keep: Callable[[Mapping[str, Any]], list[dict[str, Any]]] | None,
+    pick_extra: Callable[[Mapping[str, Any]], list[dict[str, Any]]] | None,
     part: Part,
 ) -> tuple[pa.Table, pa.Table, int]:
     part = unfold_part(part)
@@ -335,13 +335,13 @@ def _convert_part(
             broken.append(Broken(number, str(error), show_row(item)))
             continue
         numbers.append(number)
-        labels.append(_read_label(_open(item, label)) if label else None)
+        labels.append(_read_label(_get_value(item, label)) if label else None)
         for column, values in carried.items():
-            values.append(_read_carried(_open(item, column)))
-        if keep is not None:
-            extra.append(keep(item))
+            values.append(_read_carried(_get_value(item, column)))
+        if pick_extra is not None:
+            extra.append(pick_extra(item))
     place = f"{title}/{part.file}" if part.file else title
-    bad = [
+    broken_table = [
         {"source": place, "row": row.number, "step": row.step, "reason": row.reason, "content": row.content}
         for row in sorted(broken)
     ]
@@ -357,11 +357,11 @@ def _convert_part(
     )
     for column, values in carried.items():
         table = table.append_column(CARRIED + column, pa.array(values, pa.string()))
-    if keep is not None:
+    if pick_extra is not None:
         table = table.append_column(EXTRA, pa.array(extra, TYPE))
     if shape.compares:
         table = table.append_column(COLUMN, describe_answers(conversations))
-    return table, pa.Table.from_pylist(bad, schema=QUARANTINE), part.rows
+    return table, pa.Table.from_pylist(broken_table, schema=QUARANTINE), part.rows
 
 
 def _require_columns(title: str, names: Sequence[str], items: Sequence[Mapping[str, Any]]) -> None:
@@ -372,16 +372,16 @@ def _require_columns(title: str, names: Sequence[str], items: Sequence[Mapping[s
         )
 
 
-def _has(item: Mapping[str, Any], column: str) -> bool:
+def _has_column(item: Mapping[str, Any], column: str) -> bool:
     return column in open_paths(item, {"label": column})
 
 
-def _open(item: Mapping[str, Any], column: str) -> Any:
+def _get_value(item: Mapping[str, Any], column: str) -> Any:
     return item[column] if column in item else open_paths(item, {"label": column}).get(column)
 
 
-def _name_others(folder: Path) -> str:
-    """What lies in a folder that holds no file of the kind of the source; empty where there is no folder."""
+def _describe_folder(folder: Path) -> str:
+    """The files of a folder without a file of the source's kind, for the error message; empty without a folder."""
     if not folder.is_dir():
         return ""
     if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():

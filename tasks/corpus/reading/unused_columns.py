@@ -1,9 +1,9 @@
-"""Columns of the sources that take no part, kept beside the splits for those who ask for them.
+"""Columns of the sources that no shape uses, written to a file beside the splits on request.
 
-``keep: true`` on a source keeps all of them, ``keep: [ticket, meta.region]`` some. ``extra.parquet`` has a line per row
-that has such columns, found by ``id``: they stand in ``extra`` as one JSON object. It also says which part of its
-document a row is where the step `chunk` cut it. Personal data is taken out of the columns as out of the texts; the
-other cleaning steps leave them as they came.
+``keep: true`` on a source keeps all of them, ``keep: [ticket, meta.region]`` some. ``extra.parquet`` has one line per
+row with such columns, keyed by ``id``, with the columns as one JSON object in ``extra``. It also has the part number of
+rows that the step `chunk` cut from a document. Personal data is removed from these columns as from the texts; the other
+cleaning steps do not change them.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def pick_values(keep: bool | Sequence[str], used: Sequence[str], row: Mapping[st
     """The columns of a row to keep.
 
     Args:
-        keep: True for all that take no part, or their names; a dot goes into an object or a list.
-        used: Columns that take part; of an object that one of them reaches into, the rest is kept.
-        row: As the source gave it.
+        keep: True for all unused columns, or their names; a dot reaches into an object or a list.
+        used: Columns of the shape; of an object that one of them reaches into, the rest is kept.
+        row: The row as the source read it.
     """
     chosen: dict[str, Any]
     if isinstance(keep, bool):
         chosen = {name: value for name, value in row.items() if name not in used}
         for path in used:
             if "." in path and path not in row:
-                chosen = _leave_out(chosen, path.split("."))
+                chosen = _remove_path(chosen, path.split("."))
     else:
         opened = open_paths(row, {name: name for name in keep})
         chosen = {name: opened[name] for name in keep if name in opened}
@@ -60,35 +60,35 @@ def pick_values(keep: bool | Sequence[str], used: Sequence[str], row: Mapping[st
     ]
 
 
-def _leave_out(value: Any, path: Sequence[str]) -> Any:
+def _remove_path(value: Any, path: Sequence[str]) -> Any:
     if not isinstance(value, dict) or path[0] not in value:
         return value
     if len(path) == 1:
-        return {name: below for name, below in value.items() if name != path[0]}
-    return value | {path[0]: _leave_out(value[path[0]], path[1:])}
+        return {name: child for name, child in value.items() if name != path[0]}
+    return value | {path[0]: _remove_path(value[path[0]], path[1:])}
 
 
 def join_values(values: Sequence[Mapping[str, Any]]) -> str:
     """The kept columns as one JSON object."""
-    return orjson.dumps({each["name"]: _read(each) for each in values}).decode()
+    return orjson.dumps({entry["name"]: _read(entry) for entry in values}).decode()
 
 
-def _read(each: Mapping[str, Any]) -> Any:
-    if not each["json"]:
-        return each["value"]
+def _read(entry: Mapping[str, Any]) -> Any:
+    if not entry["json"]:
+        return entry["value"]
     try:
-        return orjson.loads(each["value"])
+        return orjson.loads(entry["value"])
     except orjson.JSONDecodeError:
-        # Personal data that was taken out of it left no JSON behind.
-        return each["value"]
+        # The removal of personal data may leave text that is no JSON.
+        return entry["value"]
 
 
 def write_extra(rows: Rows, path: Path) -> dict[str, int]:
     """Write the kept columns.
 
     Args:
-        rows: At the end of the stage.
-        path: The Parquet file; it has no line when nothing was to be kept and nothing was cut.
+        rows: The rows at the end of the stage.
+        path: The Parquet file; it is written empty when no column was kept and no document was cut.
 
     Returns:
         Number of lines.
@@ -109,5 +109,5 @@ def _list_lines(table: pa.Table) -> pa.Table:
     return pa.table({**columns, "extra": pa.array(texts, pa.string())}, schema=EXTRA)
 
 
-# Columns: hash of the document, number of the part, and how many there are; null for rows that were not cut.
+# Columns: hash of the document, number of the part, and number of parts; null for rows that were not cut.
 DOCUMENT, PART, PARTS = "document", "part", "parts"

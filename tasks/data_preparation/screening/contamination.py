@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.contracts.errors import PipelineError, raise_all
-from tasks.corpus.reading.benchmark_items import SHORTEST, Items, read_items
+from tasks.corpus.reading.benchmark_items import MIN_NGRAM_WORDS, Items, read_items
 from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
 from tasks.corpus.rows.texts import CONVERSATION_CHARACTERS, make_visible, show_conversation
@@ -191,13 +191,13 @@ def hash_runs(words: Sequence[Sequence[str]], size: int) -> tuple[Array, Array, 
 
 def _is_boilerplate(items: Items, owners: Array, places: Array, size: int) -> Array:
     # Every text has at least the words of the shortest run, so these come text by text, word by word.
-    short, of_text, _ = hash_runs(items.words, SHORTEST)
+    short, of_text, _ = hash_runs(items.words, MIN_NGRAM_WORDS)
     of_item = np.array(items.numbers, dtype=np.uint64)[of_text]
     values, spread = np.unique(np.unique(np.stack([short, of_item], axis=1), axis=0)[:, 0], return_counts=True)
     common = np.concatenate([[0], np.cumsum(np.isin(short, values[spread > COMMON]))])
     count = np.bincount(of_text, minlength=len(items.texts))
     first = (np.cumsum(count) - count)[owners] + places
-    last = np.minimum(first + size - SHORTEST + 1, np.cumsum(count)[owners])
+    last = np.minimum(first + size - MIN_NGRAM_WORDS + 1, np.cumsum(count)[owners])
     found: Array = common[last] > common[first]
     return found
 

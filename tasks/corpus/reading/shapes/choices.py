@@ -1,9 +1,9 @@
-"""Multiple choice: a question, its choices and which of them is right (ARC, MMLU, HellaSwag, BoolQ and the like).
+"""Multiple choice: a question, its choices and the correct one (ARC, MMLU, HellaSwag, BoolQ and similar benchmarks).
 
-The choices are listed below the question as ``A. ...``, and the answer is the right line; where the choices are
-bare letters, the question has listed them itself. The right one may be given by its place (from 0), its letter or
-label, or its text. Choices come as a list of texts or of objects, as an object of lists, by letter, or in a column
-each, as do those of MMLU's files, MedMCQA, PIQA, COPA, Social IQa, Winogrande and SWAG.
+The choices are listed below the question as ``A. ...``, and the answer is the correct line; choices that are single
+letters are not listed, because the question already contains them. The correct choice may be given by its index (from
+0), its letter or label, or its text. Choices come as a list of texts or of objects, as an object of lists, by letter,
+or in a column each, as in the files of MMLU, MedMCQA, PIQA, COPA, Social IQa, Winogrande and SWAG.
 
 Example:
     ``{"query": "2 + 2?", "choices": ["3", "4"], "gold": 1}`` becomes ``user: 2 + 2?`` (an empty line, then)
@@ -19,7 +19,7 @@ from typing import Any
 from tasks.corpus.reading.shapes.dialogues import SYSTEM
 from tasks.corpus.reading.shapes.shape import (
     GENERAL,
-    TELLING,
+    SPECIFIC,
     USUAL,
     Columns,
     ConvertedRow,
@@ -33,23 +33,23 @@ from tasks.corpus.reading.shapes.shape import (
     read_text,
 )
 
-CHOICES = {"choices": TELLING, "options": TELLING, "endings": TELLING, "candidates": GENERAL}
+CHOICES = {"choices": SPECIFIC, "options": SPECIFIC, "endings": SPECIFIC, "candidates": GENERAL}
 GOLD = {
-    "gold": TELLING,
-    "answerKey": TELLING,
-    "answer_key": TELLING,
+    "gold": SPECIFIC,
+    "answerKey": SPECIFIC,
+    "answer_key": SPECIFIC,
     "correct": USUAL,
-    "answer": TELLING,
-    "answer_idx": TELLING,
+    "answer": SPECIFIC,
+    "answer_idx": SPECIFIC,
     "answer_index": USUAL,
     "correct_option": USUAL,
     "cop": USUAL,
     "label": USUAL,
     "target": GENERAL,
 }
-ASKED = {"question": TELLING, "query": TELLING, "ctx": TELLING, "prompt": USUAL, "goal": USUAL, "input": GENERAL}
-CONTEXT = {"context": TELLING, "passage": TELLING, "article": USUAL, "premise": TELLING}
-# Columns with a choice each: those that there must be, those that there may be, and what number the first has.
+PROMPTS = {"question": SPECIFIC, "query": SPECIFIC, "ctx": SPECIFIC, "prompt": USUAL, "goal": USUAL, "input": GENERAL}
+CONTEXT = {"context": SPECIFIC, "passage": SPECIFIC, "article": USUAL, "premise": SPECIFIC}
+# Columns with one choice each: the required ones, the optional ones, and the number of the first choice.
 COLUMNS = (
     (("A", "B"), ("C", "D", "E", "F"), 0),
     (("opa", "opb"), ("opc", "opd", "ope"), 0),
@@ -60,15 +60,20 @@ COLUMNS = (
     (("option1", "option2"), ("option3", "option4", "option5"), 1),
     (("answerA", "answerB"), ("answerC", "answerD"), 1),
 )
-# Columns that together hold the choices of a row.
-LISTED = ({"choices"}, {"options"}, {"endings"}, *({name.lower() for name in needed} for needed, *_ in COLUMNS))
-COLUMN_ASKED = {**ASKED, "sentence": USUAL, "startphrase": USUAL}
+# Sets of columns that together hold the choices of a row.
+CHOICE_COLUMN_SETS = (
+    {"choices"},
+    {"options"},
+    {"endings"},
+    *({name.lower() for name in needed} for needed, *_ in COLUMNS),
+)
+COLUMN_PROMPTS = {**PROMPTS, "sentence": USUAL, "startphrase": USUAL}
 
 
 def _convert(row: Row, columns: Columns) -> ConvertedRow:
     choices, labels = _read_choices(row.get(columns["choices"]), columns["choices"])
-    asked = [read_text(row, columns[role]) for role in ("context", "prompt") if role in columns]
-    return _ask(row, columns, asked, choices, labels)
+    prompt_texts = [read_text(row, columns[role]) for role in ("context", "prompt") if role in columns]
+    return _make_question(row, columns, prompt_texts, choices, labels)
 
 
 def _convert_stem(row: Row, columns: Columns) -> ConvertedRow:
@@ -77,33 +82,35 @@ def _convert_stem(row: Row, columns: Columns) -> ConvertedRow:
     if not isinstance(question, dict):
         raise RowError(f'"{column}" is no object with stem and choices')
     choices, labels = _read_choices(question.get("choices"), "choices")
-    return _ask(row, columns, [make_text(question.get("stem"), column)], choices, labels)
+    return _make_question(row, columns, [make_text(question.get("stem"), column)], choices, labels)
 
 
-def weigh_without(rows: Sequence[Row], columns: Columns) -> float:
-    """Hardly sure of an answer beside which the choices are left out."""
-    others = {name: fold_name(name) for name in set().union(*rows) - set(columns.values())}
-    listing = [name for name, folded in others.items() if any(folded in names for names in LISTED)]
-    left = ({others[name] for name in listing if row.get(name)} for row in rows)
-    return 0.4 if any(names <= out for out in left for names in LISTED) else 1.0
+def weigh_missing_choices(rows: Sequence[Row], columns: Columns) -> float:
+    """Low when the conversation would leave out the choices of the question."""
+    folded_names = {name: fold_name(name) for name in set().union(*rows) - set(columns.values())}
+    choice_columns = [
+        name for name, folded in folded_names.items() if any(folded in names for names in CHOICE_COLUMN_SETS)
+    ]
+    filled = ({folded_names[name] for name in choice_columns if row.get(name)} for row in rows)
+    return 0.4 if any(names <= present for present in filled for names in CHOICE_COLUMN_SETS) else 1.0
 
 
-def _ask(
-    row: Row, columns: Columns, asked: Sequence[str], choices: Sequence[str], labels: Sequence[str]
+def _make_question(
+    row: Row, columns: Columns, prompt_texts: Sequence[str], choices: Sequence[str], labels: Sequence[str]
 ) -> ConvertedRow:
     column = columns["gold"]
     if column not in row:
         raise RowError(f'no "{column}"')
-    right = _find_right(row[column], choices, labels)
+    correct = _find_correct(row[column], choices, labels)
     turns = []
     if "system" in columns and columns["system"] in row:
         turns.append(make_turn("system", read_text(row, columns["system"])))
-    listed = not all(len(text.strip()) == 1 and text.strip().isalpha() for text in choices)
-    answers = [f"{_letter(number)}. {text}" if listed else text for number, text in enumerate(choices)]
-    prompt = "\n\n".join([*asked, "\n".join(answers)] if listed else asked)
-    turns += [make_turn("user", prompt), make_turn("assistant", answers[right])]
-    wrong = [Other([make_turn("assistant", text)], 0.0) for place, text in enumerate(answers) if place != right]
-    return ConvertedRow(turns, len(turns) - 1, 1.0, True, wrong)
+    list_choices = not all(len(text.strip()) == 1 and text.strip().isalpha() for text in choices)
+    answers = [f"{_letter(number)}. {text}" if list_choices else text for number, text in enumerate(choices)]
+    prompt = "\n\n".join([*prompt_texts, "\n".join(answers)] if list_choices else prompt_texts)
+    turns += [make_turn("user", prompt), make_turn("assistant", answers[correct])]
+    others = [Other([make_turn("assistant", text)], 0.0) for place, text in enumerate(answers) if place != correct]
+    return ConvertedRow(turns, len(turns) - 1, 1.0, True, others)
 
 
 def _letter(number: int) -> str:
@@ -111,14 +118,14 @@ def _letter(number: int) -> str:
 
 
 def _read_choices(value: Any, name: str) -> tuple[list[str], list[str]]:
-    """The choices and their labels, which may be none; ``name`` is where they stand, for the error."""
+    """The choices and their labels, empty if there are none; ``name`` is their column, for the error message."""
     labels: list[str] = []
     texts: list[Any] = []
     if isinstance(value, dict) and isinstance(value.get("text"), list):
         labels = [str(label) for label in value.get("label") or []]
         texts = value["text"]
     elif isinstance(value, dict):
-        # A column of objects gives every row the letters of all.
+        # Arrow gives every row the keys of all rows, with null values.
         labels = [letter for letter, text in value.items() if text is not None]
         texts = [value[letter] for letter in labels]
     elif isinstance(value, list) and value and all(isinstance(choice, dict) for choice in value):
@@ -131,33 +138,33 @@ def _read_choices(value: Any, name: str) -> tuple[list[str], list[str]]:
     return texts, labels
 
 
-def _find_right(given: Any, texts: Sequence[str], labels: Sequence[str]) -> int:
-    if isinstance(given, str) and given.strip():
-        name = given.strip()
+def _find_correct(answer: Any, texts: Sequence[str], labels: Sequence[str]) -> int:
+    if isinstance(answer, str) and answer.strip():
+        name = answer.strip()
         letters = [_letter(number) for number in range(len(texts))]
         for names in (labels, [text.strip() for text in texts], letters, [letter.lower() for letter in letters]):
             if name in names:
                 return names.index(name)
-        given = int(name) if name.isdecimal() else None
-    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given < len(texts):
+        answer = int(name) if name.isdecimal() else None
+    if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(texts):
         raise RowError("no choice is marked as right")
-    return given
+    return answer
 
 
 def _weigh_numbers(first: int) -> Callable[[Sequence[Row], Columns], float]:
-    """Hardly sure when the numbers of the right ones say that the first choice has another number."""
+    """Low when the numbers of the correct choices contradict the number of the first choice."""
 
     def weigh(rows: Sequence[Row], columns: Columns) -> float:
-        given = {(_read_number(row, columns), len(texts)) for row in rows if (texts := _list_texts(row, columns))}
-        none = any(number == 0 for number, _ in given)
-        last = any(number == count for number, count in given)
-        return 0.4 if (none if first else last and not none) else 1.0
+        numbers = {(_read_number(row, columns), len(texts)) for row in rows if (texts := _list_texts(row, columns))}
+        has_zero = any(number == 0 for number, _ in numbers)
+        has_count = any(number == count for number, count in numbers)
+        return 0.4 if (has_zero if first else has_count and not has_zero) else 1.0
 
     return weigh
 
 
 def _read_number(row: Row, columns: Columns) -> int | None:
-    """The number that marks the right choice; None where its text, its letter or a label does."""
+    """The number that marks the correct choice; None when a text, letter or label marks it."""
     value = row.get(columns["gold"])
     if isinstance(value, str) and value.strip().isdecimal() and value not in _list_texts(row, columns):
         return int(value)
@@ -165,14 +172,14 @@ def _read_number(row: Row, columns: Columns) -> int | None:
 
 
 def _list_texts(row: Row, columns: Columns) -> list[Any]:
-    """The choices that have no labels of their own."""
+    """The choices without labels of their own."""
     if "choices" in columns:
-        listed = row.get(columns["choices"])
-        return listed if isinstance(listed, list) and not any(isinstance(choice, dict) for choice in listed) else []
+        choices = row.get(columns["choices"])
+        return choices if isinstance(choices, list) and not any(isinstance(choice, dict) for choice in choices) else []
     return [row[name] for role, name in columns.items() if role.startswith(COLUMN) and row.get(name)]
 
 
-def _in_columns(needed: Sequence[str], more: Sequence[str], first: int) -> Shape:
+def _make_column_shape(needed: Sequence[str], optional: Sequence[str], first: int) -> Shape:
     def convert(row: Row, columns: Columns) -> ConvertedRow:
         names = [column for role, column in columns.items() if role.startswith(COLUMN)]
         choices = [read_text(row, name) for name in names if row.get(name) is not None]
@@ -181,16 +188,16 @@ def _in_columns(needed: Sequence[str], more: Sequence[str], first: int) -> Shape
         if len(choices) < 2:
             raise RowError("fewer than two choices")
         number = _read_number(row, columns)
-        given = row if number is None else {**row, columns["gold"]: number - first}
-        asked = [read_text(row, columns[role]) for role in ("context", "prompt") if role in columns]
-        return _ask(given, columns, asked, choices, ())
+        numbered_row = row if number is None else {**row, columns["gold"]: number - first}
+        prompt_texts = [read_text(row, columns[role]) for role in ("context", "prompt") if role in columns]
+        return _make_question(numbered_row, columns, prompt_texts, choices, ())
 
     return Shape(
         "multiple_choice",
         f"question, {needed[0]}, {needed[1]}, ..., answer",
-        {"prompt": COLUMN_ASKED, **{f"{COLUMN}{name}": {name: TELLING} for name in needed}, "gold": GOLD},
+        {"prompt": COLUMN_PROMPTS, **{f"{COLUMN}{name}": {name: SPECIFIC} for name in needed}, "gold": GOLD},
         convert,
-        {**{f"{COLUMN}{name}": {name: TELLING} for name in more}, "context": CONTEXT},
+        {**{f"{COLUMN}{name}": {name: SPECIFIC} for name in optional}, "context": CONTEXT},
         evidence=_weigh_numbers(first),
         doubt=f"the numbers of the right choices do not count from {first}",
         compares=True,
@@ -198,18 +205,18 @@ def _in_columns(needed: Sequence[str], more: Sequence[str], first: int) -> Shape
 
 
 COLUMN = "choice "
-IN_COLUMNS = tuple(_in_columns(*columns) for columns in COLUMNS)
+IN_COLUMNS = tuple(_make_column_shape(*columns) for columns in COLUMNS)
 STEM = Shape(
     "multiple_choice",
     "question: {stem, choices}, answerKey",
-    {"prompt": {"question": TELLING}, "gold": {"answerKey": TELLING}},
+    {"prompt": {"question": SPECIFIC}, "gold": {"answerKey": SPECIFIC}},
     _convert_stem,
     compares=True,
 )
 MULTIPLE_CHOICE = Shape(
     "multiple_choice",
     "question or query, choices: [...], gold or answer",
-    {"prompt": ASKED, "choices": CHOICES, "gold": GOLD},
+    {"prompt": PROMPTS, "choices": CHOICES, "gold": GOLD},
     _convert,
     {"context": CONTEXT, "system": SYSTEM},
     evidence=_weigh_numbers(0),

@@ -1,7 +1,7 @@
 """Conversations: OpenAI/ChatML ``messages`` and ShareGPT ``conversations``, and the dialogues inside other shapes.
 
 Tool calls become the assistant's text (as JSON), tool results a turn of the role ``tool``, and the definitions in a
-``tools`` column the end of the system turn: a model cannot call what it was never shown.
+``tools`` column the end of the system turn: a model cannot call a tool whose definition it never saw.
 
 Example:
     ``{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}`` becomes the turns
@@ -19,11 +19,11 @@ import orjson
 
 from tasks.corpus.reading.shapes.shape import (
     GENERAL,
-    TELLING,
+    SPECIFIC,
     USUAL,
     Columns,
     ConvertedRow,
-    Quick,
+    FastPath,
     Row,
     RowError,
     Shape,
@@ -56,32 +56,32 @@ ROLES = {
     "tool_response": "tool",
     "ipython": "tool",
 }
-# Where turns have speakers, the system is the one who answers (MultiWOZ, Schema-Guided Dialogue).
+# In data sets with speakers the system gives the answers (MultiWOZ, Schema-Guided Dialogue).
 SPEAKERS = ROLES | {"system": "assistant"}
 CHATML = ("role", "content")
 KEYS = (CHATML, ("from", "value"), ("speaker", "utterance"), ("speaker", "text"))
-# Keys of a prompt and its answer where they are one object of the list (Moss, XTuner).
-PAIRED = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("prompt", "response"))
-# Keys of a turn that say more than who speaks and what.
-UNUSUAL = ("tool_calls", "function_call", "weight")
+# Keys of a list whose objects are each a prompt with its answer (Moss, XTuner).
+PAIR_KEYS = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("prompt", "response"))
+# Keys of a turn beside role and text that the fast path does not handle.
+EXTRA_TURN_KEYS = ("tool_calls", "function_call", "weight")
 OTHER_KEYS = "other turn keys"
 TURN_COLUMNS = {
-    "messages": TELLING,
-    "conversations": TELLING,
+    "messages": SPECIFIC,
+    "conversations": SPECIFIC,
     "conversation": USUAL,
     "turns": USUAL,
     "dialogue": USUAL,
     "dialog": USUAL,
     "chat": USUAL,
 }
-SYSTEM = {"system": TELLING, "system_prompt": TELLING, "system_message": USUAL}
-TOOLS = {"tools": TELLING, "functions": GENERAL}
+SYSTEM = {"system": SPECIFIC, "system_prompt": SPECIFIC, "system_message": USUAL}
+TOOLS = {"tools": SPECIFIC, "functions": GENERAL}
 
-_MARK = re.compile(r"(?:\A\s*|\n\n)(Human|User|Assistant|System): ?")
+_SPEAKER_MARK = re.compile(r"(?:\A\s*|\n\n)(Human|User|Assistant|System): ?")
 
 
 def find_keys(value: Any) -> tuple[str, str] | None:
-    """The keys of the speaker and the text in a list of turns; None when it is no such list."""
+    """The keys of role and text in a list of turns; None when the value is no list of turns."""
     first = value[0] if isinstance(value, list) and value else value
     if not isinstance(first, dict):
         return None
@@ -90,11 +90,11 @@ def find_keys(value: Any) -> tuple[str, str] | None:
 
 
 def read_turn(turn: Any, column: str) -> Turns:
-    """One turn in any spelling; an object of a prompt and its answer gives two.
+    """One turn in any of the supported key names; an object with a prompt and its answer gives two.
 
     Args:
         turn: The turn.
-        column: In which it stands, for errors.
+        column: Its column, for error messages.
 
     Raises:
         RowError: It is no turn.
@@ -116,14 +116,14 @@ def read_turn(turn: Any, column: str) -> Turns:
     if calls:
         if not isinstance(calls, list):
             raise RowError("tool calls are no list")
-        written = _write([call.get("function", call) if isinstance(call, dict) else call for call in calls])
-        texts = [*texts, written] if any(texts) else [written]
+        calls_text = _dump_json([call.get("function", call) if isinstance(call, dict) else call for call in calls])
+        texts = [*texts, calls_text] if any(texts) else [calls_text]
     return [make_turn(role, "\n".join(texts))]
 
 
 def _read_pair(pair: Mapping[str, Any], column: str) -> Turns:
-    """A prompt and its answer that are one object of the list, behind the system text in it."""
-    keys = next((keys for keys in PAIRED if keys[0] in pair and keys[1] in pair), None)
+    """The turns of an object with a prompt and its answer, after its system text if it has one."""
+    keys = next((keys for keys in PAIR_KEYS if keys[0] in pair and keys[1] in pair), None)
     if keys is None:
         raise RowError('a turn has neither "role" nor "from"')
     system = [make_turn("system", make_text(pair["system"], column))] if pair.get("system") else []
@@ -133,7 +133,7 @@ def _read_pair(pair: Mapping[str, Any], column: str) -> Turns:
 
 
 def _read_content(content: Any) -> list[str]:
-    """The texts of a turn, which stand on lines of their own."""
+    """The texts of a turn, each on a line of its own."""
     if content is None:
         return []
     if isinstance(content, str):
@@ -146,20 +146,20 @@ def _read_content(content: Any) -> list[str]:
 
 
 def read_system(row: Row, columns: Columns, first: Any = None) -> tuple[Turns, bool]:
-    """The system text and the tool definitions of a row as one turn; no turn where it has neither.
+    """The system text and the tool definitions of a row as one turn; no turn when it has neither.
 
     Args:
         row: The row.
         columns: May bind ``system`` and ``tools``.
-        first: The first turn of the row's dialogue; it is taken in when it is the system's.
+        first: The first turn of the dialogue; a system turn is merged into the result.
 
     Returns:
-        The turn, and whether ``first`` was taken in.
+        The turn, and whether ``first`` was merged into it.
     """
     keys = find_keys(first)
-    taken = keys is not None and keys[0] != "speaker" and ROLES.get(str(first[keys[0]]).strip().lower()) == "system"
+    is_system = keys is not None and keys[0] != "speaker" and ROLES.get(str(first[keys[0]]).strip().lower()) == "system"
     texts: list[str] = []
-    if taken and keys is not None:
+    if is_system and keys is not None:
         content = _read_content(first.get(keys[1]))
         texts = ["\n".join(content)] if content else []
     elif "system" in columns and columns["system"] in row:
@@ -168,7 +168,7 @@ def read_system(row: Row, columns: Columns, first: Any = None) -> tuple[Turns, b
     tools = _read_tools(row, columns)
     if tools is not None:
         texts.append(f"Tools: {tools}")
-    return [make_turn("system", "\n\n".join(texts))] if texts or taken else [], taken
+    return [make_turn("system", "\n\n".join(texts))] if texts or is_system else [], is_system
 
 
 def _read_tools(row: Row, columns: Columns) -> str | None:
@@ -176,11 +176,11 @@ def _read_tools(row: Row, columns: Columns) -> str | None:
     if isinstance(tools, str) and tools.strip() not in ("", "[]", "{}", "null"):
         return tools
     if isinstance(tools, list | dict) and tools:
-        return _write(tools)
+        return _dump_json(tools)
     return None
 
 
-def _write(value: Any) -> str:
+def _dump_json(value: Any) -> str:
     try:
         return orjson.dumps(value, default=str).decode()
     except TypeError as error:
@@ -191,9 +191,9 @@ def read_part(role: str, value: Any, column: str) -> Turns:
     """A prompt or an answer: a text, a turn or a list of turns; a prompt may also be an open transcript.
 
     Args:
-        role: Who speaks where the value does not say so: user or assistant.
+        role: Role of a text without one, user or assistant.
         value: The prompt or answer.
-        column: In which it stands, for errors.
+        column: Its column, for error messages.
 
     Raises:
         RowError: It is none of these.
@@ -213,13 +213,13 @@ def is_transcript(value: Any) -> bool:
     """Whether a text is a dialogue written as ``Human: ...`` and ``Assistant: ...`` paragraphs (hh-rlhf)."""
     if not isinstance(value, str):
         return False
-    first = _MARK.match(value)
+    first = _SPEAKER_MARK.match(value)
     return first is not None and first.group(1) != "Assistant" and "\n\nAssistant:" in value
 
 
 def read_transcript(value: str, prompt: bool = False) -> Turns:
     """The turns of a transcript; in a prompt the last ``Assistant:`` is where the answer goes."""
-    marks = list(_MARK.finditer(value))
+    marks = list(_SPEAKER_MARK.finditer(value))
     ends = [*(mark.start() for mark in marks[1:]), len(value)]
     turns = [
         make_turn(ROLES[mark.group(1).lower()], value[mark.end() : end]) for mark, end in zip(marks, ends, strict=True)
@@ -255,12 +255,12 @@ def read_dialogue(row: Row, columns: Columns, column: str) -> Turns:
             raise RowError("one text alone is no dialogue")
         turns, _ = read_system(row, columns)
         return turns + [make_turn("assistant" if number % 2 else "user", text) for number, text in enumerate(value)]
-    turns, taken = read_system(row, columns, value[0])
-    return turns + [turn for item in value[taken:] for turn in read_turn(item, column)]
+    turns, skipped = read_system(row, columns, value[0])
+    return turns + [turn for item in value[skipped:] for turn in read_turn(item, column)]
 
 
 def _load_turns(text: str) -> list[Any] | None:
-    """Turns that are written as JSON in a text, as in CSV."""
+    """Turns given as JSON in a text, as in CSV files."""
     try:
         turns = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -268,7 +268,7 @@ def _load_turns(text: str) -> list[Any] | None:
     return turns if isinstance(turns, list) else None
 
 
-def _spelling(chatml: bool) -> Any:
+def _make_convert(chatml: bool) -> Any:
     def convert(row: Row, columns: Columns) -> ConvertedRow:
         value = row.get(columns["messages"])
         turns = _load_turns(value) if isinstance(value, str) else value
@@ -282,34 +282,34 @@ def _spelling(chatml: bool) -> Any:
     return convert
 
 
-def _quicken(chatml: bool) -> Callable[[Columns], Quick | None]:
-    """For lists of turns that hold a known role and a text each."""
-    speaker, said = CHATML if chatml else KEYS[1]
+def _make_turns_fast_path(chatml: bool) -> Callable[[Columns], FastPath | None]:
+    """Fast path for lists of turns with a known role and a text each."""
+    role_key, text_key = CHATML if chatml else KEYS[1]
 
-    def quicken(columns: Columns) -> Quick | None:
-        return partial(read, columns["messages"]) if set(columns) == {"messages"} else None
+    def make_fast_path(columns: Columns) -> FastPath | None:
+        return partial(convert, columns["messages"]) if set(columns) == {"messages"} else None
 
-    def read(column: str, row: Row) -> Turns | None:
-        given = row.get(column)
-        if type(given) is not list or len(given) < 2:
+    def convert(column: str, row: Row) -> Turns | None:
+        value = row.get(column)
+        if type(value) is not list or len(value) < 2:
             return None
         turns: Turns = []
-        for turn in given:
+        for turn in value:
             if type(turn) is not dict or ("role" in turn) is not chatml:
                 return None
-            if len(turn) > 2 and not turn.keys().isdisjoint(UNUSUAL):
+            if len(turn) > 2 and not turn.keys().isdisjoint(EXTRA_TURN_KEYS):
                 return None
-            role, text = turn.get(speaker), turn.get(said)
+            role, text = turn.get(role_key), turn.get(text_key)
             if type(role) is not str or type(text) is not str or role not in ROLES:
                 return None
             turns.append({"role": ROLES[role], "content": text})
         return turns
 
-    return quicken
+    return make_fast_path
 
 
 def _weigh_speakers(rows: Sequence[Row], columns: Columns) -> float:
-    """Texts that take turns are prompts and answers; under ``turns`` they may be prompts alone (MT-Bench)."""
+    """Low when the turns are bare texts in a column ``turns``, which may be prompts alone (MT-Bench)."""
     bare = any(isinstance(turns := row.get(columns["messages"]), list) and _is_bare(turns) for row in rows)
     return 0.4 if bare and columns["messages"] == "turns" else 1.0
 
@@ -323,24 +323,24 @@ MESSAGES = Shape(
     "messages",
     "messages: [{role, content}, ...]",
     {"messages": TURN_COLUMNS},
-    _spelling(True),
+    _make_convert(True),
     _OPTIONAL,
-    quicken=_quicken(True),
+    make_fast_path=_make_turns_fast_path(True),
 )
 SHAREGPT = Shape(
     "sharegpt",
     "conversations: [{from, value}, ...]",
     {"messages": TURN_COLUMNS},
-    _spelling(False),
+    _make_convert(False),
     _OPTIONAL,
     evidence=_weigh_speakers,
-    quicken=_quicken(False),
+    make_fast_path=_make_turns_fast_path(False),
 )
-# UltraChat's texts in turn. A JSON document has its rows under the same name.
+# UltraChat's alternating texts; in a JSON document the rows have the same name.
 ULTRACHAT = Shape(
     "sharegpt",
     "data: [prompt, answer, ...]",
     {"messages": {"data": GENERAL}},
-    _spelling(False),
-    quicken=_quicken(False),
+    _make_convert(False),
+    make_fast_path=_make_turns_fast_path(False),
 )

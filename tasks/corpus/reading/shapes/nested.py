@@ -1,4 +1,4 @@
-"""Rows that hold their rows inside themselves: SQuAD's questions in passages, Self-Instruct's instances.
+"""Nested rows: SQuAD's questions in passages, Self-Instruct's instances.
 
 Example:
     ``{"title": "t", "paragraphs": [{"context": "c", "qas": [{"question": "q", "answers": []}]}]}`` is the row
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# A list under this name holds the rows, and each takes over these columns of the object around it.
+# Name of the list that holds the rows, to the columns that each row inherits from the enclosing object.
 INHERITED = {
     "paragraphs": ("title",),
     "qas": ("title", "context"),
@@ -19,15 +19,15 @@ INHERITED = {
 
 
 def unfold_row(row: Mapping[str, Any], levels: int = 3) -> list[dict[str, Any]]:
-    """The rows inside a row of passages (SQuAD) or of instances (Self-Instruct); the row itself otherwise."""
+    """The rows nested in a row of passages (SQuAD) or of instances (Self-Instruct); the row itself otherwise."""
     for name, columns in INHERITED.items() if levels else ():
         inner = row.get(name)
         if isinstance(inner, list) and inner and all(isinstance(item, dict) for item in inner):
             outer = {column: row[column] for column in columns if column in row}
-            return [below for item in inner for below in unfold_row(outer | item, levels - 1)]
+            return [inner_row for item in inner for inner_row in unfold_row(outer | item, levels - 1)]
     return [dict(row)]
 
 
-def is_folded(value: Any) -> bool:
-    """Whether an object holds its rows inside itself."""
+def is_nested(value: Any) -> bool:
+    """Whether an object is a row with nested rows."""
     return isinstance(value, dict) and any(isinstance(value.get(name), list) and value[name] for name in INHERITED)

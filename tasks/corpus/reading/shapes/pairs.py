@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.corpus.reading.shapes.choices import weigh_without
+from tasks.corpus.reading.shapes.choices import weigh_missing_choices
 from tasks.corpus.reading.shapes.dialogues import SYSTEM, TOOLS, read_part, read_system
 from tasks.corpus.reading.shapes.shape import (
     GENERAL,
-    TELLING,
+    SPECIFIC,
     USUAL,
     Columns,
     ConvertedRow,
-    Quick,
+    FastPath,
     Row,
     RowError,
     Shape,
@@ -27,11 +27,11 @@ from tasks.corpus.reading.shapes.shape import (
     read_text,
 )
 
-HISTORY = {"history": TELLING}
-INPUT = {"input": TELLING, "context": USUAL}
-PROMPT = {"prompt": TELLING, "input": GENERAL, "context": GENERAL, "query": GENERAL, "source": GENERAL}
+HISTORY = {"history": SPECIFIC}
+INPUT = {"input": SPECIFIC, "context": USUAL}
+PROMPT = {"prompt": SPECIFIC, "input": GENERAL, "context": GENERAL, "query": GENERAL, "source": GENERAL}
 COMPLETION = {
-    "completion": TELLING,
+    "completion": SPECIFIC,
     "response": USUAL,
     "output": GENERAL,
     "target": GENERAL,
@@ -39,17 +39,17 @@ COMPLETION = {
     "answer": GENERAL,
 }
 CHOICES_LEFT_OUT = "the choices would be left out"
-QUESTION = {"question": TELLING, "query": USUAL}
+QUESTION = {"question": SPECIFIC, "query": USUAL}
 
 
 def read_prompt(row: Row, columns: Columns) -> Turns:
     """The system text, the earlier turns and the prompt of a row.
 
-    The roles are ``system``, ``tools``, ``history`` (pairs of prompt and answer), ``context`` (above the prompt),
-    ``prompt`` and ``input`` (below it).
+    The roles are ``system``, ``tools``, ``history`` (pairs of prompt and answer), ``context`` (placed above the
+    prompt), ``prompt`` and ``input`` (placed below it).
 
     Raises:
-        RowError: One of them holds no text.
+        RowError: A column holds no text.
     """
     column = columns["prompt"]
     if column not in row:
@@ -60,14 +60,14 @@ def read_prompt(row: Row, columns: Columns) -> Turns:
         turns += _read_history(row.get(columns["history"]), columns["history"])
     if isinstance(value, list):
         return turns + [turn for item in value[taken:] for turn in read_part("user", item, column)]
-    around = [
+    texts_around = [
         read_text(row, columns[role]) if role != "prompt" else None
         for role in ("context", "prompt", "input")
         if role == "prompt" or (role in columns and columns[role] in row)
     ]
-    if all(text is None or not text.strip() for text in around):
+    if all(text is None or not text.strip() for text in texts_around):
         return turns + read_part("user", value, column)
-    texts = [make_text(value, column) if text is None else text for text in around]
+    texts = [make_text(value, column) if text is None else text for text in texts_around]
     return [*turns, make_turn("user", "\n\n".join(text for text in texts if text.strip()))]
 
 
@@ -87,7 +87,7 @@ def convert_pair(row: Row, columns: Columns) -> ConvertedRow:
     """A row with a prompt and an answer.
 
     Raises:
-        RowError: One of them is absent or no text.
+        RowError: A column is absent or holds no text.
     """
     turns = read_prompt(row, columns)
     column = columns["answer"]
@@ -96,35 +96,39 @@ def convert_pair(row: Row, columns: Columns) -> ConvertedRow:
     return ConvertedRow(turns + read_part("assistant", row[column], column))
 
 
-def quicken_pair(columns: Columns) -> Quick | None:
-    """For rows of two texts, and a third below the first."""
+def make_pair_fast_path(columns: Columns) -> FastPath | None:
+    """Fast path for rows of a prompt and an answer, with an optional input."""
     if set(columns) - {"prompt", "answer", "input"}:
         return None
-    prompt, answer, below = columns["prompt"], columns["answer"], columns.get("input")
+    prompt_column, answer_column, input_column = columns["prompt"], columns["answer"], columns.get("input")
 
-    def read(row: Row) -> Turns | None:
-        asked, said, more = row.get(prompt), row.get(answer), row.get(below) if below else None
-        if type(asked) is not str or type(said) is not str or "\n\nAssistant:" in asked:
+    def convert(row: Row) -> Turns | None:
+        prompt_text, answer_text, input_text = (
+            row.get(prompt_column),
+            row.get(answer_column),
+            row.get(input_column) if input_column else None,
+        )
+        if type(prompt_text) is not str or type(answer_text) is not str or "\n\nAssistant:" in prompt_text:
             return None
-        if more is not None:
-            if type(more) is not str or not asked or asked.isspace():
+        if input_text is not None:
+            if type(input_text) is not str or not prompt_text or prompt_text.isspace():
                 return None
-            asked = f"{asked}\n\n{more}" if more and not more.isspace() else asked
-        return [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+            prompt_text = f"{prompt_text}\n\n{input_text}" if input_text and not input_text.isspace() else prompt_text
+        return [{"role": "user", "content": prompt_text}, {"role": "assistant", "content": answer_text}]
 
-    return read
+    return convert
 
 
 ALPACA = Shape(
     "alpaca",
     "instruction, (input), output or response, (history), (system)",
     {
-        "prompt": {"instruction": TELLING},
-        "answer": {"output": TELLING, "response": TELLING, "answer": USUAL, "completion": USUAL},
+        "prompt": {"instruction": SPECIFIC},
+        "answer": {"output": SPECIFIC, "response": SPECIFIC, "answer": USUAL, "completion": USUAL},
     },
     convert_pair,
     {"input": INPUT, "history": HISTORY, "system": SYSTEM},
-    quicken=quicken_pair,
+    make_fast_path=make_pair_fast_path,
 )
 PROMPT_COMPLETION = Shape(
     "prompt_completion",
@@ -132,12 +136,12 @@ PROMPT_COMPLETION = Shape(
     {"prompt": PROMPT, "answer": COMPLETION},
     convert_pair,
     {"system": SYSTEM, "tools": TOOLS},
-    evidence=weigh_without,
+    evidence=weigh_missing_choices,
     doubt=CHOICES_LEFT_OUT,
-    quicken=quicken_pair,
+    make_fast_path=make_pair_fast_path,
 )
-# Columns that are a prompt and its answer only beside one another.
-TOGETHER = (
+# Columns that are a prompt and its answer only when both are present.
+PAIRED_COLUMNS = (
     ("article", "highlights"),
     ("article", "summary"),
     ("document", "summary"),
@@ -159,13 +163,13 @@ def _pair_columns(prompt: str, answer: str) -> Shape:
         {"prompt": {prompt: GENERAL}, "answer": {answer: GENERAL}},
         convert_pair,
         {"system": SYSTEM},
-        quicken=quicken_pair,
+        make_fast_path=make_pair_fast_path,
     )
 
 
 def _convert_question(row: Row, columns: Columns) -> ConvertedRow:
-    """A question whose answer may also be true or false (BoolQ, https://arxiv.org/abs/1905.10044), or a list of texts
-    that say the same, the first of which is learned (NQ-open)."""
+    """A question whose answer may also be true or false (BoolQ, https://arxiv.org/abs/1905.10044), or a list of
+    equivalent texts, of which the first is used (NQ-open)."""
     column = columns["answer"]
     value = row.get(column)
     if isinstance(value, bool):
@@ -177,14 +181,14 @@ def _convert_question(row: Row, columns: Columns) -> ConvertedRow:
     return ConvertedRow([*read_prompt(row, columns), make_turn("assistant", answer)])
 
 
-PAIRS = tuple(_pair_columns(*columns) for columns in TOGETHER)
+PAIRS = tuple(_pair_columns(*columns) for columns in PAIRED_COLUMNS)
 QUESTION_ANSWER = Shape(
     "question_answer",
     "question, (context), answer or response",
-    {"prompt": QUESTION, "answer": {"answer": TELLING, "response": USUAL}},
+    {"prompt": QUESTION, "answer": {"answer": SPECIFIC, "response": USUAL}},
     _convert_question,
-    {"context": {"context": TELLING, "passage": TELLING}, "system": SYSTEM},
-    evidence=weigh_without,
+    {"context": {"context": SPECIFIC, "passage": SPECIFIC}, "system": SYSTEM},
+    evidence=weigh_missing_choices,
     doubt=CHOICES_LEFT_OUT,
-    quicken=quicken_pair,
+    make_fast_path=make_pair_fast_path,
 )

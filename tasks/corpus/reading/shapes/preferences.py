@@ -25,7 +25,7 @@ from tasks.corpus.reading.shapes.dialogues import (
 )
 from tasks.corpus.reading.shapes.pairs import COMPLETION, INPUT, convert_pair, read_prompt
 from tasks.corpus.reading.shapes.shape import (
-    TELLING,
+    SPECIFIC,
     USUAL,
     Columns,
     ConvertedRow,
@@ -37,23 +37,23 @@ from tasks.corpus.reading.shapes.shape import (
     Turns,
 )
 
-CHOSEN: Names = {"chosen": TELLING, "preferred": USUAL}
-REJECTED: Names = {"rejected": TELLING, "dispreferred": USUAL}
-ASKED: Names = {"prompt": TELLING, "instruction": TELLING, "question": TELLING, "query": USUAL, "input": USUAL}
-DESIRABLE: Names = {"label": TELLING, "desirable": TELLING, "kto_tag": TELLING, "thumbs_up": USUAL}
-TRUTH = {"true": True, "false": False}
+CHOSEN: Names = {"chosen": SPECIFIC, "preferred": USUAL}
+REJECTED: Names = {"rejected": SPECIFIC, "dispreferred": USUAL}
+PROMPTS: Names = {"prompt": SPECIFIC, "instruction": SPECIFIC, "question": SPECIFIC, "query": USUAL, "input": USUAL}
+DESIRABLE: Names = {"label": SPECIFIC, "desirable": SPECIFIC, "kto_tag": SPECIFIC, "thumbs_up": USUAL}
+TRUTH_VALUES = {"true": True, "false": False}
 
 
-def put_beside(
+def make_comparison(
     chosen: Turns, others: list[tuple[Turns, float | None]], score: float | None, start: int
 ) -> ConvertedRow:
-    """A conversation and its other answers, which go on from the same prompt.
+    """A conversation with the preferred answer, and the other answers to the same prompt.
 
     Args:
         chosen: Prompt and preferred answer.
         others: Prompt and another answer each, with its score.
-        score: Of the preferred answer.
-        start: Turns that all of them begin with.
+        score: Score of the preferred answer.
+        start: Number of turns of the common prompt.
     """
     return ConvertedRow(chosen, start, score, True, [Other(turns[start:], other) for turns, other in others])
 
@@ -65,11 +65,11 @@ def _convert_explicit(row: Row, columns: Columns) -> ConvertedRow:
     chosen, rejected = (
         prompt + read_part("assistant", _read(row, columns[role]), columns[role]) for role in ("chosen", "rejected")
     )
-    return put_beside(chosen, [(rejected, 0.0)], 1.0, len(prompt))
+    return make_comparison(chosen, [(rejected, 0.0)], 1.0, len(prompt))
 
 
 def _is_whole(row: Row, columns: Columns) -> bool:
-    """Whether both answers are whole dialogues, prompt and all, beside the prompt's own column."""
+    """Whether both answers are whole dialogues that repeat the prompt of its own column."""
     return all(_begins_with_prompt(row.get(columns[role])) for role in ("chosen", "rejected"))
 
 
@@ -85,12 +85,12 @@ def _convert_whole(row: Row, columns: Columns) -> ConvertedRow:
     start = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
     if start is None:
         start = min(len(first), len(second))
-    # Where one goes on after the other has ended, or both are the same, the last answer is what is compared.
+    # When one dialogue is a prefix of the other, or both are equal, the last answer is compared.
     while start and (start >= min(len(first), len(second)) or first[start]["role"] != "assistant"):
         start -= 1
     if not start:
         raise RowError("chosen and rejected have no prompt in common")
-    return put_beside(first, [(second, 0.0)], 1.0, start)
+    return make_comparison(first, [(second, 0.0)], 1.0, start)
 
 
 def _read_whole(value: Any, column: str) -> Turns:
@@ -108,18 +108,18 @@ def _convert_marked(row: Row, columns: Columns) -> ConvertedRow:
         turns = convert_pair(row, columns).turns
     if not turns or turns[-1]["role"] != "assistant":
         raise RowError("no answer that the mark could be about")
-    good = read_mark(_read(row, columns["desirable"]))
-    if good is None:
+    is_good = read_mark(_read(row, columns["desirable"]))
+    if is_good is None:
         raise RowError(f'"{columns["desirable"]}" is neither true nor false')
     start = len(turns) - 1
-    return ConvertedRow(turns, start, float(good), good)
+    return ConvertedRow(turns, start, float(is_good), is_good)
 
 
 def read_mark(value: Any) -> bool | None:
-    """Whether an answer is marked good; None when the value is no mark."""
+    """Whether an answer is marked good; None when the value is neither true nor false."""
     if isinstance(value, bool):
         return value
-    return TRUTH.get(value.strip().lower()) if isinstance(value, str) else None
+    return TRUTH_VALUES.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 def _read(row: Row, column: str) -> Any:
@@ -132,7 +132,7 @@ _PROMPT_EXTRAS = {"input": INPUT, "system": SYSTEM, "tools": TOOLS}
 PREFERENCE = Shape(
     "preference",
     "prompt, chosen, rejected",
-    {"prompt": ASKED, "chosen": CHOSEN, "rejected": REJECTED},
+    {"prompt": PROMPTS, "chosen": CHOSEN, "rejected": REJECTED},
     _convert_explicit,
     _PROMPT_EXTRAS,
     compares=True,
@@ -155,7 +155,7 @@ PREFERENCE_IMPLICIT = Shape(
 KTO = Shape(
     "kto",
     "prompt, completion, label: true or false",
-    {"prompt": ASKED, "answer": COMPLETION, "desirable": DESIRABLE},
+    {"prompt": PROMPTS, "answer": COMPLETION, "desirable": DESIRABLE},
     _convert_marked,
     _PROMPT_EXTRAS,
     compares=True,

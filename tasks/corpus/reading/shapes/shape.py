@@ -1,4 +1,4 @@
-"""What a shape is: the columns that tell it, and how a row of it becomes a conversation.
+"""Shapes of rows: the columns that identify a shape, and the conversion of its rows to conversations.
 
 Example:
     ``{"question": "Why?", "answer": "Because.", "id": 7}`` becomes the turns ``user: Why?`` and
@@ -13,19 +13,20 @@ from typing import Any, NamedTuple
 
 Turns = list[dict[str, str]]
 Row = Mapping[str, Any]
-# Column name to how telling it is of its role, 0 to 1.
+# Column name to its weight: how specific the name is to its role, 0 to 1.
 Names = Mapping[str, float]
-# Role to the column that plays it.
+# Role to the column bound to it.
 Columns = Mapping[str, str]
 
-# A row to its turns, None where that takes more than a look.
-Quick = Callable[[Row], Turns | None]
+# Fast conversion of a row to its turns; None for rows that need the full conversion.
+FastPath = Callable[[Row], Turns | None]
 
-TELLING, USUAL, GENERAL = 1.0, 0.9, 0.7
+# Weights of column names: used by one format alone, usual for the role, general.
+SPECIFIC, USUAL, GENERAL = 1.0, 0.9, 0.7
 
 
 class RowError(ValueError):
-    """A row that does not have the shape of its source; the text is the reason, the same for like rows."""
+    """A row that does not fit the shape of its source; the message is the reason, without values of the row."""
 
 
 def make_turn(role: str, text: str) -> dict[str, str]:
@@ -35,7 +36,7 @@ def make_turn(role: str, text: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Other:
-    """Another answer to the same prompt: its turns, and how good it is where the row says so."""
+    """Another answer to the same prompt: its turns, and its score if the row has one."""
 
     turns: Turns
     score: float | None
@@ -46,9 +47,9 @@ class ConvertedRow(NamedTuple):
 
     Attributes:
         turns: The conversation with the preferred answer.
-        start: Turns before the answer, where the row says how good its answer is; None elsewhere.
-        score: How good the answer is, larger is better.
-        preferred: Whether the answer is one to learn from.
+        start: Number of turns before the answer if the row rates its answer, else None.
+        score: Score of the answer, larger is better.
+        preferred: Whether the answer is suited for supervised training.
         others: The row's other answers, best first.
     """
 
@@ -61,21 +62,21 @@ class ConvertedRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape.
+    """One shape of rows.
 
     Attributes:
         name: As in params.
-        columns: What it looks like, for messages to the user.
-        required: Role to the columns that can play it.
-        convert: A row to its conversation; raises `RowError`.
-        optional: Further roles.
-        tier: 0 for a text alone, 1 for a text with a label, 2 for prompts with answers; a shape of a higher tier
-            that fits is preferred.
-        evidence: What the values of the columns say, 0 to 1; 1 where there is nothing to check.
-        doubt: What makes its evidence small, for messages to the user.
-        compares: Whether its rows say how good their answers are.
-        quicken: For columns, a function that gives the turns of a plain row at once, as ``convert`` would, and None
-            for any other.
+        columns: Its columns, for messages to the user.
+        required: Required roles, each to the weighted names of its columns.
+        convert: Converts a row to a conversation; raises `RowError`.
+        optional: Optional roles, likewise.
+        tier: 0 for a text alone, 1 for a text with a label, 2 for prompts with answers; of the shapes that fit, a
+            higher tier is preferred.
+        evidence: Weight of the values of the columns, 0 to 1; 1 when there is nothing to check.
+        doubt: Reason for a low evidence, for messages to the user.
+        compares: Whether its rows rate their answers.
+        make_fast_path: For bound columns, a function that converts simple rows as ``convert`` does, but faster, and
+            returns None for other rows; None when there is no such function.
     """
 
     name: str
@@ -87,42 +88,42 @@ class Shape:
     evidence: Callable[[Sequence[Row], Columns], float] = lambda rows, columns: 1.0
     doubt: str = ""
     compares: bool = False
-    quicken: Callable[[Columns], Quick | None] | None = None
+    make_fast_path: Callable[[Columns], FastPath | None] | None = None
 
 
 def fold_name(name: str) -> str:
-    """A column's name without regard to case and to spaces around it."""
+    """The name of a column in lower case, without surrounding spaces."""
     return name.strip().lower()
 
 
 def bind_columns(shape: Shape, names: Collection[str]) -> dict[str, str] | None:
-    """Which columns play the roles of a shape, the most telling first; None when a required one is missing."""
+    """Bind each role of a shape to its column with the largest weight; None when a required role has none."""
     folded = {fold_name(name): name for name in reversed(list(names))}
     bound: dict[str, str] = {}
     for roles, needed in ((shape.required, True), (shape.optional, False)):
         for role, aliases in roles.items():
-            spelled = ((alias, alias if alias in names else folded.get(alias.lower())) for alias in aliases)
-            present = [(aliases[alias], name) for alias, name in spelled if name is not None]
-            free = [(weight, name) for weight, name in present if name not in bound.values()]
-            if free:
-                bound[role] = max(free, key=lambda one: one[0])[1]
+            candidates = ((alias, alias if alias in names else folded.get(alias.lower())) for alias in aliases)
+            weighted = [(aliases[alias], name) for alias, name in candidates if name is not None]
+            unbound = [(weight, name) for weight, name in weighted if name not in bound.values()]
+            if unbound:
+                bound[role] = max(unbound, key=lambda candidate: candidate[0])[1]
             elif needed:
                 return None
     return bound
 
 
 def weigh_name(aliases: Names, name: str) -> float:
-    """How telling a column's name is of its role; a name that params gave is telling."""
-    return aliases.get(name, max((aliases[a] for a in aliases if a.lower() == fold_name(name)), default=TELLING))
+    """The weight of a column name for its role; a name given in params has the full weight."""
+    return aliases.get(name, max((aliases[a] for a in aliases if a.lower() == fold_name(name)), default=SPECIFIC))
 
 
 def weigh_columns(shape: Shape, columns: Columns) -> float:
-    """How telling the columns of the required roles are: that of the least telling one."""
+    """The smallest weight of the columns of the required roles."""
     return min(weigh_name(aliases, columns[role]) for role, aliases in shape.required.items())
 
 
 def read_text(row: Row, column: str) -> str:
-    """A column as text; an absent value is empty text, which the cleaning drops with its reason.
+    """A column as text; a null value is empty text, which the cleaning drops with its reason.
 
     Raises:
         RowError: The column is absent or holds no text.
@@ -137,7 +138,7 @@ def make_text(value: Any, column: str) -> str:
 
     Args:
         value: A text, a number or None.
-        column: In which it stands, for the error.
+        column: Its column, for the error message.
 
     Raises:
         RowError: It is no text.

@@ -1,8 +1,8 @@
 """Questions on a passage whose answers are pieces of it: SQuAD (Rajpurkar et al. 2016 and 2018,
 https://arxiv.org/abs/1606.05250, https://arxiv.org/abs/1806.03822).
 
-Nested files (``data``, ``paragraphs``, ``qas``) are taken apart before; answers come as a list of objects or, as the
-hub has them, as an object of lists. The first answer is learned, different ones are kept beside it. A question
+Nested files (``data``, ``paragraphs``, ``qas``) are flattened before; answers come as a list of objects or, on the hub,
+as an object of lists. The first answer is the preferred one, distinct others are kept as other answers. A question
 without an answer in the passage is answered ``unanswerable``, as in FLAN (https://arxiv.org/abs/2301.13688).
 
 Example:
@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.corpus.reading.shapes.shape import (
-    TELLING,
+    SPECIFIC,
     USUAL,
     Columns,
     ConvertedRow,
@@ -38,7 +38,7 @@ def _convert(row: Row, columns: Columns) -> ConvertedRow:
 
 
 def _read_answers(row: Row, column: str) -> list[str]:
-    """The different answers, in the order in which they stand."""
+    """The distinct answers, in their order."""
     value = row.get(column)
     texts: list[Any]
     if isinstance(value, dict) and isinstance(value.get("text"), list):
@@ -56,9 +56,9 @@ SQUAD = Shape(
     "squad",
     "context, question, answers: [{text, answer_start}, ...]",
     {
-        "context": {"context": TELLING, "passage": USUAL},
-        "prompt": {"question": TELLING},
-        "answers": {"answers": TELLING},
+        "context": {"context": SPECIFIC, "passage": USUAL},
+        "prompt": {"question": SPECIFIC},
+        "answers": {"answers": SPECIFIC},
     },
     _convert,
     compares=True,

@@ -1,7 +1,7 @@
 """A text with a label, and plain text.
 
-A labelled text becomes a prompt and the label its answer. Plain text has no prompt: it becomes one assistant's turn
-and nothing else, which is how a conversation says that all of it is to be learned as it stands.
+A labelled text becomes a prompt and the label its answer. Plain text has no prompt: it becomes a single assistant turn,
+which marks a conversation whose whole text is trained on.
 
 Example:
     ``{"text": "Where is my card?", "category": "card_arrival"}`` becomes ``user: Where is my card?`` and
@@ -15,7 +15,7 @@ from typing import Any
 
 from tasks.corpus.reading.shapes.shape import (
     GENERAL,
-    TELLING,
+    SPECIFIC,
     USUAL,
     Columns,
     ConvertedRow,
@@ -29,7 +29,7 @@ from tasks.corpus.reading.shapes.shape import (
 )
 
 TEXT = {
-    "text": TELLING,
+    "text": SPECIFIC,
     "content": USUAL,
     "body": USUAL,
     "document": USUAL,
@@ -39,7 +39,7 @@ TEXT = {
     "paragraph": GENERAL,
     "passage": GENERAL,
 }
-LABELLED = TEXT | {
+LABELLED_TEXT = TEXT | {
     "utterance": USUAL,
     "review": USUAL,
     "tweet": USUAL,
@@ -48,10 +48,10 @@ LABELLED = TEXT | {
     "question": GENERAL,
 }
 LABELS = {
-    "label_text": TELLING,
-    "label": TELLING,
-    "intent": TELLING,
-    "category": TELLING,
+    "label_text": SPECIFIC,
+    "label": SPECIFIC,
+    "intent": SPECIFIC,
+    "category": SPECIFIC,
     "class": USUAL,
     "sentiment": USUAL,
     "topic": USUAL,
@@ -60,7 +60,7 @@ LABELS = {
     "target": GENERAL,
 }
 # Two texts whose relation the label names (SNLI, MRPC, QNLI, QQP, BoolQ of SuperGLUE), in this order.
-PAIRED = (
+PAIRED_COLUMNS = (
     ("premise", "hypothesis"),
     ("sentence1", "sentence2"),
     ("text1", "text2"),
@@ -68,17 +68,17 @@ PAIRED = (
     ("passage", "question"),
     ("sentence", "question"),
 )
-PAIR_LABELS = LABELS | {"gold_label": TELLING, "is_duplicate": TELLING}
-# A row with one of these has more to say than a text and its label, or who says it.
-HALVES = {
+PAIR_LABELS = LABELS | {"gold_label": SPECIFIC, "is_duplicate": SPECIFIC}
+# Columns that hold another part of the row than a text and its label, or the speaker.
+COMPANION_COLUMNS = {
     *("answer", "answers", "response", "output", "completion", "solution", "summary", "highlights", "code", "labels"),
     *("hypothesis", "sentence2", "text2", "passage", "context", "premise", "question", "translation"),
     *("choices", "options", "option1", "choice1", "answera", "endings", "role", "parent_id"),
 }
-LEFT_OUT = "another column holds the other half of the row, or who says it"
-LONGEST_LABEL = 100
-# So few different labels are labels whatever the number of rows.
-FEW = 20
+MISSING_COMPANION = "another column holds the other half of the row, or who says it"
+MAX_LABEL_CHARACTERS = 100
+# So few distinct labels are accepted for any number of rows.
+ALWAYS_ACCEPTED_LABELS = 20
 
 
 def _convert_labelled(row: Row, columns: Columns) -> ConvertedRow:
@@ -93,27 +93,27 @@ def _answer(prompt: str, row: Row, column: str) -> ConvertedRow:
     return ConvertedRow([make_turn("user", prompt), make_turn("assistant", answer)])
 
 
-def _convert_two(row: Row, columns: Columns) -> ConvertedRow:
+def _convert_pair(row: Row, columns: Columns) -> ConvertedRow:
     prompt = f"{read_text(row, columns['text'])}\n\n{read_text(row, columns['second'])}"
     return _answer(prompt, row, columns["label"])
 
 
 def _weigh_labels(rows: Sequence[Row], columns: Columns) -> float:
-    """Half as sure when the labels are long or hardly any occurs twice."""
+    """Halved when the labels are long or few of them repeat."""
     labels = {str(row.get(columns["label"])) for row in rows}
-    long = any(len(label) > LONGEST_LABEL for label in labels)
-    return 0.5 if long or len(labels) > max(FEW, len(rows) // 2) else 1.0
+    too_long = any(len(label) > MAX_LABEL_CHARACTERS for label in labels)
+    return 0.5 if too_long or len(labels) > max(ALWAYS_ACCEPTED_LABELS, len(rows) // 2) else 1.0
 
 
 def _weigh_alone(rows: Sequence[Row], columns: Columns) -> float:
-    """Hardly sure when another column has the other half of the row: its answer, its choices, who speaks."""
-    # A page has a body and a summary, and is no exercise in summarising.
-    halves = HALVES - {"summary"} if fold_name(columns["text"]) == "body" else HALVES
-    others = [name for name in set().union(*rows) - set(columns.values()) if fold_name(name) in halves]
-    return 0.4 if any(_says(row.get(name)) for row in rows for name in others) else 1.0
+    """Low when another column holds an answer, choices or the speaker."""
+    # Web pages have a body and a summary without being a summarisation task.
+    companions = COMPANION_COLUMNS - {"summary"} if fold_name(columns["text"]) == "body" else COMPANION_COLUMNS
+    others = [name for name in set().union(*rows) - set(columns.values()) if fold_name(name) in companions]
+    return 0.4 if any(_has_content(row.get(name)) for row in rows for name in others) else 1.0
 
 
-def _says(value: Any) -> bool:
+def _has_content(value: Any) -> bool:
     return isinstance(value, str | list | dict) and bool(value)
 
 
@@ -124,21 +124,23 @@ def _convert_plain(row: Row, columns: Columns) -> ConvertedRow:
 TEXT_LABEL = Shape(
     "text_label",
     "text, label or intent or category",
-    {"text": LABELLED, "label": LABELS},
+    {"text": LABELLED_TEXT, "label": LABELS},
     _convert_labelled,
     tier=1,
     evidence=lambda rows, columns: _weigh_labels(rows, columns) * _weigh_alone(rows, columns),
-    doubt=LEFT_OUT,
+    doubt=MISSING_COMPANION,
 )
 TEXT_PAIRS = tuple(
     Shape(
         "text_label",
         f"{first}, {second}, label",
         {"text": {first: USUAL}, "second": {second: USUAL}, "label": PAIR_LABELS},
-        _convert_two,
+        _convert_pair,
         tier=1,
         evidence=_weigh_labels,
     )
-    for first, second in PAIRED
+    for first, second in PAIRED_COLUMNS
 )
-PLAIN_TEXT = Shape("plain_text", "text", {"text": TEXT}, _convert_plain, tier=0, evidence=_weigh_alone, doubt=LEFT_OUT)
+PLAIN_TEXT = Shape(
+    "plain_text", "text", {"text": TEXT}, _convert_plain, tier=0, evidence=_weigh_alone, doubt=MISSING_COMPANION
+)

@@ -15,7 +15,7 @@ from pyarrow import types
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.reading.sources.broken_rows import show_row
 from tasks.corpus.reading.sources.source import Broken, Part
-from tasks.corpus.reading.sources.values import DEEPEST, LONGEST_ROW, TOO_DEEP, TOO_LONG, is_deep, to_plain
+from tasks.corpus.reading.sources.values import MAX_DEPTH, MAX_ROW_BYTES, TOO_DEEP, TOO_LONG, is_deep, to_plain
 
 # Bytes of text that are held at a time, and rows at most.
 HELD = 64 * 1024 * 1024
@@ -125,15 +125,15 @@ def split_table(table: pa.Table, file: str = "", first: int = 1) -> Part:
     """The rows of an Arrow table, the number of the first given; a row that Python cannot hold becomes a broken one."""
     part = Part(file)
     odd = [field.name for field in table.schema if not _is_plain(field.type)]
-    deep = any(_count_levels(field.type) >= DEEPEST for field in table.schema)
-    large = table.nbytes > LONGEST_ROW
+    deep = any(_count_levels(field.type) >= MAX_DEPTH for field in table.schema)
+    large = table.nbytes > MAX_ROW_BYTES
     for number, item in enumerate(_list_rows(table), start=first):
         if isinstance(item, Broken):
             part.broken.append(item._replace(number=number))
             continue
         for name in odd:
             item[name] = to_plain(item[name])
-        if large and _count_bytes(item) > LONGEST_ROW:
+        if large and _count_bytes(item) > MAX_ROW_BYTES:
             part.broken.append(Broken(number, TOO_LONG, show_row(item)))
         elif deep and is_deep(item):
             part.broken.append(Broken(number, TOO_DEEP, show_row(item)))

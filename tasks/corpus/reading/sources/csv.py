@@ -2,9 +2,9 @@
 
 Good for: spreadsheets and classification sets (text and label).
 
-Quotes are read strictly: where one is not closed as it should be, every line up to there is set aside by itself, so
-that the share of bad rows is a true one and no half of a row passes for a whole. Files in which a quotation mark is
-text like any other, as in GLUE's, are read with ``quotes: false``. A first line ``sep=;`` is Excel's.
+Quotes are parsed strictly: if one is not closed properly, every line of the record becomes a broken row, so that the
+share of broken rows is correct and no partial row is accepted. Files that use quotation marks as ordinary text, such as
+those of GLUE, are read with ``quotes: false``. A first line ``sep=;`` as written by Excel sets the delimiter.
 
 Example:
     ``{name: csv, path: data/raw/intents.csv, label: category}`` reads
@@ -36,13 +36,13 @@ from tasks.corpus.reading.sources.unpack import (
     open_unpacked,
     read_ahead,
 )
-from tasks.corpus.reading.sources.values import LONGEST_ROW, TOO_LONG, show_text
+from tasks.corpus.reading.sources.values import MAX_ROW_BYTES, TOO_LONG, show_text
 
 SUFFIXES = tuple(ending + packed for ending in (".csv", ".tsv") for packed in PACKED)
-_EXCEL = re.compile(r"sep=(.)", re.IGNORECASE)
-AS_TEXT = "; quotes: false reads quotation marks as text"
-# Lines of one record. A quote that is never closed would otherwise swallow millions.
-MOST_LINES = 100_000
+_EXCEL_SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)
+QUOTES_HINT = "; quotes: false reads quotation marks as text"
+# Maximum lines of one record; an unclosed quote would otherwise read millions of lines into one.
+MAX_RECORD_LINES = 100_000
 
 
 class Csv(Texts):
@@ -50,25 +50,25 @@ class Csv(Texts):
 
     name: Literal["csv"] = "csv"
     delimiter: str | None = Field(
-        default=None, min_length=1, max_length=1, description="one character; read from the first line when absent"
+        default=None, min_length=1, max_length=1, description="one character; detected in the first line when absent"
     )
     columns: tuple[str, ...] = Field(
         default=(), description="names of the columns of a file without a header line, such as [text, label]"
     )
-    quotes: bool = Field(default=True, description="false: a quotation mark is text like any other")
+    quotes: bool = Field(default=True, description="false: quotation marks are ordinary text")
 
     @field_validator("columns")
     @classmethod
-    def _names_differ(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_names(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(columns)) < len(columns):
             raise ValueError("two columns have the same name; rename one")
         return columns
 
     def read(self, root: Path) -> Records:
-        """Read all rows; a ragged or undecodable one becomes a broken row.
+        """Read all rows; a row with a wrong number of fields or invalid UTF-8 becomes a broken row.
 
         Raises:
-            PipelineError: A header names a column twice.
+            PipelineError: A header has two columns of the same name.
         """
         return read_files(self, root, SUFFIXES, self._parse)
 
@@ -77,60 +77,60 @@ class Csv(Texts):
             yield from parse_csv(stream, name, self.delimiter, self.columns, self.quotes)
 
 
-class _TooLong(Exception):
-    """A line, or a number of lines, that no row can hold, in the middle of what the CSV reader asked for."""
+class _RecordTooLong(Exception):
+    """A record exceeds the maximum line length or number of lines while the CSV reader parses it."""
 
 
 class _Lines:
-    """Lines for the CSV reader, with those of the record under way at hand."""
+    """Iterator of lines for the CSV reader that keeps the lines of the current record."""
 
     def __init__(self, stream: Readable) -> None:
         head = read_ahead(stream, BLOCK)
-        # Files of old Macs end their lines with a carriage return alone.
+        # Classic Mac OS files end lines with a carriage return alone.
         separator = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
         self._blocks = iterate_lines(Chained(head, stream), separator)
         self._block: Iterator[tuple[int, bytes]] = iter(())
-        self._again: tuple[str, tuple[int, bytes], bool] | None = None
+        self._repeated_line: tuple[str, tuple[int, bytes], bool] | None = None
         self.size = 0
-        self.taken: list[tuple[int, bytes]] = []
-        self.torn = False
-        self.long: LongLine | None = None
+        self.record_lines: list[tuple[int, bytes]] = []
+        self.has_invalid_bytes = False
+        self.long_line: LongLine | None = None
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        if self._again is not None:
-            (again, first, self.torn), self._again = self._again, None
-            self.taken = [first]
-            return again
-        if len(self.taken) == MOST_LINES:
-            raise _TooLong
-        pair = next(self._block, None)
-        while pair is None:
+        if self._repeated_line is not None:
+            (line, numbered_line, self.has_invalid_bytes), self._repeated_line = self._repeated_line, None
+            self.record_lines = [numbered_line]
+            return line
+        if len(self.record_lines) == MAX_RECORD_LINES:
+            raise _RecordTooLong
+        next_line = next(self._block, None)
+        while next_line is None:
             block = next(self._blocks)
             if isinstance(block, LongLine):
-                self.long = block
-                raise _TooLong
+                self.long_line = block
+                raise _RecordTooLong
             self._block = enumerate(block[1], start=block[0])
-            pair = next(self._block, None)
-        self.taken.append(pair)
-        self.size += len(pair[1])
+            next_line = next(self._block, None)
+        self.record_lines.append(next_line)
+        self.size += len(next_line[1])
         try:
-            return pair[1].decode() + "\n"
+            return next_line[1].decode() + "\n"
         except UnicodeDecodeError:
-            # Only its row is lost, not the file.
-            self.torn = True
-            return pair[1].decode(errors="surrogateescape") + "\n"
+            # Only this row is broken, not the whole file.
+            self.has_invalid_bytes = True
+            return next_line[1].decode(errors="surrogateescape") + "\n"
 
-    def repeat(self, line: str) -> None:
-        """Give this line, the last one, once more."""
-        self._again = line, self.taken[-1], self.torn
+    def push_back(self, line: str) -> None:
+        """Return the last line once more."""
+        self._repeated_line = line, self.record_lines[-1], self.has_invalid_bytes
 
-    def forget(self) -> None:
-        """Begin a record."""
-        self.taken.clear()
-        self.torn, self.long = False, None
+    def start_record(self) -> None:
+        """Begin a new record."""
+        self.record_lines.clear()
+        self.has_invalid_bytes, self.long_line = False, None
 
 
 def parse_csv(
@@ -140,44 +140,44 @@ def parse_csv(
 
     Args:
         stream: The text, as UTF-8.
-        name: What the file is called in messages.
-        delimiter: Between fields; found in the first line when None.
-        columns: Names of the columns where the first line is a row already.
-        quotes: Whether quotation marks hold a field together.
+        name: Name of the file for messages.
+        delimiter: Field separator; detected in the first line when None.
+        columns: Names of the columns of a file without a header line.
+        quotes: Whether quotation marks enclose fields.
 
     Raises:
-        PipelineError: The header cannot be read, or names a column twice.
+        PipelineError: The header cannot be parsed, or has two columns of the same name.
     """
-    csv.field_size_limit(LONGEST_ROW)
+    csv.field_size_limit(MAX_ROW_BYTES)
     lines = _Lines(stream)
     header, reader = _read_header(lines, name, delimiter, columns, quotes)
     if not header:
         return
     part = Part()
     while True:
-        if lines.size >= BLOCK or len(part.broken) >= MOST_LINES:
+        if lines.size >= BLOCK or len(part.broken) >= MAX_RECORD_LINES:
             yield part
             part, lines.size = Part(), 0
-        lines.forget()
+        lines.start_record()
         try:
             values = next(reader)
         except StopIteration:
             break
         except csv.Error as error:
-            part.broken += _set_aside(lines, f"not CSV ({error}){AS_TEXT}")
+            part.broken += _break_record(lines, f"not CSV ({error}){QUOTES_HINT}")
             continue
-        except _TooLong:
-            part.broken += _set_aside(lines, f"not CSV (unexpected end of data){AS_TEXT}")
+        except _RecordTooLong:
+            part.broken += _break_record(lines, f"not CSV (unexpected end of data){QUOTES_HINT}")
             continue
         if not any(values):
             continue
-        number, _ = lines.taken[0]
-        if len(values) == len(header) and not lines.torn:
+        number, _ = lines.record_lines[0]
+        if len(values) == len(header) and not lines.has_invalid_bytes:
             part.items.append(dict(zip(header, values, strict=True)))
             part.numbers.append(number)
         else:
             reason = "another number of fields than the header" if len(values) != len(header) else "not UTF-8"
-            part.broken.append(Broken(number, reason, show_text(b"\n".join(line for _, line in lines.taken))))
+            part.broken.append(Broken(number, reason, show_text(b"\n".join(line for _, line in lines.record_lines))))
     yield part
 
 
@@ -187,15 +187,15 @@ def _read_header(
     first = ""
     try:
         while not first.strip():
-            lines.forget()
+            lines.start_record()
             first = next(lines)
-            if (excel := _EXCEL.fullmatch(first.rstrip())) is not None:
-                delimiter, first = delimiter or excel[1], ""
+            if (separator_line := _EXCEL_SEPARATOR.fullmatch(first.rstrip())) is not None:
+                delimiter, first = delimiter or separator_line[1], ""
     except StopIteration:
         return [], iter(())
-    except _TooLong as error:
+    except _RecordTooLong as error:
         raise PipelineError(f"{name}: the header line is {TOO_LONG}; check that it is CSV") from error
-    lines.repeat(first)
+    lines.push_back(first)
     reader = csv.reader(
         lines,
         delimiter=delimiter or find_delimiter(first),
@@ -206,33 +206,35 @@ def _read_header(
         return list(columns), reader
     try:
         header = next(reader)
-    except (csv.Error, _TooLong) as error:
-        raise PipelineError(f"{name}: the header is not CSV ({error or TOO_LONG}); mend its quotes") from error
-    if lines.torn:
+    except (csv.Error, _RecordTooLong) as error:
+        raise PipelineError(f"{name}: the header is not CSV ({error or TOO_LONG}); fix its quotes") from error
+    if lines.has_invalid_bytes:
         raise PipelineError(f"{name}: the header is not UTF-8; set encoding, such as cp1252")
     if header.count("") > 1:
         header = [column or f"column {place}" for place, column in enumerate(header, start=1)]
-    twice = sorted(column for column, count in Counter(header).items() if count > 1)[:20]
-    if twice:
+    duplicate_names = sorted(column for column, count in Counter(header).items() if count > 1)[:20]
+    if duplicate_names:
         raise PipelineError(
-            f"{name}: the header names {twice} twice; rename one of the columns, or if the first line is a row, "
-            "name the columns with columns: [text, label]"
+            f"{name}: the header names {duplicate_names} twice; rename one of the columns, or if the first line is a "
+            "row, name the columns with columns: [text, label]"
         )
     return header, reader
 
 
-def _set_aside(lines: _Lines, reason: str) -> list[Broken]:
-    """The lines of a record that is not CSV, each by itself."""
+def _break_record(lines: _Lines, reason: str) -> list[Broken]:
+    """A broken row for each line of a record that is not CSV."""
     broken = [
-        Broken(number, "inside a record that is not CSV" if place else reason, show_text(line))
-        for place, (number, line) in enumerate(lines.taken)
+        Broken(number, "inside a record that is not CSV" if position else reason, show_text(line))
+        for position, (number, line) in enumerate(lines.record_lines)
     ]
-    if lines.long is not None:
-        broken.append(Broken(lines.long.number, TOO_LONG, show_text(lines.long.start, lines.long.length)))
+    if lines.long_line is not None:
+        broken.append(
+            Broken(lines.long_line.number, TOO_LONG, show_text(lines.long_line.start, lines.long_line.length))
+        )
     return broken
 
 
 def find_delimiter(header: str) -> str:
-    """A tab where the first line has one, else the separator that stands most often in it, the comma when none does."""
+    """A tab if the first line contains one, else its most frequent separator, by default the comma."""
     line = header.lstrip(" \r\n").partition("\n")[0]
     return "\t" if "\t" in line else max(",;|", key=line.count)

@@ -15,72 +15,74 @@ from tasks.corpus.reading.shapes.documents import list_rows
 from tasks.corpus.reading.sources.broken_rows import show_row
 from tasks.corpus.reading.sources.source import Broken, Part
 from tasks.corpus.reading.sources.unpack import BLOCK, Chained, LongLine, Readable, iterate_lines, read_ahead
-from tasks.corpus.reading.sources.values import DEEPEST, LONGEST_ROW, TOO_DEEP, TOO_LONG, is_deep, show_text
+from tasks.corpus.reading.sources.values import MAX_DEPTH, MAX_ROW_BYTES, TOO_DEEP, TOO_LONG, is_deep, show_text
 
-LARGEST_DOCUMENT = 64 * 1024 * 1024
-# Objects and arrays in a document that is parsed as a whole: each takes some 100 bytes of memory.
-MOST_VALUES = 8_000_000
-ROWS_IN_PART = 8192
-SNIFFED = 100
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+# Maximum objects and arrays of a document that is parsed as a whole; each takes about 100 bytes of memory.
+MAX_CONTAINERS = 8_000_000
+ROWS_PER_PART = 8192
+SNIFFED_LINES = 100
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_NO_NUMBER = re.compile(rb"[:,\[]\s*-?(NaN|Infinity)\s*[,}\]]")
-_SIGN = re.compile(rb"\S")
-_GAP = re.compile(r"\s*,?\s*")
+_NON_FINITE = re.compile(rb"[:,\[]\s*-?(NaN|Infinity)\s*[,}\]]")
+_NON_SPACE = re.compile(rb"\S")
+_SEPARATOR = re.compile(r"\s*,?\s*")
 
 
 def parse_json(stream: Readable, name: str) -> Iterator[Part]:
     """Rows of a JSON or JSON Lines text.
 
-    A text is JSON when it parses as a whole and is an array, or an object that is no row itself; an object's arrays
-    of objects, however deep, are then its rows in the order in which they stand.
+    A text is JSON when it parses as a whole and is an array, or an object that is not a row itself; then the objects
+    in the arrays of the object, at any depth, are its rows in their order.
 
     Args:
         stream: The text, as UTF-8.
-        name: What the file is called in messages.
+        name: Name of the file for messages.
 
     Raises:
-        PipelineError: A JSON object is too large to be parsed as a whole, or a large array is no JSON.
+        PipelineError: A JSON object is too large to be parsed as a whole, or a large array is not JSON.
     """
     head = read_ahead(stream, BLOCK)
-    start, begins_with_row = _look_at(head)
+    start, begins_with_row = _inspect_head(head)
     if start in (b"", b"[") or (start == b"{" and not begins_with_row):
-        # Undecided: so much of it that a document is all there.
-        head += read_ahead(stream, LARGEST_DOCUMENT - len(head))
-        start, begins_with_row = _look_at(head)
+        # JSON or JSON Lines: read enough to contain a whole document.
+        head += read_ahead(stream, MAX_DOCUMENT_BYTES - len(head))
+        start, begins_with_row = _inspect_head(head)
     text = Chained(head, stream)
-    small = len(head) < LARGEST_DOCUMENT and head.count(b"{") + head.count(b"[") <= MOST_VALUES
+    fits_in_memory = len(head) < MAX_DOCUMENT_BYTES and head.count(b"{") + head.count(b"[") <= MAX_CONTAINERS
     if start not in (b"[", b"{") or (start == b"{" and begins_with_row):
         yield from _parse_lines(text)
-    elif small:
+    elif fits_in_memory:
         document = _parse_document(head)
-        yield from _parse_lines(text) if document is None else _number_items(_cut(document))
+        yield from _parse_lines(text) if document is None else _number_items(_split_into_parts(document))
     elif start == b"[" and not begins_with_row:
         yield from _number_items(_iterate_array(text, name))
-    elif start == b"[" or any(isinstance(_load(line), dict) for line in head.split(b"\n", SNIFFED)[:SNIFFED]):
+    elif start == b"[" or any(
+        isinstance(_try_parse(line), dict) for line in head.split(b"\n", SNIFFED_LINES)[:SNIFFED_LINES]
+    ):
         yield from _parse_lines(text)
     else:
         raise PipelineError(
-            f"{name}: begins like one JSON object of more than {LARGEST_DOCUMENT >> 20} MiB; "
+            f"{name}: begins like one JSON object of more than {MAX_DOCUMENT_BYTES >> 20} MiB; "
             "convert it to JSON Lines, a row per line"
         )
 
 
-def _look_at(head: bytes) -> tuple[bytes, bool]:
-    """The first sign of a text, and whether its first line is a JSON value of its own with more after it."""
-    first = _SIGN.search(head)
+def _inspect_head(head: bytes) -> tuple[bytes, bool]:
+    """The first non-space byte, and whether the first line is a complete JSON value followed by more text."""
+    first = _NON_SPACE.search(head)
     if first is None:
         return b"", False
     end = head.find(b"\n", first.start())
-    if end < 0 or _SIGN.search(head, end) is None:
+    if end < 0 or _NON_SPACE.search(head, end) is None:
         return first[0], False
-    return first[0], _load(head[first.start() : end]) is not None
+    return first[0], _try_parse(head[first.start() : end]) is not None
 
 
-def _load(line: bytes) -> Any:
-    """The value of a line, None where it is no JSON."""
+def _try_parse(line: bytes) -> Any:
+    """The value of a line, None when it is not JSON."""
     try:
-        return _parse(line) if len(line) <= LONGEST_ROW else None
+        return _parse(line) if len(line) <= MAX_ROW_BYTES else None
     except ValueError:
         return None
 
@@ -93,9 +95,9 @@ def _parse_document(data: bytes) -> list[Any] | None:
     return list_rows(document)
 
 
-def _cut(items: list[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(items), ROWS_IN_PART):
-        yield items[start : start + ROWS_IN_PART]
+def _split_into_parts(items: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(items), ROWS_PER_PART):
+        yield items[start : start + ROWS_PER_PART]
 
 
 def _number_items(blocks: Iterable[list[Any]]) -> Iterator[Part]:
@@ -103,7 +105,7 @@ def _number_items(blocks: Iterable[list[Any]]) -> Iterator[Part]:
     for items in blocks:
         part = Part()
         for number, item in enumerate(items, start=count + 1):
-            if isinstance(item, Unread):
+            if isinstance(item, BrokenElement):
                 part.broken.append(Broken(number, item.reason, show_text(item.text)))
             elif not isinstance(item, dict):
                 part.broken.append(Broken(number, "not a JSON object", show_row(item)))
@@ -116,18 +118,18 @@ def _number_items(blocks: Iterable[list[Any]]) -> Iterator[Part]:
         count += len(items)
 
 
-class Unread(NamedTuple):
-    """An element of an array that is no row."""
+class BrokenElement(NamedTuple):
+    """An array element that is not valid JSON."""
 
     reason: str
     text: bytes
 
 
 def _iterate_array(stream: Readable, name: str) -> Iterator[list[Any]]:
-    """The elements of an array that is too large to be parsed as a whole, in blocks."""
+    """The elements of an array that is too large to be parsed as a whole, in batches."""
     find_end = json.JSONDecoder().raw_decode
     decoder = codecs.getincrementaldecoder("utf-8")()
-    text, more, count = "", True, 0
+    text, has_more, count = "", True, 0
 
     def read() -> tuple[str, bool]:
         block = stream.read(BLOCK)
@@ -136,35 +138,35 @@ def _iterate_array(stream: Readable, name: str) -> Iterator[list[Any]]:
         except UnicodeDecodeError as error:
             raise PipelineError(f"{name}: is not UTF-8 after row {count:,} of its array; convert it") from error
 
-    while more and not text:
-        text, more = read()
+    while has_more and not text:
+        text, has_more = read()
         text = text.lstrip()
-    # After the bracket that opens the array.
-    at = 1
-    while more:
+    # Skip the opening bracket of the array.
+    position = 1
+    while has_more:
         items: list[Any] = []
         while True:
-            at = _GAP.match(text, at).end()  # type: ignore[union-attr]
-            if text.startswith("]", at):
+            position = _SEPARATOR.match(text, position).end()  # type: ignore[union-attr]
+            if text.startswith("]", position):
                 break
             try:
-                end = find_end(text, at)[1]
+                end = find_end(text, position)[1]
             except (json.JSONDecodeError, RecursionError):
                 break
             if end == len(text):
                 break
-            items.append(_read_element(text[at:end].encode()))
-            at = end
+            items.append(_read_element(text[position:end].encode()))
+            position = end
         yield items
         count += len(items)
-        new, more = read()
-        text, at = text[at:] + new, 0
+        added, has_more = read()
+        text, position = text[position:] + added, 0
         if text.startswith("]") and not text[1:].strip():
             text = "]"
             continue
-        if len(text) > LONGEST_ROW + BLOCK or not more:
+        if len(text) > MAX_ROW_BYTES + BLOCK or not has_more:
             raise PipelineError(
-                f"{name}: is no JSON after row {count:,} of its array; mend it there, or convert it to JSON Lines, "
+                f"{name}: is not JSON after row {count:,} of its array; fix it there, or convert it to JSON Lines, "
                 "where a bad row costs only itself"
             )
 
@@ -173,7 +175,7 @@ def _read_element(text: bytes) -> Any:
     try:
         return _parse(text)
     except ValueError:
-        return Unread(_explain(text), text)
+        return BrokenElement(_explain(text), text)
 
 
 def _parse_lines(stream: Readable) -> Iterator[Part]:
@@ -185,11 +187,11 @@ def _parse_lines(stream: Readable) -> Iterator[Part]:
 
 
 class Lines(Part):
-    """Lines that are parsed when somebody asks for their rows, in whatever process that is.
+    """JSON lines that are parsed lazily, so that parsing runs in the process that converts the rows.
 
     Args:
-        first: Number of the first.
-        lines: Without their ends.
+        first: Number of the first line.
+        lines: The lines without line breaks.
     """
 
     def __init__(self, first: int, lines: list[bytes]) -> None:
@@ -210,7 +212,7 @@ class Lines(Part):
                 continue
             if not isinstance(item, dict):
                 self.broken.append(Broken(number, "not a JSON object", show_text(line)))
-            elif line.count(b"{") + line.count(b"[") > DEEPEST and is_deep(item):
+            elif line.count(b"{") + line.count(b"[") > MAX_DEPTH and is_deep(item):
                 self.broken.append(Broken(number, TOO_DEEP, show_text(line)))
             else:
                 self.items.append(item)
@@ -220,15 +222,15 @@ class Lines(Part):
 
 
 def _parse(text: bytes) -> Any:
-    """The value of a JSON text, in which NaN and infinities, which Python and pandas write, are nothing.
+    """The value of a JSON text; NaN and infinities, which Python and pandas write, become null.
 
     Raises:
-        ValueError: It is no JSON.
+        ValueError: It is not JSON.
     """
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        if _NO_NUMBER.search(text) is None or _SURROGATE.search(text):
+        if _NON_FINITE.search(text) is None or _SURROGATE.search(text):
             raise
     try:
         return json.loads(text.decode(), parse_constant=lambda name: None, parse_int=orjson.loads)

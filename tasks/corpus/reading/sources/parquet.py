@@ -1,6 +1,6 @@
-"""Parquet files, local or remote, read a few hundred rows at a time.
+"""Parquet files, local or remote, read in batches of a few hundred rows.
 
-Good for: large sets, and shards of a data set downloaded from the hub by hand.
+Good for: large data sets, and shards of a data set downloaded from the hub by hand.
 
 Example:
     ``{name: parquet, path: data/raw/shards/*.parquet, fields: {prompt: query, answer: reply}}``
@@ -27,7 +27,7 @@ class Parquet(Files):
         """Read all rows.
 
         Raises:
-            PipelineError: A file is not Parquet, names a column twice, or unpacks to too much.
+            PipelineError: A file is not Parquet, has two columns of the same name, or decompresses to too many bytes.
         """
         return read_files(self, root, (".parquet",), self._parse)
 
@@ -49,20 +49,20 @@ class Parquet(Files):
         try:
             with pq.ParquetFile(path) as file:
                 check_claims(file, name, path.stat().st_size, self.max_bytes)
-                first, unpacked, classes = 1, 0, read_classes(file.schema_arrow)
+                first_row, read_bytes, classes = 1, 0, read_classes(file.schema_arrow)
                 for group in range(file.num_row_groups):
                     for batch in file.iter_batches(choose_rows(path, file, group), row_groups=[group]):
                         table = spell_out(pa.Table.from_batches([batch]))
-                        unpacked += table.nbytes
-                        if unpacked > self.max_bytes:
+                        read_bytes += table.nbytes
+                        if read_bytes > self.max_bytes:
                             raise PipelineError(
                                 f"{name}: unpacks to more than {self.max_bytes:,} bytes; check that it is no "
                                 "decompression bomb, then raise max_bytes"
                             )
-                        part = split_table(table, first=first)
+                        part = split_table(table, first=first_row)
                         name_classes(part, classes)
                         yield part
-                        first += table.num_rows
+                        first_row += table.num_rows
         except (*UNREADABLE, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise PipelineError(f"{name}: not a readable Parquet file ({reason}); fetch it again") from error

@@ -1,8 +1,8 @@
-"""Rows of a query, from any database that SQLAlchemy speaks to; tried on SQLite and PostgreSQL.
+"""Rows of a query, from any database supported by SQLAlchemy; tested with SQLite and PostgreSQL.
 
-The query is wrapped in an outer one that sorts by ``order_by``, and two rows with the same values there stop the
-stage: without a key the database may give the rows in another order every time. Nothing is ever written: the
-transaction is rolled back, and SQLite and PostgreSQL are told to read only.
+The query becomes a subquery sorted by ``order_by``, and two rows with equal values there stop the stage: without a
+unique key the database may return the rows in another order each time. Nothing is written: the transaction is rolled
+back, and connections to SQLite and PostgreSQL are read-only.
 
 Example:
     ``{name: sql, title: tickets, url: "postgresql://reader@db.local/support", password_env: SUPPORT_PASSWORD,
@@ -30,8 +30,8 @@ from tasks.corpus.reading.sources.values import to_plain
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Select
 
-ROWS_IN_PART = 500
-CONNECT_S = 10
+ROWS_PER_PART = 500
+CONNECT_TIMEOUT_S = 10
 
 
 class Sql(Source):
@@ -43,16 +43,16 @@ class Sql(Source):
         "postgresql://user@host/database, ..."
     )
     password_env: str | None = Field(default=None, description="environment variable that holds the password")
-    query: str = Field(min_length=1, description="one SELECT; an order of its own does not count")
+    query: str = Field(min_length=1, description="one SELECT; its own ORDER BY has no effect")
     order_by: tuple[str, ...] = Field(
         min_length=1,
-        description="columns of the result that together tell any two rows apart; rows come in their order",
+        description="columns of the result that together form a unique key; rows are sorted by them",
     )
     json_columns: tuple[str, ...] = Field(default=(), description="columns of text that hold JSON, such as messages")
 
     @field_validator("url")
     @classmethod
-    def _is_url(cls, url: str) -> str:
+    def _check_url(cls, url: str) -> str:
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError
 
@@ -66,7 +66,7 @@ class Sql(Source):
 
     @property
     def place(self) -> str:
-        """What it reads, for people."""
+        """What it reads, for messages and reports."""
         return self.url
 
     def read(self, root: Path) -> Records:
@@ -102,8 +102,8 @@ class Sql(Source):
         title = self.title or self.name
         digest = hashlib.sha256()
         try:
-            waits = {"connect_timeout": CONNECT_S} if url.get_backend_name() == "postgresql" else {}
-            engine = create_engine(url, poolclass=NullPool, connect_args=waits)
+            connect_args = {"connect_timeout": CONNECT_TIMEOUT_S} if url.get_backend_name() == "postgresql" else {}
+            engine = create_engine(url, poolclass=NullPool, connect_args=connect_args)
             with engine.connect() as connection:
                 _forbid_writing(connection)
                 yield from self._stream(connection, digest)
@@ -122,57 +122,61 @@ class Sql(Source):
         hashes[self.url] = digest.hexdigest()
         self._check_pin(hashes[self.url])
 
-    def _check_pin(self, found: str) -> None:
+    def _check_pin(self, digest: str) -> None:
         title = self.title or self.name
         if self.sha256 is None:
             log.warning(
                 'source "%s": DVC does not watch a database, so new rows go unnoticed until the stage runs again; '
                 "pin the rows with sha256: %s",
                 title,
-                found,
+                digest,
             )
-        elif self.sha256 != found:
+        elif self.sha256 != digest:
             raise PipelineError(
-                f'source "{title}": the rows of {self.url} have sha256 {found}; pinned is {self.sha256}; '
+                f'source "{title}": the rows of {self.url} have sha256 {digest}; pinned is {self.sha256}; '
                 "restore them, or pin the new hash if the change is wanted"
             )
 
     def _stream(self, connection: Connection, digest: Any) -> Iterator[Part]:
         import orjson
 
-        from tasks.corpus.reading.sources.sql_rows import take_row
+        from tasks.corpus.reading.sources.sql_rows import append_row
 
-        result = connection.execution_options(yield_per=ROWS_IN_PART).execute(_wrap(self.query, self.order_by))
+        result = connection.execution_options(yield_per=ROWS_PER_PART).execute(_sort_query(self.query, self.order_by))
         columns = list(result.keys())
-        twice = sorted({column for column in columns if columns.count(column) > 1})
+        duplicate_names = sorted({column for column in columns if columns.count(column) > 1})
         missing = [column for column in (*self.order_by, *self.json_columns) if column not in columns]
-        if twice or missing:
-            what = f"names {twice} twice; rename one with AS" if twice else f"has no {missing}; it has {columns}"
-            raise PipelineError(f'source "{self.title or self.name}": the result of the query {what}')
+        if duplicate_names or missing:
+            problem = (
+                f"names {duplicate_names} twice; rename one with AS"
+                if duplicate_names
+                else f"has no {missing}; it has {columns}"
+            )
+            raise PipelineError(f'source "{self.title or self.name}": the result of the query {problem}')
         digest.update(orjson.dumps(columns))
         keys = [columns.index(column) for column in self.order_by]
-        count, before = 0, None
+        count, previous_key = 0, None
         for rows in result.partitions():
             part = Part()
             for number, row in enumerate(rows, start=count + 1):
-                key = [row[place] for place in keys]
-                if key == before:
+                key = [row[index] for index in keys]
+                if key == previous_key:
                     raise PipelineError(
                         f'source "{self.title or self.name}": rows {number - 1} and {number} have the same '
                         f"{', '.join(self.order_by)} ({', '.join(map(str, key))[:80]}), so their order is not "
-                        "determined; add columns to order_by until no two rows are alike"
+                        "determined; add columns to order_by until the key is unique"
                     )
-                before = key
+                previous_key = key
                 item = dict(zip(columns, map(to_plain, row), strict=True))
-                take_row(part, number, item, self.json_columns, digest)
+                append_row(part, number, item, self.json_columns, digest)
             yield part
             count += part.rows
 
 
-def _wrap(query: str, order_by: Sequence[str]) -> Select[Any]:
+def _sort_query(query: str, order_by: Sequence[str]) -> Select[Any]:
     from sqlalchemy import column, select, text
 
-    # A colon is no parameter here; and a comment in the last line must not swallow the bracket after it.
+    # A colon must not be read as a parameter; a comment in the last line must not hide the bracket after it.
     inner = text(query.strip().rstrip(";").replace(":", r"\:") + "\n")
     return select(text("*")).select_from(inner.columns().subquery("rows_read")).order_by(*map(column, order_by))
 
@@ -181,7 +185,7 @@ def _forbid_writing(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execution_options(postgresql_readonly=True)
     elif connection.dialect.name == "sqlite":
-        # Text that is not UTF-8 would end the whole query; so only its row is lost.
+        # Text that is not UTF-8 would fail the whole query; this way only its row is broken.
         connection.connection.driver_connection.text_factory = _decode  # type: ignore[union-attr]
         connection.exec_driver_sql("PRAGMA query_only = ON")
 

@@ -1,4 +1,4 @@
-"""Rows of a query, as the source of databases gives them."""
+"""Convert the rows of a query to the rows of a source."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import orjson
 
 from tasks.corpus.reading.sources.broken_rows import show_row
 from tasks.corpus.reading.sources.source import Broken, Part
-from tasks.corpus.reading.sources.values import LONGEST_ROW, TOO_DEEP, TOO_LONG, has_surrogates, is_deep
+from tasks.corpus.reading.sources.values import MAX_ROW_BYTES, TOO_DEEP, TOO_LONG, has_surrogates, is_deep
 
 
-def take_row(part: Part, number: int, item: dict[str, Any], json_columns: Sequence[str], digest: Any) -> None:
-    """Put a row into a part, where it can be read.
+def append_row(part: Part, number: int, item: dict[str, Any], json_columns: Sequence[str], digest: Any) -> None:
+    """Append a row to a part.
 
     Args:
-        part: Gets the row, among the broken ones where it cannot be written as JSON.
-        number: Of the row, counted from 1.
-        item: Column to value; JSON is parsed in place.
-        json_columns: Columns of text that hold JSON.
-        digest: Gets the row's values, for the pin.
+        part: Gets the row, among its broken rows when it cannot be represented as JSON.
+        number: Number of the row, counted from 1.
+        item: Column to value; JSON columns are parsed in place.
+        json_columns: Text columns that contain JSON.
+        digest: Hash that is updated with the row's values, for the pin.
     """
     values = list(item.values())
     reason = None
@@ -28,10 +28,10 @@ def take_row(part: Part, number: int, item: dict[str, Any], json_columns: Sequen
         data = orjson.dumps(values, default=repr)
     except TypeError:
         data = repr(values).encode(errors="backslashreplace")
-        torn = any(isinstance(value, str) and has_surrogates(value) for value in values)
-        reason = "not UTF-8" if torn else "holds what JSON cannot say"
+        has_invalid_text = any(isinstance(value, str) and has_surrogates(value) for value in values)
+        reason = "not UTF-8" if has_invalid_text else "holds what JSON cannot say"
     digest.update(data + b"\n")
-    if len(data) > LONGEST_ROW:
+    if len(data) > MAX_ROW_BYTES:
         reason = TOO_LONG
     for column in () if reason else json_columns:
         if isinstance(item[column], str):

@@ -18,7 +18,7 @@ from pydantic import Field
 from tasks.corpus.reading.sources.files import PACKED, Texts, read_files
 from tasks.corpus.reading.sources.source import Broken, Part, Records
 from tasks.corpus.reading.sources.unpack import LongLine, iterate_lines, open_unpacked, read_ahead
-from tasks.corpus.reading.sources.values import LONGEST_ROW, TOO_LONG, show_text
+from tasks.corpus.reading.sources.values import MAX_ROW_BYTES, TOO_LONG, show_text
 
 SUFFIXES = tuple(ending + packed for ending in (".txt", ".md") for packed in PACKED)
 
@@ -36,10 +36,10 @@ class Text(Texts):
     def _parse(self, path: Path, name: str) -> Iterator[Part]:
         with open_unpacked(path, name, self.max_bytes, self.encoding) as stream:
             if self.rows == "file":
-                data = read_ahead(stream, LONGEST_ROW + 1)
+                data = read_ahead(stream, MAX_ROW_BYTES + 1)
                 part = Part()
-                if len(data) > LONGEST_ROW:
-                    part.broken.append(Broken(1, TOO_LONG, show_text(data[:LONGEST_ROW], len(data))))
+                if len(data) > MAX_ROW_BYTES:
+                    part.broken.append(Broken(1, TOO_LONG, show_text(data[:MAX_ROW_BYTES], len(data))))
                 elif data.strip():
                     _take(part, 1, data)
                 yield part

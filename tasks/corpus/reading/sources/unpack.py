@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from tasks.contracts.errors import PipelineError
-from tasks.corpus.reading.sources.values import LONGEST_ROW, LONGEST_SHOWN
+from tasks.corpus.reading.sources.values import MAX_ROW_BYTES, MAX_SHOWN_CHARACTERS
 
 BLOCK = 4 * 1024 * 1024
 # Memory an xz file may ask for; `xz -9` needs 65 MiB.
@@ -194,21 +194,21 @@ class _Recoded:
 def iterate_lines(stream: Readable, separator: bytes = b"\n") -> Iterator[tuple[int, list[bytes]] | LongLine]:
     """Lines without their separator, in blocks: the number of the first, and the lines.
 
-    A line longer than `LONGEST_ROW` comes by itself, cut, and is never held as a whole.
+    A line longer than `MAX_ROW_BYTES` comes by itself, cut, and is never held as a whole.
     """
     number, rest = 1, b""
     while block := stream.read(BLOCK):
         lines = (rest + block).split(separator)
         rest = lines.pop()
-        if lines and len(lines[0]) > LONGEST_ROW:
-            yield LongLine(number, lines[0][:LONGEST_SHOWN], len(lines[0]))
+        if lines and len(lines[0]) > MAX_ROW_BYTES:
+            yield LongLine(number, lines[0][:MAX_SHOWN_CHARACTERS], len(lines[0]))
             number += 1
             del lines[0]
         if lines:
             yield number, lines
             number += len(lines)
-        if len(rest) > LONGEST_ROW:
-            start, length = rest[:LONGEST_SHOWN], len(rest)
+        if len(rest) > MAX_ROW_BYTES:
+            start, length = rest[:MAX_SHOWN_CHARACTERS], len(rest)
             rest, skipped = skip_line(stream, separator)
             yield LongLine(number, start, length + skipped)
             number += 1

@@ -1,4 +1,4 @@
-"""Values as rows hold them: what JSON can say, in text that is valid Unicode."""
+"""Values of rows: JSON types with valid Unicode text, within limits of size and depth."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-# The longest line, record or cell that is read; what is longer is no training row.
-LONGEST_ROW = 16 * 1024 * 1024
-# Levels of nesting; orjson writes 254 at most, and a row must still be writable inside a message.
-DEEPEST = 100
-LONGEST_SHOWN = 10_000
-TOO_LONG = f"longer than {LONGEST_ROW >> 20} MiB"
-TOO_DEEP = f"nested deeper than {DEEPEST} levels"
+# Maximum size of a line, record or cell; longer ones are no training rows.
+MAX_ROW_BYTES = 16 * 1024 * 1024
+# orjson serialises at most 254 levels, and a row must still be serialisable inside a message.
+MAX_DEPTH = 100
+MAX_SHOWN_CHARACTERS = 10_000
+TOO_LONG = f"longer than {MAX_ROW_BYTES >> 20} MiB"
+TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether a text holds halves of surrogate pairs, which are no characters and cannot be written as UTF-8."""
+    """Whether a text contains unpaired surrogates, which cannot be encoded as UTF-8."""
     return not text.isascii() and _SURROGATE.search(text) is not None
 
 
 def is_deep(value: Any) -> bool:
-    """Whether lists and objects are nested deeper than `DEEPEST` levels."""
-    level = [value]
-    for _ in range(DEEPEST + 1):
-        level = [
+    """Whether lists and objects are nested deeper than `MAX_DEPTH` levels."""
+    containers = [value]
+    for _ in range(MAX_DEPTH + 1):
+        containers = [
             child
-            for node in level
+            for node in containers
             for child in (node.values() if isinstance(node, dict) else node)
             if isinstance(child, dict | list)
         ]
-        if not level:
+        if not containers:
             return False
     return True
 
 
 def to_plain(value: Any) -> Any:
-    """A value of a database or of Arrow as JSON says it.
+    """A value of a database or of Arrow as a JSON value.
 
-    Times become ISO 8601, decimals and UUIDs text, bytes text where they are UTF-8; other bytes stay.
+    Times become ISO 8601, decimals and UUIDs text, UTF-8 bytes text; other bytes are not changed.
     """
     if value is None or isinstance(value, str | bool | int | float):
         return value
@@ -66,24 +66,24 @@ def to_plain(value: Any) -> Any:
 
 
 def show_text(text: str | bytes, length: int | None = None) -> str:
-    """What a broken row held, for the quarantine: bytes that are no text escaped, cut when it is long.
+    """The content of a broken row for the quarantine, with invalid bytes escaped, truncated when it is long.
 
     Args:
         text: All of it, or its beginning.
-        length: Its full length, where only the beginning is given.
+        length: Its full length when only the beginning is given.
     """
     length = len(text) if length is None else length
-    if length <= LONGEST_SHOWN:
+    if length <= MAX_SHOWN_CHARACTERS:
         return _escape(text)
     unit = "bytes" if isinstance(text, bytes) else "characters"
-    return f"{_escape(text[:LONGEST_SHOWN])}… ({length:,} {unit})"
+    return f"{_escape(text[:MAX_SHOWN_CHARACTERS])}… ({length:,} {unit})"
 
 
 def _escape(text: str | bytes) -> str:
     if isinstance(text, bytes):
         return text.decode(errors="backslashreplace")
     try:
-        # Bytes that were no UTF-8 stand in it as surrogates.
+        # Bytes that were not UTF-8 were decoded to surrogates.
         return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
     except UnicodeEncodeError:
         return text.encode(errors="backslashreplace").decode()

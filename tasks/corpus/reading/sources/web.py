@@ -1,8 +1,8 @@
-"""Web pages as plain text: listed, or found in a sitemap; the main text of each without menus and footers.
+"""Web pages as plain text, listed or found in a sitemap: the main text of each without menus and footers.
 
 Main text by trafilatura (Barbaresi, "Trafilatura: A Web Scraping Library", ACL 2021). Pages are fetched politely, see
-`web_pages`, and kept below ``cache``: a page that is there is never fetched again, so a second run needs no network and
-gives the same bytes. To fetch anew, delete the folder. Below ``data/raw`` DVC watches it.
+`web_pages`, and cached below ``cache``: a cached page is never fetched again, so a second run needs no network and
+gives the same bytes. To fetch anew, delete the folder. Below ``data/raw`` DVC tracks it.
 
 Example:
     ``{name: web, title: help, sitemap: "https://help.example.com/sitemap.xml", cache: data/raw/help}`` reads a row
@@ -44,21 +44,23 @@ class Web(Source):
     sitemap: str | None = Field(
         default=None, description="URL of a sitemap, or of a sitemap index; its pages come after urls"
     )
-    cache: str = Field(min_length=1, description="folder for what was fetched, such as data/raw/help")
+    cache: str = Field(min_length=1, description="cache folder, such as data/raw/help")
     agent: str = Field(
         default="Heptune",
         pattern="^[A-Za-z_-]+$",
-        description="name under which pages are asked for and rules are looked up in robots.txt",
+        description="user agent of the requests and of the rules in robots.txt",
     )
     delay_s: float = Field(
-        default=1.0, ge=0, description="seconds between two requests to a host; a longer Crawl-delay counts instead"
+        default=1.0, ge=0, description="seconds between two requests to a host; a longer Crawl-delay has precedence"
     )
-    timeout_s: float = Field(default=30.0, gt=0, description="seconds a server may be silent")
-    max_pages: int = Field(default=1000, ge=1, description="most pages; those beyond are named in the log and left out")
+    timeout_s: float = Field(default=30.0, gt=0, description="seconds to wait for data from the server")
+    max_pages: int = Field(
+        default=1000, ge=1, description="maximum number of pages; further pages are skipped with a warning"
+    )
 
     @field_validator("urls", "sitemap")
     @classmethod
-    def _are_urls(cls, value: Any) -> Any:
+    def _check_urls(cls, value: Any) -> Any:
         for url in (value,) if isinstance(value, str) else value or ():
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
@@ -66,23 +68,23 @@ class Web(Source):
         return value
 
     @model_validator(mode="after")
-    def _names_pages(self) -> Web:
+    def _check_pages(self) -> Web:
         if not self.urls and self.sitemap is None:
             raise ValueError("name pages in urls, or a sitemap")
         return self
 
     @property
     def place(self) -> str:
-        """What it reads, for people."""
+        """What it reads, for messages and reports."""
         return self.sitemap or (
             self.urls[0] if len(self.urls) == 1 else f"{len(self.urls)} pages, the first {self.urls[0]}"
         )
 
     def read(self, root: Path) -> Records:
-        """Read the pages in their order; one without main text, or that is refused, becomes a broken row.
+        """Read the pages in their order; a page that is refused or has no main text becomes a broken row.
 
         Raises:
-            PipelineError: A host does not answer, a kept page was changed, or the sitemap is none.
+            PipelineError: A host does not answer, a cached page was changed, or the sitemap is invalid.
         """
         hashes: dict[str, str] = {}
         return Records(self._read(root, hashes), hashes)
@@ -133,7 +135,7 @@ class Web(Source):
 
 
 def read_page(page: WebPage) -> tuple[str, str]:
-    """The reason why a page gives no row, and its main text."""
+    """The reason why a page gives no row, empty if it gives one, and its main text."""
     import trafilatura
 
     if page.kind not in PAGE_KINDS:
@@ -151,7 +153,7 @@ def read_page(page: WebPage) -> tuple[str, str]:
 
 
 def read_title(page: WebPage) -> str:
-    """The title of a page; empty where it has none."""
+    """The title of a page; empty if it has none."""
     if page.kind == "text/plain":
         return ""
     from trafilatura.metadata import extract_metadata
@@ -160,10 +162,10 @@ def read_title(page: WebPage) -> str:
 
 
 def read_sitemap(body: bytes) -> tuple[str, list[str]]:
-    """The kind of a sitemap (``urlset`` or ``sitemapindex``) and its addresses on the web.
+    """The kind of a sitemap (``urlset`` or ``sitemapindex``) and its http and https URLs.
 
     Raises:
-        ValueError: It is no sitemap.
+        ValueError: It is no valid sitemap.
     """
     from lxml import etree
 
@@ -174,7 +176,7 @@ def read_sitemap(body: bytes) -> tuple[str, list[str]]:
             raise ValueError(f"torn gzip: {error}") from error
         if len(body) > LARGEST_SITEMAP:
             raise ValueError(f"unpacks to more than {LARGEST_SITEMAP >> 20} MiB")
-    # No entities, no external files: a sitemap needs none, and an attack is made of them.
+    # Entities and external files are not needed in a sitemap, and are used for attacks.
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
         tree = etree.fromstring(body, parser)

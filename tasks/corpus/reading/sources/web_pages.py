@@ -1,12 +1,11 @@
-"""Fetch pages politely, once.
+"""Fetch web pages politely, with a cache.
 
-robots.txt (RFC 9309) is asked first and obeyed: one that is not there (4xx) allows everything, one that cannot be read
-(5xx, no answer) forbids. Between two requests to a host lies a pause, after a 429 or 503 the one it asks for. A
-redirect is followed with the same care.
+robots.txt (RFC 9309) is requested first and obeyed: a missing one (4xx) allows everything, an unavailable one (5xx)
+forbids everything. Requests to a host are separated by a delay; after a 429 or 503 by the one that the host asks for. A
+redirect is followed with the same checks.
 
-What came back is kept below a folder: the body in a file named after its SHA-256, and in ``index.json`` for each URL
-its hash and kind, or why there is none. Only a host that does not answer leaves no trace, so that the next run tries
-again.
+Responses are cached in a folder: the body in a file named by its SHA-256, and in ``index.json`` for each URL its hash
+and kind, or the reason of the refusal. A host that does not answer is not cached, so that the next run retries it.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ if TYPE_CHECKING:
     from protego import Protego
 
 INDEX = "index.json"
-MOST_REDIRECTS = 5
-TRIES = 4
-LONGEST_WAIT_S = 60.0
-LARGEST_ROBOTS = 512 * 1024
-FORBIDDEN = "robots.txt forbids it"
+MAX_REDIRECTS = 5
+MAX_ATTEMPTS = 4
+MAX_WAIT_S = 60.0
+MAX_ROBOTS_BYTES = 512 * 1024
+REFUSED_BY_ROBOTS = "robots.txt forbids it"
 
 
 @dataclass(frozen=True)
 class WebPage:
-    """What a URL gave.
+    """The response of a URL.
 
     Attributes:
         body: Its bytes.
         kind: Content type, without parameters.
-        sha256: Of the body; empty where there is none.
-        refusal: Why there is no body; empty where there is one.
+        sha256: SHA-256 of the body; empty without a body.
+        refusal: Reason why there is no body; empty with a body.
     """
 
     body: bytes = b""
@@ -53,14 +52,14 @@ class WebPage:
 
 
 class Pages:
-    """Pages of the web, kept in a folder.
+    """Web pages, cached in a folder.
 
     Args:
-        folder: Where they are kept.
+        folder: The cache folder.
         title: Name of the source, for messages.
-        agent: Name of the product.
-        delay_s: Least seconds between two requests to a host.
-        timeout_s: Seconds a server may be silent.
+        agent: User agent.
+        delay_s: Minimum seconds between two requests to a host.
+        timeout_s: Seconds to wait for data from the server.
     """
 
     def __init__(self, folder: Path, title: str, agent: str, delay_s: float, timeout_s: float) -> None:
@@ -70,7 +69,7 @@ class Pages:
         self._index: dict[str, dict[str, str]] = read_json(folder / INDEX) if (folder / INDEX).is_file() else {}
         self._client = httpx.Client(headers={"User-Agent": agent, "Accept-Encoding": "gzip"}, timeout=timeout_s)
         self._rules: dict[str, Protego | None] = {}
-        self._asked: dict[str, float] = {}
+        self._last_request_s: dict[str, float] = {}
 
     def __enter__(self) -> Pages:
         return self
@@ -78,18 +77,18 @@ class Pages:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._client.close()
 
-    def get(self, url: str, most: int) -> WebPage:
-        """The page, from the folder where it is there, else from the web.
+    def get(self, url: str, max_bytes: int) -> WebPage:
+        """A page, from the cache if it is there, else from the web.
 
         Args:
             url: The page.
-            most: Bytes a body may have.
+            max_bytes: Maximum size of its body.
 
         Raises:
-            PipelineError: The host does not answer, or the kept page was changed.
+            PipelineError: The host does not answer, or the cached page was changed.
         """
         if url not in self._index:
-            page = self._fetch(url, most)
+            page = self._fetch(url, max_bytes)
             if page.sha256:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 (self._folder / page.sha256).write_bytes(page.body)
@@ -101,89 +100,91 @@ class Pages:
             return WebPage(refusal=entry["refusal"])
         file = self._folder / entry["sha256"]
         body = file.read_bytes() if file.is_file() else b""
-        found = hashlib.sha256(body).hexdigest()
-        if found != entry["sha256"]:
+        digest = hashlib.sha256(body).hexdigest()
+        if digest != entry["sha256"]:
             raise PipelineError(
-                f"{file}: {url} is kept there, but its sha256 is {found}; delete {self._folder} to fetch anew"
+                f"{file}: {url} is cached there, but its sha256 is {digest}; delete {self._folder} to fetch anew"
             )
-        return WebPage(body, entry.get("kind", ""), found)
+        return WebPage(body, entry.get("kind", ""), digest)
 
-    def _fetch(self, url: str, most: int) -> WebPage:
-        for _ in range(MOST_REDIRECTS + 1):
+    def _fetch(self, url: str, max_bytes: int) -> WebPage:
+        for _ in range(MAX_REDIRECTS + 1):
             if urlsplit(url).scheme not in ("http", "https"):
                 return WebPage(refusal="it redirects to what is no page")
             rules = self._read_rules(url)
             if rules is None or not rules.can_fetch(url, self._agent):
-                return WebPage(refusal=FORBIDDEN)
-            status, headers, body = self._ask(url, most, rules.crawl_delay(self._agent) or 0.0)
+                return WebPage(refusal=REFUSED_BY_ROBOTS)
+            status, headers, body = self._request(url, max_bytes, rules.crawl_delay(self._agent) or 0.0)
             if status in (301, 302, 303, 307, 308) and "location" in headers:
                 url = urljoin(url, headers["location"])
                 continue
             if status != 200:
                 return WebPage(refusal=f"HTTP {status}")
-            if len(body) > most:
-                return WebPage(refusal=f"larger than {most >> 20} MiB")
+            if len(body) > max_bytes:
+                return WebPage(refusal=f"larger than {max_bytes >> 20} MiB")
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             return WebPage(body, kind, hashlib.sha256(body).hexdigest())
-        return WebPage(refusal=f"more than {MOST_REDIRECTS} redirects")
+        return WebPage(refusal=f"more than {MAX_REDIRECTS} redirects")
 
     def _read_rules(self, url: str) -> Protego | None:
-        """The rules of a host; None forbids everything."""
+        """The rules of a host's robots.txt; None forbids everything."""
         from protego import Protego
 
         parts = urlsplit(url)
         host = f"{parts.scheme}://{parts.netloc}"
         if host not in self._rules:
-            place = f"{host}/robots.txt"
-            for _ in range(MOST_REDIRECTS + 1):
-                status, headers, body = self._ask(place, LARGEST_ROBOTS, 0.0)
+            robots_url = f"{host}/robots.txt"
+            for _ in range(MAX_REDIRECTS + 1):
+                status, headers, body = self._request(robots_url, MAX_ROBOTS_BYTES, 0.0)
                 if status not in (301, 302, 303, 307, 308) or "location" not in headers:
                     break
-                place = urljoin(place, headers["location"])
+                robots_url = urljoin(robots_url, headers["location"])
             if status >= 500:
                 self._rules[host] = None
             else:
-                text = body[:LARGEST_ROBOTS].decode(errors="replace") if status == 200 else ""
+                text = body[:MAX_ROBOTS_BYTES].decode(errors="replace") if status == 200 else ""
                 self._rules[host] = Protego.parse(text)
         return self._rules[host]
 
-    def _ask(self, url: str, most: int, delay_s: float) -> tuple[int, Any, bytes]:
-        """Status, headers and body of one URL; of the body little more than ``most`` bytes."""
+    def _request(self, url: str, max_bytes: int, delay_s: float) -> tuple[int, Any, bytes]:
+        """Status, headers and body of one URL; the body is truncated shortly after ``max_bytes``."""
         import httpx
 
         host = urlsplit(url).netloc
-        trouble = ""
+        failure = ""
         wait_s = 0.0
-        for _ in range(TRIES):
-            pause = self._asked.get(host, float("-inf")) + max(self._delay_s, delay_s, wait_s) - time.monotonic()
+        for _ in range(MAX_ATTEMPTS):
+            pause = (
+                self._last_request_s.get(host, float("-inf")) + max(self._delay_s, delay_s, wait_s) - time.monotonic()
+            )
             if pause > 0:
                 time.sleep(pause)
             try:
-                with self._client.stream("GET", url) as answer:
-                    body = _unpack(answer.iter_raw(), answer.headers.get("content-encoding", ""), most)
-                    if answer.status_code not in (429, 503):
-                        return answer.status_code, answer.headers, body
-                    trouble = f"HTTP {answer.status_code}"
-                    asked = answer.headers.get("retry-after", "")
-                    wait_s = min(float(asked) if asked.isdigit() else 2 * max(wait_s, 0.5), LONGEST_WAIT_S)
+                with self._client.stream("GET", url) as response:
+                    body = _decompress(response.iter_raw(), response.headers.get("content-encoding", ""), max_bytes)
+                    if response.status_code not in (429, 503):
+                        return response.status_code, response.headers, body
+                    failure = f"HTTP {response.status_code}"
+                    retry_after = response.headers.get("retry-after", "")
+                    wait_s = min(float(retry_after) if retry_after.isdigit() else 2 * max(wait_s, 0.5), MAX_WAIT_S)
             except (httpx.HTTPError, httpx.InvalidURL, zlib.error) as error:
-                trouble = f"{type(error).__name__}: {error}"[:200]
-                wait_s = min(2 * max(wait_s, 0.5), LONGEST_WAIT_S)
+                failure = f"{type(error).__name__}: {error}"[:200]
+                wait_s = min(2 * max(wait_s, 0.5), MAX_WAIT_S)
             finally:
-                self._asked[host] = time.monotonic()
+                self._last_request_s[host] = time.monotonic()
         raise PipelineError(
-            f'source "{self._title}": {url} does not answer ({trouble}, {TRIES} times); '
-            "what was fetched is kept, so run again, or take it out"
+            f'source "{self._title}": {url} does not answer ({failure}, {MAX_ATTEMPTS} times); '
+            "fetched pages are cached, so run again, or remove the URL"
         )
 
 
-def _unpack(blocks: Iterable[bytes], coding: str, most: int) -> bytes:
-    """The body of an answer, cut shortly after ``most`` bytes however well it is packed."""
+def _decompress(blocks: Iterable[bytes], encoding: str, max_bytes: int) -> bytes:
+    """The decompressed body of a response, truncated shortly after ``max_bytes`` whatever its compression ratio."""
     body = bytearray()
-    # Either of gzip and deflate, told apart by their first bytes; anything else was not asked for.
-    decompressor = zlib.decompressobj(47) if coding.strip().lower() in ("gzip", "x-gzip", "deflate") else None
+    # zlib detects gzip or deflate by the header; no other encoding is accepted by the request.
+    decompressor = zlib.decompressobj(47) if encoding.strip().lower() in ("gzip", "x-gzip", "deflate") else None
     for block in blocks:
-        body += decompressor.decompress(block, most + 1 - len(body)) if decompressor else block
-        if len(body) > most:
+        body += decompressor.decompress(block, max_bytes + 1 - len(body)) if decompressor else block
+        if len(body) > max_bytes:
             break
     return bytes(body)

@@ -335,8 +335,8 @@ def test_where_a_file_is_cut_into_blocks_changes_nothing(
         # A long line is one here from 60 bytes on.
         with monkeypatch.context() as patch:
             for module in (unpack, csv_source):
-                patch.setattr(module, "LONGEST_ROW", 60)
-            patch.setattr(unpack, "LONGEST_SHOWN", 20)
+                patch.setattr(module, "MAX_ROW_BYTES", 60)
+            patch.setattr(unpack, "MAX_SHOWN_CHARACTERS", 20)
             patch.setattr(unpack, "BLOCK", 60)
             whole = flatten(take(source, data))
             patch.setattr(unpack, "BLOCK", block)
@@ -354,16 +354,16 @@ def test_a_large_array_is_streamed_to_the_same_rows(monkeypatch: pytest.MonkeyPa
     for text in (*texts, b"[]", b" [ ] "):
         whole = flatten(take(Jsonl(path="data/raw/x.json"), text))
         with monkeypatch.context() as patch:
-            patch.setattr(json_rows, "LARGEST_DOCUMENT", 2)
+            patch.setattr(json_rows, "MAX_DOCUMENT_BYTES", 2)
             for block in (3, 100):
                 patch.setattr(json_rows, "BLOCK", block)
                 assert flatten(take(Jsonl(path="data/raw/x.json"), text)) == whole
-    monkeypatch.setattr(json_rows, "LARGEST_DOCUMENT", 2)
+    monkeypatch.setattr(json_rows, "MAX_DOCUMENT_BYTES", 2)
     for text, reason in (
-        (texts[0][:-1], "is no JSON after row 22 of its array"),
-        (texts[0] + b"x", "is no JSON after row 23"),
+        (texts[0][:-1], "is not JSON after row 22 of its array"),
+        (texts[0] + b"x", "is not JSON after row 23"),
         (texts[0].replace(b"What is 3", b"What is \xff"), "is not UTF-8 after row 0"),
-        (texts[0].replace(b'"It is 3."', b"It is 3"), "is no JSON after row 3"),
+        (texts[0].replace(b'"It is 3."', b"It is 3"), "is not JSON after row 3"),
         (json.dumps({"a": GOOD}, indent=1).encode(), "begins like one JSON object of more than"),
     ):
         (FOLDER / "data/raw/x.json").write_bytes(text)

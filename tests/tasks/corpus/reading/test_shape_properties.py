@@ -215,7 +215,7 @@ def test_a_transcript_comes_through_turn_by_turn(texts: list[str]) -> None:
         ]
 
 
-@pytest.mark.parametrize("name", sorted({shape.name for shape in SHAPES if shape.quicken is not None}))
+@pytest.mark.parametrize("name", sorted({shape.name for shape in SHAPES if shape.make_fast_path is not None}))
 def test_the_quick_way_gives_the_same_turns(name: str) -> None:
     quick = []
 
@@ -224,8 +224,8 @@ def test_the_quick_way_gives_the_same_turns(name: str) -> None:
     def check(row: dict[str, Any]) -> None:
         found = use_shape("case", name, [row])
         assert found.shape is not None
-        assert found.shape.quicken is not None
-        read = found.shape.quicken(found.columns)
+        assert found.shape.make_fast_path is not None
+        read = found.shape.make_fast_path(found.columns)
         turns = read(row) if read is not None else None
         quick.append(turns is not None)
         assert turns is None or turns == found.shape.convert(row, found.columns).turns

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.reading.ingest import read_sources
-from tasks.corpus.reading.limit import Kept
+from tasks.corpus.reading.limit import RowSample
 from tasks.corpus.reading.sources.csv import Csv, find_delimiter
 from tasks.corpus.reading.sources.hugging_face import HuggingFace
 from tasks.corpus.reading.sources.json_rows import parse_json
@@ -389,7 +389,7 @@ def test_parquet_values_that_are_no_json(tmp_path: Path) -> None:
 
 
 def test_too_many_unreadable_rows_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.corpus.reading.ingest.MOST_BROKEN", 5)
+    monkeypatch.setattr("tasks.corpus.reading.ingest.MAX_BROKEN_ROWS", 5)
     (tmp_path / "x.jsonl").write_bytes(LINES + b"\nbad" * 5)
     assert read(Jsonl(path="x.jsonl"), tmp_path).dropped.num_rows == 5
     (tmp_path / "x.jsonl").write_bytes(LINES + b"\nbad" * 6)
@@ -431,7 +431,7 @@ def test_a_limit_keeps_the_same_rows_in_any_order_and_a_new_row_displaces_at_mos
 
 
 def test_a_limit_holds_little_more_than_it_keeps(tmp_path: Path) -> None:
-    kept = Kept(100)
+    kept = RowSample(100)
     for start in range(0, 10_000, 50):
         kept.add(
             pa.table(

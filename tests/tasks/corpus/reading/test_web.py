@@ -176,7 +176,7 @@ def test_pages_that_give_no_row_say_why(site: Site, tmp_path: Path) -> None:
 def test_a_host_that_does_not_answer_stops_and_leaves_what_was_fetched(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.corpus.reading.sources.web_pages.TRIES", 2)
+    monkeypatch.setattr("tasks.corpus.reading.sources.web_pages.MAX_ATTEMPTS", 2)
     urls = (site.page("/a", "a"), f"{site.url}/b")
     site.pages["/b"] = (503, {}, b"")
     with pytest.raises(PipelineError, match=r"/b does not answer \(HTTP 503, 2 times\)"):
