@@ -50,7 +50,9 @@ class Duplicates(Section):
     """How near duplicates are found and what happens to them."""
 
     near: bool = Field(default=True, description="also look for near duplicates")
-    keep: Keep = Field(default="one", description="one: the first of near duplicates stays; all: all of them")
+    keep: Keep = Field(
+        default="one", description="one: the first of near duplicates is kept; all: all of them are kept"
+    )
     same: JaccardThresholds = Field(
         default=JaccardThresholds(rows=0.85, prompts=0.7), description="from here on two rows are the same"
     )

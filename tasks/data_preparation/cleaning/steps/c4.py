@@ -1,6 +1,6 @@
 """The cleaning rules of C4 for web text.
 
-Raffel et al. 2019, https://arxiv.org/abs/1910.10683, 2.2, made for English pages. Lines stay when they end in terminal
+Raffel et al. 2019, https://arxiv.org/abs/1910.10683, 2.2, made for English pages. Lines are kept that end in terminal
 punctuation and have at least five words; lines about JavaScript, cookies and terms of use are removed, and so are
 citation marks such as ``[1]``. A row is dropped when its text contains "lorem ipsum" or a curly bracket (code), or
 keeps fewer than three sentences. Of a span of three sentences that several texts share, only the first

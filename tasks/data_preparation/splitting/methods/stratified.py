@@ -1,7 +1,7 @@
 """The same shares in every class, to within one row, however small the class.
 
 Rows are taken in their order, class by class. The k-th row of a class (rows of one folded prompt counting once)
-goes to a assigned-out split when the expected count of the class, k times the share, exceeds the next of a sequence of
+goes to a held-out split when the expected count of the class, k times the share, exceeds the next of a sequence of
 random thresholds, one drawn in each interval between two whole numbers: stratified sampling along the order. Until
 every split has its minimum, rows go to train, test and validation in turn.
 

@@ -45,7 +45,7 @@ class Synonyms(Section):
         if isinstance(given, dict) and {"vectors", "similarity"} & given.keys():
             raise ValueError(
                 "vectors and similarity were removed, since word vectors do not distinguish open from close; "
-                "set sets, a file of synonyms"
+                "use sets, a file of synonyms"
             )
         return given
 
