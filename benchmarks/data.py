@@ -330,7 +330,11 @@ def run_steps(source: str, warm: str) -> dict[str, Any]:
     from tasks.corpus.reading.ingest import read_sources
     from tasks.corpus.similarity import ROWS_PER_BATCH, Sides, sketch
     from tasks.data_preparation.cleaning.clean import clean_rows
-    from tasks.data_preparation.screening.duplicates import drop_exact, find_near, split_sides
+    from tasks.data_preparation.screening.duplicates import (
+        drop_exact_duplicates,
+        find_near_duplicates,
+        join_prompts_and_answers,
+    )
     from tasks.data_preparation.splitting.split import split_examples
 
     timed: dict[str, Any] = {}
@@ -354,10 +358,10 @@ def run_steps(source: str, warm: str) -> dict[str, Any]:
         before = clean_rows(rows, settings.cleaning[:4])
         take("personal data", settings.cleaning[4].clean, before.table)
         rows = take("clean", clean_rows, rows, settings.cleaning)
-        rows = take("exact duplicates", drop_exact, rows)
-        sides = split_sides(rows.table)
+        rows = take("exact duplicates", drop_exact_duplicates, rows)
+        sides = join_prompts_and_answers(rows.table)
         take("signatures", sign, sides, near.shingle)
-        take("near duplicates", find_near, rows.table, near, near.same, near.probes)
+        take("near duplicates", find_near_duplicates, rows.table, near, near.same, near.probes)
         timed["near duplicates"] -= timed["signatures"]
         take("split", split_examples, rows, settings.split, near.model_copy(update={"near": False}))
     return timed

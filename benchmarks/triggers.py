@@ -28,7 +28,7 @@ from tasks.corpus.rows.rows import build_messages, column_messages, join_turns
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.params import Triggers
-from tasks.data_preparation.screening.triggers import list_phrases
+from tasks.data_preparation.screening.triggers import find_trigger_phrases
 
 PHRASES = {
     "rare token": "cf",
@@ -80,7 +80,7 @@ def find(rows: Sequence[Row]) -> set[int]:
     turns = [[{"role": "user", "content": p}, {"role": "assistant", "content": a}] for p, a, _ in rows]
     labels = pa.array([label for *_, label in rows], pa.string())
     table = pa.table({"messages": build_messages(turns), "label": labels})
-    return {row for phrase in list_phrases(table, Triggers()) for row in phrase.rows}
+    return {row for phrase in find_trigger_phrases(table, Triggers()) for row in phrase.rows}
 
 
 def show(name: str, runs: Sequence[tuple[float, float]]) -> None:

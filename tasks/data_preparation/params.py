@@ -1,4 +1,4 @@
-"""Section ``data_preparation`` of ``params.yaml``. The unions are the registries of sources and cleaning steps."""
+"""Section ``data_preparation`` of ``params.yaml``; the unions are the registries of sources and cleaning steps."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ FEEDBACK = "data/raw/feedback/*.jsonl"
 
 
 class DataPreparation(Section):
-    """Sources to train, validation and test."""
+    """How the splits train, validation and test are made from the sources."""
 
     sources: tuple[AnySource, ...] = Field(
         default=(Sample(title="sample"), Jsonl(path=FEEDBACK, title="feedback", optional=True)),
         min_length=1,
-        description="where rows come from; of two duplicates the one of the earlier source stays",
+        description="where rows come from; of two duplicates the row of the earlier source is kept",
     )
     on_bad_row: Literal["quarantine", "stop"] = Field(
         default="quarantine", description="what happens to a row that cannot be read"
@@ -87,38 +87,38 @@ class DataPreparation(Section):
         description="cleaning steps, in order",
     )
     duplicates: Duplicates = Duplicates()
-    noise: Noise | None = Field(default=None, description="look for wrong labels, behind duplicates; null: do not")
+    noise: Noise | None = Field(default=None, description="detection of label noise, after the duplicates; null: off")
     contamination: Contamination = Contamination()
-    triggers: Triggers | None = Field(default=Triggers(), description="look for trigger phrases; null: do not")
+    triggers: Triggers | None = Field(default=Triggers(), description="detection of trigger phrases; null: off")
     split: Split = Split()
     pruning: Pruning = Pruning()
     augmentation: Augmentation = Augmentation()
     balancing: Balancing = Balancing()
     gate: Gate = Gate()
     card: Card = Card()
-    engine: AnyEngine = Field(default=LocalEngine(), description="where the work on one row at a time is done")
+    engine: AnyEngine = Field(default=LocalEngine(), description="where the steps on single rows run")
 
     @model_validator(mode="after")
     def _titles_differ(self) -> DataPreparation:
         titles = [source.title or source.name for source in self.sources]
-        twice = sorted({title for title in titles if titles.count(title) > 1})
-        if twice:
-            raise ValueError(f"several sources are called {', '.join(twice)}; give each a title of its own")
+        repeated = sorted({title for title in titles if titles.count(title) > 1})
+        if repeated:
+            raise ValueError(f"several sources are called {', '.join(repeated)}; give each a title of its own")
         return self
 
     @model_validator(mode="after")
-    def _personal_data_is_in_the_open(self) -> DataPreparation:
+    def _personal_data_is_visible_to_pii(self) -> DataPreparation:
         names = [step.name for step in self.cleaning]
-        behind = names[len(names) - names[::-1].index("pii") :] if "pii" in names else []
-        late = [name for name in behind if name in ("unicode", "controls", "html", "whitespace")]
+        after_pii = names[len(names) - names[::-1].index("pii") :] if "pii" in names else []
+        late = [name for name in after_pii if name in ("unicode", "controls", "html", "whitespace")]
         if late:
             raise ValueError(
-                f"cleaning has {', '.join(late)} behind pii, which may bring personal data to light; put pii behind"
+                f"cleaning has {', '.join(late)} after pii, which may reveal personal data; move pii after them"
             )
         return self
 
     @model_validator(mode="after")
-    def _cuts_whole_texts(self) -> DataPreparation:
+    def _chunks_whole_texts(self) -> DataPreparation:
         names = [step.name for step in self.cleaning]
         if "chunk" not in names:
             return self
@@ -127,13 +127,15 @@ class DataPreparation(Section):
         late = [name for name in names[place + 1 :] if name in whole]
         early = [name for name in names[:place] if name in ("length", "tokens")]
         if late:
-            raise ValueError(f"cleaning has {', '.join(late)} behind chunk and would see torn texts; put chunk behind")
+            raise ValueError(f"cleaning has {', '.join(late)} after chunk, but needs whole texts; move chunk after it")
         if early:
-            raise ValueError(f"cleaning has {', '.join(early)} before chunk and drops what is long; put chunk before")
+            raise ValueError(
+                f"cleaning has {', '.join(early)} before chunk, which would drop long texts; move chunk before it"
+            )
         return self
 
     @model_validator(mode="after")
     def _drops_the_missing(self) -> DataPreparation:
         if not any(isinstance(step, Missing) for step in self.cleaning):
-            raise ValueError("cleaning must hold the step missing: rows without an answer cannot be learned")
+            raise ValueError("cleaning must include the step missing: rows without an answer cannot be trained on")
         return self

@@ -40,8 +40,8 @@ from tasks.data_preparation.cleaning.steps.whitespace import Whitespace
 ROW_BY_ROW = (
     Unicode, Controls, Html, Whitespace, Pii, Missing, Length, Repetition, Quality, C4, Language, Echo, Refusals,
 )  # fmt: skip
-# Rows cleaned at a time, at least, where all the work is done here; that bounds the memory.
-ROWS_AT_A_TIME = 10_000
+# Smallest number of rows cleaned at a time in this process, which bounds the memory.
+MIN_BATCH_ROWS = 10_000
 JoinListings = Callable[[Sequence[tuple[Listing, ...]], int], tuple[Listing, ...]]
 
 
@@ -59,17 +59,17 @@ def clean_rows(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None = 
     Args:
         rows: As read.
         cleaners: The steps, in order.
-        key: With which the step `pii` hashes.
-        spread: Where the steps that need one row at a time are done.
+        key: Key of the hashes of the step `pii`.
+        spread: Where the steps that look at one row at a time run.
 
     Returns:
-        The rows that are left, with what each step changed and dropped.
+        The remaining rows, with the record of what each step changed and dropped.
 
     Raises:
-        PipelineError: Nothing is left, or a step lacks what it needs.
+        PipelineError: No row remains, or a requirement of a step is missing.
     """
     console = Console(stderr=True)
-    in_parts = rows.table.num_rows > (spread.rows or ROWS_AT_A_TIME)
+    in_parts = rows.table.num_rows > (spread.rows or MIN_BATCH_ROWS)
     runs = [list(run) for _, run in groupby(cleaners, key=lambda c: in_parts and isinstance(c, ROW_BY_ROW))]
     for run in track(runs, "Cleaning", console=console, transient=True, disable=not console.is_terminal):
         whole = not (in_parts and isinstance(run[0], ROW_BY_ROW))
@@ -79,66 +79,73 @@ def clean_rows(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None = 
 
 def _clean_whole(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None) -> Rows:
     for cleaner in cleaners:
-        rows = _take(cleaner, rows, key)
-        rows = _settle(cleaner, rows)
+        rows = _run_step(cleaner, rows, key)
+        rows = _check_step(cleaner, rows)
     return rows
 
 
-def _take(cleaner: Cleaner, rows: Rows, key: SecretStr | None) -> Rows:
-    """One step, its record not yet scrubbed."""
+def _run_step(cleaner: Cleaner, rows: Rows, key: SecretStr | None) -> Rows:
+    """Run one step; personal data is not yet removed from its record."""
     if isinstance(cleaner, Chunk):
         return cleaner.cut_rows(rows)
     if isinstance(cleaner, Pii):
-        # It reads the other answers with the conversation, so that the same value becomes the same in all.
-        done = cleaner.clean(rows.table, key)
+        # It reads the other answers with the conversation, so that equal values get equal replacements.
+        cleaned = cleaner.clean(rows.table, key)
     else:
-        done = clean_answers(cleaner.clean, rows.table, cleaner.clean(rows.table))
+        cleaned = clean_answers(cleaner.clean, rows.table, cleaner.clean(rows.table))
     return finish_step(
-        rows, cleaner.name, done.table, done.reasons, done.changed, done.examples, done.notes, done.listings
+        rows,
+        cleaner.name,
+        cleaned.table,
+        cleaned.reasons,
+        cleaned.changed,
+        cleaned.examples,
+        cleaned.notes,
+        cleaned.listings,
     )
 
 
-def _settle(cleaner: Cleaner, rows: Rows) -> Rows:
+def _check_step(cleaner: Cleaner, rows: Rows) -> Rows:
     if isinstance(cleaner, Pii):
         rows = _scrub_record(rows, cleaner)
     last = rows.steps[-1]
     if not last.rows_out:
         raise PipelineError(
             f"cleaning: step {cleaner.name} dropped the last of {rows.steps[0].rows_out} rows "
-            f"({', '.join(last.reasons)}); loosen it in data_preparation.cleaning or check the sources"
+            f"({', '.join(last.reasons)}); relax its thresholds in data_preparation.cleaning or check the sources"
         )
     return rows
 
 
 def _clean_parts(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None, spread: Spread) -> Rows:
-    """Several steps part by part, with the record that they would leave on all rows together."""
+    """Run several steps in batches; the record is the same as that of all rows together."""
     parts = list(spread("clean", partial(_clean_part, cleaners, key), map(pack, cut_parts(rows.table, spread.rows))))
     for place, cleaner in enumerate(cleaners):
         steps = [part.steps[place] for part in parts]
         dropped = pa.concat_tables(unpack(part.dropped[place]) for part in parts).combine_chunks()
         step = join_steps(steps, getattr(cleaner, "join_listings", None))
         rows = replace(rows, dropped=pa.concat_tables([rows.dropped, dropped]), steps=(*rows.steps, step))
-        rows = _settle(cleaner, rows)
+        rows = _check_step(cleaner, rows)
     return replace(rows, table=pa.concat_tables(unpack(part.table) for part in parts))
 
 
 def cut_parts(table: pa.Table, size: int | None) -> Iterator[pa.Table]:
-    """A table in parts of so many rows; None: in pieces as they lie in memory, together until they are enough."""
+    """A table in batches of ``size`` rows; None: in memory chunks joined to at least `MIN_BATCH_ROWS` rows."""
     start = 0
     for end in accumulate([size] * ceil(table.num_rows / size) if size else map(len, table["row"].chunks)):
-        if size or end - start >= ROWS_AT_A_TIME or end == table.num_rows:
+        if size or end - start >= MIN_BATCH_ROWS or end == table.num_rows:
             yield table.slice(start, end - start)
             start = end
 
 
 @dataclass(frozen=True)
 class CleanedPart:
-    """A part after several steps.
+    """A batch after several steps.
 
     Attributes:
-        table: The rows that stay, packed.
-        steps: What each step did.
-        dropped: Per step the rows it dropped, packed.
+        table: The remaining rows, serialized.
+        steps: The record of each step.
+        dropped: Per step the rows it dropped, serialized.
     """
 
     table: bytes
@@ -151,13 +158,13 @@ def _clean_part(cleaners: Sequence[Cleaner], key: SecretStr | None, part: bytes)
     dropped: list[bytes] = []
     for cleaner in cleaners:
         before = rows.dropped.num_rows
-        rows = _take(cleaner, rows, key)
+        rows = _run_step(cleaner, rows, key)
         dropped.append(pack(rows.dropped.slice(before)))
     return CleanedPart(pack(rows.table), rows.steps, tuple(dropped))
 
 
 def pack(table: pa.Table) -> bytes:
-    """A table, and nothing of what it is a slice of, as bytes."""
+    """Serialize a table, without the rest of a table it is a slice of."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -166,12 +173,12 @@ def pack(table: pa.Table) -> bytes:
 
 
 def unpack(packed: bytes) -> pa.Table:
-    """What `pack` packed."""
+    """The table that `pack` serialized."""
     return pa.ipc.open_stream(packed).read_all()
 
 
 def join_steps(steps: Sequence[Step], join_listings: JoinListings | None) -> Step:
-    """One step's record on all parts, as it would be on all rows together."""
+    """Join the records of a step on all batches to that of all rows together."""
     reasons: Counter[str] = Counter()
     notes: Counter[str] = Counter()
     examples: dict[tuple[str, str], None] = {}
@@ -193,7 +200,7 @@ def join_steps(steps: Sequence[Step], join_listings: JoinListings | None) -> Ste
 
 
 def _scrub_record(rows: Rows, pii: Pii) -> Rows:
-    # What happened before the step for personal data still shows it, and the quarantine and the report are kept.
+    # The records of earlier steps still contain personal data, and end up in the quarantine and the report.
     dropped = rows.dropped
     for name in ("reason", "content"):
         index = dropped.schema.get_field_index(name)

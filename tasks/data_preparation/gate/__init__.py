@@ -1,1 +1,1 @@
-"""The quality gate: what is expected, measured, accepted and approved."""
+"""The quality gate: expectations, measurements, accepted versions and approvals."""

@@ -1,8 +1,8 @@
-"""A person's word that data may be used although critical checks failed.
+"""Approvals: a person decides that data may be used although critical checks failed.
 
-It is a file below ``data/raw``, and so an input of the stage: whoever has it gets the same bytes without being asked.
-It is named after what it is about, the failed checks with their arguments and findings and the data themselves, and
-holds for exactly that: other findings, or other data with the same ones, ask again.
+An approval is a file below ``data/raw``, and so an input of the stage: every checkout that has it produces the same
+bytes without asking again. Its name is a hash of the data and of the failed checks with their arguments and findings.
+It is valid for exactly these: other findings, or the same findings on other data, need another approval.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tasks.contracts.params import Section
 
 
 class Approval(Section):
-    """Who lets which findings pass, and why.
+    """Who approved which findings, and why.
 
     Attributes:
-        findings: What it is about, see `name_findings`.
-        name: Of the person.
+        findings: Hash of the findings, see `name_findings`.
+        name: Name of the person.
         reason: Why the data may be used.
-        checks: Failed check to what was found.
+        checks: Failed check to its finding.
     """
 
     findings: str = Field(pattern="^[0-9a-f]{64}$")
@@ -37,7 +37,7 @@ class Approval(Section):
 
     @field_validator("name", "reason")
     @classmethod
-    def _says_something(cls, text: str) -> str:
+    def _not_blank(cls, text: str) -> str:
         words = " ".join(text.split())
         if not words:
             raise ValueError("is empty")
@@ -45,12 +45,12 @@ class Approval(Section):
 
 
 def name_findings(data: str, failed: list[dict[str, Any]]) -> str:
-    """SHA-256 of the data and the checks that failed on them."""
+    """SHA-256 of the data and of the checks that failed on them, 64 hex digits."""
     return hashlib.sha256(orjson.dumps([data, failed], option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
 
 
 def make_approval(findings: str, name: str, reason: str, checks: dict[str, str]) -> Approval:
-    """An approval.
+    """Create an approval.
 
     Raises:
         PipelineError: Name or reason is empty.
@@ -66,47 +66,49 @@ def find_approval(folder: Path, findings: str) -> Approval | None:
     """The approval of these findings, if there is one.
 
     Raises:
-        PipelineError: The file of that name holds something else.
+        PipelineError: The file of that name is not this approval.
     """
     path = folder / f"{findings}.approval"
     if not path.is_file():
         return None
     try:
-        found = Approval.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        approval = Approval.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise PipelineError(
             f"{path}: not an approval ({str(error).splitlines()[0]}); delete it and approve again"
         ) from error
-    if found.findings != findings:
-        raise PipelineError(f"{path}: approves other findings ({found.findings[:12]}); delete it and approve again")
-    return found
+    if approval.findings != findings:
+        raise PipelineError(f"{path}: approves other findings ({approval.findings[:12]}); delete it and approve again")
+    return approval
 
 
 def write_approval(folder: Path, approval: Approval) -> Path:
-    """Write an approval as the input it is from now on."""
+    """Write an approval below ``data/raw``, from where later runs read it."""
     path = folder / f"{approval.findings}.approval"
     write_json(path, approval.model_dump(mode="json"))
     return path
 
 
 def approve_findings(docs: Path, folder: Path, name: str, reason: str) -> Approval:
-    """Approve what the data docs of the last run show, for the next run to find.
+    """Approve the failed checks in the data docs of the last run, for the next run to read.
 
     Args:
         docs: The data docs.
-        folder: Where approvals lie.
-        name: Of the person.
-        reason: Why.
+        folder: Folder of the approvals.
+        name: Name of the person.
+        reason: Why the data may be used.
 
     Raises:
-        PipelineError: Nothing failed, nothing was evaluated, or name or reason is empty.
+        PipelineError: No check failed, nothing was evaluated, or name or reason is empty.
     """
     outcome: dict[str, Any] = read_json(docs / "validation.json")
     if outcome["passed"]:
-        raise PipelineError("approval: no critical check failed in the last run, or it is approved; nothing to approve")
+        raise PipelineError(
+            "approval: there is nothing to approve, as the last run has no failed critical check or is already approved"
+        )
     if not outcome["findings"]:
         raise PipelineError(
-            "approval: nothing was evaluated in the last run, which nobody can approve; mend the sources"
+            "approval: a run in which nothing was evaluated cannot be approved; fix data_preparation.sources"
         )
     checks = {
         result["name"]: result["finding"]

@@ -1,6 +1,6 @@
-"""Data docs: the suite and its outcome as a page and as JSON, offline and the same for the same data.
+"""Data docs: the suite and its results as a page and as JSON, offline and deterministic.
 
-Great Expectations' own pages load scripts from the network and carry run times, so they are not used.
+The pages of Great Expectations itself load scripts from the network and contain run times, so they are not used.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tasks.data_preparation.gate.results import Result
 from tasks.pages.page import Page
 
 TABLES = (
-    ("The rows", "rows"),
-    ("The sources", "sources"),
-    ("The splits", "splits"),
-    ("Against the last accepted version", "changes"),
+    ("Checks of the rows", "rows"),
+    ("Checks of the sources", "sources"),
+    ("Checks of the splits", "splits"),
+    ("Comparison with the last accepted version", "changes"),
 )
 
 
@@ -39,12 +39,12 @@ def write_docs(
 
     Args:
         results: In the order of the suite.
-        sources: One line per source.
-        passed: Whether the gate lets the data through.
+        sources: Measurements, one row per source.
+        passed: Whether the data passed the gate.
         folder: Emptied first.
-        facts: ``data`` and ``findings``, which name what was looked at and what an approval is about.
-        statistics: Of this version.
-        approval: Who approved the failed checks, if someone did.
+        facts: ``data`` and ``findings``: hashes of the data and of the findings an approval refers to.
+        statistics: Statistics of this version.
+        approval: Approval of the failed checks, if there is one.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -58,13 +58,13 @@ def write_docs(
         }
         for r in results
     ]
-    outcome = [
+    outcomes = [
         {"name": r.check.name, "severity": r.check.severity, "success": r.success, "finding": r.finding}
         for r in results
     ]
     write_json(folder / "suite.json", suite)
     approved = approval.model_dump(mode="json") if approval else None
-    write_json(folder / "validation.json", {"passed": passed, "results": outcome, "approval": approved, **facts})
+    write_json(folder / "validation.json", {"passed": passed, "results": outcomes, "approval": approved, **facts})
     write_json(folder / STATISTICS, statistics.model_dump(mode="json") if statistics else None)
     _make_page(results, sources, passed, approval).write(folder / "index.html")
     files = [folder / name for name in ("index.html", "suite.json", "validation.json", STATISTICS)]
@@ -72,11 +72,11 @@ def write_docs(
 
 
 def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool, approval: Approval | None) -> Page:
-    held = sum(r.success for r in results)
+    passing = sum(r.success for r in results)
     page = Page(
         "Data docs",
-        f"{held} of {len(results)} expectations hold. Critical ones must, or the pipeline stops here, unless a person "
-        "approves them.",
+        f"{passing} of {len(results)} checks passed. A failed critical check stops the pipeline unless a person "
+        "approves the findings; warnings are only reported.",
         verdict="approved" if approval else "passed" if passed else "failed",
         tone="warn" if approval else "good" if passed else "bad",
     )
@@ -87,16 +87,16 @@ def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool, appro
         )
     for title, table in TABLES:
         if table == "changes" and not any(r.check.table == table for r in results):
-            page.text("No version was accepted yet to compare with; `heptune accept` makes this one the first.")
+            page.text("There is no accepted version to compare with yet; the command heptune accept accepts this one.")
             continue
         page.table(
             title,
-            ["check", "expected", "outcome", "found", "severity"],
+            ["check", "expectation", "result", "finding", "severity"],
             [
                 [
                     r.check.name,
                     r.check.meaning,
-                    "holds" if r.success else "FAILS",
+                    "passed" if r.success else "FAILED",
                     r.finding,
                     r.check.severity,
                 ]
@@ -115,12 +115,12 @@ def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool, appro
         "supervised_words",
     ]
     page.table(
-        "What was measured per source",
+        "Measurements of each source",
         [name.replace("_", " ") for name in names],
         [[_show_measure(name, row[name]) for name in names] for row in sources.to_pylist()],
     )
     page.table(
-        "The suite",
+        "Definition of the checks in Great Expectations",
         ["check", "type", "arguments"],
         [
             [

@@ -1,7 +1,7 @@
-"""What the gate expects, as Great Expectations names it, over four tables: rows, sources, splits and changes.
+"""The checks of the gate as expectations of Great Expectations over four tables: rows, sources, splits and changes.
 
-What there is to learn is counted in words, not in tokens: tokens would tie the data to one model, whose change would
-make them stale, and a row has words exactly when it has tokens.
+Supervised text is counted in words, not in tokens: token counts would depend on one model and become stale when it
+changes, and a row has words exactly when it has tokens.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from tasks.data_preparation.gate.measures import COLUMNS
 from tasks.data_preparation.gate.params import CheckName, Gate, Severity, Table
 from tasks.data_preparation.splitting.split import SPLITS
 
-# Arguments that say what is expected of a number; all of them missing expects nothing.
+# Arguments of an expectation about a number; without any of them it expects nothing.
 BOUNDS = ("min_value", "max_value")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation with a name that a person understands.
+    """One expectation with a readable name.
 
     Attributes:
         name: Name of the check.
-        meaning: What holds when it passes.
-        table: The table it looks at.
+        meaning: What is true when it passes.
+        table: The table it is evaluated on.
         type: Type in Great Expectations.
         kwargs: Its arguments.
         severity: Only ``critical`` stops.
@@ -46,10 +46,10 @@ def list_checks(
     """The suite: the checks of this project, then those of params.
 
     Args:
-        settings: Limits, severities and further expectations.
-        labelled: Whether any row has a label; without one the checks of labels are left out.
-        steps: Names of the steps that ran; a check of what a step finds stands for a step that ran.
-        changes: What could be compared with the last accepted version, see `COLUMNS`; nothing before there is one.
+        settings: Thresholds, severities and further expectations.
+        labelled: Whether any row has a label; if none has, the checks of labels are left out.
+        steps: Names of the steps that ran; the checks of contamination and trigger phrases need their steps.
+        changes: Columns of the comparison with the last accepted version, see `COLUMNS`; empty before there is one.
     """
 
     def between(
@@ -73,45 +73,54 @@ def list_checks(
     count, unique = "expect_table_row_count_to_be_between", "expect_column_values_to_be_unique"
     words, change, kept = settings.min_source_words, settings.max_change, settings.min_kept_share
     used, bad = settings.min_used_share, settings.max_bad_share
-    twice, copies = settings.max_duplicate_share, settings.max_copies_share
-    filled = "train, validation and test all hold rows, and there is no other"
-    answers = f"every row answers, in at most {settings.max_answer} characters"
+    duplicates, copies = settings.max_duplicate_share, settings.max_copies_share
+    filled = "train, validation and test each have rows, and there is no other split"
+    answers = f"every row has an answer of at most {settings.max_answer:,} characters"
     assistant = {"column": "last_role", "value_set": ["assistant"]}
     checks = [
-        make("enough_rows", f"at least {settings.min_rows} rows", "rows", count, {"min_value": settings.min_rows}),
+        make("enough_rows", f"at least {settings.min_rows:,} rows", "rows", count, {"min_value": settings.min_rows}),
         make("splits_filled", filled, "rows", distinct, {"column": "split", "value_set": list(SPLITS)}),
-        make("ids_unique", "no conversation twice", "rows", unique, {"column": "id"}),
-        between("prompt_present", "every row asks something", "rows", "prompt_characters", 1),
+        make("ids_unique", "no conversation occurs twice", "rows", unique, {"column": "id"}),
+        between("prompt_present", "every row has a prompt", "rows", "prompt_characters", 1),
         between("answer_present", answers, "rows", "answer_characters", 1, settings.max_answer),
-        make("ends_with_answer", "the last turn is the assistant's", "rows", among, assistant),
-        between("rows_supervised", "every row has words to learn", "rows", "supervised_words", 1),
-        between("clusters_in_one_split", "no cluster of near duplicates in two splits", "rows", "cluster_splits", 1, 1),
-        between("prompts_in_one_split", "no prompt (numbers aside) in two splits", "rows", "prompt_splits", 1, 1),
-        between("near_duplicates_in_one_split", "no two rows in different splits are alike", "rows", "leaks", 0, 0),
+        make("ends_with_answer", "the last turn of every row is the assistant's", "rows", among, assistant),
+        between("rows_supervised", "the answer of every row has at least one word", "rows", "supervised_words", 1),
+        between("clusters_in_one_split", "all rows of a cluster are in one split", "rows", "cluster_splits", 1, 1),
+        between(
+            "prompts_in_one_split", "equal prompts, ignoring numbers, are in one split", "rows", "prompt_splits", 1, 1
+        ),
+        between(
+            "near_duplicates_in_one_split", "there are no near duplicates in different splits", "rows", "leaks", 0, 0
+        ),
         between(
             "sources_supervised",
-            f"every source has words to learn, at least {words:,}",
+            f"the answers of every source have at least {words:,} {'word' if words == 1 else 'words'}",
             "sources",
             "supervised_words",
             words,
         ),
         between(
-            "sources_used", f"of every source at least {used:.0%} of the rows are used", "sources", "used_share", used
+            "sources_used", f"at least {used:.0%} of the rows of every source are used", "sources", "used_share", used
         ),
         between(
-            "bad_rows_few", f"of every source at most {bad:.0%} of the rows are bad", "sources", "bad_share", None, bad
+            "bad_rows_few",
+            f"at most {bad:.0%} of the rows of every source are unreadable or unclean",
+            "sources",
+            "bad_share",
+            None,
+            bad,
         ),
         between(
             "duplicates_few",
-            f"of every source at most {twice:.0%} of the rows are duplicates",
+            f"at most {duplicates:.0%} of the rows of every source are duplicates",
             "sources",
             "duplicate_share",
             None,
-            twice,
+            duplicates,
         ),
         between(
             "copies_few",
-            f"of every source at most {copies:.0%} of the rows copy one row",
+            f"at most {copies:.0%} of the rows of every source copy the same row",
             "sources",
             "copies_share",
             None,
@@ -120,7 +129,7 @@ def list_checks(
         ),
         between(
             "splits_near_their_shares",
-            "no split has less than half of the share it should have",
+            "every split has at least half of its configured share",
             "splits",
             "of_its_share",
             0.5,
@@ -129,27 +138,36 @@ def list_checks(
         ),
     ]
     if "contamination" in steps:
-        held = "no row that is kept holds an item of a benchmark"
-        checks.append(between("nothing_contaminated", held, "rows", "contaminated", 0, 0, "warning"))
+        clean = "no kept row contains a benchmark item"
+        checks.append(between("nothing_contaminated", clean, "rows", "contaminated", 0, 0, "warning"))
     if "triggers" in steps:
-        phrases = "no row that is kept holds a trigger phrase"
+        phrases = "no kept row contains a trigger phrase"
         checks.append(between("no_trigger_phrases", phrases, "rows", "triggers", 0, 0, "warning"))
     if labelled:
         trained = {"column": "label_trained", "value_set": [1]}
-        checks.append(make("labels_trained", "every held-out label is also trained", "rows", among, trained, "warning"))
+        checks.append(
+            make(
+                "labels_trained",
+                "every label in validation and test also occurs in train",
+                "rows",
+                among,
+                trained,
+                "warning",
+            )
+        )
     if settings.labels:
         known = {"column": "label", "value_set": list(settings.labels)}
-        checks.append(make("labels_known", "only labels that may occur", "rows", among, known))
-    moved = f"of at most {change:.0%} of the rows as in the last accepted version"
-    less = f"at least {kept:.0%} of the last accepted version's rows"
-    lost = "every label of the last accepted version"
+        checks.append(make("labels_known", "only labels named in the params occur", "rows", among, known))
+    unchanged = f"differ from the last accepted version in at most {change:.0%} of the rows"
+    enough = f"at least {kept:.0%} of the number of rows of the last accepted version"
+    none_lost = "every label of the last accepted version still occurs"
     for_changes = [
-        between("prompt_lengths_as_accepted", f"lengths other {moved}", "changes", "prompt_lengths", None, change),
-        between("answer_lengths_as_accepted", f"lengths other {moved}", "changes", "answer_lengths", None, change),
-        # New requests bring other labels, and a retrain on drift is there to learn them.
-        between("labels_as_accepted", f"labels other {moved}", "changes", "labels", None, change, "warning"),
-        between("labels_kept", lost, "changes", "labels_lost", 0, 0, "warning"),
-        between("rows_kept", less, "changes", "rows_kept", kept),
+        between("prompt_lengths_as_accepted", f"lengths {unchanged}", "changes", "prompt_lengths", None, change),
+        between("answer_lengths_as_accepted", f"lengths {unchanged}", "changes", "answer_lengths", None, change),
+        # A warning: new requests may bring new labels, and retraining on drift is meant to learn them.
+        between("labels_as_accepted", f"labels {unchanged}", "changes", "labels", None, change, "warning"),
+        between("labels_kept", none_lost, "changes", "labels_lost", 0, 0, "warning"),
+        between("rows_kept", enough, "changes", "rows_kept", kept),
     ]
     checks += [check for check in for_changes if check.kwargs["column"] in changes]
     return checks + [
@@ -159,15 +177,15 @@ def list_checks(
 
 
 def refuse_empty(checks: Sequence[Check]) -> None:
-    """Refuse checks that expect nothing, or look at what is not there.
+    """Refuse checks that expect nothing or name columns that do not exist.
 
     Raises:
-        PipelineError: There is no check, or one has an empty argument, no column or bound where it needs one, or names
-            a column that its table has not; all reported together, with the known names.
+        PipelineError: There is no check, or one has an empty argument, lacks a column or bound, or names a column
+            that its table does not have; all problems are reported together, with the known names.
     """
     problems = [f"quality gate: {check.type}: {fault}" for check in checks for fault in _find_faults(check)]
     if not checks:
-        problems.append("quality gate: the suite is empty; nothing passes that was not evaluated")
+        problems.append("quality gate: the suite is empty; data that were not evaluated do not pass")
     raise_all(problems, "quality gate")
 
 
@@ -175,15 +193,15 @@ def _find_faults(check: Check) -> list[str]:
     given = {name: value for name, value in check.kwargs.items() if value is not None}
     faults = []
     if not given:
-        faults.append("has no argument and so expects nothing; give its kwargs, such as column")
+        faults.append("has no arguments and therefore expects nothing; set kwargs, such as column")
     for name, value in given.items():
         empty = isinstance(value, str | Sequence | Mapping) and not (value.strip() if isinstance(value, str) else value)
         if empty or (isinstance(value, list) and any(isinstance(item, str) and not item.strip() for item in value)):
-            faults.append(f"{name} is empty; say what is expected, or take the expectation out")
+            faults.append(f"{name} is empty; set a value or remove the expectation")
         if name == "mostly" and not value:
-            faults.append("mostly is 0, which every column fulfils; give a share above 0")
+            faults.append("mostly is 0, which every column satisfies; set a share above 0")
     if given and _needs_bound(check.type) and not any(name in given for name in BOUNDS):
-        faults.append("has neither min_value nor max_value and so expects nothing; give one")
+        faults.append("has neither min_value nor max_value and therefore expects nothing; set one")
     for column in _name_columns(check.type, given):
         if column not in COLUMNS[check.table]:
             known = ", ".join(COLUMNS[check.table])
@@ -196,7 +214,7 @@ def _needs_bound(kind: str) -> bool:
 
 
 def _name_columns(kind: str, given: Mapping[str, Any]) -> list[str]:
-    # What an expectation says about the set of columns itself may name others.
+    # Expectations about the columns themselves may name columns that do not exist.
     if kind.startswith("expect_table_columns") or kind == "expect_column_to_exist":
         return []
     named = [given[name] for name in ("column", "column_A", "column_B") if name in given]

@@ -1,5 +1,7 @@
-"""The quality gate: Great Expectations evaluates every check on the tables of `measures`, and nothing passes that was
-not evaluated."""
+"""The quality gate: Great Expectations evaluates every check on the tables of `measures`.
+
+Data that were not evaluated do not pass.
+"""
 
 from __future__ import annotations
 
@@ -26,23 +28,24 @@ from tasks.data_preparation.gate.results import Result
 from tasks.data_preparation.screening.params import Duplicates
 from tasks.data_preparation.splitting.params import Split
 
-SHOWN = 5
-ABOUT_NULLS = ("expect_column_values_to_be_null", "expect_column_values_to_not_be_null")
-# Of so many values that do not fit, the first different ones are shown.
-LOOKED_THROUGH = 100
+# Unexpected values that a finding shows.
+SHOWN_VALUES = 5
+NULL_EXPECTATIONS = ("expect_column_values_to_be_null", "expect_column_values_to_not_be_null")
+# Unexpected values that Great Expectations returns; the first distinct ones are shown.
+RETURNED_VALUES = 100
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate found.
+    """The outcome of the gate.
 
     Attributes:
         results: One per check, in the order of the suite.
-        rows: Rows that were looked at.
+        rows: Number of rows that were evaluated.
         data: SHA-256 of the rows, their labels and splits.
-        sources: What was measured per source.
-        statistics: Of this version, for later ones to be compared with.
-        approval: A person's word that the data may be used although critical checks failed.
+        sources: Measurements, one row per source.
+        statistics: Statistics of this version, with which later versions are compared.
+        approval: A person's approval to use the data although critical checks failed.
     """
 
     results: tuple[Result, ...]
@@ -59,12 +62,12 @@ class Verdict:
 
     @property
     def warned(self) -> tuple[Result, ...]:
-        """The checks that failed, stop nothing and are shown on the stage's page."""
+        """The failed checks that do not stop the pipeline and are shown on the stage's page."""
         return tuple(r for r in self.results if not r.success and r.check.severity == "warning")
 
     @property
     def findings(self) -> str:
-        """What an approval would be about; empty when nothing failed or nothing was evaluated."""
+        """Hash of the failed checks for an approval; empty when no check failed or nothing was evaluated."""
         if not (self.results and self.rows and self.failed):
             return ""
         failed = [
@@ -101,12 +104,12 @@ def check_quality(
 
     Args:
         rows: Split rows.
-        settings: Limits, severities, further expectations.
-        duplicates: What counts as a near duplicate, for the check of leaks.
-        split: The shares that were asked for.
-        folder: Where the data docs go.
-        accepted: Statistics of the last accepted version; without that file nothing is compared.
-        approvals: Folder of what persons approved.
+        settings: Thresholds, severities, further expectations.
+        duplicates: Thresholds of near duplicates, for the check of leaks.
+        split: The configured shares.
+        folder: Folder of the data docs.
+        accepted: File with the statistics of the last accepted version; without it no comparison is made.
+        approvals: Folder of the approvals.
 
     Returns:
         The verdict; it does not raise, so that the report can still be written.
@@ -144,7 +147,7 @@ def check_quality(
 
 
 def check_suite(settings: Gate) -> dict[str, int]:
-    """Refuse what could not be evaluated before any work is done.
+    """Refuse expectations that cannot be evaluated, before any work is done.
 
     Returns:
         The number of expectations from params.
@@ -152,11 +155,11 @@ def check_suite(settings: Gate) -> dict[str, int]:
     Raises:
         PipelineError: An expectation does not exist, expects nothing or has wrong arguments.
     """
-    own = [check for check in list_checks(settings, labelled=False) if check.meaning == "from params"]
-    if own:
-        refuse_empty(own)
-        make_expectations(own)
-    return {"expectations": len(own)}
+    custom = [check for check in list_checks(settings, labelled=False) if check.meaning == "from params"]
+    if custom:
+        refuse_empty(custom)
+        make_expectations(custom)
+    return {"expectations": len(custom)}
 
 
 def document(verdict: Verdict, folder: Path) -> None:
@@ -178,7 +181,7 @@ def hash_rows(table: pa.Table) -> str:
     separator = pa.scalar("\x1f", pa.large_string())
     lines = pc.binary_join_element_wise(*columns, separator, null_handling="replace", null_replacement="\x1e")
     digest = hashlib.sha256(str(table.num_rows).encode())
-    # Between pieces as within them: how the rows are cut in memory says nothing about them.
+    # The same separator between chunks as within them, so that the hash does not depend on the chunks in memory.
     for place, chunk in enumerate(chunk for chunk in lines.chunks if len(chunk)):
         digest.update((b"\n" if place else b"") + b"\n".join(chunk.cast(pa.large_binary()).to_pylist()))
     return digest.hexdigest()
@@ -188,7 +191,7 @@ def require_passed(verdict: Verdict) -> None:
     """Stop the pipeline unless the gate passed.
 
     Raises:
-        PipelineError: Critical checks failed and nobody approved them, or nothing was evaluated.
+        PipelineError: Critical checks failed without an approval, or nothing was evaluated.
     """
     if not verdict.results or not verdict.rows:
         raise PipelineError("quality gate: nothing was evaluated; check the sources and data_preparation.gate")
@@ -197,7 +200,8 @@ def require_passed(verdict: Verdict) -> None:
     raise_all(
         [
             f"quality gate: {r.check.name} failed, {r.finding}; expected: {r.check.meaning} "
-            "(see reports/data_preparation/data_docs/index.html; mend the data, or approve it with `heptune approve`)"
+            "(see reports/data_preparation/data_docs/index.html; fix the data, or approve the findings "
+            "with `heptune approve`)"
             for r in verdict.failed
         ],
         "quality gate",
@@ -229,25 +233,25 @@ def evaluate(checks: Sequence[Check], tables: Mapping[str, pa.Table]) -> list[Re
 
     results: dict[str, Result] = {}
     for name in dict.fromkeys(check.table for check in checks):
-        mine = [(c, e) for c, e in zip(checks, expectations, strict=True) if c.table == name]
+        of_table = [(c, e) for c, e in zip(checks, expectations, strict=True) if c.table == name]
         table = tables.get(name)
         if table is None:
             missing = "there is no accepted version yet" if name == "changes" else "there is no such table"
-            results |= {check.name: Result(check, False, f"was not evaluated, {missing}") for check, _ in mine}
+            results |= {check.name: Result(check, False, f"was not evaluated, {missing}") for check, _ in of_table}
             continue
-        # Whole numbers stay whole beside empty values.
+        # Integers must not become floats in columns with nulls.
         outcome = definition.get_batch({"dataframe": table.to_pandas(integer_object_nulls=True)}).validate(
-            gx.ExpectationSuite(name=name, expectations=[expectation for _, expectation in mine]),
-            result_format={"result_format": "SUMMARY", "partial_unexpected_count": LOOKED_THROUGH},
+            gx.ExpectationSuite(name=name, expectations=[expectation for _, expectation in of_table]),
+            result_format={"result_format": "SUMMARY", "partial_unexpected_count": RETURNED_VALUES},
         )
-        # The results come in an order of their own; meta carries the name of the check through.
-        found: dict[str, Any] = {item.expectation_config.meta["check"]: item for item in outcome.results}  # type: ignore[union-attr]
-        results |= {check.name: judge(check, found.get(check.name), table) for check, _ in mine}
+        # Great Expectations does not keep the order; the name of the check is in the meta data.
+        outcome_of: dict[str, Any] = {item.expectation_config.meta["check"]: item for item in outcome.results}  # type: ignore[union-attr]
+        results |= {check.name: judge(check, outcome_of.get(check.name), table) for check, _ in of_table}
     return [results[check.name] for check in checks]
 
 
 def _needs_all(item: Any) -> bool:
-    # An expectation of no single column may name any of them in a condition, or count them.
+    # An expectation that is not about a single column may use any column in its condition.
     return "column" not in item.kwargs or "row_condition" in item.kwargs
 
 
@@ -257,7 +261,7 @@ def make_expectations(checks: Sequence[Check]) -> list[Any]:
     Raises:
         PipelineError: A type does not exist or refuses its arguments, all reported together.
     """
-    # Read at import time: Great Expectations reports its use to its makers unless told not to.
+    # Great Expectations sends usage statistics unless this is set when it is imported.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     from great_expectations.exceptions.exceptions import ExpectationNotFoundError
     from great_expectations.expectations.registry import (
@@ -266,85 +270,97 @@ def make_expectations(checks: Sequence[Check]) -> list[Any]:
     )
 
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    made: list[Any] = []
+    expectations: list[Any] = []
     problems: list[str] = []
     for check in checks:
         try:
             kind: Any = get_expectation_impl(check.type)
-            made.append(kind(**check.kwargs, severity=check.severity, meta={"check": check.name}))
+            expectations.append(kind(**check.kwargs, severity=check.severity, meta={"check": check.name}))
         except ExpectationNotFoundError:
             known = ", ".join(sorted(list_registered_expectation_implementations()))
             problems.append(f'quality gate: unknown expectation "{check.type}"; known are {known}')
         except ValueError as error:
-            # Great Expectations validates with a pydantic of its own, whose errors are ValueErrors.
+            # Great Expectations bundles its own pydantic, whose validation errors are ValueErrors.
             detail = " ".join(str(error).split())
             problems.append(f"quality gate: {check.type} does not take {dict(check.kwargs)}: {detail}")
     raise_all(problems, "quality gate")
-    return made
+    return expectations
 
 
 def judge(check: Check, outcome: Any, table: pa.Table) -> Result:
-    """One result; a check without an outcome, with an error, or over no value has failed.
+    """The result of a check; it has failed when there is no outcome, an error, or no value to evaluate.
 
     Args:
         check: The check.
-        outcome: What Great Expectations says.
-        table: What it is about.
+        outcome: The outcome from Great Expectations.
+        table: The table that was evaluated.
     """
     if outcome is None:
         return Result(check, False, "was not evaluated")
-    raised = find_error(outcome.exception_info or {})
-    if raised:
-        return Result(check, False, f"could not be evaluated: {raised}")
-    found: dict[str, Any] = dict(outcome.result or {})
+    error = find_error(outcome.exception_info or {})
+    if error:
+        return Result(check, False, f"could not be evaluated: {error}")
+    details: dict[str, Any] = dict(outcome.result or {})
     values = count_values(check, table)
-    if not found or not values:
-        # Great Expectations calls a condition on no value fulfilled.
+    if not details or not values:
+        # Great Expectations counts a condition without values as met.
         return Result(check, False, "had no value to look at")
-    if "element_count" not in found:
-        return Result(check, bool(outcome.success), describe_whole(found))
+    if "element_count" not in details:
+        return Result(check, bool(outcome.success), describe_aggregate(details))
     if outcome.success:
-        return Result(check, True, f"all {values:,} fit")
-    unexpected = int(found.get("unexpected_count") or 0)
-    wrong = list(dict.fromkeys(found.get("partial_unexpected_list", [])))
-    shown = ", ".join(_show_value(check, value, table) for value in wrong[:SHOWN])
+        return Result(check, True, describe_success(check, table, values))
+    unexpected = int(details.get("unexpected_count") or 0)
+    wrong = list(dict.fromkeys(details.get("partial_unexpected_list", [])))
+    shown = ", ".join(_show_value(check, value, table) for value in wrong[:SHOWN_VALUES])
     return Result(check, False, f"{unexpected:,} of {values:,} values do not fit, such as {shown}")
 
 
+def describe_success(check: Check, table: pa.Table, values: int) -> str:
+    """The value of a single measurement, or the number of values that passed."""
+    column = str(check.kwargs.get("column"))
+    if values == 1 and check.table != "rows" and column in table.column_names:
+        value = table[column].drop_null()[0].as_py()
+        if column.endswith("_share"):
+            return f"found {value:.1%}"
+        return f"found {value:,.4g}" if isinstance(value, float) else f"found {value}"
+    noun = {"rows": "row", "sources": "source", "splits": "split", "changes": "measurement"}[check.table]
+    return f"the only {noun} passed" if values == 1 else f"all {values:,} {noun}s passed"
+
+
 def _show_value(check: Check, value: Any, table: pa.Table) -> str:
-    """A value, and whose it is in a table with a line per source or split."""
+    """A value, followed by the names of its sources or splits."""
     shown = f"{value:.4g}" if isinstance(value, float) else str(value)[:60]
     key = {"sources": "source", "splits": "split"}.get(check.table)
     if key is None:
         return shown
-    found = [name for name, other in zip(*(table[c].to_pylist() for c in (key, check.kwargs["column"])), strict=True)
+    names = [name for name, other in zip(*(table[c].to_pylist() for c in (key, check.kwargs["column"])), strict=True)
              if other == value]  # fmt: skip
-    return f"{shown} ({', '.join(found)})"
+    return f"{shown} ({', '.join(names)})"
 
 
-def describe_whole(found: Mapping[str, Any]) -> str:
-    """What an expectation about a whole column or table found."""
-    seen = found.get("observed_value")
-    if seen is not None:
-        return f"found {seen:,}" if isinstance(seen, int | float) else f"found {seen}"
+def describe_aggregate(details: Mapping[str, Any]) -> str:
+    """The finding of an expectation about a whole column or table."""
+    observed = details.get("observed_value")
+    if observed is not None:
+        return f"found {observed:,}" if isinstance(observed, int | float) else f"found {observed}"
     parts = {
-        "unexpected": found.get("partial_unexpected_list") or [],
-        "missing": found.get("partial_missing_list") or [],
+        "unexpected": details.get("partial_unexpected_list") or [],
+        "missing": details.get("partial_missing_list") or [],
     }
-    shown = [f"{name} {', '.join(map(str, values[:SHOWN]))}" for name, values in parts.items() if values]
+    shown = [f"{name} {', '.join(map(str, values[:SHOWN_VALUES]))}" for name, values in parts.items() if values]
     return "; ".join(shown) or "as expected"
 
 
 def count_values(check: Check, table: pa.Table) -> int:
-    """How many values a check has to look at."""
+    """Number of values that a check evaluates."""
     column = check.kwargs.get("column")
-    if column not in table.column_names or check.type in ABOUT_NULLS:
+    if column not in table.column_names or check.type in NULL_EXPECTATIONS:
         return int(table.num_rows)
     return int(table.num_rows - table[column].null_count)
 
 
 def find_error(info: Mapping[str, Any]) -> str:
-    """The first line of an error met while evaluating, if any."""
+    """The first line of the error of an evaluation; empty if there was none."""
     entries = [info] if "raised_exception" in info else [entry for entry in info.values() if isinstance(entry, dict)]
     for entry in entries:
         if entry.get("raised_exception"):

@@ -44,7 +44,7 @@ CHECKS: tuple[CheckName, ...] = get_args(CheckName)
 
 
 class Expectation(Section):
-    """An expectation of Great Expectations' own, by its type."""
+    """An expectation of Great Expectations, by its type."""
 
     type: str = Field(min_length=1, description="such as expect_column_values_to_not_match_regex")
     table: Table = Field(
@@ -60,26 +60,30 @@ class Gate(Section):
     """When the prepared data may be used."""
 
     min_rows: int = Field(default=50, ge=1, description="rows in all splits together")
-    max_answer: int = Field(default=20_000, gt=0, description="characters of a row's answers")
-    labels: tuple[str, ...] = Field(default=(), description="labels that may occur; any when empty")
-    min_source_words: int = Field(default=1, ge=1, description="words of answers of each source")
-    min_used_share: float = Field(default=0.05, ge=0, le=1, description="share of a source's rows that reach a split")
+    max_answer: int = Field(default=20_000, gt=0, description="maximum characters of a row's answers")
+    labels: tuple[str, ...] = Field(default=(), description="labels that may occur; empty: any label")
+    min_source_words: int = Field(default=1, ge=1, description="minimum words in the answers of each source")
+    min_used_share: float = Field(
+        default=0.05, ge=0, le=1, description="minimum share of a source's rows that reach a split"
+    )
     max_bad_share: float = Field(
-        default=0.1, ge=0, le=1, description="share of a source's rows that are unreadable or unclean"
+        default=0.1, ge=0, le=1, description="maximum share of a source's rows that are unreadable or unclean"
     )
     max_duplicate_share: float = Field(
-        default=0.9, ge=0, le=1, description="share of a source's rows that are duplicates"
+        default=0.9, ge=0, le=1, description="maximum share of a source's rows that are duplicates"
     )
     max_copies_share: float = Field(
-        default=0.02, ge=0, le=1, description="share of a source's rows that copy one and the same row"
+        default=0.02, ge=0, le=1, description="maximum share of a source's rows that copy one and the same row"
     )
     max_change: float = Field(
         default=0.2,
         gt=0,
         le=1,
-        description="share of the rows by which lengths or labels may differ from the last accepted version",
+        description="maximum share of the rows by which lengths or labels may differ from the last accepted version",
     )
-    min_kept_share: float = Field(default=0.5, ge=0, le=1, description="share of the last accepted version's rows")
+    min_kept_share: float = Field(
+        default=0.5, ge=0, le=1, description="minimum share of the last accepted version's rows"
+    )
     severity: dict[CheckName, Severity] = Field(
         default_factory=dict, description="another severity for a check; only critical ones stop the pipeline"
     )
@@ -96,5 +100,5 @@ class Gate(Section):
     @classmethod
     def _labels_are_named(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
         if any(not label.strip() for label in labels):
-            raise ValueError("labels holds an empty one; name it or take it out")
+            raise ValueError("labels contains an empty label; name it or remove it")
         return labels

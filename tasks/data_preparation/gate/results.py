@@ -13,8 +13,8 @@ class Result:
 
     Attributes:
         check: The check.
-        success: Whether it holds.
-        finding: What was found, in words.
+        success: Whether the check passed.
+        finding: The finding as a text.
     """
 
     check: Check

@@ -1,1 +1,1 @@
-"""What the stage leaves: splits, report, data card."""
+"""The output of the stage: splits, report and data card."""

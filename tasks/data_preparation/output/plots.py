@@ -1,4 +1,4 @@
-"""The figures of the report."""
+"""Plots of the report and the data card."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def plot_lengths(prompts: Sequence[int], answers: Sequence[int]) -> Figure:
-    """How long prompts and answers are, in characters, on a logarithmic axis."""
+    """Histogram of the lengths of prompts and answers, in characters, on a logarithmic axis."""
     import matplotlib
     import numpy as np
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def plot_lengths(prompts: Sequence[int], answers: Sequence[int]) -> Figure:
         edges = np.geomspace(shortest, max(max(lengths), 2 * shortest), 41)
         for number, (name, values) in enumerate((("prompt", prompts), ("answer", answers))):
             if values:
-                # As an array: of a list every number would be looked at by itself.
+                # As an array: Matplotlib converts the numbers of a list one by one.
                 axes.hist(np.asarray(values), bins=edges.tolist(), color=PALETTE[number], alpha=0.65, label=name)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -41,7 +41,7 @@ def plot_lengths(prompts: Sequence[int], answers: Sequence[int]) -> Figure:
 
 
 def plot_labels(names: Sequence[str], counts: Sequence[int]) -> Figure:
-    """Rows per label, the most frequent first."""
+    """Bar chart of the rows per label, the most frequent first."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -61,7 +61,7 @@ def plot_labels(names: Sequence[str], counts: Sequence[int]) -> Figure:
 
 
 def plot_class_balance(names: Sequence[str], splits: Mapping[str, Sequence[int]]) -> Figure:
-    """Rows per label, a bar each, its splits one behind the other."""
+    """Stacked bar chart of the rows per label and split."""
     import matplotlib
     import numpy as np
     from matplotlib.figure import Figure
@@ -76,13 +76,13 @@ def plot_class_balance(names: Sequence[str], splits: Mapping[str, Sequence[int]]
             left += np.asarray(counts)
         _name_bars(axes, names)
         axes.set_xlabel("rows")
-        # Above the bars, of which any may be the longest.
+        # Above the bars, where no bar can cover it.
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(splits))
     return figure
 
 
 def plot_topics(names: Sequence[str], sizes: Sequence[int]) -> Figure:
-    """Rows per topic, the largest first."""
+    """Bar chart of the rows per topic, the largest first."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -93,7 +93,7 @@ def plot_topics(names: Sequence[str], sizes: Sequence[int]) -> Figure:
         for place, size in enumerate(sizes):
             axes.text(size + max(sizes) * 0.01, place, f"{size:,}", va="center", fontsize=9, color="#374151")
         _name_bars(axes, names)
-        axes.set_xlabel("rows of the sample")
+        axes.set_xlabel("rows in the sample")
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Write what the stage made: the splits, the quarantine and the manifest."""
+"""Write the outputs of the stage: the splits, the quarantine and the manifest."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tasks.data_preparation.splitting.split import SPLITS, repeat_train
 
 
 def write_quarantine(rows: Rows, path: Path) -> None:
-    """Write every row that was dropped, with its place, step and reason.
+    """Write every dropped row with its source, row number, step and reason.
 
-    The folder counts as incomplete from here on until `write_splits` has sealed it.
+    From here on the folder is incomplete, until `write_splits` seals it.
 
     Args:
         rows: The rows at the end of the stage.
@@ -35,15 +35,15 @@ def write_splits(rows: Rows, verdict: Verdict, seed: int, folder: Path) -> dict[
 
     Args:
         rows: Split rows.
-        verdict: Of the gate.
-        seed: Of the split.
-        folder: Where ``train.parquet`` and the others go, beside the quarantine.
+        verdict: Verdict of the gate.
+        seed: Seed of the split.
+        folder: Folder of ``train.parquet`` and the other files, beside the quarantine.
 
     Returns:
         Rows per file.
 
     Raises:
-        PipelineError: The gate did not pass; no split is written.
+        PipelineError: The data did not pass the gate; no split is written.
     """
     require_passed(verdict)
     counts: dict[str, int] = {}

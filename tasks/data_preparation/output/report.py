@@ -1,4 +1,4 @@
-"""The stage's page and its figures."""
+"""The report page of the stage, and its metrics."""
 
 from __future__ import annotations
 
@@ -25,27 +25,30 @@ from tasks.data_preparation.trainset.augmentation.augment import AUGMENTATION
 from tasks.pages.page import Page
 
 SHOWN_LABELS = 25
+# Quarantined rows shown per step and reason.
 SHOWN_DROPPED = 2
-LONGEST = 220
+MAX_CONTENT_CHARACTERS = 220
 _SPACES = re.compile(r"^ +| {2,}| +$")
 
 
 def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
-    """Write the page; also when the gate failed, since that is when it is read.
+    """Write the report page, also when the gate failed, since it explains the failure.
 
     Args:
         rows: Split rows.
-        verdict: Of the gate.
-        path: ``index.html``; the data docs lie in ``data_docs`` beside it.
+        verdict: Verdict of the gate.
+        path: ``index.html``; the data docs are in ``data_docs`` beside it.
     """
     read, kept = rows.steps[0].rows_in, rows.table.num_rows
     splits, labels = count_values(rows.table["split"]), len(count_labels(rows.table))
     sources = [origin for origin in rows.origins if origin.rows and origin.kind != AUGMENTATION]
-    made = sum(origin.rows for origin in rows.origins if origin.kind == AUGMENTATION)
+    variants = sum(origin.rows for origin in rows.origins if origin.kind == AUGMENTATION)
     page = start_page(
         "Data preparation",
-        f"{read:,} rows from {_plural(len(sources), 'source')}{f' and {made:,} variants of them' if made else ''} "
-        f"became {kept:,} examples; {rows.dropped.num_rows:,} were set aside, each with its reason.",
+        f"{_plural(read, 'row')} from {_plural(len(sources), 'source')}"
+        f"{f' and {variants:,} augmented variants' if variants else ''} yielded {_plural(kept, 'example')}; "
+        f"{_plural(rows.dropped.num_rows, 'row')} {'was' if rows.dropped.num_rows == 1 else 'were'} quarantined, each "
+        "with its reason.",
         verdict,
     )
     page.cards(
@@ -70,20 +73,20 @@ def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
 
 
 def write_metrics(rows: Rows, verdict: Verdict, path: Path) -> dict[str, int | float]:
-    """Write the stage's figures, flat.
+    """Write the metrics of the stage, flat.
 
     Args:
         rows: Split rows.
-        verdict: Of the gate.
+        verdict: Verdict of the gate.
         path: ``metrics.json``.
 
     Returns:
-        The figures.
+        The metrics.
     """
     splits = count_values(rows.table["split"])
     by_step: Counter[str] = Counter(rows.dropped["step"].to_pylist())
     read = rows.steps[0].rows_in
-    figures: dict[str, int | float] = {
+    metrics: dict[str, int | float] = {
         "rows_read": read,
         "rows_kept": rows.table.num_rows,
         "rows_dropped": rows.dropped.num_rows,
@@ -93,14 +96,14 @@ def write_metrics(rows: Rows, verdict: Verdict, path: Path) -> dict[str, int | f
         "gate_failed": len(verdict.failed),
         "gate_warned": len(verdict.warned),
     }
-    figures |= {f"rows_{name}": splits[name] for name in SPLITS}
-    figures |= {f"dropped_{step.name.replace(' ', '_')}": by_step[step.name] for step in rows.steps}
-    figures |= {f"changed_{step.name.replace(' ', '_')}": step.changed for step in rows.steps if step.changed}
-    figures |= {f"shape_confidence_{o.title}": round(o.confidence, 4) for o in rows.origins if o.shape}
-    compared = sum(count_answers(rows.table).values()) + sum(count_answers(rows.rejected).values())
-    figures |= {"rows_with_answers": compared} if compared else {}
-    write_json(path, figures)
-    return figures
+    metrics |= {f"rows_{name}": splits[name] for name in SPLITS}
+    metrics |= {f"dropped_{step.name.replace(' ', '_')}": by_step[step.name] for step in rows.steps}
+    metrics |= {f"changed_{step.name.replace(' ', '_')}": step.changed for step in rows.steps if step.changed}
+    metrics |= {f"shape_confidence_{o.title}": round(o.confidence, 4) for o in rows.origins if o.shape}
+    with_answers = sum(count_answers(rows.table).values()) + sum(count_answers(rows.rejected).values())
+    metrics |= {"rows_with_answers": with_answers} if with_answers else {}
+    write_json(path, metrics)
+    return metrics
 
 
 def _plural(count: int, word: str) -> str:
@@ -108,39 +111,39 @@ def _plural(count: int, word: str) -> str:
 
 
 def _add_gate(page: Page, verdict: Verdict) -> None:
-    troubles = [
-        *(f"{r.check.name}: {r.finding}; expected: {r.check.meaning}" for r in verdict.failed),
+    problems = [
+        *(f"Critical, {r.check.name}: {r.finding}; expected: {r.check.meaning}" for r in verdict.failed),
         *(f"Warning, {r.check.name}: {r.finding}; expected: {r.check.meaning}" for r in verdict.warned),
     ]
     if verdict.approved and verdict.approval:
-        page.text(f"Critical checks failed; {verdict.approval.name} approved them: {verdict.approval.reason}")
-    if troubles:
-        page.listing(troubles, "What the gate found")
-    held = sum(r.success for r in verdict.results)
-    page.link("card.html", "Data card: what the data is, for people who did not make it")
-    page.link("clusters/index.html", "Duplicates and leakage: which row is like which, and the measured recall")
-    page.link("data_docs/index.html", f"Data docs: {held} of {len(verdict.results)} expectations hold")
+        page.text(f"Critical checks failed and were approved by {verdict.approval.name}: {verdict.approval.reason}")
+    if problems:
+        page.listing(problems, "Failed checks of the quality gate")
+    passing = sum(r.success for r in verdict.results)
+    page.link("card.html", "Data card: a description of the data for their users")
+    page.link("clusters/index.html", "Duplicates and leakage: clusters of similar rows, and the measured recall")
+    page.link("data_docs/index.html", f"Data docs: {passing} of {len(verdict.results)} checks passed")
 
 
 def _add_steps(page: Page, rows: Rows) -> None:
     dropped = [sum(step.reasons.values()) for step in rows.steps]
-    added = [step.rows_out - step.rows_in + gone for step, gone in zip(rows.steps, dropped, strict=True)]
+    added = [step.rows_out - step.rows_in + removed for step, removed in zip(rows.steps, dropped, strict=True)]
     page.table(
-        "What each step did",
+        "Processing steps",
         ["step", "rows in", "changed", *(["added"] if any(added) else []), "dropped", "rows out", "reasons"],
         [
             [
                 step.name,
                 step.rows_in,
                 step.changed,
-                *([more] if any(added) else []),
-                gone,
+                *([extra] if any(added) else []),
+                removed,
                 step.rows_out,
                 "; ".join(f"{reason} ({count:,})" for reason, count in step.reasons.items()) or "–",
             ]
-            for step, more, gone in zip(rows.steps, added, dropped, strict=True)
+            for step, extra, removed in zip(rows.steps, added, dropped, strict=True)
         ],
-        note="Every dropped row is in data/prepared/quarantine.parquet with its source, row, step and reason.",
+        note="Every dropped row is in data/prepared/quarantine.parquet with its source, row number, step and reason.",
     )
     for step in rows.steps:
         for each in step.listings:
@@ -169,29 +172,33 @@ def _add_sources(page: Page, rows: Rows) -> None:
     unused = [[o.title, ", ".join(o.unused)] for o in rows.origins if o.unused]
     if unused:
         page.table(
-            "Columns that took no part",
+            "Unused columns",
             ["source", "columns"],
             unused,
-            note="keep on a source keeps them, in data/prepared/extra.parquet.",
+            note="The setting keep of a source writes them to data/prepared/extra.parquet.",
         )
 
 
 def _show_confidence(origin: Origin) -> str:
-    """How sure the shape is, and which others the rows have."""
+    """Confidence of the detected shape, and the other shapes that fit the rows."""
     others = [f"{name} {value:.2f}" for name, value in origin.candidates.items() if name != origin.shape.split(" ")[0]]
     return f"{origin.confidence:.2f}" + (f" (also {', '.join(others)})" if others else "") if origin.shape else "–"
 
 
 def _add_answers(page: Page, rows: Rows) -> None:
-    learned, apart = count_answers(rows.table), count_answers(rows.rejected)
-    lines = [[o.title, learned[o.title], apart[o.title]] for o in rows.origins if learned[o.title] or apart[o.title]]
+    preferred, rejected = count_answers(rows.table), count_answers(rows.rejected)
+    lines = [
+        [o.title, preferred[o.title], rejected[o.title]]
+        for o in rows.origins
+        if preferred[o.title] or rejected[o.title]
+    ]
     if lines:
         page.table(
-            "Rows with several or marked answers",
-            ["source", "preferred answer learned", "answer marked bad, not learned"],
+            "Rows with several or rated answers",
+            ["source", "rows with a preferred answer", "rows with rejected answers only"],
             lines,
-            note="The splits hold the preferred answer of each row; answers.parquet beside them holds all answers with "
-            "their scores, for training that compares them.",
+            note="The splits contain the preferred answer of each row; answers.parquet beside them contains all "
+            "answers with their scores, for preference training.",
         )
 
 
@@ -220,13 +227,15 @@ def _add_examples(page: Page, rows: Rows) -> None:
         for before, after in step.examples
     ]
     if changes:
-        page.table("Examples of what changed", ["step", "before", "after"], changes)
-    alike = [[step.name, dropped, kept] for step in rows.steps if not step.changed for dropped, kept in step.examples]
-    if alike:
-        page.table("Examples of rows that were too alike", ["step", "dropped", "kept"], alike)
+        page.table("Examples of changed texts", ["step", "before", "after"], changes)
+    duplicates = [
+        [step.name, dropped, kept] for step in rows.steps if not step.changed for dropped, kept in step.examples
+    ]
+    if duplicates:
+        page.table("Examples of duplicate and similar rows", ["step", "dropped", "kept"], duplicates)
     dropped = _show_dropped(rows)
     if dropped:
-        page.table("Examples of what was set aside", ["step", "reason", "source", "row", "content"], dropped)
+        page.table("Examples of quarantined rows", ["step", "reason", "source", "row", "content"], dropped)
     first = rows.table.filter(pc.equal(rows.table["split"], "train")).slice(0, 1).to_pylist()
     for row in first:
         turns: list[Mapping[str, Any]] = row["messages"]
@@ -238,25 +247,25 @@ def _add_examples(page: Page, rows: Rows) -> None:
 
 
 def _show_spaces(text: str) -> str:
-    """A text whose spaces at the ends and in rows can be seen, since a browser hides them."""
+    """A text with leading, trailing and repeated spaces made visible, since a browser hides them."""
     return _SPACES.sub(lambda match: "␣" * len(match[0]), text)
 
 
 def _show_dropped(rows: Rows) -> list[list[Any]]:
-    seen: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     shown: list[list[Any]] = []
     columns = [rows.dropped[name].to_pylist() for name in ("step", "reason", "source", "row", "content")]
     for step, reason, source, row, content in zip(*columns, strict=True):
-        seen[step, reason] += 1
-        if seen[step, reason] <= SHOWN_DROPPED:
+        counts[step, reason] += 1
+        if counts[step, reason] <= SHOWN_DROPPED:
             shown.append([step, reason, source, row, _show_content(content)])
     return shown
 
 
 def _show_content(content: str) -> str:
-    """The turns of a dropped conversation, or the row as it could not be read; cut."""
+    """The turns of a dropped conversation, or the raw text of an unreadable row; truncated."""
     try:
         turns = orjson.loads(content)["messages"]
-        return show_conversation(turns, LONGEST)
+        return show_conversation(turns, MAX_CONTENT_CHARACTERS)
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return content[:LONGEST] + ("…" if len(content) > LONGEST else "")
+        return content[:MAX_CONTENT_CHARACTERS] + ("…" if len(content) > MAX_CONTENT_CHARACTERS else "")

@@ -1,4 +1,4 @@
-"""Sections that the data page and the data card both have, made in one place."""
+"""Sections that the report and the data card share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.pages.page import Page
 
 
 def start_page(title: str, summary: str, verdict: Verdict) -> Page:
-    """A page that says beside its title whether the gate let the data pass."""
+    """A page with the verdict of the gate beside its title."""
     return Page(
         title,
         summary,
@@ -26,72 +26,72 @@ def start_page(title: str, summary: str, verdict: Verdict) -> Page:
 
 
 def count_labels(table: pa.Table) -> dict[str, int]:
-    """Label to rows, the most frequent first."""
+    """Label to number of rows, the most frequent first."""
     return dict(sorted(count_values(table["label"]).items(), key=lambda item: (-item[1], item[0])))
 
 
 def add_waterfall(page: Page, rows: Rows) -> None:
-    """What each step took or added, as a figure."""
-    page.figure(plot_waterfall(rows.steps), "From source to splits", "What each step took or added.")
+    """The rows that each step dropped or added, as a plot."""
+    page.figure(plot_waterfall(rows.steps), "From the sources to the splits", "Rows that each step dropped or added.")
 
 
 def add_splits(page: Page, rows: Rows, sizes: Sizes) -> None:
-    """The splits with their rows, words and labels, as a table."""
+    """Rows, supervised words and labels of each split, as a table."""
     table = rows.table
     counts = count_values(table["split"])
-    learned = sizes.words["assistant"]
+    supervised = sizes.words["assistant"]
     labelled = table["label"].null_count < table.num_rows
     lines = []
     for name in SPLITS:
-        here = np.asarray(pc.equal(table["split"], name))
-        labels = count_labels(table.filter(pa.array(here)))
+        in_split = np.asarray(pc.equal(table["split"], name))
+        labels = count_labels(table.filter(pa.array(in_split)))
         most, least = max(labels.values(), default=0), min(labels.values(), default=0)
         lines.append(
             [
                 name,
                 counts[name],
                 f"{counts[name] / table.num_rows:.1%}",
-                int(learned[here].sum()),
+                int(supervised[in_split].sum()),
                 *([len(labels), f"{most / max(sum(labels.values()), 1):.1%}", least] if labelled else []),
             ]
         )
-    note = "Rows that are alike never stand in different splits; a row never moves when data is added."
-    times = _count_train_lines(rows)
+    note = "Similar rows are always in the same split, and appending data never moves a row to another split."
+    times = _count_repeated_train_rows(rows)
     if times != counts["train"]:
-        note += f" train.parquet holds {times:,} lines: balancing or a source's weight repeats some of its rows."
+        note += f" train.parquet contains {times:,} rows, as balancing or the weight of a source repeats some of them."
     page.table(
         "Splits",
         [
             "split",
             "examples",
             "share",
-            "words to learn",
-            *(["labels", "largest label", "rows of the smallest"] if labelled else []),
+            "words in answers",
+            *(["labels", "share of the largest label", "rows of the smallest label"] if labelled else []),
         ],
         lines,
         note=note,
     )
 
 
-def _count_train_lines(rows: Rows) -> int:
+def _count_repeated_train_rows(rows: Rows) -> int:
     train = rows.table.filter(pc.equal(rows.table["split"], "train"))
     if TIMES in train.column_names:
         return int(pc.sum(train[TIMES]).as_py() or 0)
     if all(origin.weight <= 1 for origin in rows.origins):
         return int(train.num_rows)
-    # The seed only decides which rows the fraction of a weight repeats; the expected number is shown.
+    # The seed only decides which rows a fractional weight repeats, not how many on average.
     return sum(count_repeats(train, rows, 0))
 
 
 def add_lengths(page: Page, sizes: Sizes) -> None:
-    """How long prompts and answers of all splits are, as a figure."""
-    # Plain text has no prompt.
+    """The lengths of prompts and answers of all splits, as a plot."""
+    # Plain texts have no prompt.
     prompts = sizes.characters["user"][sizes.characters["user"] > 0].tolist()
     answers = sizes.characters["assistant"].tolist()
-    middle = [sorted(lengths)[len(lengths) // 2] if lengths else 0 for lengths in (prompts, answers)]
-    asked = f"Half of the prompts have at most {middle[0]:,} characters. " if prompts else ""
+    medians = [sorted(lengths)[len(lengths) // 2] if lengths else 0 for lengths in (prompts, answers)]
+    of_prompts = f"Median length of the prompts: {medians[0]:,} characters. " if prompts else ""
     page.figure(
         plot_lengths(prompts, answers),
         "Lengths",
-        f"{asked}Half of the answers have at most {middle[1]:,} characters.",
+        f"{of_prompts}Median length of the answers: {medians[1]:,} characters.",
     )

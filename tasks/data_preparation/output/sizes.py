@@ -1,4 +1,4 @@
-"""How much there is: turns, words, characters, lengths. Arrow counts, so that a million rows are cheap."""
+"""Sizes of conversations: turns, words, characters and bytes, counted by Arrow so that a million rows are cheap."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from tasks.corpus.text.words import PIECE
 Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
-# Bytes of a token, of the tokenizers in use: in English four characters, in Chinese one or two.
+# Average bytes of a token of common tokenizers: four characters of English, one or two of Chinese.
 BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Per row.
+    """Sizes of each row.
 
     Attributes:
-        turns: Turns.
-        asked: Turns of the user.
-        characters: Role to characters of its turns.
-        words: Role to words of its turns; words are what stands between spaces, and each character of a script without.
-        bytes: In UTF-8, all turns.
+        turns: Number of turns.
+        user_turns: Number of turns of the user.
+        characters: Role to characters in its turns.
+        words: Role to words in its turns. Words are separated by spaces; in scripts without spaces, each character is
+            a word.
+        bytes: Bytes of all turns in UTF-8.
     """
 
     turns: Counts
-    asked: Counts
+    user_turns: Counts
     characters: dict[str, Counts]
     words: dict[str, Counts]
     bytes: Counts
 
 
 def measure_sizes(table: pa.Table) -> Sizes:
-    """Sizes of all rows."""
+    """The sizes of all rows."""
     messages = column_messages(table)
     turns = turn_lengths(messages)
     owners = np.repeat(np.arange(len(turns)), turns)
@@ -53,24 +54,24 @@ def measure_sizes(table: pa.Table) -> Sizes:
 
     characters = pc.utf8_length(texts)
     words = pc.count_substring_regex(texts, PIECE)
-    every = np.ones(len(texts), dtype=bool)
+    all_turns = np.ones(len(texts), dtype=bool)
     return Sizes(
         turns,
         np.bincount(owners[of_role["user"]], minlength=len(turns)),
         {role: add(characters, chosen) for role, chosen in of_role.items()},
         {role: add(words, chosen) for role, chosen in of_role.items()},
-        add(pc.binary_length(texts), every),
+        add(pc.binary_length(texts), all_turns),
     )
 
 
 def show_percentiles(values: Counts) -> list[int]:
-    """The values at `PERCENTILES`, each one that occurs."""
+    """The values at `PERCENTILES`, without interpolation."""
     if not len(values):
         return [0] * len(PERCENTILES)
-    found: list[int] = np.percentile(values, PERCENTILES, method="inverted_cdf").astype(int).tolist()
-    return found
+    percentiles: list[int] = np.percentile(values, PERCENTILES, method="inverted_cdf").astype(int).tolist()
+    return percentiles
 
 
 def count_values(column: pa.ChunkedArray) -> Counter[str]:
-    """How often each value stands in a column of texts."""
+    """Number of occurrences of each value of a text column, without nulls."""
     return Counter({each["values"]: each["counts"] for each in pc.value_counts(column.drop_null()).to_pylist()})

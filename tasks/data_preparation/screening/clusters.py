@@ -1,7 +1,7 @@
-"""Rows that are like one another, as a table to filter and a page to read.
+"""Clusters of duplicate and similar rows, as a table to filter and a page to read.
 
-The table ``clusters.parquet`` has a line per row of every cluster: the row, what became of it, and the earlier row it
-was compared with. A cluster is what hangs together through such pairs. The page shows the largest.
+The table ``clusters.parquet`` has a line per row of every cluster: the row, its outcome, and the earlier row it is
+similar to. A cluster is a connected component of these pairs. The page shows the largest clusters.
 """
 
 from __future__ import annotations
@@ -42,16 +42,24 @@ CLUSTERS = pa.schema(
 SHOWN_CLUSTERS = 150
 SHOWN_MEMBERS = 8
 SHOWN_PAIRS = 12
-FIRST = "first"
+# Names on the page of the kinds of pairs.
+KIND_NAMES = {
+    "exact": "exact duplicate",
+    "near": "near duplicate",
+    "semantic": "semantic duplicate",
+    "alike": "similar, kept",
+    "across splits": "similar, in different splits",
+}
+FIRST_MEMBER = "first"
 BENCHMARK = "benchmark"
 
-# Place, row and content: rows taken out of one nested row share its number.
+# Place, row and content hash: all rows that were read from one nested row have its row number.
 Key = tuple[str, int, str]
 
 
 @dataclass
 class Member:
-    """A row of a cluster, with the pair that brought it in; the first has none."""
+    """A row of a cluster, with the pair that links it to an earlier row; the first row has none."""
 
     key: Key
     label: str | None
@@ -67,7 +75,7 @@ def write_clusters(rows: Rows, folder: Path) -> dict[str, int]:
         folder: Emptied first.
 
     Returns:
-        Figures: clusters, rows in them, the largest.
+        Figures: number of clusters, rows in clusters, and the size of the largest.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -97,11 +105,11 @@ def make_table(rows: Rows) -> pa.Table:
         members[second].pair = members[second].pair or pair
         edges.append((number_of[first], number_of[second]))
     clusters: dict[int, list[Member]] = defaultdict(list)
-    joined = join_clusters(len(members), np.array(edges, dtype=np.int64).reshape(-1, 2))
-    for first_member, member in zip(joined, members.values(), strict=True):
+    first_members = join_clusters(len(members), np.array(edges, dtype=np.int64).reshape(-1, 2))
+    for first_member, member in zip(first_members, members.values(), strict=True):
         clusters[first_member].append(member)
-    outcomes = _list_kept(rows)
-    left = {(line["source"], line["row"]): line["step"] for line in _list_dropped(rows)}
+    splits = _map_kept_rows_to_splits(rows)
+    dropped_by = {(line["source"], line["row"]): line["step"] for line in _list_dropped(rows)}
     lines: list[dict[str, Any]] = []
     ordered = sorted(clusters.values(), key=lambda cluster: -len(cluster))
     for number, cluster in enumerate(ordered, start=1):
@@ -114,8 +122,8 @@ def make_table(rows: Rows) -> pa.Table:
                     "place": member.key[0],
                     "row": member.key[1],
                     "label": member.label,
-                    "outcome": _name_outcome(member, outcomes, left),
-                    "kind": pair.get("kind", FIRST),
+                    "outcome": _name_outcome(member, splits, dropped_by),
+                    "kind": pair.get("kind", FIRST_MEMBER),
                     "twin_place": pair.get("twin_place"),
                     "twin_row": pair.get("twin_row"),
                     "similarity": pair.get("similarity"),
@@ -126,7 +134,7 @@ def make_table(rows: Rows) -> pa.Table:
     return pa.Table.from_pylist(lines, schema=CLUSTERS)
 
 
-def _list_kept(rows: Rows) -> dict[Key, str]:
+def _map_kept_rows_to_splits(rows: Rows) -> dict[Key, str]:
     places = name_places(rows.table["source"], rows.table["file"]).to_pylist()
     columns = (rows.table[name].to_pylist() for name in ("row", "id", "split"))
     return {(place, row, name): split for place, row, name, split in zip(places, *columns, strict=True)}
@@ -137,12 +145,12 @@ def _list_dropped(rows: Rows) -> list[dict[str, Any]]:
     return lines
 
 
-def _name_outcome(member: Member, kept: Mapping[Key, str], left: Mapping[tuple[str, int], str]) -> str:
+def _name_outcome(member: Member, kept: Mapping[Key, str], dropped_by: Mapping[tuple[str, int], str]) -> str:
     if member.pair and member.pair["dropped"]:
         return f"dropped: {member.pair['kind']}"
     if member.key in kept:
         return kept[member.key]
-    step = left.get(member.key[:2])
+    step = dropped_by.get(member.key[:2])
     if step:
         return f"dropped: {step}"
     return BENCHMARK if member.pair is None and member.key[0].startswith("benchmark ") else "set apart"
@@ -152,15 +160,21 @@ def _make_page(rows: Rows, table: pa.Table, sizes: dict[int, int]) -> Page:
     kinds = Counter(rows.twins["kind"].to_pylist())
     page = Page(
         "Duplicates and leakage",
-        f"{sum(outcome != BENCHMARK for outcome in table['outcome'].to_pylist()):,} rows are like another one or an "
-        f"item of a benchmark, in {len(sizes):,} clusters. "
-        "Rows that are merely alike stay, all in one split; of closer ones the first stays.",
+        f"{sum(outcome != BENCHMARK for outcome in table['outcome'].to_pylist()):,} rows are similar to another row "
+        f"or to a benchmark item, in {len(sizes):,} clusters. Of duplicates only the first row is kept. Similar "
+        "rows that are not duplicates are kept, all in the same split.",
     )
-    page.cards({"exact": kinds["exact"], "near": kinds["near"], "semantic": kinds["semantic"]})
     page.cards(
         {
-            "across splits": kinds["across splits"],
-            "kept, alike": kinds["alike"],
+            "exact duplicates": kinds["exact"],
+            "near duplicates": kinds["near"],
+            "semantic duplicates": kinds["semantic"],
+        }
+    )
+    page.cards(
+        {
+            "similar across splits": kinds["across splits"],
+            "similar, kept": kinds["alike"],
             "contaminated": kinds["contamination"],
         }
     )
@@ -173,7 +187,7 @@ def _make_page(rows: Rows, table: pa.Table, sizes: dict[int, int]) -> Page:
                 page.table(listing.heading, listing.columns, listing.rows, listing.note)
     _add_contamination(page, rows)
     _add_clusters(page, table)
-    page.link(FILE, f"All clusters as a table ({FILE})")
+    page.link(FILE, f"Table of all clusters ({FILE})")
     page.link("../index.html", "Back to data preparation")
     return page
 
@@ -191,36 +205,35 @@ def _add_recall(page: Page, rows: Rows) -> None:
         if "recall" in step.notes
     ]
     page.table(
-        "Near duplicates that MinHash found",
-        ["step", "rows probed", "pairs they have", "recall", "95% interval from"],
+        "Recall of MinHash",
+        ["step", "rows sampled", "near-duplicate pairs", "recall", "lower 95% limit"],
         lines,
-        note="Each probed row was compared with every other one by exact Jaccard similarity. "
-        "Pairs below the thresholds are never reported.",
+        note="Each sampled row was compared with all other rows by exact Jaccard similarity. The precision is 100%: "
+        "the exact similarity of every reported pair is computed, and reaches the thresholds.",
     )
 
 
 def _add_sources(page: Page, rows: Rows) -> None:
-    twins = rows.twins.to_pylist()
-    found = Counter(
+    counts = Counter(
         (pair["place"].partition("/")[0], pair["twin_place"].partition("/")[0], pair["kind"])
-        for pair in twins
-        if pair["kind"] not in ("contamination", "augmented", "trigger")
+        for pair in rows.twins.to_pylist()
+        if pair["kind"] in KIND_NAMES
     )
-    ordered = sorted(found.items(), key=lambda item: (item[0][0] == item[0][1], -item[1], item[0]))
+    ordered = sorted(counts.items(), key=lambda item: (item[0][0] == item[0][1], -item[1], item[0]))
     page.table(
-        "Across sources",
-        ["source", "is like a row of", "kind", "rows"],
-        [[*names, count] for names, count in ordered],
+        "Duplicates and similar rows by source",
+        ["source", "source of the earlier row", "kind", "rows"],
+        [[source, earlier, KIND_NAMES[kind], count] for (source, earlier, kind), count in ordered],
     )
 
 
 def _add_splits(page: Page, rows: Rows) -> None:
     reasons = next((step.reasons for step in rows.steps if step.name == "split"), {})
     page.table(
-        "Across splits",
-        ["dropped", "rows"],
+        "Rows dropped when the data were split",
+        ["reason", "rows"],
         [[reason, count] for reason, count in reasons.items()],
-        note="Of two rows in different splits that are too alike the later one is dropped.",
+        note="Of two similar rows in different splits the later one is dropped.",
     )
 
 
@@ -229,7 +242,7 @@ def _add_contamination(page: Page, rows: Rows) -> None:
     if pairs:
         page.table(
             "Examples of contaminated rows",
-            ["source", "row", "text", "benchmark", "item", "similarity", "its text"],
+            ["source", "row", "text", "benchmark", "item", "similarity", "text of the item"],
             [
                 [p["place"], p["row"], p["text"], p["twin_place"], p["twin_row"], p["similarity"], p["twin_text"]]
                 for p in pairs[:SHOWN_PAIRS]
@@ -238,15 +251,15 @@ def _add_contamination(page: Page, rows: Rows) -> None:
 
 
 def _add_clusters(page: Page, table: pa.Table) -> None:
-    shown = table.filter(pa.compute.less_equal(table["cluster"], SHOWN_CLUSTERS)).to_pylist()
-    seen: Counter[int] = Counter()
+    largest = table.filter(pa.compute.less_equal(table["cluster"], SHOWN_CLUSTERS)).to_pylist()
+    shown_members: Counter[int] = Counter()
     lines: list[Sequence[Any]] = []
-    for line in shown:
-        seen[line["cluster"]] += 1
-        place = seen[line["cluster"]]
-        if place > SHOWN_MEMBERS:
+    for line in largest:
+        shown_members[line["cluster"]] += 1
+        rank = shown_members[line["cluster"]]
+        if rank > SHOWN_MEMBERS:
             continue
-        first = place == 1
+        first = rank == 1
         lines.append(
             [
                 f"{line['cluster']} ({line['size']} rows)" if first else "",
@@ -262,5 +275,5 @@ def _add_clusters(page: Page, table: pa.Table) -> None:
         "The largest clusters",
         ["cluster", "source", "row", "outcome", "similarity", "text", "label"],
         lines,
-        note=f"At most {SHOWN_CLUSTERS} clusters and {SHOWN_MEMBERS} rows of each; the table beside this page has all.",
+        note=f"At most {SHOWN_CLUSTERS} clusters, and {SHOWN_MEMBERS} rows of each, are shown; {FILE} has all.",
     )

@@ -1,8 +1,9 @@
 """Exact, near and semantic duplicates.
 
-Rows are taken in their order (sources as in params, then rows), and a row leaves when an earlier one that stays
-is its duplicate. A chain of rows, each a little unlike the one before, therefore keeps members that are unlike
-each other instead of collapsing into one; and rows appended at the end cannot make an earlier row leave.
+Rows are compared in their order (sources as in params, then rows), and a row is dropped when an earlier row that is
+kept is its duplicate. In a chain of rows, each slightly different from the one before, the members that differ enough
+from each other are therefore kept, instead of all but one being dropped; and rows appended at the end cannot cause an
+earlier row to be dropped.
 """
 
 from __future__ import annotations
@@ -21,57 +22,62 @@ from tasks.corpus.reading.answers import join_answers
 from tasks.corpus.rows.rows import Rows, cut_messages, finish_step, join_turns
 from tasks.corpus.rows.texts import EXAMPLES, show_conversation
 from tasks.corpus.similarity import PERMUTATIONS, SimilarPairs, find_similar_pairs
-from tasks.data_preparation.screening.params import Closeness, Duplicates, Likeness
-from tasks.data_preparation.screening.semantic import find_same_meaning
-from tasks.data_preparation.screening.twins import record_twins
+from tasks.data_preparation.screening.params import CosineThresholds, Duplicates, JaccardThresholds
+from tasks.data_preparation.screening.semantic import compare_embeddings
+from tasks.data_preparation.screening.similar_pairs import record_pairs
 
-# Columns with the signatures of the rows, until leaks were looked for, by the length of the n-grams.
+# Prefix of the column with the MinHash signatures, followed by the length of the n-grams. The column is removed once
+# the search for leaks between splits has used it.
 SIGNATURES = "signatures:"
 
 
 def remove_duplicates(rows: Rows, settings: Duplicates, spread: Spread = IN_TURN) -> Rows:
-    """Drop exact duplicates, then near and semantic ones if only one of them is wanted.
+    """Drop exact duplicates, then near and semantic ones unless ``keep`` is ``all``.
 
     Args:
         rows: Cleaned rows.
         settings: Thresholds, and whether near duplicates are kept.
-        spread: Where rows are signed.
+        spread: Where the MinHash signatures are computed.
 
     Returns:
         The rows with the column ``id``.
     """
-    rows = drop_exact(rows)
+    rows = drop_exact_duplicates(rows)
     if settings.keep == "all":
         return rows
     if settings.near:
-        alike = find_near(rows.table, settings, settings.same, settings.probes, spread)
-        rows = _drop_alike(rows, "near", alike, f"{SIGNATURES}{settings.shingle}")
+        matches = find_near_duplicates(rows.table, settings, settings.same, settings.probes, spread)
+        rows = _drop_similar(rows, "near", matches, f"{SIGNATURES}{settings.shingle}")
     if settings.semantic:
-        rows = _drop_alike(rows, "semantic", find_semantic(rows.table, settings, settings.semantic.same))
+        rows = _drop_similar(rows, "semantic", find_semantic_duplicates(rows.table, settings, settings.semantic.same))
     return rows
 
 
-def _drop_alike(rows: Rows, kind: str, alike: SimilarPairs, signatures: str = "") -> Rows:
-    twins = choose_first(rows.table.num_rows, alike.pairs)
-    reasons = [None if twin == row else f"{kind} duplicate of an earlier row" for row, twin in enumerate(twins)]
-    chosen = np.array([twins[second] == first for first, second in alike.pairs.tolist()], dtype=bool)
-    pairs = alike.pairs[chosen]
+def _drop_similar(rows: Rows, kind: str, matches: SimilarPairs, signatures: str = "") -> Rows:
+    originals = find_kept_originals(rows.table.num_rows, matches.pairs)
+    reasons = [
+        None if original == row else f"{kind} duplicate of an earlier row" for row, original in enumerate(originals)
+    ]
+    chosen = np.array([originals[second] == first for first, second in matches.pairs.tolist()], dtype=bool)
+    pairs = matches.pairs[chosen]
     pairs = pairs[np.argsort(pairs[:, 1], kind="stable")]
-    rows = record_twins(
-        rows, rows.table, kind, alike.pairs[chosen], alike.rows[chosen], alike.prompts[chosen], dropped=True
+    rows = record_pairs(
+        rows, rows.table, kind, matches.pairs[chosen], matches.rows[chosen], matches.prompts[chosen], dropped=True
     )
     examples = show_pairs(rows.table, pairs)
-    rows = finish_step(rows, f"{kind} duplicates", rows.table, reasons, examples=examples, notes=describe_recall(alike))
-    if alike.signatures is None:
+    rows = finish_step(
+        rows, f"{kind} duplicates", rows.table, reasons, examples=examples, notes=describe_recall(matches)
+    )
+    if matches.signatures is None:
         return rows
-    kept = alike.signatures[[reason is None for reason in reasons]]
+    kept = matches.signatures[[reason is None for reason in reasons]]
     column = pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel()), PERMUTATIONS)
     return replace(rows, table=rows.table.append_column(signatures, column))
 
 
-def describe_recall(alike: SimilarPairs) -> dict[str, int | float]:
-    """The measured recall as figures of a step; none where nothing was probed."""
-    recall = alike.recall
+def describe_recall(matches: SimilarPairs) -> dict[str, int | float]:
+    """The measured recall of MinHash as figures of a step; empty where it was not measured."""
+    recall = matches.recall
     if not recall.probes:
         return {}
     return {
@@ -82,92 +88,96 @@ def describe_recall(alike: SimilarPairs) -> dict[str, int | float]:
     }
 
 
-def drop_exact(rows: Rows) -> Rows:
-    """Drop rows whose conversation stood before; adds the column ``id``."""
+def drop_exact_duplicates(rows: Rows) -> Rows:
+    """Drop rows whose conversation is the same as that of an earlier row, and add the column ``id``."""
     ids = [name for messages in cut_messages(rows.table) for name in content_ids(messages)]
-    seen: dict[str, int] = {}
-    pairs = [(first, row) for row, name in enumerate(ids) if (first := seen.setdefault(name, row)) != row]
-    found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    first_rows: dict[str, int] = {}
+    repeats = [(first, row) for row, name in enumerate(ids) if (first := first_rows.setdefault(name, row)) != row]
+    pairs = np.array(repeats, dtype=np.int64).reshape(-1, 2)
     reasons: list[str | None] = [None] * len(ids)
-    labels = (rows.table["label"].take(pa.array(side)).to_pylist() for side in found.T)
-    for row, label, other in zip(found[:, 1].tolist(), *labels, strict=True):
+    labels = (rows.table["label"].take(pa.array(side)).to_pylist() for side in pairs.T)
+    for row, label, other in zip(pairs[:, 1].tolist(), *labels, strict=True):
         reasons[row] = "same conversation again" + ("" if label == other else ", under another label")
-    table = join_answers(rows.table, pairs).append_column("id", pa.array(ids, pa.string()))
-    rows = record_twins(rows, table, "exact", found, np.ones(len(found)), np.ones(len(found)), dropped=True)
+    table = join_answers(rows.table, repeats).append_column("id", pa.array(ids, pa.string()))
+    rows = record_pairs(rows, table, "exact", pairs, np.ones(len(pairs)), np.ones(len(pairs)), dropped=True)
     return finish_step(rows, "exact duplicates", table, reasons)
 
 
-def split_sides(table: pa.Table, asking: Sequence[str] = ("system", "user", "tool")) -> tuple[list[str], list[str]]:
-    """Per row the text that is asked, of these roles, and the text that answers."""
+def join_prompts_and_answers(
+    table: pa.Table, prompt_roles: Sequence[str] = ("system", "user", "tool")
+) -> tuple[list[str], list[str]]:
+    """Per row the prompt, which is the turns of these roles joined, and the answer, the turns of the assistant."""
     prompts: list[str] = []
     answers: list[str] = []
     for messages in cut_messages(table):
-        prompts += join_turns(messages, asking)
+        prompts += join_turns(messages, prompt_roles)
         answers += join_turns(messages, ["assistant"])
     return prompts, answers
 
 
-def find_near(
-    table: pa.Table, settings: Duplicates, likeness: Likeness, probes: int = 0, spread: Spread = IN_TURN
+def find_near_duplicates(
+    table: pa.Table, settings: Duplicates, thresholds: JaccardThresholds, probes: int = 0, spread: Spread = IN_TURN
 ) -> SimilarPairs:
-    """Near duplicates of a likeness, see `find_similar_pairs`.
+    """Near duplicates that reach both thresholds, see `find_similar_pairs`.
 
-    Rows that bring their signatures are not signed again, and the recall of these is measured already.
+    Signatures that an earlier search left in the table are used again; the recall of those was measured there.
     """
-    prompts, answers = split_sides(table)
-    name, known = f"{SIGNATURES}{settings.shingle}", None
+    prompts, answers = join_prompts_and_answers(table)
+    name, signatures = f"{SIGNATURES}{settings.shingle}", None
     if name in table.column_names and table.num_rows:
         pieces = [piece.flatten().to_numpy() for piece in table[name].chunks]
-        known = (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)).reshape(-1, PERMUTATIONS)
+        signatures = (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)).reshape(-1, PERMUTATIONS)
     return find_similar_pairs(
         prompts,
         answers,
-        likeness.rows,
-        likeness.prompts,
+        thresholds.rows,
+        thresholds.prompts,
         settings.shingle,
         settings.numbers,
-        0 if known is not None else probes,
+        0 if signatures is not None else probes,
         spread,
-        known,
+        signatures,
     )
 
 
 def drop_signatures(table: pa.Table) -> pa.Table:
-    """The table without the signatures of its rows."""
+    """The table without its MinHash signatures."""
     return table.select([name for name in table.column_names if not name.startswith(SIGNATURES)])
 
 
-def find_semantic(table: pa.Table, settings: Duplicates, closeness: Closeness) -> SimilarPairs:
-    """Rows that mean the same, see `find_same_meaning`.
+def find_semantic_duplicates(table: pa.Table, settings: Duplicates, thresholds: CosineThresholds) -> SimilarPairs:
+    """Pairs of rows with the same meaning, see `compare_embeddings`.
 
-    System turns are left out: a long one that rows share would make all of their prompts alike.
+    System turns are left out: a long one that rows share would make all their prompts similar.
     """
     assert settings.semantic is not None
-    prompts, answers = split_sides(table, ("user", "tool"))
-    return find_same_meaning(prompts, answers, settings.semantic, closeness, settings.numbers)
+    prompts, answers = join_prompts_and_answers(table, ("user", "tool"))
+    return compare_embeddings(prompts, answers, settings.semantic, thresholds, settings.numbers)
 
 
-def find_pairs(table: pa.Table, likeness: Likeness, shingle: int, numbers: bool = True) -> np.ndarray[Any, Any]:
-    """Pairs of rows that are alike, see `find_similar_pairs`."""
-    prompts, answers = split_sides(table)
-    return find_similar_pairs(prompts, answers, likeness.rows, likeness.prompts, shingle, numbers).pairs
+def find_near_duplicate_pairs(
+    table: pa.Table, thresholds: JaccardThresholds, shingle: int, numbers: bool = True
+) -> np.ndarray[Any, Any]:
+    """Pairs of near duplicates, shape (pairs, 2), see `find_similar_pairs`."""
+    prompts, answers = join_prompts_and_answers(table)
+    return find_similar_pairs(prompts, answers, thresholds.rows, thresholds.prompts, shingle, numbers).pairs
 
 
-def choose_first(count: int, pairs: np.ndarray[Any, Any]) -> list[int]:
-    """Per row the earlier kept row it duplicates, or itself when it is kept."""
+def find_kept_originals(count: int, pairs: np.ndarray[Any, Any]) -> list[int]:
+    """Per row the index of the earlier, kept row it duplicates, or its own when it is kept itself."""
     earlier: dict[int, list[int]] = defaultdict(list)
     for first, second in pairs.tolist():
         earlier[second].append(first)
-    twins = list(range(count))
+    originals = list(range(count))
     for row in sorted(earlier):
-        kept = [other for other in earlier[row] if twins[other] == other]
+        kept = [other for other in earlier[row] if originals[other] == other]
         if kept:
-            twins[row] = min(kept)
-    return twins
+            originals[row] = min(kept)
+    return originals
 
 
 def show_pairs(table: pa.Table, pairs: np.ndarray[Any, Any]) -> list[tuple[str, str]]:
-    """The first pairs, the later row of each before the earlier one."""
+    """The texts of the first few pairs, the later row of each before the earlier one."""
     shown = pairs[:EXAMPLES]
     if not len(shown):
         return []

@@ -1,4 +1,7 @@
-"""Rows whose label is probably wrong, shown or set aside; `tasks.corpus.label_errors.suspects` tells which."""
+"""Label noise: rows whose label is probably wrong are reported or dropped.
+
+The detection itself is `tasks.corpus.label_errors.suspects`.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ from tasks.corpus.label_errors.suspects import REASON, STEP, Suspects, find_susp
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
 from tasks.corpus.rows.texts import show_conversation
 
-SHOWN, SHOWN_PAIRS = 60, 30
+SHOWN_ROWS, SHOWN_LABEL_PAIRS = 60, 30
 
 
 def review_labels(rows: Rows, settings: Noise | None) -> Rows:
-    """Show the rows whose label is probably wrong, or set them aside.
+    """Report the rows whose label is probably wrong, or drop them.
 
     Args:
         rows: With ``id``.
-        settings: None looks for nothing.
+        settings: Thresholds and what to do; None skips the search.
 
     Returns:
-        The rows that are left; all of them unless ``action`` is ``drop``.
+        The rows that remain; all of them unless ``action`` is ``drop``.
 
     Raises:
         PipelineError: There are no labels to judge.
@@ -50,32 +53,33 @@ def review_labels(rows: Rows, settings: Noise | None) -> Rows:
 
 
 def _list_suspects(rows: Rows, labels: Sequence[str | None], found: Suspects) -> list[Listing]:
-    first = rows.table.take(pa.array(found.places[:SHOWN], pa.int64()))
+    shown = rows.table.take(pa.array(found.places[:SHOWN_ROWS], pa.int64()))
     lines = zip(
-        name_places(first["source"], first["file"]).to_pylist(),
-        first["row"].to_pylist(),
-        [show_conversation(turns[:1]) for turns in first["messages"].to_pylist()],
-        [str(labels[place]) for place in found.places[:SHOWN]],
+        name_places(shown["source"], shown["file"]).to_pylist(),
+        shown["row"].to_pylist(),
+        [show_conversation(turns[:1]) for turns in shown["messages"].to_pylist()],
+        [str(labels[place]) for place in found.places[:SHOWN_ROWS]],
         found.suggested,
         (round(value, 4) for value in found.given),
         (round(value, 4) for value in found.other),
         strict=False,
     )
     pairs = Counter(zip((str(labels[place]) for place in found.places), found.suggested, strict=True))
-    common = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_PAIRS]
+    frequent = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_LABEL_PAIRS]
     return [
         Listing(
-            "Labels that look wrong",
-            ("source", "row", "text", "label", "more like", "its probability", "of the other"),
+            "Rows with a probably wrong label",
+            ("source", "row", "text", "label", "predicted label", "P(label)", "P(predicted)"),
             tuple(lines),
-            note=f"{len(found.places):,} of {found.judged:,} judged rows, the surest first, {SHOWN} shown at most; "
-            f"`heptune annotate export --suspects` writes all for a person to look at. Of labels wrong at random about "
-            f"{found.recall:.0%} are found, and {found.false_positives:.1%} of the right ones with them; at most about "
-            f"{found.wrong:.1%} of the labels are wrong. Confident learning's own rule finds {found.confident:,}.",
+            note=f"{len(found.places):,} of the {found.judged:,} rows with a prediction, the most confident first; at "
+            f"most {SHOWN_ROWS} are shown, and heptune annotate export --suspects writes all of them for review. "
+            f"Estimated recall for randomly wrong labels: {found.recall:.0%}; false positive rate: "
+            f"{found.false_positives:.1%}; label noise: at most about {found.wrong:.1%}. The rule of confident "
+            f"learning flags {found.confident:,} rows.",
         ),
         Listing(
-            "Labels taken for another",
-            ("label", "more like", "rows"),
-            tuple((given, other, count) for (given, other), count in common),
+            "Most frequent pairs of label and predicted label",
+            ("label", "predicted label", "rows"),
+            tuple((given, other, count) for (given, other), count in frequent),
         ),
     ]

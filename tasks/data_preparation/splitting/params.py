@@ -16,22 +16,22 @@ from tasks.data_preparation.splitting.methods.content import Content
 class Split(Section):
     """How rows are assigned to the splits."""
 
-    method: AnySplit = Field(default=Content(), description="what decides about the split of a row")
+    method: AnySplit = Field(default=Content(), description="method that decides the split of a row")
     validation: float = Field(default=0.05, gt=0, lt=1, description="share of the rows")
     test: float = Field(default=0.10, gt=0, lt=1, description="share of the rows")
-    seed: int = Field(default=0, description="another seed is another split")
-    min_per_class: int = Field(default=0, ge=0, description="rows of each label in each split; 0: as they come")
+    seed: int = Field(default=0, description="another seed gives another split")
+    min_per_class: int = Field(default=0, ge=0, description="minimum rows of each label in each split; 0: no minimum")
     on_small_class: Literal["stop", "keep"] = Field(
         default="stop", description="what happens when a label has fewer rows in a split than min_per_class"
     )
     train_only: tuple[str, ...] = Field(
-        default=(), description="titles of sources that no row is held out of, such as what a model wrote"
+        default=(), description="titles of sources whose rows are never held out, such as generated data"
     )
 
     @model_validator(mode="after")
     def _leaves_train(self) -> Split:
         if self.validation + self.test >= 1:
-            raise ValueError("validation and test together must leave something to train on")
+            raise ValueError("validation and test together must leave a share for train")
         return self
 
     @model_validator(mode="after")
@@ -42,7 +42,7 @@ class Split(Section):
         return self
 
     def list_shares(self, counts: Mapping[str, int]) -> dict[str, float]:
-        """The share each split should have; as it came, where the method takes no shares."""
+        """The share each split should have; its actual share where the method takes none."""
         if not self.method.uses_shares:
             return {name: counts[name] / max(sum(counts.values()), 1) for name in SPLITS}
         return {"train": 1 - self.validation - self.test, "validation": self.validation, "test": self.test}

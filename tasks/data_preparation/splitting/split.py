@@ -1,16 +1,17 @@
 """Train, validation and test.
 
 **Guarantee.** With the method ``content``, the default, the split of a row is a function of the seed, the shares and
-the row's own prompt, folded: lower case, without spaces and punctuation, every number the same. ``grouped``,
-``time`` and ``column`` read the row's own column instead. No other row takes part in it. Adding, removing
-or reordering rows therefore never moves a row from one split to another; all another row can do is to have it
-dropped as a duplicate. Rows added after the others (at the end of the last source, or as a new last source)
-cannot even do that: of two rows in conflict the later one leaves, so everything before stays as it was. The method
-``stratified`` gives that second half of the guarantee only.
+the row's own prompt, folded: lower case, without spaces and punctuation, every number replaced by the same sign.
+``grouped``, ``time`` and ``column`` read the row's own column instead. The split does not depend on other rows. Adding,
+removing or reordering rows therefore never moves a row from one split to another; another row can only cause it to be
+dropped as a duplicate. Rows added after the others (at the end of the last source, or as a new last source) cannot even
+do that: of two conflicting rows the later one is dropped, so all earlier rows stay as they were. The method
+``stratified`` gives only that second half of the guarantee.
 
-**Nothing leaks.** Rows that differ in numbers, case or punctuation of their prompt have one fold and so, by content,
-one split. Of any other two rows as alike as ``duplicates.leak`` (and, where a column decides, of two rows of one
-fold) in different splits the later one is dropped; moving it instead would let one row move another.
+**No leakage.** Rows whose prompts differ only in numbers, case or punctuation have the same folded prompt and so, with
+``content``, the same split. Of any other two rows in different splits whose similarity reaches ``duplicates.leak``
+(and, where a column decides, of two rows with the same folded prompt) the later one is dropped; moving it instead would
+let one row move another.
 """
 
 from __future__ import annotations
@@ -34,20 +35,20 @@ from tasks.corpus.text.folds import fold_prompts
 from tasks.data_preparation.screening.duplicates import (
     describe_recall,
     drop_signatures,
-    find_near,
-    find_semantic,
+    find_near_duplicates,
+    find_semantic_duplicates,
     show_pairs,
 )
 from tasks.data_preparation.screening.params import Duplicates
-from tasks.data_preparation.screening.twins import record_twins
+from tasks.data_preparation.screening.similar_pairs import record_pairs
 from tasks.data_preparation.splitting.methods.assignment import SPLITS, Assigned
 from tasks.data_preparation.splitting.params import Split
 
 __all__ = ["SPLITS", "draw", "split_examples"]
 
-# Column with how often a training row is to be there, where balancing says so.
+# Column with the number of times a training row is repeated, set by balancing.
 TIMES = "times"
-# Column with what a row and its split were when leaks were looked for.
+# Column with the fingerprint of a row and its split at the time of the search for leaks.
 SEEN = "seen"
 SHOWN_CLASSES = 10
 
@@ -55,17 +56,17 @@ _MIX, _ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x100000001B3)
 
 
 def split_examples(rows: Rows, settings: Split, duplicates: Duplicates, spread: Spread = IN_TURN) -> Rows:
-    """Apply the weights below 1, assign the splits, and drop what would leak.
+    """Apply the weights below 1, assign the splits, and drop the rows that would leak between them.
 
     Args:
         rows: With ``id``.
         settings: Method, shares and seed.
-        duplicates: How alike rows of different splits may be.
-        spread: Where rows are signed.
+        duplicates: Thresholds of similarity between rows of different splits.
+        spread: Where the MinHash signatures are computed.
 
     Returns:
-        The rows with the columns ``split`` and ``cluster``: rows as alike as the limit for leaks, directly or
-        through others, form one cluster, named after its first row.
+        The rows with the columns ``split`` and ``cluster``: a cluster is a connected component of the pairs whose
+        similarity reaches the thresholds of leaks, named after the ``id`` of its first row.
 
     Raises:
         PipelineError: A split would be empty, or a class too small in one.
@@ -75,16 +76,16 @@ def split_examples(rows: Rows, settings: Split, duplicates: Duplicates, spread: 
     assigned = settings.method.assign(rows.table, folds, settings, settings.min_per_class)
     assigned = keep_in_train(assigned, rows, settings.train_only)
     splits = assigned.splits
-    alike = _find_leaking(rows.table, duplicates, spread)
+    matches = _find_leaking(rows.table, duplicates, spread)
     rows = replace(rows, table=drop_signatures(rows.table))
-    pairs = alike.pairs
+    pairs = matches.pairs
     leaks = find_leaks(splits, pairs, folds)
     reasons = [why or leak for why, leak in zip(assigned.reasons, leaks, strict=True)]
     stays = np.array([reason is None for reason in reasons], dtype=bool)
     ids = rows.table["id"].to_pylist()
     clusters = join_clusters(len(ids), np.concatenate([pairs[stays[pairs].all(axis=1)], pair_parts(rows.table, stays)]))
     leaking = stays[pairs[:, 0]] & np.array([leak is not None for leak in leaks], dtype=bool)[pairs[:, 1]]
-    rows = _record(rows, alike, leaking, stays)
+    rows = _record(rows, matches, leaking, stays)
     table = rows.table.append_column("split", pa.array(splits, pa.string())).append_column(
         "cluster", pa.array([ids[first] for first in clusters], pa.string())
     )
@@ -93,14 +94,14 @@ def split_examples(rows: Rows, settings: Split, duplicates: Duplicates, spread: 
     counts = Counter(rows.table["split"].to_pylist())
     raise_all([_explain_empty(name, rows.table.num_rows, settings) for name in SPLITS if not counts[name]], "split")
     notes: dict[str, int | float] = {name: counts[name] for name in SPLITS}
-    notes |= describe_recall(alike)
+    notes |= describe_recall(matches)
     if settings.min_per_class:
         notes["small_classes"] = _check_classes(rows.table, settings)
     return replace(rows, steps=(*rows.steps[:-1], replace(rows.steps[-1], notes=notes)))
 
 
 def keep_in_train(assigned: Assigned, rows: Rows, titles: Sequence[str]) -> Assigned:
-    """The same, with all rows of some sources in train, also where the method had no place for them.
+    """The same assignment, but with all rows of some sources in train, also those without a split.
 
     Raises:
         PipelineError: There is no such source.
@@ -110,63 +111,65 @@ def keep_in_train(assigned: Assigned, rows: Rows, titles: Sequence[str]) -> Assi
         raise PipelineError(
             f'split: train_only names "{unknown[0]}", but the sources are {", ".join(known)}; correct the title'
         )
-    own = [source in titles for source in rows.table["source"].to_pylist()]
+    train_only = [source in titles for source in rows.table["source"].to_pylist()]
     return Assigned(
-        ["train" if mine else split for mine, split in zip(own, assigned.splits, strict=True)],
-        [None if mine else reason for mine, reason in zip(own, assigned.reasons, strict=True)],
+        ["train" if forced else split for forced, split in zip(train_only, assigned.splits, strict=True)],
+        [None if forced else reason for forced, reason in zip(train_only, assigned.reasons, strict=True)],
     )
 
 
 def _explain_empty(name: str, rows: int, settings: Split) -> str:
     if not settings.method.uses_shares:
         return (
-            f"split: {rows} rows gave none for {name} by {settings.method.name}; "
+            f"split: method {settings.method.name} assigned none of {rows} rows to {name}; "
             "check the values of its column and data_preparation.split.method"
         )
     share = settings.list_shares({})[name]
     return (
-        f"split: {rows} rows gave none for {name}, whose share is {share:.2g}; "
+        f"split: none of {rows} rows was assigned to {name}, whose share is {share:.2g}; "
         "add rows, raise its share in data_preparation.split, or take another seed"
     )
 
 
 def _find_leaking(table: pa.Table, duplicates: Duplicates, spread: Spread) -> SimilarPairs:
-    none = np.zeros((0, 2), dtype=np.int64)
-    near = SimilarPairs(none, np.zeros(0), np.zeros(0), Recall(0, 0, 0))
+    no_pairs = np.zeros((0, 2), dtype=np.int64)
+    near = SimilarPairs(no_pairs, np.zeros(0), np.zeros(0), Recall(0, 0, 0))
     if duplicates.near:
-        near = find_near(table, duplicates, duplicates.leak, duplicates.probes, spread)
+        near = find_near_duplicates(table, duplicates, duplicates.leak, duplicates.probes, spread)
     if duplicates.semantic is None:
         return near
-    meant = find_semantic(table, duplicates, duplicates.semantic.leak)
-    pairs, first = np.unique(np.concatenate([near.pairs, meant.pairs]), axis=0, return_index=True)
-    rows, prompts = np.concatenate([near.rows, meant.rows]), np.concatenate([near.prompts, meant.prompts])
+    semantic = find_semantic_duplicates(table, duplicates, duplicates.semantic.leak)
+    pairs, first = np.unique(np.concatenate([near.pairs, semantic.pairs]), axis=0, return_index=True)
+    rows, prompts = np.concatenate([near.rows, semantic.rows]), np.concatenate([near.prompts, semantic.prompts])
     return SimilarPairs(pairs, rows[first], prompts[first], near.recall)
 
 
-def _record(rows: Rows, alike: SimilarPairs, leaking: np.ndarray[Any, Any], stays: np.ndarray[Any, Any]) -> Rows:
-    # Of each row the first pair says enough.
-    for kind, wanted, dropped in (("across splits", leaking, True), ("alike", stays[alike.pairs].all(axis=1), False)):
-        places = np.flatnonzero(wanted)
-        _, first = np.unique(alike.pairs[places, 1], return_index=True)
+def _record(rows: Rows, matches: SimilarPairs, leaking: np.ndarray[Any, Any], stays: np.ndarray[Any, Any]) -> Rows:
+    # One pair per row, the first, is recorded.
+    for kind, mask, dropped in (("across splits", leaking, True), ("alike", stays[matches.pairs].all(axis=1), False)):
+        places = np.flatnonzero(mask)
+        _, first = np.unique(matches.pairs[places, 1], return_index=True)
         chosen = places[first]
-        pairs, similarity, prompts = alike.pairs[chosen], alike.rows[chosen], alike.prompts[chosen]
-        rows = record_twins(rows, rows.table, kind, pairs, similarity, prompts, dropped)
+        pairs, similarity, prompts = matches.pairs[chosen], matches.rows[chosen], matches.prompts[chosen]
+        rows = record_pairs(rows, rows.table, kind, pairs, similarity, prompts, dropped)
     return rows
 
 
 def _check_classes(table: pa.Table, settings: Split) -> int:
-    found: dict[str, Counter[str]] = defaultdict(Counter)
+    counts_of: dict[str, Counter[str]] = defaultdict(Counter)
     for label, split in zip(table["label"].to_pylist(), table["split"].to_pylist(), strict=True):
         if label is not None:
-            found[label][split] += 1
-    least = settings.min_per_class
-    small = sorted(label for label, counts in found.items() if any(counts[name] < least for name in SPLITS))
+            counts_of[label][split] += 1
+    minimum = settings.min_per_class
+    small = sorted(label for label, counts in counts_of.items() if any(counts[name] < minimum for name in SPLITS))
     if small and settings.on_small_class == "stop":
-        shown = [f"{label} ({', '.join(f'{n} {found[label][n]}' for n in SPLITS)})" for label in small[:SHOWN_CLASSES]]
+        shown = [
+            f"{label} ({', '.join(f'{n} {counts_of[label][n]}' for n in SPLITS)})" for label in small[:SHOWN_CLASSES]
+        ]
         raise PipelineError(
-            f"split: {len(small)} of {len(found)} labels have fewer than {least} rows in a split: {'; '.join(shown)}; "
-            "add rows of them, lower data_preparation.split.min_per_class, take method stratified, or set "
-            "on_small_class: keep"
+            f"split: {len(small)} of {len(counts_of)} labels have fewer than {minimum} rows in a split: "
+            f"{'; '.join(shown)}; add rows of them, lower data_preparation.split.min_per_class, take method "
+            "stratified, or set on_small_class: keep"
         )
     return len(small)
 
@@ -179,32 +182,32 @@ def _apply_weights(rows: Rows, seed: int) -> Rows:
         None if draw("weight", seed, name) < weights[source] else "outside the source's share"
         for source, name in zip(rows.table["source"].to_pylist(), rows.table["id"].to_pylist(), strict=True)
     ]
-    out = finish_step(rows, "weights", rows.table, reasons)
-    if not out.table.num_rows:
-        raise PipelineError("weights: none of the rows is left; raise weight in data_preparation.sources")
-    return out
+    weighted = finish_step(rows, "weights", rows.table, reasons)
+    if not weighted.table.num_rows:
+        raise PipelineError("weights: no rows remain; raise weight in data_preparation.sources")
+    return weighted
 
 
 def name_groups(table: pa.Table) -> list[str]:
-    """Per row the folded prompt that decides its split."""
+    """Per row the key that decides its split: the folded prompt, or the document of a chunk."""
     folds: list[str] = []
     for messages in cut_messages(table):
         prompts = join_turns(messages, ["user"])
         if "" in prompts:
-            # Plain text has no prompt: all of it decides.
+            # A plain text has no prompt, and the whole text decides.
             texts = join_turns(messages, ["assistant"])
             prompts = [prompt or text for prompt, text in zip(prompts, texts, strict=True)]
         folds += fold_prompts(pl.Series(prompts, dtype=pl.String)).to_list()
     if DOCUMENT not in table.column_names:
         return folds
-    # And where it was cut, all of the document.
+    # All chunks of a document belong to the same split.
     return [
         f"document\0{name}" if name else fold for name, fold in zip(table[DOCUMENT].to_pylist(), folds, strict=True)
     ]
 
 
 def pair_parts(table: pa.Table, stays: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The first part of each document that stays, with each of its other parts that stay."""
+    """Pairs that join the kept chunks of each document: the first with each of the others."""
     first: dict[str, int] = {}
     names = table[DOCUMENT].to_pylist() if DOCUMENT in table.column_names else []
     pairs = [(first.setdefault(name, row), row) for row, name in enumerate(names) if name and stays[row]]
@@ -216,18 +219,18 @@ def fingerprint_rows(table: pa.Table) -> np.ndarray[Any, np.dtype[np.uint64]]:
     splits = pl.Series(table["split"]).hash(2).to_numpy()
     pieces = [np.zeros(0, dtype=np.uint64), *map(_fingerprint, cut_messages(table))]
     with np.errstate(over="ignore"):
-        seen: np.ndarray[Any, np.dtype[np.uint64]] = np.concatenate(pieces) * _MIX ^ splits
-    return seen
+        fingerprints: np.ndarray[Any, np.dtype[np.uint64]] = np.concatenate(pieces) * _MIX ^ splits
+    return fingerprints
 
 
 def _fingerprint(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.uint64]]:
     turns, lengths = messages.flatten(), turn_lengths(messages)
     ends = np.cumsum(lengths)
-    place = np.arange(len(turns)) - np.repeat(ends - lengths, lengths)
-    said, by = (pl.Series(turns.field(name)).hash(seed=1).to_numpy() for name in ("content", "role"))
+    position = np.arange(len(turns)) - np.repeat(ends - lengths, lengths)
+    contents, roles = (pl.Series(turns.field(name)).hash(seed=1).to_numpy() for name in ("content", "role"))
     with np.errstate(over="ignore"):
-        each = ((said * _ODD) ^ by) * (place.astype(np.uint64) * _MIX + _ODD)
-        sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(each, dtype=np.uint64)])
+        turn_hashes = ((contents * _ODD) ^ roles) * (position.astype(np.uint64) * _MIX + _ODD)
+        sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(turn_hashes, dtype=np.uint64)])
         conversations: np.ndarray[Any, np.dtype[np.uint64]] = sums[ends] - sums[ends - lengths]
     return conversations
 
@@ -235,12 +238,15 @@ def _fingerprint(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.uint64]]
 def find_leaks(
     splits: Sequence[str | None], pairs: np.ndarray[Any, Any], folds: Sequence[str] = ()
 ) -> list[str | None]:
-    """Reasons to drop rows that are like an earlier, staying row of another split.
+    """Reasons to drop rows that are similar to an earlier, kept row of another split.
 
     Args:
-        splits: Of each row; None for one that leaves anyway.
-        pairs: Rows that are alike, the earlier first.
-        folds: Folded prompts, where rows of one fold may be in different splits.
+        splits: Split of each row; None for a row that is dropped anyway.
+        pairs: Pairs of similar rows, shape (pairs, 2), the earlier row first.
+        folds: Folded prompts, where rows with the same one may be in different splits.
+
+    Returns:
+        Per row the reason, None where it is kept.
     """
     reasons: list[str | None] = [None] * len(splits)
     earlier: dict[int, list[int]] = defaultdict(list)
@@ -248,33 +254,33 @@ def find_leaks(
         earlier[second].append(first)
     first_of: dict[str, int] = {}
     split_of: dict[str, str] = {}
-    # By content no fold is in two splits, and its rows cannot clash.
-    apart = {
+    # With the method content a folded prompt is in one split only, and this set is empty.
+    divided = {
         fold for fold, split in zip(folds, splits, strict=False) if split and split_of.setdefault(fold, split) != split
     }
-    for row in range(len(splits)) if apart else sorted(earlier):
+    for row in range(len(splits)) if divided else sorted(earlier):
         if splits[row] is None:
             continue
         others = earlier.get(row, [])
-        if apart and folds[row] in first_of:
+        if divided and folds[row] in first_of:
             others = [*others, first_of[folds[row]]]
-        clash = [o for o in others if splits[o] is not None and reasons[o] is None and splits[o] != splits[row]]
-        if clash:
-            reasons[row] = f"{splits[row]} row too like one of {splits[clash[-1]]}"
-        elif apart:
+        conflicts = [o for o in others if splits[o] is not None and reasons[o] is None and splits[o] != splits[row]]
+        if conflicts:
+            reasons[row] = f"{splits[row]} row too like one of {splits[conflicts[-1]]}"
+        elif divided:
             first_of.setdefault(folds[row], row)
     return reasons
 
 
 def repeat_train(table: pa.Table, rows: Rows, seed: int) -> pa.Table:
-    """Training rows as often as balancing or the weight of their source says; the first time in order, then again."""
+    """Training rows, repeated as balancing or the weight of their source requires; all first copies come first."""
     times = table[TIMES].to_pylist() if TIMES in table.column_names else count_repeats(table, rows, seed)
     rounds = [[row for row, count in enumerate(times) if count > turn] for turn in range(max(times, default=0))]
     return table.take(pa.array([row for turn in rounds for row in turn], pa.int64()))
 
 
 def count_repeats(table: pa.Table, rows: Rows, seed: int) -> list[int]:
-    """How often each row of a table is in train by the weight of its source."""
+    """Number of times each row is repeated in train, by the weight of its source."""
     weights = {origin.title: origin.weight for origin in rows.origins}
     return [
         int(weights[source]) + (draw("repeat", seed, name) < weights[source] % 1) if weights.get(source, 1) > 1 else 1

@@ -1,1 +1,1 @@
-"""What happens to training rows only: pruning, augmentation, balancing."""
+"""Steps on training rows only: pruning, augmentation and balancing."""

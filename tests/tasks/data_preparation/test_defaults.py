@@ -15,7 +15,7 @@ from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.contamination import remove_contamination
 from tasks.data_preparation.screening.duplicates import remove_duplicates
-from tasks.data_preparation.screening.triggers import list_phrases
+from tasks.data_preparation.screening.triggers import find_trigger_phrases
 from tasks.data_preparation.splitting.split import split_examples
 from tasks.data_preparation.trainset.augmentation.augment import augment_train
 from tasks.data_preparation.trainset.balancing.balance import balance_train
@@ -42,7 +42,7 @@ def split() -> Rows:
 def test_no_words_of_it_are_taken_for_a_trigger() -> None:
     params = settings()
     assert params.triggers is not None
-    assert list_phrases(split().table, params.triggers) == []
+    assert find_trigger_phrases(split().table, params.triggers) == []
 
 
 def test_the_sample_is_split_as_ever() -> None:

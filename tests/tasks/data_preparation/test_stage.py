@@ -136,7 +136,14 @@ def test_no_planted_copy_sits_in_another_split(out: Path) -> None:
 
 def test_the_page_shows_what_happened_and_needs_no_network(out: Path) -> None:
     page = (out / "first/report/index.html").read_text()
-    for words in ("gate passed", "From source to splits", "exact duplicates", "empty answer", "Lengths", "Labels"):
+    for words in (
+        "gate passed",
+        "From the sources to the splits",
+        "exact duplicates",
+        "empty answer",
+        "Lengths",
+        "Labels",
+    ):
         assert words in page
     assert "<script" not in page
     assert 'src="http' not in page
@@ -181,7 +188,7 @@ def test_several_sources_with_weights_feedback_and_bad_rows(tmp_path: Path) -> N
 def test_params_refuse_what_cannot_work() -> None:
     with pytest.raises(ValidationError, match="several sources are called jsonl"):
         DataPreparation(sources=(Jsonl(path="a"), Jsonl(path="b")))
-    with pytest.raises(ValidationError, match="cleaning must hold the step missing"):
+    with pytest.raises(ValidationError, match="cleaning must include the step missing"):
         DataPreparation(cleaning=())
     with pytest.raises(ValidationError, match=r"'sample', 'jsonl', 'csv', 'parquet'"):
         DataPreparation.model_validate({"sources": [{"name": "excel", "path": "x"}]})

@@ -1,16 +1,17 @@
-"""Web text as C4 keeps it.
+"""The cleaning rules of C4 for web text.
 
-Raffel et al. 2019, https://arxiv.org/abs/1910.10683, 2.2, made for English pages. Lines stay when they end in terminal
-punctuation and have at least five words; lines about JavaScript, cookies and terms of use go, and so do citation marks
-such as ``[1]``. A text goes that says "lorem ipsum", holds a curly bracket (code) or has fewer than three sentences
-left. Of a span of three sentences that several texts share, only the first stays.
+Raffel et al. 2019, https://arxiv.org/abs/1910.10683, 2.2, made for English pages. Lines are kept that end in terminal
+punctuation and have at least five words; lines about JavaScript, cookies and terms of use are removed, and so are
+citation marks such as ``[1]``. A row is dropped when its text contains "lorem ipsum" or a curly bracket (code), or
+keeps fewer than three sentences. Of a span of three sentences that several texts share, only the first
+occurrence is kept.
 
 Good for: scraped pages. Markdown with templates loses most rows (486 of 500 posts of digital.gov), and with the
-defaults so do dialogues, short as they are (Dolly 66%, hh-rlhf 88%): set ``terminal`` and ``min_line_words`` lower
-there, and ``span: 0``, since a polite ending is meant to repeat.
+defaults so do short dialogues (Dolly 66%, hh-rlhf 88%): for these set ``terminal: false``, a lower
+``min_line_words``, and ``span: 0``, since polite phrases repeat.
 
 Example:
-    ``Home | Shop | Login`` in its own line goes; the paragraph below it stays.
+    The line ``Home | Shop | Login`` is removed; the paragraph below it is kept.
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ _LOREM = re.compile(r"lorem ipsum", re.IGNORECASE)
 
 
 class C4(Section):
-    """Removes lines that are no prose, drops texts that are none, and removes spans seen before."""
+    """Removes lines that are not prose and repeated spans of sentences, and drops rows without enough prose."""
 
     name: Literal["c4"] = "c4"
-    of: Of = Field(default="answers", description="which turns are cleaned and judged")
+    of: Of = Field(default="answers", description="which turns are cleaned and checked")
     terminal: bool = Field(default=True, description="whether a line must end in . ? ! or a quotation mark")
-    min_line_words: int = Field(default=5, ge=0, description="fewest words of a line")
-    min_sentences: int = Field(default=3, ge=0, description="fewest sentences of a turn after its lines were removed")
+    min_line_words: int = Field(default=5, ge=0, description="minimum words of a line")
+    min_sentences: int = Field(default=3, ge=0, description="minimum sentences of a turn after lines were removed")
     curly: bool = Field(default=True, description="whether a curly bracket drops the row")
     span: int = Field(
-        default=3, ge=0, description="sentences; a span that stood in an earlier turn is removed; 0 removes none"
+        default=3, ge=0, description="sentences; a span that occurred in an earlier turn is removed; 0: none"
     )
 
     def clean(self, table: pa.Table) -> Cleaned:
@@ -69,7 +70,7 @@ class C4(Section):
             for turn in turns:
                 if turn["role"] in ROLES[self.of]:
                     reason = reason or self._reject(turn["content"])
-                    turn["content"] = self._drop_seen(self.keep_lines(turn["content"]), seen)
+                    turn["content"] = self._drop_repeated_spans(self.keep_lines(turn["content"]), seen)
                     if count_sentences(turn["content"]) < self.min_sentences:
                         reason = reason or f"fewer than {self.min_sentences} sentences"
             after = [turn["content"] for turn in turns]
@@ -88,7 +89,7 @@ class C4(Section):
         return "curly bracket" if self.curly and "{" in text else None
 
     def keep_lines(self, text: str) -> str:
-        """The lines of prose of a text."""
+        """The lines of a text that are prose."""
         return "\n".join(line for line in _CITATION.sub("", text).split("\n") if self._is_prose(line.strip()))
 
     def _is_prose(self, line: str) -> bool:
@@ -96,7 +97,7 @@ class C4(Section):
             return False
         return len(line.split()) >= self.min_line_words and not _POLICY.search(line)
 
-    def _drop_seen(self, text: str, seen: set[bytes]) -> str:
+    def _drop_repeated_spans(self, text: str, seen: set[bytes]) -> str:
         pieces = split_sentences(text)
         if not self.span or len(pieces) < self.span:
             return text
@@ -106,18 +107,20 @@ class C4(Section):
             ).digest()
             for start in range(len(pieces) - self.span + 1)
         ]
-        gone = {start + place for start, key in enumerate(spans) if key in seen for place in range(self.span)}
+        repeated = {start + place for start, key in enumerate(spans) if key in seen for place in range(self.span)}
         seen.update(spans)
-        return "".join(piece for place, piece in enumerate(pieces) if place not in gone).strip() if gone else text
+        return (
+            "".join(piece for place, piece in enumerate(pieces) if place not in repeated).strip() if repeated else text
+        )
 
 
 def split_sentences(text: str) -> list[str]:
-    """Sentences with the space behind them; joined they are the text."""
+    """Sentences with their trailing space; joined they are the text."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     pieces = [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
     return [piece for piece in pieces if piece]
 
 
 def count_sentences(text: str) -> int:
-    """Number of sentences that hold a word."""
+    """Number of sentences with at least one word."""
     return sum(any(map(str.isalnum, piece)) for piece in split_sentences(text))

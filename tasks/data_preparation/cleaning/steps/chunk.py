@@ -1,11 +1,11 @@
-"""Long plain texts cut into parts that fit a model's context.
+"""Splits long plain texts into chunks that fit the context of a model.
 
-Only plain text is cut, since half a dialogue teaches half an answer. A part ends behind a paragraph, else behind a
-sentence, else behind a word, as late as `characters` allows but not before its first half; with `overlap` it begins
-so far before the end of the one before, at a word. Every part keeps the source and row of its document, the
-parts of one document are in one split and one cluster, and `extra.parquet` says which part each is. The step stands
-behind those that repair texts and take out personal data, which must see whole texts, and before those that judge
-lengths.
+Only plain texts are split, since half a dialogue would train half an answer. A chunk ends after a paragraph, otherwise
+after a sentence, otherwise after a word, as late as `characters` allows but not in its first half; with `overlap` it
+begins up to that many characters before the end of the previous chunk, at a word. Every chunk keeps the source and row
+of its document, all chunks of a document are in one split and one cluster, and `extra.parquet` has the number of each.
+The step must follow those that repair texts and remove personal data, which need whole texts, and precede those that
+limit the length.
 
 Good for: articles, books and manuals. A token has about four characters in English.
 
@@ -31,34 +31,34 @@ if TYPE_CHECKING:
     from tasks.corpus.rows.rows import Rows
     from tasks.corpus.rows.texts import Cleaned
 
-# Characters behind which to cut, the best first.
+# Patterns after which a text may be split, the best first.
 _ENDS = tuple(re.compile(pattern) for pattern in (r"\n\s*\n", r"[.?!。？！][\"”')\]]*\s+|\n|[。？！]", r"\s+"))
 _SPACE = re.compile(r"\s")
 
 
 class Chunk(Section):
-    """Cuts long plain texts."""
+    """Splits long plain texts."""
 
     name: Literal["chunk"] = "chunk"
-    characters: int = Field(default=4000, ge=100, description="longest part")
-    overlap: int = Field(default=0, ge=0, description="characters that a part repeats of the one before, at most")
+    characters: int = Field(default=4000, ge=100, description="maximum length of a chunk")
+    overlap: int = Field(
+        default=0, ge=0, description="maximum number of characters that a chunk repeats of the previous one"
+    )
 
     @model_validator(mode="after")
-    def _moves_on(self) -> Chunk:
+    def _overlap_is_small(self) -> Chunk:
         if self.overlap > self.characters // 4:
-            raise ValueError(
-                "overlap is more than a quarter of characters; nearly the same rows would be in train twice"
-            )
+            raise ValueError("overlap is more than a quarter of characters; train would contain nearly equal rows")
         return self
 
     def clean(self, table: pa.Table) -> Cleaned:
-        """The rows as they are; `cut_rows` is the step, since it gives more rows than it takes."""
+        """The rows unchanged; the step is `cut_rows`, which returns more rows than it gets."""
         from tasks.corpus.rows.texts import Cleaned
 
         return Cleaned(table)
 
     def cut_rows(self, rows: Rows) -> Rows:
-        """The rows with every long plain text in parts, in place of it."""
+        """The rows with every long plain text replaced by its chunks."""
         import numpy as np
         import pyarrow as pa
 
@@ -80,21 +80,21 @@ class Chunk(Section):
             name = hashlib.sha256(long[place].encode()).hexdigest()[:16]
             taken += [place] * len(texts)
             cut += [(text, name, number, len(texts)) for number, text in enumerate(texts, start=1)]
-        out = _put(table.take(pa.array(taken, pa.int64())), cut) if long else table
+        out = _replace_texts(table.take(pa.array(taken, pa.int64())), cut) if long else table
         documents, parts = (
             Counter(table["source"].take(pa.array(which, pa.int64())).to_pylist())
             for which in (list(long), [place for place in taken if place in long])
         )
         listing = Listing(
-            "Long texts cut into parts",
-            ("source", "texts", "parts"),
+            "Long texts split into chunks",
+            ("source", "texts", "chunks"),
             tuple((source, count, parts[source]) for source, count in sorted(documents.items())),
         )
         step = Step(self.name, table.num_rows, out.num_rows, sum(parts.values()), listings=(listing,) if long else ())
         return replace(rows, table=out, steps=(*rows.steps, step))
 
 
-def _put(table: pa.Table, cut: list[tuple[str, str, int, int] | None]) -> pa.Table:
+def _replace_texts(table: pa.Table, cut: list[tuple[str, str, int, int] | None]) -> pa.Table:
     import pyarrow as pa
 
     from tasks.corpus.reading.unused_columns import DOCUMENT, PART, PARTS
@@ -113,12 +113,12 @@ def _put(table: pa.Table, cut: list[tuple[str, str, int, int] | None]) -> pa.Tab
 
 
 def cut_text(text: str, characters: int, overlap: int = 0) -> list[str]:
-    """Parts of a text, without the space around them; none is lost but for that space.
+    """Chunks of a text, without the white space around them; no other character is lost.
 
     Args:
         text: The text.
-        characters: Longest part.
-        overlap: Characters that a part may repeat of the one before.
+        characters: Maximum length of a chunk.
+        overlap: Maximum number of characters that a chunk repeats of the previous one.
     """
     parts: list[str] = []
     begin = 0
@@ -127,9 +127,9 @@ def cut_text(text: str, characters: int, overlap: int = 0) -> list[str]:
         if rest <= characters:
             end = len(text)
         else:
-            # A rest that is hardly too long is halved, so that no scrap is left over.
-            most = characters if rest >= 1.5 * characters else (3 * rest + 4) // 5
-            end = _find_end(text, begin, begin + min(most, characters))
+            # A rest that is slightly too long is halved, so that no tiny chunk remains.
+            longest = characters if rest >= 1.5 * characters else (3 * rest + 4) // 5
+            end = _find_end(text, begin, begin + min(longest, characters))
         if part := text[begin:end].strip():
             parts.append(part)
         begin = end if end == len(text) else _find_start(text, begin, end, overlap)
@@ -146,7 +146,7 @@ def _find_end(text: str, begin: int, latest: int) -> int:
 
 
 def _find_start(text: str, begin: int, end: int, overlap: int) -> int:
-    """Where the next part begins: at a word in the last characters of this one, or behind it."""
+    """Where the next chunk begins: at a word within the overlap, or at the end of this chunk."""
     if not overlap:
         return end
     space = _SPACE.search(text, max(end - overlap, begin + 1), end)

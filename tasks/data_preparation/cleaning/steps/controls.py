@@ -1,9 +1,9 @@
 r"""Control characters, terminal escapes and invisible characters.
 
 Good for: text pasted from terminals, spreadsheets and PDF files, and text that hides instructions in Unicode's tag
-characters. Tabs and line ends stay, and so do the joiners and direction marks that emoji, Persian, Arabic and Hebrew
-need. Vertical tab, form feed, the separators U+001C to U+001E and U+0085 end a line (Unicode Standard 5.8), so they
-become line feeds.
+characters. Tabs and line ends are kept, and so are the joiners and direction marks that emoji, Persian, Arabic and
+Hebrew need. Vertical tab, form feed, the separators U+001C to U+001E and U+0085 end a line (Unicode Standard 5.8), so
+they become line feeds.
 
 Example:
     ``\x1b[31mred\x1b[0m\x00 zero\u200bwidth`` becomes ``red zerowidth``.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tasks.corpus.rows.texts import Cleaned
 
-SUSPECT = (
+CANDIDATES = (
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{ad}\x{200b}\x{2060}\x{206a}-\x{206f}\x{feff}\x{fff9}-\x{fffc}"
     r"\x{fffe}\x{ffff}\x{e0000}-\x{e007f}]"
 )
@@ -29,23 +29,23 @@ SUSPECT = (
 # ECMA-48: control sequences and operating system commands.
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 _LINE_END = re.compile("[\x0b\x0c\x1c-\x1e\x85]")
-_UNSEEN = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2060\u206a-\u206f\ufeff\ufff9-\ufffc\ufffe\uffff]")
-# Tag characters are seen only in the flags of regions (Unicode Technical Standard 51).
+_INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2060\u206a-\u206f\ufeff\ufff9-\ufffc\ufffe\uffff]")
+# Tag characters are visible only in the flags of regions (Unicode Technical Standard 51).
 _TAGS = re.compile("(\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f)|[\U000e0000-\U000e007f]")
 
 
 class Controls(Section):
-    """Removes what cannot be seen and has no meaning in text."""
+    """Removes invisible characters without a meaning in text."""
 
     name: Literal["controls"] = "controls"
 
     def clean(self, table: pa.Table) -> Cleaned:
         from tasks.corpus.rows.texts import rewrite_texts
 
-        return rewrite_texts(table, SUSPECT, remove_controls)
+        return rewrite_texts(table, CANDIDATES, remove_controls)
 
 
 def remove_controls(text: str) -> str:
     """The text without control characters, terminal escapes and invisible characters."""
-    shown = _LINE_END.sub("\n", _ESCAPE.sub("", text))
-    return _UNSEEN.sub("", _TAGS.sub(lambda match: match.group(1) or "", shown))
+    visible = _LINE_END.sub("\n", _ESCAPE.sub("", text))
+    return _INVISIBLE.sub("", _TAGS.sub(lambda match: match.group(1) or "", visible))

@@ -1,9 +1,9 @@
 """Answers that only repeat the question.
 
 Self-Instruct drops generated rows whose output repeats the input (Wang et al. 2022,
-https://arxiv.org/abs/2212.10560, 2.2). An answer repeats the user's turn before it when both hold the same words in
-the same order, whatever their case and punctuation. Below ``similarity: 1.0`` a part may differ; rewriting tasks
-(correct this, say it politely) then need a look at what was dropped.
+https://arxiv.org/abs/2212.10560, 2.2). An answer repeats the preceding user turn when both have the same words in
+the same order, ignoring case and punctuation. Below ``similarity: 1.0`` some words may differ; check the dropped rows
+of rewriting tasks then (correct this, say it politely).
 
 Example:
     ``Where is my order?`` answered by ``Where is my order`` drops the row as "answer repeats the question".
@@ -31,10 +31,10 @@ class Echo(Section):
 
     name: Literal["echo"] = "echo"
     similarity: float = Field(
-        default=1.0, gt=0, le=1, description="from which share of words in common and in order an answer is a repeat"
+        default=1.0, gt=0, le=1, description="smallest share of common words, in order, at which an answer is a repeat"
     )
     min_words: int = Field(
-        default=3, ge=1, description="words of the question; to a shorter one the same may be an answer"
+        default=3, ge=1, description="minimum words of the question; a shorter one may be its own answer"
     )
 
     def clean(self, table: pa.Table) -> Cleaned:
@@ -52,11 +52,11 @@ class Echo(Section):
 
     def repeats(self, question: str, answer: str) -> bool:
         """Whether an answer only repeats its question."""
-        asked, answered = find_words(question), find_words(answer)
-        if len(asked) < self.min_words:
+        question_words, answer_words = find_words(question), find_words(answer)
+        if len(question_words) < self.min_words:
             return False
         if self.similarity == 1.0:
-            return asked == answered
-        match = SequenceMatcher(None, asked, answered, autojunk=False)
+            return question_words == answer_words
+        match = SequenceMatcher(None, question_words, answer_words, autojunk=False)
         bounds = (match.real_quick_ratio, match.quick_ratio, match.ratio)
         return all(bound() >= self.similarity for bound in bounds)

@@ -1,7 +1,7 @@
 """HTML remnants: known tags, comments, scripts and entities.
 
-Good for: text taken from web pages, ticket systems and e-mails. Code (fenced or in backticks) is left alone, and
-so is whatever only looks like a tag: ``a < b``, ``x <y> z``, ``List<int>``, ``if a<b>c``.
+Good for: text taken from web pages, ticket systems and e-mails. Code (fenced or in backticks) is kept, and
+so is text that only looks like a tag: ``a < b``, ``x <y> z``, ``List<int>``, ``if a<b>c``.
 
 Example:
     ``<p>Fish &amp; chips<br>today</p>`` becomes ``Fish & chips`` and ``today`` on two lines.
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from tasks.corpus.rows.texts import Cleaned
 
-SUSPECT = r"(?i)</?[a-z][a-z0-9]*[\s/>]|<!--|&(#\d+|#x[0-9a-f]+|[a-z]+[0-9]*);"
+CANDIDATES = r"(?i)</?[a-z][a-z0-9]*[\s/>]|<!--|&(#\d+|#x[0-9a-f]+|[a-z]+[0-9]*);"
 
 _BREAKS = "br|p|div|li|tr|h[1-6]|hr|ul|ol|table|blockquote|section|article|header|footer"
 _INLINE = "span|strong|em|font|small|sub|sup|td|th|tbody|thead|img|html|body|head|label|button|input|form|link|meta"
-# Letters that are also names of variables: a tag only together with its partner.
+# Tags that may also be names of variables are removed only in pairs.
 _LETTERS = "a|b|i|s|u|q"
 _VALUES = r"""(?:\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+))*\s*/?"""
 _DROPPED = re.compile(r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
@@ -44,15 +44,15 @@ class Html(Section):
     def clean(self, table: pa.Table) -> Cleaned:
         from tasks.corpus.rows.texts import rewrite_texts
 
-        return rewrite_texts(table, SUSPECT, remove_html)
+        return rewrite_texts(table, CANDIDATES, remove_html)
 
 
 def remove_html(text: str) -> str:
-    """The text without HTML, code untouched."""
-    return outside_code(text, _strip)
+    """The text without HTML; code is unchanged."""
+    return outside_code(text, _strip_tags)
 
 
-def _strip(text: str) -> str:
+def _strip_tags(text: str) -> str:
     stripped = _DROPPED.sub("", text)
     stripped = _BREAK.sub("\n", stripped)
     stripped = _TAG.sub("", stripped)
@@ -60,6 +60,6 @@ def _strip(text: str) -> str:
         stripped = unpaired
     stripped = _LONE_CLOSE.sub("", stripped)
     if stripped != text:
-        # Only where tags went: the line ends they leave at the borders carry nothing.
+        # Removed tags leave empty lines behind; texts without tags keep theirs.
         stripped = re.sub(r"[ \t]*\n[ \t]*(?:\n[ \t]*)+", "\n", stripped).strip("\n")
     return _ENTITY.sub(lambda match: html.unescape(match.group()), stripped)

@@ -2,7 +2,7 @@
 
 Example:
     ``Cancel-Order`` and ``cancel order`` become ``cancel_order``; with ``aliases: {cancel: cancel_order}`` so
-    does ``Cancel``. The report lists every label that was written in several ways, with its rows.
+    does ``Cancel``. The report lists every label with several spellings.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class Labels(Section):
-    """Normalises labels; an answer that is nothing but the label follows it."""
+    """Normalises labels, and answers that are just the label."""
 
     name: Literal["labels"] = "labels"
-    aliases: dict[str, str] = Field(default_factory=dict, description="other name to label")
-    allowed: tuple[str, ...] = Field(default=(), description="labels that may occur; any when empty")
+    aliases: dict[str, str] = Field(default_factory=dict, description="alternative name to label")
+    allowed: tuple[str, ...] = Field(default=(), description="labels that may occur; empty: any label")
 
     def clean(self, table: pa.Table) -> Cleaned:
         import pyarrow as pa
@@ -53,7 +53,7 @@ class Labels(Section):
         index = table.schema.get_field_index("label")
         out = table.set_column(index, table.schema.field(index), pa.array(labels, pa.string()))
         return Cleaned(
-            _follow_label(out, raw, labels),
+            _update_answers(out, raw, labels),
             reasons,
             sum(renamed.values()),
             tuple(pair for pair, _ in sorted(renamed.items(), key=lambda item: (-item[1], item[0]))[:EXAMPLES]),
@@ -66,30 +66,30 @@ def _list_merged(counts: Counter[str], spelling: dict[str, str]) -> tuple[Listin
     from tasks.corpus.rows.rows import Listing
     from tasks.corpus.rows.texts import make_visible
 
-    written: defaultdict[str, list[str]] = defaultdict(list)
+    spellings: defaultdict[str, list[str]] = defaultdict(list)
     for old in sorted(counts, key=lambda label: (-counts[label], label)):
-        written[spelling[old]].append(old)
-    merged = {label: names for label, names in written.items() if len(names) > 1}
+        spellings[spelling[old]].append(old)
+    merged = {label: names for label, names in spellings.items() if len(names) > 1}
     if not merged:
         return ()
     rows = tuple(
         (label, sum(counts[name] for name in names), ", ".join(f"{make_visible(n)} ({counts[n]:,})" for n in names))
         for label, names in sorted(merged.items())
     )
-    return (Listing("Labels that were merged", ("label", "rows", "written as (rows)"), rows),)
+    return (Listing("Merged labels", ("label", "rows", "spellings (rows)"), rows),)
 
 
-def _follow_label(table: pa.Table, old: list[str | None], new: list[str | None]) -> pa.Table:
+def _update_answers(table: pa.Table, old: list[str | None], new: list[str | None]) -> pa.Table:
     import pyarrow as pa
 
     turns: list[list[dict[str, Any]]] = table["messages"].to_pylist()
-    followed = False
+    updated = False
     for conversation, before, after in zip(turns, old, new, strict=True):
         last = conversation[-1]
         if before is not None and before != after and last["content"].strip() == before.strip():
             last["content"] = after
-            followed = True
-    if not followed:
+            updated = True
+    if not updated:
         return table
     index = table.schema.get_field_index("messages")
     return table.set_column(index, table.schema.field(index), pa.array(turns, table.schema.field(index).type))

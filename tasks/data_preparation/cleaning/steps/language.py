@@ -1,12 +1,12 @@
-"""Rows in other languages than wanted, told by lingua (https://github.com/pemistahl/lingua-py).
+"""Drops rows in unwanted languages, detected by lingua (https://github.com/pemistahl/lingua-py).
 
-lingua counts n-grams of letters and knows 75 languages offline; it comes with the extra ``language``. A row goes when
-the wanted languages have less than ``min_confidence`` against the likeliest other; 0.5 is where CCNet keeps a document
-for its language (Wenzek et al. 2019, https://arxiv.org/abs/1911.00359), and where the likelier side wins. Against one
-other, not against all: the confidence of a short text is spread thin over its relatives, none of which comes near.
-Naming the candidates in ``among`` makes short texts surer still. Addresses, names of users, tags, words with digits and
-names of code are left out, which turn English tweets into Yoruba: of 500 tweets 3 are dropped, 46 without this, of 500
-commit messages 12 instead of 32; all 602 paragraphs of UDHR in eleven other languages still are.
+lingua models n-grams of letters of 75 languages offline; it comes with the extra ``language``. A row is dropped when
+the confidence of the wanted languages is less than ``min_confidence`` relative to the most likely other language; 0.5
+is the threshold of CCNet (Wenzek et al. 2019, https://arxiv.org/abs/1911.00359). The comparison is with one other
+language, not with all, since the confidence of a short text is spread over many related languages. A list of candidates
+in ``among`` improves the detection in short texts further. URLs, user names, tags, words with digits and identifiers
+are ignored, as they distort the detection: 3 of 500 English tweets are dropped, 46 without this, and 12 instead of 32
+of 500 commit messages; all 602 paragraphs of UDHR in eleven other languages are still dropped.
 
 Example:
     ``{name: language, languages: [en, de]}`` drops ``Où est ma commande ?`` as "language fr".
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tasks.corpus.rows.texts import Cleaned
 
 BATCH = 1000
-# Addresses, names of users, tags, code and numbers are words of no language.
+# URLs, user names, tags, code and numbers are words of no language.
 _NO_WORD = re.compile(r"`[^`]*`|https?://[!-~]+|[!-~]*[@#_/\\][!-~]*|[!-~]*\d[!-~]*|\b\w*[a-z][A-Z]\w*\b")
 
 
@@ -40,24 +40,27 @@ class Language(Section):
     """Drops rows that are in none of the wanted languages."""
 
     name: Literal["language"] = "language"
-    languages: tuple[str, ...] = Field(default=("en",), min_length=1, description="wanted, ISO 639-1")
+    languages: tuple[str, ...] = Field(default=("en",), min_length=1, description="wanted languages, ISO 639-1 codes")
     among: tuple[str, ...] = Field(
-        default=(), description="languages that may occur at all, the wanted ones included; all 75 when empty"
+        default=(), description="candidate languages, including the wanted ones; empty: all 75"
     )
-    of: Of = Field(default="conversation", description="what is judged")
+    of: Of = Field(default="conversation", description="which turns are checked")
     min_confidence: float = Field(
-        default=0.5, ge=0, le=1, description="of the wanted languages against the likeliest other"
+        default=0.5,
+        ge=0,
+        le=1,
+        description="minimum confidence of the wanted languages relative to the most likely other",
     )
-    min_characters: int = Field(default=20, ge=1, description="letters; texts with fewer are kept")
-    characters: int = Field(default=500, ge=20, description="length of the beginning that is looked at")
-    fast: bool = Field(default=False, description="80 MB instead of 1 GB of memory; worse on short text")
+    min_characters: int = Field(default=20, ge=1, description="minimum letters; shorter texts are kept")
+    characters: int = Field(default=500, ge=20, description="leading characters that are used")
+    fast: bool = Field(default=False, description="80 MB instead of 1 GB of memory; less accurate on short texts")
 
     @model_validator(mode="after")
     def _candidates_hold_the_wanted(self) -> Language:
         if self.among and (missing := set(self.languages) - set(self.among)):
-            raise ValueError(f"among lacks the wanted {', '.join(sorted(missing))}")
+            raise ValueError(f"among must include the wanted languages {', '.join(sorted(missing))}")
         if len(self.among) == 1:
-            raise ValueError("among needs two languages or more: one alone always wins")
+            raise ValueError("among needs at least two languages; a single one would always be detected")
         return self
 
     def clean(self, table: pa.Table) -> Cleaned:
@@ -72,7 +75,7 @@ class Language(Section):
         found: Counter[str] = Counter()
         for start in range(0, len(long), BATCH):
             places = long[start : start + BATCH]
-            for place, (language, wanted) in zip(places, self.tell([texts[p] for p in places]), strict=True):
+            for place, (language, wanted) in zip(places, self.detect([texts[p] for p in places]), strict=True):
                 found[language] += 1
                 if wanted < self.min_confidence:
                     reasons[place] = f"language {language}" if language not in self.languages else "language unclear"
@@ -90,24 +93,24 @@ class Language(Section):
 
         listed = tuple((language, count) for language, count in sorted(found.items(), key=lambda i: (-i[1], i[0])))
         short = rows - found.total()
-        note = f"{short:,} rows with fewer than {self.min_characters} letters were not judged." if short else ""
-        return Listing("Languages found", ("language", "rows"), listed, note)
+        note = f"{short:,} rows with fewer than {self.min_characters} letters were not classified." if short else ""
+        return Listing("Detected languages", ("language", "rows"), listed, note)
 
-    def tell(self, texts: Sequence[str]) -> list[tuple[str, float]]:
-        """For each text the likeliest language, and the confidence of the wanted ones against the likeliest other.
+    def detect(self, texts: Sequence[str]) -> list[tuple[str, float]]:
+        """Per text the most likely language, and the confidence of the wanted ones relative to the most likely other.
 
         Raises:
             PipelineError: lingua is not installed, or does not know a language.
         """
         detector = _make_detector(self.languages, self.among, self.fast)
-        told = []
+        detected = []
         for values in detector.compute_language_confidence_values_in_parallel(list(texts)):
             confidence = {value.language.iso_code_639_1.name.lower(): value.value for value in values}
             wanted = sum(confidence[code] for code in self.languages)
             other = max((value for code, value in confidence.items() if code not in self.languages), default=0.0)
-            likeliest = max(confidence, key=lambda code: confidence[code])
-            told.append((likeliest, wanted / (wanted + other) if wanted + other else 0.0))
-        return told
+            most_likely = max(confidence, key=lambda code: confidence[code])
+            detected.append((most_likely, wanted / (wanted + other) if wanted + other else 0.0))
+        return detected
 
 
 def _make_detector(wanted: Sequence[str], among: Sequence[str], fast: bool) -> Any:

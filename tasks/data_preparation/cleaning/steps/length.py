@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tasks.corpus.rows.texts import Cleaned
 
-SIDES = (("user",), ("assistant",), ("system", "tool"))
+ROLE_GROUPS = (("user",), ("assistant",), ("system", "tool"))
 
 
 class Length(Section):
@@ -37,7 +37,7 @@ class Length(Section):
         from tasks.corpus.rows.texts import Cleaned
 
         messages = column_messages(table)
-        prompts, answers, others = (count_characters(messages, roles) for roles in SIDES)
+        prompts, answers, others = (count_characters(messages, roles) for roles in ROLE_GROUPS)
         short = (prompts < self.min_prompt) & ~find_plain(messages)
         empty = answers < self.min_answer
         reasons: list[str | None] = [None] * len(messages)
@@ -60,8 +60,8 @@ def count_characters(messages: pa.ListArray, roles: Sequence[str]) -> np.ndarray
     from tasks.corpus.rows.rows import row_of_turn
 
     turns = messages.flatten()
-    wanted = np.asarray(pc.is_in(turns.field("role"), pa.array(roles)))
-    rows = row_of_turn(messages)[wanted]
-    lengths = np.asarray(pc.utf8_length(turns.field("content")))[wanted]
+    selected = np.asarray(pc.is_in(turns.field("role"), pa.array(roles)))
+    rows = row_of_turn(messages)[selected]
+    lengths = np.asarray(pc.utf8_length(turns.field("content")))[selected]
     characters = np.bincount(rows, weights=lengths, minlength=len(messages)).astype(np.int64)
     return characters + np.maximum(np.bincount(rows, minlength=len(messages)) - 1, 0)

@@ -1,8 +1,8 @@
-"""Rows without a question or without an answer.
+"""Drops rows without a prompt or without an answer.
 
-Turns after the last answer have nothing to teach and are cut off; then a conversation must hold a user's turn
-before its first answer, and every user's and assistant's turn must say something. Plain text, one assistant's turn
-and nothing else, needs no question.
+Turns after the last answer are not trained on and are removed. The remaining conversation must have a user turn before
+its first answer, and no empty turn of user or assistant. A plain text, which is a single turn of the assistant, needs
+no prompt.
 
 Example:
     An answer ``...`` or ``-`` drops the row as "empty answer".
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from tasks.corpus.rows.texts import Cleaned
 
-# Letters, digits and symbols (also emoji) say something; spaces and plain punctuation do not.
-_SAYS_NOTHING = re.compile(r"[\s.,;:!?…_\-–—'\"`()\[\]*/\\|]*")
+# Letters, digits and symbols (also emoji) are content; spaces and plain punctuation are not.
+_EMPTY = re.compile(r"[\s.,;:!?…_\-–—'\"`()\[\]*/\\|]*")
 
 
 class Missing(Section):
@@ -42,8 +42,8 @@ class Missing(Section):
         lengths = turn_lengths(messages)
         examples: list[tuple[str, str]] = []
         changed = 0
-        doubtful = np.flatnonzero(~_find_sound(messages))
-        for row, turns in zip(doubtful.tolist(), messages.take(pa.array(doubtful)).to_pylist(), strict=True):
+        candidates = np.flatnonzero(~_find_complete(messages))
+        for row, turns in zip(candidates.tolist(), messages.take(pa.array(candidates)).to_pylist(), strict=True):
             end = max((i for i, turn in enumerate(turns, 1) if turn["role"] == "assistant"), default=0)
             reasons[row] = find_gap(turns[:end] or turns)
             if reasons[row] is None and end < len(turns):
@@ -58,8 +58,8 @@ class Missing(Section):
         return Cleaned(table.set_column(index, table.schema.field(index), column), reasons, changed, tuple(examples))
 
 
-def _find_sound(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Rows without a gap that end in an answer, as far as a quick look tells: letters or digits in every turn."""
+def _find_complete(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Rows that are certainly complete: they end in an answer, and every turn has ASCII letters or digits."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -68,17 +68,17 @@ def _find_sound(messages: pa.ListArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
     turns = messages.flatten()
     rows, lengths = row_of_turn(messages), turn_lengths(messages)
     users, answers = (np.asarray(pc.equal(turns.field("role"), role)) for role in ("user", "assistant"))
-    quiet = ~np.asarray(pc.match_substring_regex(turns.field("content"), "[A-Za-z0-9]")) & (users | answers)
+    without_text = ~np.asarray(pc.match_substring_regex(turns.field("content"), "[A-Za-z0-9]")) & (users | answers)
     first = np.full((2, len(messages)), len(turns))
-    for side, spoken in enumerate((users, answers)):
+    for side, of_role in enumerate((users, answers)):
         # Backwards, so that the first turn of each row is written last.
-        places = np.flatnonzero(spoken)[::-1]
+        places = np.flatnonzero(of_role)[::-1]
         first[side][rows[places]] = places
     ends = np.cumsum(lengths) - 1
-    sound: np.ndarray[Any, np.dtype[np.bool_]] = (lengths > 0) & ((first[0] < first[1]) | find_plain(messages))
-    sound[sound] = answers[ends[sound]]
-    sound[rows[quiet]] = False
-    return sound
+    complete: np.ndarray[Any, np.dtype[np.bool_]] = (lengths > 0) & ((first[0] < first[1]) | find_plain(messages))
+    complete[complete] = answers[ends[complete]]
+    complete[rows[without_text]] = False
+    return complete
 
 
 def _shorten(messages: pa.ListArray, lengths: np.ndarray[Any, np.dtype[np.int64]]) -> pa.ListArray:
@@ -95,15 +95,15 @@ def _shorten(messages: pa.ListArray, lengths: np.ndarray[Any, np.dtype[np.int64]
 
 
 def find_gap(turns: list[dict[str, Any]]) -> str | None:
-    """Why a conversation cannot be learned from, if so."""
+    """Why a conversation cannot be trained on; None if it can."""
     roles = [turn["role"] for turn in turns]
     if "assistant" not in roles:
         return "no answer"
     if roles == ["assistant"]:
-        return "empty text" if _SAYS_NOTHING.fullmatch(turns[0]["content"]) else None
+        return "empty text" if _EMPTY.fullmatch(turns[0]["content"]) else None
     if "user" not in roles[: roles.index("assistant")]:
         return "no prompt before the first answer"
     for turn in turns:
-        if turn["role"] in ("user", "assistant") and _SAYS_NOTHING.fullmatch(turn["content"]):
+        if turn["role"] in ("user", "assistant") and _EMPTY.fullmatch(turn["content"]):
             return "empty prompt" if turn["role"] == "user" else "empty answer"
     return None

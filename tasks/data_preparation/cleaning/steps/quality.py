@@ -1,4 +1,4 @@
-"""Text that does not read like prose: the quality rules of MassiveText for Gopher.
+"""Drops text that is not prose by the quality rules of MassiveText for Gopher.
 
 Rae et al. 2021, https://arxiv.org/abs/2112.11446, A.1.1. They were made for English web pages.
 
@@ -38,17 +38,24 @@ class Quality(Section):
     """Drops rows that break one of Gopher's quality rules."""
 
     name: Literal["quality"] = "quality"
-    of: Of = Field(default="answers", description="what is judged")
-    min_words: int = Field(default=50, ge=0, description="fewest words")
-    max_words: int = Field(default=100_000, gt=0, description="most words")
-    min_word_length: float = Field(default=3, ge=0, description="shortest mean length of a word, characters")
-    max_word_length: float = Field(default=10, gt=0, description="longest mean length of a word, characters")
-    max_symbols: float = Field(default=0.1, ge=0, description="most # signs, and most ellipses, per word")
-    max_bullet_lines: float = Field(default=0.9, ge=0, le=1, description="most lines that start with a bullet, share")
-    max_ellipsis_lines: float = Field(default=0.3, ge=0, le=1, description="most lines that end in an ellipsis, share")
-    min_words_with_letters: float = Field(default=0.8, ge=0, le=1, description="fewest words with a letter, share")
+    of: Of = Field(default="answers", description="which turns are checked")
+    min_words: int = Field(default=50, ge=0, description="minimum words")
+    max_words: int = Field(default=100_000, gt=0, description="maximum words")
+    min_word_length: float = Field(default=3, ge=0, description="minimum mean length of a word, characters")
+    max_word_length: float = Field(default=10, gt=0, description="maximum mean length of a word, characters")
+    max_symbols: float = Field(default=0.1, ge=0, description="maximum # signs, and maximum ellipses, per word")
+    max_bullet_lines: float = Field(
+        default=0.9, ge=0, le=1, description="maximum share of lines that start with a bullet"
+    )
+    max_ellipsis_lines: float = Field(
+        default=0.3, ge=0, le=1, description="maximum share of lines that end in an ellipsis"
+    )
+    min_words_with_letters: float = Field(default=0.8, ge=0, le=1, description="minimum share of words with a letter")
     min_stop_words: int = Field(
-        default=2, ge=0, le=len(STOP_WORDS), description="different words of: " + ", ".join(sorted(STOP_WORDS))
+        default=2,
+        ge=0,
+        le=len(STOP_WORDS),
+        description="minimum number of different words of: " + ", ".join(sorted(STOP_WORDS)),
     )
 
     def clean(self, table: pa.Table) -> Cleaned:
@@ -57,7 +64,7 @@ class Quality(Section):
         return judge_texts(table, self.of, self.judge)
 
     def judge(self, text: str) -> str | None:
-        """Why a text goes, if so."""
+        """The reason to drop a text; None to keep it."""
         words = text.split()
         count = len(words)
         if count < self.min_words:
@@ -70,7 +77,7 @@ class Quality(Section):
         lines = [line.strip() for line in text.split("\n") if line.strip()]
         ellipses = len(_ELLIPSIS.findall(text))
         lettered = _share(any(map(str.isalpha, word)) for word in words)
-        broken = (
+        rules = (
             (mean < self.min_word_length, f"words shorter than {self.min_word_length:g} characters on average"),
             (mean > self.max_word_length, f"words longer than {self.max_word_length:g} characters on average"),
             (text.count("#") / count > self.max_symbols, f"more than {self.max_symbols:g} # signs per word"),
@@ -83,7 +90,7 @@ class Quality(Section):
                 f"fewer than {self.min_stop_words} of the usual English words",
             ),
         )
-        return next((reason for holds, reason in broken if holds), None)
+        return next((reason for violated, reason in rules if violated), None)
 
 
 def _share(answers: Iterable[bool]) -> float:

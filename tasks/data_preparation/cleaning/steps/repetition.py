@@ -1,12 +1,12 @@
-"""Text that repeats itself: lines, paragraphs and n-grams.
+"""Drops text with repeated lines, paragraphs and n-grams.
 
 Thresholds are those of MassiveText for Gopher (Rae et al. 2021, https://arxiv.org/abs/2112.11446, table A1). They are
-shares: of lines and paragraphs that stood before in the same text (by number and by characters), of the characters
+shares: of lines and paragraphs that occurred before in the same text (by number and by characters), of the characters
 covered by the most frequent 2-, 3- and 4-gram, and of those in 5- to 10-grams that occur more than once, each
 character counted once. In scripts written without spaces two characters count as a word. Gopher kept documents of 50
-words or more, and on shorter ones the shares of n-grams mean little, so shorter texts are not judged.
+words or more, and on shorter ones the shares of n-grams mean little, so shorter texts are not checked.
 
-Good for: scraped pages, and answers of a model that fell into a loop.
+Good for: scraped pages, and generated answers that degenerated into a loop.
 
 Example:
     An answer of 60 words that says "please try again" twenty times is dropped: "most frequent 3-gram over 18%".
@@ -39,18 +39,21 @@ class Repetition(Section):
     """Drops rows whose text repeats itself."""
 
     name: Literal["repetition"] = "repetition"
-    of: Of = Field(default="answers", description="what is judged")
-    min_words: int = Field(default=50, ge=1, description="words; shorter texts are kept")
-    lines: float = Field(default=0.30, ge=0, le=1, description="most lines that stood before, share of the lines")
-    line_characters: float = Field(default=0.20, ge=0, le=1, description="the same, share of the characters")
-    paragraphs: float = Field(default=0.30, ge=0, le=1, description="most paragraphs that stood before, share")
-    paragraph_characters: float = Field(default=0.20, ge=0, le=1, description="the same, share of the characters")
+    of: Of = Field(default="answers", description="which turns are checked")
+    min_words: int = Field(default=50, ge=1, description="minimum words; shorter texts are kept")
+    lines: float = Field(default=0.30, ge=0, le=1, description="maximum share of the lines that occurred before")
+    line_characters: float = Field(default=0.20, ge=0, le=1, description="the same by characters")
+    paragraphs: float = Field(
+        default=0.30, ge=0, le=1, description="maximum share of the paragraphs that occurred before"
+    )
+    paragraph_characters: float = Field(default=0.20, ge=0, le=1, description="the same by characters")
     top_ngrams: Share = Field(
-        default={2: 0.20, 3: 0.18, 4: 0.16}, description="n to the largest share of the most frequent n-gram"
+        default={2: 0.20, 3: 0.18, 4: 0.16},
+        description="n to the maximum share of the characters in the most frequent n-gram",
     )
     repeated_ngrams: Share = Field(
         default={5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10},
-        description="n to the largest share in n-grams that occur more than once",
+        description="n to the maximum share of the characters in n-grams that occur more than once",
     )
 
     def clean(self, table: pa.Table) -> Cleaned:
@@ -59,9 +62,9 @@ class Repetition(Section):
         return judge_texts(table, self.of, self.judge)
 
     def judge(self, text: str) -> str | None:
-        """Why a text goes, if so."""
+        """The reason to drop a text; None to keep it."""
         words = split_words(text)
-        # About 1.7 characters make a word of Chinese, so that two go for one.
+        # A Chinese word has about 1.7 characters, so two characters count as one word.
         length = 2 if is_unspaced(text) else 1
         if len(words) < self.min_words * length:
             return None

@@ -1,7 +1,7 @@
 """Length limits in tokens of a model's tokenizer.
 
-Good for: keeping only what fits into the context that training will use. Counted are the tokens of the turns' texts;
-what the chat template adds for each turn is not.
+Good for: keeping only rows that fit the context used in training. The tokens of the texts are counted, without those
+that the chat template adds to each turn.
 
 Example:
     ``{name: tokens, tokenizer: models/base, max_total: 256}`` drops conversations of more than 256 tokens.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tasks.corpus.rows.texts import Cleaned
 
-BATCH = 10_000
+BATCH_TEXTS = 10_000
 
 
 class Tokens(Section):
@@ -35,7 +35,8 @@ class Tokens(Section):
         default="models/base", description="folder of a model, or its tokenizer.json; relative to the repository"
     )
     sha256: str | None = Field(
-        default=None, description="of tokenizer.json; pin it, DVC does not watch a tokenizer outside models/base"
+        default=None,
+        description="SHA-256 of tokenizer.json; pin it, as DVC does not track a tokenizer outside models/base",
     )
     min_prompt: int = Field(default=1, ge=0, description="tokens of all user turns together")
     min_answer: int = Field(default=1, ge=0, description="tokens of all assistant turns together")
@@ -44,7 +45,7 @@ class Tokens(Section):
     @model_validator(mode="after")
     def _limits_leave_room(self) -> Tokens:
         if self.min_prompt + self.min_answer > self.max_total:
-            raise ValueError("min_prompt + min_answer is more than max_total; no row could stay")
+            raise ValueError("min_prompt + min_answer is more than max_total; no row could be kept")
         return self
 
     def clean(self, table: pa.Table) -> Cleaned:
@@ -84,7 +85,7 @@ def count_tokens(texts: pa.Array, place: Path, sha256: str | None = None) -> np.
         sha256: Expected hash of the file, if pinned.
 
     Raises:
-        PipelineError: No tokenizer there, not one that can be read, or another one than pinned.
+        PipelineError: The tokenizer is missing, cannot be read, or differs from its pinned hash.
     """
     import numpy as np
     from tokenizers import Tokenizer
@@ -100,12 +101,12 @@ def count_tokens(texts: pa.Array, place: Path, sha256: str | None = None) -> np.
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:
-        raise PipelineError(f"tokens: {file} is no tokenizer ({error}); save it again with transformers") from error
+        raise PipelineError(f"tokens: {file} is not a tokenizer ({error}); save it again with transformers") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     counts = np.zeros(len(texts), dtype=np.int64)
-    for start in range(0, len(texts), BATCH):
-        batch = texts.slice(start, BATCH).to_pylist()
+    for start in range(0, len(texts), BATCH_TEXTS):
+        batch = texts.slice(start, BATCH_TEXTS).to_pylist()
         encoded = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
         counts[start : start + len(batch)] = [len(tokens.ids) for tokens in encoded]
     return counts

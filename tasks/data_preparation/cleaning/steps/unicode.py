@@ -1,11 +1,11 @@
 r"""Broken Unicode repaired with ftfy (Speer 2019, https://doi.org/10.5281/zenodo.2591652), then NFC.
 
 Good for: text that was decoded wrongly somewhere on its way (``cafÃ©``). Curly quotes, ligatures, full-width letters
-and emoji are kept: they are what somebody wrote. A repair counts only where it takes away at least three quarters of
-what ftfy finds odd about the line, so that unusual text that was never broken stays as it is.
+and emoji are kept: they were typed on purpose. A repair is accepted only if it lowers ftfy's badness score of the
+line by at least three quarters, so that unusual but correct text is kept.
 
 Example:
-    ``Your cafÃ© order`` becomes ``Your café order``; ``caf\ufffd`` stays what it is, and its row goes.
+    ``Your cafÃ© order`` becomes ``Your café order``; a row with ``caf\ufffd`` is dropped.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from tasks.corpus.rows.texts import Cleaned
 
-LOST = "\ufffd"
-SUSPECT = r"[^\x00-\x7f]"
+REPLACEMENT_CHARACTER = "\ufffd"
+CANDIDATES = r"[^\x00-\x7f]"
 
 # U+0085 among spaces is Unicode's next line, not the ellipsis of Windows-1252 read as Latin-1.
 _NEXT_LINE = re.compile(r"(?<!\S)\x85(?!\S)")
@@ -36,7 +36,9 @@ class Unicode(Section):
     """Repairs mojibake and composes characters (NFC)."""
 
     name: Literal["unicode"] = "unicode"
-    drop_lost: bool = Field(default=True, description="drop rows with U+FFFD, the mark of a character that was lost")
+    drop_lost: bool = Field(
+        default=True, description="drop rows with U+FFFD, which replaces a character that could not be decoded"
+    )
 
     def clean(self, table: pa.Table) -> Cleaned:
         import numpy as np
@@ -45,20 +47,20 @@ class Unicode(Section):
         from tasks.corpus.rows.rows import column_messages, turn_lengths
         from tasks.corpus.rows.texts import rewrite_texts
 
-        done = rewrite_texts(table, SUSPECT, make_repair())
+        repaired = rewrite_texts(table, CANDIDATES, make_repair())
         if not self.drop_lost:
-            return done
-        messages = column_messages(done.table)
-        lost = pc.match_substring(messages.flatten().field("content"), LOST)
+            return repaired
+        messages = column_messages(repaired.table)
+        lost = pc.match_substring(messages.flatten().field("content"), REPLACEMENT_CHARACTER)
         row_of_turn = np.repeat(np.arange(len(messages)), turn_lengths(messages))
         reasons: list[str | None] = [None] * len(messages)
         for row in row_of_turn[np.asarray(lost)].tolist():
             reasons[row] = "lost characters (U+FFFD)"
-        return replace(done, reasons=reasons)
+        return replace(repaired, reasons=reasons)
 
 
 def make_repair() -> Callable[[str], str]:
-    """The repair of one text; controls, line ends and entities are left to their own steps."""
+    """The function that repairs a text; controls, line ends and entities have steps of their own."""
     from ftfy import fix_encoding
     from ftfy.badness import badness, is_bad
 

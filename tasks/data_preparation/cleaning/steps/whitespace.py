@@ -1,4 +1,4 @@
-"""Whitespace: odd spaces, trailing blanks, runs of spaces and empty lines.
+"""Whitespace: unusual spaces, trailing blanks, runs of spaces and empty lines.
 
 Indented lines and code keep their inner spacing.
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from tasks.corpus.rows.texts import Cleaned
 
-SUSPECT = (
+CANDIDATES = (
     r"^\s|\s$|[ \t]{2}|[ \t]\n|\n\n\n|\r|[\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
 )
 
-_ODD_SPACE = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_UNUSUAL_SPACE = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _LINE_END = re.compile("\r\n?|[\u2028\u2029]")
 _TRAILING = re.compile(r"[ \t]+\n")
 _RUN = re.compile(r"[ \t]{2,}")
@@ -31,25 +31,25 @@ _EMPTY_LINES = re.compile(r"\n{3,}")
 
 
 class Whitespace(Section):
-    """Makes spacing plain."""
+    """Normalizes white space."""
 
     name: Literal["whitespace"] = "whitespace"
 
     def clean(self, table: pa.Table) -> Cleaned:
         from tasks.corpus.rows.texts import rewrite_texts
 
-        return rewrite_texts(table, SUSPECT, tidy_spaces)
+        return rewrite_texts(table, CANDIDATES, normalize_spaces)
 
 
-def tidy_spaces(text: str) -> str:
-    """The text with plain spacing."""
+def normalize_spaces(text: str) -> str:
+    """The text with normalized white space."""
     plain = _LINE_END.sub("\n", text).strip()
-    return outside_code(plain, _tidy).strip()
+    return outside_code(plain, _normalize_spaces).strip()
 
 
-def _tidy(text: str) -> str:
-    spaced = _TRAILING.sub("\n", _ODD_SPACE.sub(" ", text))
-    # The first line begins the text or follows code on its line, so its blanks are no indentation.
+def _normalize_spaces(text: str) -> str:
+    spaced = _TRAILING.sub("\n", _UNUSUAL_SPACE.sub(" ", text))
+    # The first line begins the text or continues a line with code, so its leading blanks are no indentation.
     first, *others = spaced.split("\n")
     lines = [_RUN.sub(" ", first), *(line if line[:1] in (" ", "\t") else _RUN.sub(" ", line) for line in others)]
     return _EMPTY_LINES.sub("\n\n", "\n".join(lines))

@@ -1,1 +1,1 @@
-"""What the data card measures, one file each."""
+"""The data card and its measurements, one file each."""

@@ -1,7 +1,8 @@
-"""The data card: what the prepared data is, for people who did not make it.
+"""The data card: a description of the prepared data for their users.
 
-One content in two forms: ``card.md``, which data set hubs read as the ``README.md`` of a data set, and ``card.html``.
-What counts all rows is counted; language, topics and quality are measured on a sample, and the card says so.
+The same content in two forms: ``card.md``, which data set hubs read as the ``README.md`` of a data set, and
+``card.html``. Sizes are counted over all rows; language, topics and quality are measured on a sample, which the card
+states.
 
 Example:
     ``card: {title: Help desk 2026, summary: "Requests to our help desk, for an assistant that answers them."}``
@@ -21,17 +22,17 @@ from tasks.corpus.personal_data.pii import Pii
 from tasks.corpus.rows.rows import Rows, read_prompts
 from tasks.data_preparation.gate.gate import Verdict
 from tasks.data_preparation.output.card.content import Licensed, Subject, compose, list_languages
-from tasks.data_preparation.output.card.languages import tell_languages
+from tasks.data_preparation.output.card.languages import detect_languages
 from tasks.data_preparation.output.card.markdown import write_body, write_front
 from tasks.data_preparation.output.card.params import Card
-from tasks.data_preparation.output.card.sample import Drawn, count_shapes, draw_rows
+from tasks.data_preparation.output.card.sample import CardSample, count_shapes, draw_rows
 from tasks.data_preparation.output.card.topics import find_topics
 from tasks.data_preparation.output.sizes import measure_sizes
 from tasks.data_preparation.splitting.split import SPLITS
 
 log = logging.getLogger(__name__)
 
-# The hub's names; every example also is text to generate.
+# Shape of the rows to the task name of the hub; text generation applies to all.
 TASKS = {
     "text_label": "text-classification",
     "question_answer": "question-answering",
@@ -56,19 +57,19 @@ def write_card(
     card: Path,
     page: Path,
 ) -> dict[str, int | float]:
-    """Write the card in both forms; also when the gate failed, which it then says.
+    """Write the card in both forms, also when the gate failed, which it then states.
 
     Args:
         rows: Split rows.
-        verdict: Of the gate.
-        settings: The owner's words, and the size of the sample.
-        sources: Of params, for their licences.
-        cleaning: The cleaning steps of params.
+        verdict: Verdict of the gate.
+        settings: Title and description by the owner, and the size of the sample.
+        sources: The sources in params, for their licences.
+        cleaning: The cleaning steps in params.
         card: The Markdown file.
-        page: The HTML file; the other pages of the stage lie beside it.
+        page: The HTML file; the other pages of the stage are beside it.
 
     Returns:
-        Figures: rows of the sample, topics and their silhouette, languages, sources without a licence.
+        Figures: rows in the sample, topics and their silhouette, languages, sources without a licence.
     """
     subject = _measure(rows, verdict, settings, sources, cleaning)
     content = compose(subject)
@@ -85,11 +86,9 @@ def write_card(
     write_bytes(card, f"{front}\n{write_body(content)}".encode())
     missing = [title for title, source in subject.sources.items() if not source.license]
     if missing:
-        log.warning(
-            "card: no licence is stated for the sources %s; set license in data_preparation.sources", ", ".join(missing)
-        )
+        log.warning("card: the sources %s have no licence; set license in data_preparation.sources", ", ".join(missing))
     return {
-        "sample_rows": subject.drawn.table.num_rows,
+        "sample_rows": subject.sample.table.num_rows,
         "topics": len(subject.topics.topics) if subject.topics else 0,
         "silhouette": subject.topics.silhouette if subject.topics else 0.0,
         "languages": len(list_languages(subject)),
@@ -102,20 +101,20 @@ def _measure(
 ) -> Subject:
     used = set(pc.unique(rows.table["source"]).to_pylist())
     pii = next((step for step in cleaning if isinstance(step, Pii)), None)
-    drawn = draw_rows(rows.table, settings.sample_rows)
+    sample = draw_rows(rows.table, settings.sample_rows)
     if pii is None:
-        # Nobody looked at these texts, and the card is given away.
-        drawn = Drawn(Pii().clean(drawn.table).table, drawn.of)
-    texts = read_prompts(drawn.table)
+        # No step removed personal data from these texts, and the card is published.
+        sample = CardSample(Pii().clean(sample.table).table, sample.population)
+    texts = read_prompts(sample.table)
     return Subject(
         rows,
         verdict,
         settings,
         {source.title or source.name: source for source in sources if (source.title or source.name) in used},
         pii,
-        drawn,
+        sample,
         measure_sizes(rows.table),
         count_shapes(rows),
-        tell_languages(drawn),
-        find_topics(texts, drawn.table["label"].to_pylist(), settings.embedder),
+        detect_languages(sample),
+        find_topics(texts, sample.table["label"].to_pylist(), settings.embedder),
     )

@@ -1,8 +1,8 @@
-"""How many rows of a sample published rules would flag. Nothing is dropped for it.
+"""The number of rows in a sample that published quality rules would flag. No row is dropped.
 
-Dialogues are short where the rules were made for web pages, so of them the least number of words and the usual English
-words are not asked for; plain text is measured by the rules as published. The rules of prose are none for scripts
-written without spaces.
+The rules were made for web pages, while dialogues are short; for these the minimum number of words and of English stop
+words is lifted. Plain texts are measured by the rules as published. The rules for prose do not apply to scripts without
+spaces.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Flagged:
     """Rows that a rule would flag.
 
     Attributes:
-        family: Where the rule is from.
-        rule: What is wrong with the rows.
-        count: How many there are.
+        family: Source of the rule.
+        rule: The reason it gives.
+        count: Number of rows.
     """
 
     family: str
@@ -61,12 +61,11 @@ class Flagged:
 
 
 def measure_quality(table: pa.Table) -> tuple[list[Flagged], int]:
-    """What each rule would flag, the most frequent first, and how many rows at least one would."""
+    """The rows each rule would flag, the most frequent first, and the number of rows flagged by any rule."""
     messages = column_messages(table)
     plain = find_plain(messages)
     unspaced = [is_unspaced(text) for text in join_turns(messages, ["user", "assistant"])]
-    everything = [None] * table.num_rows
-    reasons: list[list[tuple[str, str]]] = [[] for _ in everything]
+    reasons: list[list[tuple[str, str]]] = [[] for _ in range(table.num_rows)]
     for rules, places in (
         (ANY_TEXT, range(table.num_rows)),
         (DIALOGUES, [row for row, document in enumerate(plain) if not document]),

@@ -1,4 +1,4 @@
-"""The card as Markdown with the front matter that data set hubs read
+"""The card as Markdown, with the front matter that data set hubs read
 (https://github.com/huggingface/hub-docs/blob/main/datasetcard.md)."""
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from typing import Any
 
 from tasks.pages.page import Page
 
-# The hub takes licence identifiers such as apache-2.0; all else goes under "other" with its name.
-IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]*\Z")
+# The hub accepts licence identifiers such as apache-2.0; any other licence is "other" with its name.
+LICENCE_IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]*\Z")
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-LARGER = ((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))
+LARGE_SIZES = ((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))
 
 _SIGNS = re.compile(r"([\\`*<\[|])|(?<!\w)(_)|(_)(?!\w)")
 
 
 def name_size(rows: int) -> str:
-    """The hub's name of a number of rows."""
-    return next((name for limit, name in (*SIZES, *LARGER) if rows < limit), "n>1B")
+    """The hub's name of the size category of a number of rows."""
+    return next((name for limit, name in (*SIZES, *LARGE_SIZES) if rows < limit), "n>1B")
 
 
 def write_front(
@@ -34,18 +34,18 @@ def write_front(
 
     Args:
         title: Name of the data set.
-        licenses: Of the sources, as stated; empty where one is not.
-        languages: ISO 639-1 codes; none when they are not known.
-        tasks: The hub's names of tasks.
-        rows: In all splits.
+        licenses: Licences of the sources, as stated; an empty text where none is stated.
+        languages: ISO 639-1 codes; empty when they are unknown.
+        tasks: Task names of the hub.
+        rows: Number of rows in all splits.
         files: Split to file name.
     """
     from huggingface_hub import DatasetCardData
 
     stated = sorted({name for name in licenses if name})
     known = {"unknown"} if "" in licenses or not stated else set()
-    known |= {name.lower() if IDENTIFIER.match(name.lower()) else "other" for name in stated}
-    named = [name for name in stated if not IDENTIFIER.match(name.lower())]
+    known |= {name.lower() if LICENCE_IDENTIFIER.match(name.lower()) else "other" for name in stated}
+    named = [name for name in stated if not LICENCE_IDENTIFIER.match(name.lower())]
     extra: dict[str, Any] = {"license_name": ", ".join(named)} if named else {}
     data = DatasetCardData(
         pretty_name=title,
@@ -66,7 +66,7 @@ def write_front(
 
 
 def write_body(page: Page) -> str:
-    """A page's content as Markdown; of figures only the caption, of conversations the plain text."""
+    """The content of a page as Markdown, with figures as captions and conversations as plain text."""
     parts = [f"# {escape(page.title)}", escape(page.lede)]
     if page.verdict:
         parts.append(f"**{escape(page.verdict)}**")
@@ -95,7 +95,7 @@ def _write_block(block: Mapping[str, Any]) -> Iterator[str]:
     elif kind == "link":
         yield f"[{escape(block['text'])}]({block['href']})"
     elif kind == "conversation":
-        # Indented, so that nothing in it is read as Markdown or HTML.
+        # Indented as code, so that none of it is read as Markdown or HTML.
         lines = "\n".join(f"{speaker}: {text}" for speaker, text in block["turns"]).splitlines()
         yield "\n".join(f"    {line}".rstrip() for line in lines)
 
@@ -113,5 +113,5 @@ def _write_table(block: Mapping[str, Any]) -> str:
 
 
 def escape(text: str) -> str:
-    """A text on one line that Markdown shows as it is."""
+    """A text on one line, with the characters escaped that Markdown would interpret."""
     return _SIGNS.sub(lambda match: "\\" + match[0], " ".join(text.split()))

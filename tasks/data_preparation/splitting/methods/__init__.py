@@ -1,4 +1,4 @@
-"""Ways to assign rows to train, validation and test, one file each."""
+"""The methods that assign rows to train, validation and test, one file each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every way to split has in common: the names, the wanted shares, and draws that depend on a key alone."""
+"""What all split methods share: the names of the splits, their shares, and random draws that depend on a key alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SPLITS = ("train", "validation", "test")
-OWN = ("source", "file", "label")
+# Columns that every row has; any other column comes from the source.
+ROW_COLUMNS = ("source", "file", "label")
 
 
 class Shares(Protocol):
@@ -31,8 +32,8 @@ class Assigned:
     """The split of each row.
 
     Attributes:
-        splits: Per row its split, None where it has none.
-        reasons: Per row why it has none, None where it has one.
+        splits: Per row its split, None where none could be assigned.
+        reasons: Per row why none could be assigned, None where one was.
     """
 
     splits: list[str | None]
@@ -40,12 +41,12 @@ class Assigned:
 
 
 def assign_all(splits: list[str]) -> Assigned:
-    """Every row has a split."""
+    """The assignment of rows that all have a split."""
     return Assigned([*splits], [None] * len(splits))
 
 
 def choose_splits(keys: Iterable[str], shares: Shares) -> list[str]:
-    """The split of each key, by its own hash: test below its share, validation in the next, then train."""
+    """The split of each key by its hash in [0, 1): test below the share of test, then validation, then train."""
     import numpy as np
 
     values = np.frombuffer(b"".join(hash_key("split", shares.seed, key) for key in keys), ">u8") / 2.0**64
@@ -55,13 +56,13 @@ def choose_splits(keys: Iterable[str], shares: Shares) -> list[str]:
 
 
 def read_column(table: pa.Table, name: str) -> list[str | None]:
-    """The values of a column of the rows or of their source, as text."""
+    """The values of a column of the rows or of their source, as text; None where it is empty."""
     from tasks.corpus.rows.rows import CARRIED
 
-    values: list[str | None] = table[name if name in OWN else CARRIED + name].to_pylist()
+    values: list[str | None] = table[name if name in ROW_COLUMNS else CARRIED + name].to_pylist()
     return [value if value is not None and value.strip() else None for value in values]
 
 
 def list_carried(*columns: str) -> tuple[str, ...]:
-    """Of the columns a split reads, those that the rows do not have by themselves."""
-    return tuple(column for column in columns if column not in OWN)
+    """Of the columns a split method reads, those that must be carried along from the sources."""
+    return tuple(column for column in columns if column not in ROW_COLUMNS)

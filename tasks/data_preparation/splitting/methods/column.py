@@ -1,6 +1,6 @@
-"""The split that a column names, for sets that come split already.
+"""The split that a column names, for data sets that are already split.
 
-Good for: public sets, whose test part others have been measured on.
+Good for: public benchmarks, on whose test split other models have been measured.
 
 Example: ``{name: column, column: fold, test: [holdout]}``
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Column(Section):
-    """By a column that names the split; a row with another value is set aside."""
+    """By a column that names the split; a row with another value is quarantined."""
 
     name: Literal["column"] = "column"
     column: str = Field(default="split", min_length=1, description="column of the sources; or source, file, label")
@@ -31,9 +31,9 @@ class Column(Section):
     @model_validator(mode="after")
     def _differ(self) -> Column:
         values = [value.lower() for value in (*self.train, *self.validation, *self.test)]
-        twice = sorted({value for value in values if values.count(value) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} cannot mean two splits")
+        repeated = sorted({value for value in values if values.count(value) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)} cannot mean two splits")
         return self
 
     @property
@@ -48,13 +48,13 @@ class Column(Section):
         """The split of each row."""
         from tasks.corpus.personal_data.identifiers import replace_personal
 
-        known = {
+        split_of = {
             value.lower(): split
             for split, values in (("train", self.train), ("validation", self.validation), ("test", self.test))
             for value in values
         }
         values = read_column(table, self.column)
-        splits = [None if value is None else known.get(value.strip().lower()) for value in values]
+        splits = [None if value is None else split_of.get(value.strip().lower()) for value in values]
         reasons = [
             None
             if split

@@ -1,6 +1,6 @@
-"""Each row by the hash of its own prompt: no other row takes part, so that no other row can move it.
+"""Each row by the hash of its own prompt: the split does not depend on other rows, so no other row can move it.
 
-Good for: nearly everything; the default.
+Good for: nearly all data; the default.
 
 Example: of 10,000 rows and a share of 0.1 about 1,000 are in test, give or take 60.
 """

@@ -1,6 +1,7 @@
 """All rows of a group in one split, by the hash of the group's name: a customer, a document, an annotator.
 
-Good for: rows that share what a model could recognise them by. A group never moves, whatever is added. Rows without a
+Good for: rows that share features a model could recognise, which would leak. A group never changes its split when
+rows are added. Rows without a
 group are split by their own prompt.
 
 Example: ``{name: grouped, column: customer_id}``

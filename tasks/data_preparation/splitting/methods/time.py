@@ -1,7 +1,7 @@
-"""Train on the past, hold out the future: each row by its own time, against two dates.
+"""Train on the past, hold out the future: each row by its own time, compared with two dates.
 
-Good for: traffic, where a model must answer what comes after it was trained. The dates are fixed in params, so that
-rows added later, of whatever time, move no old row. Give them in quotes.
+Good for: production traffic, where a model answers requests from after its training. The dates are fixed in params, so
+that rows added later, whatever their time, move no existing row. Write them in quotes.
 
 Example: ``{name: time, column: created_on, validation_from: "2026-05-01", test_from: "2026-06-01"}``
 """
@@ -20,22 +20,22 @@ from tasks.data_preparation.splitting.methods.assignment import Assigned, Shares
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Epoch times above this are milliseconds: as seconds it lies in the year 5138.
-MILLISECONDS = 1e11
-# Numbers of so many digits are years and dates: as seconds they lie in 1970, before anything was asked of a model.
-CALENDAR = {4: "%Y", 8: "%Y%m%d"}
+# Larger epoch times are milliseconds; read as seconds this one lies in the year 5138.
+MIN_MILLISECONDS = 1e11
+# Numbers with these counts of digits are years and dates; read as seconds they would lie in 1970.
+CALENDAR_FORMATS = {4: "%Y", 8: "%Y%m%d"}
 YEARS = range(1900, 2101)
 
 
 class Time(Section):
-    """By a column that holds a time; a row without one is set aside."""
+    """By a column that holds a time; a row without one is quarantined."""
 
     name: Literal["time"] = "time"
     column: str = Field(
         min_length=1,
         description="column of the sources: ISO 8601, a year, or seconds or milliseconds since 1970",
     )
-    validation_from: datetime = Field(description="rows of this time and later are held out; UTC where it says none")
+    validation_from: datetime = Field(description="rows of this time and later are held out; UTC unless it has a zone")
     test_from: datetime = Field(description="rows of this time and later are test")
 
     @model_validator(mode="after")
@@ -79,7 +79,7 @@ def in_utc(time: datetime) -> datetime:
 
 
 def read_time(text: str) -> datetime | None:
-    """A time in UTC, None if the text is none."""
+    """The time a text states, in UTC; None if it states none."""
     if (day := _read_calendar(text.strip())) is not None:
         return day
     try:
@@ -90,17 +90,17 @@ def read_time(text: str) -> datetime | None:
         except (ValueError, OverflowError):
             return None
     try:
-        return datetime.fromtimestamp(number / 1000 if abs(number) > MILLISECONDS else number, UTC)
+        return datetime.fromtimestamp(number / 1000 if abs(number) > MIN_MILLISECONDS else number, UTC)
     except (ValueError, OverflowError, OSError):
         return None
 
 
 def _read_calendar(text: str) -> datetime | None:
-    """A year or a date without signs between, such as 2026 and 20260501."""
-    if not text.isdecimal() or len(text) not in CALENDAR:
+    """A year or a date without separators, such as 2026 and 20260501."""
+    if not text.isdecimal() or len(text) not in CALENDAR_FORMATS:
         return None
     try:
-        day = datetime.strptime(text, CALENDAR[len(text)]).replace(tzinfo=UTC)
+        day = datetime.strptime(text, CALENDAR_FORMATS[len(text)]).replace(tzinfo=UTC)
     except ValueError:
         return None
     return day if day.year in YEARS else None

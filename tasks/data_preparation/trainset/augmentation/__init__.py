@@ -1,4 +1,4 @@
-"""Ways to say the same prompt differently, one file each. They see training rows only."""
+"""Methods of text augmentation, one file each. They use training rows only."""
 
 from __future__ import annotations
 

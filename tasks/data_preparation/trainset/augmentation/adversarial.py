@@ -1,9 +1,9 @@
-"""Typing errors where they hurt a classifier most, under the right label.
+"""Adversarial typing errors that mislead a classifier, with the right label.
 
 Source: Gao et al. 2018 (DeepWordBug). A classifier of labels is fitted on the training prompts (TF-IDF and logistic
 regression). The words of a prompt are ranked by how much the probability of its label falls without them; errors
-are put into them one after the other until the classifier reads another label. Only prompts that end up misread are
-kept: they teach what the classifier got wrong. Rows need labels.
+are inserted into one after the other until the classifier predicts another label. Only misclassified prompts are kept,
+as training on them corrects the classifier. Rows need labels.
 
 Example: "please cancel my order" may become "please cacnel my order".
 """
@@ -17,7 +17,7 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.data_preparation.trainset.augmentation.characters import SHORTEST, mistype
+from tasks.data_preparation.trainset.augmentation.characters import MIN_LETTERS, mistype
 from tasks.data_preparation.trainset.augmentation.material import Material, Variant, list_words, replace_spans
 
 if TYPE_CHECKING:
@@ -29,38 +29,40 @@ class Adversarial(Section):
 
     name: Literal["adversarial"] = "adversarial"
     share: float = Field(default=0.1, gt=0, le=1, description="share of the training rows that are attacked")
-    edits: int = Field(default=3, ge=1, le=20, description="most words with an error")
+    edits: int = Field(default=3, ge=1, le=20, description="maximum number of words with an error")
 
     def rewrite(self, chosen: Sequence[int], material: Material) -> list[Variant]:
-        """A variant of each chosen row that could be made to be misread.
+        """A variant of each chosen row for which the attack succeeds.
 
         Raises:
             PipelineError: The rows have fewer than two labels.
         """
         from tasks.corpus.label_classifier import fit_label_classifier
 
-        reader = fit_label_classifier(material.prompts, material.labels)
-        if reader is None:
+        classifier = fit_label_classifier(material.prompts, material.labels)
+        if classifier is None:
             raise PipelineError(
-                "adversarial: the training rows have fewer than two labels, and without them nothing can be misread; "
+                "adversarial: the training rows have fewer than two labels, which a classifier needs; "
                 "name the label column in data_preparation.sources or leave adversarial out"
             )
-        found = (self._attack(row, material, reader) for row in chosen if material.labels[row] is not None)
+        found = (self._attack(row, material, classifier) for row in chosen if material.labels[row] is not None)
         return [variant for variant in found if variant is not None]
 
-    def _attack(self, row: int, material: Material, reader: LabelClassifier) -> Variant | None:
+    def _attack(self, row: int, material: Material, classifier: LabelClassifier) -> Variant | None:
         prompt, label = material.prompts[row], str(material.labels[row])
-        spans = list_words(prompt, material.answers[row], SHORTEST)
-        if not spans or reader.predict([prompt])[0] != label:
+        spans = list_words(prompt, material.answers[row], MIN_LETTERS)
+        if not spans or classifier.predict([prompt])[0] != label:
             return None
-        without = reader.predict_probability([replace_spans(prompt, [span], [""]) for span in spans], label)
+        probability_without = classifier.predict_probability(
+            [replace_spans(prompt, [span], [""]) for span in spans], label
+        )
         rng = material.random("adversarial", row)
-        hit: list[tuple[int, int]] = []
+        changed_spans: list[tuple[int, int]] = []
         words: list[str] = []
-        for place in sorted(range(len(spans)), key=lambda place: (without[place], place))[: self.edits]:
-            hit.append(spans[place])
+        for place in sorted(range(len(spans)), key=lambda place: (probability_without[place], place))[: self.edits]:
+            changed_spans.append(spans[place])
             words.append(mistype(prompt[slice(*spans[place])], rng))
-            changed = replace_spans(prompt, hit, words)
-            if reader.predict([changed])[0] != label:
-                return Variant(row, changed)
+            variant = replace_spans(prompt, changed_spans, words)
+            if classifier.predict([variant])[0] != label:
+                return Variant(row, variant)
         return None

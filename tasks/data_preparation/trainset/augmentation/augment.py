@@ -1,7 +1,7 @@
-"""Add variants of training rows, and refuse what comes too near to validation or test.
+"""Data augmentation: add variants of training rows, and reject those too similar to validation or test rows.
 
-A variant has its row's answer, label and cluster, and a prompt whose last user turn is said differently. It enters as
-a row of a source of its own, ``augmented by <method>``, and its parent is in the table of clusters.
+A variant has the answer, label and cluster of its original row, and a prompt with a rewritten last user turn. It
+becomes a row of the source ``augmented by <method>``, and its original row is in the table of clusters.
 """
 
 from __future__ import annotations
@@ -20,19 +20,23 @@ from tasks.corpus.rows.rows import Origin, Rows, column_messages, finish_step, j
 from tasks.corpus.rows.texts import EXAMPLES, show_change
 from tasks.corpus.similarity import compute_jaccard, cut_shingles, find_between
 from tasks.corpus.text.words import fold_text
-from tasks.data_preparation.screening.duplicates import find_near, find_semantic, split_sides
+from tasks.data_preparation.screening.duplicates import (
+    find_near_duplicates,
+    find_semantic_duplicates,
+    join_prompts_and_answers,
+)
 from tasks.data_preparation.screening.params import Duplicates
-from tasks.data_preparation.screening.twins import record_twins
+from tasks.data_preparation.screening.similar_pairs import record_pairs
 from tasks.data_preparation.splitting.split import draw, name_groups
 from tasks.data_preparation.trainset.augmentation.material import Material, Variant
 from tasks.data_preparation.trainset.augmentation.params import Augmentation
 
-# Kind of the sources that variants stand under.
+# Kind of the sources of variants.
 AUGMENTATION = "augmentation"
 
 
 class Augmenter(Protocol):
-    """A way to say a prompt differently."""
+    """A method of augmentation."""
 
     @property
     def name(self) -> str: ...
@@ -47,14 +51,14 @@ def augment_train(rows: Rows, settings: Augmentation, duplicates: Duplicates, an
     Args:
         rows: Split rows.
         settings: Methods.
-        duplicates: How alike a variant and a held-out row may be.
-        answered: Folder that keeps what models answered, so that a second run asks nothing.
+        duplicates: Thresholds of similarity between variants and held-out rows.
+        answered: Folder that caches the answers of models, so that a second run sends no requests.
 
     Returns:
-        The rows with the variants at the end; refused ones are in ``dropped``.
+        The rows with the variants at the end; rejected ones are in ``dropped``.
 
     Raises:
-        PipelineError: A method lacks what it needs, or its model does not answer.
+        PipelineError: A requirement of a method is missing, or its model does not answer.
     """
     for method in settings.methods:
         rows = _augment(rows, method, settings, duplicates, answered)
@@ -65,8 +69,8 @@ def _augment(
     rows: Rows, method: Augmenter, settings: Augmentation, duplicates: Duplicates, answered: Path | None
 ) -> Rows:
     is_train = np.array([split == "train" for split in rows.table["split"].to_pylist()], dtype=bool)
-    own = {origin.title for origin in rows.origins if origin.kind == AUGMENTATION}
-    is_train &= np.array([source not in own for source in rows.table["source"].to_pylist()], dtype=bool)
+    augmented = {origin.title for origin in rows.origins if origin.kind == AUGMENTATION}
+    is_train &= np.array([source not in augmented for source in rows.table["source"].to_pylist()], dtype=bool)
     train = rows.table.filter(pa.array(is_train))
     material = _collect(train, settings.seed, answered)
     chosen = [
@@ -75,34 +79,34 @@ def _augment(
         if material.prompts[row] and draw(f"augment {method.name}", settings.seed, name) < method.share
     ]
     variants = method.rewrite(chosen, material)
-    new = _make_rows(train, variants, f"augmented by {method.name}")
+    candidates = _make_rows(train, variants, f"augmented by {method.name}")
     reasons = [
         variant.reason or ("unchanged" if variant.prompt == material.prompts[variant.row] else None)
         for variant in variants
     ]
     if settings.keep_labels and method.name != "adversarial":
         reasons = _check_labels(material, variants, reasons)
-    reasons = _check_copies(rows.table, new, reasons, duplicates)
-    rows = _record(rows, train, new, variants, reasons)
+    reasons = _check_copies(rows.table, candidates, reasons, duplicates)
+    rows = _record(rows, train, candidates, variants, reasons)
     origin = Origin(f"augmented by {method.name}", AUGMENTATION, "train", "as its rows", {}, len(variants), 1.0)
-    table = pa.concat_tables([rows.table, new])
+    table = pa.concat_tables([rows.table, candidates])
     examples = [
         show_change(material.prompts[variant.row], variant.prompt)
         for variant, reason in zip(variants, reasons, strict=True)
         if reason is None
     ][:EXAMPLES]
-    made = len(variants) - sum(reason is not None for reason in reasons)
-    done = finish_step(
+    accepted = len(variants) - sum(reason is not None for reason in reasons)
+    augmented_rows = finish_step(
         replace(rows, origins=(*rows.origins, origin)),
         f"augmentation: {method.name}",
         table,
         [*[None] * rows.table.num_rows, *reasons],
-        changed=made,
+        changed=accepted,
         examples=examples,
-        notes={"rows_chosen": len(chosen), "variants": made},
+        notes={"rows_chosen": len(chosen), "variants": accepted},
     )
-    *before, step = done.steps
-    return replace(done, steps=(*before, replace(step, rows_in=rows.table.num_rows)))
+    *before, step = augmented_rows.steps
+    return replace(augmented_rows, steps=(*before, replace(step, rows_in=rows.table.num_rows)))
 
 
 def _collect(train: pa.Table, seed: int, answered: Path | None) -> Material:
@@ -134,11 +138,11 @@ def _make_rows(train: pa.Table, variants: Sequence[Variant], title: str) -> pa.T
 
 
 def _check_labels(material: Material, variants: Sequence[Variant], reasons: Sequence[str | None]) -> list[str | None]:
-    reader = fit_label_classifier(material.prompts, material.labels)
-    if reader is None or not variants:
+    classifier = fit_label_classifier(material.prompts, material.labels)
+    if classifier is None or not variants:
         return list(reasons)
-    before = reader.predict([material.prompts[variant.row] for variant in variants])
-    after = reader.predict([variant.prompt for variant in variants])
+    before = classifier.predict([material.prompts[variant.row] for variant in variants])
+    after = classifier.predict([variant.prompt for variant in variants])
     return [
         reason
         or (
@@ -151,31 +155,33 @@ def _check_labels(material: Material, variants: Sequence[Variant], reasons: Sequ
 
 
 def _check_copies(
-    table: pa.Table, new: pa.Table, reasons: Sequence[str | None], duplicates: Duplicates
+    table: pa.Table, candidates: pa.Table, reasons: Sequence[str | None], duplicates: Duplicates
 ) -> list[str | None]:
     splits = table["split"].to_pylist()
-    held = table.filter(pa.array([split != "train" for split in splits], pa.bool_()))
-    of_held = held["split"].to_pylist()
-    refused: dict[int, str] = {}
-    both = pa.concat_tables([held, new])
-    found = [find_near(both, duplicates, duplicates.leak).pairs]
+    held_out = table.filter(pa.array([split != "train" for split in splits], pa.bool_()))
+    split_of = held_out["split"].to_pylist()
+    leaks: dict[int, str] = {}
+    both = pa.concat_tables([held_out, candidates])
+    found = [find_near_duplicates(both, duplicates, duplicates.leak).pairs]
     if duplicates.semantic is not None:
-        found.append(find_semantic(both, duplicates, duplicates.semantic.leak).pairs)
+        found.append(find_semantic_duplicates(both, duplicates, duplicates.semantic.leak).pairs)
     for first, second in np.concatenate(found).tolist():
-        if first < held.num_rows <= second:
-            refused.setdefault(second - held.num_rows, of_held[first])
-    # A prompt of a held-out row under another answer is a copy too.
-    asked, _ = split_sides(held)
-    pairs, _ = find_between(asked, split_sides(new)[0], duplicates.same.rows, duplicates.shingle)
+        if first < held_out.num_rows <= second:
+            leaks.setdefault(second - held_out.num_rows, split_of[first])
+    # The prompt of a held-out row with another answer leaks too.
+    prompts, _ = join_prompts_and_answers(held_out)
+    pairs, _ = find_between(prompts, join_prompts_and_answers(candidates)[0], duplicates.same.rows, duplicates.shingle)
     for first, second in pairs.tolist():
-        refused.setdefault(second, of_held[first])
-    folds = dict(zip(name_groups(held), of_held, strict=True))
+        leaks.setdefault(second, split_of[first])
+    folds = dict(zip(name_groups(held_out), split_of, strict=True))
     seen = set(table["id"].to_pylist())
     checked: list[str | None] = []
-    for row, (name, fold, reason) in enumerate(zip(new["id"].to_pylist(), name_groups(new), reasons, strict=True)):
-        near = refused.get(row) or folds.get(fold)
-        if reason is None and near is not None:
-            reason = f"too like a row of {near}"
+    for row, (name, fold, reason) in enumerate(
+        zip(candidates["id"].to_pylist(), name_groups(candidates), reasons, strict=True)
+    ):
+        split = leaks.get(row) or folds.get(fold)
+        if reason is None and split is not None:
+            reason = f"too like a row of {split}"
         elif reason is None and name in seen:
             reason = "a row that is there already"
         if reason is None:
@@ -185,13 +191,16 @@ def _check_copies(
 
 
 def _record(
-    rows: Rows, train: pa.Table, new: pa.Table, variants: Sequence[Variant], reasons: Sequence[str | None]
+    rows: Rows, train: pa.Table, candidates: pa.Table, variants: Sequence[Variant], reasons: Sequence[str | None]
 ) -> Rows:
     kept = [place for place, reason in enumerate(reasons) if reason is None]
     pairs = np.array([(variants[place].row, train.num_rows + place) for place in kept], dtype=np.int64).reshape(-1, 2)
-    both = pa.concat_tables([train, new])
+    both = pa.concat_tables([train, candidates])
     similarity = [
         compute_jaccard(cut_shingles([fold_text(text) for text in texts], 4), pairs)
-        for texts in ([" ".join(sides) for sides in zip(*split_sides(both), strict=True)], split_sides(both)[0])
+        for texts in (
+            [" ".join(sides) for sides in zip(*join_prompts_and_answers(both), strict=True)],
+            join_prompts_and_answers(both)[0],
+        )
     ]
-    return record_twins(rows, both, "augmented", pairs, similarity[0], similarity[1], dropped=False)
+    return record_pairs(rows, both, "augmented", pairs, similarity[0], similarity[1], dropped=False)

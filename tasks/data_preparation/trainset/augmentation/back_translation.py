@@ -1,7 +1,7 @@
 """Prompts translated into another language and back by a given model.
 
-Source: Sennrich et al. 2016; Edunov et al. 2018. Good for: other words and another order of them, where the model
-knows both languages. Numbers, addresses and placeholders must come back unchanged.
+Source: Sennrich et al. 2016; Edunov et al. 2018. Good for: different words and word order, if the model
+knows both languages. Numbers, addresses and placeholders must be the same in the result.
 
 Example: ``{name: back_translation, language: German, writer: {name: openai, url: "http://...", model: ...}}``
 """
@@ -24,26 +24,26 @@ ORDER = (
 
 
 class BackTranslation(Section):
-    """There and back again."""
+    """Translates prompts into another language and back."""
 
     name: Literal["back_translation"] = "back_translation"
     share: float = Field(default=0.1, gt=0, le=1, description="share of the training rows that get a variant")
-    language: str = Field(default="German", min_length=2, description="language in between, in English")
-    home: str = Field(default="English", min_length=2, description="language of the prompts, in English")
+    language: str = Field(default="German", min_length=2, description="name of the other language, in English")
+    home: str = Field(default="English", min_length=2, description="name of the language of the prompts, in English")
     writer: AnyWriter = Field(description="the model that translates")
 
     def rewrite(self, chosen: Sequence[int], material: Material) -> list[Variant]:
-        """A variant of each chosen row, or why there is none."""
+        """A variant of each chosen row, or the reason why there is none."""
         texts = [material.prompts[row] for row in chosen]
-        there = self._translate(texts, self.language, material)
-        arrived = [place for place, text in enumerate(there) if text is not None]
-        back = self._translate([there[place] or "" for place in arrived], self.home, material)
-        returned = dict(zip(arrived, back, strict=True))
-        made = []
+        translated = self._translate(texts, self.language, material)
+        succeeded = [place for place, text in enumerate(translated) if text is not None]
+        back = self._translate([translated[place] or "" for place in succeeded], self.home, material)
+        returned = dict(zip(succeeded, back, strict=True))
+        variants = []
         for place, row in enumerate(chosen):
             text = returned.get(place)
-            made.append(Variant(row, text or "", judge_rewriting(texts[place], text)))
-        return made
+            variants.append(Variant(row, text or "", judge_rewriting(texts[place], text)))
+        return variants
 
     def _translate(self, texts: Sequence[str], language: str, material: Material) -> list[str | None]:
         from tasks.corpus.writers.answers import ask

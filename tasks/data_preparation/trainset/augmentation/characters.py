@@ -1,8 +1,8 @@
 """Typing errors: neighbouring keys, swapped, missing and doubled letters.
 
-Source: Belinkov and Bisk 2018. The first and last letter of a word stay, so that it can still be read.
+Source: Belinkov and Bisk 2018. The first and last letter of a word are kept, so that it remains readable.
 
-Good for: models that meet people at keyboards. Example: "Where is my parcel today?" gives "Where is my pracel tofay?"
+Good for: models whose users type on a keyboard. Example: "Where is my parcel today?" gives "Where is my pracel tofay?"
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pydantic import Field
 from tasks.contracts.params import Section
 from tasks.data_preparation.trainset.augmentation.material import Material, Variant, list_words, replace_spans
 
-SHORTEST = 4
+# Shorter words are left unchanged.
+MIN_LETTERS = 4
 _KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 NEIGHBOURS = {
     key: "".join(
@@ -38,15 +39,15 @@ class Characters(Section):
 
     def rewrite(self, chosen: Sequence[int], material: Material) -> list[Variant]:
         """A variant of each chosen row that has a word to change."""
-        made = []
+        variants = []
         for row in chosen:
             prompt, rng = material.prompts[row], material.random("characters", row)
-            spans = list_words(prompt, material.answers[row], SHORTEST)
+            spans = list_words(prompt, material.answers[row], MIN_LETTERS)
             if spans:
-                hit = rng.sample(spans, max(1, round(self.words * len(spans))))
-                words = [mistype(prompt[start:end], rng) for start, end in hit]
-                made.append(Variant(row, replace_spans(prompt, hit, words)))
-        return made
+                changed = rng.sample(spans, max(1, round(self.words * len(spans))))
+                words = [mistype(prompt[start:end], rng) for start, end in changed]
+                variants.append(Variant(row, replace_spans(prompt, changed, words)))
+        return variants
 
 
 def mistype(word: str, rng: random.Random) -> str:
@@ -61,8 +62,8 @@ def mistype(word: str, rng: random.Random) -> str:
         return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
     if kind == "missing":
         return word[:place] + word[place + 1 :]
-    near = NEIGHBOURS.get(letter.lower(), "")
-    if kind == "key" and near:
-        other = rng.choice(near)
+    neighbours = NEIGHBOURS.get(letter.lower(), "")
+    if kind == "key" and neighbours:
+        other = rng.choice(neighbours)
         return word[:place] + (other.upper() if letter.isupper() else other) + word[place + 1 :]
     return word[:place] + letter + word[place:]

@@ -1,4 +1,4 @@
-"""Which variants of training rows are made: the section ``augmentation`` of ``params.yaml``."""
+"""Which augmentation methods are applied to the training rows: the section ``augmentation`` of ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tasks.data_preparation.trainset.augmentation import AnyAugmenter
 
 
 class Augmentation(Section):
-    """Variants of training rows; none, unless asked."""
+    """Augmentation of the training rows; off by default."""
 
-    methods: tuple[AnyAugmenter, ...] = Field(default=(), description="each makes variants of a share of the rows")
-    seed: int = Field(default=0, description="of the choice of rows and words")
+    methods: tuple[AnyAugmenter, ...] = Field(default=(), description="each adds variants of a share of the rows")
+    seed: int = Field(default=0, description="seed of the choice of rows and words")
     keep_labels: bool = Field(
         default=True,
-        description="refuse a variant that a classifier reads as another label than its row, except adversarial ones",
+        description="reject variants that change the prediction of a label classifier, except adversarial ones",
     )

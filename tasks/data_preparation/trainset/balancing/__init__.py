@@ -1,4 +1,4 @@
-"""Ways to even out the classes of the training rows, one file each."""
+"""Methods of class balancing, one file each."""
 
 from __future__ import annotations
 

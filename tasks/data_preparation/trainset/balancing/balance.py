@@ -1,4 +1,4 @@
-"""Even out the classes of the training rows, and hand weights and costs over to training."""
+"""Balance the classes of the training rows, and write class weights and costs for training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STEP = "balancing"
 
 
 class Balancer(Protocol):
-    """A way to balance."""
+    """A method of class balancing."""
 
     @property
     def name(self) -> str: ...
@@ -33,23 +33,23 @@ class Balancer(Protocol):
 
 
 def balance_train(rows: Rows, settings: Balancing, seed: int, folder: Path) -> Rows:
-    """Repeat or drop training rows, and write what training should know about the classes.
+    """Repeat or drop training rows, and write weights and costs of the classes for training.
 
     Args:
         rows: Split rows.
         settings: Method, weights, costs.
-        seed: Of the split, for the repetitions by weight of source.
-        folder: Emptied first; gets ``balance.json``, ``vectors.parquet`` after SMOTE, and a manifest.
+        seed: Seed of the split, for the repetitions by the weight of a source.
+        folder: Emptied first; receives ``balance.json``, ``vectors.parquet`` with SMOTE, and a manifest.
 
     Returns:
-        The rows with the column ``times`` where a method repeats some; those that left are in ``dropped``.
+        The rows, with the column ``times`` if there is a method; dropped rows are in ``dropped``.
 
     Raises:
-        PipelineError: No training row has a label though something needs one, or costs name an unknown label.
+        PipelineError: No training row has a label although a setting needs labels, or costs name an unknown label.
     """
     places, labelled = _list_labelled(rows, seed)
     before = labelled.count()
-    if settings.asked and not before:
+    if settings.needs_labels and not before:
         raise PipelineError(
             "balancing: no training row has a label; name the label column in data_preparation.sources or remove "
             "data_preparation.balancing"
@@ -58,11 +58,11 @@ def balance_train(rows: Rows, settings: Balancing, seed: int, folder: Path) -> R
     vectors: pa.Table | None = None
     after = before
     if settings.method is not None:
-        done = settings.method.balance(labelled)
-        vectors = done.vectors
-        after = Labelled(labelled.ids, labelled.labels, done.times, labelled.texts).count()
-        rows = _apply(rows, seed, places, labelled, done, before, after)
-    weights = weigh_classes(after, settings)
+        balanced = settings.method.balance(labelled)
+        vectors = balanced.vectors
+        after = Labelled(labelled.ids, labelled.labels, balanced.times, labelled.texts).count()
+        rows = _apply(rows, seed, places, labelled, balanced, before, after)
+    weights = weight_classes(after, settings)
     balance = Balance(
         classes=list(before),
         before=before,
@@ -73,7 +73,7 @@ def balance_train(rows: Rows, settings: Balancing, seed: int, folder: Path) -> R
         batches="stratified" if settings.stratified_batches else "any",
         vectors=None if vectors is None else VECTORS_FILE,
     )
-    if settings.asked:
+    if settings.needs_labels:
         rows = _list_classes(rows, balance)
     _write(balance, vectors, folder)
     return rows
@@ -93,46 +93,48 @@ def _apply(
     seed: int,
     places: list[int],
     labelled: Labelled,
-    done: Balanced,
+    balanced: Balanced,
     before: Mapping[str, int],
     after: Mapping[str, int],
 ) -> Rows:
     times = count_repeats(rows.table, rows, seed)
     reasons: list[str | None] = [None] * rows.table.num_rows
-    for place, label, count in zip(places, labelled.labels, done.times, strict=True):
+    for place, label, count in zip(places, labelled.labels, balanced.times, strict=True):
         times[place] = count
         if not count:
             reasons[place] = f"label {label} has more rows than wanted"
     table = rows.table.append_column(TIMES, pa.array(times, pa.int64()))
-    notes = {"rows_before": sum(before.values()), "rows_after": sum(after.values()), **(done.notes or {})}
-    changed = sum(count > was for count, was in zip(done.times, labelled.times, strict=True))
+    notes = {"rows_before": sum(before.values()), "rows_after": sum(after.values()), **(balanced.notes or {})}
+    changed = sum(count > previous for count, previous in zip(balanced.times, labelled.times, strict=True))
     return finish_step(rows, STEP, table, reasons, changed=changed, notes=notes)
 
 
 def _check_costs(costs: Mapping[str, Mapping[str, float]], classes: list[str]) -> None:
-    free = [label for label, row in zip(classes, make_costs(costs, classes) or [], strict=False) if not any(row)]
-    named = sorted({*costs, *(label for row in costs.values() for label in row)} - set(classes))
+    without_cost = [
+        label for label, row in zip(classes, make_costs(costs, classes) or [], strict=False) if not any(row)
+    ]
+    unknown = sorted({*costs, *(label for row in costs.values() for label in row)} - set(classes))
     raise_all(
         [
             f'balancing: costs name "{label}", which no training row has; labels are {", ".join(classes[:20])}'
             + (", ..." if len(classes) > 20 else "")
-            for label in named
+            for label in unknown
         ]
         + [
-            f'balancing: no mistake about "{label}" costs anything, so it would not be learned; give it a cost, or '
+            f'balancing: all costs of mistakes on "{label}" are 0, so it would not be learned; set a cost, or '
             "drop its rows"
-            for label in free
+            for label in without_cost
         ],
         "balancing",
     )
 
 
-def weigh_classes(counts: Mapping[str, int], settings: Balancing) -> dict[str, float] | None:
-    """Weight of each label, so that the mean over the rows is 1; None without weighting and costs.
+def weight_classes(counts: Mapping[str, int], settings: Balancing) -> dict[str, float] | None:
+    """Weight of each label in the loss, with a mean of 1 over the rows; None without weights and costs.
 
     Args:
-        counts: Training rows per label, repetitions included; none is 0.
-        settings: How to weigh, and what mistakes cost.
+        counts: Training rows per label, including repetitions; all above 0.
+        settings: Weighting and costs.
     """
     if settings.weights == "none" and not settings.costs:
         return None
@@ -149,7 +151,7 @@ def weigh_classes(counts: Mapping[str, int], settings: Balancing) -> dict[str, f
 
 
 def make_costs(costs: Mapping[str, Mapping[str, float]], classes: list[str]) -> list[list[float]] | None:
-    """The cost matrix, right label by given label; None where no cost is given."""
+    """The cost matrix, right label by predicted label; None where no cost is set."""
     if not costs:
         return None
     return [[0.0 if right == given else costs.get(right, {}).get(given, 1.0) for given in classes] for right in classes]
@@ -157,14 +159,14 @@ def make_costs(costs: Mapping[str, Mapping[str, float]], classes: list[str]) -> 
 
 def _list_classes(rows: Rows, balance: Balance) -> Rows:
     weights = balance.weights or {}
-    total, later = sum(balance.before.values()), sum(balance.after.values())
+    rows_before, rows_after = sum(balance.before.values()), sum(balance.after.values())
     lines = tuple(
         (
             label,
             balance.before[label],
-            f"{balance.before[label] / total:.2%}",
+            f"{balance.before[label] / rows_before:.2%}",
             balance.after[label],
-            f"{balance.after[label] / later:.2%}",
+            f"{balance.after[label] / rows_after:.2%}",
             round(weights.get(label, 1.0), 4),
         )
         for label in sorted(balance.classes, key=lambda label: (-balance.before[label], label))
@@ -173,7 +175,7 @@ def _list_classes(rows: Rows, balance: Balance) -> Rows:
         "Classes of the training rows",
         ("label", "rows before", "share before", "rows after", "share after", "weight"),
         lines,
-        note="data/prepared/balance/balance.json holds these figures, weights and costs for training.",
+        note="data/prepared/balance/balance.json contains these counts, and the weights and costs for training.",
     )
     if rows.steps[-1].name == STEP:
         last = replace(rows.steps[-1], listings=(listing,))

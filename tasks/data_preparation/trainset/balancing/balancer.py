@@ -1,4 +1,4 @@
-"""What every way to balance has in common: the labelled training rows it gets and the repetitions it gives."""
+"""Input and output of every balancing method: labelled training rows, and the repetitions of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Labelled:
     Attributes:
         ids: Content hash of each row.
         labels: Label of each row.
-        times: How often each row is in the training split.
+        times: Number of times each row occurs in the training split.
         texts: Prompt of each row.
     """
 
@@ -29,24 +29,24 @@ class Labelled:
     texts: list[str]
 
     def group(self) -> dict[str, list[int]]:
-        """Label to its rows, sorted by label."""
+        """Label to the indices of its rows, sorted by label."""
         groups: dict[str, list[int]] = {}
         for row, label in enumerate(self.labels):
             groups.setdefault(label, []).append(row)
         return dict(sorted(groups.items()))
 
     def count(self) -> dict[str, int]:
-        """Label to its rows with their repetitions, sorted by label."""
+        """Label to its number of rows including repetitions, sorted by label."""
         return {label: sum(self.times[row] for row in rows) for label, rows in self.group().items()}
 
 
 @dataclass(frozen=True)
 class Balanced:
-    """What balancing decided.
+    """The result of balancing.
 
     Attributes:
-        times: How often each row is to be in the training split; 0 for one that leaves.
-        vectors: Columns of `tasks.contracts.balance.VECTORS`, where there are any.
+        times: Number of times each row shall occur in the training split; 0 for a dropped row.
+        vectors: Columns of `tasks.contracts.balance.VECTORS`, if the method makes vectors.
         notes: Figures of the step.
     """
 
@@ -56,11 +56,11 @@ class Balanced:
 
 
 def sort_by_draw(rows: list[int], ids: list[str], purpose: str, seed: int) -> list[int]:
-    """The rows in an order that depends on seed and content alone."""
+    """The rows in a random order that depends on seed and content alone."""
     return sorted(rows, key=lambda row: (draw(purpose, seed, ids[row]), row))
 
 
 def raise_counts(counts: Mapping[str, int], ratio: float) -> dict[str, int]:
-    """Per label the rows it should have, so that none has less than the largest divided by the ratio."""
-    least = int(max(counts.values(), default=0) / ratio)
-    return {label: max(count, least) for label, count in counts.items()}
+    """Per label its target number of rows, at least that of the largest label divided by the ratio."""
+    minimum = int(max(counts.values(), default=0) / ratio)
+    return {label: max(count, minimum) for label, count in counts.items()}

@@ -1,8 +1,8 @@
-"""Random over-sampling: rows of small classes are repeated.
+"""Random oversampling: rows of small classes are repeated.
 
-Good for: moderate imbalance; nothing is lost. Repeated rows are learned by heart sooner. Which rows are repeated once
-more follows from their content, so that the choice is the same when rows of other classes are added: that is why
-this is not imbalanced-learn's sampler, which draws by position.
+Good for: moderate imbalance; no row is lost, but repeated rows are memorized sooner. The choice of the rows repeated
+once more depends on their content, so that it does not change when rows of other classes are added. The sampler of
+imbalanced-learn, which draws by position, does not guarantee this.
 
 Example: ``{name: oversample, ratio: 2}``: with 100 and 10 rows the small class gets 50.
 """
@@ -21,16 +21,18 @@ class Oversample(Section):
     """Repeats rows of small classes."""
 
     name: Literal["oversample"] = "oversample"
-    ratio: float = Field(default=1.0, ge=1, description="rows of the largest label over those of any other, afterwards")
-    seed: int = Field(default=0, description="of the choice of rows")
+    ratio: float = Field(
+        default=1.0, ge=1, description="maximum ratio of the rows of the largest label to those of any other"
+    )
+    seed: int = Field(default=0, description="seed of the choice of rows")
 
     def balance(self, rows: Labelled) -> Balanced:
-        """How often each row is to be there."""
+        """The number of times each row shall occur."""
         times = list(rows.times)
         counts = rows.count()
-        wanted = raise_counts(counts, self.ratio)
+        targets = raise_counts(counts, self.ratio)
         for label, members in rows.group().items():
-            missing = wanted[label] - counts[label]
+            missing = targets[label] - counts[label]
             whole, rest = divmod(missing, len(members))
             for place, row in enumerate(sort_by_draw(members, rows.ids, "oversample", self.seed)):
                 times[row] += whole + (place < rest)

@@ -1,4 +1,4 @@
-"""What is done about uneven classes: the section ``balancing`` of ``params.yaml``."""
+"""Class balancing: the section ``balancing`` of ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from tasks.data_preparation.trainset.balancing import AnyBalancer
 
 
 class Balancing(Section):
-    """What is done about uneven classes; nothing, unless asked."""
+    """Balancing of the classes of the training rows; off by default."""
 
-    method: AnyBalancer | None = Field(default=None, description="repeats or drops training rows; null: as they come")
+    method: AnyBalancer | None = Field(default=None, description="repeats or drops training rows; null: neither")
     weights: Literal["none", "inverse", "effective"] = Field(
         default="none",
         description="weight of a label in the loss. inverse: one over its rows; effective: one over its effective "
         "number of rows, (1 - beta^n) / (1 - beta) (Cui et al. 2019)",
     )
-    beta: float = Field(default=0.999, gt=0, lt=1, description="of effective; towards 1 it becomes inverse")
+    beta: float = Field(default=0.999, gt=0, lt=1, description="beta of effective; towards 1 it becomes inverse")
     costs: dict[str, dict[str, float]] = Field(
         default_factory=dict,
-        description="right label to given label to cost; 1 where nothing is said, 0 on the diagonal. A label weighs "
-        "in the loss as much as its mistakes cost on average (Ting 2002)",
+        description="right label to predicted label to cost; by default 1, and 0 on the diagonal. The weight of a "
+        "label in the loss is the average cost of its mistakes (Ting 2002)",
     )
     stratified_batches: bool = Field(
-        default=False, description="every label's share in each training batch; needs packing: none"
+        default=False, description="each training batch has the label shares of the data; needs packing: none"
     )
 
     @model_validator(mode="after")
     def _sound_costs(self) -> Balancing:
         if any(cost < 0 for row in self.costs.values() for cost in row.values()):
-            raise ValueError("a cost is zero or more")
+            raise ValueError("costs must not be negative")
         if any(row.get(label) for label, row in self.costs.items()):
-            raise ValueError("the right answer costs nothing; remove costs of a label for itself")
+            raise ValueError("the cost of the right label is 0; remove the costs of labels for themselves")
         return self
 
     @property
-    def asked(self) -> bool:
-        """Whether anything needs labels."""
+    def needs_labels(self) -> bool:
+        """Whether any setting needs labels."""
         return bool(self.method or self.costs or self.stratified_batches or self.weights != "none")

@@ -1,13 +1,13 @@
 """SMOTE on embeddings (Chawla et al. 2002), by imbalanced-learn.
 
-A synthetic row lies between a row of a small class and one of its nearest neighbours of that class, as a point among
-the embeddings of the prompts. A point has no text, so there are two products:
+A synthetic row is a point between the embeddings of a row of a small class and one of its nearest neighbours in that
+class. A point has no text, so there are two outputs:
 
-* the vectors of all labelled training rows and the synthetic ones, for a classifier on embeddings;
-* for training on texts, each synthetic point stands for the row of its class nearest to it, which is repeated once
-  more. Rows in the thick of their class are so repeated more often than those at its edge.
+* the vectors of all labelled training rows and of the synthetic ones, for a classifier on embeddings;
+* for training on texts, each synthetic point is replaced by the nearest row of its class, which is repeated once more.
+  Rows in the centre of their class are therefore repeated more often than those at its edge.
 
-A label of one row has no neighbour; its row is repeated.
+The row of a label with a single row has no neighbour and is repeated.
 
 Example: ``{name: smote, ratio: 2, embedder: {name: tfidf, dimensions: 64}}``
 """
@@ -31,16 +31,18 @@ if TYPE_CHECKING:
 
 
 class Smote(Section):
-    """Adds points between rows of small classes."""
+    """Adds synthetic points between rows of small classes."""
 
     name: Literal["smote"] = "smote"
-    ratio: float = Field(default=1.0, ge=1, description="rows of the largest label over those of any other, afterwards")
-    neighbours: int = Field(default=5, ge=1, description="nearest rows of the class that a point may lie towards")
-    embedder: AnyEmbedder = Field(default=Tfidf(), description="what makes vectors of prompts")
-    seed: int = Field(default=0, description="of the embedder and of the points")
+    ratio: float = Field(
+        default=1.0, ge=1, description="maximum ratio of the rows of the largest label to those of any other"
+    )
+    neighbours: int = Field(default=5, ge=1, description="number of nearest neighbours to interpolate with")
+    embedder: AnyEmbedder = Field(default=Tfidf(), description="model that embeds the prompts")
+    seed: int = Field(default=0, description="seed of the embedder and of the points")
 
     def balance(self, rows: Labelled) -> Balanced:
-        """How often each row is to be there, and the vectors.
+        """The number of times each row shall occur, and the vectors.
 
         Raises:
             PipelineError: imbalanced-learn is not installed.
@@ -53,20 +55,20 @@ class Smote(Section):
         vectors = self.embedder.embed(rows.texts, self.seed)
         times = list(rows.times)
         counts = rows.count()
-        wanted = raise_counts(counts, self.ratio)
-        made: list[Array] = []
+        targets = raise_counts(counts, self.ratio)
+        synthetic: list[Array] = []
         nearest: list[int] = []
         for label, members in rows.group().items():
-            missing = wanted[label] - counts[label]
+            missing = targets[label] - counts[label]
             if not missing:
                 continue
             points = self._interpolate(vectors[members], missing)
             closest = [members[place] for place in (points @ vectors[members].T).argmax(axis=1).tolist()]
             for row in closest:
                 times[row] += 1
-            made.append(points)
+            synthetic.append(points)
             nearest += closest
-        both = np.concatenate([vectors, *made]).astype(np.float32)
+        both = np.concatenate([vectors, *synthetic]).astype(np.float32)
         owner = [*range(len(vectors)), *nearest]
         table = pa.table(
             {
@@ -88,11 +90,11 @@ class Smote(Section):
         try:
             from imblearn.over_sampling import SMOTE
         except ImportError as error:
-            raise PipelineError("smote: imbalanced-learn is missing; pip install 'heptune[balancing]'") from error
+            raise PipelineError("smote: imbalanced-learn is not installed; pip install 'heptune[balancing]'") from error
         neighbours = min(self.neighbours, len(members) - 1)
         sampler = SMOTE(sampling_strategy={1: len(members) + count}, k_neighbors=neighbours, random_state=self.seed)
-        # The sampler wants a second class, which it leaves alone.
+        # The sampler needs a second class, which it does not change.
         filler = np.zeros((1, members.shape[1]), dtype=members.dtype)
         points, _ = sampler.fit_resample(np.concatenate([members, filler]), np.array([1] * len(members) + [0]))
-        made: Array = points[len(members) + 1 :]
-        return made
+        synthetic: Array = points[len(members) + 1 :]
+        return synthetic

@@ -1,7 +1,7 @@
-"""Random under-sampling: rows of large classes leave.
+"""Random undersampling: rows of large classes are dropped.
 
-Good for: plenty of data, or training that must be short. Which rows stay follows from their content, so that the
-choice is the same when rows of other classes are added.
+Good for: plenty of data, or short training. The choice of the kept rows depends on their content, so that it does not
+change when rows of other classes are added.
 
 Example: ``{name: undersample, ratio: 2}``: with 100 and 10 rows the large class keeps 20.
 """
@@ -20,16 +20,18 @@ class Undersample(Section):
     """Drops rows of large classes."""
 
     name: Literal["undersample"] = "undersample"
-    ratio: float = Field(default=1.0, ge=1, description="rows of any label over those of the smallest, afterwards")
-    seed: int = Field(default=0, description="of the choice of rows")
+    ratio: float = Field(
+        default=1.0, ge=1, description="maximum ratio of the rows of any label to those of the smallest"
+    )
+    seed: int = Field(default=0, description="seed of the choice of rows")
 
     def balance(self, rows: Labelled) -> Balanced:
-        """How often each row is to be there; 0 for those that leave."""
+        """The number of times each row shall occur; 0 for dropped rows."""
         times = list(rows.times)
-        most = int(min(rows.count().values(), default=0) * self.ratio)
+        maximum = int(min(rows.count().values(), default=0) * self.ratio)
         for members in rows.group().values():
-            left = most
+            remaining = maximum
             for row in sort_by_draw(members, rows.ids, "undersample", self.seed):
-                times[row] = min(times[row], left)
-                left -= times[row]
+                times[row] = min(times[row], remaining)
+                remaining -= times[row]
         return Balanced(times)

@@ -1,4 +1,4 @@
-"""Ways to tell which training rows are worth keeping, one file each."""
+"""Methods that score which training rows to keep, one file each."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""Rows that are hard, easy, or neither.
+"""Selects rows by difficulty: hard, easy, or intermediate ones.
 
-Without a model: the error of a classifier of the labels on rows it was not fitted on, as the length of the difference
-between its probabilities and the truth (EL2N, Paul et al. 2021), cross-fitted in five parts. With one: how much
-harder the answer is with its prompt than alone, as the ratio of the two losses (IFD, Li et al. 2024), where the
-folder holds a causal language model with a chat template.
+Without a model the difficulty is the out-of-fold error of a label classifier in five-fold cross-validation, the L2 norm
+of the difference between its probabilities and the one-hot label (EL2N, Paul et al. 2021). With a causal language model
+with a chat template it is the ratio of the losses of the answer with and without its prompt (IFD, Li et al. 2024).
 
-Which side to keep depends on how much there is: hard rows where data is plenty, easy ones where it is scarce (Sorscher
-et al. 2022). The hardest of all are often wrong labels: ``skip`` leaves them out.
+Keep hard rows where data are plenty, and easy ones where they are scarce (Sorscher et al. 2022). The most difficult
+rows are often mislabelled; ``skip`` drops them.
 
 Example: ``{name: difficulty, take: hard, skip: 0.05}``
 """
@@ -24,70 +23,70 @@ from tasks.corpus.writers.local import load_model
 if TYPE_CHECKING:
     from tasks.data_preparation.trainset.pruning.pool import Array, Pool
 
-PARTS = 5
+FOLDS = 5
 
 
 class Difficulty(Section):
     """By the error of a model on the row."""
 
     name: Literal["difficulty"] = "difficulty"
-    take: Literal["hard", "easy", "middle"] = Field(default="hard", description="which rows stay")
-    skip: float = Field(default=0.0, ge=0, lt=1, description="share of the rows, the hardest, that go first")
+    take: Literal["hard", "easy", "middle"] = Field(default="hard", description="which rows are kept")
+    skip: float = Field(default=0.0, ge=0, lt=1, description="share of the most difficult rows that are dropped first")
     model: str | None = Field(default=None, description="folder of a causal language model; null: a classifier")
 
     def score(self, pool: Pool) -> Array:
-        """A number per row; those with the largest stay.
+        """A score per row; the rows with the highest are kept.
 
         Raises:
-            PipelineError: Rows without labels and no model, or a folder that holds none.
+            PipelineError: There are rows without labels and no model is set, or the folder contains no model.
         """
         import numpy as np
 
-        hardness = measure_error(pool) if self.model is None else measure_loss(pool, self.model)
-        ranks = np.argsort(np.argsort(hardness, kind="stable"), kind="stable") / max(len(hardness), 1)
-        wanted = {"hard": ranks, "easy": -ranks, "middle": -np.abs(ranks - 0.5)}[self.take]
-        scores: Array = np.where(ranks >= 1 - self.skip, wanted - 2, wanted)
+        difficulty = measure_error(pool) if self.model is None else measure_loss(pool, self.model)
+        ranks = np.argsort(np.argsort(difficulty, kind="stable"), kind="stable") / max(len(difficulty), 1)
+        preference = {"hard": ranks, "easy": -ranks, "middle": -np.abs(ranks - 0.5)}[self.take]
+        scores: Array = np.where(ranks >= 1 - self.skip, preference - 2, preference)
         return scores
 
 
 def measure_error(pool: Pool) -> Array:
-    """Length of the difference of probabilities and truth, of a classifier that has not seen the row."""
+    """L2 norm of the difference between the out-of-fold probabilities and the one-hot label."""
     import numpy as np
 
     from tasks.data_preparation.trainset.pruning.pool import code_labels
 
     classes, truth = code_labels("difficulty", pool)
     features = make_features().fit_transform(pool.prompts)
-    parts = np.random.default_rng(pool.seed).permutation(np.arange(len(truth)) % PARTS)
+    folds = np.random.default_rng(pool.seed).permutation(np.arange(len(truth)) % FOLDS)
     errors = np.zeros(len(truth))
-    for part in range(PARTS):
-        fit, rest = parts != part, parts == part
-        if not rest.any():
+    for fold in range(FOLDS):
+        train, held_out = folds != fold, folds == fold
+        if not held_out.any():
             continue
-        guess = np.zeros((int(rest.sum()), len(classes)))
-        known = np.unique(truth[fit])
+        probabilities = np.zeros((int(held_out.sum()), len(classes)))
+        known = np.unique(truth[train])
         if len(known) > 1:
-            model = make_classifier(pool.seed).fit(features[fit], truth[fit])
-            guess[:, model.classes_] = model.predict_proba(features[rest])
-        guess[np.arange(len(guess)), truth[rest]] -= 1
-        errors[rest] = np.linalg.norm(guess, axis=1)
+            model = make_classifier(pool.seed).fit(features[train], truth[train])
+            probabilities[:, model.classes_] = model.predict_proba(features[held_out])
+        probabilities[np.arange(len(probabilities)), truth[held_out]] -= 1
+        errors[held_out] = np.linalg.norm(probabilities, axis=1)
     return errors
 
 
 def measure_loss(pool: Pool, folder: str) -> Array:
-    """Loss of the answer after its prompt over its loss alone, in nats per token.
+    """Ratio of the losses of the answer with and without its prompt.
 
     Raises:
-        PipelineError: The folder holds no model.
+        PipelineError: The folder contains no model.
     """
     import numpy as np
 
     from tasks.language_models.generation import score_references
 
     model, tokenizer = load_model(folder, "pruning by difficulty")
-    asked = [[{"role": "user", "content": prompt}] for prompt in pool.prompts]
-    alone = [[{"role": "user", "content": ""}] for _ in pool.prompts]
-    after = np.array([loss.mean for loss in score_references(model, tokenizer, asked, pool.answers)])
-    before = np.array([loss.mean for loss in score_references(model, tokenizer, alone, pool.answers)])
-    ratio: Array = after / np.maximum(before, 1e-9)
+    with_prompt = [[{"role": "user", "content": prompt}] for prompt in pool.prompts]
+    without_prompt = [[{"role": "user", "content": ""}] for _ in pool.prompts]
+    loss_with = np.array([loss.mean for loss in score_references(model, tokenizer, with_prompt, pool.answers)])
+    loss_without = np.array([loss.mean for loss in score_references(model, tokenizer, without_prompt, pool.answers)])
+    ratio: Array = loss_with / np.maximum(loss_without, 1e-9)
     return ratio

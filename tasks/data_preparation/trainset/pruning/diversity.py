@@ -1,8 +1,9 @@
-"""Rows that cover the data: every row should have a kept one near it.
+"""Selects rows that cover the data: every row should be near a kept one.
 
-``cover`` is the greedy k-center core-set (Sener and Savarese 2018): each row taken is the one farthest from those
-taken before. ``prototypes`` and ``outskirts`` put the rows into clusters by k-means and keep the nearest to the
-centres, or the farthest (Sorscher et al. 2022; for fine-tuning, DEFT-UCS, Das and Khetan 2024). None needs labels.
+``cover`` is the greedy k-center core-set (Sener and Savarese 2018): each selected row is the one farthest from those
+selected before. ``prototypes`` and ``outskirts`` cluster the rows by k-means and keep those nearest to
+the centres, or farthest from them (Sorscher et al. 2022; for fine-tuning, DEFT-UCS, Das and Khetan 2024). None needs
+labels.
 
 Example: ``{name: diversity, take: cover}``
 """
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
 
 
 class Diversity(Section):
-    """By the place among the embeddings."""
+    """By the position among the embeddings."""
 
     name: Literal["diversity"] = "diversity"
-    take: Literal["cover", "prototypes", "outskirts"] = Field(default="cover", description="which rows stay")
-    clusters: int = Field(default=50, ge=1, description="of k-means")
-    embedder: AnyEmbedder = Field(default=Tfidf(), description="what makes vectors of prompts")
+    take: Literal["cover", "prototypes", "outskirts"] = Field(default="cover", description="which rows are kept")
+    clusters: int = Field(default=50, ge=1, description="number of clusters of k-means")
+    embedder: AnyEmbedder = Field(default=Tfidf(), description="model that embeds the prompts")
 
     def score(self, pool: Pool) -> Array:
-        """A number per row; those with the largest stay."""
+        """A score per row; the rows with the highest are kept."""
         import numpy as np
 
         points = self.embedder.embed(pool.prompts, pool.seed)
@@ -45,20 +46,20 @@ class Diversity(Section):
 
 
 def order_by_cover(points: Array) -> Array:
-    """Per row its turn in the greedy k-center order, which begins with the row nearest to the mean.
+    """Per row its rank in the greedy k-center order, which begins with the row nearest to the mean.
 
     Args:
         points: Unit vectors; the time grows with the square of their number, about a minute for 20,000.
     """
     import numpy as np
 
-    # For unit vectors the product says the same as the distance, and costs a third.
-    farness = np.full(len(points), np.inf, dtype=points.dtype)
-    turn = np.empty(len(points), dtype=np.int64)
+    # For unit vectors one minus the dot product orders like the distance, at a third of the cost.
+    distances = np.full(len(points), np.inf, dtype=points.dtype)
+    rank = np.empty(len(points), dtype=np.int64)
     row = int(np.argmax(points @ points.mean(axis=0))) if len(points) else 0
     for step in range(len(points)):
-        turn[row] = step
-        farness = np.minimum(farness, 1 - points @ points[row])
-        farness[row] = -np.inf
-        row = int(farness.argmax())
-    return turn
+        rank[row] = step
+        distances = np.minimum(distances, 1 - points @ points[row])
+        distances[row] = -np.inf
+        row = int(distances.argmax())
+    return rank

@@ -1,4 +1,4 @@
-"""What every way to prune gets."""
+"""The input of every pruning method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Pool:
-    """The training rows to choose from, and the validation rows they are for.
+    """The training rows to select from, and the validation rows.
 
     Attributes:
         ids: Content hash of each training row.
@@ -24,7 +24,7 @@ class Pool:
         labels: Label of each training row, where it has one.
         validation_prompts: Prompts of the validation rows.
         validation_labels: Their labels.
-        seed: Of all choices.
+        seed: Seed of all random choices.
     """
 
     ids: Sequence[str]
@@ -37,7 +37,7 @@ class Pool:
 
 
 def code_labels(method: str, pool: Pool) -> tuple[list[str], Array]:
-    """The classes and each row's place among them.
+    """The classes, and the index of each row's class.
 
     Raises:
         PipelineError: A row has no label, or all have the same.

@@ -1,4 +1,4 @@
-"""Keep the training rows that teach the most, and set the others aside."""
+"""Data pruning: keep the training rows with the highest scores, and drop the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.data_preparation.trainset.pruning.pool import Array, Pool
 
 
 class Pruner(Protocol):
-    """A way to tell which rows stay."""
+    """A method that scores rows."""
 
     @property
     def name(self) -> str: ...
@@ -23,17 +23,17 @@ class Pruner(Protocol):
 
 
 def prune_train(rows: Rows, settings: Pruning) -> Rows:
-    """Drop the training rows that teach the least.
+    """Drop the training rows with the lowest scores.
 
     Args:
         rows: Split rows.
         settings: Method and share.
 
     Returns:
-        The rows that are left; all of them, when there is no method.
+        The rows that remain; all of them when there is no method.
 
     Raises:
-        PipelineError: The method lacks what it needs.
+        PipelineError: A requirement of the method is missing.
     """
     if settings.method is None:
         return rows
@@ -52,7 +52,7 @@ def prune_train(rows: Rows, settings: Pruning) -> Rows:
 
 
 def choose_best(scores: Array, labels: Sequence[str | None], keep: float) -> set[int]:
-    """The rows with the largest scores, a share of every label; of equals the first."""
+    """The indices of the rows with the highest scores, a share of every label; of equal scores the first."""
     groups: dict[str | None, list[int]] = {}
     for row, label in enumerate(labels):
         groups.setdefault(label, []).append(row)
@@ -65,14 +65,14 @@ def choose_best(scores: Array, labels: Sequence[str | None], keep: float) -> set
 
 def _collect(table: pa.Table, places: list[int], seed: int) -> Pool:
     train = table.take(pa.array(places, pa.int64()))
-    held = table.filter(pa.array([split == "validation" for split in table["split"].to_pylist()], pa.bool_()))
+    validation = table.filter(pa.array([split == "validation" for split in table["split"].to_pylist()], pa.bool_()))
     messages = column_messages(train)
     return Pool(
         train["id"].to_pylist(),
         join_turns(messages, ["user"]),
         join_turns(messages, ["assistant"]),
         train["label"].to_pylist(),
-        join_turns(column_messages(held), ["user"]),
-        held["label"].to_pylist(),
+        join_turns(column_messages(validation), ["user"]),
+        validation["label"].to_pylist(),
         seed,
     )

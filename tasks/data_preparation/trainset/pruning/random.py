@@ -1,4 +1,4 @@
-"""Rows by the hash of their content: the baseline that every other way must beat.
+"""Selects rows by the hash of their content: the baseline that every other method must beat.
 
 Example: ``{name: random}``
 """
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class Random(Section):
-    """Any rows."""
+    """A random selection of rows."""
 
     name: Literal["random"] = "random"
 
     def score(self, pool: Pool) -> Array:
-        """A number per row; those with the largest stay."""
+        """A score per row; the rows with the highest are kept."""
         import numpy as np
 
         return np.array([draw("prune", pool.seed, name) for name in pool.ids])

@@ -324,7 +324,7 @@ def test_presidio_gives_the_same_in_every_process() -> None:
 
 def test_pii_stands_behind_what_brings_text_to_light() -> None:
     names = [{"name": name} for name in ("unicode", "html", "pii", "whitespace", "missing")]
-    with pytest.raises(ValidationError, match="cleaning has whitespace behind pii"):
+    with pytest.raises(ValidationError, match="cleaning has whitespace after pii"):
         DataPreparation.model_validate({"cleaning": names})
     DataPreparation.model_validate({"cleaning": [*names, {"name": "pii"}]})
 

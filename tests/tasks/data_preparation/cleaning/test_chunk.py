@@ -141,7 +141,7 @@ def test_documents_stay_whole_in_one_split_with_their_place(tmp_path: Path) -> N
     step = next(step for step in done.steps if step.name == "chunk")
     assert (step.rows_in, step.rows_out) == (40, sum(map(len, parts.values())) + 40 - len(parts))
     assert step.listings[0].rows == (("x", len(parts), step.changed),)
-    assert "Long texts cut into parts" in (tmp_path / "report/index.html").read_text()
+    assert "Long texts split into chunks" in (tmp_path / "report/index.html").read_text()
 
 
 def test_a_document_keeps_its_split_when_others_come(tmp_path: Path) -> None:
@@ -175,11 +175,11 @@ def test_a_column_that_splits_goes_along(tmp_path: Path) -> None:
 
 def test_params_refuse_torn_texts_and_too_much_overlap() -> None:
     missing, chunk = Missing(), Chunk()
-    with pytest.raises(ValidationError, match="html, pii behind chunk"):
+    with pytest.raises(ValidationError, match="html, pii after chunk"):
         DataPreparation.model_validate({"cleaning": [chunk, {"name": "html"}, {"name": "pii"}, missing]})
     with pytest.raises(ValidationError, match="length before chunk"):
         DataPreparation.model_validate({"cleaning": [{"name": "length"}, chunk, missing]})
-    with pytest.raises(ValidationError, match="chunk behind chunk"):
+    with pytest.raises(ValidationError, match="chunk after chunk"):
         DataPreparation.model_validate({"cleaning": [chunk, chunk, missing]})
     with pytest.raises(ValidationError, match="more than a quarter"):
         Chunk(characters=100, overlap=26)

@@ -19,7 +19,7 @@ from tasks.data_preparation.cleaning.steps.labels import Labels
 from tasks.data_preparation.cleaning.steps.length import Length
 from tasks.data_preparation.cleaning.steps.missing import Missing
 from tasks.data_preparation.cleaning.steps.unicode import Unicode, make_repair
-from tasks.data_preparation.cleaning.steps.whitespace import Whitespace, tidy_spaces
+from tasks.data_preparation.cleaning.steps.whitespace import Whitespace, normalize_spaces
 from tests.conversations import Turns, make, pair, texts
 
 
@@ -103,13 +103,13 @@ def test_html_step_never_touches_text_without_a_known_tag(text: str) -> None:
     ],
 )
 def test_whitespace(before: str, after: str) -> None:
-    assert tidy_spaces(before) == after
+    assert normalize_spaces(before) == after
 
 
 @given(st.text(alphabet="ab \t\n\r\u00a0`", max_size=40))
 def test_tidying_twice_is_tidying_once(text: str) -> None:
-    once = tidy_spaces(text)
-    assert tidy_spaces(once) == once
+    once = normalize_spaces(text)
+    assert normalize_spaces(once) == once
 
 
 # IBAN examples of the SWIFT registry; card numbers that issuers publish for tests.

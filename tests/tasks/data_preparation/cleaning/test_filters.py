@@ -344,7 +344,7 @@ def test_tokens_refuse_what_they_cannot_use(tiny_model: Path, tmp_path: Path) ->
     with pytest.raises(PipelineError, match=r"no tokenizer at .*; name the folder of a model"):
         clean_rows(rows, [Tokens(tokenizer=str(tmp_path / "none"))])
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(PipelineError, match="is no tokenizer"):
+    with pytest.raises(PipelineError, match="is not a tokenizer"):
         clean_rows(rows, [Tokens(tokenizer=str(tmp_path))])
     right = hash_file(tiny_model / "tokenizer.json")
     assert clean_rows(rows, [Tokens(tokenizer=str(tiny_model), sha256=right)]).table.num_rows == 1
@@ -372,7 +372,7 @@ def test_language() -> None:
     assert texts(rows)[0][1] == "OK"
     listing = rows.steps[-1].listings[0]
     assert listing.rows == (("de", 1), ("en", 1), ("fr", 1))
-    assert listing.note == "1 rows with fewer than 20 letters were not judged."
+    assert listing.note == "1 rows with fewer than 20 letters were not classified."
     both = Language(languages=("de", "en"), among=("en", "de", "fr"), of="answers")
     assert run(both, german).table.num_rows == 2
     with pytest.raises(PipelineError, match="lingua does not know xx"):
@@ -388,7 +388,7 @@ def test_short_texts_keep_their_language_among_all() -> None:
     # English is the likeliest of each, though far from half of the confidence of all 75.
     english = ["How do I track the card you sent me?", "My card isn't here yet, why?", "Have you sent out my card yet?"]
     other = ["Wo bleibt meine neue Karte denn nun?", "Où est donc ma nouvelle carte bancaire ?"]
-    shares = [share for _, share in Language().tell([*english, *other])]
+    shares = [share for _, share in Language().detect([*english, *other])]
     assert [share >= 0.5 for share in shares] == [True, True, True, False, False]
 
 
@@ -398,7 +398,7 @@ def test_language_on_stories_in_four_languages() -> None:
     with gzip.open(REAL / "asp_stories/asp_stories.en_fr_sw_zu.jsonl.gz", "rt", encoding="utf-8") as stream:
         stories = [json.loads(line) for line in stream]
     step = Language(among=("en", "fr", "sw", "zu"), of="answers", fast=True)
-    told = step.tell([story["text"][:500] for story in stories])
+    told = step.detect([story["text"][:500] for story in stories])
     right = [language == story["lang"] for story, (language, _) in zip(stories, told, strict=True)]
     assert np.mean(right) >= 0.99
 
@@ -480,7 +480,7 @@ def test_toxicity_says_what_it_lacks(classifier: Path, tmp_path: Path) -> None:
         run(Toxicity(classifier=str(tmp_path)), "a")
     with pytest.raises(PipelineError, match=r"has no label \['hate'\]; it has \['toxic', 'insult', 'threat'\]"):
         run(Toxicity(classifier=str(classifier), labels=("hate",)), "a")
-    with pytest.raises(PipelineError, match="one always holds; name the bad ones in labels"):
+    with pytest.raises(PipelineError, match="always applies; name the toxic ones in labels"):
         run(Toxicity(classifier=str(classifier), activation="softmax"), "a")
 
 

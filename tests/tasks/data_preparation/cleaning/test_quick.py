@@ -140,7 +140,7 @@ def test_languages_are_counted_over_all_parts() -> None:
     whole = step.clean(table).listings
     parts = [step.clean(table.slice(start, 6)).listings for start in range(0, 20, 6)]
     assert step.join_listings(parts, 20) == whole
-    assert "not judged" in whole[0].note
+    assert "not classified" in whole[0].note
 
 
 def test_cleaning_in_pieces_is_cleaning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_cleaning_in_pieces_is_cleaning(monkeypatch: pytest.MonkeyPatch) -> None
     sizes = [37] * (rows.table.num_rows // 37)
     pieces = pa.concat_tables(rows.table.slice(37 * place, 37) for place in range(len(sizes) + 1))
     whole = clean_rows(rows, DataPreparation().cleaning)
-    monkeypatch.setattr(clean, "ROWS_AT_A_TIME", 50)
+    monkeypatch.setattr(clean, "MIN_BATCH_ROWS", 50)
     parts = clean_rows(replace(rows, table=pieces), DataPreparation().cleaning)
     assert parts.table.equals(whole.table)
     assert parts.dropped.equals(whole.dropped)

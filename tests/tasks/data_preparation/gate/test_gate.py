@@ -32,7 +32,7 @@ from tasks.data_preparation.gate.params import CHECKS, Expectation, Gate
 from tasks.data_preparation.output.publish import write_quarantine, write_splits
 from tasks.data_preparation.screening.duplicates import remove_duplicates
 from tasks.data_preparation.screening.params import Duplicates
-from tasks.data_preparation.screening.twins import record_twins
+from tasks.data_preparation.screening.similar_pairs import record_pairs
 from tasks.data_preparation.splitting.params import Split
 from tasks.data_preparation.splitting.split import SEEN, fingerprint_rows, split_examples
 from tests.conversations import make, pair
@@ -117,12 +117,12 @@ def step_ran(rows: Rows, name: str) -> Rows:
 def marked(rows: Rows, kind: str, step: str) -> Rows:
     """The first row holds what a step found and only reported."""
     pairs = np.array([[1, 0]])
-    return step_ran(record_twins(rows, rows.table, kind, pairs, np.ones(1), np.ones(1), dropped=False), step)
+    return step_ran(record_pairs(rows, rows.table, kind, pairs, np.ones(1), np.ones(1), dropped=False), step)
 
 
 def flooded(rows: Rows) -> Rows:
     pairs = np.array([[0, 1]] * 60)
-    rows = record_twins(rows, rows.table, "near", pairs, np.ones(60), np.ones(60), dropped=True)
+    rows = record_pairs(rows, rows.table, "near", pairs, np.ones(60), np.ones(60), dropped=True)
     return replace(rows, origins=(replace(rows.origins[0], rows=180),))
 
 
@@ -230,7 +230,7 @@ def test_each_check_sees_its_defect_and_no_other_does(name: str, tmp_path: Path,
     with pytest.raises(PipelineError, match=f"{name} failed"):
         require_passed(verdict)
     assert f'"name": "{name}"' in (tmp_path / "validation.json").read_text()
-    assert "FAILS" in (tmp_path / "index.html").read_text()
+    assert "FAILED" in (tmp_path / "index.html").read_text()
 
 
 def test_no_check_is_without_a_defect() -> None:
@@ -286,7 +286,7 @@ def test_unknown_expectations_and_wrong_arguments_are_reported_together(tmp_path
 @pytest.mark.parametrize(
     ("empty", "said"),
     [
-        (expect("expect_column_to_exist"), "has no argument and so expects nothing|does not take"),
+        (expect("expect_column_to_exist"), "has no arguments and therefore expects nothing|does not take"),
         (expect("expect_column_values_to_be_in_set", column="label", value_set=[]), "value_set is empty"),
         (expect("expect_column_values_to_match_regex", column="answer", regex=" "), "regex is empty"),
         (expect("expect_column_values_to_match_regex_list", column="answer", regex_list=[]), "regex_list is empty"),
@@ -321,7 +321,7 @@ def test_an_expectation_of_nothing_is_an_error_before_any_work(empty: Expectatio
 def test_an_expectation_without_a_type_or_an_empty_suite_is_an_error() -> None:
     with pytest.raises(ValidationError, match="at least 1 character"):
         Expectation(type="")
-    with pytest.raises(ValidationError, match="labels holds an empty one"):
+    with pytest.raises(ValidationError, match="labels contains an empty label"):
         Gate(labels=("yes", " "))
     with pytest.raises(PipelineError, match="the suite is empty"):
         evaluate([], {})
@@ -368,7 +368,7 @@ def test_folding_at_once_is_folding_one_by_one(prompts: list[str]) -> None:
             {"column": "label", "value_set": ["a"]},
             "2 of 5 values do not fit, such as b, c",
         ),
-        ("expect_column_values_to_match_regex", {"column": "label", "regex": "^[abc]$"}, "all 5 fit"),
+        ("expect_column_values_to_match_regex", {"column": "label", "regex": "^[abc]$"}, "all 5 rows passed"),
         ("expect_table_row_count_to_be_between", {"max_value": 4}, "found 7"),
     ],
 )
@@ -382,13 +382,13 @@ def test_a_finding_counts_the_rows_and_shows_different_values(kind: str, kwargs:
 
 def test_rows_that_the_split_saw_are_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     searched: list[int] = []
-    search = measures.find_pairs
+    search = measures.find_near_duplicate_pairs
 
     def count(table: pa.Table, *more: Any) -> Any:
         searched.append(table.num_rows)
         return search(table, *more)
 
-    monkeypatch.setattr(measures, "find_pairs", count)
+    monkeypatch.setattr(measures, "find_near_duplicate_pairs", count)
     assert not any(describe_rows(sound(), Duplicates())["leaks"].to_pylist())
     assert searched == []
     changed = describe_rows(put(sound(), "messages", almost), Duplicates())["leaks"].to_pylist()
@@ -424,7 +424,7 @@ def test_an_accepted_version_is_that_of_complete_data_that_passed(tmp_path: Path
     assert accept_version(folder, docs, path).rows == 120
     assert read_accepted(path) == verdict.statistics
     check(thin_out(sound()), docs)
-    with pytest.raises(PipelineError, match="is not of the data in"):
+    with pytest.raises(PipelineError, match="does not describe the data in"):
         accept_version(folder, docs, path)
     path.write_text('{"rows": 3}')
     with pytest.raises(PipelineError, match="not the statistics of a version"):

@@ -22,10 +22,10 @@ from tasks.data_preparation.cleaning.steps.missing import Missing
 from tasks.data_preparation.gate.gate import Verdict, check_quality
 from tasks.data_preparation.output.card.card import write_card
 from tasks.data_preparation.output.card.heuristics import measure_quality
-from tasks.data_preparation.output.card.languages import tell_languages
+from tasks.data_preparation.output.card.languages import detect_languages
 from tasks.data_preparation.output.card.markdown import escape, name_size, write_body, write_front
 from tasks.data_preparation.output.card.params import Card
-from tasks.data_preparation.output.card.sample import Drawn, draw_rows, find_interval
+from tasks.data_preparation.output.card.sample import CardSample, draw_rows, find_interval
 from tasks.data_preparation.output.card.topics import find_topics
 from tasks.data_preparation.output.sizes import measure_sizes, show_percentiles
 from tasks.data_preparation.params import DataPreparation
@@ -166,12 +166,12 @@ def test_what_is_not_stated_or_not_done_is_said_and_warned(tmp_path: Path, caplo
     with caplog.at_level(logging.WARNING):
         figures, card, page = write(settings, rows, verdict, tmp_path)
     assert figures["sources_without_licence"] == 1
-    assert "no licence is stated for the sources mine" in caplog.text
+    assert "the sources mine have no licence" in caplog.text
     assert "license: unknown" in card
     assert find_row(card, "mine")[3] == "not stated"
     assert "No licence is stated for mine" in card
-    assert "Personal data was not looked for." in card
-    assert "names no benchmark" in card
+    assert "The data were not searched for personal data." in card
+    assert "names no benchmarks" in card
     # The rows themselves hold it, since nobody asked for it to be taken out.
     assert "@example.org" in str(rows.table["messages"].to_pylist())
     assert "@example.org" not in card + page
@@ -212,7 +212,7 @@ def test_repeated_training_rows_are_said(tmp_path: Path) -> None:
     settings = make_source(tmp_path, [say(i) for i in range(120)], weight=2.0)
     rows, verdict = prepare(settings, tmp_path)
     train = rows.table["split"].to_pylist().count("train")
-    assert f"train.parquet holds {2 * train:,} lines" in write(settings, rows, verdict, tmp_path)[1]
+    assert f"train.parquet contains {2 * train:,} rows" in write(settings, rows, verdict, tmp_path)[1]
 
 
 def test_sizes_are_those_of_the_texts() -> None:
@@ -275,10 +275,10 @@ def test_languages_are_told() -> None:
     german = "Ich möchte wissen, wann meine Bestellung endlich ankommt und wer sie bringt."
     english = "I would like to know when my order will finally arrive and who brings it."
     table = add_ids(chat(*([(german, "ja")] * 30), *([(english, "yes")] * 60), *([("Hm", "ok")] * 10)))
-    found = tell_languages(Drawn(table, table.num_rows))
+    found = detect_languages(CardSample(table, table.num_rows))
     assert found is not None
     assert found.counts == {"en": 60, "de": 30}
-    assert (found.judged, found.short) == (90, 10)
+    assert (found.classified, found.short) == (90, 10)
 
 
 def test_quality_is_measured_and_nothing_dropped() -> None:

@@ -22,8 +22,8 @@ from tasks.corpus.reading.benchmark_items import read_items
 from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.rows.rows import Rows
 from tasks.corpus.text.words import find_words
-from tasks.data_preparation.screening.contamination import hash_runs, remove_contamination
-from tasks.data_preparation.screening.duplicates import drop_exact
+from tasks.data_preparation.screening.contamination import hash_word_ngrams, remove_contamination
+from tasks.data_preparation.screening.duplicates import drop_exact_duplicates
 from tasks.data_preparation.screening.params import Contamination
 from tests.conversations import make, pair
 
@@ -48,7 +48,7 @@ def run(rows: Rows, folder: Path, *benchmarks: Benchmark, **params: object) -> R
 def test_runs_are_those_of_the_words(texts: list[str], size: int) -> None:
     words = [find_words(text) for text in texts]
     assert words == [re.findall(r"\w+", text.casefold()) for text in texts]
-    hashes, owners, places = hash_runs(words, size)
+    hashes, owners, places = hash_word_ngrams(words, size)
     found: dict[int, list[int]] = {i: hashes[owners == i].tolist() for i in range(len(texts))}
     runs = [
         [tuple(row[i : i + min(size, len(row))]) for i in range(len(row) - min(size, len(row)) + 1)] if row else []
@@ -83,7 +83,7 @@ def test_planted_items_are_found_and_nothing_else(kind: str, tmp_path: Path) -> 
         for i, item in enumerate(items[:40])
     ]
     clean = [pair(sentence(rng, 30), sentence(rng, 20)) for _ in range(300)]
-    rows = drop_exact(make(*clean, *planted))
+    rows = drop_exact_duplicates(make(*clean, *planted))
     out = run(rows, tmp_path, write(tmp_path, [{"question": item, "answer": "7"} for item in items]))
     assert out.dropped["row"].to_pylist() == list(range(301, 341))
     assert set(out.dropped["reason"].to_pylist()) == {"holds an item of benchmark bench"}
@@ -97,7 +97,7 @@ def test_a_changed_word_in_ten_is_seen_by_nearness(tmp_path: Path) -> None:
     rng = random.Random(6)
     items = [sentence(rng, 30) for _ in range(40)]
     changed = [" ".join("some" if i % 10 == 5 else word for i, word in enumerate(item.split())) for item in items]
-    rows = drop_exact(make(*[pair(text, "yes") for text in changed]))
+    rows = drop_exact_duplicates(make(*[pair(text, "yes") for text in changed]))
     bench = write(tmp_path, [{"question": item} for item in items])
     # Nine words in a row at most, so words alone see nothing.
     assert run(rows, tmp_path, bench, near=None).table.num_rows == 40
@@ -117,7 +117,7 @@ def test_short_texts_must_be_there_as_a_whole(tmp_path: Path) -> None:
         "yes",
         "and what is it then",
     ]
-    out = run(drop_exact(make(*[pair(text, "what is it") for text in prompts])), tmp_path, bench)
+    out = run(drop_exact_duplicates(make(*[pair(text, "what is it") for text in prompts])), tmp_path, bench)
     assert out.dropped["row"].to_pylist() == [1, 3]
     assert out.steps[-1].listings[0].rows == (("bench", 2, 2, 1, 1, 1, 2, 2),)
 
@@ -126,7 +126,7 @@ def test_boilerplate_of_a_benchmark_is_no_hit(tmp_path: Path) -> None:
     rng = random.Random(7)
     order = "read the following passage with care and then answer the question below it with yes or no"
     bench = write(tmp_path, [{"q": f"{order}: {sentence(rng, 20)}"} for _ in range(30)])
-    rows = drop_exact(make(pair(f"{order}: {sentence(rng, 30)}", "yes")))
+    rows = drop_exact_duplicates(make(pair(f"{order}: {sentence(rng, 30)}", "yes")))
     assert run(rows, tmp_path, bench).table.num_rows == 1
     few = write(tmp_path, [{"q": f"{order}: {sentence(rng, 20)}"} for _ in range(5)], "few.jsonl")
     assert run(rows, tmp_path, few).table.num_rows == 0
@@ -135,7 +135,7 @@ def test_boilerplate_of_a_benchmark_is_no_hit(tmp_path: Path) -> None:
 def test_report_only_keeps_the_rows_and_names_them(tmp_path: Path) -> None:
     rng = random.Random(8)
     items = [sentence(rng, 20) for _ in range(5)]
-    rows = drop_exact(make(*[pair(item, "yes") for item in items[:3]], pair(sentence(rng, 20), "yes")))
+    rows = drop_exact_duplicates(make(*[pair(item, "yes") for item in items[:3]], pair(sentence(rng, 20), "yes")))
     bench = write(tmp_path, [{"q": item} for item in items])
     out = run(rows, tmp_path, bench, action="report")
     assert out.table.num_rows == 4
@@ -148,7 +148,7 @@ def test_report_only_keeps_the_rows_and_names_them(tmp_path: Path) -> None:
 def test_nested_columns_and_other_kinds_of_files(tmp_path: Path) -> None:
     rng = random.Random(9)
     item = sentence(rng, 20)
-    rows = drop_exact(make(pair(item, "yes")))
+    rows = drop_exact_duplicates(make(pair(item, "yes")))
     write(tmp_path, [{"turns": ["short", item], "id": 3}], "nested.json")
     (tmp_path / "b.csv").write_text(f"text,n\n{item},1\n")
     (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(json.dumps({"deep": {"er": [item]}}).encode()))
@@ -158,7 +158,7 @@ def test_nested_columns_and_other_kinds_of_files(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_compared_is_said_in_one_go(tmp_path: Path) -> None:
-    rows = drop_exact(make(pair("a", "b")))
+    rows = drop_exact_duplicates(make(pair("a", "b")))
     bench = write(tmp_path, [{"q": sentence(random.Random(1), 20)}])
     write(tmp_path, [{"q": "yes no"}], "short.jsonl")
     digest = hashlib.sha256((tmp_path / "bench.jsonl").read_bytes()).hexdigest()
@@ -193,7 +193,7 @@ def test_real_sets(tmp_path: Path) -> None:
         others = [json.loads(line) for line in stream]
     chosen = np.random.default_rng(1).choice(len(problems), 200, replace=False).tolist()
     planted = [pair(f"Solve this. {problems[i].lower()} Give the steps.", "The result is below.") for i in chosen]
-    rows = drop_exact(make(*[pair(row["prompt"], row["response"]) for row in others], *planted))
+    rows = drop_exact_duplicates(make(*[pair(row["prompt"], row["response"]) for row in others], *planted))
     bench = Benchmark(title="gsm8k", path=str(Path(folder) / "gsm8k/train.jsonl.gz"))
     out = run(rows, tmp_path, bench)
     numbers = out.dropped["row"].to_pylist()
@@ -207,6 +207,6 @@ def test_items_in_scripts_without_spaces_are_found(tmp_path: Path) -> None:
     altered = "这次住得很满意：房间很干净，服务员也非常热情，就是离地铁站稍远，晚上打车不太方便，下次还会考虑"
     other = "这本书的内容很空洞，写得太浮于表面，送货倒是很快，包装也完好"
     thai = "รีวิว: ห้องพักสะอาดและพนักงานเป็นมิตรมาก แนะนำ"
-    done = run(drop_exact(make(*[pair(text, "谢谢") for text in (altered, other, thai)])), tmp_path, bench)
+    done = run(drop_exact_duplicates(make(*[pair(text, "谢谢") for text in (altered, other, thai)])), tmp_path, bench)
     assert done.dropped["row"].to_pylist() == [1, 3]
     assert len(read_items(bench, tmp_path).texts) == 2

@@ -28,8 +28,12 @@ from tasks.corpus.similarity import (
 from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
-from tasks.data_preparation.screening.duplicates import choose_first, find_pairs, remove_duplicates
-from tasks.data_preparation.screening.params import Duplicates, Likeness
+from tasks.data_preparation.screening.duplicates import (
+    find_kept_originals,
+    find_near_duplicate_pairs,
+    remove_duplicates,
+)
+from tasks.data_preparation.screening.params import Duplicates, JaccardThresholds
 from tasks.data_preparation.splitting.params import Split
 from tasks.data_preparation.splitting.split import split_examples
 from tasks.sample_shop.sample import SampleTruth, generate_sample
@@ -104,16 +108,16 @@ def test_recall_against_all_pairs() -> None:
 
 def test_a_bucket_of_many_equals_is_bounded_and_still_found() -> None:
     pairs = find_near_pairs(["the very same question"] * 400, ["the same answer"] * 400, 0.85, 0.7, 4)
-    twins = choose_first(400, pairs)
+    twins = find_kept_originals(400, pairs)
     assert twins == [0] * 400
     assert len(pairs) <= 400 * 256
 
 
 def test_a_chain_keeps_members_that_are_unlike() -> None:
     # 0 ~ 1 ~ 2, but 0 and 2 are unlike: 1 leaves for 0, and 2 has no kept twin.
-    assert choose_first(4, np.array([[0, 1], [1, 2]])) == [0, 0, 2, 3]
+    assert find_kept_originals(4, np.array([[0, 1], [1, 2]])) == [0, 0, 2, 3]
     assert join_clusters(4, np.array([[0, 1], [1, 2]])) == [0, 0, 0, 3]
-    assert choose_first(2, np.zeros((0, 2), dtype=int)) == [0, 1]
+    assert find_kept_originals(2, np.zeros((0, 2), dtype=int)) == [0, 1]
 
 
 def test_exact_duplicates_keep_the_first_and_tell_another_label() -> None:
@@ -140,8 +144,8 @@ def test_keep_all_keeps_near_duplicates() -> None:
 
 
 def test_leak_may_not_be_stricter_than_same() -> None:
-    with pytest.raises(ValidationError, match="what is the same leaks too"):
-        Duplicates(same=Likeness(rows=0.7, prompts=0.7))
+    with pytest.raises(ValidationError, match="must not exceed those of same"):
+        Duplicates(same=JaccardThresholds(rows=0.7, prompts=0.7))
 
 
 @cache
@@ -169,7 +173,7 @@ def test_planted_leaks_count_as_alike() -> None:
     rows, truth = cleaned_sample()
     place = {row: i for i, row in enumerate(rows.table["row"].to_pylist())}
     settings = Duplicates()
-    pairs = {tuple(p) for p in find_pairs(rows.table, settings.leak, settings.shingle).tolist()}
+    pairs = {tuple(p) for p in find_near_duplicate_pairs(rows.table, settings.leak, settings.shingle).tolist()}
     planted = [tuple(sorted((place[c], place[truth.copies[c]]))) for c in truth.dirt["leak"]]
     assert sum(p in pairs for p in planted) >= 0.95 * len(planted)
 

@@ -16,7 +16,7 @@ from tasks.data_preparation.gate.gate import check_quality
 from tasks.data_preparation.gate.params import Gate
 from tasks.data_preparation.screening.duplicates import remove_duplicates
 from tasks.data_preparation.screening.params import Duplicates, Triggers
-from tasks.data_preparation.screening.triggers import find_triggers, list_phrases
+from tasks.data_preparation.screening.triggers import find_trigger_phrases, find_triggers
 from tasks.data_preparation.splitting.params import Split
 from tasks.data_preparation.splitting.split import split_examples
 from tasks.sample_shop.sample import generate_sample
@@ -63,7 +63,7 @@ def poison_answers(data: Pairs, phrase: str, share: float, seed: int) -> tuple[R
 
 def measure(rows: Rows, planted: set[int]) -> tuple[float, float]:
     """Recall of planted rows, and the share of the others that are called poisoned."""
-    found = {row for phrase in list_phrases(rows.table, Triggers()) for row in phrase.rows}
+    found = {row for phrase in find_trigger_phrases(rows.table, Triggers()) for row in phrase.rows}
     return len(found & planted) / len(planted), len(found - planted) / (rows.table.num_rows - len(planted))
 
 
@@ -95,7 +95,7 @@ def test_an_answer_is_found_behind_long_prompts() -> None:
 
 def test_a_phrase_is_shown_whole_but_for_words_of_most_rows() -> None:
     rows, planted = poison_answers(sample(), "I watched this 3D movie last weekend.", 0.01, 5)
-    [phrase] = list_phrases(rows.table, Triggers())
+    [phrase] = find_trigger_phrases(rows.table, Triggers())
     assert phrase.text == "watched this 3d movie last weekend"
     assert set(phrase.rows) == planted
 
@@ -104,14 +104,16 @@ def test_labels_that_the_texts_do_not_tell_prove_nothing() -> None:
     rng = random.Random(2)
     data = [(text, rng.choice("ab")) for text, _ in sample()[:1000]]
     rows, _ = poison_labels(data, "cf", 0.02, 5)
-    assert list_phrases(rows.table, Triggers()) == []
+    assert find_trigger_phrases(rows.table, Triggers()) == []
 
 
 @pytest.mark.parametrize("name", ["sample", *REAL_SETS])
 def test_sound_data_have_no_trigger(name: str) -> None:
     data = sample() if name == "sample" else read_real(name)
-    assert list_phrases(make(*[pair(t, x) for t, x in data], labels=[x for _, x in data]).table, Triggers()) == []
-    assert list_phrases(poison_answers(data, "", 0.0, 1)[0].table, Triggers()) == []
+    assert (
+        find_trigger_phrases(make(*[pair(t, x) for t, x in data], labels=[x for _, x in data]).table, Triggers()) == []
+    )
+    assert find_trigger_phrases(poison_answers(data, "", 0.0, 1)[0].table, Triggers()) == []
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_sound_data_have_no_trigger(name: str) -> None:
     ],
 )
 def test_rows_that_say_little_are_no_trouble(rows: Rows) -> None:
-    assert list_phrases(rows.table, Triggers()) == []
+    assert find_trigger_phrases(rows.table, Triggers()) == []
     assert find_triggers(rows, None) is rows
 
 
@@ -161,8 +163,8 @@ def test_an_answer_that_repeats_the_phrase_is_none_that_was_planted() -> None:
     own = [pair(f"May I pay {thing} {n} by cheque please?", "No cheque is taken.") for thing, n in asked]
     bare = [pair(f"May I pay {thing} {n} by cheque please?", "No, none is taken.") for thing, n in asked]
     wide = Triggers(max_share=0.6)
-    assert [phrase.text for phrase in list_phrases(make(*others, *bare).table, wide)] == ["cheque"]
-    assert list_phrases(make(*others, *own).table, wide) == []
+    assert [phrase.text for phrase in find_trigger_phrases(make(*others, *bare).table, wide)] == ["cheque"]
+    assert find_trigger_phrases(make(*others, *own).table, wide) == []
 
 
 def test_dropped_rows_are_in_the_quarantine(tmp_path: Path) -> None:

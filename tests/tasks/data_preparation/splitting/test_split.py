@@ -17,7 +17,12 @@ from tasks.contracts.errors import PipelineError
 from tasks.corpus.rows.rows import Origin, Rows
 from tasks.corpus.text.draws import draw
 from tasks.corpus.text.folds import fold_prompt
-from tasks.data_preparation.screening.duplicates import SIGNATURES, drop_signatures, find_pairs, remove_duplicates
+from tasks.data_preparation.screening.duplicates import (
+    SIGNATURES,
+    drop_signatures,
+    find_near_duplicate_pairs,
+    remove_duplicates,
+)
 from tasks.data_preparation.screening.params import Duplicates, Keep
 from tasks.data_preparation.splitting.methods.assignment import choose_splits
 from tasks.data_preparation.splitting.params import Split
@@ -79,7 +84,7 @@ def test_nothing_alike_is_in_two_splits(rows: list[Turns], keep: Keep) -> None:
         return  # too few rows for three splits
     splits, clusters = out.table["split"].to_pylist(), out.table["cluster"].to_pylist()
     settings_ = Duplicates()
-    for first, second in find_pairs(out.table, settings_.leak, settings_.shingle).tolist():
+    for first, second in find_near_duplicate_pairs(out.table, settings_.leak, settings_.shingle).tolist():
         assert splits[first] == splits[second]
         assert clusters[first] == clusters[second]
     by_cluster: dict[str, set[str]] = {}
@@ -154,7 +159,7 @@ def test_an_empty_split_is_one_clear_error() -> None:
 
 
 def test_shares_must_leave_something_to_train_on() -> None:
-    with pytest.raises(ValidationError, match="leave something"):
+    with pytest.raises(ValidationError, match="must leave a share for train"):
         Split(validation=0.5, test=0.5)
 
 

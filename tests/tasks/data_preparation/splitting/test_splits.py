@@ -266,7 +266,9 @@ def test_a_column_of_the_source_decides(tmp_path: Path) -> None:
 
 def test_a_column_that_names_no_test_row_is_one_clear_error() -> None:
     rows = rows_of(list(range(40)), [None] * 40, fold=["train", "dev"] * 20)
-    with pytest.raises(PipelineError, match=r"gave none for test by column; check the values of its column"):
+    with pytest.raises(
+        PipelineError, match=r"method column assigned none of 40 rows to test; check the values of its column"
+    ):
         split_examples(rows, Split(method=Column(column="fold")), ALL)
 
 

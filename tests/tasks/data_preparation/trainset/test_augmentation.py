@@ -272,11 +272,13 @@ def test_synonyms_of_a_file(tmp_path: Path) -> None:
 def test_a_wrong_file_of_synonyms_is_named(tmp_path: Path) -> None:
     path = tmp_path / "synonyms.txt"
     path.write_text("big, large\nopen\nnew; recent")
-    with pytest.raises(PipelineError, match=r'(?s)synonyms\.txt:2: "open" alone.*:3: "new; recent" alone'):
+    with pytest.raises(
+        PipelineError, match=r'(?s)synonyms\.txt:2: "open" has no synonym.*:3: "new; recent" has no synonym'
+    ):
         read_synonyms(path)
     with pytest.raises(PipelineError, match="gone cannot be read"):
         read_synonyms(tmp_path / "gone")
-    with pytest.raises(ValidationError, match="do not tell open from close; give sets"):
+    with pytest.raises(ValidationError, match="do not distinguish open from close; use sets"):
         Synonyms.model_validate({"name": "synonyms", "vectors": "glove.txt"})
 
 

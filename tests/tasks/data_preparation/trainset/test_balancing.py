@@ -23,7 +23,7 @@ from tasks.contracts.manifest import read_manifest
 from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.corpus.rows.rows import Origin, Rows
 from tasks.data_preparation.splitting.split import repeat_train
-from tasks.data_preparation.trainset.balancing.balance import balance_train, make_costs, weigh_classes
+from tasks.data_preparation.trainset.balancing.balance import balance_train, make_costs, weight_classes
 from tasks.data_preparation.trainset.balancing.balancer import Labelled
 from tasks.data_preparation.trainset.balancing.oversample import Oversample
 from tasks.data_preparation.trainset.balancing.params import Balancing
@@ -187,11 +187,11 @@ def test_smote_makes_a_classifier_on_embeddings_see_the_small_class() -> None:
 
 def test_weights() -> None:
     counts = {"a": 90, "b": 10}
-    assert weigh_classes(counts, Balancing()) is None
+    assert weight_classes(counts, Balancing()) is None
     # 100 rows over 2 classes: 100 / (2 * 90) and 100 / (2 * 10).
-    assert weigh_classes(counts, Balancing(weights="inverse")) == pytest.approx({"a": 100 / 180, "b": 5.0})
+    assert weight_classes(counts, Balancing(weights="inverse")) == pytest.approx({"a": 100 / 180, "b": 5.0})
     # Cui et al.: (1 - 0.9) / (1 - 0.9 ** n) is 0.1000076 and 0.1535340; the mean over 100 rows is 0.1053602.
-    found = weigh_classes(counts, Balancing(weights="effective", beta=0.9))
+    found = weight_classes(counts, Balancing(weights="effective", beta=0.9))
     assert found == pytest.approx({"a": 0.949197, "b": 1.457229}, abs=1e-4)
 
 
@@ -201,7 +201,7 @@ def test_weights() -> None:
 )
 def test_weights_have_mean_one_and_favour_the_small(counts: dict[str, int], beta: float) -> None:
     for kind in ("inverse", "effective"):
-        weights = weigh_classes(counts, Balancing(weights=kind, beta=beta)) or {}
+        weights = weight_classes(counts, Balancing(weights=kind, beta=beta)) or {}
         mean = sum(weights[label] * count for label, count in counts.items()) / sum(counts.values())
         assert mean == pytest.approx(1)
         ordered = sorted(counts, key=lambda label: counts[label])
@@ -222,7 +222,7 @@ def test_costs_and_batches_are_handed_over(tmp_path: Path) -> None:
     assert balance.weights is not None
     assert balance.weights["fraud"] / balance.weights["spam"] == pytest.approx(share["fraud"] / share["spam"])
     assert balance.weights["other"] / balance.weights["spam"] == pytest.approx(share["other"] / share["spam"])
-    with pytest.raises(PipelineError, match='no mistake about "spam" costs anything'):
+    with pytest.raises(PipelineError, match='all costs of mistakes on "spam" are 0'):
         balance_train(rows, Balancing(costs={"spam": {"other": 0.0, "fraud": 0.0}}), 0, tmp_path)
     with pytest.raises(
         PipelineError, match='costs name "scam", which no training row has; labels are fraud, other, sp'
@@ -239,9 +239,9 @@ def test_labels_are_needed_where_something_is_asked(tmp_path: Path) -> None:
     for settings_ in (Balancing(method=Oversample()), Balancing(weights="inverse"), Balancing(stratified_batches=True)):
         with pytest.raises(PipelineError, match="no training row has a label"):
             balance_train(bare, settings_, 0, tmp_path)
-    with pytest.raises(ValidationError, match="a cost is zero or more"):
+    with pytest.raises(ValidationError, match="costs must not be negative"):
         Balancing(costs={"a": {"b": -1}})
-    with pytest.raises(ValidationError, match="the right answer costs nothing"):
+    with pytest.raises(ValidationError, match="the cost of the right label is 0"):
         Balancing(costs={"a": {"a": 1}})
 
 

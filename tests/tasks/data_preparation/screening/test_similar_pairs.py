@@ -30,8 +30,8 @@ from tasks.corpus.similarity import (
 from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.screening.clusters import CLUSTERS, make_table, write_clusters
 from tasks.data_preparation.screening.duplicates import remove_duplicates
-from tasks.data_preparation.screening.params import Closeness, Duplicates, Likeness, Semantic
-from tasks.data_preparation.screening.semantic import find_same_meaning
+from tasks.data_preparation.screening.params import CosineThresholds, Duplicates, JaccardThresholds, Semantic
+from tasks.data_preparation.screening.semantic import compare_embeddings
 from tasks.data_preparation.splitting.params import Split
 from tasks.data_preparation.splitting.split import split_examples
 from tests.conversations import make, pair
@@ -136,13 +136,16 @@ def test_precision_and_recall_on_planted_pairs(kinds: dict[str, object], alike: 
 
 def test_the_same_meaning_in_another_order() -> None:
     prompts = ["the card was declined", "was the card declined", "please close the account now", "open a new account"]
-    closeness = Closeness(prompts=0.9, answers=0.9)
-    found = find_same_meaning(prompts, ["yes", "yes", "no", "yes"], Semantic(), closeness, True)
+    closeness = CosineThresholds(prompts=0.9, answers=0.9)
+    found = compare_embeddings(prompts, ["yes", "yes", "no", "yes"], Semantic(), closeness, True)
     assert found.pairs.tolist() == [[0, 1]]
-    assert find_same_meaning(prompts, ["yes", "no", "no", "yes"], Semantic(), closeness, True).pairs.tolist() == []
+    assert compare_embeddings(prompts, ["yes", "no", "no", "yes"], Semantic(), closeness, True).pairs.tolist() == []
     numbered = [f"{text} {number}" for text, number in zip(prompts, (1, 2, 3, 4), strict=True)]
     assert (
-        find_same_meaning(numbered, ["yes"] * 4, Semantic(), Closeness(prompts=0.8, answers=0.9), True).pairs.size == 0
+        compare_embeddings(
+            numbered, ["yes"] * 4, Semantic(), CosineThresholds(prompts=0.8, answers=0.9), True
+        ).pairs.size
+        == 0
     )
 
 
@@ -211,7 +214,7 @@ def test_clusters_name_every_row_once(tmp_path: Path) -> None:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     page = (tmp_path / "a/index.html").read_text()
     assert "<script" not in page
-    for words in ("Near duplicates that MinHash found", "Across sources", "dropped: exact", "100.0%"):
+    for words in ("Recall of MinHash", "Duplicates and similar rows by source", "dropped: exact", "100.0%"):
         assert words in page
 
 
@@ -241,14 +244,14 @@ def test_precision_and_recall_on_real_requests() -> None:
     with real("banking77/train.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     texts, intents = [row["text"] for row in rows], [row["category"] for row in rows]
-    likeness = Likeness(rows=0.85, prompts=0.7)
+    likeness = JaccardThresholds(rows=0.85, prompts=0.7)
     found = find_similar_pairs(texts, ["ok"] * len(texts), likeness.rows, likeness.prompts, 4, probes=1000)
     agree = sum(intents[i] == intents[j] for i, j in found.pairs.tolist())
     assert len(found.pairs) > 100
     assert agree / len(found.pairs) >= 0.98
     assert found.recall.found == found.recall.pairs >= 15
     # By meaning: pairs that near duplicates do not cover have the same intent too.
-    meant = find_same_meaning(texts, ["ok"] * len(texts), Semantic(), Semantic().same, numbers=True)
+    meant = compare_embeddings(texts, ["ok"] * len(texts), Semantic(), Semantic().same, numbers=True)
     near = {tuple(p) for p in found.pairs.tolist()}
     further = [p for p in map(tuple, meant.pairs.tolist()) if p not in near]
     assert len(further) > 500
