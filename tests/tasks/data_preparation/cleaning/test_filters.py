@@ -350,7 +350,7 @@ def test_tokens_refuse_what_they_cannot_use(tiny_model: Path, tmp_path: Path) ->
     assert clean_rows(rows, [Tokens(tokenizer=str(tiny_model), sha256=right)]).table.num_rows == 1
     with pytest.raises(PipelineError, match=f"has SHA-256 {right}, pinned is 0000"):
         clean_rows(rows, [Tokens(tokenizer=str(tiny_model), sha256="0" * 64)])
-    with pytest.raises(ValidationError, match="no row could stay"):
+    with pytest.raises(ValidationError, match="no row could be kept"):
         Tokens(min_prompt=5, min_answer=6, max_total=10)
 
 
@@ -377,7 +377,7 @@ def test_language() -> None:
     assert run(both, german).table.num_rows == 2
     with pytest.raises(PipelineError, match="lingua does not know xx"):
         run(Language(languages=("xx",)), "A text that is long enough to judge.")
-    with pytest.raises(ValidationError, match="among lacks the wanted en"):
+    with pytest.raises(ValidationError, match="among must include the wanted languages en"):
         Language(among=("de", "fr"))
     with pytest.raises(ValidationError, match="one alone always wins"):
         Language(among=("en",))
