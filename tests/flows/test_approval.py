@@ -185,7 +185,7 @@ def test_approval_on_the_command_line(project: Path, prefect: str) -> None:
     set_gate(project, approval="refuse", min_rows=2000)
     code, said = finish(start(project, prefect, "flows.data_preparation"))
     assert code == 1
-    assert "approve it with `heptune approve`" in said
+    assert "approve the findings with `heptune approve`" in said
     code, said = finish(start(project, prefect, "flows", "accept"))
     assert code == 1
     assert "not complete" in said

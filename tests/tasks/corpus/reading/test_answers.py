@@ -94,8 +94,8 @@ def test_preferences_teach_the_chosen_answer_and_keep_the_rejected_one(tmp_path:
     assert figures["rows_with_answers"] == len(answers)
     assert figures["shape_confidence_x"] == 1.0
     page = (tmp_path / "report/index.html").read_text()
-    assert "Rows with several or marked answers" in page
-    assert "The splits hold the preferred answer of each row" in page
+    assert "Rows with several or rated answers" in page
+    assert "The splits contain the preferred answer of each row" in page
 
 
 def test_an_answer_marked_bad_is_in_no_split(tmp_path: Path) -> None:
