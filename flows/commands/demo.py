@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 GATEWAY = artifacts.STATE / "gateway.json"
 CLIENTS = 16
-CALM, NEW = 200, 500
+CALM, NEW = 200, 2000
 DRIFT = 0.7
 # Seconds between two requests of the client under load: few while the retrain needs the cores, many around the swap.
 PAUSE_S, SWAP_PAUSE_S = 1.0, 0.1
