@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 GATEWAY = artifacts.STATE / "gateway.json"
 CLIENTS = 16
-CALM, NEW = 200, 2000
+CALM, NEW = 200, 1500
 DRIFT = 0.7
 # Seconds between two requests of the client under load: few while the retrain needs the cores, many around the swap.
 PAUSE_S, SWAP_PAUSE_S = 1.0, 0.1
@@ -69,26 +69,26 @@ STAGE_WORK = {
 }
 # Seconds on two idle cores, in the order of the demo; the retrain's stages are marked "again".
 USUAL_S = {
-    "data_preparation": 11.0,
-    "model_initialisation": 9.0,
-    "training_setup": 4.0,
-    "fine_tuning": 95.0,
-    "evaluation": 25.0,
+    "data_preparation": 12.0,
+    "model_initialisation": 10.0,
+    "training_setup": 5.0,
+    "fine_tuning": 96.0,
+    "evaluation": 27.0,
     "deployment": 14.0,
     "monitoring": 3.0,
     "promotion": 3.0,
-    "gateway": 8.0,
+    "gateway": 7.0,
     "calm traffic": 6.0,
     "calm monitoring": 12.0,
-    "new traffic": 18.0,
+    "new traffic": 50.0,
     "new monitoring": 13.0,
     "data_preparation again": 12.0,
     "model_initialisation again": 10.0,
-    "training_setup again": 5.0,
-    "fine_tuning again": 120.0,
-    "evaluation again": 35.0,
-    "deployment again": 14.0,
-    "swap": 4.0,
+    "training_setup again": 6.0,
+    "fine_tuning again": 153.0,
+    "evaluation again": 50.0,
+    "deployment again": 15.0,
+    "swap": 2.0,
 }
 
 
