@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from flows.commands.command_line import app
 from flows.pipeline import STAGES
 from flows.wiring import artifacts
 from flows.wiring.params import Params, read_params
+from tasks.training.methods import METHODS
 from tests.checkout import ROOT
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -126,6 +128,22 @@ def test_the_readme_lists_every_command() -> None:
     documented = set(re.findall(r"^heptune ([a-z-]+)", block, re.MULTILINE))
     group = typer.main.get_command(app)
     assert documented == set(group.commands)  # type: ignore[attr-defined]
+
+
+def test_the_readme_says_what_each_method_can() -> None:
+    section = README.split("## Add a method or a source")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE))
+    said = {name: [word == "yes" for word in words.split(" | ")] for name, words in rows.items()}
+    assert said == {m().name: [m.can.frozen_base, m.can.packing, m.can.merging] for m in METHODS}
+
+
+def test_cleaning_leaves_what_is_committed(tmp_path: Path) -> None:
+    committed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for path in committed:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, tmp_path / path)
+    subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, check=True)
+    assert [path for path in committed if not (tmp_path / path).is_file()] == []
 
 
 def test_the_readme_tree_is_there() -> None:

@@ -409,13 +409,6 @@ def choose_probes(rows: int, requested: int) -> Array:
     return np.sort(np.random.default_rng(SEED).choice(rows, count, replace=False))
 
 
-def find_near_pairs(
-    prompts: Sequence[str], answers: Sequence[str], threshold: float, prompt_threshold: float, size: int
-) -> Array:
-    """The pairs of `find_similar_pairs` without similarities and recall."""
-    return find_similar_pairs(prompts, answers, threshold, prompt_threshold, size).pairs
-
-
 def find_between(first: Sequence[str], second: Sequence[str], threshold: float, size: int = 4) -> tuple[Array, Array]:
     """Near-duplicate pairs of a text of one list and a text of another; numbers are not compared.
 

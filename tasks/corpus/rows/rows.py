@@ -270,13 +270,6 @@ def build_messages(conversations: Sequence[Sequence[Mapping[str, str]]]) -> pa.L
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), turns).cast(MESSAGES)
 
 
-def replace_contents(messages: pa.ListArray, contents: pa.Array) -> pa.ListArray:
-    """The same conversations with new texts, given as a flat array in the order of the turns."""
-    offsets = np.concatenate([[0], np.cumsum(turn_lengths(messages))]).astype(np.int32)
-    turns = pa.StructArray.from_arrays([messages.flatten().field("role"), contents], names=["role", "content"])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), turns).cast(MESSAGES)
-
-
 def join_turns(messages: pa.ListArray, roles: Sequence[str]) -> list[str]:
     """The texts of the given roles of each row, joined by newlines."""
     joined: list[str] = []

@@ -13,7 +13,7 @@ from typing import Any
 from tasks.contracts.errors import raise_all
 from tasks.data_preparation.gate.measures import COLUMNS
 from tasks.data_preparation.gate.params import CheckName, Gate, Severity, Table
-from tasks.data_preparation.splitting.split import SPLITS
+from tasks.data_preparation.splitting.methods.assignment import SPLITS
 
 # Arguments of an expectation about a number; without any of them it expects nothing.
 BOUNDS = ("min_value", "max_value")

@@ -17,8 +17,9 @@ from tasks.corpus.rows.rows import Rows, column_messages, find_plain, turn_lengt
 from tasks.corpus.text.folds import fold_prompts
 from tasks.data_preparation.screening.duplicates import find_near_duplicate_pairs
 from tasks.data_preparation.screening.params import Duplicates
+from tasks.data_preparation.splitting.methods.assignment import SPLITS
 from tasks.data_preparation.splitting.params import Split
-from tasks.data_preparation.splitting.split import SEEN, SPLITS, fingerprint_rows
+from tasks.data_preparation.splitting.split import SEEN, fingerprint_rows
 
 Array = np.ndarray[Any, Any]
 

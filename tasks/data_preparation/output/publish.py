@@ -14,7 +14,8 @@ from tasks.contracts.tables import write_table
 from tasks.corpus.reading.answers import write_answers
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.gate.gate import Verdict, require_passed
-from tasks.data_preparation.splitting.split import SPLITS, repeat_train
+from tasks.data_preparation.splitting.methods.assignment import SPLITS
+from tasks.data_preparation.splitting.split import repeat_train
 
 
 def write_quarantine(rows: Rows, path: Path) -> None:

@@ -20,7 +20,7 @@ from tasks.data_preparation.gate.measures import DUPLICATE_STEPS
 from tasks.data_preparation.output.plots import plot_labels
 from tasks.data_preparation.output.sections import add_lengths, add_splits, add_waterfall, count_labels, start_page
 from tasks.data_preparation.output.sizes import count_values, measure_sizes
-from tasks.data_preparation.splitting.split import SPLITS
+from tasks.data_preparation.splitting.methods.assignment import SPLITS
 from tasks.data_preparation.trainset.augmentation.augment import AUGMENTATION
 from tasks.pages.page import Page
 

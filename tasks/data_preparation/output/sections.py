@@ -11,7 +11,8 @@ from tasks.corpus.rows.waterfall import plot_waterfall
 from tasks.data_preparation.gate.gate import Verdict
 from tasks.data_preparation.output.plots import plot_lengths
 from tasks.data_preparation.output.sizes import Sizes, count_values
-from tasks.data_preparation.splitting.split import SPLITS, TIMES, count_repeats
+from tasks.data_preparation.splitting.methods.assignment import SPLITS
+from tasks.data_preparation.splitting.split import TIMES, count_repeats
 from tasks.pages.page import Page
 
 

@@ -44,8 +44,6 @@ from tasks.data_preparation.screening.similar_pairs import record_pairs
 from tasks.data_preparation.splitting.methods.assignment import SPLITS, Assigned
 from tasks.data_preparation.splitting.params import Split
 
-__all__ = ["SPLITS", "draw", "split_examples"]
-
 # Column with the number of times a training row is repeated, set by balancing.
 TIMES = "times"
 # Column with the fingerprint of a row and its split at the time of the search for leaks.

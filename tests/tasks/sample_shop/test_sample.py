@@ -22,7 +22,7 @@ from tasks.sample_shop.conversations import DuplicateFilter, generate_conversati
 from tasks.sample_shop.dirt import COPIES, LEAK_BAND, NEAR_BAND, SHARES, luhn_digit
 from tasks.sample_shop.drift import ELECTRIC_CORES, KINDS, NEW_INTENTS, SHIFTED, talk_slang
 from tasks.sample_shop.grammar import DETAILS_AFTER, alternatives, expand, phrase, scribble
-from tasks.sample_shop.intents import BY_NAME, FOLLOW_UPS, INTENTS
+from tasks.sample_shop.intents import BY_NAME, FOLLOW_UPS, INTENTS, WEIGHTS
 from tasks.sample_shop.sample import SampleData, generate_sample
 from tasks.sample_shop.slots import DRAW, ELECTRIC, LINES
 from tasks.sample_shop.traffic import SampleTraffic, generate_traffic
@@ -517,3 +517,19 @@ def test_intents_are_learnable_but_not_trivial_and_drift_breaks_what_was_learned
 
     assert 0.90 < accuracy(traffic(0.0)) < 0.995
     assert accuracy(traffic(1.0)) < 0.70
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_fewer_intents_are_the_most_frequent_ones(count: int) -> None:
+    frequent = sorted(WEIGHTS, key=lambda name: -WEIGHTS[name])[:count]
+    rows = generate_sample(400, 5, intents=count)
+    assert rows.truth.intents == tuple(sorted(frequent))
+    clean = generate_sample(400, 5, dirt=False, intents=count).table["intent"].to_pylist()
+    assert set(clean) == set(frequent)
+    calm = generate_traffic(100, 5, intents=count)
+    assert set(calm.intents) <= set(frequent)
+    slang = generate_traffic(100, 5, 1.0, ["slang", "mix"], count)
+    assert set(slang.intents) <= set(frequent)
+    # Electric goods are asked about in any way where none of the known kinds can be.
+    assert len(generate_traffic(60, 5, 1.0, ["products"], count).prompts) == 60
+    assert Sample(rows=400, seed=5, dirt=False, intents=count).read(ROOT)["intent"].to_pylist() == clean

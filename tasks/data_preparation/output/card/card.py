@@ -28,7 +28,7 @@ from tasks.data_preparation.output.card.params import Card
 from tasks.data_preparation.output.card.sample import CardSample, count_shapes, draw_rows
 from tasks.data_preparation.output.card.topics import find_topics
 from tasks.data_preparation.output.sizes import measure_sizes
-from tasks.data_preparation.splitting.split import SPLITS
+from tasks.data_preparation.splitting.methods.assignment import SPLITS
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from tasks.data_preparation.output.card.topics import Topics
 from tasks.data_preparation.output.plots import plot_class_balance, plot_topics
 from tasks.data_preparation.output.sections import add_lengths, add_splits, add_waterfall, count_labels, start_page
 from tasks.data_preparation.output.sizes import BYTES_PER_TOKEN, PERCENTILES, Sizes, count_values, show_percentiles
-from tasks.data_preparation.splitting.split import SPLITS
+from tasks.data_preparation.splitting.methods.assignment import SPLITS
 from tasks.data_preparation.trainset.augmentation.augment import AUGMENTATION
 from tasks.pages.page import Page
 

@@ -19,6 +19,7 @@ from tasks.corpus.label_classifier import fit_label_classifier
 from tasks.corpus.rows.rows import Origin, Rows, column_messages, finish_step, join_turns
 from tasks.corpus.rows.texts import EXAMPLES, show_change
 from tasks.corpus.similarity import compute_jaccard, cut_shingles, find_between
+from tasks.corpus.text.draws import draw
 from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.screening.duplicates import (
     find_near_duplicates,
@@ -27,7 +28,7 @@ from tasks.data_preparation.screening.duplicates import (
 )
 from tasks.data_preparation.screening.params import Duplicates
 from tasks.data_preparation.screening.similar_pairs import record_pairs
-from tasks.data_preparation.splitting.split import draw, name_groups
+from tasks.data_preparation.splitting.split import name_groups
 from tasks.data_preparation.trainset.augmentation.material import Material, Variant
 from tasks.data_preparation.trainset.augmentation.params import Augmentation
 

@@ -20,7 +20,7 @@ from tasks.corpus.similarity import (
     Sides,
     compute_jaccard,
     cut_shingles,
-    find_near_pairs,
+    find_similar_pairs,
     fold_texts,
     join_clusters,
     read_numbers,
@@ -82,7 +82,7 @@ def test_wording_counts_and_numbers_count_more() -> None:
         "Cancel it.",
     ]
     answer = "It left our warehouse and will be at your door before the end of the week, we are sorry for the delay."
-    pairs = find_near_pairs(prompts, [answer] * 4, 0.85, 0.7, 4)
+    pairs = find_similar_pairs(prompts, [answer] * 4, 0.85, 0.7, 4).pairs
     # Row 3 shares the template answer only, row 2 has another number.
     assert pairs.tolist() == [[0, 1]]
 
@@ -97,7 +97,7 @@ def test_recall_against_all_pairs() -> None:
         for _ in range(rng.randint(0, 3)):
             changed[rng.randrange(40)] = rng.choice(words)
         documents.append(" ".join(changed))
-    found = {tuple(p) for p in find_near_pairs(documents, ["ok"] * 240, 0.75, 0.5, 4).tolist()}
+    found = {tuple(p) for p in find_similar_pairs(documents, ["ok"] * 240, 0.75, 0.5, 4).pairs.tolist()}
     shingles = Sides(documents, ["ok"] * 240, 4).cut_both(range(240))
     every = np.array(list(itertools.combinations(range(240), 2)))
     truth = {tuple(p) for p in every[compute_jaccard(shingles, every) >= 0.75].tolist()}
@@ -107,7 +107,7 @@ def test_recall_against_all_pairs() -> None:
 
 
 def test_a_bucket_of_many_equals_is_bounded_and_still_found() -> None:
-    pairs = find_near_pairs(["the very same question"] * 400, ["the same answer"] * 400, 0.85, 0.7, 4)
+    pairs = find_similar_pairs(["the very same question"] * 400, ["the same answer"] * 400, 0.85, 0.7, 4).pairs
     twins = find_kept_originals(400, pairs)
     assert twins == [0] * 400
     assert len(pairs) <= 400 * 256

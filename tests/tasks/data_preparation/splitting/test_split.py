@@ -24,9 +24,9 @@ from tasks.data_preparation.screening.duplicates import (
     remove_duplicates,
 )
 from tasks.data_preparation.screening.params import Duplicates, Keep
-from tasks.data_preparation.splitting.methods.assignment import choose_splits
+from tasks.data_preparation.splitting.methods.assignment import SPLITS, choose_splits
 from tasks.data_preparation.splitting.params import Split
-from tasks.data_preparation.splitting.split import SPLITS, find_leaks, repeat_train, split_examples
+from tasks.data_preparation.splitting.split import find_leaks, repeat_train, split_examples
 from tests.conversations import Turns, make, pair
 
 HALVES = Split(validation=0.25, test=0.25)
