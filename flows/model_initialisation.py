@@ -38,6 +38,7 @@ def model_initialisation(params: Params) -> None:
     task(write_report)(
         description,
         settings.source.origin(),
+        settings.source.facts(base.folder),
         settings.reference,
         template,
         fit,

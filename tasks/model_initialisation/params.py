@@ -8,15 +8,16 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.model_initialisation.sources.folder import Folder
+from tasks.model_initialisation.sources.gguf import Gguf
 from tasks.model_initialisation.sources.hub import Hub
 
-Source = Annotated[Folder | Hub, Field(discriminator="name")]
+Source = Annotated[Folder | Gguf | Hub, Field(discriminator="name")]
 
 
 class ModelInitialisation(Section):
     """The base model, and how it is stored."""
 
-    source: Source = Field(default=Folder(), description="a local folder, or a hub model at a commit")
+    source: Source = Field(default=Folder(), description="a local folder, a GGUF file, or a hub model at a commit")
     reference: bool = Field(default=False, description="store only hashes and load the files from their source")
     chat_template: Literal["own", "chatml"] = Field(
         default="own", description="own: the model's; chatml: supply one, for base models that have none"

@@ -17,20 +17,19 @@ from tasks.contracts.manifest import NAME, hash_file, seal
 from tasks.language_models.model_folder import ALLOWED, CHAT_TEMPLATE, TRAINING_TEMPLATE
 from tasks.model_initialisation.chat_template import ChatTemplate
 from tasks.model_initialisation.checks import CheckedModel
-from tasks.model_initialisation.sources.folder import Folder
-from tasks.model_initialisation.sources.hub import Hub
+from tasks.model_initialisation.params import Source
 
 _FICLONE = 0x40049409
 
 
-def fetch_model(source: Folder | Hub) -> Path:
+def fetch_model(source: Source) -> Path:
     """The folder of the base model's files on this machine, downloaded where necessary."""
     return source.fetch()
 
 
 def pin_model(
     base: CheckedModel,
-    source: Folder | Hub,
+    source: Source,
     reference: bool,
     template: ChatTemplate,
     facts: Mapping[str, Any],

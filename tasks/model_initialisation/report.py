@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _MARKED_BY = {
 def write_report(
     description: Description,
     origin: dict[str, str],
+    conversion: dict[str, str],
     reference: bool,
     template: ChatTemplate,
     fit: TokenizerFit,
@@ -34,6 +36,7 @@ def write_report(
     Args:
         description: Properties of the model.
         origin: Source of the model.
+        conversion: What a conversion of its files proved; empty where there was none.
         reference: Whether only hashes are stored.
         template: The chat template.
         fit: Measurements of the tokenizer on the training data.
@@ -59,7 +62,7 @@ def write_report(
     if loss:
         figures |= {"base_bits_per_byte": loss.bits_per_byte, "base_nats_per_token": loss.nats_per_token}
     write_json(metrics_path, figures)
-    _page(description, origin, reference, template, fit, loss, rendered).write(page_path)
+    _page(description, origin, conversion, reference, template, fit, loss, rendered).write(page_path)
     return figures
 
 
@@ -71,13 +74,14 @@ def show_first(conversation: str, limit: int = 1200) -> str:
 def _page(
     description: Description,
     origin: dict[str, str],
+    conversion: dict[str, str],
     reference: bool,
     template: ChatTemplate,
     fit: TokenizerFit,
     loss: BaseLoss | None,
     rendered: str,
 ) -> Page:
-    name = origin.get("hub") or origin["folder"]
+    name = next(iter(origin.values()))
     stored = "stored as a reference with the hash of every file" if reference else "copied with the hash of every file"
     warnings = _warnings(description, template, fit)
     page = Page(
@@ -116,6 +120,8 @@ def _page(
             ]
         ),
     )
+    if conversion:
+        page.table("Unpacked from a GGUF file", ["property", "value"], _show_values([*conversion.items()]))
     page.table(
         "Tokenizer on the training data",
         ["property", "value"],
@@ -160,7 +166,7 @@ def _page(
     return page
 
 
-def _show_values(rows: list[list[Any]]) -> list[list[str]]:
+def _show_values(rows: Iterable[Sequence[Any]]) -> list[list[str]]:
     """Values of different types as text, so that the column has one alignment."""
     return [[name, show(value)] for name, value in rows]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,64 +12,8 @@ import yaml
 
 from flows.pipeline import STAGES
 from flows.wiring import artifacts
-from tests.checkout import ROOT
-from tests.flows.small import child_environment, outcomes
-
-TRACKED = (
-    "dvc.yaml",
-    "params.yaml",
-    ".dvcignore",
-    ".gitignore",
-    ".dvc",
-    "flows",
-    "tasks",
-    "data",
-    "models/champion.json",
-)
-
-
-def make_checkout(folder: Path, base: Path) -> Path:
-    """A git checkout of this repository with the tiny base and params for it."""
-    folder.mkdir(parents=True)
-    ignored = shutil.ignore_patterns("__pycache__", "tmp", "cache", "config.local", "prepared", "feedback", "*.parquet")
-    for name in TRACKED:
-        source, target = ROOT / name, folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=ignored)
-        else:
-            shutil.copy(source, target)
-    shutil.copytree(base, folder / "models/base")
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["data_preparation"]["sources"][0]["rows"] = 400
-    params["training_setup"] |= {
-        "method": {"name": "lora", "rank": 8, "alpha": 16},
-        "max_tokens": 192,
-        "max_steps": 12,
-        "evaluate_every_steps": 6,
-        "checkpoint_every_steps": 6,
-    }
-    params["evaluation"] |= {"items": 24}
-    params["evaluation"]["gate"]["minimum_items"] = 24
-    params["evaluation"]["generation"]["max_new_tokens"] = 8
-    params["deployment"]["release"]["parity"] = {"prompts": 4, "max_new_tokens": 8}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
-    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "checkout"]):
-        subprocess.run([*git, *words], cwd=folder, check=True)
-    return folder
-
-
-def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        words,
-        cwd=folder,
-        env={**child_environment(), "PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+from tests.flows.small import outcomes
+from tests.flows.whole import command, make_checkout
 
 
 @pytest.fixture(scope="module")

@@ -45,3 +45,6 @@ class Folder(Section):
 
     def reference(self, folder: Path) -> dict[str, str]:
         return {"folder": folder.resolve().as_posix()}
+
+    def facts(self, folder: Path) -> dict[str, str]:
+        return {}

@@ -92,3 +92,6 @@ class Hub(Section):
 
     def reference(self, folder: Path) -> dict[str, str]:
         return self.origin()
+
+    def facts(self, folder: Path) -> dict[str, str]:
+        return {}

@@ -120,9 +120,10 @@ def test_report_is_the_same_twice_and_says_the_figures(tiny_model: Path, tmp_pat
         fit = measure_tokenizer(table(), tokenizer, template.training, 256)
         loss = measure_loss(base, 10**9, table(), tokenizer, template.training, 256, rows=2)
         page, metrics = tmp_path / name / "index.html", tmp_path / name / "metrics.json"
-        origin, rendered = {"folder": "models/base"}, render_first(table(), tokenizer)
+        origin, rendered = {"gguf": "models/tiny.gguf"}, render_first(table(), tokenizer)
+        conversion = {"weights in the file": "Q4_1 (210), F32 (61)"}
         description = describe_model(base, tokenizer)
-        figures = write_report(description, origin, False, template, fit, loss, rendered, page, metrics)
+        figures = write_report(description, origin, conversion, False, template, fit, loss, rendered, page, metrics)
         assert json.loads(metrics.read_text()) == figures
         assert all(isinstance(value, int | float) for value in figures.values())
         pages.append((page.read_text(), metrics.read_bytes()))
