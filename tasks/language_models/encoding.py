@@ -1,6 +1,8 @@
 """Conversations as tokens and labels: the one place that says which tokens carry loss.
 
-Setup counts with it, so whoever trains on its tables trains on what was counted.
+Setup counts with it, so whoever trains on its tables trains on what was counted. Whether a
+chat template takes a row at all says `tasks.language_models.rendering.refusal_of(conversation, template)`, from the
+template's text alone.
 """
 
 from __future__ import annotations
