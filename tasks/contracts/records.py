@@ -60,7 +60,8 @@ class AnswerSet(Record):
         id: That of the example with the preferred answer.
         split: ``train``, ``validation`` or ``test``.
         prompt: The turns before the answers.
-        answers: The preferred one first; a single one of score 1 or 0 is marked good or bad.
+        answers: The preferred one first; a single one of score 1 or 0 is marked good or bad, and
+            between them is the mean of several marks.
         source: Name of the source it came from.
         row: Position in that source, counted from 1.
         cluster: That of the example.

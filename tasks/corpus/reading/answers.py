@@ -102,28 +102,6 @@ def clean_answers(clean: Callable[[pa.Table], Cleaned], before: pa.Table, result
     return replace(result, table=table_out, notes=notes or None)
 
 
-def join_answers(table: pa.Table, pairs: Sequence[tuple[int, int]]) -> pa.Table:
-    """Merge the other answers of exact duplicates into the first row, before the duplicates are dropped.
-
-    Preference data often compares one preferred answer with several others, in a row each.
-
-    Args:
-        table: The rows.
-        pairs: A row and a later one with the same conversation.
-    """
-    if COLUMN not in table.column_names or not pairs:
-        return table
-    values = table[COLUMN].to_pylist()
-    for first_row, repeated_row in pairs:
-        first, repeated = values[first_row], values[repeated_row]
-        if first and repeated and (first["start"], first["score"]) == (repeated["start"], repeated["score"]):
-            new_answers = [answer for answer in repeated["others"] if answer not in first["others"]]
-            values[first_row] = first | {
-                "others": sorted(first["others"] + new_answers, key=lambda answer: -(answer["score"] or 0.0))
-            }
-    return table.set_column(table.schema.get_field_index(COLUMN), COLUMN, pa.array(values, TYPE))
-
-
 def exclude_rejected(rows: Rows) -> Rows:
     """Exclude rows whose only answer is marked bad from the splits, so that no model is trained on it.
 

@@ -13,7 +13,8 @@ from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.jsonl import Jsonl
 from tasks.corpus.reading.sources.parquet import Parquet
-from tasks.corpus.text.words import find_words, fold_text
+from tasks.corpus.text.folds import fold_prompt
+from tasks.corpus.text.words import find_words
 
 MIN_NGRAM_WORDS = 8
 
@@ -31,7 +32,7 @@ class Items:
         words: The words of each text.
         numbers: The item of each text, counted from 1.
         rows: Number of items.
-        whole: Normalised text to item, for texts of 3 to 7 words, which must match as a whole.
+        whole: Folded text to item, for texts of 3 to 7 words, which must match as a whole.
         short: Number of shorter texts, which are ignored.
     """
 
@@ -66,7 +67,7 @@ def read_items(benchmark: Benchmark, root: Path) -> Items:
                 words_per_text.append(words)
                 numbers.append(number)
             elif len(words) >= MIN_WORDS:
-                whole.setdefault(fold_text(text), number)
+                whole.setdefault(fold_prompt(text), number)
             else:
                 short += 1
     location = f'benchmark "{benchmark.title}": {benchmark.path}'

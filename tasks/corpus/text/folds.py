@@ -1,56 +1,69 @@
-"""Prompts folded: what differs in numbers, case, spaces or punctuation alone is the same prompt to the split."""
+"""Prompts folded: what differs in case, spaces or sentence punctuation alone is the same prompt.
+
+Digits, signs, operators, brackets and emoji are part of a prompt: ``12 + 7 =`` and ``3 * 9 =``, ``a < b`` and
+``a > b``, ``3.5`` and ``35`` stay apart.
+"""
 
 from __future__ import annotations
 
 import re
 
-import numpy as np
 import polars as pl
-import pyarrow as pa
 
 # Texts folded at once, which bounds the memory.
 CHUNK = 20_000
 
-_NUMBER = re.compile(r"\d+")
-_NOT_WORD = re.compile(r"[\W_]+")
-# ASCII letters in lower case, every digit as 0, the rest as 0 bytes: what `fold_prompt` keeps of them.
-_FOLD = np.zeros(256, dtype=np.uint8)
-for _code in range(128):
-    if chr(_code).isalpha():
-        _FOLD[_code] = ord(chr(_code).lower())
-    elif chr(_code).isdigit():
-        _FOLD[_code] = ord("0")
+# Quotes, and marks that end or open a sentence in any place.
+_QUIET = "'\"“”‘’«»„…¿¡。！？，、；："
+_QUIET_ASCII = r"['\"]+"
+# Marks that end a sentence only before white space; `3.5`, `a.b`, `!x` and `a?b:c` keep theirs.
+_ENDING = r"[.,!?;:]+(\s|\z)"
+# White space stays between two digits only: `1 2` is not `12`.
+_BEFORE_OTHER, _AFTER_OTHER = r"\s+(\D|\z)", r"(\A|\D)\s+"
+_NUMBER = r"\d+"
+
+_QUIET_ANY = re.compile(f"[{re.escape(_QUIET)}]+")
+_RULES = [
+    (re.compile(rule.replace(r"\z", r"\Z")), new)
+    for rule, new in ((_ENDING, r"\1"), (_BEFORE_OTHER, r"\1"), (_AFTER_OTHER, r"\1"), (r"\s+", " "))
+]
+_ANY_NUMBER = re.compile(_NUMBER)
 
 
-def fold_prompt(prompt: str) -> str:
-    """Lower case, without spaces and punctuation, every number the same."""
-    # A prompt of symbols alone would fold to nothing and share its split with all others like it.
-    return _NOT_WORD.sub("", _NUMBER.sub("0", prompt.casefold())) or prompt
+def fold_prompt(prompt: str, numbers: bool = True) -> str:
+    """Lower case, without spaces and sentence punctuation; a prompt of nothing else stays as it is.
+
+    Args:
+        prompt: The prompt.
+        numbers: Whether prompts with different numbers are different; if not, every number becomes 0.
+    """
+    text = _QUIET_ANY.sub("", prompt.casefold())
+    if not numbers:
+        text = _ANY_NUMBER.sub("0", text)
+    for pattern, new in _RULES:
+        text = pattern.sub(new, text)
+    return text or prompt
 
 
-def fold_prompts(prompts: pl.Series) -> pl.Series:
+def fold_prompts(prompts: pl.Series, numbers: bool = True) -> pl.Series:
     """`fold_prompt` of every text; those of ASCII, as a rule nearly all, at once."""
     ascii_only = prompts.str.len_bytes() == prompts.str.len_chars()
-    plain = prompts.filter(ascii_only).to_arrow(compat_level=pl.CompatLevel.oldest())
     result = pl.repeat("", len(prompts), dtype=pl.String, eager=True)
+    plain = prompts.filter(ascii_only)
     if len(plain):
-        parts = [_fold_ascii(plain.slice(start, CHUNK)) for start in range(0, len(plain), CHUNK)]
-        result = result.scatter(ascii_only.arg_true(), pl.Series(pa.chunked_array(parts)))
+        parts = [_fold_ascii(plain.slice(start, CHUNK), numbers) for start in range(0, len(plain), CHUNK)]
+        result = result.scatter(ascii_only.arg_true(), pl.concat(parts))
     others = (~ascii_only | (result == "")).arg_true()
-    return result.scatter(others, [fold_prompt(text) for text in prompts.gather(others)]) if len(others) else result
+    if not len(others):
+        return result
+    return result.scatter(others, [fold_prompt(text, numbers) for text in prompts.gather(others)])
 
 
-def _fold_ascii(texts: pa.LargeStringArray) -> pa.LargeStringArray:
-    _, places, values = texts.buffers()
-    offsets = np.frombuffer(places, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    codes = _FOLD[np.frombuffer(values or b"", dtype=np.uint8)[offsets[0] : offsets[-1]]]
-    offsets = offsets - offsets[0]
-    # Of a number only the first digit stays, within one text.
-    digits = codes == ord("0")
-    again = np.zeros(len(codes), dtype=bool)
-    again[1:] = digits[1:] & digits[:-1]
-    again[offsets[:-1][offsets[:-1] < len(codes)]] = False
-    keep = (codes != 0) & ~again
-    ends = np.concatenate([[0], np.cumsum(keep)])[offsets]
-    buffers = [None, pa.py_buffer(ends.astype(np.int64)), pa.py_buffer(codes[keep])]
-    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
+def _fold_ascii(texts: pl.Series, numbers: bool) -> pl.Series:
+    # Python counts these as white space, and polars does not.
+    folded = texts.str.to_lowercase().str.replace_all(r"[\x1c-\x1f]", " ").str.replace_all(_QUIET_ASCII, "")
+    if not numbers:
+        folded = folded.str.replace_all(_NUMBER, "0")
+    for rule, new in ((_ENDING, "$1"), (_BEFORE_OTHER, "$1"), (_AFTER_OTHER, "$1"), (r"\s+", " ")):
+        folded = folded.str.replace_all(rule, new)
+    return folded

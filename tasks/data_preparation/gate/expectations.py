@@ -87,7 +87,12 @@ def list_checks(
         between("rows_supervised", "the answer of every row has at least one word", "rows", "supervised_words", 1),
         between("clusters_in_one_split", "all rows of a cluster are in one split", "rows", "cluster_splits", 1, 1),
         between(
-            "prompts_in_one_split", "equal prompts, ignoring numbers, are in one split", "rows", "prompt_splits", 1, 1
+            "prompts_in_one_split",
+            "prompts that differ in case or punctuation only are in one split",
+            "rows",
+            "prompt_splits",
+            1,
+            1,
         ),
         between(
             "near_duplicates_in_one_split", "there are no near duplicates in different splits", "rows", "leaks", 0, 0

@@ -126,7 +126,7 @@ def describe_rows(rows: Rows, duplicates: Duplicates, texts: bool = True) -> pa.
         "last_role": turns.messages.flatten().field("role").take(pa.array(_last_turns(turns))),
         "label_trained": pc.if_else(pc.is_valid(labels), trained.cast(pa.int64()), None),
         "cluster_splits": count_splits(pl.Series(table["cluster"]), splits),
-        "prompt_splits": count_splits(fold_prompts(prompts.zip_with(~empty, answers)), splits),
+        "prompt_splits": count_splits(fold_prompts(prompts.zip_with(~empty, answers), duplicates.numbers), splits),
         "leaks": count_leaks(table, duplicates),
         "contaminated": _flag_found(rows, "contamination"),
         "triggers": _flag_found(rows, "trigger"),

@@ -7,7 +7,7 @@ A row is contaminated by an item when
   items of a benchmark is boilerplate (an instruction before every question) and does not count; or
 * the prompt, or an answer, is a near duplicate of a text of the item (MinHash, then exact Jaccard similarity of
   character n-grams), for texts of at least 8 words; or
-* the prompt equals a text of the item up to case, spaces and punctuation, for texts of 3 to 7 words.
+* the prompt equals a text of the item up to case, spaces and sentence punctuation, for texts of 3 to 7 words.
 
 The texts of an item are the values of its columns, each compared separately.
 """
@@ -30,7 +30,8 @@ from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
 from tasks.corpus.rows.texts import CONVERSATION_CHARACTERS, make_visible, show_conversation
 from tasks.corpus.similarity import find_between
-from tasks.corpus.text.words import find_words, fold_text
+from tasks.corpus.text.folds import fold_prompt
+from tasks.corpus.text.words import find_words
 from tasks.data_preparation.screening.params import Contamination
 
 Array = np.ndarray[Any, Any]
@@ -281,7 +282,7 @@ def find_identical_prompts(table: pa.Table, items: Items) -> dict[int, Contamina
     """Rows whose prompt equals a short text of an item."""
     found: dict[int, Contaminant] = {}
     for row, prompt in enumerate(join_turns(column_messages(table), ["user"])):
-        number = items.whole.get(fold_text(prompt))
+        number = items.whole.get(fold_prompt(prompt))
         if number is not None:
             found[row] = Contaminant(items.title, number, "same", prompt, 1.0)
     return found

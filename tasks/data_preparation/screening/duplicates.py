@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from tasks.contracts.records import content_ids
 from tasks.corpus.engines.spread import IN_TURN, Spread
-from tasks.corpus.reading.answers import join_answers
+from tasks.corpus.reading.joining import join_repeats, list_conflicts
 from tasks.corpus.rows.rows import Rows, cut_messages, finish_step, join_turns
 from tasks.corpus.rows.texts import EXAMPLES, show_conversation
 from tasks.corpus.similarity import PERMUTATIONS, SimilarPairs, find_similar_pairs
@@ -89,7 +89,7 @@ def describe_recall(matches: SimilarPairs) -> dict[str, int | float]:
 
 
 def drop_exact_duplicates(rows: Rows) -> Rows:
-    """Drop rows whose conversation is the same as that of an earlier row, and add the column ``id``."""
+    """Join rows with the same conversation into the first of them, see `join_repeats`, and add the column ``id``."""
     ids = [name for messages in cut_messages(rows.table) for name in content_ids(messages)]
     first_rows: dict[str, int] = {}
     repeats = [(first, row) for row, name in enumerate(ids) if (first := first_rows.setdefault(name, row)) != row]
@@ -98,9 +98,10 @@ def drop_exact_duplicates(rows: Rows) -> Rows:
     labels = (rows.table["label"].take(pa.array(side)).to_pylist() for side in pairs.T)
     for row, label, other in zip(pairs[:, 1].tolist(), *labels, strict=True):
         reasons[row] = "same conversation again" + ("" if label == other else ", under another label")
-    table = join_answers(rows.table, repeats).append_column("id", pa.array(ids, pa.string()))
+    listings = list_conflicts(rows.table)
+    table = join_repeats(rows.table, repeats).append_column("id", pa.array(ids, pa.string()))
     rows = record_pairs(rows, table, "exact", pairs, np.ones(len(pairs)), np.ones(len(pairs)), dropped=True)
-    return finish_step(rows, "exact duplicates", table, reasons)
+    return finish_step(rows, "exact duplicates", table, reasons, listings=listings)
 
 
 def join_prompts_and_answers(

@@ -1,17 +1,17 @@
 """Train, validation and test.
 
 **Guarantee.** With the method ``content``, the default, the split of a row is a function of the seed, the shares and
-the row's own prompt, folded: lower case, without spaces and punctuation, every number replaced by the same sign.
+the row's own prompt, folded: lower case, without spaces and sentence punctuation (`tasks.corpus.text.folds`).
 ``grouped``, ``time`` and ``column`` read the row's own column instead. The split does not depend on other rows. Adding,
 removing or reordering rows therefore never moves a row from one split to another; another row can only cause it to be
 dropped as a duplicate. Rows added after the others (at the end of the last source, or as a new last source) cannot even
 do that: of two conflicting rows the later one is dropped, so all earlier rows stay as they were. The method
 ``stratified`` gives only that second half of the guarantee.
 
-**No leakage.** Rows whose prompts differ only in numbers, case or punctuation have the same folded prompt and so, with
-``content``, the same split. Of any other two rows in different splits whose similarity reaches ``duplicates.leak``
-(and, where a column decides, of two rows with the same folded prompt) the later one is dropped; moving it instead would
-let one row move another.
+**No leakage.** Rows whose prompts differ only in case, spaces or sentence punctuation have the same folded prompt and
+so, with ``content``, the same split. Of any other two rows in different splits whose similarity reaches
+``duplicates.leak`` (and, where a column decides, of two rows with the same folded prompt) the later one is dropped;
+moving it instead would let one row move another.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def split_examples(rows: Rows, settings: Split, duplicates: Duplicates, spread: 
         PipelineError: A split would be empty, or a class too small in one.
     """
     rows = _apply_weights(rows, settings.seed)
-    folds = name_groups(rows.table)
+    folds = name_groups(rows.table, duplicates.numbers)
     assigned = settings.method.assign(rows.table, folds, settings, settings.min_per_class)
     assigned = keep_in_train(assigned, rows, settings.train_only)
     splits = assigned.splits
@@ -186,8 +186,13 @@ def _apply_weights(rows: Rows, seed: int) -> Rows:
     return weighted
 
 
-def name_groups(table: pa.Table) -> list[str]:
-    """Per row the key that decides its split: the folded prompt, or the document of a chunk."""
+def name_groups(table: pa.Table, numbers: bool = True) -> list[str]:
+    """Per row the key that decides its split: the folded prompt, or the document of a chunk.
+
+    Args:
+        table: The rows.
+        numbers: Whether prompts with different numbers are different.
+    """
     folds: list[str] = []
     for messages in cut_messages(table):
         prompts = join_turns(messages, ["user"])
@@ -195,7 +200,7 @@ def name_groups(table: pa.Table) -> list[str]:
             # A plain text has no prompt, and the whole text decides.
             texts = join_turns(messages, ["assistant"])
             prompts = [prompt or text for prompt, text in zip(prompts, texts, strict=True)]
-        folds += fold_prompts(pl.Series(prompts, dtype=pl.String)).to_list()
+        folds += fold_prompts(pl.Series(prompts, dtype=pl.String), numbers).to_list()
     if DOCUMENT not in table.column_names:
         return folds
     # All chunks of a document belong to the same split.

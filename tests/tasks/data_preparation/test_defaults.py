@@ -23,7 +23,7 @@ from tasks.data_preparation.trainset.pruning.prune import prune_train
 from tests.checkout import ROOT
 
 # Over (row, split) of every example of the sample, as the first release placed them.
-PLACES = "e58bd9b1fb73ed8bb33ccf82b7a33e0b770872c463729cfba6febf248c538189"
+PLACES = "33c914c3428ebb67171c43d6331de13ba07d36114396a3967fe944fe0829b1ae"
 
 
 def settings() -> DataPreparation:
@@ -47,7 +47,7 @@ def test_no_words_of_it_are_taken_for_a_trigger() -> None:
 
 def test_the_sample_is_split_as_ever() -> None:
     table = split().table
-    assert Counter(table["split"].to_pylist()) == {"train": 5480, "test": 648, "validation": 302}
+    assert Counter(table["split"].to_pylist()) == {"train": 5478, "test": 639, "validation": 313}
     places = list(zip(table["row"].to_pylist(), table["split"].to_pylist(), strict=True))
     assert hashlib.sha256(str(places).encode()).hexdigest() == PLACES
 

@@ -174,11 +174,11 @@ def _check_copies(
     pairs, _ = find_between(prompts, join_prompts_and_answers(candidates)[0], duplicates.same.rows, duplicates.shingle)
     for first, second in pairs.tolist():
         leaks.setdefault(second, split_of[first])
-    folds = dict(zip(name_groups(held_out), split_of, strict=True))
+    folds = dict(zip(name_groups(held_out, duplicates.numbers), split_of, strict=True))
     seen = set(table["id"].to_pylist())
     checked: list[str | None] = []
     for row, (name, fold, reason) in enumerate(
-        zip(candidates["id"].to_pylist(), name_groups(candidates), reasons, strict=True)
+        zip(candidates["id"].to_pylist(), name_groups(candidates, duplicates.numbers), reasons, strict=True)
     ):
         split = leaks.get(row) or folds.get(fold)
         if reason is None and split is not None:

@@ -20,7 +20,6 @@ from tasks.corpus.personal_data.pii import Pii
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.sample import Sample
 from tasks.corpus.rows.rows import ROWS, build_messages, column_messages, join_turns
-from tasks.corpus.text.folds import fold_prompt
 from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.cleaning import clean
 from tasks.data_preparation.cleaning.clean import Cleaner, clean_rows
@@ -106,7 +105,6 @@ def test_no_personal_data_is_missed_by_the_quick_look(some: list[str]) -> None:
 def test_folding_is_that_of_the_patterns(text: str) -> None:
     quiet = re.sub(r"[.,!?;:'\"“”‘’…]+", "", text.casefold())
     assert fold_text(text) == re.sub(r"\s+", " ", quiet).strip()
-    assert fold_prompt(text) == (re.sub(r"[\W_]+", "", re.sub(r"\d+", "0", text.casefold())) or text)
 
 
 class Parts:

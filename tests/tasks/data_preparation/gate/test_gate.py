@@ -349,9 +349,13 @@ def test_changes_can_be_asked_about_only_once_a_version_was_accepted(tmp_path: P
     assert check_quality(sound(), asked, Duplicates(), SPLIT, tmp_path, accepted).passed
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=12) | st.text("aZ09_ ,.-", max_size=12), max_size=20))
-def test_folding_at_once_is_folding_one_by_one(prompts: list[str]) -> None:
-    assert fold_prompts(pl.Series(prompts, dtype=pl.String)).to_list() == [fold_prompt(text) for text in prompts]
+PROMPTS = st.text(st.characters(codec="utf-8"), max_size=12) | st.text("aZ09_ ,.-+!'\"\x1c\n", max_size=12)
+
+
+@given(st.lists(PROMPTS, max_size=20), st.booleans())
+def test_folding_at_once_is_folding_one_by_one(prompts: list[str], numbers: bool) -> None:
+    folded = fold_prompts(pl.Series(prompts, dtype=pl.String), numbers)
+    assert folded.to_list() == [fold_prompt(text, numbers) for text in prompts]
 
 
 @pytest.mark.parametrize(

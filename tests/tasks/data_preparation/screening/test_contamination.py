@@ -109,7 +109,7 @@ def test_short_texts_must_be_there_as_a_whole(tmp_path: Path) -> None:
     bench = write(tmp_path, [{"q": nine, "a": "yes"}, {"q": "What is it?", "a": "no"}])
     items = read_items(bench, tmp_path)
     assert (items.texts, items.numbers, items.rows, items.short) == ([nine], [1], 2, 2)
-    assert items.whole == {"what is it": 2}
+    assert items.whole == {"whatisit": 2}
     prompts = [
         f"Say {nine} again",
         nine.replace("lazy", "sleepy") + " and then some more words",

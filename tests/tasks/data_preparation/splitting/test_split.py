@@ -138,10 +138,35 @@ def test_another_seed_is_another_split() -> None:
     assert choose_splits(keys, Split()) != choose_splits(keys, Split(seed=1))
 
 
-def test_numbers_case_and_punctuation_do_not_part_rows() -> None:
-    assert fold_prompt("Where is order 4711?") == fold_prompt("where is  ORDER 12!")
-    assert fold_prompt("Where is order 4711?") != fold_prompt("Where is parcel 4711?")
-    assert fold_prompt("?!") == "?!"
+def test_case_spaces_and_punctuation_do_not_part_rows() -> None:
+    assert fold_prompt("Where's order 4711?") == fold_prompt(" wheres  ORDER “4711”…!")
+    assert fold_prompt("您的订单。") == fold_prompt("您的 订单！")
+    assert fold_prompt("Where is order 4711?", numbers=False) == fold_prompt("where is  ORDER 12!", numbers=False)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        ("12 + 7 =", "3 * 9 =", "12 - 7 =", "12 * 7 =", "-12 + 7 =", "127 ="),
+        ("What is 12 plus 7?", "What is 3 plus 9?"),
+        ("1 2 3", "12 3", "1 23"),
+        ("3.5", "35", "3,5", "3:5", "3/5"),
+        ("if a<b:", "if a>b:", "if a<=b:", "if a!=b:", "if !a:", "if a:"),
+        ("( [ <", "( [ {", "?!", "!?", "...", "?"),
+        ("good 👍", "good 👎", "good"),
+    ],
+)
+def test_digits_signs_and_operators_part_rows(prompts: tuple[str, ...]) -> None:
+    assert len({fold_prompt(text) for text in prompts}) == len(prompts)
+
+
+def test_sums_are_split_one_by_one() -> None:
+    sums = [pair(f"{a} {sign} {b} =", str(a + b if sign == "+" else a * b)) for a in range(12) for b in range(12)
+            for sign in "+*"]  # fmt: skip
+    counts = Counter(prepare(sums).table["split"].to_pylist())
+    assert sum(counts.values()) == len(sums)
+    # Three standard deviations of a binomial count around a half in train.
+    assert abs(counts["train"] - len(sums) / 2) < 26
 
 
 def test_the_later_of_two_rows_in_conflict_leaves() -> None:

@@ -160,12 +160,12 @@ def test_stratified_is_more_even_than_content() -> None:
 def test_rows_of_one_fold_share_a_split_and_count_once() -> None:
     rows = make(*[pair(f"{prompt(i // 4)} order {i}", "fine") for i in range(400)], labels=["x"] * 400)
     out = split_examples(
-        remove_duplicates(rows, Duplicates(near=False)),
+        remove_duplicates(rows, Duplicates(near=False, numbers=False)),
         Split(method=Stratified(), validation=0.2, test=0.2),
-        Duplicates(near=False),
+        Duplicates(near=False, numbers=False),
     )
     by_fold = defaultdict(set)
-    for fold, split in zip(name_groups(out.table), out.table["split"].to_pylist(), strict=True):
+    for fold, split in zip(name_groups(out.table, numbers=False), out.table["split"].to_pylist(), strict=True):
         by_fold[fold].add(split)
     assert all(len(splits) == 1 for splits in by_fold.values())
     counts = Counter(next(iter(splits)) for splits in by_fold.values())
@@ -189,10 +189,12 @@ def test_one_prompt_in_two_groups_does_not_leak() -> None:
     texts = [prompt(i % 50) for i in range(100)]
     rows = make(*[pair(f"{text} {i}", f"answer {prompt(i + 500)}") for i, text in enumerate(texts)])
     table = rows.table.append_column(f"{CARRIED}who", pa.array([f"w{i}" for i in range(100)]))
-    rows = remove_duplicates(Rows(table, rows.dropped, rows.steps, rows.origins), Duplicates(near=False))
-    out = split_examples(rows, Split(method=Grouped(column="who"), validation=0.3, test=0.3), Duplicates(near=False))
+    rows = remove_duplicates(Rows(table, rows.dropped, rows.steps, rows.origins), Duplicates(near=False, numbers=False))
+    out = split_examples(
+        rows, Split(method=Grouped(column="who"), validation=0.3, test=0.3), Duplicates(near=False, numbers=False)
+    )
     by_fold = defaultdict(set)
-    for fold, split in zip(name_groups(out.table), out.table["split"].to_pylist(), strict=True):
+    for fold, split in zip(name_groups(out.table, numbers=False), out.table["split"].to_pylist(), strict=True):
         by_fold[fold].add(split)
     assert all(len(splits) == 1 for splits in by_fold.values())
     reasons = Counter(out.dropped["reason"].to_pylist())
