@@ -16,7 +16,7 @@ from tasks.evaluation.publish import write_figures, write_predictions, write_ver
 from tasks.evaluation.report import write_report
 from tasks.evaluation.scoring import score_outcomes
 from tasks.evaluation.slices import score_slices
-from tasks.evaluation.verdict import decide
+from tasks.evaluation.verdict import check_metrics, decide
 
 
 @stage
@@ -26,13 +26,14 @@ def evaluation(params: Params) -> None:
     release: str | None = read_json(artifacts.CHAMPION)["release"]
     folder = task(open_champion)(release)
     selected = task(select_items)(artifacts.TEST, settings.items, artifacts.INITIAL, folder)
+    evidence = Evidence(selected.items, task(fit_intent_classifier)(artifacts.TRAIN, selected.items))
+    task(check_metrics)(evidence, settings.metrics, selected.same_tokens)
     generation = settings.generation.model_dump()
     base = task(answer_with_base)(selected.items, artifacts.INITIAL, **generation)
     champion = task(answer_with_champion)(selected.items, folder, **generation)
     candidate = task(answer_with_candidate)(selected.items, artifacts.INITIAL, artifacts.TUNED, **generation)
-    intents = task(fit_intent_classifier)(artifacts.TRAIN, selected.items)
     board = task(score_outcomes)(
-        Evidence(selected.items, intents),
+        evidence,
         [base, champion, candidate],
         settings.metrics,
         **settings.bootstrap.model_dump(),

@@ -66,7 +66,7 @@ CALLED = re.compile(
     r"(?:\s+(?:is|at|on))?\s*[:.]?\s*)(\(?\d(?:[ .()-]{0,2}\d){6,13})(?![\w])"
 )
 NOTHING = re.compile(r"[\s.,;:!?…_\-–—'\"`()\[\]*/\\|]*")
-BETWEEN = re.compile(r"[\s\-_/]+")
+JOINTS = re.compile(r"(?<=[^\W\d_]{2})-(?=[^\W\d_]{2})|(?<=\w)[\s_]+(?=\w)")
 NUMBER = re.compile(r"\d+")
 NOT_WORD = re.compile(r"[\W_]+")
 
@@ -182,7 +182,7 @@ def main(parser: str, source: Path, folder: Path) -> None:
                 continue
             seen.add(name)
             if label is not None:
-                label = BETWEEN.sub("_", label.strip().casefold()).strip("_")
+                label = JOINTS.sub("_", label.strip().lower())
             kept = {"id": name, "messages": turns, "source": "bench", "row": number, "label": label}
             files[split_of(turns)].write(dumps(kept) + b"\n")
     for file in files.values():

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.corpus.text.words import WORD
+from tasks.corpus.text.words import find_units
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,24 @@ class LabelClassifier:
 
 
 def make_features() -> Any:
-    """The unfitted scikit-learn vectorizer that computes the features of the classifier."""
+    """The unfitted scikit-learn vectorizer that computes the features of the classifier.
+
+    Texts without words, such as emoji, are taken character by character; it cannot be fitted to blank texts alone.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    return TfidfVectorizer(token_pattern=WORD, ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
+    return TfidfVectorizer(
+        tokenizer=find_units, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True, max_features=50_000
+    )
+
+
+def compute_features(texts: Sequence[str]) -> Any:
+    """Features of texts, a sparse matrix of texts x features; one feature of zeros where all texts are blank."""
+    from scipy.sparse import csr_matrix
+
+    if not any(text.strip() for text in texts):
+        return csr_matrix((len(texts), 1))
+    return make_features().fit_transform(texts)
 
 
 def make_classifier(seed: int) -> Any:
@@ -50,11 +64,11 @@ def make_classifier(seed: int) -> Any:
 
 
 def fit_label_classifier(prompts: Sequence[str], labels: Sequence[str | None]) -> LabelClassifier | None:
-    """Fit a classifier to the labelled prompts; None when they have fewer than two distinct labels."""
+    """Fit a classifier to the labelled prompts; None when all are blank or have fewer than two distinct labels."""
     from sklearn.pipeline import make_pipeline
 
     labelled = [(prompt, label) for prompt, label in zip(prompts, labels, strict=True) if label is not None]
-    if len({label for _, label in labelled}) < 2:
+    if len({label for _, label in labelled}) < 2 or not any(prompt.strip() for prompt, _ in labelled):
         return None
     model = make_pipeline(make_features(), make_classifier(0))
     model.fit([prompt for prompt, _ in labelled], [label for _, label in labelled])

@@ -44,12 +44,15 @@ class ItemSet:
         held_out: Rows of the test split.
         too_long: Rows considered that do not fit into the context of every model.
         unanswerable: Rows considered that have no prompt or an empty answer.
+        same_tokens: Whether base and champion cut every reference into the same number of tokens, so that their
+            losses can be compared.
     """
 
     items: tuple[Item, ...] = field(repr=False)
     held_out: int
     too_long: int
     unanswerable: int
+    same_tokens: bool = True
 
     @property
     def figures(self) -> dict[str, int]:
@@ -82,23 +85,28 @@ def select_items(test: Path, count: int, initial: Path, champion: Path | None) -
     tokenizers = _load_tokenizers(initial, champion)
     selected: list[Item] = []
     too_long = unanswerable = 0
+    same_tokens = True
     for row in rows:
         if len(selected) == count:
             break
         item = _make_item(row)
         if not item.prompt or not item.reference.strip():
             unanswerable += 1
-        elif all(_fits(tokenizer, context, item) for tokenizer, context in tokenizers):
-            selected.append(item)
-        else:
+            continue
+        sizes = [_count_tokens(tokenizer, item) for tokenizer, _ in tokenizers]
+        limits = [context for _, context in tokenizers]
+        if any(limit is not None and sum(size) > limit for size, limit in zip(sizes, limits, strict=True)):
             too_long += 1
+            continue
+        selected.append(item)
+        same_tokens = same_tokens and len({answer for _, answer in sizes}) == 1
     if not selected:
         raise PipelineError(
             f"{test}: nothing to evaluate: {len(rows)} rows, {too_long} longer than the model's context, "
             f"{unanswerable} without a prompt or an answer; give data_preparation a larger test share or "
             "choose a base model with a longer context"
         )
-    return ItemSet(tuple(selected), len(rows), too_long, unanswerable)
+    return ItemSet(tuple(selected), len(rows), too_long, unanswerable, same_tokens)
 
 
 def _selection_key(identity: str) -> bytes:
@@ -121,6 +129,6 @@ def _load_tokenizers(initial: Path, champion: Path | None) -> list[tuple[Any, in
     return tokenizers
 
 
-def _fits(tokenizer: Any, context: int | None, item: Item) -> bool:
+def _count_tokens(tokenizer: Any, item: Item) -> tuple[int, int]:
     prompt, answer = encode_reference(tokenizer, item.prompt, item.reference)
-    return context is None or len(prompt) + len(answer) <= context
+    return len(prompt), len(answer)

@@ -19,11 +19,12 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.record import Record
+from tasks.evaluation.metrics.metric import Evidence, Metric
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.wording import describe_change, describe_numbers, inside_sentence
 
@@ -50,6 +51,31 @@ class PromotionVerdict(Record):
     comparisons: dict[str, dict[str, dict[str, Any]]]
     champion: str | None
     items: int
+
+
+def check_metrics(evidence: Evidence, metrics: Sequence[Metric], same_tokens: bool) -> dict[str, float]:
+    """Refuse items on which no metric can compare the candidate, before any model answers them.
+
+    Args:
+        evidence: Items and intent classifier.
+        metrics: The metrics of the params.
+        same_tokens: Whether the losses of base and champion can be compared.
+
+    Returns:
+        The number of metrics that can be compared.
+
+    Raises:
+        PipelineError: No metric can be compared.
+    """
+    reasons = {metric.name: metric.why_not_applicable(evidence) for metric in metrics}
+    if not same_tokens:
+        reasons |= {m.name: "base and champion tokenize text differently" for m in metrics if m.per_token}
+    if all(reasons.values()):
+        problems = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+        raise PipelineError(
+            f"evaluation.metrics: none can be compared ({problems}); expected at least one; add exact_match"
+        )
+    return {"metrics": float(sum(why is None for why in reasons.values()))}
 
 
 def decide(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.text.words import WORD, split_terms
+from tasks.corpus.text.words import find_units, split_terms
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,23 +44,24 @@ class Tfidf(Section):
         return "TF-IDF vectors"
 
     def embed(self, texts: Sequence[str], seed: int = 0) -> np.ndarray[Any, Any]:
-        """Unit vectors, shape (texts, dimensions); fewer dimensions for a small vocabulary, zero without words."""
+        """Unit vectors, shape (texts, dimensions); fewer dimensions for a small vocabulary, zero for a blank text.
+
+        Texts without words, such as emoji, are taken character by character.
+        """
         import numpy as np
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         vectorizer_settings: dict[str, dict[str, Any]] = {
-            "words": {"token_pattern": WORD, "ngram_range": (1, 2)},
+            "words": {"tokenizer": find_units, "token_pattern": None, "ngram_range": (1, 2)},
             "terms": {"analyzer": split_terms},
             "characters": {"analyzer": "char_wb", "ngram_range": (2, 4)},
         }
-        try:
-            weights = TfidfVectorizer(
-                sublinear_tf=True, max_features=self.maximum_features, **vectorizer_settings[self.unit]
-            ).fit_transform(texts)
-        except ValueError:
-            # No text contains a word, so the vocabulary is empty.
+        if not any(text.strip() for text in texts):
             return np.zeros((len(texts), 2), dtype=np.float32)
+        weights = TfidfVectorizer(
+            sublinear_tf=True, max_features=self.maximum_features, **vectorizer_settings[self.unit]
+        ).fit_transform(texts)
         dimensions = min(self.dimensions, min(weights.shape) - 1)
         vectors = (
             weights.toarray()

@@ -41,7 +41,7 @@ import numpy as np
 
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.embedders import AnyEmbedder
-from tasks.corpus.label_classifier import make_classifier, make_features
+from tasks.corpus.label_classifier import compute_features, make_classifier
 from tasks.corpus.label_errors.params import Noise
 
 Array = np.ndarray[Any, Any]
@@ -105,7 +105,7 @@ def find_suspects(texts: Sequence[str], labels: Sequence[str | None], settings: 
         settings: Limits and seed.
 
     Raises:
-        PipelineError: Fewer than two labels have enough rows, or no text has a word.
+        PipelineError: Fewer than two labels have enough rows, or all texts are blank.
     """
     counts = Counter(label for label in labels if label is not None)
     classes = sorted(label for label, count in counts.items() if count >= FOLDS)
@@ -151,14 +151,13 @@ def cross_fit(texts: Sequence[str], truth: Array, seed: int, embedder: AnyEmbedd
         embedder: Computes the vectors for a second classifier; None uses the words alone.
 
     Raises:
-        PipelineError: No text has a word.
+        PipelineError: All texts are blank.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    try:
-        features = make_features().fit_transform(texts)
-    except ValueError as error:
-        raise PipelineError("noise: no labelled text has a word; remove data_preparation.noise") from error
+    features = compute_features(texts)
+    if not features.nnz:
+        raise PipelineError("noise: all labelled texts are blank; remove data_preparation.noise")
     probabilities = _predict_out_of_fold(features, truth, seed, make_classifier)
     if embedder is None:
         return probabilities

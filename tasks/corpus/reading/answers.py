@@ -71,11 +71,12 @@ def clean_answers(clean: Callable[[pa.Table], Cleaned], before: pa.Table, result
     if not positions:
         return result
     turns = [prompts[row][: rows[row]["start"]] + rows[row]["others"][position]["turns"] for row, position in positions]
-    sources = before.select(["source", "file", "row"]).take(pa.array([row for row, _ in positions], pa.int64()))
+    sources = before.select(["source", "file", "row", "label"]).take(
+        pa.array([row for row, _ in positions], pa.int64())
+    )
     table = pa.table(
         {
             **{name: sources[name] for name in sources.column_names},
-            "label": pa.nulls(len(positions), pa.string()),
             "messages": pa.array(turns, MESSAGES),
         },
         schema=ROWS,

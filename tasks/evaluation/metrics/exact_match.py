@@ -1,4 +1,4 @@
-"""Exact match: the answer is the reference, white space aside.
+"""Exact match: the answer is the reference, white space and the encoding of accents (NFC) aside.
 
 Good for short closed answers (classes, numbers, codes); of little use for free text, where many
 wordings are correct.
@@ -9,6 +9,7 @@ Example:
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.contracts.params import Section
@@ -37,7 +38,11 @@ class ExactMatch(Section):
         from tasks.evaluation.metrics.metric import Scores
 
         values = [
-            float(answer.split() == item.reference.split())
+            float(_normalise(answer) == _normalise(item.reference))
             for item, answer in zip(evidence.items, outcome.answers, strict=True)
         ]
         return Scores(np.array(values), np.ones(len(values)))
+
+
+def _normalise(text: str) -> list[str]:
+    return unicodedata.normalize("NFC", text).split()

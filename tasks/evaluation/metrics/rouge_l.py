@@ -2,30 +2,34 @@
 
 C.-Y. Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004. With the longest common
 subsequence of words L, P = L / words of the answer and R = L / words of the reference, the score is
-2PR / (P + R). Words are runs of ``a-z0-9`` after lower-casing, without stemming, as in the package
-``rouge_score`` (the values are equal; a test holds them against it). The subsequence is found with
-the bit-parallel recurrence of Hyyrö, "Bit-Parallel LCS-length Computation Revisited", 2004, which is
-some hundred times faster on long answers than the dynamic-programming table.
+2PR / (P + R). Words are those of `tasks.corpus.text.words`, in lower case and without stemming: runs of letters and
+digits, and single characters in scripts without spaces. On ASCII text they are those of the package ``rouge_score``
+(the values are equal; a test holds them against it). The subsequence is found with the bit-parallel recurrence of
+Hyyrö, "Bit-Parallel LCS-length Computation Revisited", 2004, which is some hundred times faster on long answers than
+the dynamic-programming table.
 
-Good for free text with a typical wording; blind to meaning, and to scripts other than Latin, so it
-does not apply where the references have no such words.
+Good for free text with a typical wording; blind to meaning and to symbols. A reference that is mainly symbols, such as
+emoji or a formula, is not scored, and where most references are, the metric does not apply and guards nothing.
 
 Example:
-    "the cat sat" against "the cat sat down": L = 3, P = 1, R = 3/4, score 6/7 = 0.857.
+    "the cat sat" against "the cat sat down": L = 3, P = 1, R = 3/4, score 6/7 = 0.857; "您" against "您好": L = 1,
+    P = 1, R = 1/2, score 2/3.
 """
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.contracts.params import Section
+from tasks.corpus.text.words import find_words
 
 if TYPE_CHECKING:
     from tasks.evaluation.metrics.metric import Evidence, Scores
     from tasks.evaluation.outcomes import Outcome
 
-_WORD = re.compile(r"[a-z0-9]+")
+# Share of a reference's characters, white space aside, that words must cover for it to be scored.
+MINIMUM_COVERAGE = 0.5
 
 
 class RougeL(Section):
@@ -39,9 +43,10 @@ class RougeL(Section):
     exponentiated: ClassVar[bool] = False
 
     def why_not_applicable(self, evidence: Evidence) -> str | None:
-        if any(words(item.reference) for item in evidence.items):
+        unread = sum(not is_readable(item.reference) for item in evidence.items)
+        if 2 * unread < len(evidence.items):
             return None
-        return "no reference has a word of Latin letters or digits"
+        return f"{unread:,} of {len(evidence.items):,} references are mainly symbols, which it does not read"
 
     def score(self, evidence: Evidence, outcome: Outcome) -> Scores:
         import numpy as np
@@ -49,12 +54,20 @@ class RougeL(Section):
         from tasks.evaluation.metrics.metric import Scores
 
         values = [rouge_l(item.reference, answer) for item, answer in zip(evidence.items, outcome.answers, strict=True)]
-        return Scores(np.array(values), np.array([float(bool(words(i.reference))) for i in evidence.items]))
+        return Scores(np.array(values), np.array([float(is_readable(item.reference)) for item in evidence.items]))
 
 
 def words(text: str) -> list[str]:
-    """Lower-case runs of letters and digits."""
-    return _WORD.findall(text.lower())
+    """Lower-case words of any script; an underscore separates words."""
+    plain = text if text.isascii() else unicodedata.normalize("NFC", text)
+    return find_words(plain.replace("_", " "))
+
+
+def is_readable(reference: str) -> bool:
+    """Whether words cover at least half of a reference."""
+    visible = sum(not character.isspace() for character in unicodedata.normalize("NFC", reference))
+    found = words(reference)
+    return bool(found) and sum(map(len, found)) >= MINIMUM_COVERAGE * visible
 
 
 def rouge_l(reference: str, answer: str) -> float:

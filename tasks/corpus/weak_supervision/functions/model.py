@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from tasks.contracts.params import Section
-from tasks.corpus.text.labels import normalise_label
+from tasks.corpus.text.labels import LabelReader
 from tasks.corpus.writers import AnyWriter
 
 ORDER = (
@@ -47,10 +47,6 @@ class Model(Section):
 
         order = self.order.replace("{labels}", ", ".join(self.labels))
         prompts = [[{"role": "user", "content": order.replace("{text}", text)}] for text in texts]
-        labels_by_name = {normalise_label(label): label for label in self.labels}
+        reader = LabelReader(self.labels)
         answers = ask(self.writer, prompts, root / self.cache)
-        return {
-            self.title or "model": [
-                labels_by_name.get(normalise_label((text or "").strip(" .\"'`*"))) for text in answers
-            ]
-        }
+        return {self.title or "model": [reader.read(text or "") for text in answers]}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.label_classifier import make_classifier, make_features
+from tasks.corpus.label_classifier import compute_features, make_classifier
 from tasks.corpus.writers.local import load_model
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def measure_error(pool: Pool) -> Array:
     from tasks.data_preparation.trainset.pruning.pool import code_labels
 
     classes, truth = code_labels("difficulty", pool)
-    features = make_features().fit_transform(pool.prompts)
+    features = compute_features(pool.prompts)
     folds = np.random.default_rng(pool.seed).permutation(np.arange(len(truth)) % FOLDS)
     errors = np.zeros(len(truth))
     for fold in range(FOLDS):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.personal_data.identifiers import is_card, is_iban, passes_luhn, replace_personal
 from tasks.corpus.personal_data.pii import Pii
-from tasks.corpus.text.labels import normalise_label
+from tasks.corpus.text.labels import LabelReader, normalise_label
 from tasks.data_preparation.cleaning.clean import Cleaner, clean_rows
 from tasks.data_preparation.cleaning.steps.html import Html, remove_html
 from tasks.data_preparation.cleaning.steps.labels import Labels
@@ -264,6 +264,71 @@ def test_unknown_labels_are_dropped_when_the_set_is_given() -> None:
     out = clean_rows(rows, [Labels(allowed=("yes",))])
     assert out.table["label"].to_pylist() == ["yes", None]
     assert out.steps[-1].reasons == {"unknown label": 1}
+
+
+DIFFERENT = [
+    ("-1", "0", "1", "+1"), ("C", "C++", "C#"), ("A", "A+", "A-", "A*"), ("<", ">", "<=", "="), ("👍", "👎", "👍🏽"),
+    ("1.0", "10", "1"), ("no", "nö"), ("+5%", "-5%", "5%"), ("!", "?", "_"), ("x+y", "x-y", "x y"), ("Maße", "Masse"),
+    ("3-4", "34", "3/4"), ("की", "का"), ("order-1", "order 1", "order1"), ("½", "1/2"), ("$", "€"), ("e-mail", "email"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", DIFFERENT)
+def test_labels_that_differ_in_a_sign_symbol_digit_or_accent_stay_apart(labels: tuple[str, ...]) -> None:
+    rows = [pair(f"prompt {number}", label) for number, label in enumerate(labels)]
+    out = clean_rows(make(*rows, labels=list(labels)), [Labels()])
+    cleaned = out.table["label"].to_pylist()
+    assert len(set(cleaned)) == len(labels)
+    assert [answer for _, answer in texts(out)] == cleaned
+    assert out.steps[-1].notes["labels_merged"] == 0
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [("Yes", "YES", " yes "), ("Cancel-Order", "cancel order", "cancel_order"), ("👍", "👍\ufe0f"), ("é", "e\u0301"),
+     ("a\u00a0b", "A  B")],
+)  # fmt: skip
+def test_case_spaces_and_invisible_characters_make_one_label(labels: tuple[str, ...]) -> None:
+    out = clean_rows(make(*[pair(f"p{n}", "x") for n in range(len(labels))], labels=list(labels)), [Labels()])
+    assert len(set(out.table["label"].to_pylist())) == 1
+    (listing,) = out.steps[-1].listings
+    assert listing.heading == "Merged labels"
+
+
+def test_labels_that_may_be_one_are_asked_about(caplog: pytest.LogCaptureFixture) -> None:
+    rows = make(pair("a", "x"), pair("b", "x"), pair("c", "x"), labels=["E-Mail", "email", "email"])
+    out = clean_rows(rows, [Labels()])
+    assert out.table["label"].to_pylist() == ["e-mail", "email", "email"]
+    (listing,) = out.steps[-1].listings
+    assert listing.rows == (('"email" (2 rows), "e-mail" (1 rows)', 'aliases: {"e-mail": "email"}'),)
+    assert "may be one label" in caplog.text
+    merged = clean_rows(rows, [Labels(aliases={"e-mail": "email"})])
+    assert set(merged.table["label"].to_pylist()) == {"email"}
+    assert "Labels that look alike" not in {listing.heading for listing in merged.steps[-1].listings}
+
+
+def test_answers_keep_the_spelling_that_their_prompts_list() -> None:
+    listed = pair("Cancel-Order or Track-Order: where is it?", "Track-Order")
+    rows = make(listed, pair("stop it", "Cancel-Order"), labels=["Track-Order", "Cancel-Order"])
+    out = clean_rows(rows, [Labels()])
+    assert out.table["label"].to_pylist() == ["track_order", "cancel_order"]
+    assert [answer for _, answer in texts(out)] == ["Track-Order", "Cancel-Order"]
+    assert out.steps[-1].notes["answers_left"] == 2
+
+
+def test_aliases_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="stop is mapped to cancel and halt"):
+        Labels(aliases={"Stop": "cancel", "stop": "halt"})
+
+
+def test_a_text_that_is_a_label_names_it() -> None:
+    read = LabelReader(["C", "C++", "-1", "1", "yes", "👍", "👎", "A", "book_room", ":)"]).read
+    named = {"C++": "C++", "c++.": "C++", "**C**": "C", "1.": "1", "-1": "-1", "Yes!": "yes", "👎": "👎", "(a)": "A",
+             " Book  Room. ": "book_room", ":)": ":)"}  # fmt: skip
+    assert {text: read(text) for text in named} == named
+    assert [read(text) for text in ("C#", "+1", "A+", ":(", "", "no", "C or C++")] == [None] * 7
+    assert LabelReader(["yes", "Yes"]).read("Yes") == "Yes"
+    assert LabelReader(["yes", "Yes"]).read("YES") is None
 
 
 @given(st.text(max_size=20))

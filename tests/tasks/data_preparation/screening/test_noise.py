@@ -77,8 +77,8 @@ def test_rows_that_cannot_be_judged_stay() -> None:
     assert max(found.places, default=0) < 200
     with pytest.raises(PipelineError, match="1 labels have 5 rows or more, and two are needed"):
         find_suspects(texts, ["same"] * 200, Noise())
-    with pytest.raises(PipelineError, match="no labelled text has a word"):
-        find_suspects(["?"] * 10, ["a"] * 5 + ["b"] * 5, Noise())
+    with pytest.raises(PipelineError, match="all labelled texts are blank"):
+        find_suspects([" "] * 10, ["a"] * 5 + ["b"] * 5, Noise())
 
 
 def test_the_limit_worked_out_by_hand() -> None:
