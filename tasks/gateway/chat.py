@@ -1,27 +1,66 @@
 """OpenAI's chat completions: the supported fields of a request, and the formats of answers and errors.
 
-Supported: ``model``, ``messages`` (text, also as text parts; ``developer`` counts as ``system``), ``max_tokens``
-and ``max_completion_tokens``, ``temperature``, ``top_p``, ``stop`` (up to 4), ``seed``, ``stream`` and
-``stream_options.include_usage``. Accepted and without effect: ``user``, ``metadata``, ``safety_identifier``,
-``prompt_cache_key``, ``service_tier``, ``store: false``, ``parallel_tool_calls``, and every other known field at the
-value that has no effect (``n: 1``, ``logprobs: false``, ``tools: []``, penalties of 0, ...). Anything else is answered
-with 400 and the name of the field: several choices, log probabilities, tools, structured output,
-penalties, logit bias, images and audio, reasoning effort, stored completions.
+Supported: ``model``, ``messages``, ``max_tokens`` and ``max_completion_tokens``, ``temperature``, ``top_p``, ``stop``
+(up to 4), ``seed``, ``stream`` and ``stream_options.include_usage``. Messages are read as those of data sets are
+(`tasks.language_models.message_format`): texts, text parts, refusals, and the tool calls of earlier turns with their
+results; ``developer`` counts as ``system``. What such a message holds beside its text (``name``, ``tool_call_id``,
+reasoning) has no effect, and the header ``x-heptune-ignored`` names it. Accepted and without effect, too: ``user``,
+``metadata``, ``safety_identifier``, ``prompt_cache_key``, ``service_tier``, ``store: false``, ``parallel_tool_calls``,
+any field that is null, and every other known field at the value that has no effect (``n: 1``, ``logprobs: false``,
+``tools: []``, penalties of 0, ...). Anything else is answered with 400 and the name of the field: several choices, log
+probabilities, tools, structured output, penalties, logit bias, images and audio, reasoning effort, stored completions.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from tasks.contracts.records import Role
 from tasks.gateway.engine import FinishReason
+from tasks.language_models.message_format import list_unused, read_text
 
 Body = Mapping[str, Any]
 Shape = TypeVar("Shape", bound=BaseModel)
+
+TEXT_WITHOUT_CONTENT = {"refusal", "tool_calls", "function_call"}
+# What OpenAI's API and the servers that imitate it give and take in a message.
+MESSAGE_FIELDS = TEXT_WITHOUT_CONTENT | {
+    "role",
+    "content",
+    "name",
+    "tool_call_id",
+    "audio",
+    "annotations",
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+}
+MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256
+# What is expected, of fields whose own error messages do not say so.
+EXPECTED = {
+    "stop": f"a text, or a list of at most {MAX_STOPS} texts, each of 1 to {MAX_STOP_CHARACTERS} characters",
+    "tools": "no tools: this gateway calls none; describe them in the system message",
+    "functions": "no functions: this gateway calls none; describe them in the system message",
+    "tool_choice": "none or auto, as this gateway calls no tools",
+    "function_call": "none or auto, as this gateway calls no functions",
+    "n": "1: ask again for another answer",
+    "logprobs": "false: log probabilities are not given",
+    "top_logprobs": "0: log probabilities are not given",
+    "logit_bias": "none",
+    "presence_penalty": "0",
+    "frequency_penalty": "0",
+    "store": "false: answers cannot be fetched later",
+    "modalities": '["text"]',
+    "response_format": '{"type": "text"}: the form of an answer is not enforced',
+}
+MAX_SHOWN_CHARACTERS = 60
+HEADER_NAME, MAX_IGNORED = re.compile(r"[A-Za-z0-9_.]{1,60}"), 10
 
 
 class ApiError(Exception):
@@ -56,23 +95,6 @@ class ApiError(Exception):
         return {"error": {"message": str(self), "type": error_type, "param": self.param, "code": self.code}}
 
 
-def join_parts(value: Any) -> Any:
-    """Joins text parts into one text."""
-    if not isinstance(value, list):
-        return value
-    texts = []
-    for part in value:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise ValueError("only text parts are supported")
-        texts.append(part["text"])
-    return "".join(texts)
-
-
-def map_developer_role(value: Any) -> Any:
-    """Maps OpenAI's newer name of the system role."""
-    return "system" if value == "developer" else value
-
-
 class StrictModel(BaseModel):
     """A model without unknown fields and without coercion of types."""
 
@@ -80,17 +102,35 @@ class StrictModel(BaseModel):
 
 
 class Turn(StrictModel):
-    """One message; fields of assistant messages other than text must be empty."""
+    """One message as the chat template gets it.
 
-    role: Annotated[Role, BeforeValidator(map_developer_role)]
-    content: Annotated[str, BeforeValidator(join_parts)]
-    tool_call_id: str | None = None
-    name: None = None
-    refusal: None = None
-    audio: None = None
-    function_call: None = None
-    tool_calls: list[None] | None = Field(None, max_length=0)
-    annotations: list[Any] | None = Field(None, max_length=0)
+    Attributes:
+        role: Who wrote it.
+        content: Its text.
+        ignored: Its fields without effect.
+    """
+
+    role: Role
+    content: str
+    ignored: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, message: Any) -> Any:
+        """The text of a message in OpenAI's format; a message that is no object is left to pydantic."""
+        if not isinstance(message, dict):
+            return message
+        given = {key: value for key, value in message.items() if value is not None}
+        unknown = sorted(given.keys() - MESSAGE_FIELDS)
+        if unknown:
+            raise PydanticCustomError("extra_forbidden", "unknown field", {"name": unknown[0]})
+        if given.get("audio"):
+            raise ValueError("audio is not read; send text")
+        role = "system" if given.get("role") == "developer" else given.get("role")
+        read = {"role": role} if "role" in given else {}
+        if given.keys() & {"content", *TEXT_WITHOUT_CONTENT}:
+            read["content"] = read_text(given)
+        return read | {"ignored": tuple(list_unused(given, "role", "content", role == "assistant"))}
 
 
 class StreamOptions(StrictModel):
@@ -106,7 +146,7 @@ class ResponseFormat(StrictModel):
     type: Literal["text"]
 
 
-Stop = Annotated[str, Field(min_length=1, max_length=256)]
+Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 
 
@@ -119,7 +159,7 @@ class ChatRequest(StrictModel):
     max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
-    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -143,6 +183,14 @@ class ChatRequest(StrictModel):
     metadata: dict[str, str] | None = None
     service_tier: Literal["auto", "default"] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, body: Any) -> Any:
+        """Clients send null for what they do not set, also in fields newer than this gateway."""
+        if not isinstance(body, dict):
+            return body
+        return {key: value for key, value in body.items() if value is not None}
+
     @property
     def token_limit(self) -> int | None:
         """The smaller of the two limits a client may set."""
@@ -153,6 +201,12 @@ class ChatRequest(StrictModel):
     def stops(self) -> tuple[str, ...]:
         """Stop texts as a tuple."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Fields of messages without effect, each once; of a client's own names only those that fit into a header."""
+        names = dict.fromkeys(name for turn in self.messages for name in turn.ignored)
+        return tuple(name for name in names if HEADER_NAME.fullmatch(name))[:MAX_IGNORED]
 
     def turns(self) -> list[dict[str, str]]:
         """The conversation as input of a chat template."""
@@ -190,11 +244,27 @@ def describe(problem: Mapping[str, Any]) -> ApiError:
     path = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "constrained-")))
     field = str(problem["loc"][0]) if problem["loc"] else None
     if problem["type"] == "extra_forbidden":
+        name = problem.get("ctx", {}).get("name")
+        path = f"{path}.{name[:MAX_SHOWN_CHARACTERS]}" if name else path
         return ApiError(400, f"unknown field {path!r}; remove it", "unknown_parameter", field)
     if problem["type"] == "missing":
         return ApiError(400, f"{path} is missing; add it", "missing_required_parameter", field)
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return ApiError(400, f"{path}: {message}; this gateway supports no other value", "unsupported_value", field)
+    if field in EXPECTED:
+        message = f"{field}: found {show(problem['input'])}, expected {EXPECTED[field]}"
+    elif problem["type"] == "value_error":
+        message = f"{path}: {str(problem['msg']).removeprefix('Value error, ')}"
+    else:
+        message = f"{path}: {problem['msg']}; this gateway supports no other value"
+    return ApiError(400, message, "unsupported_value", field)
+
+
+def show(value: Any) -> str:
+    """A value in an error message."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return "an object"
+    return orjson.dumps(value, default=str).decode()[:MAX_SHOWN_CHARACTERS]
 
 
 def completion(

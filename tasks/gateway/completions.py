@@ -60,8 +60,9 @@ class Exchange:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers with the request id and the release that answers."""
-        return {"x-request-id": self.id, "x-heptune-release": self.slot.release}
+        """Headers with the request id, the release that answers, and what had no effect in the messages."""
+        ignored = {"x-heptune-ignored": ", ".join(self.body.ignored)} if self.body.ignored else {}
+        return {"x-request-id": self.id, "x-heptune-release": self.slot.release} | ignored
 
     async def begin(self) -> None:
         """Encode the conversation and submit it to the engine.

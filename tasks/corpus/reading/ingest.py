@@ -36,7 +36,8 @@ from tasks.corpus.reading.sources.arrow_rows import split_table
 from tasks.corpus.reading.sources.broken_rows import show_row
 from tasks.corpus.reading.sources.source import Broken, Fields, Part, Records
 from tasks.corpus.reading.unused_columns import COLUMN as EXTRA
-from tasks.corpus.reading.unused_columns import TYPE, pick_values
+from tasks.corpus.reading.unused_columns import TYPE, list_padded_columns, pick_values
+from tasks.corpus.reading.unused_turn_keys import count_unused_turn_keys, list_unused_turn_keys
 from tasks.corpus.rows.rows import CARRIED, ROWS, Origin, Rows, Step, build_messages
 
 log = logging.getLogger(__name__)
@@ -194,8 +195,12 @@ def read_source(
     row_sample = RowSample(source.limit)
     broken_rows: list[pa.Table] = []
     rows = broken_count = 0
+    turn_keys: Counter[str] = Counter()
+    padded: Counter[str] = Counter()
     convert = partial(_convert_part, title, shape, label, columns, pick_extra)
-    for table, bad, count in spread("read", convert, chain(_release_parts(first_parts), parts)):
+    for table, bad, count, unused_keys, nulls in spread("read", convert, chain(_release_parts(first_parts), parts)):
+        turn_keys.update(unused_keys)
+        padded.update(nulls)
         row_sample.add(table)
         broken_rows.append(bad)
         rows += count
@@ -209,6 +214,7 @@ def read_source(
     used_columns |= set(source.keep if not isinstance(source.keep, bool) else names if source.keep else ())
     unused = tuple(column for column in names if column not in used_columns)
     tables = row_sample.finish()
+    records.listings += list_unused_turn_keys(title, turn_keys) + list_padded_columns(title, padded)
     return (
         pa.concat_tables(tables),
         pa.concat_tables(broken_rows),
@@ -268,7 +274,7 @@ def unfold_part(part: Part) -> Part:
         for row, number in zip(part.items, part.numbers, strict=True)
         for item in (unfold_row(row) if is_nested(row) else [row])
     ]
-    return Part(part.file, [item for item, _ in unfolded], [number for _, number in unfolded], part.broken)
+    return Part(part.file, [item for item, _ in unfolded], [number for _, number in unfolded], part.broken, part.padded)
 
 
 def choose_shape(source: ReadableSource, title: str, items: Sequence[Mapping[str, Any]]) -> Recognised:
@@ -320,7 +326,7 @@ def _convert_part(
     columns: Sequence[str],
     pick_extra: Callable[[Mapping[str, Any]], list[dict[str, Any]]] | None,
     part: Part,
-) -> tuple[pa.Table, pa.Table, int]:
+) -> tuple[pa.Table, pa.Table, int, Counter[str], Counter[str]]:
     part = unfold_part(part)
     numbers: list[int] = []
     labels: list[str | None] = []
@@ -328,12 +334,15 @@ def _convert_part(
     carried: dict[str, list[str | None]] = {column: [] for column in columns}
     extra: list[list[dict[str, Any]]] = []
     broken = list(part.broken)
+    turn_keys: Counter[str] = Counter()
     for number, item in zip(part.numbers, part.items, strict=True):
         try:
-            conversations.append(shape.convert(item))
+            conversation = shape.convert(item)
         except RowError as error:
             broken.append(Broken(number, str(error), show_row(item)))
             continue
+        conversations.append(conversation)
+        turn_keys.update(count_unused_turn_keys(item, shape.columns))
         numbers.append(number)
         labels.append(_read_label(_get_value(item, label)) if label else None)
         for column, values in carried.items():
@@ -361,7 +370,7 @@ def _convert_part(
         table = table.append_column(EXTRA, pa.array(extra, TYPE))
     if shape.compares:
         table = table.append_column(COLUMN, describe_answers(conversations))
-    return table, pa.Table.from_pylist(broken_table, schema=QUARANTINE), part.rows
+    return table, pa.Table.from_pylist(broken_table, schema=QUARANTINE), part.rows, turn_keys, part.padded
 
 
 def _require_columns(title: str, names: Sequence[str], items: Sequence[Mapping[str, Any]]) -> None:

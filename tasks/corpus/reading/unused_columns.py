@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from tasks.contracts.tables import write_table
 from tasks.corpus.reading.shapes.recognise import open_paths
-from tasks.corpus.rows.rows import Rows
+from tasks.corpus.rows.rows import Listing, Rows
 
 COLUMN = "extra"
 # A value is a text, or the JSON of anything else, so that the step for personal data sees all of it.
@@ -107,6 +107,15 @@ def _list_lines(table: pa.Table) -> pa.Table:
     texts = [None if values is None else join_values(values) for values in table[COLUMN].to_pylist()]
     columns = {name: table[name] for name in ("id", "source", "row", "part", "parts")}
     return pa.table({**columns, "extra": pa.array(texts, pa.string())}, schema=EXTRA)
+
+
+def list_padded_columns(title: str, counts: Mapping[str, int]) -> list[Listing]:
+    """The columns whose objects had keys without a value, as a table for the report; empty without any."""
+    rows = tuple((title, column, count) for column, count in sorted(counts.items()))
+    if not rows:
+        return []
+    note = "Arrow fills keys that an object does not have with null, so null and absent are one; both count as absent."
+    return [Listing(f"Keys without a value: {title}", ("source", "column", "keys left out"), rows, note)]
 
 
 # Columns: hash of the document, number of the part, and number of parts; null for rows that were not cut.

@@ -106,14 +106,66 @@ def test_limits_stops_and_roles_are_heeded(client: openai.OpenAI, expected: str)
     assert cut.choices[0].finish_reason == "stop"
     turns = [
         {"role": "developer", "content": "be kind"},
-        {"role": "user", "content": [{"type": "text", "text": "stone "}, {"type": "text", "text": "river"}]},
+        {"role": "user", "content": [{"type": "text", "text": "stone"}, {"type": "text", "text": "river"}]},
         {"role": "assistant", "content": "yes", "refusal": None, "tool_calls": None},
         {"role": "user", "content": "book"},
     ]
-    same = [{"role": "system", "content": "be kind"}, *ASK, {"role": "assistant", "content": "yes"}]
-    same.append({"role": "user", "content": "book"})
+    same = [
+        {"role": "system", "content": "be kind"},
+        {"role": "user", "content": "stone\nriver"},
+        {"role": "assistant", "content": "yes"},
+        {"role": "user", "content": "book"},
+    ]
     first, second = (client.chat.completions.create(model="heptune", messages=m) for m in (turns, same))  # type: ignore[call-overload]
     assert first.choices[0].message.content == second.choices[0].message.content
+
+
+def test_clients_send_names_nulls_and_earlier_tool_calls(client: openai.OpenAI) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"city": "Paris"}'}}
+    turns = [
+        {"role": "user", "content": "box", "name": "ada"},
+        {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None, "audio": None},
+        {"role": "tool", "content": "red", "tool_call_id": "c1"},
+    ]
+    nulls = {"stop": None, "logprobs": None, "tools": None, "web_search_options": None, "n": None}
+    answer = client.chat.completions.with_raw_response.create(
+        **{**body(), "messages": turns}, extra_body={**nulls, "a_field_of_next_year": None}
+    )
+    assert answer.headers["x-heptune-ignored"] == "name, tool_call_id"
+    text = '[{"name":"find","arguments":{"city":"Paris"}}]'
+    same = [
+        {"role": "user", "content": "box"},
+        {"role": "assistant", "content": text},
+        {"role": "tool", "content": "red"},
+    ]
+    plain = client.chat.completions.with_raw_response.create(**{**body(), "messages": same})
+    assert answer.parse().choices[0].message.content == plain.parse().choices[0].message.content
+    assert "x-heptune-ignored" not in plain.headers
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"stop": list("abcde")},
+            "stop: found a list of 5, expected a text, or a list of at most 4 texts, each of 1 to 256 characters",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            'messages.0: a part of the content is "image_url", and only text is read',
+        ),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content is missing; add it"),
+        ({"messages": [{"role": "user", "content": "a", "mood": 1}]}, "unknown field 'messages.0.mood'; remove it"),
+        (
+            {"tools": [{"type": "function"}]},
+            "tools: found a list of 1, expected no tools: this gateway calls none; describe them in the system message",
+        ),
+        ({"n": 2}, "n: found 2, expected 1: ask again for another answer"),
+    ],
+)
+def test_a_refusal_says_what_was_found_and_expected(http: httpx.Client, changes: dict[str, Any], message: str) -> None:
+    answer = http.post("/v1/chat/completions", json=body(**changes))
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, message)
 
 
 def test_sampling_with_a_seed_repeats(client: openai.OpenAI, expected: str) -> None:

@@ -1,7 +1,9 @@
 """Conversations: OpenAI/ChatML ``messages`` and ShareGPT ``conversations``, and the dialogues inside other shapes.
 
-Tool calls become the assistant's text (as JSON), tool results a turn of the role ``tool``, and the definitions in a
-``tools`` column the end of the system turn: a model cannot call a tool whose definition it never saw.
+A turn becomes a text as `tasks.language_models.message_format` says, for training and for serving alike. Tool results
+become a turn of the role ``tool``, and the definitions in a ``tools`` column the end of the system turn: a model cannot
+call a tool whose definition it never saw. A conversation with an answer marked ``weight: 0``, ``train: false`` or
+``loss: false`` is refused.
 
 Example:
     ``{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}`` becomes the turns
@@ -32,6 +34,8 @@ from tasks.corpus.reading.shapes.shape import (
     make_turn,
     read_text,
 )
+from tasks.language_models import message_format
+from tasks.language_models.message_format import TURN_KEYS, MessageError, dump_json, is_learned
 
 ROLES = {
     "system": "system",
@@ -62,8 +66,6 @@ CHATML = ("role", "content")
 KEYS = (CHATML, ("from", "value"), ("speaker", "utterance"), ("speaker", "text"))
 # Keys of a list whose objects are each a prompt with its answer (Moss, XTuner).
 PAIR_KEYS = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("prompt", "response"))
-# Keys of a turn beside role and text that the fast path does not handle.
-EXTRA_TURN_KEYS = ("tool_calls", "function_call", "weight")
 OTHER_KEYS = "other turn keys"
 TURN_COLUMNS = {
     "messages": SPECIFIC,
@@ -89,6 +91,12 @@ def find_keys(value: Any) -> tuple[str, str] | None:
     return next((keys for keys in KEYS if keys[0] in first and (keys[1] in first or calls)), None)
 
 
+def choose_keys(turn: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The keys of role and text in a turn; None when it has no role."""
+    keys = next((keys for keys in KEYS if keys[0] in turn and keys[1] in turn), None)
+    return keys or next((keys for keys in KEYS if keys[0] in turn), None)
+
+
 def read_turn(turn: Any, column: str) -> Turns:
     """One turn in any of the supported key names; an object with a prompt and its answer gives two.
 
@@ -101,24 +109,19 @@ def read_turn(turn: Any, column: str) -> Turns:
     """
     if not isinstance(turn, dict):
         raise RowError("a turn is no object")
-    keys = next((keys for keys in KEYS if keys[0] in turn and keys[1] in turn), None)
-    keys = keys or next((keys for keys in KEYS if keys[0] in turn), None)
+    keys = choose_keys(turn)
     if keys is None:
         return _read_pair(turn, column)
     roles = SPEAKERS if keys[0] == "speaker" else ROLES
     role = roles.get(str(turn[keys[0]]).strip().lower())
     if role is None:
         raise RowError(f'unknown role "{str(turn[keys[0]])[:20]}"')
-    if role == "assistant" and turn.get("weight") == 0:
-        raise RowError("an answer of weight 0 is not to be learned; leave out the answer, or its weight")
-    texts = _read_content(turn.get(keys[1]))
-    calls = turn.get("tool_calls") or ([turn["function_call"]] if turn.get("function_call") else None)
-    if calls:
-        if not isinstance(calls, list):
-            raise RowError("tool calls are no list")
-        calls_text = _dump_json([call.get("function", call) if isinstance(call, dict) else call for call in calls])
-        texts = [*texts, calls_text] if any(texts) else [calls_text]
-    return [make_turn(role, "\n".join(texts))]
+    try:
+        if role == "assistant" and not is_learned(turn):
+            raise MessageError("an answer is marked not to be learned (weight: 0, train: false); leave out the answer")
+        return [make_turn(role, message_format.read_text(turn, keys[1]))]
+    except MessageError as error:
+        raise RowError(str(error)) from error
 
 
 def _read_pair(pair: Mapping[str, Any], column: str) -> Turns:
@@ -130,19 +133,6 @@ def _read_pair(pair: Mapping[str, Any], column: str) -> Turns:
     return system + [
         make_turn(role, make_text(pair[key], column)) for role, key in zip(("user", "assistant"), keys, strict=True)
     ]
-
-
-def _read_content(content: Any) -> list[str]:
-    """The texts of a turn, each on a line of its own."""
-    if content is None:
-        return []
-    if isinstance(content, str):
-        return [content]
-    if not isinstance(content, list):
-        raise RowError("a turn's content is no text")
-    if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
-        raise RowError("a turn holds something other than text")
-    return [part["text"] for part in content]
 
 
 def read_system(row: Row, columns: Columns, first: Any = None) -> tuple[Turns, bool]:
@@ -160,8 +150,7 @@ def read_system(row: Row, columns: Columns, first: Any = None) -> tuple[Turns, b
     is_system = keys is not None and keys[0] != "speaker" and ROLES.get(str(first[keys[0]]).strip().lower()) == "system"
     texts: list[str] = []
     if is_system and keys is not None:
-        content = _read_content(first.get(keys[1]))
-        texts = ["\n".join(content)] if content else []
+        texts = [turn["content"] for turn in read_turn(first, "") if turn["content"]]
     elif "system" in columns and columns["system"] in row:
         system = read_text(row, columns["system"])
         texts = [system] if system.strip() else []
@@ -176,15 +165,11 @@ def _read_tools(row: Row, columns: Columns) -> str | None:
     if isinstance(tools, str) and tools.strip() not in ("", "[]", "{}", "null"):
         return tools
     if isinstance(tools, list | dict) and tools:
-        return _dump_json(tools)
+        try:
+            return dump_json(tools)
+        except MessageError as error:
+            raise RowError(str(error)) from error
     return None
-
-
-def _dump_json(value: Any) -> str:
-    try:
-        return orjson.dumps(value, default=str).decode()
-    except TypeError as error:
-        raise RowError("tools or their calls cannot be written as JSON") from error
 
 
 def read_part(role: str, value: Any, column: str) -> Turns:
@@ -297,7 +282,7 @@ def _make_turns_fast_path(chatml: bool) -> Callable[[Columns], FastPath | None]:
         for turn in value:
             if type(turn) is not dict or ("role" in turn) is not chatml:
                 return None
-            if len(turn) > 2 and not turn.keys().isdisjoint(EXTRA_TURN_KEYS):
+            if len(turn) > 2 and not turn.keys().isdisjoint(TURN_KEYS):
                 return None
             role, text = turn.get(role_key), turn.get(text_key)
             if type(role) is not str or type(text) is not str or role not in ROLES:

@@ -25,6 +25,9 @@ MOST_COLUMNS = 20_000
 MOST_TIMES = 200
 LEAST_ROW = 64
 
+# Keys by which an object is a turn of a conversation, in which null is read as absent.
+TURN_ROLES = frozenset({"role", "from", "speaker"})
+
 UNREADABLE = (ValueError, OverflowError, pa.ArrowException)
 
 
@@ -127,12 +130,16 @@ def split_table(table: pa.Table, file: str = "", first: int = 1) -> Part:
     odd = [field.name for field in table.schema if not _is_plain(field.type)]
     deep = any(_count_levels(field.type) >= MAX_DEPTH for field in table.schema)
     large = table.nbytes > MAX_ROW_BYTES
+    padded = [field.name for field in table.schema if _has_objects(field.type)]
     for number, item in enumerate(_list_rows(table), start=first):
         if isinstance(item, Broken):
             part.broken.append(item._replace(number=number))
             continue
         for name in odd:
             item[name] = to_plain(item[name])
+        for name in padded:
+            item[name], count = _leave_out_nulls(item[name])
+            part.padded[name] += count
         if large and _count_bytes(item) > MAX_ROW_BYTES:
             part.broken.append(Broken(number, TOO_LONG, show_row(item)))
         elif deep and is_deep(item):
@@ -140,7 +147,37 @@ def split_table(table: pa.Table, file: str = "", first: int = 1) -> Part:
         else:
             part.items.append(item)
             part.numbers.append(number)
+    part.padded = +part.padded
     return part
+
+
+def _has_objects(kind: pa.DataType) -> bool:
+    """Whether a type holds objects other than the turns of a conversation."""
+    if types.is_map(kind):
+        return False
+    if types.is_struct(kind):
+        fields = [kind.field(number) for number in range(kind.num_fields)]
+        is_turn = not TURN_ROLES.isdisjoint(field.name for field in fields)
+        return not is_turn or any(_has_objects(field.type) for field in fields)
+    inner = [kind.field(number).type for number in range(kind.num_fields)] if types.is_nested(kind) else []
+    return any(map(_has_objects, inner))
+
+
+def _leave_out_nulls(value: Any) -> tuple[Any, int]:
+    """A value without the keys of its objects that are null, at any depth, and their number; turns keep theirs.
+
+    A struct of Arrow has all keys that any row has: `{"city": "Paris"}` beside `{"date": "Friday"}` becomes
+    `{"city": "Paris", "date": null}`, which would teach calls with arguments that nobody gave.
+    """
+    if isinstance(value, list):
+        pairs = [_leave_out_nulls(item) for item in value]
+        return [item for item, _ in pairs], sum(count for _, count in pairs)
+    if not isinstance(value, dict):
+        return value, 0
+    is_turn = not TURN_ROLES.isdisjoint(value)
+    kept = {key: _leave_out_nulls(item) for key, item in value.items() if item is not None or is_turn}
+    count = len(value) - len(kept) + sum(count for _, count in kept.values())
+    return {key: item for key, (item, _) in kept.items()}, count
 
 
 def _list_rows(table: pa.Table) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -195,7 +196,7 @@ class Lines(Part):
     """
 
     def __init__(self, first: int, lines: list[bytes]) -> None:
-        self.file = ""
+        self.file, self.padded = "", Counter()
         self._first = first
         self._lines = lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -130,12 +131,14 @@ class Part:
         items: The rows as dictionaries of JSON values; their texts are encodable as UTF-8.
         numbers: Line (or position) of each row, counted from 1.
         broken: Rows that could not be read.
+        padded: Column to the number of keys without a value left out of its objects.
     """
 
     file: str = ""
     items: list[dict[str, Any]] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
+    padded: Counter[str] = field(default_factory=Counter)
 
     @property
     def rows(self) -> int:

@@ -107,7 +107,7 @@ class Weak(Source):
         gold = [self._read_gold(part.items[index]) for part, index in rows]
         weak_labels = label_texts(collect_votes(self.functions, texts, root), self.shares)
         listings.extend(tabulate(weak_labels, gold, self.min_confidence))
-        labelled = {id(part): Part(part.file, broken=list(part.broken)) for part in parts}
+        labelled = {id(part): Part(part.file, broken=list(part.broken), padded=part.padded) for part in parts}
         for (part, index), text, gold_label, label, probability in zip(
             rows, texts, gold, weak_labels.chosen, weak_labels.confidence, strict=True
         ):

@@ -180,7 +180,7 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "messages",
         {"messages": [{"role": "human", "content": "q"}, {"role": "ai", "content": None, "function_call": CALL}]},
         "q",
-        '[{"name":"f","arguments":"{}"}]',
+        '[{"name":"f","arguments":{}}]',
     ),
     "tool roles": (
         "messages",
@@ -301,10 +301,7 @@ def test_layouts_of_public_sets(tmp_path: Path, name: str) -> None:
         ({"turns": ["q", "r"]}, "nearest is sharegpt"),
         ({"translation": {"de": "q", "en": "a"}}, "fields: {prompt: translation.de, answer: translation.en}"),
         ({"a, b": "q", "c": "answer"}, 'fields: {prompt: "a, b", answer: c}'),
-        (
-            {"messages": [{"role": "assistant", "content": "a", "weight": 0}]},
-            "an answer of weight 0 is not to be learned",
-        ),
+        ({"messages": [{"role": "assistant", "content": "a"}]}, "no prompt before the first answer"),
     ],
 )
 def test_doubt_says_why_and_what_to_write(tmp_path: Path, row: dict[str, Any], said: str | None) -> None:
@@ -406,7 +403,7 @@ def test_rows_of_another_shape_are_set_aside(tmp_path: Path) -> None:
     [
         ({"role": "wizard", "content": "x"}, 'unknown role "wizard"'),
         ({"text": "x"}, 'a turn has neither "role" nor "from"'),
-        ({"role": "user", "content": [{"type": "image_url"}]}, "a turn holds something other than text"),
+        ({"role": "user", "content": [{"type": "image"}]}, 'a part of the content is "image", and only text is read'),
         ("x", "a turn is no object"),
     ],
 )
