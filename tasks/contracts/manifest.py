@@ -22,8 +22,12 @@ def hash_file(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, private: bool = False) -> Iterator[Path]:
     """A file beside ``path`` to be written in the block; synced and renamed into place at its end, removed on an error.
+
+    Args:
+        path: The file to replace.
+        private: Only the owner may read it, from its first byte on.
 
     Raises:
         PipelineError: The disk refused it.
@@ -32,6 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            if private:
+                make_private(aside)
             yield aside
             with aside.open("rb+") as stream:
                 os.fsync(stream.fileno())
@@ -44,18 +50,32 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def make_private(path: Path) -> None:
+    """Create a file that only its owner may read and write, or take these rights from the others.
+
+    Raises:
+        OSError: It cannot be created, or belongs to somebody else.
+    """
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        # Not opened: closing a handle of a database would end the locks that other threads hold on it.
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+
+
+def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
     """Write a file, see `replacing`."""
-    with replacing(path) as aside:
+    with replacing(path, private) as aside:
         aside.write_bytes(content)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, private: bool = False) -> None:
     """Write JSON with sorted keys, see `replacing`."""
     import orjson
 
     options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-    write_bytes(path, orjson.dumps(value, option=options))
+    write_bytes(path, orjson.dumps(value, option=options), private)
 
 
 def read_json(path: Path) -> Any:

@@ -12,6 +12,7 @@ from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.slices import Slice
 from tasks.evaluation.wording import signed
 from tasks.pages.page import PALETTE, plot_style
+from tasks.pages.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,10 +39,15 @@ def plot_differences(board: Scoreboard) -> Figure:
             for axes, pair in zip(row, pairs, strict=True):
                 _difference_cell(axes, board, name, pair)
             row[0].set_ylabel(
-                board.metrics[name].title, rotation=0, ha="right", va="center", fontweight="bold", color="#111827"
+                plot_text(board.metrics[name].title),
+                rotation=0,
+                ha="right",
+                va="center",
+                fontweight="bold",
+                color="#111827",
             )
         for axes, pair in zip(grid[-1], pairs, strict=True):
-            axes.set_xlabel(f"candidate minus {pair.removeprefix('candidate_vs_')}", labelpad=5)
+            axes.set_xlabel(plot_text(f"candidate minus {pair.removeprefix('candidate_vs_')}"), labelpad=5)
     return figure
 
 
@@ -67,7 +73,7 @@ def _difference_cell(axes: Any, board: Scoreboard, name: str, pair: str) -> None
     axes.locator_params(axis="x", nbins=5)
     axes.tick_params(axis="x", labelsize=8, pad=2)
     title = f"{signed(comparison.difference)}   [{signed(comparison.low)}, {signed(comparison.high)}]"
-    axes.set_title(title, fontsize=9, color="#374151", pad=3)
+    axes.set_title(plot_text(title), fontsize=9, color="#374151", pad=3)
 
 
 def plot_scores(board: Scoreboard) -> Figure:
@@ -86,17 +92,28 @@ def plot_scores(board: Scoreboard) -> Figure:
                 axes.bar(position, value, color=COLOURS[model], width=0.72)
                 axes.plot([position, position], [low, high], color="#111827", lw=1.3)
                 axes.annotate(
-                    f"{value:.3g}", (position, high), (0, 4), textcoords="offset points", ha="center", fontsize=9
+                    plot_text(f"{value:.3g}"),
+                    (position, high),
+                    (0, 4),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=9,
                 )
                 top = max(top, high)
             if name == "intent_accuracy" and board.ceiling is not None:
                 axes.axhline(board.ceiling, color="#111827", lw=1, ls=(0, (4, 3)))
                 top = max(top, board.ceiling)
             axes.set_ylim(0, top * 1.16 or 1.0)
-            axes.set_xticks(range(len(board.outcomes)), list(board.outcomes), rotation=30, ha="right", fontsize=9)
+            axes.set_xticks(
+                range(len(board.outcomes)),
+                [plot_text(model) for model in board.outcomes],
+                rotation=30,
+                ha="right",
+                fontsize=9,
+            )
             axes.grid(visible=False, axis="x")
             arrow = "↑" if metric.higher_is_better else "↓"
-            axes.set_title(f"{metric.title} {arrow}", fontsize=10, fontweight="bold")
+            axes.set_title(plot_text(f"{metric.title} {arrow}"), fontsize=10, fontweight="bold")
     return figure
 
 
@@ -114,7 +131,7 @@ def plot_losses(board: Scoreboard) -> Figure:
         for model, values in losses.items():
             clipped = values.clip(max=top)
             axes.hist(clipped, edges, histtype="stepfilled", color=COLOURS[model], alpha=0.28)
-            axes.hist(clipped, edges, histtype="step", color=COLOURS[model], lw=1.6, label=model)
+            axes.hist(clipped, edges, histtype="step", color=COLOURS[model], lw=1.6, label=plot_text(model))
             axes.axvline(float(np.median(values)), color=COLOURS[model], lw=1.2, ls=(0, (4, 3)))
         axes.set_xlabel("loss of the reference answer, nats per token")
         axes.set_ylabel("items")
@@ -137,11 +154,13 @@ def plot_labels(board: Scoreboard, primary: str, slices: Sequence[Slice]) -> Fig
         for model in board.outcomes:
             values = [part.values[model] for part in shown]
             small = model not in ("candidate", board.opponent)
-            axes.scatter(values, range(len(shown)), s=22 if small else 52, color=COLOURS[model], label=model, zorder=2)
-        axes.set_yticks(range(len(shown)), [f"{part.name} ({part.items})" for part in shown], fontsize=9)
+            axes.scatter(
+                values, range(len(shown)), s=22 if small else 52, color=COLOURS[model], label=plot_text(model), zorder=2
+            )
+        axes.set_yticks(range(len(shown)), [f"{plot_text(part.name, 40)} ({part.items})" for part in shown], fontsize=9)
         axes.set_ylim(len(shown) - 0.4, -0.6)
         if board.metrics[primary].bounded:
             axes.set_xlim(-0.03, 1.03)
-        axes.set_xlabel(board.metrics[primary].title)
+        axes.set_xlabel(plot_text(board.metrics[primary].title))
         axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure

@@ -12,6 +12,7 @@ from tasks.fine_tuning.curve import Point, Shape, diagnose, smooth
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.train import Run
 from tasks.pages.page import Page, Tone, plot_style
+from tasks.pages.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -163,7 +164,7 @@ def plot_losses(curve: Sequence[Point]) -> Figure:
             axes.plot(steps, losses, color="C1", linewidth=2, marker="o", markersize=4, label="validation")
             best_step, lowest = min(validated, key=lambda pair: pair[1])
             axes.annotate(
-                f"{lowest:.3f}",
+                plot_text(f"{lowest:.3f}"),
                 (best_step, lowest),
                 xytext=(0, 7),
                 textcoords="offset points",
@@ -193,7 +194,7 @@ def plot_rates(curve: Sequence[Point]) -> Figure:
             axes.plot([step for step, _ in values], [value for _, value in values], linewidth=1.5)
             axes.locator_params(axis="x", integer=True)
             axes.set_xlabel("optimizer step")
-            axes.set_title(label, fontsize=10, loc="left")
+            axes.set_title(plot_text(label), fontsize=10, loc="left")
             axes.set_ylim(bottom=0)
         figure.tight_layout()
     return figure

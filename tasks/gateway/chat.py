@@ -63,6 +63,9 @@ MAX_SHOWN_CHARACTERS = 60
 HEADER_NAME, MAX_IGNORED = re.compile(r"[A-Za-z0-9_.]{1,60}"), 10
 
 
+MESSAGE_CHARACTERS = 500
+
+
 class ApiError(Exception):
     """An error response in OpenAI's format.
 
@@ -84,15 +87,17 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
+        # What a client sent is repeated in part only.
+        self.message = message if len(message) <= MESSAGE_CHARACTERS else f"{message[:MESSAGE_CHARACTERS]}…"
         self.code = code or "invalid_value"
-        self.param = param
+        self.param = param if param is None else param[:MESSAGE_CHARACTERS]
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
         """The JSON body that OpenAI's clients expect."""
         types = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
         error_type = types.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {"error": {"message": str(self), "type": error_type, "param": self.param, "code": self.code}}
+        return {"error": {"message": self.message, "type": error_type, "param": self.param, "code": self.code}}
 
 
 class StrictModel(BaseModel):

@@ -6,13 +6,13 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+import anyio
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from tasks.contracts.records import Message, RequestLog
@@ -25,6 +25,9 @@ from tasks.gateway.state import GatewayState
 logger = logging.getLogger(__name__)
 
 CLIENT_GONE = 499
+# What the log keeps of a conversation that was refused before it reached the engine.
+REFUSED_CHARACTERS = 1000
+REFUSED_TURNS = 20
 
 
 @dataclass(eq=False)
@@ -65,29 +68,18 @@ class Exchange:
         return {"x-request-id": self.id, "x-heptune-release": self.slot.release} | ignored
 
     async def begin(self) -> None:
-        """Encode the conversation and submit it to the engine.
+        """Encode the conversation and submit it to the engine, what costs least first.
 
         Raises:
             ApiError: It cannot be answered.
         """
+        self._check_queue()
         turns = self.body.turns()
-        for number, turn in enumerate(turns):
-            # A control token in the text, such as the end of a turn, would let a user forge other roles' messages.
-            for token in self.slot.engine.control_tokens:
-                if token in turn["content"]:
-                    message = f"messages.{number}.content contains the control token {token!r}; remove it"
-                    raise ApiError(400, message, "control_token", "messages")
-        try:
-            prompt = await run_in_threadpool(self.slot.engine.encode, turns)
-        except PromptRefused as error:
-            raise ApiError(400, str(error), "prompt_refused", "messages") from error
+        with self.state.admission.encoding():
+            await self._check_length(turns)
+            prompt = await self._encode(turns)
         self.prompt_tokens = len(prompt)
         limit = self._token_limit()
-        waiting = self.slot.engine.load().waiting
-        if waiting >= self.state.params.max_queue:
-            seconds = self.state.expected_wait_s()
-            message = f"{waiting} requests are waiting; try again in {seconds} s"
-            raise ApiError(429, message, "queue_full", headers={"Retry-After": str(seconds)})
         temperature = self.body.temperature
         self.generation = GenerationRequest(
             prompt=prompt,
@@ -101,6 +93,35 @@ class Exchange:
             stops=self.body.stops,
         )
         self.slot.engine.submit(self.generation)
+
+    def _check_queue(self) -> None:
+        waiting = self.slot.engine.load().waiting
+        if self.state.admission.is_full(waiting):
+            seconds = self.state.expected_wait_s()
+            message = f"{waiting} requests are waiting; try again in {seconds} s"
+            raise ApiError(429, message, "queue_full", headers={"Retry-After": str(seconds)})
+
+    async def _check_length(self, turns: list[dict[str, str]]) -> None:
+        engine = self.slot.engine
+        texts = [turn["content"] for turn in turns]
+        if await anyio.to_thread.run_sync(engine.cannot_fit, texts, limiter=self.state.encoders):
+            message = (
+                f"{len(texts)} messages of {sum(map(len, texts)):,} characters are more than the context of "
+                f"{engine.context} tokens; shorten the messages"
+            )
+            raise ApiError(400, message, "context_length_exceeded", "messages")
+
+    async def _encode(self, turns: list[dict[str, str]]) -> list[int]:
+        for number, turn in enumerate(turns):
+            # A control token in the text, such as the end of a turn, would let a user forge other roles' messages.
+            for token in self.slot.engine.control_tokens:
+                if token in turn["content"]:
+                    message = f"messages.{number}.content contains the control token {token!r}; remove it"
+                    raise ApiError(400, message, "control_token", "messages")
+        try:
+            return await anyio.to_thread.run_sync(self.slot.engine.encode, turns, limiter=self.state.encoders)
+        except PromptRefused as error:
+            raise ApiError(400, str(error), "prompt_refused", "messages") from error
 
     def _token_limit(self) -> int:
         context, requested = self.slot.engine.context, self.body.token_limit
@@ -154,6 +175,8 @@ class Exchange:
             metrics.errors.labels("client_gone").inc()
         # A client that retries sends the same prompt again, so its text is not logged here.
         turns = [] if self.status == 429 else self.body.turns()
+        if self.generation is None:
+            turns = cut_turns(turns)
         self.state.writer.log(
             RequestLog(
                 id=self.id,
@@ -269,12 +292,27 @@ async def stream_answer(exchange: Exchange) -> AsyncIterator[bytes]:
         if with_usage:
             usage = count_usage(exchange.prompt_tokens, exchange.completion_tokens)
             yield chunk(*head, None, usage=usage, with_usage=True)
+        # Logged before the client knows that this is all, so that feedback may follow at once.
+        exchange.end()
     else:
         error = engine_failure(event)
         exchange.state.metrics.errors.labels(error.code).inc()
         exchange.end(error)
         yield sse(error.body())
     yield b"data: [DONE]\n\n"
+
+
+def cut_turns(turns: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The beginning of a refused conversation, for the log: at most `REFUSED_CHARACTERS` in all."""
+    room, kept = REFUSED_CHARACTERS, []
+    for turn in turns[:REFUSED_TURNS]:
+        content = turn["content"]
+        shown = content if len(content) <= room else f"{content[:room]}… ({len(content) - room:,} characters cut)"
+        kept.append({"role": turn["role"], "content": shown})
+        room -= len(content)
+        if room <= 0:
+            break
+    return kept
 
 
 def engine_failure(event: Event) -> ApiError:

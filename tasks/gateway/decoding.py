@@ -148,11 +148,13 @@ class DecodeLoop:
 
     def _choose(self, rows: list[Row], logits: torch.Tensor) -> set[int]:
         """Append a token to every row and send its text; returns the ids of the finished rows."""
+        done = self._fail_broken(rows, logits)
         best, tokens = logits.topk(2, dim=-1)
         leads = (best[:, 0] - best[:, 1]).tolist()
         first = tokens[:, 0].tolist()
-        done = set()
         for index, row in enumerate(rows):
+            if id(row) in done:
+                continue
             if row.generator is not None:
                 token = sample_token(logits[index], row.request.sampling, row.generator)
             elif leads[index] <= self._tie_margin:
@@ -162,6 +164,17 @@ class DecodeLoop:
             if self._append(row, token):
                 done.add(id(row))
         return done
+
+    def _fail_broken(self, rows: list[Row], logits: torch.Tensor) -> set[int]:
+        """Fail rows without a most likely token: a logit is no number or infinite, or none is finite."""
+        broken = logits.isnan().any(dim=-1) | logits.isposinf().any(dim=-1) | logits.isneginf().all(dim=-1)
+        if not bool(broken.any()):
+            return set()
+        failed = [row for row, is_broken in zip(rows, broken.tolist(), strict=True) if is_broken]
+        logger.error("the model's logits are not finite in %d of %d rows", len(failed), len(rows))
+        for row in failed:
+            row.request.emit(Failed("the model's logits are not finite"))
+        return {id(row) for row in failed}
 
     def _append(self, row: Row, token: int) -> bool:
         """Returns whether the row is finished."""

@@ -104,6 +104,9 @@ class Engine(Protocol):
     def control_tokens(self) -> Sequence[str]:
         """Texts of the tokenizer's control tokens, such as the end of a turn."""
 
+    def cannot_fit(self, texts: Sequence[str]) -> bool:
+        """Whether messages with these contents certainly have more tokens than the context; cheap for any length."""
+
     def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Prompt ids of a conversation, up to the assistant's answer.
 

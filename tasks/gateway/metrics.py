@@ -76,8 +76,11 @@ class Scrape:
         yield GaugeMetricFamily("heptune_queue_depth", "Requests waiting in the queue.", value=load.waiting)
         yield GaugeMetricFamily("heptune_running", "Requests being decoded.", value=load.running)
         rows = CounterMetricFamily("heptune_log_rows", "Rows of the request log by fate.", labels=["fate"])
-        for fate in ("written", "spooled", "replayed", "refused", "lost"):
+        for fate in ("written", "spooled", "replayed", "refused", "lost", "purged"):
             rows.add_metric([fate], getattr(log, fate))
         yield rows
         yield GaugeMetricFamily("heptune_log_pending", "Rows not yet in database or file.", value=log.pending)
-        yield GaugeMetricFamily("heptune_log_up", "1 while the database answers.", value=int(log.database_up))
+        yield GaugeMetricFamily("heptune_log_up", "1 while the database can be written.", value=int(log.database_up))
+        yield GaugeMetricFamily(
+            "heptune_log_stuck", "1 while neither database nor spool can be written.", value=int(bool(log.problem))
+        )

@@ -28,8 +28,28 @@ class Gateway(Section):
         default=128, ge=1, description="maximum number of waiting requests; more are answered with 429"
     )
     max_body_bytes: int = Field(default=1_000_000, ge=1024, description="largest request body")
+    max_head_bytes: int = Field(
+        default=16_384, ge=1024, description="bytes of a request's line and headers that may wait for their end"
+    )
+    max_connections: int = Field(
+        default=500, ge=1, description="open connections; fewer where the process may not open so many files"
+    )
+    head_timeout_s: float = Field(default=10.0, gt=0, description="seconds in which the head of a request must arrive")
+    body_timeout_s: float = Field(default=30.0, gt=0, description="seconds in which the body of a request must arrive")
+    write_timeout_s: float = Field(
+        default=30.0, gt=0, description="seconds after which a client that does not read its answer is disconnected"
+    )
+    max_feedback_per_hour: int = Field(
+        default=2000, ge=1, description="feedback that one key may give in an hour; without keys, all clients together"
+    )
     shutdown_s: int = Field(default=30, ge=0, description="seconds that running requests have to finish at shutdown")
     public_metrics: bool = Field(default=False, description="serve /metrics without a key although keys are required")
     log_queue: int = Field(
         default=10_000, ge=1, description="requests queued for the database before they are written to a file"
+    )
+    log_days: float | None = Field(
+        default=180.0, gt=0, description="age at which logged requests are deleted, days; null: never"
+    )
+    log_rows: int | None = Field(
+        default=1_000_000, ge=1, description="logged requests kept, the newest; null: all of them"
     )

@@ -105,8 +105,8 @@ class Releases:
 
     def _watch(self) -> None:
         while not self._ending.wait(self._poll_s):
-            self._free_retired()
             try:
+                self._free_retired()
                 self._check_champion()
                 self._last_error = ""
             # Registry and model folder are external: whatever they raise, the current release keeps answering.

@@ -16,6 +16,13 @@ from types import FrameType
 import uvicorn
 
 from tasks.contracts.errors import PipelineError
+from tasks.gateway.connections import (
+    BACKLOG,
+    ConnectionLimits,
+    LimitedConfig,
+    fit_to_handles,
+    raise_handle_limit,
+)
 from tasks.gateway.params import Gateway
 from tasks.gateway.releases import Resolve
 from tasks.gateway.server import create_app
@@ -23,7 +30,6 @@ from tasks.gateway.state import GatewayState
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 2048
 START_TIMEOUT_S = 30.0
 
 
@@ -65,6 +71,7 @@ def serve(
     Raises:
         PipelineError: The port is taken, keys are missing, or there is no release to serve.
     """
+    raise_handle_limit()
     listener = bind(host, port)
     with listener:
         state = GatewayState(params, resolve, host, store_url, spool, keys)
@@ -115,15 +122,20 @@ def running_gateway(
 
 def make_server(state: GatewayState) -> uvicorn.Server:
     """A server that does not configure logging and waits for running requests at shutdown."""
+    params = state.params
+    limits = ConnectionLimits(
+        params.max_connections, params.head_timeout_s, params.write_timeout_s, params.max_head_bytes
+    )
     return uvicorn.Server(
-        uvicorn.Config(
+        LimitedConfig(
             create_app(state),
+            fit_to_handles(limits),
             log_config=None,
             log_level="warning",
             access_log=False,
             lifespan="off",
             server_header=False,
-            timeout_graceful_shutdown=state.params.shutdown_s,
+            timeout_graceful_shutdown=params.shutdown_s,
         )
     )
 

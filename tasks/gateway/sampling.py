@@ -21,16 +21,18 @@ def sample_token(logits: torch.Tensor, sampling: Sampling, generator: torch.Gene
     """Draw a token by nucleus sampling (Holtzman et al. 2020, https://arxiv.org/abs/1904.09751).
 
     Args:
-        logits: One row, of vocabulary size.
+        logits: One row, of vocabulary size; finite, or negative infinity for tokens that cannot follow.
         sampling: Temperature above 0 and top_p.
         generator: Draws exactly one number per token, so that a seed reproduces the answer.
     """
-    # Smaller temperatures are 0 in float32; the largest logit is subtracted first to prevent overflow.
-    scaled = (logits.float() - logits.max().float()) / max(sampling.temperature, SMALLEST_TEMPERATURE)
+    # The largest logit is subtracted first, so that a small temperature does not overflow.
+    logits = logits.double()
+    scaled = (logits - logits.max()) / max(sampling.temperature, SMALLEST_TEMPERATURE)
     probabilities, tokens = torch.softmax(scaled, dim=-1).sort(descending=True, stable=True)
     mass = probabilities.cumsum(dim=-1)
-    # A token is kept while the mass before it is below top_p, so the most likely one always is.
-    kept = int(((mass - probabilities) < sampling.top_p).sum())
-    point = torch.rand((), generator=generator) * mass[kept - 1]
+    # A token is kept while the mass before it is below top_p; the most likely one always is, also where top_p is 0
+    # in the precision of the probabilities.
+    kept = max(1, int(((mass - probabilities) < sampling.top_p).sum()))
+    point = torch.rand((), generator=generator, dtype=torch.float64) * mass[kept - 1]
     drawn = int(torch.searchsorted(mass[:kept], point, right=True))
     return int(tokens[min(drawn, kept - 1)])

@@ -8,22 +8,22 @@ batches. Errors have OpenAI's format.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from tasks.contracts.errors import PipelineError
 from tasks.gateway.chat import ApiError, ChatRequest, FeedbackRequest, parse
 from tasks.gateway.completions import CLIENT_GONE, answer_chat
+from tasks.gateway.host import names_this_machine
 from tasks.gateway.keys import Key
-from tasks.gateway.state import GatewayState, is_loopback
+from tasks.gateway.params import Gateway
+from tasks.gateway.state import GatewayState
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +43,15 @@ def create_app(state: GatewayState) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request, key: Allowed) -> Response:
-        body = parse(ChatRequest, await read_body(request, state.params.max_body_bytes))
+        body = parse(ChatRequest, await read_body(request, state.params))
         return await answer_chat(state, body, key, request)
 
     @app.post("/v1/feedback")
     async def feedback(request: Request, key: Allowed) -> Response:
-        body = parse(FeedbackRequest, await read_body(request, state.params.max_body_bytes))
-        return await take_feedback(state, body)
+        body = parse(FeedbackRequest, await read_body(request, state.params))
+        await state.desk.take(body, key.logged_as if key else None)
+        state.metrics.feedback.inc()
+        return JSONResponse({"object": "feedback", "request_id": body.request_id, "accepted": True})
 
     @app.get("/v1/models")
     async def models(key: Allowed) -> dict[str, Any]:
@@ -62,12 +64,15 @@ def create_app(state: GatewayState) -> FastAPI:
         return describe_model(state)
 
     @app.get("/healthz")
-    async def health() -> Response:
+    async def health(request: Request) -> Response:
+        check_host(state, request)
         return JSONResponse(describe_health(state), status_code=200 if state.ready else 503)
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
-        if not state.params.public_metrics:
+        if state.params.public_metrics:
+            check_host(state, request)
+        else:
             check_key(state, request)
         return Response(state.metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
@@ -106,12 +111,7 @@ def check_key(state: GatewayState, request: Request) -> Key | None:
         ApiError: No key or an invalid one; or, where keys are off, a request for another host name.
     """
     if not state.keyring.required:
-        # Prevents DNS rebinding: a web page must not reach the model through its own name for 127.0.0.1.
-        host = request.url.hostname or ""
-        if not is_loopback(host):
-            raise ApiError(
-                403, f"host {host!r} is not this machine; make a key with `heptune keys add NAME`", "wrong_host"
-            )
+        check_host(state, request)
         return None
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     key = state.keyring.find(given.strip()) if scheme.lower() == "bearer" else None
@@ -122,53 +122,47 @@ def check_key(state: GatewayState, request: Request) -> Key | None:
     return key
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+def check_host(state: GatewayState, request: Request) -> None:
+    """Where keys are off, refuse requests for another host name than this machine's, see `tasks.gateway.host`.
+
+    Raises:
+        ApiError: The host is another one, or malformed.
+    """
+    hosts = [value for name, value in request.scope["headers"] if name == b"host"]
+    if not state.keyring.required and not names_this_machine(hosts):
+        shown = ", ".join(repr(host.decode("latin-1"))[:100] for host in hosts) or "none"
+        message = f"host {shown} is not this machine; ask for 127.0.0.1, or make a key with `heptune keys add NAME`"
+        raise ApiError(403, message, "wrong_host")
+
+
+async def read_body(request: Request, params: Gateway) -> bytes:
     """The whole body.
 
     Raises:
-        ApiError: It is too large, or not declared as JSON.
+        ApiError: It is too large, takes too long, or is not declared as JSON.
     """
+    limit = params.max_body_bytes
     # Browsers send other content types to other origins without a preflight request, but not JSON.
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(
             415, f"content type {kind or 'none'!r}; send content-type: application/json", "wrong_content_type"
         )
+    too_large = ApiError(413, f"the body has more than {limit} bytes; shorten it", "body_too_large")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > 20 or int(declared) > limit):
+        raise too_large
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise ApiError(413, f"the body has more than {limit} bytes; shorten it", "body_too_large")
-    return bytes(body)
-
-
-async def take_feedback(state: GatewayState, body: FeedbackRequest) -> Response:
-    """Store feedback on an answer.
-
-    Raises:
-        ApiError: It is empty, or there was no such request.
-    """
-    if body.correction is None and body.label is None:
-        raise ApiError(
-            400, "empty feedback; give a correction, a label, or both", "missing_required_parameter", "correction"
-        )
-    writer = state.writer
-    if not writer.is_pending(body.request_id):
-        try:
-            known = await run_in_threadpool(writer.store.known, body.request_id)
-        except (SQLAlchemyError, OSError):
-            # Without the database this is unknown; feedback on an unknown request does no harm when replayed.
-            known = True
-        if not known:
-            raise ApiError(
-                404, f"no request {body.request_id!r}; give the id of an answer", "request_not_found", "request_id"
-            )
     try:
-        writer.feedback(body.request_id, body.correction, body.label)
-    except PipelineError as error:
-        raise ApiError(400, str(error)) from error
-    state.metrics.feedback.inc()
-    return JSONResponse({"object": "feedback", "request_id": body.request_id, "accepted": True})
+        async with asyncio.timeout(params.body_timeout_s):
+            async for part in request.stream():
+                body += part
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError as error:
+        message = f"the body did not arrive within {params.body_timeout_s:g} s; send it again"
+        raise ApiError(408, message, "body_timeout", headers={"Connection": "close"}) from error
+    return bytes(body)
 
 
 def describe_model(state: GatewayState) -> dict[str, Any]:
@@ -185,10 +179,18 @@ def describe_model(state: GatewayState) -> dict[str, Any]:
 def describe_health(state: GatewayState) -> dict[str, Any]:
     """The health status for probes and people."""
     log = state.writer.state()
+    problems = state.list_problems()
     return {
         "live": True,
         "ready": state.ready,
+        "status": "degraded" if problems else "ok",
+        "problems": problems,
         "release": state.releases.release,
         "refused_release": state.releases.refused,
-        "log": {"database_up": log.database_up, "pending": log.pending, "spooled": log.spooled - log.replayed},
+        "log": {
+            "database_up": log.database_up,
+            "pending": log.pending,
+            "spooled": log.spooled - log.replayed,
+            "lost": log.lost,
+        },
     }

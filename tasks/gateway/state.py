@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
+
 from tasks.contracts.errors import PipelineError
+from tasks.gateway.feedback import FeedbackDesk, FeedbackQuota
+from tasks.gateway.host import is_loopback
 from tasks.gateway.keys import Keyring
 from tasks.gateway.metrics import Metrics
 from tasks.gateway.params import Gateway
 from tasks.gateway.releases import Releases, Resolve
 from tasks.gateway.store import open_store
-from tasks.gateway.writer import RequestWriter
+from tasks.gateway.writer import RequestWriter, Retention
 
 logger = logging.getLogger(__name__)
+
+# Conversations encoded at the same time.
+ENCODERS = 2
+
+
+class Admission:
+    """Counts the requests that are being encoded, so that these and the waiting ones together fit the queue.
+
+    Args:
+        max_queue: Maximum number of waiting requests.
+    """
+
+    def __init__(self, max_queue: int) -> None:
+        self._max_queue = max_queue
+        self._encoding = 0
+
+    def is_full(self, waiting: int) -> bool:
+        """Whether no further request fits beside the waiting ones."""
+        return waiting + self._encoding >= self._max_queue
+
+    @contextmanager
+    def encoding(self) -> Iterator[None]:
+        """Count one request while it is encoded."""
+        self._encoding += 1
+        try:
+            yield
+        finally:
+            self._encoding -= 1
 
 
 class GatewayState:
@@ -37,11 +70,16 @@ class GatewayState:
     def __init__(self, params: Gateway, resolve: Resolve, host: str, store_url: str, spool: Path, keys: Path) -> None:
         self.params = params
         self.keyring = Keyring(keys, required=not is_loopback(host))
-        if self.keyring.required and self.keyring.is_empty():
+        if self.keyring.is_empty() and not is_loopback(host):
             raise PipelineError(
                 f"no API keys in {keys}, and {host} can be reached from other machines; run `heptune keys add NAME` "
                 "or serve on 127.0.0.1"
             )
+        if self.keyring.is_empty() and self.keyring.required:
+            logger.warning("%s has no keys, so every request is refused; add one, or delete the file", keys)
+        self.admission = Admission(params.max_queue)
+        # Encoding has threads of its own, which no wait for the database takes away.
+        self.encoders = anyio.CapacityLimiter(ENCODERS)
         store = open_store(store_url)
         # Metrics read the engines and engines report to the metrics, so both are accessed lazily.
         self.metrics = Metrics(lambda: self.releases.load(), lambda: self.writer.state())
@@ -54,7 +92,10 @@ class GatewayState:
         )
         self.metrics.show_release(self.releases.release)
         self.since = int(time.time())
-        self.writer = RequestWriter(store, spool, params.log_queue)
+        self.writer = RequestWriter(
+            store, spool, params.log_queue, retention=Retention(params.log_days, params.log_rows)
+        )
+        self.desk = FeedbackDesk(self.writer, FeedbackQuota(params.max_feedback_per_hour))
         self._seconds = 0.0
 
     def _record_swap(self, release: str) -> None:
@@ -66,6 +107,16 @@ class GatewayState:
     def ready(self) -> bool:
         """Whether requests are answered and logged."""
         return self.releases.alive and self.writer.alive
+
+    def list_problems(self) -> list[str]:
+        """What does not work at present although requests are answered, a sentence each."""
+        log = self.writer.state()
+        problems = [] if log.database_up else ["the database of the request log cannot be written"]
+        if log.problem:
+            problems.append(f"the request log stays in memory ({log.problem})")
+        if self.keyring.problem:
+            problems.append(f"the keys stay as they were ({self.keyring.problem})")
+        return problems
 
     def record_seconds(self, seconds: float) -> None:
         """Update the running mean of the answer time."""
@@ -80,11 +131,3 @@ class GatewayState:
         self.releases.close()
         self.writer.close()
         self.writer.store.close()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 from sqlalchemy import (
-    Column,
-    Double,
     Engine,
-    Integer,
-    MetaData,
     Table,
-    Text,
+    case,
     create_engine,
+    delete,
     event,
     func,
+    inspect,
+    literal_column,
     select,
+    text,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
@@ -30,37 +29,14 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, Pro
 from sqlalchemy.pool import NullPool
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.records import REQUESTS, RequestLog
+from tasks.contracts.manifest import make_private
+from tasks.contracts.records import REQUESTS
+from tasks.gateway.tables import FEEDBACK_ROWS, METADATA, REQUEST_ROWS, Row, feedback_row, read_messages
 
 logger = logging.getLogger(__name__)
 
-METADATA = MetaData()
-REQUEST_ROWS = Table(
-    "requests",
-    METADATA,
-    Column("id", Text, primary_key=True),
-    Column("received_at", Double, nullable=False, index=True),
-    Column("model", Text, nullable=False),
-    Column("release", Text, nullable=False, index=True),
-    Column("key", Text),
-    Column("messages", Text, nullable=False),
-    Column("answer", Text, nullable=False),
-    Column("prompt_tokens", Integer, nullable=False),
-    Column("completion_tokens", Integer, nullable=False),
-    Column("latency_ms", Double, nullable=False),
-    Column("status", Integer, nullable=False),
-)
-# A separate table, because feedback may arrive before the row of its request is written.
-FEEDBACK_ROWS = Table(
-    "feedback",
-    METADATA,
-    Column("request_id", Text, primary_key=True),
-    Column("correction", Text),
-    Column("label", Text),
-    Column("given_at", Double, nullable=False),
-)
-
-Row = dict[str, Any]
+# Requests deleted in one transaction.
+PURGE_ROWS = 1000
 
 
 def open_store(url: str) -> Store:
@@ -120,13 +96,23 @@ class Store:
         if self._ready:
             return
         if self.url.get_backend_name() == "sqlite" and self.url.database:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            make_database_private(Path(self.url.database))
         try:
-            METADATA.create_all(self.engine)
+            self._create_tables()
         except (ProgrammingError, IntegrityError):
             # Another process created them at the same time.
-            METADATA.create_all(self.engine)
+            self._create_tables()
         self._ready = True
+
+    def _create_tables(self) -> None:
+        METADATA.create_all(self.engine)
+        if any(column["name"] == "key" for column in inspect(self.engine).get_columns("feedback")):
+            return
+        # The log of an earlier version, whose feedback did not know its key.
+        with self.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE feedback ADD COLUMN key TEXT"))
+            owner = select(REQUEST_ROWS.c.key).where(REQUEST_ROWS.c.id == FEEDBACK_ROWS.c.request_id)
+            connection.execute(update(FEEDBACK_ROWS).values(key=owner.scalar_subquery()))
 
     def forget(self) -> None:
         """Close connections after a failure; tables are checked again on the next use."""
@@ -143,12 +129,52 @@ class Store:
             for row in feedback:
                 connection.execute(upsert_feedback(self.engine), row)
 
-    def known(self, request_id: str) -> bool:
-        """Whether a request was logged."""
+    def find_owner(self, request_id: str) -> tuple[str | None] | None:
+        """The key of a logged request, in a tuple because it may be None; None where there is no such request."""
         self.prepare()
         with self.engine.connect() as connection:
-            found = connection.execute(select(REQUEST_ROWS.c.id).where(REQUEST_ROWS.c.id == request_id))
-            return found.first() is not None
+            found = connection.execute(select(REQUEST_ROWS.c.key).where(REQUEST_ROWS.c.id == request_id)).first()
+            return None if found is None else (found[0],)
+
+    def purge(self, before: float | None = None, keep_rows: int | None = None, key: str | None = None) -> int:
+        """Delete requests and the feedback on them, in small transactions.
+
+        Args:
+            before: Requests received before this time are deleted, seconds since the epoch.
+            keep_rows: Number of requests to keep, the newest.
+            key: Only requests of this key, as logged; deletes all of them where nothing else is given.
+
+        Returns:
+            Number of deleted requests.
+        """
+        self.prepare()
+        rows = REQUEST_ROWS.c
+        conditions = [] if key is None else [rows.key == key]
+        if before is not None:
+            conditions.append(rows.received_at < before)
+        deleted = 0
+        if conditions:
+            deleted += self._delete(select(rows.id).where(*conditions))
+        if before is not None and key is None:
+            given = FEEDBACK_ROWS.c
+            alone = ~select(rows.id).where(rows.id == given.request_id).exists()
+            with self.engine.begin() as connection:
+                connection.execute(delete(FEEDBACK_ROWS).where(given.given_at < before, alone))
+        if keep_rows is not None:
+            newest = select(rows.received_at).order_by(rows.received_at.desc()).offset(keep_rows).limit(1)
+            deleted += self._delete(select(rows.id).where(rows.received_at <= newest.scalar_subquery()))
+        return deleted
+
+    def _delete(self, query: Any) -> int:
+        deleted = 0
+        while True:
+            with self.engine.begin() as connection:
+                ids = list(connection.execute(query.limit(PURGE_ROWS)).scalars())
+                connection.execute(delete(FEEDBACK_ROWS).where(FEEDBACK_ROWS.c.request_id.in_(ids)))
+                connection.execute(delete(REQUEST_ROWS).where(REQUEST_ROWS.c.id.in_(ids)))
+            deleted += len(ids)
+            if len(ids) < PURGE_ROWS:
+                return deleted
 
     # -- for people and stages ------------------------------------------------------------------
 
@@ -160,9 +186,10 @@ class Store:
         """
         row = feedback_row(request_id, correction, label)
         with self._answering():
-            if not self.known(request_id):
+            owner = self.find_owner(request_id)
+            if owner is None:
                 raise PipelineError(f"no request {request_id} in {self.name}; use the id of an answer")
-            self.insert([], [row])
+            self.insert([], [{**row, "key": owner[0]}])
 
     def read_window(
         self,
@@ -188,8 +215,11 @@ class Store:
             PipelineError: The database does not answer.
         """
         rows = REQUEST_ROWS.c
-        joined = REQUEST_ROWS.outerjoin(FEEDBACK_ROWS, rows.id == FEEDBACK_ROWS.c.request_id)
-        query = select(*rows, FEEDBACK_ROWS.c.correction, FEEDBACK_ROWS.c.label).select_from(joined)
+        given = FEEDBACK_ROWS.c
+        joined = REQUEST_ROWS.outerjoin(
+            FEEDBACK_ROWS, (rows.id == given.request_id) & given.key.is_not_distinct_from(rows.key)
+        )
+        query = select(*rows, given.correction, given.label).select_from(joined)
         if since is not None:
             query = query.where(rows.received_at >= since)
         if until is not None:
@@ -203,8 +233,7 @@ class Store:
             self.prepare()
             with self.engine.connect() as connection:
                 found = [dict(row) for row in connection.execute(query).mappings()]
-        for row in found:
-            row["messages"] = orjson.loads(row["messages"])
+        found = [row for row in found if parse_messages(row)]
         # Sorted here, because databases sort text by their own collation.
         found.sort(key=lambda row: (row["received_at"], row["id"]))
         return pa.Table.from_pylist(found, schema=REQUESTS)
@@ -244,6 +273,8 @@ def prepare_sqlite(connection: Any, record: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA busy_timeout=5000")
+    # What retention deletes is overwritten with zeros.
+    connection.execute("PRAGMA secure_delete=ON")
 
 
 def insert_into(engine: Engine, table: Table) -> Any:
@@ -252,42 +283,46 @@ def insert_into(engine: Engine, table: Table) -> Any:
 
 
 def upsert_feedback(engine: Engine) -> Any:
-    """Insert feedback, or replace the fields that newer feedback has."""
+    """Insert feedback, or replace the fields that newer feedback of the same key has.
+
+    Where the stored feedback is of another key than the request's, that of the request's key takes its place.
+    """
     insert = insert_into(engine, FEEDBACK_ROWS)
     new, old = insert.excluded, FEEDBACK_ROWS.c
+    same_key = old.key.is_not_distinct_from(new.key)
+    # As text, because SQLAlchemy would add the table of a column to the FROM of the subquery.
+    given: Any = literal_column("excluded.request_id")
+    request = select(REQUEST_ROWS.c.key).where(REQUEST_ROWS.c.id == given)
+    is_owner = request.exists() & new.key.is_not_distinct_from(request.scalar_subquery())
     return insert.on_conflict_do_update(
         index_elements=[old.request_id],
         set_={
-            "correction": func.coalesce(new.correction, old.correction),
-            "label": func.coalesce(new.label, old.label),
+            "correction": case((same_key, func.coalesce(new.correction, old.correction)), else_=new.correction),
+            "label": case((same_key, func.coalesce(new.label, old.label)), else_=new.label),
+            "key": new.key,
             "given_at": new.given_at,
         },
         # Replayed rows may be older than the stored ones.
-        where=new.given_at >= old.given_at,
+        where=(same_key & (new.given_at >= old.given_at)) | (~same_key & is_owner),
     )
 
 
-def request_row(log: RequestLog) -> Row:
-    """A request as a row of the table."""
-    row: Row = log.model_dump(exclude={"messages", "correction", "label"})
-    turns = [{"role": m.role, "content": storable(m.content)} for m in log.messages]
-    texts = {name: storable(value) for name, value in row.items() if isinstance(value, str)}
-    return {**row, **texts, "messages": orjson.dumps(turns).decode()}
+def parse_messages(row: Row) -> bool:
+    """Replace the text of the messages by its turns; False, with a warning, where it has none."""
+    try:
+        row["messages"] = read_messages(row["messages"])
+    except ValueError as error:
+        logger.warning("request %s is left out: its messages are unreadable (%s)", row["id"], error)
+        return False
+    return True
 
 
-def feedback_row(request_id: str, correction: str | None, label: str | None) -> Row:
-    """Feedback as a row of the table.
-
-    Raises:
-        PipelineError: Neither correction nor label.
-    """
-    if correction is None and label is None:
-        raise PipelineError(f"feedback on {request_id} is empty; expected a correction, a label, or both")
-    given: Mapping[str, str | None] = {"correction": correction, "label": label}
-    texts = {name: None if text is None else storable(text) for name, text in given.items()}
-    return {"request_id": storable(request_id), **texts, "given_at": time.time()}
-
-
-def storable(text: str) -> str:
-    """Text that every database accepts: PostgreSQL rejects NUL, and a lone surrogate cannot be encoded."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+def make_database_private(path: Path) -> None:
+    """Create the file of a database and its folder, and let only the owner read it and the log files beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = [path.with_name(path.name + end) for end in ("-wal", "-shm")]
+    try:
+        for file in (path, *(file for file in beside if file.exists())):
+            make_private(file)
+    except PermissionError as error:
+        logger.warning("%s: its permissions cannot be changed (%s); others may be able to read it", path, error)

@@ -8,6 +8,7 @@ import numpy as np
 
 from tasks.monitoring.sample import Array, TrafficSample
 from tasks.pages.page import PALETTE, plot_style
+from tasks.pages.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ def draw_features(sample: TrafficSample) -> Figure:
         axes = np.atleast_1d(figure.subplots(lines, columns, squeeze=False)).ravel()
         for axis, (name, values) in zip(axes, sample.numbers.items(), strict=False):
             draw_histogram(axis, values, sample.reference_rows)
-            axis.set_title(name, fontsize=10, loc="left", color="#374151")
+            axis.set_title(plot_text(name), fontsize=10, loc="left", color="#374151")
         for axis in axes[len(sample.numbers) :]:
             axis.set_visible(False)
         handles, labels = axes[0].get_legend_handles_labels()
@@ -52,7 +53,7 @@ def draw_histogram(axis: Axes, values: Array, reference_rows: int) -> None:
             part,
             bins=edges.tolist(),
             weights=weights,
-            label=label,
+            label=plot_text(label),
             color=colour,
             alpha=0.35 if filled else 1.0,
             histtype="stepfilled" if filled else "step",
@@ -75,7 +76,7 @@ def draw_embeddings(sample: TrafficSample) -> Figure:
             (points[sample.reference_rows :], "window", WINDOW_COLOUR, 0.6),
         )
         for part, label, colour, alpha in parts:
-            axis.scatter(part[:, 0], part[:, 1], s=11, color=colour, alpha=alpha, linewidths=0, label=label)
+            axis.scatter(part[:, 0], part[:, 1], s=11, color=colour, alpha=alpha, linewidths=0, label=plot_text(label))
         axis.set_xlabel("first principal component")
         axis.set_ylabel("second principal component")
         axis.legend(loc="best", markerscale=1.8)
@@ -102,7 +103,7 @@ def draw_words(shares: list[tuple[str, float, float]]) -> Figure:
         rows = np.arange(len(shares))[::-1]
         axis.barh(rows + 0.19, [100 * b for _, b, _ in shares], 0.38, color=BASELINE_COLOUR, label="baseline")
         axis.barh(rows - 0.19, [100 * w for _, _, w in shares], 0.38, color=WINDOW_COLOUR, label="window")
-        axis.set_yticks(rows, [word for word, _, _ in shares])
+        axis.set_yticks(rows, [plot_text(word) for word, _, _ in shares])
         axis.grid(False, axis="y")
         axis.set_xlabel("% of prompts")
         axis.legend(loc="lower right")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from tasks.contracts.manifest import write_bytes
+from tasks.pages.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +33,14 @@ _LONG_WORD = re.compile(r"[\w./:-]{16,}")
 _BREAK_AFTER = re.compile(r"([_/.])(?=\w)")
 PALETTE = ("#2f5bea", "#e8833a", "#1f9d76", "#b64fc8", "#c43d4b", "#6b7280")
 
-_environment = Environment(loader=PackageLoader("tasks.pages"), autoescape=True, undefined=StrictUndefined)
+
+def _show_printable(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+_environment = Environment(
+    loader=PackageLoader("tasks.pages"), autoescape=True, undefined=StrictUndefined, finalize=_show_printable
+)
 
 
 class Page:
@@ -106,7 +115,7 @@ def _is_numeric(column: Sequence[Any]) -> bool:
 
 def allow_breaks(text: str) -> Markup:
     """A text for HTML in which long names and paths may break after ``_``, ``/`` and dots."""
-    return Markup(_LONG_WORD.sub(lambda match: _BREAK_AFTER.sub(r"\1<wbr>", match[0]), str(escape(text))))
+    return Markup(_LONG_WORD.sub(lambda match: _BREAK_AFTER.sub(r"\1<wbr>", match[0]), str(escape(printable(text)))))
 
 
 def show(value: Any) -> str:
@@ -160,7 +169,9 @@ def svg(figure: Figure) -> str:
     from matplotlib import rc_context
 
     stream = io.StringIO()
-    with rc_context(plot_style()):
+    with rc_context(plot_style()), warnings.catch_warnings():
+        # The text stays text in an SVG, and the reader's fonts draw it.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
         figure.savefig(stream, format="svg", metadata={"Date": None}, bbox_inches="tight", transparent=True)
     text = stream.getvalue()
     return text[text.index("<svg") :]

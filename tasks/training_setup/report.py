@@ -11,6 +11,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, seal, write_json
 from tasks.language_models.shape import ModelShape
 from tasks.pages.page import PALETTE, Page, plot_style, show
+from tasks.pages.text import plot_text
 from tasks.training.plan import NAME, Plan
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.environment import fingerprint
@@ -218,12 +219,12 @@ def _memory_figure(memory: Memory, plan: Plan) -> Figure:
         total = 0.0
         colours = (*PALETTE, "#94a3b8", "#cbd5e1")
         for (name, amount), colour in zip(vars(memory).items(), colours, strict=True):
-            axes.barh([0], [amount / _GIB], left=total, color=colour, label=f"{name} {amount / _GIB:.2f}")
+            axes.barh([0], [amount / _GIB], left=total, color=colour, label=plot_text(f"{name} {amount / _GIB:.2f}"))
             total += amount / _GIB
         available = plan.made_for.training_memory_bytes / _GIB
         if available < 4 * total:
             label = f"available {available:.1f}"
-            axes.axvline(available, color="#111827", linewidth=1.2, linestyle="--", label=label)
+            axes.axvline(available, color="#111827", linewidth=1.2, linestyle="--", label=plot_text(label))
         axes.set_yticks([])
         axes.set_xlabel("GiB")
         axes.grid(axis="y", visible=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tasks.corpus.rows.rows import Step
 from tasks.pages.page import PALETTE, plot_style
+from tasks.pages.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,15 +43,15 @@ def plot_waterfall(steps: Sequence[Step], first: str = "rows read") -> Figure:
         axes = figure.add_subplot()
         for place, (_, low, high, colour, text) in enumerate(bars):
             axes.barh(place, high - low, left=low, color=colour, height=0.66)
-            axes.text(high + (highest - begin) * 0.01, place, text, va="center", fontsize=9, color="#374151")
+            axes.text(high + (highest - begin) * 0.01, place, plot_text(text), va="center", fontsize=9, color="#374151")
         for place, (_, low, high, colour, _) in enumerate(bars[:-1]):
             end = low if colour == DROPPED else high
             axes.plot([end, end], [place - 0.33, place + 1.33], color="#9ca3af", linewidth=0.8)
-        axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
+        axes.set_yticks(range(len(bars)), [plot_text(name) for name, *_ in bars])
         axes.invert_yaxis()
         axes.set_xlim(begin, begin + (highest - begin) * 1.22 or 1)
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
-        axes.set_xlabel("rows" if not begin else f"rows; the axis begins at {begin:,}")
+        axes.set_xlabel(plot_text("rows" if not begin else f"rows; the axis begins at {begin:,}"))
         axes.grid(axis="y", visible=False)
     return figure

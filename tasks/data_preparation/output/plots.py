@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tasks.pages.page import PALETTE, plot_style
+from tasks.pages.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,9 @@ def plot_lengths(prompts: Sequence[int], answers: Sequence[int]) -> Figure:
         for number, (name, values) in enumerate((("prompt", prompts), ("answer", answers))):
             if values:
                 # As an array: Matplotlib converts the numbers of a list one by one.
-                axes.hist(np.asarray(values), bins=edges.tolist(), color=PALETTE[number], alpha=0.65, label=name)
+                axes.hist(
+                    np.asarray(values), bins=edges.tolist(), color=PALETTE[number], alpha=0.65, label=plot_text(name)
+                )
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         wide = edges[-1] > 1_000 * edges[0]
@@ -54,7 +57,7 @@ def plot_labels(names: Sequence[str], counts: Sequence[int]) -> Figure:
         axes.margins(x=0.01)
         if len(names) <= 60:
             size = 8 if len(names) <= 30 else 6.5
-            axes.set_xticks(range(len(names)), [name[:28] for name in names], rotation=90, fontsize=size)
+            axes.set_xticks(range(len(names)), [plot_text(name, 28) for name in names], rotation=90, fontsize=size)
         else:
             axes.set_xlabel("labels, the most frequent first")
     return figure
@@ -72,7 +75,7 @@ def plot_class_balance(names: Sequence[str], splits: Mapping[str, Sequence[int]]
         places = np.arange(len(names))
         left = np.zeros(len(names))
         for number, (split, counts) in enumerate(splits.items()):
-            axes.barh(places, counts, left=left, color=PALETTE[number], height=0.7, label=split)
+            axes.barh(places, counts, left=left, color=PALETTE[number], height=0.7, label=plot_text(split))
             left += np.asarray(counts)
         _name_bars(axes, names)
         axes.set_xlabel("rows")
@@ -91,13 +94,13 @@ def plot_topics(names: Sequence[str], sizes: Sequence[int]) -> Figure:
         axes = figure.add_subplot()
         axes.barh(range(len(sizes)), sizes, color=PALETTE[0], height=0.7)
         for place, size in enumerate(sizes):
-            axes.text(size + max(sizes) * 0.01, place, f"{size:,}", va="center", fontsize=9, color="#374151")
+            axes.text(size + max(sizes) * 0.01, place, plot_text(f"{size:,}"), va="center", fontsize=9, color="#374151")
         _name_bars(axes, names)
         axes.set_xlabel("rows in the sample")
     return figure
 
 
 def _name_bars(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), [name if len(name) <= 34 else name[:33] + "…" for name in names], fontsize=9)
+    axes.set_yticks(range(len(names)), [plot_text(name, 34) for name in names], fontsize=9)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)

@@ -24,6 +24,7 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.gateway.engine import EngineLoad, GenerationRequest, PromptRefused
+from tasks.gateway.prompt_length import cannot_fit, longest_token
 
 if TYPE_CHECKING:
     from tasks.gateway.decoding import DecodeLoop
@@ -78,6 +79,7 @@ class TransformersEngine:
         self._decoder = copy.deepcopy(self._tokenizer)
         self.control_tokens = tuple(t for t in self._tokenizer.all_special_tokens if t.strip())
         self.context = find_context(model, self._tokenizer, folder)
+        self._longest_token = longest_token(list(self._tokenizer.get_vocab()))
         margin = 0.0
         if params.dtype == "float32":
             with torch.inference_mode():
@@ -105,6 +107,13 @@ class TransformersEngine:
     @property
     def alive(self) -> bool:
         return self._loop is not None and self._loop.alive
+
+    def cannot_fit(self, texts: Sequence[str]) -> bool:
+        return cannot_fit(texts, self.context, self._longest_token, self._count_tokens)
+
+    def _count_tokens(self, text: str) -> int:
+        with self._lock:
+            return len(self._tokenizer(text, add_special_tokens=False).input_ids)
 
     def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         from jinja2 import TemplateError

@@ -242,3 +242,25 @@ def test_an_engine_failure_is_a_pipeline_error() -> None:
     events.put(Failed("broke"))
     with pytest.raises(PipelineError, match="broke"):
         wait_for_tokens(events)
+
+
+def test_logits_that_are_no_numbers_fail_their_row_alone() -> None:
+    import math
+
+    import torch
+
+    from tasks.gateway.decoding import DecodeLoop, Row
+    from tasks.gateway.text import AnswerText
+
+    def decode(ids: list[int]) -> str:
+        return "x" * len(ids)
+
+    loop = DecodeLoop(torch.nn.Identity(), decode, (0,), 4, 64, 0.0, lambda rows: None)
+    events: list[list[Event]] = [[], [], []]
+    rows = [Row(GenerationRequest([1], 9, found.append), AnswerText(decode), None, []) for found in events]
+    logits = torch.tensor([[1.0, 2.0], [math.nan, 1.0], [-math.inf, -math.inf]])
+    done = loop._choose(rows, logits)
+    loop.close()
+    assert done == {id(rows[1]), id(rows[2])}
+    assert rows[0].tokens == [1]
+    assert [isinstance(found[0], Failed) for found in events[1:]] == [True, True]

@@ -7,15 +7,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import REQUESTS, Message, RequestLog
-from tasks.gateway.spool import Spool, read_entries
-from tasks.gateway.store import Store, feedback_row, open_store, request_row
-from tasks.gateway.writer import RequestWriter
+from tasks.gateway.spool import Spool, read_batches
+from tasks.gateway.store import Store, open_store
+from tasks.gateway.tables import check_entry, feedback_row, request_row
+from tasks.gateway.writer import RequestWriter, Retention
 from tests.postgres import Database
 
 
@@ -69,6 +71,11 @@ def wait_until(condition: object, seconds: float = 30.0) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def read_refused(folder: Path) -> list[dict[str, str]]:
+    path = folder / "refused-spool.jsonl"
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.is_file() else []
 
 
 def test_a_window_is_ordered_bounded_and_carries_feedback(store: Store) -> None:
@@ -165,7 +172,11 @@ def test_the_next_process_replays_what_one_left_behind_even_a_torn_line(database
     writer = RequestWriter(store, spool)
     writer.close()
     assert store.read_window()["id"].to_pylist() == ["r1", "r2", "r3"]
-    assert (writer.state().lost, writer.state().replayed) == (1, 4)
+    # The torn line is kept with its reason.
+    assert (writer.state().refused, writer.state().lost, writer.state().replayed) == (1, 0, 4)
+    (refused,) = read_refused(tmp_path)
+    assert refused["line"].strip() == '["request",{"id":"r7"'
+    assert refused["reason"].startswith("not JSON")
     assert not list(tmp_path.glob("spool*"))
     store.close()
 
@@ -181,7 +192,9 @@ def test_one_bad_row_is_set_aside_and_the_others_are_written(database: Database,
     writer.close()
     assert store.read_window()["id"].to_pylist() == ["r1", "r3"]
     assert (writer.state().written, writer.state().refused) == (2, 1)
-    assert [row for _, row in read_entries(tmp_path / "refused-spool.jsonl")[0]] == [bad]
+    (refused,) = read_refused(tmp_path)
+    assert orjson.loads(refused["line"]) == ["request", bad]
+    assert "NULL" in refused["reason"] or "null" in refused["reason"]
     store.close()
 
 
@@ -196,6 +209,223 @@ def test_a_full_queue_and_a_full_disk_are_counted(tmp_path: Path) -> None:
     writer.close()
     state = writer.state()
     assert (state.lost, state.written, state.spooled, state.pending) == (5, 0, 0, 0)
+
+
+LINES = {
+    "no object": b"[1, 2]",
+    "a text": b'"request"',
+    "a number": b"7",
+    "a kind that is none": b'["drop", {}]',
+    "a row that is none": b'["request", [1]]',
+    "torn": b'["request",{"id":"r7"',
+    "no UTF-8": b'["request",{"id":"\xff\xfe"}]',
+    "nothing of a row": b'["request",{}]',
+    "a number for a text": b'["feedback",{"request_id":7,"label":"x","given_at":1}]',
+    "a text for a number": b'["feedback",{"request_id":"r1","label":"x","given_at":"now"}]',
+    "a column too many": b'["feedback",{"request_id":"r1","label":"x","given_at":1,"colour":"red"}]',
+    "an infinite number": b'["feedback",{"request_id":"r1","label":"x","given_at":1e999}]',
+    "a huge number": orjson.dumps(["request", {**request_row(make_request(7)), "status": 2**63}]),
+    "prompts that are no turns": orjson.dumps(["request", {**request_row(make_request(7)), "messages": "[1]"}]),
+    "deeply nested": b"[" * 5000,
+    "long": b'["request", "' + b"x" * 3_000_000 + b'"]',
+}
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+def test_a_line_that_is_no_row_is_set_aside_and_the_log_goes_on(tmp_path: Path, line: bytes) -> None:
+    spool = tmp_path / "spool.jsonl"
+    Spool(spool).append([("request", request_row(make_request(1)))])
+    with spool.open("ab") as stream:
+        stream.write(line + b"\n\n")
+    Spool(spool).append([("request", request_row(make_request(2)))])
+    store = open_store(f"sqlite:///{tmp_path / 'requests.db'}")
+    writer = RequestWriter(store, spool)
+    writer.log(make_request(3))
+    assert writer.flush()
+    assert store.read_window()["id"].to_pylist() == ["r1", "r2", "r3"]
+    state = writer.state()
+    assert (state.refused, state.lost, state.database_up, state.problem) == (1, 0, True, "")
+    (refused,) = read_refused(tmp_path)
+    assert refused["reason"]
+    assert line[:50].decode("utf-8", "backslashreplace") in refused["line"]
+    writer.close()
+    assert not list(tmp_path.glob("spool*"))
+
+
+def test_spool_lines_of_an_earlier_version_are_rows(tmp_path: Path) -> None:
+    spool = tmp_path / "spool.jsonl"
+    old = {"request_id": "r1", "correction": "c", "label": None, "given_at": 1.0}
+    Spool(spool).append([("request", request_row(make_request(1))), ("feedback", old)])
+    store = open_store(f"sqlite:///{tmp_path / 'requests.db'}")
+    RequestWriter(store, spool).close()
+    assert store.read_window()["correction"].to_pylist() == ["c"]
+
+
+def test_rows_stay_in_memory_while_neither_database_nor_disk_can_be_written(tmp_path: Path) -> None:
+    """A folder where database and spool should be: nothing is lost, the log says so, and recovers by itself."""
+    home = tmp_path / "home"
+    home.write_text("no folder")
+    store = open_store(f"sqlite:///{home / 'requests.db'}")
+    writer = RequestWriter(store, home / "spool.jsonl", retry_s=0.02)
+    for number in range(1200):
+        writer.log(make_request(number))
+    assert writer.flush()
+    state = writer.state()
+    assert (state.pending, state.lost, state.spooled, state.written) == (1200, 0, 0, 0)
+    assert state.problem
+    assert not state.database_up
+    assert writer.find_owner("r7") == (None,)
+    home.unlink()
+    wait_until(lambda: writer.state().written == 1200)
+    wait_until(lambda: not writer.state().problem)
+    assert writer.state().database_up
+    assert store.count() == 1200
+    assert writer.find_owner("r7") is None
+    writer.close()
+    assert (writer.state().lost, writer.state().pending) == (0, 0)
+
+
+@pytest.mark.parametrize("broken", ["renamed", "take", "append_lines"])
+def test_the_log_survives_any_error_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'requests.db'}")
+    writer = RequestWriter(store, tmp_path / "spool.jsonl", retry_s=0.02)
+    assert writer.flush()
+
+    def fail(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Spool, broken, fail)
+        patched.setattr(Store, "insert", fail)
+        writer.log(make_request(1))
+        assert writer.flush()
+        assert "Too many open files" in writer.state().problem
+        assert writer.alive
+    writer.log(make_request(2))
+    wait_until(lambda: store.count() == 2)
+    wait_until(lambda: not writer.state().problem)
+    writer.close()
+
+
+def test_an_error_nobody_foresaw_does_not_end_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'requests.db'}")
+    writer = RequestWriter(store, tmp_path / "spool.jsonl", retry_s=0.02)
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "forget", lambda self: 1 / 0)
+        patched.setattr(Store, "insert", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        writer.log(make_request(1))
+        assert writer.flush()
+        assert "ZeroDivisionError" in writer.state().problem
+    wait_until(lambda: writer.state().written == 1)
+    writer.close()
+
+
+def test_part_of_a_batch_is_not_left_in_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    spool = Spool(tmp_path / "spool.jsonl")
+    spool.append([("request", request_row(make_request(1)))])
+    before = spool.path.read_bytes()
+
+    def refuse(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        spool.append([("request", request_row(make_request(2)))])
+    assert spool.path.read_bytes() == before
+
+
+def test_only_the_owner_reads_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "requests.db"
+    path.touch(0o644)
+    store = open_store(f"sqlite:///{path}")
+    store.insert([request_row(make_request(1))], [])
+    with store.engine.connect() as connection:
+        # While a connection is open, the write-ahead log and its index lie beside the database.
+        connection.exec_driver_sql("SELECT 1")
+        files = sorted(tmp_path.glob("requests.db*"))
+        assert len(files) == 3
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    spool = Spool(tmp_path / "spool.jsonl")
+    spool.path.touch(0o644)
+    spool.append([("request", request_row(make_request(2)))])
+    (renamed,) = spool.take()
+    spool.shorten(renamed, 0)
+    assert renamed.stat().st_mode & 0o777 == 0o600
+    store.close()
+
+
+def test_old_and_surplus_requests_are_deleted_with_their_feedback(store: Store) -> None:
+    rows = [request_row(make_request(n, key="k1" if n % 2 else None)) for n in range(1, 11)]
+    feedback = [feedback_row(row["id"], "c", None, row["key"]) for row in rows]
+    alone = {**feedback_row("never logged", "c", None), "given_at": 1.0}
+    store.insert(rows, [*feedback, alone])
+    assert store.purge(before=3.0) == 2
+    assert store.purge(keep_rows=5) == 3
+    assert store.read_window()["id"].to_pylist() == [f"r{n}" for n in range(6, 11)]
+    assert store.purge(key="k1", before=8.0) == 1
+    assert store.purge(key="k1") == 1
+    assert store.read_window()["id"].to_pylist() == ["r6", "r8", "r10"]
+    assert store.purge(keep_rows=5) == store.purge(before=0.0) == 0
+    with store.engine.connect() as connection:
+        left = connection.exec_driver_sql("SELECT request_id FROM feedback").scalars()
+        assert sorted(left) == ["r10", "r6", "r8"]
+
+
+def test_the_writer_deletes_what_is_older_than_the_log_keeps(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'requests.db'}")
+    now = time.time()
+    ages = {1: 40.0, 2: 20.0, 3: 1.0}
+    store.insert([request_row(make_request(n, now - days * 86_400)) for n, days in ages.items()], [])
+    writer = RequestWriter(store, tmp_path / "spool.jsonl", retention=Retention(days=30, rows=1))
+    assert writer.flush()
+    writer.close()
+    assert store.read_window()["id"].to_pylist() == ["r3"]
+    assert writer.state().purged == 2
+
+
+def test_feedback_counts_only_with_the_key_of_its_request(store: Store) -> None:
+    store.insert([request_row(make_request(1, key="owner")), request_row(make_request(2))], [])
+    store.insert([], [feedback_row("r1", "poison", "p", "other"), feedback_row("r2", "poison", None, "other")])
+    assert store.read_window()["correction"].to_pylist() == [None, None]
+    store.insert([], [feedback_row("r1", "right", None, "owner"), feedback_row("r2", "right", None, None)])
+    store.insert([], [feedback_row("r1", "poison again", None, "other")])
+    window = store.read_window()
+    assert window["correction"].to_pylist() == ["right", "right"]
+    assert window["label"].to_pylist() == [None, None]
+    store.write_feedback("r1", label="by a person")
+    assert store.read_window()["label"].to_pylist() == ["by a person", None]
+    assert store.find_owner("r1") == ("owner",)
+    assert store.find_owner("r2") == (None,)
+    assert store.find_owner("r3") is None
+
+
+def test_feedback_of_an_earlier_version_keeps_counting(store: Store) -> None:
+    store.insert([request_row(make_request(1, key="owner")), request_row(make_request(2))], [])
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE feedback")
+        connection.exec_driver_sql(
+            "CREATE TABLE feedback (request_id TEXT PRIMARY KEY, correction TEXT, label TEXT, given_at FLOAT NOT NULL)"
+        )
+        connection.exec_driver_sql("INSERT INTO feedback VALUES ('r1', 'old', NULL, 1.0), ('r2', 'old', NULL, 1.0)")
+    store.forget()
+    assert store.read_window()["correction"].to_pylist() == ["old", "old"]
+    store.insert([], [feedback_row("r1", "new", None, "owner")])
+    assert store.read_window()["correction"].to_pylist() == ["new", "old"]
+
+
+def test_a_request_whose_messages_are_unreadable_is_left_out(store: Store) -> None:
+    rows = [request_row(make_request(n)) for n in (1, 2, 3)]
+    rows[1]["messages"] = "no list"
+    store.insert(rows, [])
+    assert store.read_window()["id"].to_pylist() == ["r1", "r3"]
+
+
+def test_kinds_and_columns_are_checked() -> None:
+    kind, row = check_entry("feedback", {"request_id": "r", "label": "nul \0", "given_at": 1})
+    assert kind == "feedback"
+    assert row == {"request_id": "r", "key": None, "correction": None, "label": "nul \ufffd", "given_at": 1.0}
 
 
 def test_a_database_file_that_is_deleted_is_made_again(tmp_path: Path) -> None:
@@ -221,7 +451,8 @@ def test_what_is_spooled_is_what_is_read(entries: list[tuple[str, dict[str, str]
         spool = Spool(Path(folder) / "spool.jsonl")
         for entry in entries:
             spool.append([entry])  # type: ignore[list-item]
-        read = [row for path in spool.take() for row in read_entries(path)[0]]
+        files = spool.take()
+        read = [b for path in files for batch in read_batches(path, 2, lambda k, r: (k, r)) for b in batch.entries]  # type: ignore[arg-type,return-value]
     assert read == entries
 
 

@@ -14,7 +14,7 @@ LICENCE_IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]*\Z")
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 LARGE_SIZES = ((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))
 
-_SIGNS = re.compile(r"([\\`*<\[|])|(?<!\w)(_)|(_)(?!\w)")
+_SIGNS = re.compile(r"([\\`*<\[|$])|(?<!\w)(_)|(_)(?!\w)")
 
 
 def name_size(rows: int) -> str:

@@ -1,0 +1,35 @@
+"""Text that clients and data wrote, made safe to show: every page and every plot takes it through here."""
+
+from __future__ import annotations
+
+import re
+
+# Control characters but line break and tab, half characters, and marks that turn the direction of the text after them.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+REPLACEMENT = "\ufffd"
+
+
+def printable(text: str) -> str:
+    """The text with a visible mark in place of each character that cannot be shown or would disturb what follows."""
+    return _UNPRINTABLE.sub(REPLACEMENT, text)
+
+
+def plot_text(text: str, limit: int = 60) -> str:
+    r"""Any text as one line for a matplotlib figure, which would read ``$...$`` as a formula and fail on a wrong one.
+
+    Args:
+        text: What to show, such as a label.
+        limit: Maximum characters; longer texts end in an ellipsis.
+
+    Returns:
+        The text on one line, with every ``$`` escaped; ``(empty)`` for one without visible characters.
+
+    Example:
+        >>> plot_text("$\\frac{x$")
+        '\\$\\frac{x\\$'
+    """
+    # A label of many kilobytes is cut before it is searched.
+    line = " ".join(printable(text[: 4 * limit]).split())
+    if len(line) > limit or len(text) > 4 * limit:
+        line = f"{line[: limit - 1]}…"
+    return line.replace("$", r"\$") or "(empty)"
