@@ -6,11 +6,15 @@ ISO 13616 (mod 97), as python-stdnum has them from the SWIFT registry; cards the
 
 It does not cover names, postal addresses, dates of birth, national ids, account numbers other than IBANs, user names,
 identifiers written in words or split over lines or turns, and phone numbers without a country code, separators or a
-word such as "call" before them.
+word such as "call" before them, in any of a dozen languages.
 
-Of the sentences of Presidio's evaluation (`benchmarks/pii.py`) it finds phones 0.92 and the rest 1.0, none wrong; the
-rules were written with these in view. Of 3,000 other phone numbers of 30 countries it finds 97% behind such a word, 47%
-standing alone.
+What looks like a number of another kind is left alone: counts and other series (``01 02 03 04 05``), rows of a table,
+terms of a sum, what stands behind a comparison or a word such as "order" or "id"; so is the account of a git or ssh
+address.
+
+``benchmarks/pii.py`` measures both sides. Of libphonenumber's example numbers of 245 countries and territories it
+finds 99% with a country code, of those in national spelling 97% behind a word such as "call" and 43% standing alone.
+In 22 million characters of Python it finds two phone numbers, both real ones; in 7,000 sums told as stories none.
 
 Example:
     ``Write to ann@example.org or call +44 20 7946 0958`` holds an ``email`` and a ``phone``.

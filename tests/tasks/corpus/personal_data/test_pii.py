@@ -98,6 +98,60 @@ def test_addresses(text: str, found: list[str]) -> None:
     assert Patterns().find([text]) == [[]]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What comes next: 01 02 03 04 05?",
+        "01 02 04 08 16 and 01 01 02 03 05 08",
+        "The sequence 02 03 05 07 11 goes on",
+        "WHERE id = 0123 4567 890",
+        "SELECT * FROM t WHERE a > 012 345 6789",
+        "What is 0123 4567 890 + 5?",
+        "The sum of 012 345 6789 and 3",
+        "012 345 6789 | 013 345 6789",
+        "assert f(0123 4567 890) == 1",
+        "x = [012, 0345 678 901]",
+        "order 0490 39 07 81, ISBN 0306 406 152",
+        "took 3859746 6364065 bytes",
+        "@@ -1234,7 +1234,7 @@",
+        "git clone git@github.com:org/repo.git",
+        "git remote add origin ssh://git@host.example.com:22/x.git",
+        "postgres://reader@db.example.com/support",
+        "ssh -p 22 root@host.example.com",
+        "scp a.txt deploy@web.example.org:/var/www",
+        "logo@2x.png, getty@tty1.service, y = x@w.transpose()",
+    ],
+)
+def test_numbers_and_addresses_of_other_kinds_stay(text: str) -> None:
+    assert [text[each.start : each.end] for each in find_plain(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("请联系ann@example.org谢谢", ["ann@example.org"]),
+        ("メールはann@example.orgです", ["ann@example.org"]),
+        ("ann@example.org로 보내", ["ann@example.org"]),
+        ("ติดต่อann@example.comครับ", ["ann@example.com"]),
+        ("用户@例子.中国", ["用户@例子.中国"]),
+        ("电话13800138000,手机号码是13900139000", ["13800138000", "13900139000"]),
+        ("携帯は090-1234-5678です", ["090-1234-5678"]),
+        ("전화 010-1234-5678로", ["010-1234-5678"]),
+        ("卡号4111111111111111谢谢", ["4111111111111111"]),
+        ("账号DE89370400440532013000。", ["DE89370400440532013000"]),
+        ("IP是81.2.69.142吗", ["81.2.69.142"]),
+        ("phone_number = '0490 39 07 81'", ["0490 39 07 81"]),
+        ("+44 20 7946 0958 ext. 123456", ["+44 20 7946 0958 ext. 123456"]),
+        ("DE89 3704 0044 0532 0130 00 DE89 3704 0044 0532 0130 00", ["DE89 3704 0044 0532 0130 00"] * 2),
+        ("+447700900123 +447700900124", ["+447700900123", "+447700900124"]),
+        ("Signed-off-by: Ann <ann@x.org>, https://x.com/?m=bo@y.org", ["ann@x.org", "bo@y.org"]),
+    ],
+)
+def test_what_stands_beside_other_scripts_and_words_is_found_whole(text: str, found: list[str]) -> None:
+    kinds = ("email", "phone", "iban", "card", "ip")
+    assert [text[each.start : each.end] for each in find_plain(text, kinds)] == found
+
+
 @given(st.text(alphabet="ab1+@. -\u200b\u00ad\uff11\u00a0\\nu0031&#64;%é", max_size=40))
 def test_finds_lie_in_the_text_in_order_and_reading_is_the_identity_on_plain_text(text: str) -> None:
     found = find_plain(text)
