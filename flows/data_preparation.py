@@ -58,6 +58,7 @@ def data_preparation(params: Params) -> None:
         artifacts.DATA_DOCS,
         artifacts.ACCEPTED,
         artifacts.APPROVALS,
+        artifacts.BALANCE,
     )
     task(write_clusters)(rows, artifacts.CLUSTERS)
     task(write_report)(rows, verdict, artifacts.report("data_preparation"))

@@ -1,10 +1,13 @@
-"""Thresholds calibrated on the baseline: A/A splits show how much two samples without drift differ.
+"""Thresholds from A/A splits: how much two samples without drift differ.
 
-Every A/A split draws a baseline and a window of the real sizes, with replacement, from the baseline, and computes
-every probe on them. A probe's p-value is the share of splits with a larger statistic. There are many probes, so
-each p-value is adjusted by the distribution of the *smallest* p-value over all probes of a split (Westfall
-and Young 1993, single-step min-P): the share of windows without drift that raise any alert is then at most
-the false-alarm rate, however the probes depend on one another.
+Every A/A split deals the rows of baseline and window out anew, at random, into a baseline and a window of the real
+sizes, and computes every probe on them: a permutation test (Fisher 1935; Good 2005). Without drift the real split is
+one of these, so the p-value, the share of splits with a statistic at least as large, is exact at every number of rows,
+also for what is rare or absent in the baseline. There are many probes, so each p-value is adjusted by the distribution
+of the *smallest* p-value over all probes of a split (Westfall and Young 1993, single-step min-P): the share of windows
+without drift that raise any alert is then at most the false-alarm rate, however the probes depend on one another. It
+holds for rows that are independent of one another; a window in which one client repeats a prompt hundreds of times
+differs from a baseline in which it does not. ``benchmarks/drift.py`` measures both rates on real prompts.
 """
 
 from __future__ import annotations
@@ -59,29 +62,29 @@ def measure_probes(probes: Sequence[Probe], reference: Array, window: Array) -> 
 
 
 def measure_splits(probes: Sequence[Probe], sample: TrafficSample, splits: int, seed: int) -> Array:
-    """Statistics of all probes on A/A splits of the baseline: splits x probes."""
+    """Statistics of all probes on A/A splits of the rows: splits x probes."""
     from rich.console import Console
     from rich.progress import track
 
     rng = np.random.default_rng(seed)
-    rows = sample.reference_rows
-    uniform = np.full(rows, 1 / rows)
     sizes = [min(_SPLITS_PER_CHUNK, splits - start) for start in range(0, splits, _SPLITS_PER_CHUNK)]
     console = Console(stderr=True)
     parts = []
     for size in track(sizes, "calibrating", console=console, disable=not sys.stderr.isatty(), transient=True):
-        counts = np.zeros((2, size, sample.rows))
-        counts[0, :, :rows] = rng.multinomial(rows, uniform, size)
-        counts[1, :, :rows] = rng.multinomial(sample.window_rows, uniform, size)
-        parts.append(measure_probes(probes, counts[0], counts[1])[0])
+        order = np.argsort(rng.random((size, sample.rows)), axis=1)
+        reference = np.zeros((size, sample.rows))
+        np.put_along_axis(reference, order[:, : sample.reference_rows], 1.0, axis=1)
+        parts.append(measure_probes(probes, reference, 1.0 - reference)[0])
     return np.concatenate(parts)
 
 
-def rank(statistics: Array, null: Array) -> Array:
-    """P-values, one a row and probe: share of null values at least as large, counting the value itself."""
-    ordered = np.sort(null, axis=0)
-    larger = [len(null) - np.searchsorted(ordered[:, k], statistics[:, k], side="left") for k in range(null.shape[1])]
-    return (1 + np.stack(larger, axis=1)) / (len(null) + 1)
+def rank(statistics: Array) -> Array:
+    """P-values, one a row and probe: share of the rows with a statistic at least as large, the row itself included."""
+    ordered = np.sort(statistics, axis=0)
+    columns = range(statistics.shape[1])
+    smaller = np.stack([np.searchsorted(ordered[:, k], statistics[:, k], side="left") for k in columns], axis=1)
+    p_values: Array = (len(statistics) - smaller) / len(statistics)
+    return p_values
 
 
 def judge_probes(
@@ -100,10 +103,10 @@ def judge_probes(
     sizes = (sample.reference_rows, sample.window_rows)
     null = measure_splits(probes, sample, splits, seed)
     statistics, effects = measure_probes(probes, *sample.observed())
-    p_values = rank(statistics, null)[0]
-    # A split is ranked among the others, because it stands for an observed window.
-    smallest_p = (rank(null, null) - 1 / (splits + 1)).min(axis=1)
-    adjusted = np.array([(1 + (smallest_p <= p).sum()) / (splits + 1) for p in p_values])
+    # The real split is ranked as one among the A/A splits, so that without drift every rank is equally likely.
+    ranks = rank(np.concatenate([statistics, null]))
+    p_values, smallest_p = ranks[0], ranks.min(axis=1)
+    adjusted = np.array([(smallest_p <= p).mean() for p in p_values])
     level = max(float(np.quantile(smallest_p, false_alarms, method="lower")), 1 / (splits + 1))
     z = NormalDist().inv_cdf(power)
     findings = []

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from tasks.corpus.embedders import AnyEmbedder
-from tasks.corpus.text.words import split_terms
+from tasks.corpus.text.words import split_terms, split_words
 from tasks.monitoring.sample import Array, TrafficSample
 
 UNKNOWN_WORDS = "prompt words unknown to the baseline"
@@ -38,6 +37,8 @@ def describe_rows(
     prompts = [last_user_turn(turns) for turns in messages]
     refusal = re.compile("|".join(refusals) or r"(?!)", re.IGNORECASE)
     words = [split_terms(prompt) for prompt in prompts]
+    unknown_at = count_unknown(words)
+    reference = (np.arange(len(prompts)) < baseline.num_rows).astype(np.float64)[None, :]
     numbers = {
         "prompt length in characters": [len(prompt) for prompt in prompts],
         "prompt length in words": [len(row) for row in words],
@@ -45,10 +46,10 @@ def describe_rows(
         "capitals in the prompt": [share(p, str.isupper) for p in prompts],
         "digits in the prompt": [share(p, str.isdigit) for p in prompts],
         "different words in the prompt": [len(set(row)) / max(len(row), 1) for row in words],
-        UNKNOWN_WORDS: unknown_shares(words, baseline.num_rows),
+        UNKNOWN_WORDS: unknown_at(reference)[0],
         "turns of the conversation": [len(turns) for turns in messages],
         "answer length in characters": [len(answer) for answer in answers],
-        "answer length in words": [len(answer.split()) for answer in answers],
+        "answer length in words": [len(split_words(answer)) for answer in answers],
     }
     flags = {
         "answers that refuse": [bool(refusal.search(answer.replace("’", "'"))) for answer in answers],
@@ -61,6 +62,7 @@ def describe_rows(
         numbers={name: np.asarray(values, dtype=np.float64) for name, values in numbers.items()},
         flags={name: np.asarray(values, dtype=np.float64) for name, values in flags.items()},
         embeddings=embedder.embed(prompts, seed).astype(np.float64),
+        recounted={UNKNOWN_WORDS: unknown_at},
     )
 
 
@@ -69,16 +71,32 @@ def share(text: str, kind: Callable[[str], bool]) -> float:
     return sum(map(kind, text)) / max(len(text), 1)
 
 
-def unknown_shares(words: Sequence[Sequence[str]], reference_rows: int) -> Array:
-    """Share of each prompt's words that no (other) baseline prompt contains.
+def count_unknown(words: Sequence[Sequence[str]]) -> Callable[[Array], Array]:
+    """Share of each prompt's words that no (other) baseline prompt contains, as a function of who is in the baseline.
 
     A baseline row's own words do not count as known: its share would be 0 by construction, and every new row would
     look different.
+
+    Args:
+        words: Words of each prompt.
+
+    Returns:
+        A function of the baseline counts (splits x rows), each 0 or 1, that returns the shares (splits x rows).
     """
-    document_frequency = Counter(word for row in words[:reference_rows] for word in set(row))
-    return np.array(
-        [
-            sum(document_frequency[word] <= (number < reference_rows) for word in row) / max(len(row), 1)
-            for number, row in enumerate(words)
-        ]
-    )
+    from scipy.sparse import csr_matrix
+
+    column_of: dict[str, int] = {}
+    columns = np.array([column_of.setdefault(word, len(column_of)) for row in words for word in row], dtype=np.int64)
+    lengths = np.array([len(row) for row in words], dtype=np.int64)
+    shape = (len(words), max(len(column_of), 1))
+    rows = np.repeat(np.arange(len(words)), lengths)
+    occurrences = csr_matrix((np.repeat(1 / np.maximum(lengths, 1), lengths), (rows, columns)), shape=shape)
+    presence = (occurrences > 0).astype(np.float64)
+
+    def shares_at(reference: Array) -> Array:
+        frequency = presence.T @ reference.T
+        unknown_to_window, unknown_to_others = (occurrences @ (frequency <= limit).astype(float) for limit in (0, 1))
+        shares: Array = np.where(reference.T > 0, unknown_to_others, unknown_to_window).T
+        return shares
+
+    return shares_at

@@ -118,8 +118,8 @@ def compare(verdict: DriftVerdict, finding: Finding) -> list[Any]:
 
 def explain_table(settings: Drift) -> str:
     return (
-        f"Baseline and window: means. p-value: adjusted for all comparisons, from {settings.splits:,} A/A windows "
-        f"drawn from the baseline. An alert needs a p-value of at most {percent(settings.false_alarms)} and at "
+        f"Baseline and window: means. p-value: adjusted for all comparisons, from {settings.splits:,} random "
+        f"splits of the same rows. An alert needs a p-value of at most {percent(settings.false_alarms)} and at "
         f"least the minimum effect. Detectable: the true effect found with {percent(settings.power)} power in a window "
         f"of this size."
     )

@@ -36,7 +36,7 @@ class Drift(Section):
         0.02, gt=0, le=0.05, description="share of windows without drift that may be called drift, 0 to 0.05"
     )
     splits: int = Field(
-        2000, ge=500, le=20_000, description="number of A/A windows drawn from the baseline for calibration"
+        2000, ge=500, le=20_000, description="number of A/A splits of baseline and window for calibration"
     )
     power: float = Field(0.9, gt=0.5, lt=1, description="power at which detectable effects are stated, as a share")
     embedder: AnyEmbedder = Field(Tfidf(dimensions=32, unit="terms"), description="what makes vectors of prompts")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +23,8 @@ class TrafficSample:
         numbers: Name of a numeric feature to its value in each row.
         flags: Name of a binary feature to 0 or 1 in each row.
         embeddings: Rows x dimensions, unit length (or all zero for an empty prompt).
+        recounted: Name of a numeric feature whose values depend on which rows are the baseline, to a function of the
+            baseline counts (splits x rows) that returns them (splits x rows). ``numbers`` has those of the real split.
     """
 
     reference_rows: int
@@ -31,6 +33,7 @@ class TrafficSample:
     numbers: Mapping[str, Array]
     flags: Mapping[str, Array]
     embeddings: Array
+    recounted: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -41,8 +44,8 @@ class TrafficSample:
         return self.rows - self.reference_rows
 
     def is_spike(self, subject: str) -> bool:
-        """Whether at least half of the baseline has the same value of a numeric feature."""
-        values = self.numbers[subject][: self.reference_rows]
+        """Whether at least half of all rows have the same value of a numeric feature."""
+        values = self.numbers[subject]
         return bool(2 * np.unique(values, return_counts=True)[1].max() >= len(values))
 
     def observed(self) -> tuple[Array, Array]:

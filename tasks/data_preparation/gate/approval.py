@@ -1,7 +1,8 @@
 """Approvals: a person decides that data may be used although critical checks failed.
 
 An approval is a file below ``data/raw``, and so an input of the stage: every checkout that has it produces the same
-bytes without asking again. Its name is a hash of the data and of the failed checks with their arguments and findings.
+bytes without asking again. Its name is a hash of the data (everything that a training would use: rows, labels, splits,
+other answers with their scores, weights) and of the failed checks with their arguments and findings.
 It is valid for exactly these: other findings, or the same findings on other data, need another approval.
 """
 

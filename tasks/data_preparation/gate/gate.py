@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tasks.contracts.errors import PipelineError, raise_all
+from tasks.contracts.manifest import hash_file
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.gate.accepted import Statistics, compare_versions, measure_version, read_accepted
 from tasks.data_preparation.gate.approval import Approval, find_approval, name_findings
@@ -33,6 +34,8 @@ SHOWN_VALUES = 5
 NULL_EXPECTATIONS = ("expect_column_values_to_be_null", "expect_column_values_to_not_be_null")
 # Unexpected values that Great Expectations returns; the first distinct ones are shown.
 RETURNED_VALUES = 100
+# Rows of a column hashed at once, which bounds the memory.
+ROWS_PER_DIGEST = 50_000
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Verdict:
     Attributes:
         results: One per check, in the order of the suite.
         rows: Number of rows that were evaluated.
-        data: SHA-256 of the rows, their labels and splits.
+        data: SHA-256 of everything in the rows that training uses, see `hash_data`.
         sources: Measurements, one row per source.
         statistics: Statistics of this version, with which later versions are compared.
         approval: A person's approval to use the data although critical checks failed.
@@ -99,6 +102,7 @@ def check_quality(
     folder: Path,
     accepted: Path | None = None,
     approvals: Path | None = None,
+    balance: Path | None = None,
 ) -> Verdict:
     """Evaluate the suite and write its data docs.
 
@@ -110,6 +114,7 @@ def check_quality(
         folder: Folder of the data docs.
         accepted: File with the statistics of the last accepted version; without it no comparison is made.
         approvals: Folder of the approvals.
+        balance: Folder with the weights of the labels, part of what is approved.
 
     Returns:
         The verdict; it does not raise, so that the report can still be written.
@@ -136,7 +141,7 @@ def check_quality(
     verdict = Verdict(
         tuple(evaluate(checks, tables)),
         described.num_rows,
-        hash_rows(rows.table),
+        hash_data(rows, split.seed, balance),
         tables["sources"],
         measure_version(described),
     )
@@ -175,15 +180,33 @@ def document(verdict: Verdict, folder: Path) -> None:
     )
 
 
+def hash_data(rows: Rows, seed: int, balance: Path | None) -> str:
+    """SHA-256 of everything that a training on these rows would use, 64 hex digits.
+
+    That is every column of the rows and of those with a rejected answer (ids, which are hashes of the messages, labels,
+    splits, other answers and their scores, repetitions), the weights of the sources with the seed of the repetitions,
+    and the weights of the labels.
+
+    Args:
+        rows: Split rows.
+        seed: Seed of the split.
+        balance: Folder of the balance; None without one.
+    """
+    tables = [hash_rows(table) for table in (rows.table, rows.rejected) if table is not None]
+    weights = sorted((origin.title, origin.weight) for origin in rows.origins)
+    files = sorted(balance.iterdir()) if balance is not None else []
+    balances = [(file.name, hash_file(file)) for file in files if file.is_file()]
+    return hashlib.sha256(orjson.dumps([tables, weights, seed, balances])).hexdigest()
+
+
 def hash_rows(table: pa.Table) -> str:
-    """SHA-256 of ids, labels and splits, in order, 64 hex digits."""
-    columns = [table[name].cast(pa.large_string()) for name in ("id", "label", "split")]
-    separator = pa.scalar("\x1f", pa.large_string())
-    lines = pc.binary_join_element_wise(*columns, separator, null_handling="replace", null_replacement="\x1e")
-    digest = hashlib.sha256(str(table.num_rows).encode())
-    # The same separator between chunks as within them, so that the hash does not depend on the chunks in memory.
-    for place, chunk in enumerate(chunk for chunk in lines.chunks if len(chunk)):
-        digest.update((b"\n" if place else b"") + b"\n".join(chunk.cast(pa.large_binary()).to_pylist()))
+    """SHA-256 of the columns, 64 hex digits; without messages, whose hash is the id, and the name of the file."""
+    digest = hashlib.sha256()
+    for name in sorted(set(table.column_names) - {"messages", "file"}):
+        digest.update(orjson.dumps([name, table.num_rows]))
+        # In pieces of a fixed size, so that the hash does not depend on the chunks in memory.
+        for start in range(0, table.num_rows, ROWS_PER_DIGEST):
+            digest.update(orjson.dumps(table[name].slice(start, ROWS_PER_DIGEST).to_pylist()))
     return digest.hexdigest()
 
 

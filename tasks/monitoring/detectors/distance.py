@@ -1,8 +1,8 @@
 """Kolmogorov-Smirnov: the largest gap between two cumulative distributions.
 
 Source: Kolmogorov 1933, Smirnov 1948. Good for any change of one number's distribution: level, spread,
-shape. Needs no bins and no assumption on the shape. Weak where most rows of the baseline share one value and
-few rows of the window have another; such features are compared by `level`.
+shape. Needs no bins and no assumption on the shape. Weak where most rows share one value and few rows of the window
+have another; such features are compared by `level`.
 
 Example: baseline 1, 2, 3, 4 and window 3, 4, 5, 6 differ most at 2, where the cumulative shares are
 0.5 and 0: the distance is 0.5.
@@ -40,7 +40,7 @@ class Distance(Section):
                 distance_noise,
             )
             for subject, values in sample.numbers.items()
-            if not sample.is_spike(subject)
+            if not sample.is_spike(subject) and subject not in sample.recounted
         ]
 
 

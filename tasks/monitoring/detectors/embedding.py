@@ -1,7 +1,7 @@
 """Maximum mean discrepancy with a Gaussian kernel: did the distribution of the prompts' embeddings change?
 
 Source: Gretton et al. 2012, "A kernel two-sample test", the unbiased estimate of MMD squared, with the median
-distance as bandwidth. Good for a change of topics or meaning that no single word or length shows.
+distance of all rows as bandwidth. Good for a change of topics or meaning that no single word or length shows.
 
 The effect is the share of out-of-distribution prompts that would give the same statistic: mixing in a share q of
 prompts far from everything in the baseline moves MMD squared by q squared times that of a window of such prompts.
@@ -36,7 +36,7 @@ class Embedding(Section):
 
         from tasks.monitoring.sample import Probe
 
-        kernel = gaussian_kernel(sample.embeddings, sample.reference_rows)
+        kernel = gaussian_kernel(sample.embeddings)
         scale = outlier_scale(kernel[: sample.reference_rows, : sample.reference_rows])
         return [
             Probe(
@@ -51,13 +51,13 @@ class Embedding(Section):
         ]
 
 
-def gaussian_kernel(points: Array, reference_rows: int) -> Array:
-    """RBF kernel of all pairs; the bandwidth is the median distance within the baseline (1 if all coincide)."""
+def gaussian_kernel(points: Array) -> Array:
+    """RBF kernel of all pairs; the bandwidth is their median distance (1 if all coincide)."""
     import numpy as np
 
     squares = (points**2).sum(axis=1)
     distances = np.maximum(squares[:, None] + squares[None, :] - 2 * points @ points.T, 0)
-    pairs = distances[:reference_rows, :reference_rows][np.triu_indices(reference_rows, k=1)]
+    pairs = distances[np.triu_indices(len(points), k=1)]
     median = float(np.median(pairs)) if pairs.size else 0.0
     kernel: Array = np.exp(-distances / (2 * (median if median > 1e-12 else 1.0)))
     np.fill_diagonal(kernel, 1.0)

@@ -2,7 +2,7 @@
 
 A chi-square of document frequencies for every word, of which the largest is the statistic; its null
 distribution comes from the A/A splits, so that testing thousands of words costs no false alarms. Good for new
-products, intents and slang, where new words occur in some prompts. Does not work for scripts without spaces.
+products, intents and slang, where new words occur in some prompts. In scripts without spaces a word is one character.
 
 Example: "drone" in 0 of 200 baseline prompts and 10 of 100 window prompts: the effect is 0.10; pooled share
 1/30, standard error sqrt(1/30 * 29/30 * (1/200 + 1/100)) = 0.022, so the statistic is 4.55 squared = 20.7.

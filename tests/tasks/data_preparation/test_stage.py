@@ -160,7 +160,7 @@ def test_several_sources_with_weights_feedback_and_bad_rows(tmp_path: Path) -> N
         json.dumps(
             {
                 "messages": [{"role": "user", "content": f"{t} {t[::-1]}"}, {"role": "assistant", "content": t}],
-                "label": "L 1",
+                "label": " l-1",
             }
         )
         for t in texts[:60]
@@ -176,7 +176,7 @@ def test_several_sources_with_weights_feedback_and_bad_rows(tmp_path: Path) -> N
     )
     rows = prepare(settings, tmp_path, tmp_path / "out")
     manifest = read_manifest(tmp_path / "out/prepared")
-    assert manifest["labels"] == ["l_0", "l_1"]
+    assert manifest["labels"] == ["l-0", "l-1"]
     train = read_table(tmp_path / "out/prepared/train.parquet", EXAMPLES)
     feedback = [row["id"] for row in train.to_pylist() if row["source"] == "feedback"]
     assert len(feedback) == 2 * len(set(feedback))

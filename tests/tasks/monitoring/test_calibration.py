@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from tasks.monitoring.drift import DriftVerdict, detect_drift
 from tasks.monitoring.params import Drift
 from tasks.monitoring.sample import TrafficSample
 from tasks.monitoring.traffic import FrozenTraffic
-from tests.tasks.monitoring.requests import make_traffic
+from tests.tasks.monitoring.requests import make_request, make_table, make_traffic
 
 FAST = Drift(splits=600, false_alarms=0.05, examples=2)
 
@@ -97,5 +99,56 @@ def test_refusals_are_an_alert() -> None:
 
 
 def test_rank_counts_equals_as_larger() -> None:
-    null = np.array([[1.0], [2.0], [2.0], [3.0]])
-    assert rank(np.array([[2.0], [4.0], [0.0]]), null)[:, 0].tolist() == [4 / 5, 1 / 5, 1.0]
+    assert rank(np.array([[1.0], [2.0], [2.0], [3.0]]))[:, 0].tolist() == [1.0, 3 / 4, 3 / 4, 1 / 4]
+
+
+def judge(baseline: list[dict[str, Any]], window: list[dict[str, Any]]) -> DriftVerdict:
+    return detect_drift(FrozenTraffic(make_table(baseline), make_table(window), "w"), FAST, str)
+
+
+@pytest.mark.parametrize("rows", [100, 200])
+@pytest.mark.parametrize(
+    "rare",
+    [
+        {"messages": [{"role": r, "content": "my parcel"} for r in ("user", "assistant", "user", "assistant", "user")]},
+        {"messages": [{"role": "user", "content": "my parcel 4711"}]},
+        {"messages": [{"role": "user", "content": "MY PARCEL"}]},
+        {"messages": [{"role": "user", "content": "👍"}]},
+        {"messages": [{"role": "user", "content": ""}]},
+        {"answer": "I'm sorry, but I can't help with that."},
+        {"answer": ""},
+        {"answer": "word " * 500},
+    ],
+    ids=["turns", "digits", "capitals", "emoji", "empty prompt", "refusal", "empty answer", "long answer"],
+)
+def test_one_unusual_row_against_a_constant_baseline_is_no_drift(rows: int, rare: dict[str, Any]) -> None:
+    usual = [make_request("my parcel", number=number) for number in range(rows)]
+    verdict = judge(usual, [*usual[1:], {**usual[0], **rare}])
+    assert verdict.verdict == "no_drift"
+    assert all(abs(finding.effect) < 1 for finding in verdict.findings if finding.detector == "level")
+
+
+def test_a_change_of_every_row_against_a_constant_baseline_is_drift_of_finite_size() -> None:
+    usual = [make_request("my parcel", number=number) for number in range(150)]
+    turns = [{"role": r, "content": "my parcel"} for r in ("user", "assistant", "user")]
+    verdict = judge(usual, [{**row, "messages": turns} for row in usual])
+    assert [finding.subject for finding in verdict.alerts] == ["turns of the conversation"]
+    assert verdict.alerts[0].effect == pytest.approx(2, abs=0.01)
+
+
+@pytest.mark.parametrize("kinds", [("👍", "👎"), ("?", "!"), ("1", "2"), ("a", "b"), ("好", "坏")])
+def test_prompts_without_words_are_compared(kinds: tuple[str, str]) -> None:
+    first, second = ([make_request(kind, number=number) for number in range(150)] for kind in kinds)
+    assert judge(first, first).verdict == "no_drift"
+    assert judge(first, second).verdict == ("no_drift" if kinds[0].isdigit() else "drift")
+
+
+def test_false_alarms_on_features_that_are_rare_stay_below_the_stated_rate() -> None:
+    """One prompt in sixty has digits, so that many a baseline has none; 5% of 60 are 3."""
+    alarms = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        prompts = ["my parcel " + ("4711" if rng.random() < 1 / 60 else "today") for _ in range(240)]
+        rows = [make_request(prompt, number=number) for number, prompt in enumerate(prompts)]
+        alarms += judge(rows[:120], rows[120:]).verdict == "drift"
+    assert alarms <= 7

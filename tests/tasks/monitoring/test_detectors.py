@@ -50,11 +50,19 @@ def test_shift_is_welchs_t(left: list[int], right: list[int]) -> None:
         return
     statistic, effect = compare(shift(np.array([*left, *right], dtype=float)), len(left), len(right))
     assert statistic == pytest.approx(abs(stats.ttest_ind(left, right, equal_var=False).statistic), abs=1e-6)
-    assert effect == pytest.approx((np.mean(right) - np.mean(left)) / np.std(left, ddof=1), abs=1e-6)
+    assert effect == pytest.approx((np.mean(right) - np.mean(left)) / np.std([*left, *right], ddof=1), abs=1e-6)
 
 
 def test_shift_of_constants_is_no_shift() -> None:
     assert compare(shift(np.full(9, 0.1)), 4, 5) == (0.0, 0.0)
+
+
+def test_shift_by_hand() -> None:
+    assert compare(shift(np.array([0.0, 2, 3, 5])), 2, 2)[1] == pytest.approx(3 / math.sqrt(13 / 3))
+    one_row = np.array([0.0] * 399 + [4.0])
+    assert compare(shift(one_row), 200, 200)[1] == pytest.approx(0.1, abs=0.001)
+    # Constants that differ: as large as a shift can be, and not infinite.
+    assert compare(shift(np.repeat([1.0, 3.0], [200, 200])), 200, 200)[1] == pytest.approx(2, abs=0.01)
 
 
 def test_change_by_hand_and_by_scipy() -> None:
@@ -97,7 +105,7 @@ def test_discrepancy_by_hand() -> None:
 
 def test_discrepancy_agrees_with_a_loop() -> None:
     points = np.random.default_rng(1).normal(size=(9, 3))
-    kernel = gaussian_kernel(points, 5)
+    kernel = gaussian_kernel(points)
     within = np.mean([kernel[i, j] for i in range(5) for j in range(5) if i != j])
     later = np.mean([kernel[i, j] for i in range(5, 9) for j in range(5, 9) if i != j])
     across = np.mean([kernel[i, j] for i in range(5) for j in range(5, 9)])
@@ -109,7 +117,7 @@ def test_a_foreign_share_is_found_again() -> None:
     corners = np.eye(40)
     points = np.concatenate([corners[rng.integers(0, 20, 800)], corners[rng.integers(0, 20, 560)]])
     foreign = corners[rng.integers(20, 40, 240)]
-    kernel = gaussian_kernel(np.concatenate([points, foreign]), 800)
+    kernel = gaussian_kernel(np.concatenate([points, foreign]))
     _, effect = compare(discrepancy(kernel, outlier_scale(kernel[:800, :800])), 800, 800)
     assert effect == pytest.approx(0.3, abs=0.05)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tasks.contracts.errors import PipelineError
@@ -149,6 +150,8 @@ def test_unknown_words_are_judged_without_the_row_itself() -> None:
     sample = describe_rows(baseline, window, SETTINGS.embedder, SETTINGS.refusals, 0)
     # Each baseline row's own second word is unknown to the other one.
     assert sample.numbers[UNKNOWN_WORDS].tolist() == [0.5, 0.5, 0.0, 1.0]
+    # With the first and the last row as the baseline.
+    assert sample.recounted[UNKNOWN_WORDS](np.array([[1.0, 0, 0, 1]])).tolist() == [[1.0, 0.5, 0.0, 1.0]]
 
 
 def test_features_by_hand() -> None:

@@ -21,12 +21,22 @@ from pydantic import ValidationError
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest, write_json
 from tasks.contracts.records import MESSAGES, QUARANTINE
+from tasks.corpus.reading.answers import TYPE as ANSWERS
 from tasks.corpus.rows.rows import Origin, Rows, Step
 from tasks.corpus.text.folds import fold_prompt, fold_prompts
 from tasks.data_preparation.gate import gate, measures
 from tasks.data_preparation.gate.accepted import accept_version, compare_versions, measure_version, read_accepted
+from tasks.data_preparation.gate.approval import approve_findings
 from tasks.data_preparation.gate.expectations import Check
-from tasks.data_preparation.gate.gate import Verdict, check_quality, check_suite, evaluate, hash_rows, require_passed
+from tasks.data_preparation.gate.gate import (
+    Verdict,
+    check_quality,
+    check_suite,
+    evaluate,
+    hash_data,
+    hash_rows,
+    require_passed,
+)
 from tasks.data_preparation.gate.measures import COLUMNS, describe_rows, describe_sources, describe_splits
 from tasks.data_preparation.gate.params import CHECKS, Expectation, Gate
 from tasks.data_preparation.output.publish import write_quarantine, write_splits
@@ -500,3 +510,68 @@ def test_the_hash_of_the_data_knows_nothing_of_pieces_in_memory() -> None:
     cut = pa.concat_tables([whole.slice(0, 4), whole.slice(4, 0), whole.slice(4)])
     assert hash_rows(cut) == hash_rows(whole)
     assert hash_rows(whole.take([1, 0, *range(2, 10)])) != hash_rows(whole)
+
+
+def with_answers() -> Rows:
+    """Rows of which one has another answer, one is repeated and one has a rejected answer."""
+    rows = sound()
+    others = [{"turns": [{"role": "assistant", "content": "never"}], "score": 0.0}]
+    values = [{"start": 1, "score": 1.0, "preferred": True, "others": others if n == 3 else []} for n in range(120)]
+    table = rows.table.append_column("answers", pa.array(values, ANSWERS))
+    table = table.append_column("times", pa.array([1 + (n == 5) for n in range(120)], pa.int64()))
+    return replace(rows, table=table.slice(1), rejected=table.slice(0, 1))
+
+
+def change_cell(table: pa.Table, column: str) -> pa.Table:
+    """The table with another value in one cell of a column."""
+    values = table[column].to_pylist()
+    value = values[0]
+    if isinstance(value, dict):
+        values[0] = {**value, "score": value["score"] + 1}
+    else:
+        values[0] = value + 1 if isinstance(value, int) else f"{value}x"
+    index = table.schema.get_field_index(column)
+    return table.set_column(index, column, pa.array(values, table.schema.field(index).type))
+
+
+@pytest.mark.parametrize("column", ["id", "label", "split", "source", "row", "cluster", "answers", "times"])
+def test_an_approval_covers_every_column_of_the_rows_and_of_the_rejected_ones(column: str) -> None:
+    rows = with_answers()
+    before = hash_data(rows, 0, None)
+    assert rows.rejected is not None
+    changed = [
+        replace(rows, table=change_cell(rows.table, column)),
+        replace(rows, rejected=change_cell(rows.rejected, column)),
+        replace(rows, table=rows.table.drop_columns(column)),
+    ]
+    assert before not in {hash_data(other, 0, None) for other in changed}
+    assert hash_data(with_answers(), 0, None) == before
+
+
+def test_an_approval_covers_other_answers_and_weights(tmp_path: Path) -> None:
+    rows = with_answers()
+    values = rows.table["answers"].to_pylist()
+    values[2]["others"][0]["turns"][0]["content"] = "always"
+    index = rows.table.schema.get_field_index("answers")
+    answered = replace(rows, table=rows.table.set_column(index, "answers", pa.array(values, ANSWERS)))
+    weighted = replace(rows, origins=(replace(rows.origins[0], weight=2.5),))
+    hashes = [hash_data(each, 0, None) for each in (rows, answered, weighted, replace(rows, rejected=None))]
+    hashes.append(hash_data(rows, 1, None))
+    for weight in ("1", "2"):
+        (tmp_path / "balance.json").write_text(weight)
+        hashes.append(hash_data(rows, 0, tmp_path))
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_an_approval_is_void_once_what_it_covers_changes(tmp_path: Path) -> None:
+    limits = Gate(min_rows=121)
+    rows = with_answers()
+
+    def judge_rows(each: Rows) -> Verdict:
+        return check_quality(each, limits, Duplicates(), SPLIT, tmp_path / "docs", None, tmp_path / "approvals")
+
+    assert not judge_rows(rows).passed
+    approve_findings(tmp_path / "docs", tmp_path / "approvals", "Ann", "small on purpose")
+    assert judge_rows(rows).passed
+    assert not judge_rows(replace(rows, table=change_cell(rows.table, "answers"))).passed
+    assert not judge_rows(replace(rows, origins=(replace(rows.origins[0], weight=2.0),))).passed
