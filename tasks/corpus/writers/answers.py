@@ -13,7 +13,7 @@ import orjson
 from tasks.contracts.manifest import write_bytes
 
 Turns = list[dict[str, str]]
-EMPTY, CUT_OFF = "empty", "cut off"
+EMPTY, CUT_OFF, REFUSED = "empty", "cut off", "refused by the server's content policy"
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class WriterAnswer:
     """The answer of a model to one prompt, with its token counts.
 
     Attributes:
-        text: The answer; None where it is empty or was cut off.
-        why: ``empty`` or ``cut off`` where there is no text.
+        text: The answer; None where it is empty, was cut off or refused.
+        why: ``empty``, ``cut off`` or that the server refused, where there is no text.
         prompt_tokens: Tokens of the prompt, None when the server does not report them.
         completion_tokens: Tokens of the answer, None when the server does not report them.
     """

@@ -5,11 +5,13 @@ Example: ``{name: local, path: models/teacher}``
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import orjson
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 # Answers are cached after this many prompts, so that an interrupted run loses no more.
 PROMPTS_PER_CHECKPOINT = 256
+DOCUMENTS = (".md", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg")
 
 
 class Local(Section):
@@ -33,10 +36,8 @@ class Local(Section):
 
     @property
     def identity(self) -> dict[str, str | int | float]:
-        """What determines an answer besides the prompt."""
-        files = sorted(Path(self.path).glob("*.safetensors"))
-        weights = ",".join(_hash_once(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-        return {"weights": weights, "max_tokens": self.max_tokens}
+        """What determines an answer besides the prompt: every file of the folder, see `hash_model`."""
+        return {"files": hash_model(self.path), "max_tokens": self.max_tokens}
 
     @property
     def varies(self) -> bool:
@@ -45,7 +46,8 @@ class Local(Section):
 
     def describe(self) -> str:
         """The folder's name and the beginning of the hash of its weights."""
-        return f"{Path(self.path).name}@{str(self.identity['weights'])[:12]}"
+        weights = ",".join(map(_hash_file, sorted(Path(self.path).glob("*.safetensors"))))
+        return f"{Path(self.path).name}@{weights[:12]}"
 
     def reseed(self, by: int) -> Self:
         """The same model: greedy decoding uses no seed."""
@@ -77,12 +79,29 @@ class Local(Section):
         return written_answers
 
 
+def hash_model(path: str) -> str:
+    """SHA-256 over names and content of a model folder's files: weights, configs, tokenizer, chat template.
+
+    Hidden files and documents, which change no answer, are left out.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(Path(path).rglob("*")):
+        place = file.relative_to(path)
+        is_hidden = any(part.startswith(".") for part in place.parts)
+        if file.is_file() and not is_hidden and file.suffix.lower() not in DOCUMENTS:
+            digest.update(orjson.dumps([place.as_posix(), _hash_file(file)]))
+    return digest.hexdigest()
+
+
+def _hash_file(file: Path) -> str:
+    return _hash_once(file.absolute(), file.stat().st_size, file.stat().st_mtime_ns)
+
+
 @lru_cache
 def _hash_once(file: Path, _size: int, _modified: int) -> str:
     return hash_file(file)
 
 
-@lru_cache(maxsize=1)
 def load_model(path: str, user: str) -> tuple[Any, Any]:
     """Load a causal language model in evaluation mode and its tokenizer.
 
@@ -95,6 +114,12 @@ def load_model(path: str, user: str) -> tuple[Any, Any]:
     """
     if not (Path(path) / "config.json").is_file():
         raise PipelineError(f"{user}: {path} holds no config.json; give it a model folder")
+    return _load_once(path, user, hash_model(path))
+
+
+@lru_cache(maxsize=1)
+def _load_once(path: str, user: str, _files: str) -> tuple[Any, Any]:
+    # Loaded anew when a file changes, so that no answer of an old model is cached under the new one's key.
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tasks.corpus.writers.answers import AnswerCache, Turns, WriterAnswer
 
 
+# Codes of a refusal by content policy, of OpenAI and Azure.
+POLICY_CODES = ("content_filter", "content_policy_violation")
+
+
 class OpenAi(Section):
     """A model behind a URL."""
 
@@ -93,7 +97,7 @@ class OpenAi(Section):
     def _request(self, client: Any, prompt: Turns) -> WriterAnswer:
         from openai import APIConnectionError, APIError, APIResponseValidationError, APIStatusError
 
-        from tasks.corpus.writers.answers import CUT_OFF, EMPTY, WriterAnswer
+        from tasks.corpus.writers.answers import CUT_OFF, EMPTY, REFUSED, WriterAnswer
 
         try:
             completion = client.chat.completions.create(
@@ -104,6 +108,9 @@ class OpenAi(Section):
                 max_tokens=self.max_tokens,
             )
         except APIStatusError as error:
+            # The only statuses that are kept as an answer: this prompt will be refused again.
+            if error.status_code in (400, 403, 422) and error.code in POLICY_CODES:
+                return WriterAnswer(None, REFUSED)
             raise PipelineError(
                 f"writer {self.url}: status {error.status_code} ({str(error.message)[:200]}); check url, model and key "
                 "and run again: received answers are cached"
@@ -119,6 +126,8 @@ class OpenAi(Section):
         usage = getattr(completion, "usage", None)
         tokens = (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
         text = (choices[0].message.content or "").strip() if choices else ""
+        if choices and choices[0].finish_reason == "content_filter":
+            return WriterAnswer(None, REFUSED, *tokens)
         if choices and choices[0].finish_reason == "length":
             return WriterAnswer(None, CUT_OFF, *tokens)
         return WriterAnswer(text, "", *tokens) if text else WriterAnswer(None, EMPTY, *tokens)

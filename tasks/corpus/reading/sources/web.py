@@ -2,7 +2,8 @@
 
 Main text by trafilatura (Barbaresi, "Trafilatura: A Web Scraping Library", ACL 2021). Pages are fetched politely, see
 `web_pages`, and cached below ``cache``: a cached page is never fetched again, so a second run needs no network and
-gives the same bytes. To fetch anew, delete the folder. Below ``data/raw`` DVC tracks it.
+gives the same bytes. A page that did not answer is a broken row and asked for again by the next run. To fetch anew,
+delete the folder. Below ``data/raw`` DVC tracks it.
 
 Example:
     ``{name: web, title: help, sitemap: "https://help.example.com/sitemap.xml", cache: data/raw/help}`` reads a row
@@ -81,10 +82,10 @@ class Web(Source):
         )
 
     def read(self, root: Path) -> Records:
-        """Read the pages in their order; a page that is refused or has no main text becomes a broken row.
+        """Read the pages in their order; one that is refused, not answered or without main text becomes a broken row.
 
         Raises:
-            PipelineError: A host does not answer, a cached page was changed, or the sitemap is invalid.
+            PipelineError: No page was answered, a cached page was changed, or the sitemap is invalid.
         """
         hashes: dict[str, str] = {}
         return Records(self._read(root, hashes), hashes)
@@ -100,8 +101,12 @@ class Web(Source):
             urls = list(dict.fromkeys([*self.urls, *self._list_sitemap(pages)]))
             if len(urls) > self.max_pages:
                 log.warning('source "%s": %d pages beyond max_pages are left out', title, len(urls) - self.max_pages)
+            failures: list[str] = []
             for number, url in enumerate(urls[: self.max_pages], start=1):
                 page = pages.get(url, LARGEST_PAGE)
+                if not page.answered:
+                    failures.append(f"{url} {page.refusal}")
+                    log.warning('source "%s": %s', title, failures[-1])
                 if page.sha256:
                     hashes[url] = page.sha256
                 reason, text = (page.refusal, "") if page.refusal else read_page(page)
@@ -109,6 +114,8 @@ class Web(Source):
                     yield Part(broken=[Broken(number, reason, url)])
                 else:
                     yield Part("", [{"url": url, "title": read_title(page), "text": text}], [number])
+        if failures and len(failures) == len(urls[: self.max_pages]):
+            raise PipelineError(f'source "{title}": none of its {len(failures):,} pages was answered; {failures[0]}')
         if hashes:
             check_pin(self, self.cache, hashes, root)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -130,9 +131,17 @@ def test_robots_are_obeyed_also_wildcards_and_behind_a_redirect(site: Site, tmp_
     assert site.asked == []
 
 
-def test_robots_that_cannot_be_read_forbid_everything(site: Site, tmp_path: Path) -> None:
+def test_where_robots_cannot_be_read_nothing_is_asked_until_the_next_run(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.corpus.reading.sources.web_pages.MAX_ATTEMPTS", 1)
     site.pages["/robots.txt"] = (500, {}, b"")
-    assert read(tmp_path, urls=(site.page("/a", "a"),))[:2] == ([], [(1, "robots.txt forbids it")])
+    urls = (site.page("/a", "a"), site.page("/b", "b"))
+    with pytest.raises(PipelineError, match=r"none of its 2 pages was answered; .*/a does not .*robots.txt: HTTP 500"):
+        read(tmp_path, urls=urls)
+    assert site.paths == ["/robots.txt"]
+    site.pages["/robots.txt"] = (404, {}, b"")
+    assert [row["title"] for row in read(tmp_path, urls=urls)[0]] == ["a", "b"]
 
 
 def test_pauses_between_requests(site: Site, tmp_path: Path) -> None:
@@ -173,19 +182,49 @@ def test_pages_that_give_no_row_say_why(site: Site, tmp_path: Path) -> None:
     ]
 
 
-def test_a_host_that_does_not_answer_stops_and_leaves_what_was_fetched(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 521])
+def test_a_page_that_does_not_answer_is_listed_and_asked_again_by_the_next_run(
+    status: int, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.corpus.reading.sources.web_pages.MAX_ATTEMPTS", 2)
     urls = (site.page("/a", "a"), f"{site.url}/b")
-    site.pages["/b"] = (503, {}, b"")
-    with pytest.raises(PipelineError, match=r"/b does not answer \(HTTP 503, 2 times\)"):
-        read(tmp_path, urls=urls)
+    site.pages["/b"] = (status, {"Retry-After": "0"}, b"")
+    rows, broken, _ = read(tmp_path, urls=urls)
+    assert [row["title"] for row in rows] == ["a"]
+    assert broken == [(2, f"does not answer (HTTP {status}, 2 times); the next run asks again")]
+    assert site.paths == ["/robots.txt", "/a", "/b", "/b"]
     site.page("/b", "b")
     site.asked.clear()
     assert [row["title"] for row in read(tmp_path, urls=urls)[0]] == ["a", "b"]
     assert site.paths == ["/robots.txt", "/b"]
-    with pytest.raises(PipelineError, match="does not answer"):
+
+
+def test_refusals_stay_and_what_earlier_versions_took_for_one_is_asked_again(site: Site, tmp_path: Path) -> None:
+    urls = tuple(f"{site.url}/{status}" for status in (401, 403, 404, 410, 451))
+    site.pages |= {f"/{status}": (status, {}, b"") for status in (401, 403, 410, 451)}
+    broken = read(tmp_path, urls=urls)[1]
+    assert [reason for _, reason in broken] == ["HTTP 401", "HTTP 403", "HTTP 404", "HTTP 410", "HTTP 451"]
+    site.asked.clear()
+    assert read(tmp_path, urls=urls)[1] == broken
+    assert site.asked == []
+    index = tmp_path / "data/raw/help/index.json"
+    kept = {url: {"refusal": "HTTP 502"} for url in (site.page("/a", "a"),)}
+    index.write_text(json.dumps(kept))
+    assert [row["title"] for row in read(tmp_path, urls=tuple(kept))[0]] == ["a"]
+
+
+def test_a_host_that_is_down_is_left_alone_after_three_pages(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.corpus.reading.sources.web_pages.MAX_ATTEMPTS", 1)
+    urls = tuple(f"{site.url}/{number}" for number in range(6))
+    site.page("/0", "fine")
+    site.pages |= {f"/{number}": (500, {}, b"") for number in range(1, 6)}
+    rows, broken, _ = read(tmp_path, urls=urls)
+    assert [row["title"] for row in rows] == ["fine"]
+    assert len(broken) == 5
+    assert site.paths == ["/robots.txt", "/0", "/1", "/2", "/3"]
+    with pytest.raises(PipelineError, match=r"none of its 1 pages was answered; http://127.0.0.1:1/x does not answer"):
         read(tmp_path, urls=("http://127.0.0.1:1/x",))
 
 
