@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from flows.wiring.settings import configure
@@ -37,11 +37,13 @@ from flows.wiring.commit import commit_inputs  # noqa: E402
 from flows.wiring.params import read_params  # noqa: E402
 from flows.wiring.recording import Recorder  # noqa: E402
 from flows.wiring.registry import open_registry  # noqa: E402
+from flows.wiring.screening import screen_rows  # noqa: E402
 from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
 from flows.wiring.serving import store_url  # noqa: E402
 from flows.wiring.snapshot import snapshot  # noqa: E402
+from flows.wiring.staleness import STAGES  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
-from tasks.contracts.manifest import read_json  # noqa: E402
+from tasks.contracts.manifest import read_json, write_json  # noqa: E402
 from tasks.corpus.personal_data.identifiers import replace_personal  # noqa: E402
 from tasks.gateway.store import open_store  # noqa: E402
 from tasks.monitoring.decisions import (  # noqa: E402
@@ -54,16 +56,23 @@ from tasks.monitoring.decisions import (  # noqa: E402
     read_decisions,
 )
 from tasks.monitoring.feedback import (  # noqa: E402
+    REFUSED,
     FeedbackRow,
     choose_new,
     collect_corrections,
     read_versions,
+    restore_version,
+    set_version_aside,
     write_version,
 )
+from tasks.monitoring.params import Retraining  # noqa: E402
+from tasks.monitoring.shares import describe_left_out, limit_shares  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
 DECISIONS = artifacts.STATE / "decisions.jsonl"
+SET_ASIDE = artifacts.STATE / "feedback_set_aside.json"
+DATA_STAGE = "data_preparation"
 LOCK = artifacts.STATE / "retrain.lock"
 LIMIT = "retrain"
 LEASE_S = 60
@@ -151,16 +160,18 @@ def run_retrain(attempt: Attempt) -> Decision:
     settings = read_params().monitoring.retraining
     history = read_decisions(DECISIONS)
     versions = read_versions(artifacts.FEEDBACK)
-    rows = step(gather_feedback)(versions)
+    known = versions | read_versions(artifacts.FEEDBACK / REFUSED)
+    rows, notes = step(gather_feedback)(known, settings)
     waiting = count_waiting(history, versions, len(rows))
     allowed, why = decide(settings, history, attempt.trigger, time.time(), waiting, attempt.window)
+    why = "; ".join([why, *notes])
     if not allowed:
         return attempt.record("refused", why)
     attempt.record("started", why)
     try:
-        step(write_version)(rows, artifacts.FEEDBACK)
+        version = step(write_version)(rows, artifacts.FEEDBACK)
         attempt.versions["feedback"] = sorted(read_versions(artifacts.FEEDBACK))
-        outcome, why = rebuild(attempt)
+        outcome, why = rebuild(attempt, version)
         if settings.commit:
             attempt.versions["commit"] = step(commit_inputs)(attempt.reason)
     except PipelineError as error:
@@ -169,13 +180,19 @@ def run_retrain(attempt: Attempt) -> Decision:
     return attempt.record(outcome, why)
 
 
-def rebuild(attempt: Attempt) -> tuple[DecisionKind, str]:
-    """Run the pipeline against the current champion, then promote the candidate if it is proven better."""
+def rebuild(attempt: Attempt, version: str = "") -> tuple[DecisionKind, str]:
+    """Run the pipeline against the current champion, then promote the candidate if it is proven better.
+
+    Args:
+        attempt: The retrain.
+        version: Name of the feedback version that is new, if any.
+    """
     registry = open_registry()
     champion = step(registry.freeze_champion)()
     attempt.versions["champion"] = champion.release if champion else None
     step(freeze_accepted)()
-    run_pipeline(attempt.reason, wait=True)
+    prepare_data(attempt, version)
+    run_pipeline(attempt.reason, stages=[stage for stage in STAGES if stage != DATA_STAGE], wait=True)
     candidate = step(registry.register)()
     attempt.versions |= {"release": candidate.release, "version": candidate.version}
     verdict = read_json(artifacts.EVALUATION_VERDICT)
@@ -188,14 +205,65 @@ def rebuild(attempt: Attempt) -> tuple[DecisionKind, str]:
     return "promoted", reasons
 
 
-def gather_feedback(versions: dict[str, list[str]]) -> list[FeedbackRow]:
-    """Corrected rows of the request log that are in no feedback version yet."""
+def prepare_data(attempt: Attempt, version: str) -> None:
+    """Prepare the data; a new feedback version with which that fails is set aside, and the retrain goes on without it.
+
+    Raises:
+        PipelineError: The data cannot be prepared without the new version either.
+    """
+    try:
+        run_pipeline(attempt.reason, stages=[DATA_STAGE], wait=True)
+    except PipelineError as error:
+        if not version:
+            raise
+        aside = step(set_version_aside)(artifacts.FEEDBACK, version)
+        try:
+            run_pipeline(f"{attempt.reason}, without the new feedback", stages=[DATA_STAGE], wait=True)
+        except PipelineError:
+            # The new rows are not the cause.
+            step(restore_version)(artifacts.FEEDBACK, version)
+            raise error from None
+        logger.error("the new feedback is set aside in %s, and the retrain goes on: %s", aside, error)
+        attempt.versions["feedback"] = sorted(read_versions(artifacts.FEEDBACK))
+        attempt.versions["set_aside"] = {version: str(error)}
+
+
+def gather_feedback(known: dict[str, list[str]], settings: Retraining) -> tuple[list[FeedbackRow], list[str]]:
+    """Corrected rows of the request log that are in no feedback version yet, and what is said about the others.
+
+    Requests that cannot be used, with their reasons, and keys or texts with too many rows are written to
+    ``.heptune/feedback_set_aside.json``.
+
+    Args:
+        known: Feedback versions, also refused ones, with the content hashes of their rows.
+        settings: Limits of the share of one key and one text.
+    """
     store = open_store(store_url())
     try:
         log = store.read_window(status=200)
     finally:
         store.close()
-    return choose_new(collect_corrections(log, replace_personal), versions)
+    corrections = collect_corrections(log, replace_personal)
+    corrections = replace(corrections, rows=choose_new(corrections.rows, known))
+    corrections = screen_rows(corrections, read_params().data_preparation)
+    rows, left_out = limit_shares(
+        corrections.rows,
+        settings.maximum_key_share,
+        settings.maximum_text_share,
+        settings.minimum_new_rows,
+        artifacts.TRAIN,
+    )
+    notes = describe_left_out(left_out)
+    if corrections.set_aside:
+        notes.append(f"{len(corrections.set_aside):,} corrected rows cannot be used (see {SET_ASIDE})")
+    for note in notes:
+        logger.warning("%s", note)
+    report = {
+        "set_aside": [asdict(item) for item in corrections.set_aside],
+        "left_out": [asdict(item) for item in left_out],
+    }
+    write_json(SET_ASIDE, report, private=True)
+    return rows, notes
 
 
 def step(function: Callable[..., Any]) -> Callable[..., Any]:

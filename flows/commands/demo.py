@@ -35,7 +35,7 @@ from flows.wiring.serving import store_url
 from flows.wiring.settings import configure
 from flows.wiring.staleness import STAGES
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.manifest import read_json
+from tasks.contracts.manifest import make_private, read_json
 from tasks.contracts.records import PREDICTIONS
 from tasks.contracts.tables import read_table
 from tasks.gateway.store import open_store
@@ -313,6 +313,7 @@ def start_gateway() -> str:
     port = 8000 if port_is_free(8000) else free_port()
     log = artifacts.STATE / "logs" / "gateway.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    make_private(log)
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows", "serve", "--port", str(port)],

@@ -33,6 +33,17 @@ def watch(
 
 
 @app.command()
+def purge(
+    days: Annotated[float | None, typer.Option(help="Delete requests older than this; by default log_days.")] = None,
+    key: Annotated[str | None, typer.Option(help="Delete requests of this key only, by its name; of any age.")] = None,
+) -> None:
+    """Delete logged requests and the feedback on them: old ones, or all of one key."""
+    from flows.wiring.serving import purge_log
+
+    console.print(f"{purge_log(days, key):,} requests deleted")
+
+
+@app.command()
 def retrain(reason: Annotated[str, typer.Option(help="Why.")] = "by hand") -> None:
     """New data from corrected traffic, the pipeline, and a promotion only on the verdict."""
     from flows.retraining import retrain as start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ HOST = "127.0.0.1"
 PORT = 8000
 STORE_VARIABLE = "HEPTUNE_STORE_URL"
 MODEL = "model"
+DAY_S = 24 * 3600.0
 
 
 def store_url() -> str:
@@ -70,6 +72,37 @@ def serve(params: Params, host: str = HOST, port: int = PORT) -> None:
         artifacts.KEYS,
         lambda url, release: console.print(f"release {release[:12]} answers at {url}/v1", soft_wrap=True),
     )
+
+
+def purge_log(days: float | None = None, key: str | None = None) -> int:
+    """Delete logged requests with the feedback on them; returns their number.
+
+    Args:
+        days: Age from which on they are deleted; by default ``log_days`` of params, and any age where a key is given.
+        key: Name of a key, whose requests alone are deleted.
+
+    Raises:
+        PipelineError: There is no such key, nothing says what to delete, or the database does not answer.
+    """
+    from flows.wiring.params import read_params
+    from tasks.gateway.keys import read_keys
+    from tasks.gateway.store import open_store
+
+    logged_as = None
+    if key is not None:
+        found = [known.logged_as for known in read_keys(artifacts.KEYS) if known.name == key]
+        if not found:
+            raise PipelineError(f'no key named "{key}"; `heptune keys list` shows them')
+        logged_as = found[0]
+    else:
+        days = read_params().deployment.gateway.log_days if days is None else days
+    if days is None and logged_as is None:
+        raise PipelineError("deployment.gateway.log_days is null, so that no request is too old; say --days or --key")
+    store = open_store(store_url())
+    try:
+        return store.delete_requests(None if days is None else time.time() - days * DAY_S, logged_as)
+    finally:
+        store.close()
 
 
 @contextmanager

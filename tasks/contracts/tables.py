@@ -11,7 +11,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import replacing
 
 
-def write_table(table: pa.Table, path: Path, schema: pa.Schema) -> None:
+def write_table(table: pa.Table, path: Path, schema: pa.Schema, private: bool = False) -> None:
     """Write rows under a fixed schema, aside first and renamed into place.
 
     Raises:
@@ -23,7 +23,7 @@ def write_table(table: pa.Table, path: Path, schema: pa.Schema) -> None:
         for field in schema:
             if not field.nullable and fitted[field.name].null_count:
                 raise PipelineError(f'{path}: column "{field.name}" has empty values; it must be filled')
-        with replacing(path) as aside:
+        with replacing(path, private) as aside:
             pq.write_table(fitted, aside, compression="zstd")
     except (pa.ArrowInvalid, KeyError) as error:
         raise PipelineError(f"{path}: rows do not fit the schema ({error})") from error

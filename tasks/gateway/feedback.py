@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-import unicodedata
 from typing import TYPE_CHECKING
 
 import anyio
 from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.contracts.errors import PipelineError
+from tasks.corpus.text.labels import find_label_fault
 from tasks.gateway.chat import ApiError, FeedbackRequest
 
 if TYPE_CHECKING:
@@ -109,12 +109,3 @@ def check_feedback(body: FeedbackRequest) -> None:
         )
     if body.label is not None and (fault := find_label_fault(body.label)):
         raise ApiError(400, f"label: {fault}; give the name of a class on one line", "unsupported_value", "label")
-
-
-def find_label_fault(label: str) -> str:
-    """Why a text cannot be the name of a class; empty where it can."""
-    if not label.strip():
-        return "is blank"
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in label):
-        return "has a control character or a line break"
-    return ""

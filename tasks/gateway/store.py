@@ -178,6 +178,15 @@ class Store:
 
     # -- for people and stages ------------------------------------------------------------------
 
+    def delete_requests(self, before: float | None = None, key: str | None = None) -> int:
+        """As `purge`, for people.
+
+        Raises:
+            PipelineError: The database does not answer.
+        """
+        with self._answering():
+            return self.purge(before, key=key)
+
     def write_feedback(self, request_id: str, correction: str | None = None, label: str | None = None) -> None:
         """Store the correct answer or the intent of a request; later feedback replaces the fields it has.
 

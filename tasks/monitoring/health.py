@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,13 @@ class Health:
         figures: Name to number, without those that need rows the window does not have.
         statuses: HTTP status to number of requests, 200 first.
         releases: Release hash to number of answered requests.
+        corrections: Key as logged, "" without keys, to number of corrections, the most first.
     """
 
     figures: dict[str, float]
     statuses: dict[int, int]
     releases: dict[str, int]
+    corrections: dict[str, int] = field(default_factory=dict)
 
 
 def measure_health(window: pa.Table) -> Health:
@@ -33,6 +37,12 @@ def measure_health(window: pa.Table) -> Health:
         figures["error_share"] = round(float((statuses >= 500).mean()), 6)
         figures["refused_share"] = round(float(((statuses >= 400) & (statuses < 500)).mean()), 6)
         figures["corrected_share"] = round(1 - window["correction"].null_count / rows, 6)
+    corrected = window.filter(pc.is_valid(window["correction"]))
+    by_key = Counter(key or "" for key in corrected["key"].to_pylist())
+    if corrected.num_rows:
+        texts = Counter(corrected["correction"].to_pylist())
+        figures["largest_share_of_corrections_by_one_key"] = round(max(by_key.values()) / corrected.num_rows, 6)
+        figures["largest_share_of_corrections_with_one_text"] = round(max(texts.values()) / corrected.num_rows, 6)
     if answered.any():
         latency = window["latency_ms"].to_numpy()[answered]
         completion_tokens = window["completion_tokens"].to_numpy()[answered]
@@ -41,7 +51,8 @@ def measure_health(window: pa.Table) -> Health:
         figures["prompt_tokens_mean"] = round(float(window["prompt_tokens"].to_numpy()[answered].mean()), 3)
         figures["completion_tokens_mean"] = round(float(completion_tokens.mean()), 3)
         figures["completion_tokens_p95"] = round(float(np.percentile(completion_tokens, 95, method="inverted_cdf")), 3)
-    return Health(figures, count_values(statuses), count_values(window["release"].to_numpy(False)[answered]))
+    releases = count_values(window["release"].to_numpy(False)[answered])
+    return Health(figures, count_values(statuses), releases, dict(sorted(by_key.items(), key=lambda k: (-k[1], k[0]))))
 
 
 def count_values(values: np.ndarray) -> dict:  # type: ignore[type-arg]

@@ -54,10 +54,20 @@ def write_page(verdict: DriftVerdict, health: Health, settings: Drift, evidently
         page.text(state_sensitivity(verdict, settings))
     if health.figures.get("requests"):
         page.table("Health of the window", ["figure", "value"], list_health(health))
+    if health.corrections:
+        total = sum(health.corrections.values())
+        rows = [[key or "no key", count, count / total] for key, count in health.corrections.items()]
+        page.table("Corrections by key", ["key", "corrections", "share"], rows[:SHOWN_KEYS], EXPLAIN_KEYS)
     page.link(evidently, "Evidently's report on the same features")
     page.write(path)
 
 
+# Keys of the table of corrections, those with the most.
+SHOWN_KEYS = 20
+EXPLAIN_KEYS = (
+    "A key is shown as it is logged. A retrain takes at most monitoring.retraining.maximum_key_share of its new rows "
+    "from one key, and maximum_text_share with one answer."
+)
 COLUMNS = (
     "feature",
     "detector",

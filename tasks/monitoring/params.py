@@ -60,6 +60,20 @@ class Retraining(Section):
 
     cool_down_hours: float = Field(24, ge=0, description="pause after a finished retrain, hours")
     minimum_new_rows: int = Field(20, ge=0, description="minimum number of corrected rows not trained on yet, rows")
+    maximum_key_share: float = Field(
+        0.34,
+        gt=0,
+        le=1,
+        description="maximum share of the new training rows that come from one API key, 0 to 1; minimum_new_rows of a "
+        "key are always taken. Without keys the clients of this machine are trusted, and there is no limit",
+    )
+    maximum_text_share: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="maximum share of the new training rows that have the same answer, 0 to 1; minimum_new_rows of it "
+        "are always taken, and answers that are 1% of the training data, such as names of classes, have no limit",
+    )
     maximum_per_week: int = Field(7, ge=1, description="maximum number of retrains started in seven days")
     consecutive: int = Field(1, ge=1, description="consecutive windows that must show drift before a retrain")
     commit: bool = Field(False, description="commit changed inputs on a branch named after the reason")

@@ -61,7 +61,8 @@ def freeze_pair(window: pa.Table, baseline: pa.Table, folder: Path) -> None:
     pending = {folder / f"{name}.next": folder / name for name in (WINDOW, BASELINE)}
     try:
         for (aside, _), table in zip(pending.items(), (window, baseline), strict=True):
-            write_table(table, aside, REQUESTS)
+            # Prompts of clients are for the owner only.
+            write_table(table, aside, REQUESTS, private=True)
         # Until the mark is removed, one file may be new and the other old.
         mark = folder / UNFINISHED
         mark.touch()

@@ -6,15 +6,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from flows.wiring import artifacts
+from flows.wiring.screening import screen_rows
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
+from tasks.data_preparation.params import DataPreparation
+from tasks.monitoring.feedback import collect_corrections, write_version
 from tests.checkout import ROOT
 from tests.flows.small import SYLLABLES, child_environment, make_project
+from tests.tasks.monitoring.requests import make_request, make_table
 
 
 def run_stage(project: Path) -> subprocess.CompletedProcess[str]:
@@ -75,3 +80,54 @@ def test_the_stage_writes_what_dvc_expects_then_fails_closed(project: Path) -> N
     with pytest.raises(PipelineError, match="not complete"):
         read_manifest(project / artifacts.PREPARED)
     assert "gate failed" in (project / artifacts.report("data_preparation")).read_text()
+
+
+def test_no_label_or_correction_of_a_client_stops_the_stage(project: Path) -> None:
+    """What a gateway takes, as feedback: formulas, markup, control characters, other scripts, one long word."""
+    labels = [
+        "$\\frac{x$", "$$", "<script>alert(1)</script>", "%s {x}", "\U0001f600", "مرحبا", "\u202eabc", "a|b", "-1",
+        "x" * 256, "label?", "a/b", "# title", "_hidden", "nan", "null",
+    ]  # fmt: skip
+    corrections = [
+        "$\\frac{x$", "<script>alert(1)</script>", "a\u2028b", "\x1b[31mred", "y" * 100_000, "\u202eabc", "=1+1",
+        "| a | b |\n|---|---|", "---\ntitle: x\n---", "\U0001f600" * 50, "�", "null",
+    ]  # fmt: skip
+    rows: list[dict[str, Any]] = [
+        {
+            "messages": [
+                {"role": "user", "content": " ".join(SYLLABLES[(p * i * 7 + p + i // 25) % 25] for p in range(1, 9))},
+                {"role": "assistant", "content": f"{SYLLABLES[(3 * i) % 25]}: {corrections[i % len(corrections)]}"},
+            ],
+            "label": labels[i % len(labels)],
+        }
+        for i in range(96)
+    ]
+    path = project / artifacts.PARAMS
+    values = yaml.safe_load(path.read_text())
+    log = [
+        make_request(
+            row["messages"][0]["content"],
+            number=number,
+            correction=row["messages"][1]["content"],
+            label=row["label"],
+        )
+        for number, row in enumerate(rows)
+    ]
+    settings = DataPreparation.model_validate(values["data_preparation"])
+    found = screen_rows(collect_corrections(make_table(log), str), settings)
+    # Too long, and without anything that can be read: both would fail the gate, which counts a source's bad rows.
+    assert found.set_aside
+    assert {item.reason.partition(":")[0] for item in found.set_aside} == {"length", "unicode"}
+    assert len(found.rows) >= 72
+    assert write_version(found.rows, project / artifacts.FEEDBACK)
+    values["data_preparation"]["sources"] = [
+        {"name": "jsonl", "path": "data/raw/faq.jsonl", "title": "faq"},
+        {"name": "jsonl", "path": "data/raw/feedback/*.jsonl", "title": "feedback", "optional": True},
+    ]
+    values["data_preparation"]["gate"] = {"min_rows": 50}
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    done = run_stage(project)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    page = (project / artifacts.report("data_preparation")).read_text()
+    for mark in ("<script>alert", "\x1b", "\u202e"):
+        assert mark not in page

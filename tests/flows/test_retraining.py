@@ -26,7 +26,8 @@ from tasks.contracts.manifest import read_json, write_json
 from tasks.contracts.records import REQUESTS
 from tasks.contracts.tables import read_table, write_table
 from tasks.deployment.release import seal_release
-from tasks.gateway.store import open_store, request_row
+from tasks.gateway.store import open_store
+from tasks.gateway.tables import feedback_row, request_row
 from tests.flows.small import child_environment, wait_for_mlflow
 from tests.tasks.monitoring.requests import make_request, make_table, make_traffic
 
@@ -46,15 +47,12 @@ def lay_release(weights: str, verdict: str, champion: str | None) -> Path:
     return folder
 
 
-def log_requests(project: Path, corrected: int, release: str = "ab" * 32) -> None:
+def log_requests(project: Path, corrected: int, release: str = "ab" * 32, key: str | None = None) -> None:
     """Write requests, of which so many are corrected, into the project's store."""
     from tasks.contracts.records import RequestLog
 
-    rows = [make_request(f"question {n} of ann@example.org", "no", n, release=release) for n in range(60)]
-    feedback = [
-        {"request_id": row["id"], "correction": f"answer {row['id']}", "label": "ask", "given_at": 1.0}
-        for row in rows[:corrected]
-    ]
+    rows = [make_request(f"question {n} of ann@example.org", "no", n, release=release, key=key) for n in range(60)]
+    feedback = [feedback_row(row["id"], f"answer {row['id']}", "ask", key) for row in rows[:corrected]]
     store = open_store(f"sqlite:///{project.resolve() / '.heptune/requests.db'}")
     store.insert([request_row(RequestLog.model_validate(row)) for row in rows], feedback)
     store.close()
@@ -71,7 +69,11 @@ def drive(orders: list[dict[str, Any]]) -> None:
             sys.stdout.write(f"{announce('heptune', order['consecutive'])}\n")
             continue
 
-        def pipeline(reason: str, order: dict[str, Any] = order, **_: object) -> dict[str, str]:
+        def pipeline(reason: str, stages: list[str], order: dict[str, Any] = order, **_: object) -> dict[str, str]:
+            if stages == ["data_preparation"]:
+                if order.get("poison") and list(artifacts.FEEDBACK.glob("*.jsonl")):
+                    raise PipelineError("data_preparation: quality gate: bad_rows_few failed")
+                return {"data_preparation": "Ran"}
             if order.get("kill"):
                 os._exit(9)
             if order.get("fail"):
@@ -189,6 +191,41 @@ def check_records(project: Path, found: list[dict[str, Any]]) -> None:
         ".gitignore", f"data/raw/feedback/{found[1]['versions']['feedback'][0]}.jsonl", "dvc.yaml",
         "models/champion.json", "params.yaml",
     ]  # fmt: skip
+
+
+def test_feedback_that_cannot_be_prepared_is_set_aside_and_the_retrain_goes_on(project: Path, prefect: str) -> None:
+    log_requests(project, corrected=30)
+    order = {"reason": "again", "trigger": "hand", "make": "one", "verdict": "promote"}
+    done = run(project, prefect, {**order, "poison": True}, {**order, "make": "two"})
+    assert done.returncode == 0, done.stderr
+    found = journal(project)
+    assert [d["decision"] for d in found] == ["started", "promoted", "started", "promoted"]
+    ((version, why),) = found[1]["versions"]["set_aside"].items()
+    assert "bad_rows_few failed" in why
+    assert found[1]["versions"]["feedback"] == []
+    assert [path.name for path in (project / "data/raw/feedback/refused").iterdir()] == [f"{version}.jsonl"]
+    # Its rows are not taken again.
+    assert not list((project / "data/raw/feedback").glob("*.jsonl"))
+
+
+def test_a_failure_that_feedback_does_not_cause_leaves_it_where_it_is(project: Path, prefect: str) -> None:
+    log_requests(project, corrected=30)
+    run(project, prefect, {"reason": "x", "trigger": "hand", "make": "one", "verdict": "promote", "fail": True})
+    assert [d["decision"] for d in journal(project)] == ["started", "failed"]
+    assert len(list((project / "data/raw/feedback").glob("*.jsonl"))) == 1
+
+
+def test_one_key_alone_is_limited_and_the_journal_says_so(project: Path, prefect: str) -> None:
+    log_requests(project, corrected=30, key="0123456789abcdef")
+    order = {"reason": "again", "trigger": "drift", "make": "one", "verdict": "promote"}
+    assert run(project, prefect, order).returncode == 0
+    why = journal(project)[0]["why"]
+    assert why.startswith("20 corrected rows are waiting; 10 of 30 corrected rows of key 0123456789abcdef are left out")
+    (version,) = (project / "data/raw/feedback").iterdir()
+    assert len(version.read_text().splitlines()) == 20
+    report = json.loads((project / ".heptune/feedback_set_aside.json").read_text())
+    assert report["left_out"][0]["left_out"] == 10
+    assert (project / ".heptune/feedback_set_aside.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_killed_retrain_is_taken_up_by_the_next(project: Path, prefect: str) -> None:

@@ -32,6 +32,15 @@ def normalise_label(label: str) -> str:
     return _JOINTS.sub("_", _WORD_JOINTS.sub("_", spaced))
 
 
+def find_label_fault(label: str) -> str:
+    """Why a text cannot be the name of a class; empty where it can."""
+    if not label.strip():
+        return "is blank"
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in label):
+        return "has a control character or a line break"
+    return ""
+
+
 def find_alike(labels: Iterable[str]) -> list[tuple[str, ...]]:
     """Groups of different normalised labels that may be one, such as ``e-mail`` and ``email``, each group sorted.
 

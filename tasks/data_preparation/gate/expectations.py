@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.contracts.errors import raise_all
-from tasks.data_preparation.gate.measures import COLUMNS
+from tasks.data_preparation.gate.measures import COLUMNS, MIN_HELD_OUT_OF
 from tasks.data_preparation.gate.params import CheckName, Gate, Severity, Table
 from tasks.data_preparation.splitting.methods.assignment import SPLITS
 
+# Of a source whose rows are all alike, all may be in train, where nothing can tell what they teach.
+LEAST_HELD_OUT_SHARE = 0.005
 # Arguments of an expectation about a number; without any of them it expects nothing.
 BOUNDS = ("min_value", "max_value")
 
@@ -130,6 +132,15 @@ def list_checks(
             "copies_share",
             None,
             copies,
+            "warning",
+        ),
+        between(
+            "sources_held_out",
+            f"of every source with {MIN_HELD_OUT_OF} rows or more, some are in validation or test",
+            "sources",
+            "held_out_share",
+            LEAST_HELD_OUT_SHARE,
+            None,
             "warning",
         ),
         between(

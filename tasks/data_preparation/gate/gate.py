@@ -126,7 +126,7 @@ def check_quality(
     described = describe_rows(rows, duplicates, texts or any(map(_needs_all, settings.expectations)))
     tables = {
         "rows": described,
-        "sources": describe_sources(rows, described),
+        "sources": describe_sources(rows, described, split),
         "splits": describe_splits(rows, split),
     }
     last = read_accepted(accepted) if accepted else None

@@ -38,6 +38,8 @@ VALID_ROW_STEPS = (
 )
 # Fewer copies of a row are acceptable, whatever their share of the rows.
 MIN_COPIES = 50
+# A source with fewer rows may by chance have none that is held out.
+MIN_HELD_OUT_OF = 50
 COLUMNS = {
     "rows": (
         "id", "source", "row", "split", "label", "prompt", "answer", "prompt_characters", "answer_characters",
@@ -46,7 +48,7 @@ COLUMNS = {
     ),
     "sources": (
         "source", "rows_read", "rows_used", "supervised_words", "used_share", "bad_share", "duplicate_share",
-        "most_copies", "copies_share",
+        "most_copies", "copies_share", "held_out_share",
     ),
     "splits": ("split", "rows", "share", "wanted_share", "of_its_share"),
     "changes": ("prompt_lengths", "answer_lengths", "labels", "labels_lost", "rows_kept"),
@@ -208,11 +210,12 @@ def describe_splits(rows: Rows, split: Split) -> pa.Table:
     )
 
 
-def describe_sources(rows: Rows, described: pa.Table) -> pa.Table:
+def describe_sources(rows: Rows, described: pa.Table, split: Split) -> pa.Table:
     """One line per source with rows, with the measurements of the checks.
 
     ``most_copies`` is the largest number of dropped exact, near and semantic duplicates of one row in the source;
-    ``copies_share`` is its share of the rows of the source, 0 below 50 copies.
+    ``copies_share`` is its share of the rows of the source, 0 below 50 copies. ``held_out_share`` is the share of its
+    rows in validation and test, 1 for a source below 50 rows or one that params keep in train.
     """
     used = _count(rows.table["source"])
     sums = pl.DataFrame({"source": pl.Series(described["source"]), "words": pl.Series(described["supervised_words"])})
@@ -225,6 +228,12 @@ def describe_sources(rows: Rows, described: pa.Table) -> pa.Table:
         duplicated[source] += count * (step in DUPLICATE_STEPS)
     origins = [origin for origin in rows.origins if origin.rows]
     copies = _count_copies(rows)
+    held_out = _count(rows.table.filter(pc.not_equal(rows.table["split"], "train"))["source"])
+
+    def find_held_out_share(title: str) -> float:
+        if title in split.train_only or used[title] < MIN_HELD_OUT_OF:
+            return 1.0
+        return held_out[title] / used[title]
 
     def column(of: Callable[[Any], Any], kind: pa.DataType) -> pa.Array:
         return pa.array([of(origin) for origin in origins], kind)
@@ -242,6 +251,7 @@ def describe_sources(rows: Rows, described: pa.Table) -> pa.Table:
             "copies_share": column(
                 lambda o: copies[o.title] / o.rows if copies[o.title] >= MIN_COPIES else 0.0, pa.float64()
             ),
+            "held_out_share": column(lambda o: find_held_out_share(o.title), pa.float64()),
         }
     )
 

@@ -32,6 +32,7 @@ CheckName = Literal[
     "bad_rows_few",
     "duplicates_few",
     "copies_few",
+    "sources_held_out",
     "splits_near_their_shares",
     "prompt_lengths_as_accepted",
     "answer_lengths_as_accepted",

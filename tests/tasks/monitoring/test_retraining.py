@@ -20,7 +20,14 @@ from tasks.monitoring.decisions import (
     decide,
     read_decisions,
 )
-from tasks.monitoring.feedback import choose_new, collect_corrections, read_versions, write_version
+from tasks.monitoring.feedback import (
+    choose_new,
+    collect_corrections,
+    read_versions,
+    restore_version,
+    set_version_aside,
+    write_version,
+)
 from tasks.monitoring.params import Retraining
 from tests.tasks.monitoring.requests import make_request, make_table
 
@@ -122,7 +129,7 @@ def test_corrections_become_scrubbed_training_rows(tmp_path: Path) -> None:
             corrected("blank", "  ", 3),
         ]
     )
-    rows = collect_corrections(log, scrub)
+    rows = collect_corrections(log, scrub).rows
     name = write_version(rows, tmp_path)
     line = orjson.loads((tmp_path / f"{name}.jsonl").read_bytes())
     assert line == {
@@ -138,29 +145,85 @@ def test_corrections_become_scrubbed_training_rows(tmp_path: Path) -> None:
 def test_the_newest_correction_of_a_prompt_counts_once() -> None:
     log = make_table([corrected("a", "old", 1), corrected("b", "same", 2), corrected("a", "new", 3),
                       corrected("b", "same", 4)])  # fmt: skip
-    answers = {row.messages[0][1]: row.messages[-1][1] for row in collect_corrections(log, scrub)}
+    answers = {row.messages[0][1]: row.messages[-1][1] for row in collect_corrections(log, scrub).rows}
     assert answers == {"a": "new", "b": "same"}
-    assert len(collect_corrections(log, scrub)) == 2
+    assert len(collect_corrections(log, scrub).rows) == 2
 
 
 @given(st.permutations([("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]))
 def test_the_same_rows_make_the_same_version(pairs: list[tuple[str, str]]) -> None:
-    rows = collect_corrections(make_table([corrected(p, c) for p, c in pairs]), scrub)
-    usual = collect_corrections(make_table([corrected(p, c) for p, c in sorted(pairs)]), scrub)
+    rows = collect_corrections(make_table([corrected(p, c) for p, c in pairs]), scrub).rows
+    usual = collect_corrections(make_table([corrected(p, c) for p, c in sorted(pairs)]), scrub).rows
     assert [row.line() for row in rows] == [row.line() for row in usual]
 
 
 def test_rows_of_earlier_versions_are_not_repeated(tmp_path: Path) -> None:
-    first = collect_corrections(make_table([corrected("a", "1"), corrected("b", "2")]), scrub)
+    first = collect_corrections(make_table([corrected("a", "1"), corrected("b", "2")]), scrub).rows
     name = write_version(first, tmp_path)
     assert write_version(first, tmp_path) == name
-    later = collect_corrections(make_table([corrected("b", "2"), corrected("c", "3")]), scrub)
+    later = collect_corrections(make_table([corrected("b", "2"), corrected("c", "3")]), scrub).rows
     new = choose_new(later, read_versions(tmp_path))
     assert [row.messages[0][1] for row in new] == ["c"]
     write_version(new, tmp_path)
     assert choose_new([*first, *later], read_versions(tmp_path)) == []
     assert write_version([], tmp_path) == ""
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_cannot_be_used_is_set_aside_with_its_reason() -> None:
+    def fail(text: str) -> str:
+        if "boom" in text:
+            raise RecursionError("too deep")
+        return text
+
+    log = make_table(
+        [
+            corrected("good", "yes", 1),
+            corrected("blank", " \n", 2),
+            corrected("torn", "yes", 3, label="two\nlines"),
+            corrected("nul", "yes", 4, label="\0"),
+            corrected("spaces", "yes", 5, label="  "),
+            corrected("boom", "yes", 6),
+            corrected("  ", "yes", 7),
+            corrected("formula", "yes", 8, label="$\\frac{x$"),
+            corrected("none", None, 9),
+        ]
+    )
+    found = collect_corrections(log, fail)
+    assert sorted(row.request for row in found.rows) == ["r1", "r8"]
+    assert {item.request: item.reason for item in found.set_aside} == {
+        "r2": "the correction is blank",
+        "r3": "the label has a control character or a line break",
+        "r4": "the label has a control character or a line break",
+        "r5": "the label is blank",
+        "r6": "RecursionError while it was read",
+        "r7": "the prompt has no text of a user",
+    }
+
+
+def test_one_key_does_not_overrule_the_others() -> None:
+    """Of several keys' corrections of a prompt the most frequent counts, then the earliest; of one key's the newest."""
+    rows = [
+        make_request("a", number=1, correction="right", key="k1"),
+        make_request("a", number=2, correction="right", key="k2"),
+        make_request("a", number=3, correction="poison", key="k3"),
+        make_request("b", number=4, correction="first", key="k1"),
+        make_request("b", number=5, correction="second", key="k3"),
+        make_request("b", number=6, correction="better", key="k1"),
+    ]
+    found = collect_corrections(make_table(rows), scrub)
+    assert {row.messages[0][1]: row.answer for row in found.rows} == {"a": "right", "b": "better"}
+    assert sorted(item.request for item in found.set_aside) == ["r3", "r5"]
+
+
+def test_a_version_is_private_and_can_be_set_aside(tmp_path: Path) -> None:
+    name = write_version(collect_corrections(make_table([corrected("a", "1")]), scrub).rows, tmp_path)
+    assert (tmp_path / f"{name}.jsonl").stat().st_mode & 0o777 == 0o600
+    aside = set_version_aside(tmp_path, name)
+    assert read_versions(tmp_path) == {}
+    assert list(read_versions(aside.parent)) == [name]
+    restore_version(tmp_path, name)
+    assert list(read_versions(tmp_path)) == [name]
 
 
 def test_an_unreadable_version_is_named(tmp_path: Path) -> None:

@@ -190,6 +190,7 @@ MUTATIONS: dict[str, tuple[Callable[[Rows], Rows], dict[str, Any]]] = {
     "bad_rows_few": (lambda r: quarantined(r, 20, "read"), {"max_bad_share": 0.1}),
     "duplicates_few": (lambda r: quarantined(r, 20, "near duplicates"), {"max_duplicate_share": 0.1}),
     "copies_few": (flooded, {}),
+    "sources_held_out": (lambda r: all_in_train(r), {}),
     "splits_near_their_shares": (lambda r: thin_split(r), {}),
     "prompt_lengths_as_accepted": (lengthened(0), {}),
     "answer_lengths_as_accepted": (lengthened(1), {}),
@@ -200,6 +201,18 @@ MUTATIONS: dict[str, tuple[Callable[[Rows], Rows], dict[str, Any]]] = {
     ),
     "rows_kept": (thin_out, {"min_rows": 1}),
 }
+
+
+def all_in_train(rows: Rows) -> Rows:
+    """60 training rows as a source of their own, such as the corrections of one client that are all alike."""
+    train = [place for place, split in enumerate(rows.table["split"].to_pylist()) if split == "train"][:60]
+
+    def change(values: list[Any]) -> None:
+        for place in train:
+            values[place] = "feedback"
+
+    rows = put(rows, "source", change)
+    return replace(rows, origins=(*rows.origins, replace(rows.origins[0], title="feedback", rows=60)))
 
 
 def thin_split(rows: Rows) -> Rows:
@@ -343,7 +356,7 @@ def test_tables_have_the_columns_that_expectations_may_name(tmp_path: Path, acce
     assert last is not None
     tables = {
         "rows": described,
-        "sources": describe_sources(sound(), described),
+        "sources": describe_sources(sound(), described, SPLIT),
         "splits": describe_splits(sound(), SPLIT),
         "changes": compare_versions(last, described),
     }

@@ -152,7 +152,7 @@ def test_a_variant_that_reads_like_another_label_is_refused() -> None:
     assert Counter(out.dropped["reason"].to_pylist()) == {"a classifier reads another label": 80, "unchanged": 80}
     assert set(out.dropped["source"].to_pylist()) == {"augmented by echo"}
     # What is refused counts as sound: nothing was wrong with the source.
-    described = describe_sources(out, describe_rows(out, NEAR)).to_pylist()
+    described = describe_sources(out, describe_rows(out, NEAR), Split()).to_pylist()
     assert [row["bad_share"] for row in described] == [0.0, 0.0]
     assert echoed(rows, turn_over)[0].table.num_rows > 200
 
