@@ -10,6 +10,8 @@ from tasks.contracts.tables import read_table
 from tasks.model_initialisation.chat_template import choose_template, render_first
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model
+from tasks.model_initialisation.fit import check_fit
+from tasks.model_initialisation.generation_config import settle_generation_config
 from tasks.model_initialisation.measure import measure_loss, measure_tokenizer
 from tasks.model_initialisation.pin import fetch_model, pin_model
 from tasks.model_initialisation.report import write_report
@@ -22,19 +24,22 @@ def model_initialisation(params: Params) -> None:
     examples = read_table(artifacts.TRAIN, EXAMPLES)
     base = task(check_folder)(task(fetch_model)(settings.source))
     tokenizer = task(open_tokenizer)(base.folder)
-    template = task(choose_template)(tokenizer, settings.chat_template)
+    template = task(choose_template)(tokenizer, settings.chat_template, settings.template_date)
+    task(check_fit)(base.folder, tokenizer)
+    generation_config = task(settle_generation_config)(base.folder, tokenizer)
     description = task(describe_model)(base, tokenizer)
-    fit = task(measure_tokenizer)(examples, tokenizer, template.training, description.context)
+    fit = task(measure_tokenizer)(examples, tokenizer, description.context)
     loss = task(measure_loss)(
         base,
         settings.measure_up_to_parameters,
         examples,
         tokenizer,
-        template.training,
         description.context,
         settings.sample_rows,
     )
-    task(pin_model)(base, settings.source, settings.reference, template, description.facts(), artifacts.INITIAL)
+    task(pin_model)(
+        base, settings.source, settings.reference, template, generation_config, description.facts(), artifacts.INITIAL
+    )
     task(write_report)(
         description,
         settings.source.origin(),

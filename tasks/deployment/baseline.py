@@ -12,7 +12,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_folder
 from tasks.contracts.records import PREDICTIONS, REQUESTS
 from tasks.contracts.tables import read_table, write_table
-from tasks.language_models.generation import encode_prompt
+from tasks.language_models.encoding import encode_prompt
 
 CANDIDATE = "candidate"
 STATUS_OK = 200

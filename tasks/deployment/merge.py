@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tasks.contracts.errors import PipelineError
+from tasks.language_models.ends import carry_ends
 from tasks.training.tuned import merge_tuned
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def export_merged(initial: Path, tuned: Path, export: Export, folder: Path) -> E
         PipelineError: What was trained cannot be merged, or the disk refused the files.
     """
     merged, tokenizer = merge_tuned(initial, tuned)
+    carry_ends(merged.generation_config, tokenizer)
     parameters = sum(p.numel() for p in merged.parameters())
     try:
         shutil.rmtree(folder, ignore_errors=True)

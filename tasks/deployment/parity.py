@@ -20,7 +20,8 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
 from tasks.contracts.records import EXAMPLES
 from tasks.contracts.tables import read_table
-from tasks.language_models.generation import context_length, encode_prompt, generate_answers
+from tasks.language_models.encoding import encode_prompt
+from tasks.language_models.generation import context_length, generate_answers
 from tasks.training.tuned import load_tuned
 
 if TYPE_CHECKING:

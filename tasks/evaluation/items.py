@@ -10,7 +10,8 @@ from typing import Any
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
 from tasks.contracts.tables import read_table
-from tasks.language_models.generation import context_length, encode_reference
+from tasks.language_models.encoding import encode_reference
+from tasks.language_models.generation import context_length
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from tasks.contracts.balance import Balance
 from tasks.contracts.errors import PipelineError
 from tasks.language_models.encoding import IGNORED, encode_examples
-from tasks.language_models.model_folder import load_tokenizer, training_template
+from tasks.language_models.model_folder import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +107,9 @@ def tokenize_splits(
     Raises:
         PipelineError: No row of the training split has a supervised token.
     """
-    tokenizer, template = load_tokenizer(initial), training_template(initial)
+    tokenizer = load_tokenizer(initial)
     weights, classes = read_labels(train["label"].to_pylist(), balance) if balance else (None, None)
-    kept = keep_supervised(encode_examples(train, tokenizer, template, max_tokens), max_tokens, weights, classes)
+    kept = keep_supervised(encode_examples(train, tokenizer, max_tokens), max_tokens, weights, classes)
     if not len(kept):
         reasons = "; ".join(f"{count:,} x {reason}" for reason, count in kept.dropped.items()) or "the split is empty"
         raise PipelineError(
@@ -122,7 +122,7 @@ def tokenize_splits(
         logger.warning(
             "%s of %s training conversations are truncated to %s tokens", kept.cut, train.num_rows, max_tokens
         )
-    encoded_validation = encode_examples(validation.slice(0, validation_rows), tokenizer, template, max_tokens)
+    encoded_validation = encode_examples(validation.slice(0, validation_rows), tokenizer, max_tokens)
     return Splits(kept, keep_supervised(encoded_validation, max_tokens))
 
 

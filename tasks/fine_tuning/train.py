@@ -22,7 +22,7 @@ from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin, refusal
 from tasks.fine_tuning.curve import Point, read_curve
 from tasks.fine_tuning.rows import Splits, TokenizedRows
 from tasks.language_models import encoding
-from tasks.language_models.model_folder import load_model, load_tokenizer, resolve_model
+from tasks.language_models.model_folder import load_base, load_tokenizer
 from tasks.training import methods
 from tasks.training.plan import Plan, check_machine
 
@@ -189,7 +189,7 @@ def make_trainer(
 
     library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar is enough
     set_seed(plan.seed)
-    base = load_model(resolve_model(initial))
+    base = load_base(initial)
     base.config.use_cache = False
     callbacks: list[Any] = [ShowProgress(plan.steps)]
     if on_metrics is not None:

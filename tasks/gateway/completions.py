@@ -112,12 +112,6 @@ class Exchange:
             raise ApiError(400, message, "context_length_exceeded", "messages")
 
     async def _encode(self, turns: list[dict[str, str]]) -> list[int]:
-        for number, turn in enumerate(turns):
-            # A control token in the text, such as the end of a turn, would let a user forge other roles' messages.
-            for token in self.slot.engine.control_tokens:
-                if token in turn["content"]:
-                    message = f"messages.{number}.content contains the control token {token!r}; remove it"
-                    raise ApiError(400, message, "control_token", "messages")
         try:
             return await anyio.to_thread.run_sync(self.slot.engine.encode, turns, limiter=self.state.encoders)
         except PromptRefused as error:

@@ -100,10 +100,6 @@ class Engine(Protocol):
     def alive(self) -> bool:
         """Whether submitted requests will be answered."""
 
-    @property
-    def control_tokens(self) -> Sequence[str]:
-        """Texts of the tokenizer's control tokens, such as the end of a turn."""
-
     def cannot_fit(self, texts: Sequence[str]) -> bool:
         """Whether messages with these contents certainly have more tokens than the context; cheap for any length."""
 

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import track
 
 from tasks.contracts.errors import PipelineError
+from tasks.language_models.chat import Chat, chat_of
+from tasks.language_models.rendering import TemplateRefusal, Turns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,13 +35,12 @@ ENCODED = pa.schema(
 _BATCH = 256
 
 
-def encode_examples(examples: pa.Table, tokenizer: Any, template: str | None, max_tokens: int) -> pa.Table:
-    """Render and tokenize conversations; the assistant's turns, their end included, are the labels.
+def encode_examples(examples: pa.Table, tokenizer: Any, max_tokens: int) -> pa.Table:
+    """Write and tokenize conversations; the assistant's turns, their end included, are the labels.
 
     Args:
         examples: Rows of the schema `EXAMPLES`.
-        tokenizer: A fast tokenizer.
-        template: Chat template that marks the answers; None takes the tokenizer's own.
+        tokenizer: A fast tokenizer with a chat template.
         max_tokens: Longer conversations lose their tail.
 
     Returns:
@@ -50,25 +51,43 @@ def encode_examples(examples: pa.Table, tokenizer: Any, template: str | None, ma
     Raises:
         PipelineError: The chat template refuses a conversation.
     """
+    chat = chat_of(tokenizer)
     starts = range(0, examples.num_rows, _BATCH)
     progress = track(starts, "tokenizing", console=Console(stderr=True), transient=True)
     encoded = [
-        _encode_batch(examples.slice(start, _BATCH), tokenizer, template, max_tokens)
+        _encode_batch(examples.slice(start, _BATCH), chat, max_tokens)
         for start in (progress if len(starts) > 1 else starts)
     ]
     return pa.concat_tables(encoded) if encoded else ENCODED.empty_table()
 
 
-def _encode_batch(examples: pa.Table, tokenizer: Any, template: str | None, max_tokens: int) -> pa.Table:
+def encode_prompt(tokenizer: Any, prompt: Turns) -> list[int]:
+    """Token ids of a conversation up to where the model answers, by the model's own chat template.
+
+    Raises:
+        PipelineError: The tokenizer has no chat template, or its template refuses the conversation.
+    """
+    return chat_of(tokenizer).prompt_ids(prompt)
+
+
+def encode_reference(tokenizer: Any, prompt: Turns, reference: str) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt, as `encode_prompt` gives them, and of its reference answer with the end of turn.
+
+    Raises:
+        PipelineError: As `encode_prompt`.
+    """
+    return chat_of(tokenizer).answer_ids([*prompt, {"role": "assistant", "content": reference}])
+
+
+def _encode_batch(examples: pa.Table, chat: Chat, max_tokens: int) -> pa.Table:
     """Rows of `ENCODED` for a few conversations, so that Python's lists of tokens live no longer than a batch."""
-    rows = _tokenize(examples["messages"].to_pylist(), examples["id"].to_pylist(), tokenizer, template)
-    tokens = [tokens[:max_tokens] for tokens, _ in rows]
-    marks = [marks[:max_tokens] for _, marks in rows]
-    ends = np.cumsum([0, *map(len, tokens)], dtype=np.int32)
-    flat = np.fromiter(chain.from_iterable(tokens), np.int32, count=ends[-1])
-    supervised = np.fromiter(chain.from_iterable(marks), np.bool_, count=ends[-1])
-    labels = np.where(supervised, flat, np.int32(IGNORED))
-    lengths = np.array([len(tokens) for tokens, _ in rows], np.int64)
+    rows = _tokenize(examples["messages"].to_pylist(), examples["id"].to_pylist(), chat)
+    kept = [row[:max_tokens] for row in rows]
+    ends = np.cumsum([0, *map(len, kept)], dtype=np.int32)
+    pairs = np.fromiter(chain.from_iterable(chain.from_iterable(kept)), np.int32, count=2 * ends[-1]).reshape(-1, 2)
+    flat = np.ascontiguousarray(pairs[:, 0])
+    labels = np.where(pairs[:, 1] != 0, flat, np.int32(IGNORED))
+    lengths = np.array([len(row) for row in rows], np.int64)
     return pa.Table.from_arrays(
         [examples["id"], _lists(ends, flat), _lists(ends, labels), _array(lengths)], schema=ENCODED
     )
@@ -84,23 +103,16 @@ def _lists(ends: NDArray[np.int32], values: NDArray[np.int32]) -> pa.ListArray:
     return pa.ListArray.from_arrays(_array(ends), _array(values))
 
 
-def _tokenize(
-    batch: Sequence[Sequence[dict[str, str]]], ids: Sequence[str], tokenizer: Any, template: str | None
-) -> list[tuple[list[int], list[int]]]:
-    from jinja2.exceptions import TemplateError
-
-    options: dict[str, Any] = {"tokenize": True, "return_dict": True, "return_assistant_tokens_mask": True}
-    try:
-        output = tokenizer.apply_chat_template(list(batch), chat_template=template, **options)
-    except TemplateError as error:
-        for name, conversation in zip(ids, batch, strict=True):
-            try:
-                tokenizer.apply_chat_template(list(conversation), chat_template=template, tokenize=False)
-            except TemplateError:
-                turns = ", ".join(turn["role"] for turn in conversation)
-                raise PipelineError(
-                    f'example {name} ({turns}): the chat template refuses it ("{error}"); drop such rows in '
-                    "data_preparation or set model_initialisation.chat_template: chatml"
-                ) from error
-        raise
-    return list(zip(output["input_ids"], output["assistant_masks"], strict=True))
+def _tokenize(conversations: Sequence[Turns], ids: Sequence[str], chat: Chat) -> list[list[tuple[int, bool]]]:
+    """Tokens of each conversation, each with whether it carries loss."""
+    written = []
+    for name, conversation in zip(ids, conversations, strict=True):
+        try:
+            written.append(chat.write(conversation))
+        except TemplateRefusal as refusal:
+            turns = ", ".join(turn["role"] for turn in conversation)
+            raise PipelineError(
+                f'example {name} ({turns}): the chat template refuses it ("{refusal.reason}"); drop such rows in '
+                "data_preparation or set model_initialisation.chat_template: chatml"
+            ) from refusal
+    return [prompt + answer for prompt, answer in chat.encode(written)]

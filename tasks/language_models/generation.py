@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
 from tasks.contracts.errors import PipelineError
+from tasks.language_models.encoding import encode_prompt, encode_reference
+from tasks.language_models.ends import ends_of
+from tasks.language_models.rendering import Turns
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Turns = Sequence[Mapping[str, str]]
 # Logits of one loss batch at most, in elements: 1 GiB of fp32, however large the vocabulary.
 LOGITS = 2**28
 
@@ -62,33 +62,6 @@ class ReferenceLoss:
 
     mean: float
     tokens: int
-
-
-def encode_prompt(tokenizer: Any, prompt: Turns) -> list[int]:
-    """Token ids of a conversation, rendered by the model's own chat template up to where it answers.
-
-    Raises:
-        PipelineError: The tokenizer has no chat template.
-    """
-    return _encode(tokenizer, _render(tokenizer, prompt, answering=True))
-
-
-def encode_reference(tokenizer: Any, prompt: Turns, reference: str) -> tuple[list[int], list[int]]:
-    """Token ids of a prompt and of its reference answer with the end of turn.
-
-    The two are tokenized apart, as they are when the model answers: a merge over the boundary would
-    score a prompt that the model never sees.
-    """
-    before = _render(tokenizer, prompt, answering=True)
-    whole = _render(tokenizer, [*prompt, {"role": "assistant", "content": reference}], answering=False)
-    if whole.startswith(before):
-        answer = _encode(tokenizer, whole[len(before) :])
-        ends = [i for i, token in enumerate(answer) if token == tokenizer.eos_token_id]
-        # Some templates write a line break after the end of turn; nobody generates it.
-        answer = answer[: ends[-1] + 1] if ends else answer
-    else:
-        answer = [*_encode(tokenizer, reference), tokenizer.eos_token_id]
-    return _encode(tokenizer, before), answer
 
 
 def context_length(config: Any) -> int | None:
@@ -136,7 +109,7 @@ def generate_answers(
             "leave it out or choose a base model with a longer context"
         )
     room = [min(max_new_tokens, (context or longest + max_new_tokens) - len(ids)) for ids in encoded]
-    ends = _ends(model, tokenizer)
+    ends = ends_of(getattr(model, "generation_config", None), tokenizer)
     answer_batch = _decode_batch if _takes_batches(model) else _decode_one_by_one
     tokens: list[list[int]] = [[] for _ in prompts]
     with torch.inference_mode(), _progress() as progress:
@@ -188,41 +161,10 @@ def score_references(
     return losses
 
 
-def _render(tokenizer: Any, turns: Turns, answering: bool) -> str:
-    if not tokenizer.chat_template:
-        raise PipelineError(
-            f"{tokenizer.name_or_path}: no chat template, so a conversation cannot be rendered; "
-            "choose a base model that has one (an instruct or chat model)"
-        )
-    try:
-        text: str = tokenizer.apply_chat_template(
-            [dict(turn) for turn in turns], tokenize=False, add_generation_prompt=answering
-        )
-    except TemplateError as error:
-        raise PipelineError(
-            f"{tokenizer.name_or_path}: its chat template refuses a conversation with the roles "
-            f"{[turn['role'] for turn in turns]} ({error}); leave such rows out or choose another base model"
-        ) from error
-    return text
-
-
-def _encode(tokenizer: Any, text: str) -> list[int]:
-    # The template has written the special tokens already.
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
-
-
 def _answer(tokenizer: Any, ids: list[int], ends: frozenset[int]) -> Answer:
     finished = bool(ids) and ids[-1] in ends
     kept = tuple(ids[:-1] if finished else ids)
     return Answer(tokenizer.decode(kept, skip_special_tokens=True), kept, finished)
-
-
-def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Token ids that end a turn: those of the generation config and the tokenizer's own."""
-    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    listed = named if isinstance(named, list) else [named]
-    return frozenset(int(i) for i in [*listed, tokenizer.eos_token_id] if i is not None)
 
 
 def _batches(sequences: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:

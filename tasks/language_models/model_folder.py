@@ -1,8 +1,8 @@
 """Open ``models/initial``: a pinned copy, or a reference whose files still are what they were.
 
 The folder's ``manifest.json`` says under ``reference`` where the files are: null for a copy, else
-``{"folder": ...}`` or ``{"hub": ..., "revision": ...}``. Beside it may lie ``training_chat_template.jinja``:
-the model's template with the answers marked, for models whose own template does not mark them.
+``{"folder": ...}`` or ``{"hub": ..., "revision": ...}``. Beside it may lie a ``chat_template.jinja`` and a
+``generation_config.json`` that stand in for the model's own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tasks.contracts.manifest import NAME, hash_file, read_manifest
 logger = logging.getLogger(__name__)
 
 CHAT_TEMPLATE = "chat_template.jinja"
-TRAINING_TEMPLATE = "training_chat_template.jinja"
+GENERATION_CONFIG = "generation_config.json"
 ALLOWED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.md", "LICENSE*", "NOTICE*")
 
 
@@ -62,10 +62,25 @@ def load_tokenizer(initial: Path) -> Any:
     return tokenizer
 
 
-def training_template(initial: Path) -> str | None:
-    """The chat template to tokenize training rows with, or None when the tokenizer's own marks the answers."""
-    path = initial / TRAINING_TEMPLATE
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+def load_base(initial: Path) -> Any:
+    """The base model in fp32, ready to be trained.
+
+    Args:
+        initial: Folder written by model initialisation.
+
+    Raises:
+        PipelineError: The folder is not complete, or the files it refers to are gone or changed.
+    """
+    return set_generation_config(load_model(resolve_model(initial)), initial)
+
+
+def set_generation_config(model: Any, initial: Path) -> Any:
+    """Give a model the generation config that model initialisation wrote, where it wrote one."""
+    if (initial / GENERATION_CONFIG).is_file():
+        from transformers import GenerationConfig
+
+        model.generation_config = GenerationConfig.from_pretrained(initial)
+    return model
 
 
 def load_model(folder: Path) -> Any:

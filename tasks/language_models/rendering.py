@@ -113,16 +113,20 @@ class Rendering:
     def _write(self, turns: Turns, answering: bool) -> str:
         from jinja2 import TemplateError
 
-        # As transformers does: templates fail on null where they take an absent key.
+        messages = self.as_messages(turns)
+        try:
+            return str(self._compiled.render(self._globals, messages=messages, add_generation_prompt=answering))
+        except (TemplateError, *_TEMPLATE_FAULTS) as error:
+            raise TemplateRefusal(first_line(error)) from error
+
+    def as_messages(self, turns: Turns) -> list[dict[str, Any]]:
+        """Turns as the template reads them: without nulls, as transformers does, and in parts where it reads parts."""
         messages = [{key: value for key, value in turn.items() if value is not None} for turn in turns]
         if self._parts:
             for message in messages:
                 if isinstance(message.get("content"), str):
                     message["content"] = [{"type": "text", "text": message["content"]}]
-        try:
-            return str(self._compiled.render(self._globals, messages=messages, add_generation_prompt=answering))
-        except (TemplateError, *_TEMPLATE_FAULTS) as error:
-            raise TemplateRefusal(first_line(error)) from error
+        return messages
 
     def _place(self, turns: Turns, answering: bool, reason: str) -> str:
         """The reason with the last turn of the shortest beginning that is refused with it."""
@@ -155,6 +159,16 @@ class Rendering:
 def compile_template(template: str) -> Rendering:
     """A template without a tokenizer: special tokens are empty texts."""
     return Rendering(template, {})
+
+
+def find_constants(template: str) -> set[str]:
+    """The texts in quotes in a template's expressions."""
+    from jinja2 import nodes
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    compiled: Any = _compile_jinja_template(template)
+    constants = compiled.environment.parse(template).find_all(nodes.Const)
+    return {node.value for node in constants if isinstance(node.value, str)}
 
 
 def first_line(error: BaseException) -> str:

@@ -1,11 +1,12 @@
-"""The chat template: the model's own or a supplied one, with the answers marked for the loss.
+"""The chat template: the model's own or a supplied one, examined before anything is trained with it.
 
-Computing the loss on the answers alone needs a template that marks them with ``{% generation %}``. Three cases:
+Where the answers are is found by writing prompts (`tasks.language_models.chat`), so any template will do that writes a
+question and its answer in this order. Marks around the answers, ``{% generation %}`` in the model's own template or in
+TRL's edition of it, are a second opinion: where they mark something else, the template is refused.
 
-* the model's own template has the marks: it is used as it is;
-* it has none, but TRL has a marked version of it: that is written beside the model's files and used to tokenize
-  training rows, while the model's own stays unchanged for inference;
-* any other template is refused, since guessing where an answer begins would train on the wrong tokens.
+What differs between the prompt that is served and the text of a whole conversation is said, since the base may know
+only one of them, and a template that writes today's date gets a fixed one, written into the template itself: so the
+release writes it too, whoever serves it.
 
 ``chatml`` supplies the format of OpenAI's ChatML, each turn ended by the tokenizer's own end-of-text token: base
 models were trained with that token, generation stops at it, and no row has to be added to the embeddings.
@@ -15,14 +16,21 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from tasks.contracts.errors import PipelineError
+from tasks.language_models.chat import Chat, chat_of, own_template
+from tasks.language_models.encoding import encode_examples
+from tasks.language_models.rendering import TEMPLATE_DATE, Rendering, find_constants
 
 logger = logging.getLogger(__name__)
+
+MarkedBy = Literal["own", "TRL", "chatml", "nothing"]
 
 CHATML = (
     "{%- for message in messages -%}"
@@ -40,6 +48,7 @@ CHATML = (
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_SHOWN_TOKENS = 2048
 _TEST_CONVERSATION = [
     {"role": "user", "content": "One?"},
     {"role": "assistant", "content": "First."},
@@ -54,94 +63,157 @@ class ChatTemplate:
 
     Attributes:
         origin: ``own`` or ``chatml``.
-        marked_by: Where the marks come from: ``own``, ``TRL`` or ``chatml``.
+        marked_by: Where the marks come from that were compared: ``own``, ``TRL``, ``chatml`` or ``nothing``.
         supplied: Template to write in place of the model's, or None to keep the model's.
-        training: Template to tokenize training rows with, or None when the template in use has the marks.
-        trains_stop: Whether the token that ends an answer is supervised.
+        end: Text of the token that ends an answer.
+        remarks: What an engineer should know about training with it, a sentence each.
     """
 
     origin: Literal["own", "chatml"]
-    marked_by: Literal["own", "TRL", "chatml"]
+    marked_by: MarkedBy
     supplied: str | None
-    training: str | None
-    trains_stop: bool
+    end: str
+    remarks: tuple[str, ...]
 
 
-def choose_template(tokenizer: Any, wanted: Literal["own", "chatml"]) -> ChatTemplate:
-    """Choose the template, set it on the tokenizer and verify on a test conversation that it marks every answer.
+def choose_template(tokenizer: Any, wanted: Literal["own", "chatml"], today: date = TEMPLATE_DATE) -> ChatTemplate:
+    """Choose the template, set it on the tokenizer and examine on a test conversation how it writes answers.
 
     Args:
         tokenizer: The base model's tokenizer; a supplied template is set on it.
         wanted: ``model_initialisation.chat_template``.
+        today: ``model_initialisation.template_date``.
 
     Raises:
         PipelineError: There is no usable template.
     """
-    own = tokenizer.chat_template
-    if isinstance(own, dict):
-        own = own.get("default")
-    supplied = training = None
-    marked_by: Literal["own", "TRL", "chatml"] = "own"
+    supplied = None
     if wanted == "chatml":
         if not tokenizer.eos_token:
             raise PipelineError(
                 "chat_template: chatml ends each turn with the tokenizer's eos_token, but it has none; "
                 "set eos_token in the model's tokenizer_config.json"
             )
-        if own:
+        if tokenizer.chat_template:
             logger.warning("chat_template: chatml replaces the model's own template; own is usually better")
-        supplied, marked_by = CHATML, "chatml"
-        tokenizer.chat_template = supplied
-    elif not own:
+        supplied = CHATML
+    elif not tokenizer.chat_template:
         raise PipelineError(
             "the model has no chat template (a base model?); expected chat_template.jinja in its folder; "
             "set model_initialisation.chat_template: chatml to supply one"
         )
-    elif not _MARK.search(own):
-        training, marked_by = _load_marked_template(tokenizer), "TRL"
-    return ChatTemplate(wanted, marked_by, supplied, training, _verify_marks(tokenizer, training))
+    own = supplied or own_template(tokenizer)
+    marked_by: MarkedBy
+    marked_by, marked = ("chatml", CHATML) if supplied else _find_marks(own, tokenizer)
+    template = fix_date(own, today)
+    if supplied or template != own:
+        supplied = tokenizer.chat_template = template
+    chat = chat_of(tokenizer)
+    _verify_prompts(chat)
+    if marked is not None:
+        _verify_marks(tokenizer, fix_date(marked, today))
+    remarks = tuple(_remarks(chat, tokenizer, template != own, today))
+    for remark in remarks:
+        logger.warning("chat template: %s", remark)
+    return ChatTemplate(wanted, marked_by, supplied, str(tokenizer.convert_ids_to_tokens(chat.form.end)), remarks)
 
 
 def render_first(examples: pa.Table, tokenizer: Any) -> str:
     """The first training conversation as the model reads it."""
-    turns = examples["messages"][0].as_py()
-    return str(tokenizer.apply_chat_template(turns, tokenize=False))
+    encoded = encode_examples(examples.slice(0, 1), tokenizer, max_tokens=_SHOWN_TOKENS)
+    return str(tokenizer.decode(encoded["input_ids"][0].as_py()))
 
 
-def _load_marked_template(tokenizer: Any) -> str:
+def fix_date(template: str, today: date) -> str:
+    """A template that writes a fixed date where it asks for today's; any other template stays as it is.
+
+    Args:
+        template: The chat template's text.
+        today: The date.
+    """
+    if "strftime_now" not in template:
+        return template
+    formats = sorted(text for text in find_constants(template) if "%" in text)
+    branches = "".join(
+        f"{{%- {'elif' if number else 'if'} format == {text!r} -%}}{{{{- {today.strftime(text)!r} -}}}}"
+        for number, text in enumerate(formats)
+    )
+    otherwise = "{{- raise_exception('the template asks for a date in a format that is not known beforehand') -}}"
+    body = f"{branches}{{%- else -%}}{otherwise}{{%- endif -%}}" if branches else otherwise
+    # The plus keeps the line break that may open the template.
+    return f"{{%- macro strftime_now(format) -%}}{body}{{%- endmacro +%}}{template}"
+
+
+def _find_marks(own: str, tokenizer: Any) -> tuple[MarkedBy, str | None]:
+    """A template that marks the answers, where there is one, and whose it is."""
+    if _MARK.search(own):
+        return "own", own
     from trl.chat_template_utils import get_training_chat_template
 
     try:
-        marked = get_training_chat_template(tokenizer)
-    except ValueError as error:
-        raise PipelineError(
-            "the model's chat template does not mark the answers and TRL has no marked version of it; expected "
-            "{% generation %} ... {% endgeneration %} around the assistant's content; add them to a copy of the "
-            "folder's chat_template.jinja, or set model_initialisation.chat_template: chatml"
-        ) from error
-    return str(marked)
+        return "TRL", get_training_chat_template(tokenizer)
+    except ValueError:  # TRL has no edition of this template
+        return "nothing", None
 
 
-def _verify_marks(tokenizer: Any, training: str | None) -> bool:
-    """Whether the end of an answer is marked too; refuses a template that does not mark both test answers alone."""
+def _verify_prompts(chat: Chat) -> None:
+    """Refuse a template under which the tokens before a trained answer are not those of its prompt when served.
+
+    Raises:
+        PipelineError: It refuses a plain conversation, or names the turn whose prompt differs.
+    """
+    written = chat.encode([chat.write(_TEST_CONVERSATION)])
+    tokens = [pair for part in written[0] for pair in part]
+    starts = {n for n, (_, marked) in enumerate(tokens) if marked and not (n and tokens[n - 1][1])}
+    for number in (1, 3):
+        prompt = chat.prompt_ids(_TEST_CONVERSATION[:number])
+        if number == 1 and len(prompt) not in starts:
+            continue  # an answer of the past that this template writes differently, which carries no loss
+        if [token for token, _ in tokens[: len(prompt)]] != prompt or len(prompt) not in starts:
+            raise PipelineError(
+                f"the tokens before the answer of turn {number + 1} of a test conversation are not those of its prompt "
+                "when it is served; correct chat_template.jinja or set model_initialisation.chat_template: chatml"
+            )
+
+
+def _verify_marks(tokenizer: Any, marked: str) -> None:
+    """Refuse a template whose marks are not around both test answers alone."""
     output = tokenizer.apply_chat_template(
-        _TEST_CONVERSATION, chat_template=training, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        Rendering(marked, tokenizer.special_tokens_map).as_messages(_TEST_CONVERSATION),
+        chat_template=marked,
+        tokenize=True,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
     )
     pairs = zip(output["input_ids"], output["assistant_masks"], strict=True)
-    marked = [token for token, is_marked in pairs if is_marked]
-    text = tokenizer.decode(marked)
+    text = tokenizer.decode([token for token, is_marked in pairs if is_marked])
     if "First." not in text or "Second." not in text or "One?" in text or "Two?" in text:
         raise PipelineError(
             f"the chat template marks {text!r} of a test conversation as answers; expected both answers and no "
             "question; correct its {% generation %} marks or set model_initialisation.chat_template: chatml"
         )
-    special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
-    while marked and not tokenizer.decode([marked[-1]]).strip():
-        marked.pop()
-    stops = bool(marked) and marked[-1] in special
-    if not stops:
-        logger.warning(
-            "the chat template excludes the end of the answer from the loss, so the model may not learn to "
-            "stop; put the end-of-turn token inside {%% generation %%}, or set chat_template: chatml"
+
+
+def _remarks(chat: Chat, tokenizer: Any, dated: bool, today: date) -> Iterator[str]:
+    form = chat.form
+    end = tokenizer.convert_ids_to_tokens(form.end)
+    if form.inserted.strip():
+        yield (
+            f"before an answer it writes {form.inserted!r} in a whole conversation, but not in the prompt that is "
+            "served; answers are trained and served without it"
         )
-    return stops
+    if form.served_only.strip():
+        yield (
+            f"the prompt that is served ends with {form.served_only!r}, which a whole conversation has not; answers "
+            "are trained and served after it"
+        )
+    supervised = sum(marked for _, marked in chat.encode([chat.write(_TEST_CONVERSATION)])[0][0])
+    if not supervised:
+        yield (
+            "it writes earlier answers of a conversation differently from the prompt they answered, so only the last "
+            "answer of a conversation carries loss"
+        )
+    if not form.writes_end:
+        yield f"it writes no end after the last answer; {end!r} is trained as the end"
+    if dated:
+        yield f"it writes today's date, which is fixed to {today}; model_initialisation.template_date sets another"

@@ -78,13 +78,12 @@ def take_evenly(table: pa.Table, count: int) -> pa.Table:
     return table.take([index * table.num_rows // count for index in range(count)])
 
 
-def measure_tokenizer(examples: pa.Table, tokenizer: Any, training: str | None, context: int) -> TokenizerFit:
+def measure_tokenizer(examples: pa.Table, tokenizer: Any, context: int) -> TokenizerFit:
     """Count tokens, words, unknown and byte tokens on up to 2,000 training rows.
 
     Args:
         examples: Training split, schema `EXAMPLES`.
         tokenizer: The base model's.
-        training: Chat template for training rows, or None for the tokenizer's own.
         context: Longest input of the model; 0 when unknown.
 
     Raises:
@@ -98,7 +97,7 @@ def measure_tokenizer(examples: pa.Table, tokenizer: Any, training: str | None, 
     tokens = [token for row in rows for token in row]
     partial = {token for token in set(tokens) if _is_partial_character(token, tokenizer)}
     words = sum(len(content.split()) for content in contents)
-    lengths = encode_examples(sample, tokenizer, training, max_tokens=1)["full_length"].to_pylist()
+    lengths = encode_examples(sample, tokenizer, max_tokens=1)["full_length"].to_pylist()
     return TokenizerFit(
         rows=sample.num_rows,
         words=words,
@@ -116,7 +115,6 @@ def measure_loss(
     limit: int,
     examples: pa.Table,
     tokenizer: Any,
-    training: str | None,
     context: int,
     rows: int,
 ) -> BaseLoss | None:
@@ -127,7 +125,6 @@ def measure_loss(
         limit: Models with more parameters are not loaded.
         examples: Training split.
         tokenizer: The base model's.
-        training: Chat template for training rows, or None for the tokenizer's own.
         context: Longest input of the model; 0 when unknown.
         rows: Conversations to measure.
 
@@ -145,7 +142,7 @@ def measure_loss(
         return None
     model = _load(base.folder)
     sample = take_evenly(examples, rows)
-    encoded = encode_examples(sample, tokenizer, training, max_tokens=context or 4096)
+    encoded = encode_examples(sample, tokenizer, max_tokens=context or 4096)
     untruncated = [
         (row, turns)
         for row, turns in zip(encoded.to_pylist(), sample["messages"].to_pylist(), strict=True)

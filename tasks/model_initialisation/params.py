@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
+from tasks.language_models.rendering import TEMPLATE_DATE
 from tasks.model_initialisation.sources.folder import Folder
 from tasks.model_initialisation.sources.gguf import Gguf
 from tasks.model_initialisation.sources.hub import Hub
@@ -21,6 +23,10 @@ class ModelInitialisation(Section):
     reference: bool = Field(default=False, description="store only hashes and load the files from their source")
     chat_template: Literal["own", "chatml"] = Field(
         default="own", description="own: the model's; chatml: supply one, for base models that have none"
+    )
+    template_date: date = Field(
+        default=TEMPLATE_DATE,
+        description="the date for chat templates that write today's, such as gpt-oss's",
     )
     sample_rows: int = Field(
         default=32, ge=1, le=1000, description="number of training rows on which the loss of the base is measured"

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file, seal
-from tasks.language_models.model_folder import ALLOWED, CHAT_TEMPLATE, TRAINING_TEMPLATE
+from tasks.language_models.model_folder import ALLOWED, CHAT_TEMPLATE, GENERATION_CONFIG
 from tasks.model_initialisation.chat_template import ChatTemplate
 from tasks.model_initialisation.checks import CheckedModel
 from tasks.model_initialisation.params import Source
@@ -32,6 +32,7 @@ def pin_model(
     source: Source,
     reference: bool,
     template: ChatTemplate,
+    generation_config: str | None,
     facts: Mapping[str, Any],
     out: Path,
 ) -> Path:
@@ -45,7 +46,8 @@ def pin_model(
         base: The checked model.
         source: Where it came from.
         reference: Store only hashes and load the files from their source.
-        template: The chat template; templates that are not the model's are written beside it.
+        template: The chat template; one that is not the model's own is written in its place.
+        generation_config: A generation config to write in place of the model's own.
         facts: Facts for the manifest.
         out: Folder to write; an existing one is replaced.
 
@@ -61,7 +63,7 @@ def pin_model(
             shutil.rmtree(out)
         out.mkdir(parents=True)
         written = [] if reference else [_copy_file(path, out / path.name, source.immutable) for path in files]
-        for name, text in ((CHAT_TEMPLATE, template.supplied), (TRAINING_TEMPLATE, template.training)):
+        for name, text in ((CHAT_TEMPLATE, template.supplied), (GENERATION_CONFIG, generation_config)):
             if text is not None:
                 # The path may be a hard link to the model's own file, which must keep its bytes.
                 (out / name).unlink(missing_ok=True)

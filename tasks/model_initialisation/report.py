@@ -13,9 +13,10 @@ from tasks.model_initialisation.measure import BaseLoss, TokenizerFit
 from tasks.pages.page import Page, show
 
 _MARKED_BY = {
-    "own": "by the model's own template",
-    "TRL": "by TRL's version of the template, used for training rows only",
-    "chatml": "by the supplied ChatML template",
+    "own": "the marks of the model's own template",
+    "TRL": "the marks of TRL's version of the template",
+    "chatml": "the marks of the supplied ChatML template",
+    "nothing": "none: neither the template nor TRL marks the answers",
 }
 
 
@@ -157,8 +158,9 @@ def _page(
         _show_values(
             [
                 ["template", "the model's own" if template.origin == "own" else "ChatML, supplied"],
-                ["answers marked", _MARKED_BY[template.marked_by]],
-                ["end of turn supervised", template.trains_stop],
+                ["answers found", "by comparing the prompts that are served"],
+                ["second opinion", _MARKED_BY[template.marked_by]],
+                ["end of an answer", template.end],
             ]
         ),
     )
@@ -175,8 +177,7 @@ def _warnings(description: Description, template: ChatTemplate, fit: TokenizerFi
     warnings = []
     if description.licence == "not stated":
         warnings.append("The model's files state no licence; find it out before you distribute a fine-tuned copy.")
-    if not template.trains_stop:
-        warnings.append("The end of an answer is not supervised, so the fine-tuned model may not learn to stop.")
+    warnings += [f"The chat template: {remark}." for remark in template.remarks]
     if fit.unknown_share > 0.001:
         warnings.append(f"{fit.unknown_share:.2%} of the tokens are unknown: the tokenizer does not fit this data.")
     if fit.byte_share > 0.1:

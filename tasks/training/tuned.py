@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file, read_manifest
-from tasks.language_models.model_folder import load_tokenizer, resolve_model
+from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
 from tasks.training.methods import AnyMethod, names_where
 
 _METHOD: TypeAdapter[AnyMethod] = TypeAdapter(AnyMethod)
@@ -26,7 +26,7 @@ def load_tuned(initial: Path, tuned: Path) -> tuple[Any, Any]:
         PipelineError: A folder is not complete, changed, or the two do not belong together.
     """
     model = read_method(initial, tuned).load(resolve_model(initial), tuned)
-    return model.eval(), load_tokenizer(initial)
+    return set_generation_config(model, initial).eval(), load_tokenizer(initial)
 
 
 def merge_tuned(initial: Path, tuned: Path) -> tuple[Any, Any]:
@@ -43,7 +43,8 @@ def merge_tuned(initial: Path, tuned: Path) -> tuple[Any, Any]:
     if not method.can.merging:
         others = " or ".join(names_where(lambda can: can.merging))
         raise PipelineError(f"{tuned}: {method.describe()} cannot be merged; train with method {others} to release it")
-    return method.merge(resolve_model(initial), tuned).eval(), load_tokenizer(initial)
+    merged = method.merge(resolve_model(initial), tuned)
+    return set_generation_config(merged, initial).eval(), load_tokenizer(initial)
 
 
 def read_method(initial: Path, tuned: Path) -> AnyMethod:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks.language_models.encoding import IGNORED, encode_examples
-from tasks.language_models.model_folder import load_tokenizer, training_template
+from tasks.language_models.model_folder import load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def count_tokens(train: pa.Table, validation: pa.Table, initial: Path, max_token
         initial: Folder written by model initialisation.
         max_tokens: Length a conversation is cut to.
     """
-    tokenizer, template = load_tokenizer(initial), training_template(initial)
-    lengths, supervised, full = _lengths(encode_examples(train, tokenizer, template, max_tokens))
-    _, validated, _ = _lengths(encode_examples(validation, tokenizer, template, max_tokens))
+    tokenizer = load_tokenizer(initial)
+    lengths, supervised, full = _lengths(encode_examples(train, tokenizer, max_tokens))
+    _, validated, _ = _lengths(encode_examples(validation, tokenizer, max_tokens))
     used = [n for n, marked in zip(lengths, supervised, strict=True) if marked]
     return Counts(
         rows=train.num_rows,

@@ -60,7 +60,8 @@ class Local(Section):
             PipelineError: The folder holds no model or no chat template, or a prompt exceeds the context length.
         """
         from tasks.corpus.writers.answers import CUT_OFF, EMPTY, WriterAnswer
-        from tasks.language_models.generation import encode_prompt, generate_answers
+        from tasks.language_models.encoding import encode_prompt
+        from tasks.language_models.generation import generate_answers
 
         if not prompts:
             return []

@@ -12,7 +12,6 @@ Example: ``engine: {name: transformers, max_batch: 16, dtype: float32}``
 from __future__ import annotations
 
 import copy
-import inspect
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,10 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.gateway.engine import EngineLoad, GenerationRequest, PromptRefused
 from tasks.gateway.prompt_length import cannot_fit, longest_token
+from tasks.language_models.batching import find_context, why_not_batched
+from tasks.language_models.chat import Chat
+from tasks.language_models.ends import ends_of
+from tasks.language_models.rendering import TemplateRefusal
 
 if TYPE_CHECKING:
     from tasks.gateway.decoding import DecodeLoop
@@ -77,8 +80,8 @@ class TransformersEngine:
         self._lock = threading.Lock()
         # Decoding has its own tokenizer, so that encoding a long prompt does not block running answers.
         self._decoder = copy.deepcopy(self._tokenizer)
-        self.control_tokens = tuple(t for t in self._tokenizer.all_special_tokens if t.strip())
-        self.context = find_context(model, self._tokenizer, folder)
+        self._chat = Chat(self._tokenizer)
+        self.context = find_context(model.config, self._tokenizer)
         self._longest_token = longest_token(list(self._tokenizer.get_vocab()))
         margin = 0.0
         if params.dtype == "float32":
@@ -93,7 +96,7 @@ class TransformersEngine:
         self._loop: DecodeLoop | None = DecodeLoop(
             model,
             self._text,
-            find_ends(model, self._tokenizer),
+            set(ends_of(model.generation_config, self._tokenizer)),
             params.max_batch,
             params.prefill_tokens,
             margin,
@@ -116,19 +119,13 @@ class TransformersEngine:
             return len(self._tokenizer(text, add_special_tokens=False).input_ids)
 
     def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        from jinja2 import TemplateError
-
         try:
             with self._lock:
-                ids = self._tokenizer.apply_chat_template(
-                    [dict(message) for message in messages],
-                    add_generation_prompt=True,
-                    tokenize=True,
-                    return_dict=False,
-                )
-        except (TemplateError, ValueError, TypeError, KeyError) as error:
-            raise PromptRefused(f"the model's chat template rejects these messages: {error}") from error
-        return [int(token) for token in ids]
+                return self._chat.prompt_ids(messages)
+        except TemplateRefusal as refusal:
+            raise PromptRefused(f"the model's chat template rejects these messages: {refusal.reason}") from refusal
+        except PipelineError as error:
+            raise PromptRefused(str(error)) from error
 
     def submit(self, request: GenerationRequest) -> None:
         if self._loop is None:
@@ -184,33 +181,14 @@ def read_folder(folder: Path, dtype: str, device: str) -> tuple[Any, Any]:
         raise PipelineError(
             f"{folder}: cannot be loaded ({reason}); expected a transformers folder with safetensors"
         ) from error
-    parameters = inspect.signature(model.forward).parameters
-    missing = [name for name in ("position_ids", "past_key_values", "logits_to_keep") if name not in parameters]
-    unsupported_layers = set(getattr(model.config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
-    if missing or unsupported_layers or model.config.is_encoder_decoder:
-        reason = ", ".join([*missing, *sorted(unsupported_layers)]) or "encoder-decoder"
+    reason = why_not_batched(model)
+    if reason:
         raise PipelineError(
             f"{folder}: {model.config.model_type} is not supported by this engine ({reason}); use another one"
         )
     if not tokenizer.chat_template:
         raise PipelineError(f"{folder}: the tokenizer has no chat template; add chat_template.jinja to the model")
     return model, tokenizer
-
-
-def find_context(model: Any, tokenizer: Any, folder: Path) -> int:
-    """Maximum tokens that the model and its tokenizer support."""
-    limits = [getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length]
-    known = [int(limit) for limit in limits if limit and limit < 1 << 31]
-    if not known:
-        raise PipelineError(f"{folder}: no context length; set max_position_embeddings in config.json")
-    return min(known)
-
-
-def find_ends(model: Any, tokenizer: Any) -> set[int]:
-    """Ids that end an answer: those of the generation config and the tokenizer's own."""
-    configured = model.generation_config.eos_token_id
-    ends = configured if isinstance(configured, list) else [configured]
-    return {int(end) for end in (*ends, tokenizer.eos_token_id) if end is not None}
 
 
 def make_test_prompts(vocabulary: int, context: int) -> list[list[int]]:

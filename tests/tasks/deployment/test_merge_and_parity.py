@@ -19,7 +19,8 @@ from tasks.deployment.exports.safetensors import Safetensors
 from tasks.deployment.merge import export_merged
 from tasks.deployment.parity import ParityProof, choose_prompts, prove_parity
 from tasks.gateway.answering import answer_all
-from tasks.language_models.generation import encode_prompt, generate_answers
+from tasks.language_models.encoding import encode_prompt
+from tasks.language_models.generation import generate_answers
 from tasks.training.methods.lora import Lora
 from tasks.training.tuned import load_tuned
 from tests.tasks.deployment.conftest import World

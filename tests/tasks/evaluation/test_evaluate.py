@@ -65,7 +65,7 @@ def teach(source: Path, folder: Path, rows: Sequence[dict[str, Any]], steps: int
     import pyarrow as pa
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(source), AutoTokenizer.from_pretrained(source)
-    encoded = encode_examples(pa.Table.from_pylist(list(rows), schema=EXAMPLES), tokenizer, None, 128).to_pylist()
+    encoded = encode_examples(pa.Table.from_pylist(list(rows), schema=EXAMPLES), tokenizer, 128).to_pylist()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(steps):
         batch = [encoded[(step * 16 + place) % len(encoded)] for place in range(16)]

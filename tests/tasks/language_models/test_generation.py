@@ -11,10 +11,9 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from tasks.contracts.errors import PipelineError
+from tasks.language_models.encoding import encode_prompt, encode_reference
 from tasks.language_models.generation import (
     context_length,
-    encode_prompt,
-    encode_reference,
     generate_answers,
     score_references,
 )
@@ -161,9 +160,7 @@ def test_the_reference_ends_with_the_end_of_turn_and_nothing_after_it(tiny: tupl
 
 def test_a_refused_or_missing_template_is_one_line(tiny: tuple[Any, Any]) -> None:
     _, tokenizer = tiny
-    with pytest.raises(
-        PipelineError, match=r"refuses a conversation with the roles \['judge'\] \(unknown role: judge\)"
-    ):
+    with pytest.raises(PipelineError, match=r"refuses the conversation \(turn 1 \(judge\): unknown role: judge\)"):
         encode_prompt(tokenizer, [{"role": "judge", "content": "Order!"}])
     plain = tokenizer.chat_template
     try:

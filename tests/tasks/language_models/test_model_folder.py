@@ -60,7 +60,7 @@ def test_it_is_the_one_auto_tokenizer_opens(
     assert found.special_tokens_map == auto.special_tokens_map
     assert found.chat_template == auto.chat_template
     examples = pa.Table.from_pylist(example_rows(20), schema=EXAMPLES)
-    assert encode_examples(examples, found, None, 64).equals(encode_examples(examples, auto, None, 64))
+    assert encode_examples(examples, found, 64).equals(encode_examples(examples, auto, 64))
     written = []
     for tokenizer, name in ((found, "found"), (auto, "auto")):
         tokenizer.save_pretrained(tmp_path / name)

@@ -1,7 +1,8 @@
-"""Every template in use marks all answers and nothing else, and the token that ends an answer carries loss."""
+"""Any template will do that writes answers after their prompts; the token that ends an answer carries loss."""
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,18 @@ TURNS = [
     {"role": "user", "content": "A late one?"},
     {"role": "assistant", "content": "That too."},
 ]
+SMOLLM2 = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 UNMARKED = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{{ eos_token }}{% endfor %}"
 
 
-def supervised_text(tokenizer: Any, training: str | None) -> str:
+def supervised_text(tokenizer: Any) -> str:
     row = {"id": "a", "messages": TURNS, "source": "s", "row": 1, "label": None, "cluster": "a"}
-    encoded = encode_examples(pa.Table.from_pylist([row], schema=EXAMPLES), tokenizer, training, 256)
+    encoded = encode_examples(pa.Table.from_pylist([row], schema=EXAMPLES), tokenizer, 256)
     labels = encoded["labels"][0].as_py()
     return str(tokenizer.decode([t for t in labels if t != IGNORED]))
 
@@ -35,10 +42,9 @@ def test_the_model_s_own_marks_are_used(model: Path) -> None:
     tokenizer = open_tokenizer(model)
     before = tokenizer.chat_template
     template = choose_template(tokenizer, "own")
-    assert (template.marked_by, template.supplied, template.training) == ("own", None, None)
-    assert template.trains_stop
+    assert (template.marked_by, template.supplied, template.end, template.remarks) == ("own", None, "<|end|>", ())
     assert tokenizer.chat_template == before
-    assert supervised_text(tokenizer, None) == "Yes, of course.<|end|>That too.<|end|>"
+    assert supervised_text(tokenizer) == "Yes, of course.<|end|>That too.<|end|>"
 
 
 def test_chatml_ends_turns_with_the_tokenizer_s_own_end(model: Path) -> None:
@@ -46,39 +52,69 @@ def test_chatml_ends_turns_with_the_tokenizer_s_own_end(model: Path) -> None:
     tokenizer.chat_template = None
     template = choose_template(tokenizer, "chatml")
     assert template.supplied == tokenizer.chat_template
-    assert template.trains_stop
+    assert template.end == "<|end|>"
     rendered = tokenizer.apply_chat_template(TURNS[1:3], tokenize=False)
     assert rendered == "<|im_start|>user\nA room?<|end|>\n<|im_start|>assistant\nYes, of course.<|end|>\n"
     prompt = tokenizer.apply_chat_template(TURNS[1:2], tokenize=False, add_generation_prompt=True)
     assert rendered.startswith(prompt)
-    assert supervised_text(tokenizer, None) == "Yes, of course.<|end|>That too.<|end|>"
+    assert supervised_text(tokenizer) == "Yes, of course.<|end|>That too.<|end|>"
 
 
-def test_a_template_that_trl_knows_is_marked_for_training_only(model: Path) -> None:
+def test_a_template_that_trl_knows_is_compared_with_trl_s_marks(model: Path) -> None:
     from trl.chat_template_utils import qwen2_5_chat_template
 
     tokenizer = open_tokenizer(model)
     tokenizer.chat_template = qwen2_5_chat_template
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     template = choose_template(tokenizer, "own")
-    assert template.marked_by == "TRL"
+    assert (template.marked_by, template.supplied, template.end) == ("TRL", None, "<|im_end|>")
     assert tokenizer.chat_template == qwen2_5_chat_template
-    assert template.training is not None
-    assert "generation" in template.training
-    assert template.trains_stop
-    plain = tokenizer.apply_chat_template(TURNS, tokenize=False)
-    assert tokenizer.apply_chat_template(TURNS, tokenize=False, chat_template=template.training) == plain
-    text = supervised_text(tokenizer, template.training)
-    assert "Yes, of course.<|im_end|>" in text
-    assert "That too.<|im_end|>" in text
-    assert "room" not in text
+    assert supervised_text(tokenizer) == "Yes, of course.<|im_end|>That too.<|im_end|>"
 
 
-def test_an_unknown_template_without_marks_is_refused(model: Path) -> None:
+def test_a_plain_template_without_marks_is_accepted(model: Path) -> None:
+    tokenizer = open_tokenizer(model)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = SMOLLM2
+    template = choose_template(tokenizer, "own")
+    assert (template.marked_by, template.end, template.remarks) == ("nothing", "<|im_end|>", ())
+    assert supervised_text(tokenizer) == "Yes, of course.<|im_end|>That too.<|im_end|>"
+
+
+def test_what_only_one_of_training_and_serving_writes_is_told(model: Path, caplog: pytest.LogCaptureFixture) -> None:
     tokenizer = open_tokenizer(model)
     tokenizer.chat_template = UNMARKED
-    with pytest.raises(PipelineError, match=r"set model_initialisation\.chat_template: chatml"):
+    template = choose_template(tokenizer, "own")
+    assert "before an answer it writes '[assistant]'" in template.remarks[0]
+    assert "only the last answer" in template.remarks[1]
+    assert "before an answer it writes" in caplog.text
+    assert supervised_text(tokenizer) == "That too.<|end|>"
+
+
+def test_a_template_that_writes_no_answers_is_refused(model: Path) -> None:
+    tokenizer = open_tokenizer(model)
+    tokenizer.chat_template = "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}"
+    with pytest.raises(PipelineError, match=r"does not write both turns .* set model_initialisation\.chat_template"):
         choose_template(tokenizer, "own")
+
+
+def test_today_s_date_is_written_into_the_template(model: Path) -> None:
+    tokenizer = open_tokenizer(model)
+    source = (
+        "\n{%- macro day() -%}{{ strftime_now('%d %b %Y') }}{%- endmacro -%}"
+        '{% if strftime_now is defined %}{{ strftime_now("It\'s %Y-%m-%d") }} {{ day() }}{% endif %}'
+        "{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}"
+    )
+    tokenizer.chat_template = source
+    template = choose_template(tokenizer, "own", date(2030, 5, 17))
+    assert template.supplied == tokenizer.chat_template != source
+    assert "fixed to 2030-05-17" in template.remarks[-1]
+    # transformers' own renderer, which vLLM uses too, has a clock and does not use it
+    text = tokenizer.apply_chat_template(TURNS[1:2], tokenize=False)
+    assert text == "It's 2030-05-17 17 May 2030A room?<|end|>"
+    again = open_tokenizer(model)
+    again.chat_template = template.supplied
+    assert choose_template(again, "own", date(2030, 5, 18)).supplied != template.supplied
 
 
 def test_no_template_is_refused_with_the_param(model: Path) -> None:
@@ -104,19 +140,22 @@ def test_marks_around_the_question_are_refused(model: Path) -> None:
         choose_template(tokenizer, "own")
 
 
-def test_an_end_outside_the_marks_is_told(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_end_outside_the_marks_is_learnt_all_the_same(model: Path) -> None:
     tokenizer = open_tokenizer(model)
     tokenizer.chat_template = (
         "{% for m in messages %}{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}{% endgeneration %}"
         "{% else %}{{ m['content'] }}{% endif %}{{ eos_token }}{% endfor %}"
     )
-    assert not choose_template(tokenizer, "own").trains_stop
-    assert "may not learn to stop" in caplog.text
+    assert choose_template(tokenizer, "own").end == "<|end|>"
+    assert supervised_text(tokenizer) == "Yes, of course.<|end|>That too.<|end|>"
 
 
 def test_a_refused_conversation_is_named(model: Path) -> None:
     tokenizer = open_tokenizer(model)
-    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('roles must alternate') }}{% endif %}"
+        "{{ m['content'] + eos_token }}{% endfor %}"
+    )
     rows = [{"id": name, "messages": TURNS, "source": "s", "row": 1, "label": None, "cluster": name} for name in "ab"]
     with pytest.raises(PipelineError, match=r"example a \(system, user, .*roles must alternate"):
-        encode_examples(pa.Table.from_pylist(rows, schema=EXAMPLES), tokenizer, None, 64)
+        encode_examples(pa.Table.from_pylist(rows, schema=EXAMPLES), tokenizer, 64)

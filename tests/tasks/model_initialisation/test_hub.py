@@ -140,7 +140,7 @@ def test_only_a_whole_commit_hash_is_a_revision(revision: str) -> None:
 
 
 def test_an_unknown_source_is_answered_with_the_valid_ones() -> None:
-    with pytest.raises(ValidationError, match="'folder', 'hub'"):
+    with pytest.raises(ValidationError, match="'folder', .*'hub'"):
         TypeAdapter(Source).validate_python({"name": "torrent"})
     assert ModelInitialisation().source.name == "folder"
 
@@ -150,7 +150,7 @@ def test_a_reference_to_the_hub_loads_from_the_cache(hub: SmallHub, tmp_path: Pa
     base = check_folder(fetch_model(found))
     tokenizer = open_tokenizer(base.folder)
     facts = describe_model(base, tokenizer).facts()
-    out = pin_model(base, found, True, choose_template(tokenizer, "own"), facts, tmp_path / "initial")
+    out = pin_model(base, found, True, choose_template(tokenizer, "own"), None, facts, tmp_path / "initial")
     assert read_manifest(out)["reference"] == {"hub": "house/tiny", "revision": COMMIT}
     assert resolve_model(out) == base.folder
 
@@ -159,7 +159,7 @@ def test_a_copy_from_the_hub_shares_the_cache_s_files(hub: SmallHub, tmp_path: P
     found = source(hub)
     base = check_folder(fetch_model(found))
     template = choose_template(open_tokenizer(base.folder), "chatml")
-    out = pin_model(base, found, False, template, {"context": 256}, tmp_path / "initial")
+    out = pin_model(base, found, False, template, None, {"context": 256}, tmp_path / "initial")
     assert (out / "model.safetensors").stat().st_ino == (base.folder / "model.safetensors").stat().st_ino
     assert (out / "chat_template.jinja").read_text() == template.supplied
     assert (base.folder / "chat_template.jinja").read_bytes() == (hub.folder / "chat_template.jinja").read_bytes()

@@ -38,7 +38,7 @@ def test_rows_are_taken_evenly() -> None:
 def test_tokens_per_word_and_longest(tiny_model: Path) -> None:
     # Digits are single tokens, so four digits are four tokens in one word of four bytes.
     tokenizer = open_tokenizer(tiny_model)
-    fit = measure_tokenizer(one("1234", "5678"), tokenizer, None, context=10)
+    fit = measure_tokenizer(one("1234", "5678"), tokenizer, context=10)
     assert fit.words == 2
     assert fit.tokens_per_word == 4
     assert fit.bytes_per_token == 1
@@ -51,7 +51,7 @@ def test_tokens_per_word_and_longest(tiny_model: Path) -> None:
 def test_pieces_of_characters_are_counted(tiny_model: Path) -> None:
     # The tokenizer saw no snowman: its three UTF-8 bytes are three tokens; the digits are whole.
     tokenizer = open_tokenizer(tiny_model)
-    fit = measure_tokenizer(one("☃", "1"), tokenizer, None, context=0)
+    fit = measure_tokenizer(one("☃", "1"), tokenizer, context=0)
     assert fit.byte_share == 0.75
     assert fit.over_context == 0
 
@@ -61,7 +61,7 @@ def test_base_loss_is_the_model_s_own_on_the_answers(tiny_model: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     tokenizer = open_tokenizer(tiny_model)
-    found = measure_loss(check_folder(tiny_model), 10**9, table(), tokenizer, None, 256, rows=3)
+    found = measure_loss(check_folder(tiny_model), 10**9, table(), tokenizer, 256, rows=3)
     assert found is not None
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     nats, tokens, size = 0.0, 0, 0
@@ -81,7 +81,7 @@ def test_base_loss_is_the_model_s_own_on_the_answers(tiny_model: Path) -> None:
 
 def test_a_large_base_is_not_loaded(tiny_model: Path) -> None:
     tokenizer = open_tokenizer(tiny_model)
-    assert measure_loss(check_folder(tiny_model), 1000, table(), tokenizer, None, 256, 3) is None
+    assert measure_loss(check_folder(tiny_model), 1000, table(), tokenizer, 256, 3) is None
 
 
 def test_weights_of_another_configuration_are_refused(model: Path) -> None:
@@ -89,12 +89,12 @@ def test_weights_of_another_configuration_are_refused(model: Path) -> None:
     config.pop("layer_types", None)
     (model / "config.json").write_text(json.dumps(config))
     with pytest.raises(PipelineError, match="lack 9 tensors"):
-        measure_loss(check_folder(model), 10**9, table(), open_tokenizer(model), None, 256, 3)
+        measure_loss(check_folder(model), 10**9, table(), open_tokenizer(model), 256, 3)
 
 
 def test_no_rows_is_refused(tiny_model: Path) -> None:
     with pytest.raises(PipelineError, match="no rows"):
-        measure_tokenizer(table(0), open_tokenizer(tiny_model), None, 256)
+        measure_tokenizer(table(0), open_tokenizer(tiny_model), 256)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_report_is_the_same_twice_and_says_the_figures(tiny_model: Path, tmp_pat
     for name in ("a", "b"):
         base, tokenizer = check_folder(tiny_model), open_tokenizer(tiny_model)
         template = choose_template(tokenizer, "own")
-        fit = measure_tokenizer(table(), tokenizer, template.training, 256)
-        loss = measure_loss(base, 10**9, table(), tokenizer, template.training, 256, rows=2)
+        fit = measure_tokenizer(table(), tokenizer, 256)
+        loss = measure_loss(base, 10**9, table(), tokenizer, 256, rows=2)
         page, metrics = tmp_path / name / "index.html", tmp_path / name / "metrics.json"
         origin, rendered = {"gguf": "models/tiny.gguf"}, render_first(table(), tokenizer)
         conversion = {"weights in the file": "Q4_1 (210), F32 (61)"}

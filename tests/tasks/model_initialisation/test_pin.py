@@ -10,7 +10,7 @@ import pytest
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
-from tasks.language_models.model_folder import load_tokenizer, open_on_meta, resolve_model, training_template
+from tasks.language_models.model_folder import load_tokenizer, open_on_meta, resolve_model
 from tasks.model_initialisation.chat_template import CHATML, choose_template
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model
@@ -23,7 +23,7 @@ def pin(model: Path, out: Path, reference: bool = False, chat_template: Literal[
     base = check_folder(fetch_model(source))
     tokenizer = open_tokenizer(model)
     template = choose_template(tokenizer, chat_template)
-    return pin_model(base, source, reference, template, describe_model(base, tokenizer).facts(), out)
+    return pin_model(base, source, reference, template, None, describe_model(base, tokenizer).facts(), out)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -99,7 +99,6 @@ def test_a_supplied_template_is_used_and_the_base_keeps_its_own(model: Path, tmp
     out = pin(model, tmp_path / "initial", reference=reference, chat_template="chatml")
     assert (model / "chat_template.jinja").read_bytes() == own
     assert load_tokenizer(out).chat_template == CHATML
-    assert training_template(out) is None
 
 
 def test_a_file_in_the_way_of_the_folder_is_one_line(tmp_path: Path) -> None:

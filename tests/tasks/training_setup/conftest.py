@@ -20,7 +20,7 @@ def initial(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = open_tokenizer(tiny_model)
     facts = describe_model(base, tokenizer).facts()
     out = tmp_path_factory.mktemp("pinned") / "initial"
-    return pin_model(base, source, False, choose_template(tokenizer, "own"), facts, out)
+    return pin_model(base, source, False, choose_template(tokenizer, "own"), None, facts, out)
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="<|>"), min_size=
 def test_labels_are_the_answers_and_their_ends(initial: Path, turns: list[tuple[str, str]]) -> None:
     tokenizer = load_tokenizer(initial)
     conversation = [pair for user, answer in turns for pair in (("user", user), ("assistant", answer))]
-    row = encode_examples(rows(conversation), tokenizer, None, 10_000).to_pylist()[0]
+    row = encode_examples(rows(conversation), tokenizer, 10_000).to_pylist()[0]
     supervised = [label for label in row["labels"] if label != IGNORED]
     assert tokenizer.decode(supervised) == "".join(f"{answer}<|end|>" for _, answer in turns)
     assert all(label in (IGNORED, token) for token, label in zip(row["input_ids"], row["labels"], strict=True))

@@ -236,6 +236,6 @@ def test_all_of_a_plain_text_is_learned(tiny_model: Path) -> None:
 
     row = {"id": "a", "messages": [{"role": "assistant", "content": say(3)}], "source": "s", "row": 1, "cluster": "a"}
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    encoded = encode_examples(pa.Table.from_pylist([row], schema=EXAMPLES), tokenizer, None, 512).to_pylist()[0]
+    encoded = encode_examples(pa.Table.from_pylist([row], schema=EXAMPLES), tokenizer, 512).to_pylist()[0]
     learned = tokenizer.decode([token for token in encoded["labels"] if token != IGNORED], skip_special_tokens=True)
     assert learned.strip() == say(3)
