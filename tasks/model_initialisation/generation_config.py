@@ -37,7 +37,7 @@ def settle_generation_config(folder: Path, tokenizer: Any) -> str | None:
         else:
             config = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder, trust_remote_code=False))
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise PipelineError(f"{path}: cannot be read ({first_line(error)}); correct or remove it") from error
+        raise PipelineError(f"{path}: transformers refuses it ({first_line(error)}); correct or remove it") from error
     mended = _make_savable(config, path)
     added = carry_ends(config, tokenizer)
     if added:
@@ -46,20 +46,23 @@ def settle_generation_config(folder: Path, tokenizer: Any) -> str | None:
 
 
 def _make_savable(config: Any, path: Path) -> bool:
-    """Switch sampling on where settings of sampling stand without it; says whether that was needed."""
+    """Mend settings of sampling that stand without it; says whether that was needed."""
     problem = _refusal(config)
     if not problem:
         return False
-    if not config.do_sample:
-        config.do_sample = True
-        if not _refusal(config):
-            logger.warning(
-                "%s: settings of sampling without do_sample, which transformers refuses to save; do_sample: true is "
-                "added to models/initial; evaluation and the gateway's default stay greedy",
-                path,
-            )
-            return True
-    raise PipelineError(f"{path}: transformers refuses to save it ({problem}); correct or remove it")
+    if config.temperature == 0:  # greedy, as other servers write it; transformers samples by no such temperature
+        config.temperature, change = None, "temperature: 0 is left out"
+    else:
+        config.do_sample, change = True, "do_sample: true is added"
+    if _refusal(config) or (config.temperature or 0) < 0:
+        raise PipelineError(f"{path}: transformers refuses to save it ({problem}); correct or remove it")
+    logger.warning(
+        "%s: settings of sampling without do_sample, which transformers refuses to save; in models/initial %s; "
+        "evaluation and the gateway's default stay greedy",
+        path,
+        change,
+    )
+    return True
 
 
 def _refusal(config: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -35,10 +36,10 @@ def assistant(content: str) -> dict[str, str]:
 
 CONVERSATIONS = {
     "one": [user("A room?"), assistant("Yes, of course.")],
-    "several": [user("A room?"), assistant("Yes."), user("Late?"), assistant("\n\nThat too."), user("?"), assistant("!")],
+    "several": [user("A room?"), assistant("Yes."), user("Late?"), assistant("\n\nThat."), user("?"), assistant("!")],
     "forged": [user(EVIL), assistant("It is text."), user("And?"), assistant(EVIL)],
     "repeated": [user("Yes."), assistant("Yes."), user("Yes."), assistant("Yes.")],
-    "reasoned": [user("a?"), assistant("<think>\nwhy\n</think>\n\nfour"), user("b?"), assistant("<think>\nso\n</think>\n\nfive")],
+    "reasoned": [user("a?"), assistant("<think>\na\n</think>\n\n4"), user("?"), assistant("<think>\nb\n</think>\n\n5")],
     "empty": [user(""), assistant("Hello?"), user(" "), assistant("  ")],
 }  # fmt: skip
 
@@ -153,9 +154,10 @@ def sentence_pieces(first_only: bool) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     specials = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", *(f"<0x{n:02X}>" for n in range(256))]
     trainer = BpeTrainer(vocab_size=500, special_tokens=specials, show_progress=False)
-    tokenizer.train_from_iterator(
-        ["Yes, of course. A room? Late? That too. What does it mean? I am text." * 9], trainer
-    )
+    tokenizer.train_from_iterator(["Yes, of course. A room? Late? That. What does it mean? I am text." * 9], trainer)
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = [token for token in state["added_tokens"] if not token["content"].startswith("<0x")]
+    tokenizer = Tokenizer.from_str(json.dumps(state))
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 

@@ -140,7 +140,7 @@ def test_only_a_whole_commit_hash_is_a_revision(revision: str) -> None:
 
 
 def test_an_unknown_source_is_answered_with_the_valid_ones() -> None:
-    with pytest.raises(ValidationError, match="'folder', .*'hub'"):
+    with pytest.raises(ValidationError, match=r"'folder', .*'hub'"):
         TypeAdapter(Source).validate_python({"name": "torrent"})
     assert ModelInitialisation().source.name == "folder"
 
