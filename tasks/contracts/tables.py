@@ -5,10 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import replacing
+
+# Which file of its source a row comes from; written only where a source has several, so that its row number is unique.
+FILE = pa.field("file", pa.string(), nullable=False)
+
+
+def add_file(schema: pa.Schema, files: pa.ChunkedArray) -> pa.Schema:
+    """A schema with the file of each row after its other columns, if any row comes from a source of several files.
+
+    Args:
+        schema: Of the table to be written.
+        files: File of each row, empty for a source of a single file.
+    """
+    return schema.append(FILE) if pc.any(pc.not_equal(files, "")).as_py() else schema
 
 
 def write_table(table: pa.Table, path: Path, schema: pa.Schema, private: bool = False) -> None:
@@ -30,7 +44,7 @@ def write_table(table: pa.Table, path: Path, schema: pa.Schema, private: bool = 
 
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read rows written by `write_table`.
+    """Read rows written by `write_table`, without the column `FILE`.
 
     Raises:
         PipelineError: The file is missing, unreadable or of another schema.
@@ -43,6 +57,8 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
             table = file.read()
     except (pa.ArrowInvalid, OSError) as error:
         raise PipelineError(f"{path}: not a readable Parquet file ({error}); delete it and run again") from error
+    if FILE.name in table.schema.names and FILE.name not in schema.names:
+        table = table.drop_columns([FILE.name])
     if table.schema.names != schema.names:
         raise PipelineError(f"{path}: columns {table.schema.names}; expected {schema.names}")
     return table

@@ -13,6 +13,7 @@ import orjson
 import pyarrow as pa
 
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.leftovers import find_reason
 from tasks.contracts.manifest import write_bytes
 from tasks.contracts.records import content_id
 from tasks.corpus.text.labels import find_label_fault
@@ -140,7 +141,7 @@ def read_versions(folder: Path) -> dict[str, list[str]]:
         PipelineError: A version is unreadable.
     """
     versions = {}
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in sorted(path for path in folder.glob("*.jsonl") if find_reason(path.name) is None):
         try:
             lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
             versions[path.stem] = [content_id(line["messages"]) for line in lines]

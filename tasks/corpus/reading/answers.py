@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.contracts.records import ANSWER_SETS, MESSAGES
-from tasks.contracts.tables import write_table
+from tasks.contracts.tables import add_file, write_table
 from tasks.corpus.reading.shapes.shape import ConvertedRow
 from tasks.corpus.rows.rows import ROWS, Rows, finish_step
 from tasks.corpus.rows.texts import Cleaned
@@ -34,10 +34,8 @@ TYPE = pa.struct(
 )
 
 
-def describe_answers(conversations: Sequence[ConvertedRow]) -> pa.Array | None:
-    """The column ``answers`` of converted rows; None when no row rates its answer."""
-    if all(conversation.start is None for conversation in conversations):
-        return None
+def describe_answers(conversations: Sequence[ConvertedRow]) -> pa.Array:
+    """The column ``answers`` of converted rows, null where a row does not rate its answer."""
     values = [
         None
         if c.start is None
@@ -132,9 +130,10 @@ def write_answers(rows: Rows, path: Path) -> int:
     """
     tables = [table for table in (rows.table, rows.rejected) if table is not None and COLUMN in table.column_names]
     comparable = [row for table in tables for row in table.to_pylist() if row[COLUMN] is not None]
-    comparable.sort(key=lambda row: (row["id"], row["source"], row["row"]))
+    comparable.sort(key=lambda row: (row["id"], row["source"], row["file"], row["row"]))
     answer_sets = [_make_answer_set(row) for row in comparable]
-    write_table(pa.Table.from_pylist(answer_sets, schema=ANSWER_SETS), path, ANSWER_SETS)
+    schema = add_file(ANSWER_SETS, rows.table["file"])
+    write_table(pa.Table.from_pylist(answer_sets, schema=schema), path, schema)
     return len(answer_sets)
 
 
@@ -150,6 +149,7 @@ def _make_answer_set(row: dict[str, Any]) -> dict[str, Any]:
         "answers": [{"turns": preferred, "score": value["score"]}, *others],
         "source": row["source"],
         "row": row["row"],
+        "file": row["file"],
         "cluster": row["cluster"],
     }
 

@@ -17,6 +17,7 @@ import orjson
 import pyarrow as pa
 
 from tasks.contracts.errors import PipelineError, raise_all
+from tasks.contracts.leftovers import walk_files
 from tasks.contracts.records import QUARANTINE
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.reading.answers import COLUMN, describe_answers
@@ -35,6 +36,7 @@ from tasks.corpus.reading.shapes.shape import ConvertedRow, RowError
 from tasks.corpus.reading.sources.arrow_rows import split_table
 from tasks.corpus.reading.sources.broken_rows import show_row
 from tasks.corpus.reading.sources.source import Broken, Fields, Part, Records
+from tasks.corpus.reading.sources.unpack import fix_encoding
 from tasks.corpus.reading.unused_columns import COLUMN as EXTRA
 from tasks.corpus.reading.unused_columns import TYPE, list_padded_columns, pick_values
 from tasks.corpus.reading.unused_turn_keys import count_unused_turn_keys, list_unused_turn_keys
@@ -48,7 +50,6 @@ DEFAULT_FIX = "check that the file is of this kind"
 # How to fix a file without a single readable row, by the reason of its first broken row.
 FIXES = {
     "not JSON": "a JSON object per line or an array of them is read; `jq -c .` writes objects so",
-    "not UTF-8": "set encoding, such as cp1252, or convert it to UTF-8",
     "not CSV": "set quotes: false if quotation marks in it are text, or fix them",
     "another number of fields": "set delimiter to what stands between the fields",
 }
@@ -180,7 +181,7 @@ def read_source(
     if not items:
         raise PipelineError(
             f'source "{title}": {place} holds no readable row, line {broken[0].number} is {broken[0].reason}; '
-            + next((step for reason, step in FIXES.items() if broken[0].reason.startswith(reason)), DEFAULT_FIX)
+            + _find_fix(source, broken[0].reason)
         )
     shape = choose_shape(source, title, items)
     label = source.label or find_label(shape, items)
@@ -220,6 +221,14 @@ def read_source(
         pa.concat_tables(broken_rows),
         _origin(source, records, shape, rows, row_sample.left_out, unused),
     )
+
+
+def _find_fix(source: ReadableSource, reason: str) -> str:
+    """What to do about a source without a single readable row."""
+    encoding = reason.removeprefix("not ")
+    if encoding in ("UTF-8", "UTF-16", "UTF-32", getattr(source, "encoding", "")):
+        return fix_encoding(encoding) if hasattr(source, "encoding") else "convert it to UTF-8"
+    return next((step for start, step in FIXES.items() if reason.startswith(start)), DEFAULT_FIX)
 
 
 def _read_first_parts(parts: Iterator[Part]) -> list[Part]:
@@ -395,7 +404,10 @@ def _describe_folder(folder: Path) -> str:
         return ""
     if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():
         return "is a data set of the hub's library, which the source hugging_face reads"
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    names = [
+        f"{path.relative_to(folder)} ({reason})" if reason else str(path.relative_to(folder))
+        for path, reason in walk_files(folder)
+    ]
     return f"holds no file of this kind, but {', '.join(names[:3]) or 'none at all'}"
 
 

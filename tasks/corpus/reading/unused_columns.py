@@ -16,7 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.contracts.tables import write_table
+from tasks.contracts.tables import add_file, write_table
 from tasks.corpus.reading.shapes.recognise import open_paths
 from tasks.corpus.rows.rows import Listing, Rows
 
@@ -93,20 +93,21 @@ def write_extra(rows: Rows, path: Path) -> dict[str, int]:
     Returns:
         Number of lines.
     """
-    tables = [_list_lines(table) for table in (rows.table, rows.rejected) if table is not None]
+    schema = add_file(EXTRA, rows.table["file"])
+    tables = [_list_lines(table, schema) for table in (rows.table, rows.rejected) if table is not None]
     table = pa.concat_tables(tables)
-    write_table(table, path, EXTRA)
+    write_table(table, path, schema)
     return {"lines": table.num_rows}
 
 
-def _list_lines(table: pa.Table) -> pa.Table:
+def _list_lines(table: pa.Table, schema: pa.Schema) -> pa.Table:
     for name, kind in ((COLUMN, TYPE), (PART, pa.int32()), (PARTS, pa.int32())):
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(table.num_rows, kind))
     table = table.filter(pc.or_(pc.is_valid(table[COLUMN]), pc.is_valid(table[PART])))
     texts = [None if values is None else join_values(values) for values in table[COLUMN].to_pylist()]
-    columns = {name: table[name] for name in ("id", "source", "row", "part", "parts")}
-    return pa.table({**columns, "extra": pa.array(texts, pa.string())}, schema=EXTRA)
+    columns = {name: table[name] for name in schema.names if name != "extra"}
+    return pa.table({**columns, "extra": pa.array(texts, pa.string())}).select(schema.names).cast(schema)
 
 
 def list_padded_columns(title: str, counts: Mapping[str, int]) -> list[Listing]:

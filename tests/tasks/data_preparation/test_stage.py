@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
@@ -17,6 +18,7 @@ from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.jsonl import Jsonl
 from tasks.corpus.reading.sources.sample import Sample
+from tasks.corpus.reading.unused_columns import write_extra
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.gate.gate import check_quality
@@ -25,6 +27,7 @@ from tasks.data_preparation.output.report import write_metrics, write_report
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import remove_duplicates
 from tasks.data_preparation.splitting.split import split_examples
+from tasks.data_preparation.trainset.balancing.balance import balance_train
 from tasks.sample_shop.sample import SampleData, generate_sample
 
 COUNT, SEED = 800, 11
@@ -194,3 +197,49 @@ def test_params_refuse_what_cannot_work() -> None:
         DataPreparation.model_validate({"sources": [{"name": "excel", "path": "x"}]})
     with pytest.raises(ValidationError, match="extra_forbidden"):
         DataPreparation.model_validate({"split": {"tset": 0.1}})
+
+
+def test_the_manifest_names_every_file_and_a_stranger_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = DataPreparation(sources=(Sample(rows=200, seed=SEED, title="shop", keep=True),))
+    prepared = tmp_path / "prepared"
+    rows = read_sources(settings.sources, settings.on_bad_row, tmp_path)
+    rows = clean_rows(rows, settings.cleaning)
+    rows = remove_duplicates(rows, settings.duplicates)
+    rows = split_examples(rows, settings.split, settings.duplicates)
+    rows = balance_train(rows, settings.balancing, settings.split.seed, prepared / "balance")
+    write_quarantine(rows, prepared / "quarantine.parquet")
+    verdict = check_quality(rows, settings.gate, settings.duplicates, settings.split, tmp_path / "docs")
+    write_extra(rows, prepared / "extra.parquet")
+    for name in ("old.parquet", ".gitignore"):
+        (prepared / name).write_text("")
+    write_splits(rows, verdict, settings.split.seed, prepared)
+    manifest = read_manifest(prepared, verify=True)
+    written = {path.relative_to(prepared).as_posix() for path in prepared.rglob("*") if path.is_file()}
+    assert written - set(manifest["files"]) == {"manifest.json", "old.parquet", ".gitignore"}
+    assert {"extra.parquet", "balance/balance.json"} <= set(manifest["files"])
+    assert manifest["counts"]["extra"] == pq.read_metadata(prepared / "extra.parquet").num_rows > 0
+    assert f"{prepared}/old.parquet was not written by data preparation" in caplog.text
+    assert ".gitignore" not in caplog.text
+
+
+def test_a_row_of_several_files_is_traced_to_its_file(tmp_path: Path) -> None:
+    texts = {"en/train": "question", "de/train": "Frage"}
+    for place, word in texts.items():
+        (tmp_path / "raw" / place).parent.mkdir(parents=True)
+        lines = [json.dumps({"question": f"{word} {n * 7919} {word * n}?", "answer": f"{n}."}) for n in range(1, 71)]
+        (tmp_path / "raw" / f"{place}.jsonl").write_text("\n".join(lines))
+    for path, several in (("raw", True), ("raw/en", False)):
+        settings = DataPreparation(
+            sources=(Jsonl(path=path, title="faq", keep=True),), gate={"max_duplicate_share": 1.0}
+        )
+        rows = prepare(settings, tmp_path, tmp_path / path)
+        prepared = tmp_path / path / "prepared"
+        tables = [pq.read_table(prepared / f"{name}.parquet") for name in ("train", "validation", "test")]
+        assert all(("file" in table.column_names) == several for table in tables)
+        assert all(read_table(prepared / f"{n}.parquet", EXAMPLES).schema.equals(EXAMPLES) for n in ("train", "test"))
+        if several:
+            keys = [(row["source"], row["file"], row["row"]) for table in tables for row in table.to_pylist()]
+            assert len(set(keys)) == len(keys) == rows.table.num_rows
+            assert {file for _, file, _ in keys} == {"en/train.jsonl", "de/train.jsonl"}

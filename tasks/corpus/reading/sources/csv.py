@@ -24,14 +24,15 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from tasks.contracts.errors import PipelineError
 from tasks.corpus.reading.sources.files import PACKED, Texts, read_files
 from tasks.corpus.reading.sources.source import Broken, Part, Records
 from tasks.corpus.reading.sources.unpack import (
     BLOCK,
+    BrokenFile,
     Chained,
     LongLine,
     Readable,
+    fix_encoding,
     iterate_lines,
     open_unpacked,
     read_ahead,
@@ -68,13 +69,13 @@ class Csv(Texts):
         """Read all rows; a row with a wrong number of fields or invalid UTF-8 becomes a broken row.
 
         Raises:
-            PipelineError: A header has two columns of the same name.
+            BrokenFile: A header has two columns of the same name.
         """
         return read_files(self, root, SUFFIXES, self._parse)
 
     def _parse(self, path: Path, name: str) -> Iterator[Part]:
-        with open_unpacked(path, name, self.max_bytes, self.encoding) as stream:
-            yield from parse_csv(stream, name, self.delimiter, self.columns, self.quotes)
+        with open_unpacked(path, name, self.max_bytes, self.encoding) as (stream, encoding):
+            yield from parse_csv(stream, name, self.delimiter, self.columns, self.quotes, encoding)
 
 
 class _RecordTooLong(Exception):
@@ -134,7 +135,12 @@ class _Lines:
 
 
 def parse_csv(
-    stream: Readable, name: str, delimiter: str | None, columns: Sequence[str] = (), quotes: bool = True
+    stream: Readable,
+    name: str,
+    delimiter: str | None,
+    columns: Sequence[str] = (),
+    quotes: bool = True,
+    encoding: str = "UTF-8",
 ) -> Iterator[Part]:
     """Rows of a delimited text; the number of a row is the line it begins on.
 
@@ -144,13 +150,14 @@ def parse_csv(
         delimiter: Field separator; detected in the first line when None.
         columns: Names of the columns of a file without a header line.
         quotes: Whether quotation marks enclose fields.
+        encoding: What the text was decoded with, for messages.
 
     Raises:
-        PipelineError: The header cannot be parsed, or has two columns of the same name.
+        BrokenFile: The header cannot be parsed, or has two columns of the same name.
     """
     csv.field_size_limit(MAX_ROW_BYTES)
     lines = _Lines(stream)
-    header, reader = _read_header(lines, name, delimiter, columns, quotes)
+    header, reader = _read_header(lines, name, delimiter, columns, quotes, encoding)
     if not header:
         return
     part = Part()
@@ -176,13 +183,13 @@ def parse_csv(
             part.items.append(dict(zip(header, values, strict=True)))
             part.numbers.append(number)
         else:
-            reason = "another number of fields than the header" if len(values) != len(header) else "not UTF-8"
+            reason = "another number of fields than the header" if len(values) != len(header) else f"not {encoding}"
             part.broken.append(Broken(number, reason, show_text(b"\n".join(line for _, line in lines.record_lines))))
     yield part
 
 
 def _read_header(
-    lines: _Lines, name: str, delimiter: str | None, columns: Sequence[str], quotes: bool
+    lines: _Lines, name: str, delimiter: str | None, columns: Sequence[str], quotes: bool, encoding: str
 ) -> tuple[list[str], Iterator[list[str]]]:
     first = ""
     try:
@@ -194,7 +201,7 @@ def _read_header(
     except StopIteration:
         return [], iter(())
     except _RecordTooLong as error:
-        raise PipelineError(f"{name}: the header line is {TOO_LONG}; check that it is CSV") from error
+        raise BrokenFile(f"{name}: the header line is {TOO_LONG}; check that it is CSV") from error
     lines.push_back(first)
     reader = csv.reader(
         lines,
@@ -207,14 +214,14 @@ def _read_header(
     try:
         header = next(reader)
     except (csv.Error, _RecordTooLong) as error:
-        raise PipelineError(f"{name}: the header is not CSV ({error or TOO_LONG}); fix its quotes") from error
+        raise BrokenFile(f"{name}: the header is not CSV ({error or TOO_LONG}); fix its quotes") from error
     if lines.has_invalid_bytes:
-        raise PipelineError(f"{name}: the header is not UTF-8; set encoding, such as cp1252")
+        raise BrokenFile(f"{name}: the header is not {encoding}; {fix_encoding(encoding)}")
     if header.count("") > 1:
         header = [column or f"column {place}" for place, column in enumerate(header, start=1)]
     duplicate_names = sorted(column for column, count in Counter(header).items() if count > 1)[:20]
     if duplicate_names:
-        raise PipelineError(
+        raise BrokenFile(
             f"{name}: the header names {duplicate_names} twice; rename one of the columns, or if the first line is a "
             "row, name the columns with columns: [text, label]"
         )

@@ -14,31 +14,39 @@ Example:
 from __future__ import annotations
 
 import codecs
-import hashlib
 import logging
-import os
+import lzma
 import re
+import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import hash_file
-from tasks.corpus.reading.sources.source import Part, Records, Source
+from tasks.corpus.reading.sources.found_files import SHOWN_FILES, SourceFile, find_local, find_remote, list_left_out
+from tasks.corpus.reading.sources.pins import check_pin
+from tasks.corpus.reading.sources.source import Broken, Part, Records, Source
+from tasks.corpus.reading.sources.stores import explain_store, is_remote, is_web
+from tasks.corpus.reading.sources.unpack import BrokenFile
+
+if TYPE_CHECKING:
+    from tasks.corpus.rows.rows import Listing
 
 log = logging.getLogger(__name__)
 
-WATCHED = Path("data/raw")
 PACKED = ("", ".gz", ".xz", ".zst")
 ARCHIVES = ("zip", "tar")
+# What unpacking a damaged member of an archive raises.
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
 
-_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]+(::|://)", re.IGNORECASE)
 _SECRET = re.compile(r"secret|password|passwd|token|credential|^key$|_key$", re.IGNORECASE)
 
 
@@ -104,21 +112,6 @@ class Texts(Files):
             ) from error
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """A file of a source.
-
-    Attributes:
-        name: What it is called in messages and in the manifest.
-        path: Where it is, in its store or on this machine.
-        store: The fsspec file system; None for a local file.
-    """
-
-    name: str
-    path: str
-    store: Any = None
-
-
 def read_files(
     source: Files, root: Path, suffixes: Sequence[str], parse: Callable[[Path, str], Iterator[Part]]
 ) -> Records:
@@ -134,14 +127,14 @@ def read_files(
         PipelineError: A file cannot be read, or the content is not the pinned one.
     """
     hashes: dict[str, str] = {}
-    if is_remote(source.path):
-        files = find_remote(source, root, suffixes)
-    else:
-        files = find_local(source.path, root, suffixes)
-        hashes.update({file.name: hash_file(Path(file.path)) for file in files})
-        if files:
+    remote = is_remote(source.path)
+    found = find_remote(source, root, suffixes) if remote else find_local(source.path, root, suffixes)
+    if not remote:
+        hashes.update({file.name: hash_file(Path(file.path)) for file in found.files})
+        if hashes:
             check_pin(source, source.place, hashes, root)
-    return Records(_read(source, root, files, hashes, parse), hashes)
+    listings = list_left_out(source, found.left_out)
+    return Records(_read(source, root, found.files, hashes, parse, listings), hashes, listings)
 
 
 def _read(
@@ -150,17 +143,36 @@ def _read(
     files: list[SourceFile],
     hashes: dict[str, str],
     parse: Callable[[Path, str], Iterator[Part]],
+    listings: list[Listing],
 ) -> Iterator[Part]:
+    """The parts of all files; of several files, one that is broken becomes a broken row of the number 0."""
+    broken: dict[str, str] = {}
     for number, file in enumerate(files, start=1):
-        with _at_hand(file, source) as path:
-            if file.store is not None:
-                hashes[file.name] = hash_file(path)
-                # With several files the pin is known with the last one only; it is checked before that one is read.
-                if number == len(files):
-                    check_pin(source, source.place, hashes, root)
-            for part in parse(path, file.name):
-                part.file = "" if len(files) == 1 else file.path.rpartition("/")[2]
-                yield part
+        place = "" if len(files) == 1 else file.place
+        try:
+            with _at_hand(file, source) as path:
+                if file.store is not None:
+                    hashes[file.name] = hash_file(path)
+                    # The pin is known with the last of several files only; it is checked before that one is read.
+                    if number == len(files):
+                        check_pin(source, source.place, hashes, root)
+                for part in parse(path, file.name):
+                    part.file = place
+                    yield part
+        except BrokenFile as error:
+            if source.sha256 is not None and file.name not in hashes:
+                raise
+            broken[place] = str(error)
+            if len(broken) == len(files):
+                raise_all(list(broken.values())[:SHOWN_FILES], f'source "{source.title or source.name}"')
+            log.warning('source "%s": %s; the rest of this file is left out', source.title or source.name, error)
+            yield Part(place, broken=[Broken(0, str(error), "")])
+    if broken:
+        from tasks.corpus.rows.rows import Listing
+
+        heading = f'Broken files of source "{source.title or source.name}"'
+        note = "Rows before the damage were read. Fetch the files again, or remove them."
+        listings.append(Listing(heading, ("file", "reason"), tuple(broken.items()), note))
 
 
 @contextmanager
@@ -177,152 +189,8 @@ def _at_hand(file: SourceFile, source: Files) -> Iterator[Path]:
                     f"{file.name}: unpacks to {size:,} bytes, more than the {source.max_bytes:,} of max_bytes; "
                     "raise it if this is no decompression bomb"
                 )
-            file.store.get_file(file.path, str(target))
+            try:
+                file.store.get_file(file.path, str(target))
+            except DAMAGED as error:
+                raise BrokenFile(f"{file.name}: cannot be unpacked ({error}); fetch the archive again") from error
         yield target
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path is a URL."""
-    return _SCHEME.match(path) is not None
-
-
-def find_local(path: str, root: Path, suffixes: Sequence[str]) -> list[SourceFile]:
-    """The local files of a source, sorted by name; empty when there are none.
-
-    Args:
-        path: A file, a folder (its files with one of ``suffixes``, also below) or a glob.
-        root: What a relative path is relative to.
-        suffixes: Endings that count inside a folder.
-    """
-    place = root / path
-    if place.is_dir():
-        paths = [p for p in place.rglob("*") if p.name.lower().endswith(tuple(suffixes))]
-    elif place.is_file():
-        paths = [place]
-    else:
-        magic = next((i for i, part in enumerate(place.parts) if any(sign in part for sign in "*?[")), None)
-        paths = [] if magic is None else list(Path(*place.parts[:magic]).glob(str(Path(*place.parts[magic:]))))
-    return [SourceFile(name_file(p, root), str(p)) for p in sorted(p for p in paths if p.is_file())]
-
-
-def is_web(path: str) -> bool:
-    """Whether a path is a URL of the web."""
-    return path.partition(":")[0].lower() in ("http", "https") and is_remote(path)
-
-
-def find_remote(source: Files, root: Path, suffixes: Sequence[str]) -> list[SourceFile]:
-    """The files of a URL, sorted by path; empty when there are none.
-
-    Args:
-        source: Its params.
-        root: What the path of a local archive is relative to.
-        suffixes: Endings that count inside a folder.
-
-    Raises:
-        PipelineError: A secret is not in the environment, or the store does not answer.
-    """
-    import fsspec
-
-    outer, inside, inner = source.path.rpartition("::")
-    url = f"{outer}::{(root / inner).resolve()}" if inside and not is_remote(inner) else source.path
-    options = {**source.storage, **read_secrets(source.storage_secrets, source.title or source.name)}
-    with explain_store(source, source.place):
-        store, path = fsspec.core.url_to_fs(url, skip_instance_cache=True, **options)
-        if is_web(url):
-            # Neither listed nor globbed: a server need not list, and ? begins a query.
-            return [SourceFile(source.place, path, store)] if store.exists(path) else []
-        if any(sign in path for sign in "*?["):
-            paths = [found for found in store.glob(path) if store.isfile(found)]
-        elif store.isfile(path):
-            paths = [path]
-        else:
-            paths = [found for found in store.find(path) if found.lower().endswith(tuple(suffixes))]
-        return [SourceFile(str(store.unstrip_protocol(found)), found, store) for found in sorted(paths)]
-
-
-def read_secrets(names: Mapping[str, str], title: str) -> dict[str, str]:
-    """Options whose values stand in environment variables.
-
-    Args:
-        names: Option to the name of its variable.
-        title: Name of the source, for messages.
-
-    Raises:
-        PipelineError: Variables that are not set, all at once.
-    """
-    missing = [variable for variable in names.values() if not os.environ.get(variable)]
-    raise_all([f'source "{title}": the environment variable {name} is not set; export it' for name in missing], title)
-    return {option: os.environ[variable] for option, variable in names.items()}
-
-
-def hide_secrets(text: str, secrets: Mapping[str, str]) -> str:
-    """A message without the values of the secrets, and on one line."""
-    for variable in secrets.values():
-        if os.environ.get(variable):
-            text = text.replace(os.environ[variable], "***")
-    return " ".join(text.split())[:300]
-
-
-@contextmanager
-def explain_store(source: Files, place: str) -> Iterator[None]:
-    """Turn what a store raises into one line."""
-    try:
-        yield
-    except PipelineError:
-        raise
-    except ImportError as error:
-        raise PipelineError(
-            f'source "{source.title or source.name}": {source.place} needs a package ({error}); install it, '
-            "for s3:// with `pip install 'heptune[s3]'`"
-        ) from error
-    except Exception as error:
-        # Every store raises errors of its own, with no common base.
-        reason = hide_secrets(f"{type(error).__name__}: {error}", source.storage_secrets)
-        raise PipelineError(
-            f'source "{source.title or source.name}": {place} cannot be read ({reason}); '
-            "check the URL, storage and storage_secrets"
-        ) from error
-
-
-def check_pin(source: Source, place: str, hashes: Mapping[str, str], root: Path) -> None:
-    """Hold the content against its pin, and say so where nothing watches it.
-
-    Args:
-        source: Its params.
-        place: Where it is, as configured.
-        hashes: Name of each file to its SHA-256, in the order in which they are read.
-        root: Root of the repository.
-
-    Raises:
-        PipelineError: The content is not the pinned one.
-    """
-    title = source.title or source.name
-    found = combine_hashes(list(hashes.values()))
-    if source.sha256 is not None and source.sha256 != found:
-        raise PipelineError(
-            f'source "{title}": {place} has sha256 {found}; pinned is {source.sha256}; '
-            "restore the content, or pin the new hash if the change is wanted"
-        )
-    archive = place.rpartition("::")[2]
-    inside = not is_remote(archive) and (root / archive).resolve().is_relative_to((root / WATCHED).resolve())
-    if source.sha256 is None and not inside:
-        log.warning(
-            'source "%s": %s lies outside %s, so DVC does not watch it and a change goes unnoticed; '
-            "move it there or pin it with sha256: %s",
-            title,
-            place,
-            WATCHED,
-            found,
-        )
-
-
-def combine_hashes(hashes: Sequence[str]) -> str:
-    """One hash for a source: that of its only file, or over those of its files."""
-    if len(hashes) == 1:
-        return hashes[0]
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-
-
-def name_file(path: Path, root: Path) -> str:
-    """A local file's name: relative to the root where it lies below it."""
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)

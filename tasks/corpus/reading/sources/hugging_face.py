@@ -12,15 +12,17 @@ Example:
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.leftovers import walk_files
 from tasks.contracts.manifest import hash_file
-from tasks.corpus.reading.sources.files import check_pin, name_file
+from tasks.corpus.reading.sources.found_files import list_left_out, name_file
+from tasks.corpus.reading.sources.pins import check_pin, check_row_pin
 from tasks.corpus.reading.sources.source import Part, Records, Source
 
 if TYPE_CHECKING:
@@ -47,20 +49,28 @@ class HuggingFace(Source):
             PipelineError: No such folder and no revision, or the data set cannot be loaded.
         """
         folder = root / self.path
-        hashes: dict[str, str] = {}
         if folder.is_dir():
-            hashes = {name_file(p, root): hash_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+            # The card may name the files of each split, so it is part of the data set.
+            found = list(walk_files(folder, notes=False))
+            files = [path for path, reason in found if reason is None]
+            left_out = [(path.relative_to(folder).as_posix(), reason) for path, reason in found if reason is not None]
+            hashes = {name_file(path, root): hash_file(path) for path in files}
             if hashes:
                 check_pin(self, self.path, hashes, root)
-        elif self.revision is None:
+            return Records(self._read(folder, files, bool(left_out)), hashes, list_left_out(self, left_out))
+        if self.revision is None:
             raise PipelineError(
                 f'source "{self.title or self.name}": {self.path} is no folder here and has no revision; '
                 "correct path, or pin revision to a full commit of the hub (40 hex digits)"
             )
-        return Records(self._read(folder), hashes or {f"{self.path}@{self.revision}": str(self.revision)})
+        parts = self._read(folder, [], False)
+        return Records(check_row_pin(self, self.path, parts), {f"{self.path}@{self.revision}": str(self.revision)})
 
-    def _read(self, folder: Path) -> Iterator[Part]:
+    def _read(self, folder: Path, files: Sequence[Path], has_leftovers: bool) -> Iterator[Part]:
         with tempfile.TemporaryDirectory() as cache:
+            if has_leftovers:
+                # The library would read some of them.
+                folder = _link_files(folder, files, Path(cache) / folder.name)
             splits = self._load(folder, cache)
             for name in sorted(splits):
                 yield from self._take(splits[name], name if len(splits) > 1 else "")
@@ -101,3 +111,12 @@ class HuggingFace(Source):
             name_classes(part, classes)
             yield part
             first += table.num_rows
+
+
+def _link_files(folder: Path, files: Sequence[Path], target: Path) -> Path:
+    """A folder with links to these files of a folder."""
+    for path in files:
+        link = target / path.relative_to(folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.resolve())
+    return target

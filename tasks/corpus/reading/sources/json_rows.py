@@ -15,7 +15,15 @@ from tasks.contracts.errors import PipelineError
 from tasks.corpus.reading.shapes.documents import list_rows
 from tasks.corpus.reading.sources.broken_rows import show_row
 from tasks.corpus.reading.sources.source import Broken, Part
-from tasks.corpus.reading.sources.unpack import BLOCK, Chained, LongLine, Readable, iterate_lines, read_ahead
+from tasks.corpus.reading.sources.unpack import (
+    BLOCK,
+    BrokenFile,
+    Chained,
+    LongLine,
+    Readable,
+    iterate_lines,
+    read_ahead,
+)
 from tasks.corpus.reading.sources.values import MAX_DEPTH, MAX_ROW_BYTES, TOO_DEEP, TOO_LONG, is_deep, show_text
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
@@ -30,7 +38,7 @@ _NON_SPACE = re.compile(rb"\S")
 _SEPARATOR = re.compile(r"\s*,?\s*")
 
 
-def parse_json(stream: Readable, name: str) -> Iterator[Part]:
+def parse_json(stream: Readable, name: str, encoding: str = "UTF-8") -> Iterator[Part]:
     """Rows of a JSON or JSON Lines text.
 
     A text is JSON when it parses as a whole and is an array, or an object that is not a row itself; then the objects
@@ -39,9 +47,11 @@ def parse_json(stream: Readable, name: str) -> Iterator[Part]:
     Args:
         stream: The text, as UTF-8.
         name: Name of the file for messages.
+        encoding: What the text was decoded with, for reasons.
 
     Raises:
-        PipelineError: A JSON object is too large to be parsed as a whole, or a large array is not JSON.
+        PipelineError: A JSON object is too large to be parsed as a whole.
+        BrokenFile: A large array is not JSON.
     """
     head = read_ahead(stream, BLOCK)
     start, begins_with_row = _inspect_head(head)
@@ -52,16 +62,16 @@ def parse_json(stream: Readable, name: str) -> Iterator[Part]:
     text = Chained(head, stream)
     fits_in_memory = len(head) < MAX_DOCUMENT_BYTES and head.count(b"{") + head.count(b"[") <= MAX_CONTAINERS
     if start not in (b"[", b"{") or (start == b"{" and begins_with_row):
-        yield from _parse_lines(text)
+        yield from _parse_lines(text, encoding)
     elif fits_in_memory:
         document = _parse_document(head)
-        yield from _parse_lines(text) if document is None else _number_items(_split_into_parts(document))
+        yield from _parse_lines(text, encoding) if document is None else _number_items(_split_into_parts(document))
     elif start == b"[" and not begins_with_row:
-        yield from _number_items(_iterate_array(text, name))
+        yield from _number_items(_iterate_array(text, name, encoding))
     elif start == b"[" or any(
         isinstance(_try_parse(line), dict) for line in head.split(b"\n", SNIFFED_LINES)[:SNIFFED_LINES]
     ):
-        yield from _parse_lines(text)
+        yield from _parse_lines(text, encoding)
     else:
         raise PipelineError(
             f"{name}: begins like one JSON object of more than {MAX_DOCUMENT_BYTES >> 20} MiB; "
@@ -126,7 +136,7 @@ class BrokenElement(NamedTuple):
     text: bytes
 
 
-def _iterate_array(stream: Readable, name: str) -> Iterator[list[Any]]:
+def _iterate_array(stream: Readable, name: str, encoding: str) -> Iterator[list[Any]]:
     """The elements of an array that is too large to be parsed as a whole, in batches."""
     find_end = json.JSONDecoder().raw_decode
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -137,7 +147,9 @@ def _iterate_array(stream: Readable, name: str) -> Iterator[list[Any]]:
         try:
             return decoder.decode(block, final=not block), bool(block)
         except UnicodeDecodeError as error:
-            raise PipelineError(f"{name}: is not UTF-8 after row {count:,} of its array; convert it") from error
+            raise BrokenFile(
+                f"{name}: is not {encoding} after row {count:,} of its array; fetch it again, or convert it to UTF-8"
+            ) from error
 
     while has_more and not text:
         text, has_more = read()
@@ -156,7 +168,7 @@ def _iterate_array(stream: Readable, name: str) -> Iterator[list[Any]]:
                 break
             if end == len(text):
                 break
-            items.append(_read_element(text[position:end].encode()))
+            items.append(_read_element(text[position:end].encode(), encoding))
             position = end
         yield items
         count += len(items)
@@ -166,25 +178,25 @@ def _iterate_array(stream: Readable, name: str) -> Iterator[list[Any]]:
             text = "]"
             continue
         if len(text) > MAX_ROW_BYTES + BLOCK or not has_more:
-            raise PipelineError(
+            raise BrokenFile(
                 f"{name}: is not JSON after row {count:,} of its array; fix it there, or convert it to JSON Lines, "
                 "where a bad row costs only itself"
             )
 
 
-def _read_element(text: bytes) -> Any:
+def _read_element(text: bytes, encoding: str) -> Any:
     try:
         return _parse(text)
     except ValueError:
-        return BrokenElement(_explain(text), text)
+        return BrokenElement(_explain(text, encoding), text)
 
 
-def _parse_lines(stream: Readable) -> Iterator[Part]:
+def _parse_lines(stream: Readable, encoding: str) -> Iterator[Part]:
     for block in iterate_lines(stream):
         if isinstance(block, LongLine):
             yield Part(broken=[Broken(block.number, TOO_LONG, show_text(block.start, block.length))])
             continue
-        yield Lines(*block)
+        yield Lines(*block, encoding)
 
 
 class Lines(Part):
@@ -193,10 +205,12 @@ class Lines(Part):
     Args:
         first: Number of the first line.
         lines: The lines without line breaks.
+        encoding: What they were decoded with, for reasons.
     """
 
-    def __init__(self, first: int, lines: list[bytes]) -> None:
+    def __init__(self, first: int, lines: list[bytes], encoding: str = "UTF-8") -> None:
         self.file, self.padded = "", Counter()
+        self._encoding = encoding
         self._first = first
         self._lines = lines
 
@@ -209,7 +223,7 @@ class Lines(Part):
                 item = _parse(line)
             except ValueError:
                 if line.strip():
-                    self.broken.append(Broken(number, _explain(line), show_text(line)))
+                    self.broken.append(Broken(number, _explain(line, self._encoding), show_text(line)))
                 continue
             if not isinstance(item, dict):
                 self.broken.append(Broken(number, "not a JSON object", show_text(line)))
@@ -239,11 +253,11 @@ def _parse(text: bytes) -> Any:
         raise ValueError(TOO_DEEP) from error
 
 
-def _explain(line: bytes) -> str:
+def _explain(line: bytes, encoding: str) -> str:
     try:
         line.decode()
     except UnicodeDecodeError:
-        return "not UTF-8"
+        return f"not {encoding}"
     if _SURROGATE.search(line):
         try:
             json.loads(line)

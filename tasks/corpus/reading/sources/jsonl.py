@@ -34,5 +34,5 @@ class Jsonl(Files):
     def _parse(self, path: Path, name: str) -> Iterator[Part]:
         from tasks.corpus.reading.sources.json_rows import parse_json
 
-        with open_unpacked(path, name, self.max_bytes) as stream:
-            yield from parse_json(stream, name)
+        with open_unpacked(path, name, self.max_bytes) as (stream, encoding):
+            yield from parse_json(stream, name, encoding)

@@ -15,7 +15,7 @@ from typing import Literal
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.reading.sources.files import Files, read_files
 from tasks.corpus.reading.sources.source import Part, Records
-from tasks.corpus.reading.sources.unpack import PARQUET, refuse_foreign
+from tasks.corpus.reading.sources.unpack import PARQUET, BrokenFile, refuse_foreign
 
 
 class Parquet(Files):
@@ -65,4 +65,6 @@ class Parquet(Files):
                         first_row += table.num_rows
         except (*UNREADABLE, OSError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise PipelineError(f"{name}: not a readable Parquet file ({reason}); fetch it again") from error
+            # The system numbers its errors, such as a file without permission.
+            kind = PipelineError if getattr(error, "errno", None) else BrokenFile
+            raise kind(f"{name}: not a readable Parquet file ({reason}); fetch it again") from error

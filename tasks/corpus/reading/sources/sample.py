@@ -8,14 +8,12 @@ Example: ``sources: [{name: sample, rows: 6000, seed: 20261}]`` reads 6,000 clea
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from tasks.corpus.reading.sources.source import Source
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from tasks.corpus.reading.sources.pins import check_row_pin
+from tasks.corpus.reading.sources.source import Records, Source
 
 
 class Sample(Source):
@@ -31,8 +29,14 @@ class Sample(Source):
     license: str = Field(default="Apache-2.0", description="licence of the rows for the data card")
     origin: str = Field(default="generated: an invented shop's customer help", description="where the rows come from")
 
-    def read(self, root: Path) -> pa.Table:
-        """The raw rows: ``messages`` and ``intent``. ``root`` is not used, since nothing is read from disk."""
+    def read(self, root: Path) -> Records:
+        """The raw rows: ``messages`` and ``intent``. ``root`` is not used, since nothing is read from disk.
+
+        Raises:
+            PipelineError: The rows are not the pinned ones.
+        """
+        from tasks.corpus.reading.sources.arrow_rows import split_table
         from tasks.sample_shop.sample import generate_sample
 
-        return generate_sample(self.rows, self.seed, self.dirt, self.intents).table
+        parts = [split_table(generate_sample(self.rows, self.seed, self.dirt, self.intents).table)]
+        return Records(check_row_pin(self, self.name, parts))

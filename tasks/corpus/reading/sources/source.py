@@ -98,7 +98,7 @@ class Source(Section):
         default=None,
         pattern="^[0-9a-f]{64}$",
         description="pin of the content: of the file, over the files of a glob or folder, over the rows of a query, "
-        "over the pages of a site; another content stops",
+        "of a hub data set or of the sample, over the pages of a site; another content stops",
     )
     shape: Shape = Field(default="auto", description="shape of the rows; auto recognises it")
     fields: Fields | None = Field(default=None, description="which column plays which part; overrides shape")

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from tasks.contracts.errors import PipelineError
-from tasks.corpus.reading.sources.files import hide_secrets, log, read_secrets
+from tasks.corpus.reading.sources.pins import log, require_pinned
 from tasks.corpus.reading.sources.source import Part, Records, Source
+from tasks.corpus.reading.sources.stores import hide_secrets, read_secrets
 from tasks.corpus.reading.sources.values import to_plain
 
 if TYPE_CHECKING:
@@ -131,11 +132,7 @@ class Sql(Source):
                 title,
                 digest,
             )
-        elif self.sha256 != digest:
-            raise PipelineError(
-                f'source "{title}": the rows of {self.url} have sha256 {digest}; pinned is {self.sha256}; '
-                "restore them, or pin the new hash if the change is wanted"
-            )
+        require_pinned(self, self.url, digest)
 
     def _stream(self, connection: Connection, digest: Any) -> Iterator[Part]:
         import orjson

@@ -34,14 +34,14 @@ class Text(Texts):
         return read_files(self, root, SUFFIXES, self._parse)
 
     def _parse(self, path: Path, name: str) -> Iterator[Part]:
-        with open_unpacked(path, name, self.max_bytes, self.encoding) as stream:
+        with open_unpacked(path, name, self.max_bytes, self.encoding) as (stream, encoding):
             if self.rows == "file":
                 data = read_ahead(stream, MAX_ROW_BYTES + 1)
                 part = Part()
                 if len(data) > MAX_ROW_BYTES:
                     part.broken.append(Broken(1, TOO_LONG, show_text(data[:MAX_ROW_BYTES], len(data))))
                 elif data.strip():
-                    _take(part, 1, data)
+                    _take(part, 1, data, encoding)
                 yield part
                 return
             for found in iterate_lines(stream):
@@ -52,13 +52,13 @@ class Text(Texts):
                     first, lines = found
                     for number, line in enumerate(lines, start=first):
                         if line.strip():
-                            _take(part, number, line.removesuffix(b"\r"))
+                            _take(part, number, line.removesuffix(b"\r"), encoding)
                 yield part
 
 
-def _take(part: Part, number: int, data: bytes) -> None:
+def _take(part: Part, number: int, data: bytes, encoding: str) -> None:
     try:
         part.items.append({"text": data.decode()})
         part.numbers.append(number)
     except UnicodeDecodeError:
-        part.broken.append(Broken(number, "not UTF-8", show_text(data)))
+        part.broken.append(Broken(number, f"not {encoding}", show_text(data)))

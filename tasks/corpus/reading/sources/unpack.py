@@ -5,6 +5,7 @@ gzip, xz and zstd are recognised by their first bytes, not by the name of the fi
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import lzma
@@ -12,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.reading.sources.values import MAX_ROW_BYTES, MAX_SHOWN_CHARACTERS
@@ -40,6 +41,22 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class BrokenFile(PipelineError):
+    """A file that is torn or is not what its source reads: of several files, the others are read without it."""
+
+
+class Unpacked(NamedTuple):
+    """The text of a file as UTF-8.
+
+    Attributes:
+        stream: Its bytes; what was not valid in the encoding is not valid UTF-8 either.
+        encoding: What it was decoded with, for the reasons of broken rows.
+    """
+
+    stream: Readable
+    encoding: str
+
+
 class LongLine(NamedTuple):
     """A line that is longer than any row may be.
 
@@ -55,7 +72,7 @@ class LongLine(NamedTuple):
 
 
 @contextmanager
-def open_unpacked(path: Path, name: str, max_bytes: int, encoding: str = "utf-8") -> Iterator[Readable]:
+def open_unpacked(path: Path, name: str, max_bytes: int, encoding: str = "utf-8") -> Iterator[Unpacked]:
     """The content of a file, unpacked, as UTF-8, without a byte order mark.
 
     Args:
@@ -65,8 +82,8 @@ def open_unpacked(path: Path, name: str, max_bytes: int, encoding: str = "utf-8"
         encoding: Of its text. Bytes that are not valid in it come through as they are.
 
     Raises:
-        PipelineError: It cannot be read, is torn, unpacks to too much, or is packed in another way. Reading
-            raises it too.
+        PipelineError: It cannot be read or unpacks to too much. Reading raises it too.
+        BrokenFile: It is torn, or is packed in another way. Reading raises it too.
     """
     start = refuse_foreign(path, name)
     with _explain(name):
@@ -80,7 +97,22 @@ def open_unpacked(path: Path, name: str, max_bytes: int, encoding: str = "utf-8"
             encoding = "utf-32" if start == b"\xff\xfe\0\0" else "utf-16"
         elif start.startswith(BOM):
             stream.read(len(BOM))
-        yield stream if encoding == "utf-8" else _Recoded(stream, name, encoding)
+        elif encoding == "utf-8" and [bool(byte) for byte in start] in ([True, False] * 2, [False, True] * 2):
+            raise BrokenFile(
+                f"{name}: every other byte is zero, as in UTF-16 without its byte order mark; convert it to UTF-8, or "
+                "where the source takes encoding, set utf-16-le or utf-16-be"
+            )
+        shown = encoding.upper() if encoding.startswith("utf") else encoding
+        yield Unpacked(stream if encoding == "utf-8" else _Recoded(stream, encoding), shown)
+
+
+def fix_encoding(encoding: str) -> str:
+    """What to do about bytes that are not valid in an encoding."""
+    if encoding == "UTF-8":
+        return "set encoding, such as cp1252, or convert it to UTF-8"
+    if encoding.startswith("UTF"):
+        return "the file is torn or damaged; fetch it again, or convert it to UTF-8"
+    return f"it is of another encoding than {encoding}, or damaged; correct encoding, or convert it to UTF-8"
 
 
 def refuse_foreign(path: Path, name: str, own: bytes = b"") -> bytes:
@@ -92,13 +124,14 @@ def refuse_foreign(path: Path, name: str, own: bytes = b"") -> bytes:
         own: What files of this kind begin with.
 
     Raises:
-        PipelineError: It cannot be read, or is of another kind.
+        PipelineError: It cannot be read.
+        BrokenFile: It is of another kind.
     """
     with _explain(name), path.open("rb") as file:
         start = file.read(16)
     for magic, what in FOREIGN.items():
         if magic != own and start.startswith(magic):
-            raise PipelineError(f"{name}: is {what}")
+            raise BrokenFile(f"{name}: is {what}")
     return start
 
 
@@ -120,7 +153,9 @@ def _explain(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise PipelineError(f"{name}: cannot be read ({error}); fetch the file again") from error
+        # The system numbers its errors, such as a file without permission; decompressors do not.
+        kind = PipelineError if getattr(error, "errno", None) else BrokenFile
+        raise kind(f"{name}: cannot be read ({error}); fetch the file again") from error
 
 
 class _Bounded(io.RawIOBase):
@@ -177,18 +212,31 @@ class _Xz:
                 return data
 
 
-class _Recoded:
-    """Text of another encoding as UTF-8; bytes that are not valid in it stay as they are."""
+def _mark_undecodable(error: UnicodeError) -> tuple[str, int]:
+    """One byte that is not UTF-8 in the place of what cannot be decoded, so that only its row is broken."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\udcff", error.end
 
-    def __init__(self, stream: io.BufferedReader[Any], name: str, encoding: str) -> None:
-        self._text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="")
-        self._name, self._encoding = name, encoding
+
+codecs.register_error("heptune-mark", _mark_undecodable)
+
+
+class _Recoded:
+    """Text of another encoding as UTF-8; what is not valid in it comes through as bytes that are not UTF-8."""
+
+    def __init__(self, stream: io.BufferedReader[_Bounded], encoding: str) -> None:
+        # Bytes of an encoding of one or more single bytes can be shown; the halves of UTF-16 and UTF-32 cannot.
+        errors = "heptune-mark" if encoding.startswith("utf") else "surrogateescape"
+        self._text = io.TextIOWrapper(stream, encoding, errors=errors, newline="")
 
     def read(self, size: int, /) -> bytes:
+        text = self._text.read(size)
         try:
-            return self._text.read(size).encode(errors="surrogateescape")
-        except UnicodeError as error:
-            raise PipelineError(f"{self._name}: is not {self._encoding} ({error}); convert it to UTF-8") from error
+            return text.encode(errors="surrogateescape")
+        except UnicodeEncodeError:
+            # UTF-7 can write half of a surrogate pair; its bytes are not UTF-8.
+            return text.encode(errors="surrogatepass")
 
 
 def iterate_lines(stream: Readable, separator: bytes = b"\n") -> Iterator[tuple[int, list[bytes]] | LongLine]:

@@ -84,10 +84,7 @@ class Weak(Source):
         Raises:
             PipelineError: The inner source fails, a row has no text column, or a function fails.
         """
-        from tasks.corpus.reading.sources.arrow_rows import split_table
-
-        content = self.source.read(root)
-        records = content if isinstance(content, Records) else Records([split_table(content)])
+        records = self.source.read(root)
         listings: list[Listing] = []
         return Records(self._label(records, root, listings), records.files, listings)
 
@@ -96,6 +93,7 @@ class Weak(Source):
         from tasks.corpus.weak_supervision.votes import collect_votes, label_texts, tabulate
 
         parts = list(records.parts)
+        listings.extend(records.listings)
         rows = [(part, index) for part in parts for index in range(len(part.items))]
         if not rows:
             yield from parts

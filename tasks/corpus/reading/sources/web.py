@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from tasks.contracts.errors import PipelineError
-from tasks.corpus.reading.sources.files import check_pin, log
+from tasks.corpus.reading.sources.pins import check_pin, log
 from tasks.corpus.reading.sources.source import Broken, Part, Records, Source
 from tasks.corpus.reading.sources.values import has_surrogates
 
@@ -116,7 +116,7 @@ class Web(Source):
                     yield Part("", [{"url": url, "title": read_title(page), "text": text}], [number])
         if failures and len(failures) == len(urls[: self.max_pages]):
             raise PipelineError(f'source "{title}": none of its {len(failures):,} pages was answered; {failures[0]}')
-        if hashes:
+        if hashes or self.sha256 is not None:
             check_pin(self, self.cache, hashes, root)
 
     def _list_sitemap(self, pages: Pages) -> list[str]:
