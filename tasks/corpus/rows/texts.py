@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,9 @@ import pyarrow.compute as pc
 
 from tasks.corpus.rows.leaves import Owners, visit_texts
 from tasks.corpus.rows.roles import ROLES, Of
-from tasks.corpus.rows.rows import Listing, column_messages, join_turns
+from tasks.corpus.rows.rows import Listing, column_messages, join_turns, row_of_turn
 
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 EXAMPLES = 3
 EXAMPLE_CHARACTERS = 90
 
@@ -52,7 +54,16 @@ def judge_texts(table: pa.Table, of: Of, judge: Callable[[str], str | None]) -> 
     return Cleaned(table, [judge(text) for text in join_turns(column_messages(table), ROLES[of])])
 
 
-def rewrite_texts(table: pa.Table, pattern: str, repair: Callable[[str], str], show_before: bool = True) -> Cleaned:
+def find_mentions(table: pa.Table, pattern: str) -> Mask:
+    """Per row whether any of its turns contains an RE2 pattern."""
+    messages = column_messages(table)
+    found = np.asarray(pc.match_substring_regex(messages.flatten().field("content"), pattern))
+    return np.bincount(row_of_turn(messages)[found], minlength=len(messages)) > 0
+
+
+def rewrite_texts(
+    table: pa.Table, pattern: str, repair: Callable[[str], str], show_before: bool = True, rows: Mask | None = None
+) -> Cleaned:
     """Pass the texts that contain a pattern through a function.
 
     Args:
@@ -60,6 +71,7 @@ def rewrite_texts(table: pa.Table, pattern: str, repair: Callable[[str], str], s
         pattern: RE2 pattern that a text must contain to be passed to the function.
         repair: Returns the new text.
         show_before: Whether examples may show the original.
+        rows: Per row whether its texts may change; None: all may.
 
     Returns:
         The rows with the new texts.
@@ -69,7 +81,8 @@ def rewrite_texts(table: pa.Table, pattern: str, repair: Callable[[str], str], s
     new: list[str] = []
 
     def replace_texts(texts: pa.Array, owners: Owners) -> pa.Array:
-        matching = np.flatnonzero(np.asarray(pc.fill_null(pc.match_substring_regex(texts, pattern), False)))
+        contains = np.asarray(pc.fill_null(pc.match_substring_regex(texts, pattern), False))
+        matching = np.flatnonzero(contains if rows is None else contains & rows[owners])
         before = texts.take(pa.array(matching)).to_pylist()
         after = [repair(text) for text in before]
         is_changed = np.array([a != b for a, b in zip(before, after, strict=True)], dtype=bool)

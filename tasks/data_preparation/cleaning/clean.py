@@ -36,7 +36,8 @@ from tasks.data_preparation.cleaning.steps.repetition import Repetition
 from tasks.data_preparation.cleaning.steps.unicode import Unicode
 from tasks.data_preparation.cleaning.steps.whitespace import Whitespace
 
-# Steps that look at one row at a time. `tokens` and `toxicity` read files, and `labels` compares all rows.
+# Steps that look at one row at a time, so that their result does not depend on the batches. `tokens` and `toxicity`
+# read files, `chunk` makes several rows of one, and `labels` compares all rows.
 ROW_BY_ROW = (
     Unicode, Controls, Html, Whitespace, Pii, Missing, Length, Repetition, Quality, C4, Language, Echo, Refusals,
 )  # fmt: skip
@@ -70,11 +71,16 @@ def clean_rows(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None = 
     """
     console = Console(stderr=True)
     in_parts = rows.table.num_rows > (spread.rows or MIN_BATCH_ROWS)
-    runs = [list(run) for _, run in groupby(cleaners, key=lambda c: in_parts and isinstance(c, ROW_BY_ROW))]
+    runs = [list(run) for _, run in groupby(cleaners, key=lambda cleaner: in_parts and _is_row_by_row(cleaner))]
     for run in track(runs, "Cleaning", console=console, transient=True, disable=not console.is_terminal):
-        whole = not (in_parts and isinstance(run[0], ROW_BY_ROW))
+        whole = not (in_parts and _is_row_by_row(run[0]))
         rows = _clean_whole(rows, run, key) if whole else _clean_parts(rows, run, key, spread)
     return rows
+
+
+def _is_row_by_row(cleaner: Cleaner) -> bool:
+    # C4 compares the spans of sentences of all rows.
+    return isinstance(cleaner, ROW_BY_ROW) and not (isinstance(cleaner, C4) and cleaner.span)
 
 
 def _clean_whole(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None) -> Rows:

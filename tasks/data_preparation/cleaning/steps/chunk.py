@@ -3,7 +3,8 @@
 Only plain texts are split, since half a dialogue would train half an answer. A chunk ends after a paragraph, otherwise
 after a sentence, otherwise after a word, as late as `characters` allows but not in its first half; with `overlap` it
 begins up to that many characters before the end of the previous chunk, at a word. Every chunk keeps the source and row
-of its document, all chunks of a document are in one split and one cluster, and `extra.parquet` has the number of each.
+of its document, all chunks of a document are in one split and one cluster, and `extra.parquet` has the number of each,
+and the document's own kept columns with the first.
 The step must follow those that repair texts and remove personal data, which need whole texts, and precede those that
 limit the length.
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -61,55 +62,87 @@ class Chunk(Section):
         """The rows with every long plain text replaced by its chunks."""
         import numpy as np
         import pyarrow as pa
+        import pyarrow.compute as pc
 
-        from tasks.corpus.rows.rows import Listing, Step, column_messages, find_plain
+        from tasks.corpus.rows.rows import Listing, Step, column_messages, find_plain, turn_lengths
 
         table = rows.table
         messages = column_messages(table)
-        places = np.flatnonzero(find_plain(messages)).tolist()
-        texts = [turns[0]["content"] for turns in messages.take(pa.array(places, pa.int64())).to_pylist()]
-        long = {place: text for place, text in zip(places, texts, strict=True) if len(text) > self.characters}
+        contents = messages.flatten().field("content")
+        first_turns = np.cumsum(turn_lengths(messages)) - turn_lengths(messages)
+        long = find_plain(messages)
+        long[long] = np.asarray(pc.utf8_length(contents.take(pa.array(first_turns[long])))) > self.characters
         taken: list[int] = []
-        cut: list[tuple[str, str, int, int] | None] = []
-        for place in range(table.num_rows):
-            if place not in long:
+        cut: list[Part | None] = []
+        for place, is_long in enumerate(long.tolist()):
+            if is_long:
+                text = contents[int(first_turns[place])].as_py()
+                name = hashlib.sha256(text.encode()).hexdigest()[:16]
+                texts = cut_text(text, self.characters, self.overlap)
+                cut += [Part(text, name, number, len(texts)) for number, text in enumerate(texts, start=1)]
+                taken += [place] * len(texts)
+            else:
                 taken.append(place)
                 cut.append(None)
-                continue
-            texts = cut_text(long[place], self.characters, self.overlap)
-            name = hashlib.sha256(long[place].encode()).hexdigest()[:16]
-            taken += [place] * len(texts)
-            cut += [(text, name, number, len(texts)) for number, text in enumerate(texts, start=1)]
-        out = _replace_texts(table.take(pa.array(taken, pa.int64())), cut) if long else table
-        documents, parts = (
-            Counter(table["source"].take(pa.array(which, pa.int64())).to_pylist())
-            for which in (list(long), [place for place in taken if place in long])
-        )
+        out = _replace_rows(table, taken, cut) if long.any() else table
+        sources = table["source"]
+        documents = Counter(sources.filter(pa.array(long)).to_pylist())
+        parts = Counter(sources.take(pa.array([place for place in taken if long[place]], pa.int64())).to_pylist())
         listing = Listing(
             "Long texts split into chunks",
             ("source", "texts", "chunks"),
             tuple((source, count, parts[source]) for source, count in sorted(documents.items())),
         )
-        step = Step(self.name, table.num_rows, out.num_rows, sum(parts.values()), listings=(listing,) if long else ())
+        listings = (listing,) if documents else ()
+        step = Step(self.name, table.num_rows, out.num_rows, sum(parts.values()), listings=listings)
         return replace(rows, table=out, steps=(*rows.steps, step))
 
 
-def _replace_texts(table: pa.Table, cut: list[tuple[str, str, int, int] | None]) -> pa.Table:
+@dataclass(frozen=True)
+class Part:
+    """A chunk: its text, the hash of its document, its number, and the number of chunks."""
+
+    text: str
+    document: str
+    number: int
+    count: int
+
+
+def _replace_rows(table: pa.Table, taken: list[int], cut: list[Part | None]) -> pa.Table:
+    """The rows at these places, with the chunks in place of their texts."""
     import pyarrow as pa
 
-    from tasks.corpus.reading.unused_columns import DOCUMENT, PART, PARTS
+    from tasks.corpus.reading.unused_columns import COLUMN, DOCUMENT, PART, PARTS
+    from tasks.corpus.rows.rows import column_messages
 
-    turns: list[list[dict[str, Any]]] = table["messages"].to_pylist()
-    for row, part in enumerate(cut):
-        if part is not None:
-            turns[row] = [turns[row][0] | {"content": part[0]}]
-    index = table.schema.get_field_index("messages")
-    field = table.schema.field(index)
-    table = table.set_column(index, field, pa.array(turns, field.type))
-    for name, place, kind in ((DOCUMENT, 1, pa.string()), (PART, 2, pa.int32()), (PARTS, 3, pa.int32())):
-        values = pa.array([part[place] if part else None for part in cut], kind)
-        table = table.append_column(name, values)
-    return table
+    field = table.schema.field("messages")
+    whole = [place for place, part in zip(taken, cut, strict=True) if part is None]
+    # One row after the other would copy the text of a document for each of its chunks.
+    chunks = [[{"role": "assistant", "content": part.text}] for part in cut if part is not None]
+    messages = pa.concat_arrays(
+        [column_messages(table.take(pa.array(whole, pa.int64()))), pa.array(chunks, field.type)]
+    )
+    order: list[int] = []
+    kept, made = 0, len(whole)
+    for part in cut:
+        order.append(kept if part is None else made)
+        kept, made = kept + (part is None), made + (part is not None)
+    places = pa.array(taken, pa.int64())
+    # The columns of a document that no shape uses stand with its first chunk alone.
+    first = pa.array(
+        [place if part is None or part.number == 1 else None for place, part in zip(taken, cut, strict=True)]
+    )
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        if name == "messages":
+            columns[name] = messages.take(pa.array(order, pa.int64()))
+        else:
+            columns[name] = table[name].take(first if name == COLUMN else places)
+    columns[DOCUMENT] = pa.array([part and part.document for part in cut], pa.string())
+    columns[PART] = pa.array([part and part.number for part in cut], pa.int32())
+    columns[PARTS] = pa.array([part and part.count for part in cut], pa.int32())
+    fields = [*table.schema, pa.field(DOCUMENT, pa.string()), pa.field(PART, pa.int32()), pa.field(PARTS, pa.int32())]
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def cut_text(text: str, characters: int, overlap: int = 0) -> list[str]:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from tasks.corpus.rows.texts import Cleaned
 
-# Letters, digits and symbols (also emoji) are content; spaces and plain punctuation are not.
-_EMPTY = re.compile(r"[\s.,;:!?…_\-–—'\"`()\[\]*/\\|]*")
+# Letters, digits and symbols (also emoji) are content, and so are brackets and operators, as in ``[]`` and ``*``;
+# spaces and the punctuation of prose are not.
+_EMPTY = re.compile(r"[\s.,;:!?…_\-–—'\"`]*")
 
 
 class Missing(Section):

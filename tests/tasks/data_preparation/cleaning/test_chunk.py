@@ -6,11 +6,13 @@ import json
 import random
 import re
 from collections import defaultdict
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +22,9 @@ from tasks.contracts.records import EXAMPLES, QUARANTINE
 from tasks.contracts.tables import read_table
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.corpus.reading.unused_columns import COLUMN as EXTRA_COLUMN
 from tasks.corpus.reading.unused_columns import EXTRA, write_extra
+from tasks.corpus.reading.unused_columns import TYPE as EXTRA_TYPE
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.cleaning.steps.chunk import Chunk, cut_text
@@ -31,6 +35,7 @@ from tasks.data_preparation.output.report import write_report
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import remove_duplicates
 from tasks.data_preparation.splitting.split import split_examples
+from tests.conversations import make, pair, texts
 
 TEXTS = st.text(st.sampled_from("abc é漢。.?!\n \t\"'"), max_size=2_000)
 
@@ -62,8 +67,8 @@ def test_every_part_stands_in_the_text_and_hides_nothing(text: str, characters: 
 
 def test_it_is_cut_behind_paragraphs_then_sentences_then_words() -> None:
     paragraph = "One two three four. Five six seven eight."
-    pair = f"{paragraph}\n\n{paragraph}"
-    assert cut_text(f"{pair}\n\n{pair}", 100) == [pair, pair]
+    two = f"{paragraph}\n\n{paragraph}"
+    assert cut_text(f"{two}\n\n{two}", 100) == [two, two]
     assert cut_text(f"{paragraph} {paragraph}", 50) == [paragraph, paragraph]
     assert cut_text("alpha beta gamma delta", 12) == ["alpha beta", "gamma delta"]
     assert cut_text("x" * 25, 10) == ["x" * 10, "x" * 10, "x" * 5]
@@ -128,12 +133,12 @@ def test_documents_stay_whole_in_one_split_with_their_place(tmp_path: Path) -> N
     assert all(len(each) == 1 for each in clusters.values())
     assert read_table(tmp_path / "prepared/quarantine.parquet", QUARANTINE).num_rows == 0
 
-    texts = {row["id"]: row["messages"][0]["content"] for table in tables.values() for row in table.to_pylist()}
+    text_of = {row["id"]: row["messages"][0]["content"] for table in tables.values() for row in table.to_pylist()}
     parts: dict[int, list[str]] = defaultdict(list)
     lines = read_table(tmp_path / "prepared/extra.parquet", EXTRA).to_pylist()
     for line in lines:
         assert line["extra"] is None
-        parts[line["row"]].append(texts[line["id"]])
+        parts[line["row"]].append(text_of[line["id"]])
         assert line["part"] == len(parts[line["row"]])
     assert {line["row"] for line in lines} == {n + 1 for n, story in enumerate(stories) if len(story) > 500}
     for number, found in parts.items():
@@ -164,6 +169,21 @@ def test_dialogues_and_short_texts_stay_as_they_are(tmp_path: Path) -> None:
     assert done.table.num_rows == 30
     assert "document" not in done.table.column_names
     assert read_table(tmp_path / "prepared/extra.parquet", EXTRA).num_rows == 0
+
+
+def test_a_long_text_is_copied_once_and_its_own_columns_stand_with_the_first_chunk() -> None:
+    text = " ".join(f"word{number}" for number in range(200_000))
+    rows = make([("assistant", text)], pair("a", "b"), [("assistant", text[:100])])
+    extra = pa.array([[{"name": "summary", "value": text, "json": False}], None, None], EXTRA_TYPE)
+    before = pa.total_allocated_bytes()
+    done = clean_rows(replace(rows, table=rows.table.append_column(EXTRA_COLUMN, extra)), [Chunk(characters=1000)])
+    assert pa.total_allocated_bytes() - before < 8 * len(text)
+    chunks = cut_text(text, 1000)
+    assert texts(done) == [*([chunk] for chunk in chunks), ["a", "b"], [text[:100]]]
+    assert done.table["part"].to_pylist() == [*range(1, len(chunks) + 1), None, None]
+    assert set(done.table["parts"].to_pylist()) == {len(chunks), None}
+    assert pc.count(done.table[EXTRA_COLUMN]).as_py() == 1
+    assert done.table[EXTRA_COLUMN][0].as_py() == extra[0].as_py()
 
 
 def test_a_column_that_splits_goes_along(tmp_path: Path) -> None:

@@ -239,6 +239,13 @@ def test_c4_keeps_a_shared_span_of_three_sentences_once() -> None:
     assert texts(run(C4(span=0), first, second))[1][1] == second
 
 
+def test_c4_counts_the_first_copy_of_a_span_among_the_rows_it_keeps() -> None:
+    shared = "We ship on every working day. Orders before noon leave at once. Later ones leave the next day."
+    rows = run(C4(), f"{shared} The rest is {{ code }} of a program.", shared, f"{shared} It is the last of three.")
+    assert shared in [answer for _, answer in texts(rows)]
+    assert rows.steps[-1].reasons == {"curly bracket": 1, "fewer than 3 sentences": 1}
+
+
 @given(st.text(alphabet='ab .?!"\n', max_size=50))
 def test_sentences_joined_are_the_text(text: str) -> None:
     assert "".join(split_sentences(text)) == text

@@ -24,7 +24,11 @@ from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.cleaning import clean
 from tasks.data_preparation.cleaning.clean import Cleaner, clean_rows
 from tasks.data_preparation.cleaning.steps.c4 import C4
+from tasks.data_preparation.cleaning.steps.chunk import Chunk
+from tasks.data_preparation.cleaning.steps.controls import Controls
 from tasks.data_preparation.cleaning.steps.echo import Echo
+from tasks.data_preparation.cleaning.steps.html import Html
+from tasks.data_preparation.cleaning.steps.labels import Labels
 from tasks.data_preparation.cleaning.steps.language import Language
 from tasks.data_preparation.cleaning.steps.length import Length
 from tasks.data_preparation.cleaning.steps.missing import Missing, find_gap
@@ -32,8 +36,10 @@ from tasks.data_preparation.cleaning.steps.quality import Quality
 from tasks.data_preparation.cleaning.steps.refusals import Refusals
 from tasks.data_preparation.cleaning.steps.repetition import Repetition
 from tasks.data_preparation.cleaning.steps.tokens import Tokens
+from tasks.data_preparation.cleaning.steps.unicode import Unicode
 from tasks.data_preparation.cleaning.steps.whitespace import Whitespace
 from tasks.data_preparation.params import DataPreparation
+from tests.conversations import make, pair
 
 PIECES = [*"0123456789", *" .-()+,/x:@", "ext ", "call ", "phone: ", "+49 ", "DE89 3704 0044 0532 0130 00", "\n", "  "]
 PIECES += ["4111 1111 1111 1111", "+44 20 7946 0958", "(020) 7946-0958", "a@b.de", "12:34:", "1.2.3.4", "ab", "Z", "é"]
@@ -115,6 +121,35 @@ class Parts:
 
     def __call__(self, name: str, work: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
         return map(work, parts)
+
+
+EVERY_STEP: list[Cleaner] = [Unicode(), Controls(), Html(), Whitespace(), Pii(mode="replace"), Pii(mode="drop")]
+EVERY_STEP += [Chunk(characters=100), Missing(), Length(max_total=300), Repetition(min_words=10), Quality(min_words=4)]
+EVERY_STEP += [C4(min_sentences=1, min_line_words=1, span=1), C4(min_sentences=1, min_line_words=1, span=0)]
+EVERY_STEP += [Tokens(max_total=60), Echo(), Refusals(), Labels()]
+SHARED = "This sentence stands in the answers of many rows."
+ANSWERS = [
+    "Your cafÃ© order",
+    "zero\u200bwidth\x00",
+    "<p>Fish &amp; chips</p>",
+    "so  many   blanks ",
+    "ann@example.org",
+]
+ANSWERS += ["A long text of many words. " * 14, "", "please try again " * 20, "{ }", f"I know it. {SHARED}"]
+ANSWERS += [f"{SHARED} And more.", "Where is it now", "I'm sorry, but I cannot help with that."]
+
+
+@pytest.mark.parametrize("step", EVERY_STEP, ids=lambda step: step.name)
+def test_a_step_gives_the_same_bytes_in_one_three_and_seven_parts(step: Cleaner) -> None:
+    answers = [f"{answer}" if i % 2 else f"{answer} {i}" for i in range(4) for answer in ANSWERS]
+    turns = [[("assistant", answer)] if i % 3 else pair("Where is it now?", answer) for i, answer in enumerate(answers)]
+    rows = make(*turns, labels=[("Stop it", "stop-it", "go")[i % 3] for i in range(len(turns))])
+    whole, *others = (clean_rows(rows, [step], None, Parts(-(-len(turns) // parts))) for parts in (1, 3, 7))
+    for other in others:
+        assert other.steps == whole.steps
+        assert other.table.combine_chunks().equals(whole.table.combine_chunks())
+        assert other.dropped.combine_chunks().equals(whole.dropped.combine_chunks())
+    assert whole.steps[-1].changed or whole.steps[-1].reasons
 
 
 def test_every_step_leaves_the_same_record_in_parts() -> None:

@@ -1,0 +1,93 @@
+"""Long texts cost time and memory in proportion to their length."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tasks.corpus.text.code import has_indentation, is_code, is_prose
+from tasks.data_preparation.cleaning.steps.c4 import C4, split_sentences
+from tasks.data_preparation.cleaning.steps.chunk import cut_text
+from tasks.data_preparation.cleaning.steps.controls import remove_controls
+from tasks.data_preparation.cleaning.steps.html import remove_html, strip_html
+from tasks.data_preparation.cleaning.steps.repetition import Repetition
+from tasks.data_preparation.cleaning.steps.unicode import make_repair
+from tasks.data_preparation.cleaning.steps.whitespace import normalize_spaces
+
+# What opens and is never closed, and runs that end in something else.
+UNITS = [
+    "<b>x ",
+    "<!-- ",
+    "<script> ",
+    "<style>",
+    "<a x=1 ",
+    "<a b='",
+    "<a ",
+    "</script ",
+    "</b>",
+    "<div>",
+    "<",
+    " ",
+    "\t",
+]
+UNITS += [
+    "\n",
+    " \n",
+    "`",
+    "``` ",
+    "`x\n",
+    "{",
+    "[",
+    "(",
+    "f(",
+    "f() ",
+    "\\ ",
+    ".",
+    ".)",
+    "&",
+    "&amp;",
+    "|",
+    "| ",
+    "-",
+    "=",
+]
+UNITS += [
+    "_",
+    "$",
+    "a,",
+    "a\n",
+    "x: ",
+    "- a: \n",
+    "\x1b[",
+    "\x1b]",
+    "\u00a0",
+    "e\u0301",
+    "\U0001f3f4",
+    "\U000e0061",
+    "字",
+]
+# Where a linear search takes a tenth of a second, one that takes the square of the length takes a minute.
+CHARACTERS, SECONDS = 200_000, 20.0
+
+FUNCTIONS: dict[str, Callable[[str], object]] = {
+    "html": remove_html,
+    "html of documents": strip_html,
+    "controls": remove_controls,
+    "whitespace": normalize_spaces,
+    "unicode": make_repair(),
+    "c4": lambda text: (C4().keep_lines(text), split_sentences(text)),
+    "chunk": lambda text: cut_text(text, 4000, 400),
+    "repetition": Repetition().judge,
+    "form of a text": lambda text: (is_code(text), is_prose(text), has_indentation(text)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_text_takes_the_square_of_its_length(name: str) -> None:
+    for unit in UNITS:
+        text = f"x{unit * (CHARACTERS // len(unit))}x"
+        began = time.process_time()
+        FUNCTIONS[name](text)
+        assert time.process_time() - began < SECONDS, unit
