@@ -61,3 +61,5 @@ def remove_key(name: Annotated[str, typer.Argument(help="Whose key.")]) -> None:
     from tasks.gateway import keys as ring
 
     ring.remove_key(artifacts.KEYS, name)
+    if not ring.read_keys(artifacts.KEYS):
+        console.print(f"no keys are left, so every request is refused; delete {artifacts.KEYS} to serve without keys")

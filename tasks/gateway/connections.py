@@ -24,7 +24,7 @@ CHECK_INTERVAL_S = 0.25
 # Seconds that the last bytes of an answer have to leave after the connection was closed.
 CLOSING_S = 5.0
 # At shutdown, seconds that a request has to arrive completely, and a stalled client to take what it was sent.
-SHUTDOWN_S = 2.0
+SHUTDOWN_S = 1.0
 # Connections that may be accepted before the first of them is counted.
 BACKLOG = 100
 # Handles for the database, its log files, the spool and the libraries.
