@@ -48,6 +48,12 @@ def split_terms(text: str) -> list[str]:
     return terms or list("".join(plain.split()))
 
 
+def find_word_edges(text: str) -> tuple[bool, bool]:
+    """Whether a text begins, and whether it ends, with a word of a script that separates words by spaces."""
+    word = _spaced_word()
+    return bool(_compile(word).match(text)), bool(_compile(rf"{word}\Z").search(text))
+
+
 def is_unspaced(text: str) -> bool:
     """Whether a text is mainly in scripts written without spaces."""
     return not text.isascii() and len(split_words(text)) > 2 * len(text.split())

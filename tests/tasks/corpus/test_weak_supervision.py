@@ -114,6 +114,13 @@ def test_functions_vote_or_abstain(tmp_path: Path) -> None:
     }
     # Letters beyond ASCII are letters.
     assert list(Keywords(label="x", words=("é",)).vote(["café", "é!"], tmp_path).values()) == [[None, "x"]]
+    for word, texts, found in (
+        ("क", ["का", "क है"], [None, "x"]),
+        ("का", ["का है", "काम"], ["x", None]),
+        ("退款", ["我要退款吗", "我要"], ["x", None]),
+        ("👍", ["ok👍", "👎"], ["x", None]),
+    ):
+        assert list(Keywords(label="x", words=(word,)).vote(texts, tmp_path).values()) == [found]
     with pytest.raises(ValidationError, match="is no RE2 pattern"):
         Regex(label="x", pattern="(")
     union: TypeAdapter[Function] = TypeAdapter(AnyFunction)

@@ -1,6 +1,7 @@
 """Keywords: texts that contain one of the words or phrases get the label.
 
-Matching is by whole words and ignores case; a word of ``without`` makes the function abstain.
+Matching is by whole words, in scripts without spaces by characters, and ignores case; a word of ``without`` makes the
+function abstain.
 
 Example: ``{name: keywords, label: refund, words: [refund, money back], without: [no refund]}``
 """
@@ -15,9 +16,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from tasks.contracts.params import Section
+from tasks.corpus.text.words import find_word_edges
 from tasks.corpus.weak_supervision.functions.regex import match_pattern
-
-_WORD = re.compile(r"\w")
 
 
 class Keywords(Section):
@@ -52,11 +52,10 @@ class Keywords(Section):
 def build_pattern(words: Sequence[str]) -> str:
     """RE2 pattern that matches any of the words or phrases as a whole."""
     # RE2 has no look-around, and its word boundary handles ASCII only.
-    word_start, word_end = r"(?:^|[^\pL\pN_])", r"(?:$|[^\pL\pN_])"
+    word_start, word_end = r"(?:^|[^\pL\pM\pN_])", r"(?:$|[^\pL\pM\pN_])"
     patterns = []
     for word in words:
         pattern = r"\s+".join(re.escape(token) for token in word.split())
-        stripped = word.strip()
-        prefix = word_start if _WORD.match(stripped[0]) else ""
-        patterns.append(prefix + pattern + (word_end if _WORD.match(stripped[-1]) else ""))
+        starts, ends = find_word_edges(word.strip())
+        patterns.append((word_start if starts else "") + pattern + (word_end if ends else ""))
     return "|".join(patterns)
