@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from tasks.corpus.similarity import Recall, SimilarPairs, read_numbers
+from tasks.corpus.threads import on_one_thread
 from tasks.data_preparation.screening.params import CosineThresholds, Semantic
 
 Array = np.ndarray[Any, Any]
@@ -38,6 +39,7 @@ BLOCK_ROWS = 1_000
 ROWS_PER_CLUSTER = 2_000
 
 
+@on_one_thread
 def compare_embeddings(
     prompts: Sequence[str], answers: Sequence[str], settings: Semantic, thresholds: CosineThresholds, numbers: bool
 ) -> SimilarPairs:

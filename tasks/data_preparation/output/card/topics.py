@@ -18,6 +18,7 @@ import numpy as np
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.corpus.rows.texts import make_visible
+from tasks.corpus.threads import on_one_thread
 from tasks.data_preparation.output.card.params import DEFAULT_EMBEDDER
 
 Array = np.ndarray[Any, Any]
@@ -67,6 +68,7 @@ class Topics:
     silhouette: float
 
 
+@on_one_thread
 def find_topics(
     texts: Sequence[str], labels: Sequence[str | None], embedder: AnyEmbedder = DEFAULT_EMBEDDER, seed: int = 0
 ) -> Topics | None:
@@ -81,26 +83,22 @@ def find_topics(
     Returns:
         The clusters; None when there are too few different texts for three.
     """
-    from threadpoolctl import threadpool_limits
-
-    # With several threads the order of sums varies, and with it their last digits.
-    with threadpool_limits(1):
-        starts = [text[:MAX_CHARACTERS] for text in texts]
-        content_words = _keep_content_words(starts)
-        vectors = embedder.embed(content_words if isinstance(embedder, Tfidf) else starts, seed)
-        with_words = np.array(
-            [row for row, text in enumerate(content_words) if text and vectors[row].any()], dtype=np.int64
-        )
-        vectors = vectors[with_words]
-        found = _choose_clusters(vectors, seed)
-        if found is None:
-            return None
-        of_row, silhouette = found
-        terms = _weight_terms([content_words[row] for row in with_words.tolist()], of_row)
-        topics = [
-            _describe(np.flatnonzero(of_row == number), vectors, with_words, starts, labels, terms[number])
-            for number in range(of_row.max() + 1)
-        ]
+    starts = [text[:MAX_CHARACTERS] for text in texts]
+    content_words = _keep_content_words(starts)
+    vectors = embedder.embed(content_words if isinstance(embedder, Tfidf) else starts, seed)
+    with_words = np.array(
+        [row for row, text in enumerate(content_words) if text and vectors[row].any()], dtype=np.int64
+    )
+    vectors = vectors[with_words]
+    found = _choose_clusters(vectors, seed)
+    if found is None:
+        return None
+    of_row, silhouette = found
+    terms = _weight_terms([content_words[row] for row in with_words.tolist()], of_row)
+    topics = [
+        _describe(np.flatnonzero(of_row == number), vectors, with_words, starts, labels, terms[number])
+        for number in range(of_row.max() + 1)
+    ]
     ordered = sorted((topic for topic in topics if topic.size), key=lambda topic: (-topic.size, topic.terms))
     return Topics(tuple(ordered), silhouette)
 

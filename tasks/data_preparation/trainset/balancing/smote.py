@@ -22,6 +22,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
+from tasks.corpus.threads import on_one_thread
 from tasks.data_preparation.trainset.balancing.balancer import Balanced, Labelled, raise_counts
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Smote(Section):
     embedder: AnyEmbedder = Field(default=Tfidf(), description="model that embeds the prompts")
     seed: int = Field(default=0, description="seed of the embedder and of the points")
 
+    @on_one_thread
     def balance(self, rows: Labelled) -> Balanced:
         """The number of times each row shall occur, and the vectors.
 

@@ -17,6 +17,7 @@ from pydantic import Field
 from tasks.contracts.params import Section
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
+from tasks.corpus.threads import on_one_thread
 
 if TYPE_CHECKING:
     from tasks.data_preparation.trainset.pruning.pool import Array, Pool
@@ -30,6 +31,7 @@ class Diversity(Section):
     clusters: int = Field(default=50, ge=1, description="number of clusters of k-means")
     embedder: AnyEmbedder = Field(default=Tfidf(), description="model that embeds the prompts")
 
+    @on_one_thread
     def score(self, pool: Pool) -> Array:
         """A score per row; the rows with the highest are kept."""
         import numpy as np

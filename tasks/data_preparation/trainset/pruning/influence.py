@@ -21,6 +21,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
+from tasks.corpus.threads import on_one_thread
 
 if TYPE_CHECKING:
     from tasks.data_preparation.trainset.pruning.pool import Array, Pool
@@ -36,6 +37,7 @@ class Influence(Section):
     name: Literal["influence"] = "influence"
     embedder: AnyEmbedder = Field(default=Tfidf(), description="model that embeds the prompts")
 
+    @on_one_thread
     def score(self, pool: Pool) -> Array:
         """A score per row; the rows with the highest are kept.
 
