@@ -37,6 +37,7 @@ from tasks.corpus.reading.sources.arrow_rows import split_table
 from tasks.corpus.reading.sources.broken_rows import show_row
 from tasks.corpus.reading.sources.source import Broken, Fields, Part, Records
 from tasks.corpus.reading.sources.unpack import fix_encoding
+from tasks.corpus.reading.sources.values import find_integer_columns, restore_integers
 from tasks.corpus.reading.unused_columns import COLUMN as EXTRA
 from tasks.corpus.reading.unused_columns import TYPE, list_padded_columns, pick_values
 from tasks.corpus.reading.unused_turn_keys import count_unused_turn_keys, list_unused_turn_keys
@@ -183,6 +184,8 @@ def read_source(
             f'source "{title}": {place} holds no readable row, line {broken[0].number} is {broken[0].reason}; '
             + _find_fix(source, broken[0].reason)
         )
+    integers = find_integer_columns(items, is_delimited(source))
+    restore_integers(items, integers)
     shape = choose_shape(source, title, items)
     label = source.label or find_label(shape, items)
     if source.label is not None and not any(_has_column(item, source.label) for item in items):
@@ -198,7 +201,7 @@ def read_source(
     rows = broken_count = 0
     turn_keys: Counter[str] = Counter()
     padded: Counter[str] = Counter()
-    convert = partial(_convert_part, title, shape, label, columns, pick_extra)
+    convert = partial(_convert_part, title, shape, label, columns, pick_extra, integers)
     for table, bad, count, unused_keys, nulls in spread("read", convert, chain(_release_parts(first_parts), parts)):
         turn_keys.update(unused_keys)
         padded.update(nulls)
@@ -221,6 +224,11 @@ def read_source(
         pa.concat_tables(broken_rows),
         _origin(source, records, shape, rows, row_sample.left_out, unused),
     )
+
+
+def is_delimited(source: Any) -> bool:
+    """Whether the numbers of a source are text."""
+    return bool(getattr(source, "source", source).name == "csv")
 
 
 def _find_fix(source: ReadableSource, reason: str) -> str:
@@ -334,9 +342,11 @@ def _convert_part(
     label: str | None,
     columns: Sequence[str],
     pick_extra: Callable[[Mapping[str, Any]], list[dict[str, Any]]] | None,
+    integers: Sequence[str],
     part: Part,
 ) -> tuple[pa.Table, pa.Table, int, Counter[str], Counter[str]]:
     part = unfold_part(part)
+    restore_integers(part.items, integers)
     numbers: list[int] = []
     labels: list[str | None] = []
     conversations: list[ConvertedRow] = []

@@ -1,7 +1,7 @@
 """Multiple choice: a question, its choices and the correct one (ARC, MMLU, HellaSwag, BoolQ and similar benchmarks).
 
 The choices are listed below the question as ``A. ...``, and the answer is the correct line; choices that are single
-letters are not listed, because the question already contains them. The correct choice may be given by its index (from
+letters, or that the question lists already, are not listed again. The correct choice may be given by its index (from
 0), its letter or label, or its text. Choices come as a list of texts or of objects, as an object of lists, by letter,
 or in a column each, as in the files of MMLU, MedMCQA, PIQA, COPA, Social IQa, Winogrande and SWAG.
 
@@ -13,10 +13,10 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from string import ascii_uppercase
 from typing import Any
 
 from tasks.corpus.reading.shapes.dialogues import SYSTEM
+from tasks.corpus.reading.shapes.listed_choices import find_listed, label_choices, name_letter
 from tasks.corpus.reading.shapes.shape import (
     GENERAL,
     SPECIFIC,
@@ -105,16 +105,14 @@ def _make_question(
     turns = []
     if "system" in columns and columns["system"] in row:
         turns.append(make_turn("system", read_text(row, columns["system"])))
-    list_choices = not all(len(text.strip()) == 1 and text.strip().isalpha() for text in choices)
-    answers = [f"{_letter(number)}. {text}" if list_choices else text for number, text in enumerate(choices)]
+    listed = list(choices) if all(len(text.strip()) == 1 and text.strip().isalpha() for text in choices) else None
+    listed = listed or find_listed("\n".join(prompt_texts), choices)
+    list_choices = listed is None
+    answers = listed or label_choices(choices)
     prompt = "\n\n".join([*prompt_texts, "\n".join(answers)] if list_choices else prompt_texts)
     turns += [make_turn("user", prompt), make_turn("assistant", answers[correct])]
     others = [Other([make_turn("assistant", text)], 0.0) for place, text in enumerate(answers) if place != correct]
     return ConvertedRow(turns, len(turns) - 1, 1.0, True, others)
-
-
-def _letter(number: int) -> str:
-    return ascii_uppercase[number] if number < len(ascii_uppercase) else str(number + 1)
 
 
 def _read_choices(value: Any, name: str) -> tuple[list[str], list[str]]:
@@ -141,7 +139,7 @@ def _read_choices(value: Any, name: str) -> tuple[list[str], list[str]]:
 def _find_correct(answer: Any, texts: Sequence[str], labels: Sequence[str]) -> int:
     if isinstance(answer, str) and answer.strip():
         name = answer.strip()
-        letters = [_letter(number) for number in range(len(texts))]
+        letters = [name_letter(number) for number in range(len(texts))]
         for names in (labels, [text.strip() for text in texts], letters, [letter.lower() for letter in letters]):
             if name in names:
                 return names.index(name)

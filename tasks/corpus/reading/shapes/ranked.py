@@ -1,8 +1,9 @@
 """Several answers to one prompt, from best to worst by rank or score (Ouyang et al. 2022,
 https://arxiv.org/abs/2203.02155), or two of them with a column that says which is better.
 
-Without ranks and scores the answers are taken as listed best first, the convention of reward-model data sets without
-either column; answers of equal score keep their order.
+Without ranks and scores nothing says which answer is better: a list of the answers of several models, or of all that
+are right, looks the same. Such rows are asked about; ``shape: ranked`` takes the answers as listed best first. Answers
+of equal score keep their order.
 
 Example:
     ``{"prompt": "Hi", "answers": ["What?", "Hello!"], "scores": [1, 5]}`` becomes ``user: Hi`` and
@@ -107,12 +108,12 @@ def _check_numbers(values: Any, count: int, sign: float, column: str) -> list[fl
 
 
 def _weigh_order(rows: Sequence[Row], columns: Columns) -> float:
-    """Lower when only the order of the answers says which one is better."""
+    """Low when only the order of the answers could say which one is better."""
     if {"scores", "ranks"} & set(columns):
         return 1.0
     firsts = [answers[0] for row in rows if isinstance(answers := row.get(columns["answers"]), list) and answers]
     has_scores = any({*SCORE_KEYS, "rank"} & set(answer) for answer in firsts if isinstance(answer, dict))
-    return 1.0 if has_scores else 0.7
+    return 1.0 if has_scores else 0.4
 
 
 def _is_number(value: Any) -> bool:
@@ -164,6 +165,8 @@ RANKED = Shape(
     _convert_list,
     {"scores": SCORES, "ranks": RANKS, "input": INPUT, "system": SYSTEM},
     evidence=_weigh_order,
+    doubt="nothing says which answer is better; if they are listed best first set shape: ranked, if all are right name "
+    "their column as answer in fields",
     compares=True,
 )
 PAIRWISE = tuple(_make_pairwise_shape(stem, endings) for stem in STEMS for endings in ENDINGS)

@@ -9,9 +9,7 @@ answer.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -45,6 +43,7 @@ from tasks.corpus.reading.shapes.shape import (
     weigh_name,
 )
 from tasks.corpus.reading.shapes.squad import SQUAD
+from tasks.corpus.reading.shapes.suggestions import suggest_fields
 from tasks.corpus.reading.shapes.texts import PLAIN_TEXT, TEXT_LABEL, TEXT_PAIRS
 
 SHAPES = (
@@ -77,7 +76,6 @@ KNOWN_COLUMNS = {
 }
 LABEL_COLUMNS = ("label", "intent", "category")
 MAX_SAMPLE_ROWS = 500
-SUGGESTION_ROWS = 50
 # Below the minimum confidence no shape is accepted; within the margin two shapes are ambiguous.
 MIN_CONFIDENCE, MIN_MARGIN = 0.5, 0.15
 
@@ -188,7 +186,7 @@ def recognise_shape(title: str, rows: Sequence[Row]) -> Recognised:
         nearest = f"; nearest is {_list_candidates(ranked[:3])}" if ranked else ""
         raise PipelineError(
             f'source "{title}": unknown shape, columns {name_columns(sample)}{nearest}{_explain(sample)}; '
-            f"{_suggest(sample)}; known are "
+            f"{suggest_fields(sample)}; known are "
             + "; ".join(dict.fromkeys(f"{shape.name} ({shape.columns})" for shape in SHAPES if shape not in VARIANTS))
         )
     tied = [c for c in ranked if c.confidence > ranked[0].confidence - MIN_MARGIN]
@@ -223,33 +221,6 @@ def _find_conversion_error(shape: Shape, row: Row, columns: Columns) -> str:
     except RowError as error:
         return str(error)
     return ""
-
-
-def _suggest(rows: Sequence[Row]) -> str:
-    """A suggestion for ``fields`` in params: the two columns with the most text, in their order."""
-    sizes: Counter[str] = Counter()
-    for row in rows[:SUGGESTION_ROWS]:
-        sizes.update(dict(_measure_texts(row)))
-    largest = dict(sizes.most_common(2))
-    paths = [_quote(path) for path in sizes if path in largest]
-    if not paths:
-        return "name the columns with fields: {prompt: ..., answer: ...}"
-    pair = f"fields: {{prompt: {paths[0]}, answer: {paths[1]}}} or " if len(paths) > 1 else ""
-    return f"name the columns, such as {pair}fields: {{text: {_quote(sizes.most_common(1)[0][0])}}}"
-
-
-def _measure_texts(value: Any, path: str = "", levels: int = 6) -> Iterator[tuple[str, int]]:
-    """Dotted names and lengths of the texts in a row; of a list only the first element, lists of turns are skipped."""
-    if isinstance(value, str) and value.strip():
-        yield path, len(value)
-    children = value.items() if isinstance(value, Mapping) else enumerate(value[:1]) if isinstance(value, list) else ()
-    for key, item in children if levels and find_keys(value) is None else ():
-        yield from _measure_texts(item, f"{path}.{key}" if path else str(key), levels - 1)
-
-
-def _quote(name: str) -> str:
-    """A name quoted for a YAML flow mapping."""
-    return name if re.fullmatch(r"[\w.][\w. -]*", name) and not name[0].isdecimal() else orjson.dumps(name).decode()
 
 
 def use_shape(title: str, name: str, rows: Sequence[Row]) -> Recognised:

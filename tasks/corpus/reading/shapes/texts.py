@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,7 +76,15 @@ COMPANION_COLUMNS = {
     *("hypothesis", "sentence2", "text2", "passage", "context", "premise", "question", "translation"),
     *("choices", "options", "option1", "choice1", "answera", "endings", "role", "parent_id"),
 }
-MISSING_COMPANION = "another column holds the other half of the row, or who says it"
+MISSING_COMPANION = "another column holds the other half of the row, its labels, or who says it"
+# Columns with one or several labels of a text.
+_LABELLING = re.compile(
+    r"(.*_)?(labels?|intents?|categor(y|ies)|topics?|tags?|emotions?|class(es)?|genres?|sentiments?|stance|polarity)(_names?)?"
+)
+# Longer texts are documents, whose lists of topics and whose marks are no labels to be learned.
+MAX_LABELLED_CHARACTERS = 1000
+MIN_LABELLED_ROWS = 5
+MIN_MARKS = 3
 MAX_LABEL_CHARACTERS = 100
 # So few distinct labels are accepted for any number of rows.
 ALWAYS_ACCEPTED_LABELS = 20
@@ -113,6 +122,35 @@ def _weigh_alone(rows: Sequence[Row], columns: Columns) -> float:
     return 0.4 if any(_has_content(row.get(name)) for row in rows for name in others) else 1.0
 
 
+def _weigh_plain(rows: Sequence[Row], columns: Columns) -> float:
+    """Low when the text is not all of the row: see `_weigh_alone`, or when short texts have labels beside them."""
+    lengths = sorted(len(text) for row in rows if isinstance(text := row.get(columns["text"]), str) and text)
+    if lengths and lengths[len(lengths) // 2] <= MAX_LABELLED_CHARACTERS:
+        names = dict.fromkeys(name for row in rows for name in row if name != columns["text"])
+        values = {name: [row[name] for row in rows if row.get(name) not in (None, "", [])] for name in names}
+        marks = sum(len(rows) >= MIN_LABELLED_ROWS and _is_mark(given) for given in values.values())
+        if marks >= MIN_MARKS or any(_holds_labels(name, given) for name, given in values.items()):
+            return 0.4
+    return _weigh_alone(rows, columns)
+
+
+def _is_mark(values: Sequence[Any]) -> bool:
+    """Whether a column says yes or no of every row, as one column of several labels does."""
+    return bool(values) and all(value in (0, 1, "0", "1") for value in values if not isinstance(value, list | dict))
+
+
+def _holds_labels(name: str, values: Sequence[Any]) -> bool:
+    """Whether a column holds labels by its name, or lists of few texts that repeat."""
+    lists = [value for value in values if isinstance(value, list) and all(isinstance(v, str | int) for v in value)]
+    words = [value for value in values if isinstance(value, str)]
+    repeats = len(words) >= MIN_LABELLED_ROWS and len(set(words)) <= len(words) // 2
+    if _LABELLING.fullmatch(fold_name(name)) and (lists or repeats):
+        return True
+    flat = [str(label) for value in lists for label in value]
+    short = all(len(label) <= MAX_LABEL_CHARACTERS // 2 for label in flat)
+    return len(lists) >= MIN_LABELLED_ROWS and short and len(set(flat)) <= max(1, len(flat) // 2)
+
+
 def _has_content(value: Any) -> bool:
     return isinstance(value, str | list | dict) and bool(value)
 
@@ -142,5 +180,5 @@ TEXT_PAIRS = tuple(
     for first, second in PAIRED_COLUMNS
 )
 PLAIN_TEXT = Shape(
-    "plain_text", "text", {"text": TEXT}, _convert_plain, tier=0, evidence=_weigh_alone, doubt=MISSING_COMPANION
+    "plain_text", "text", {"text": TEXT}, _convert_plain, tier=0, evidence=_weigh_plain, doubt=MISSING_COMPANION
 )

@@ -31,6 +31,8 @@ MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 MAX_CONTAINERS = 8_000_000
 ROWS_PER_PART = 8192
 SNIFFED_LINES = 100
+# The parser makes a float of an integer of more than 64 bits.
+MAX_FLOAT_ROW = 2.0**63
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NON_FINITE = re.compile(rb"[:,\[]\s*-?(NaN|Infinity)\s*[,}\]]")
@@ -239,11 +241,16 @@ class Lines(Part):
 def _parse(text: bytes) -> Any:
     """The value of a JSON text; NaN and infinities, which Python and pandas write, become null.
 
+    An integer of more than 64 bits in a column of a row becomes text, since its last digits would be lost in a float.
+
     Raises:
         ValueError: It is not JSON.
     """
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
+        if isinstance(value, dict) and any(type(v) is float and abs(v) >= MAX_FLOAT_ROW for v in value.values()):
+            return json.loads(text, parse_int=_read_integer, parse_constant=lambda name: None)
+        return value
     except orjson.JSONDecodeError:
         if _NON_FINITE.search(text) is None or _SURROGATE.search(text):
             raise
@@ -251,6 +258,14 @@ def _parse(text: bytes) -> Any:
         return json.loads(text.decode(), parse_constant=lambda name: None, parse_int=orjson.loads)
     except RecursionError as error:
         raise ValueError(TOO_DEEP) from error
+
+
+def _read_integer(digits: str) -> int | str:
+    """An integer, as text where it has more than 64 bits; Python reads no integers of thousands of digits."""
+    if len(digits) > 20:
+        return digits
+    value = int(digits)
+    return value if -(2**63) <= value < 2**64 else digits
 
 
 def _explain(line: bytes, encoding: str) -> str:

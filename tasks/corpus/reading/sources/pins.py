@@ -46,7 +46,7 @@ def check_pin(source: Source, place: str, hashes: Mapping[str, str], root: Path)
         )
 
 
-def require_pinned(source: Source, place: str, found: str) -> None:
+def require_pinned(source: Source, place: str, found: str, verb: str = "has") -> None:
     """Compare a hash with the pin of a source, if it has one.
 
     Raises:
@@ -54,7 +54,7 @@ def require_pinned(source: Source, place: str, found: str) -> None:
     """
     if source.sha256 is not None and source.sha256 != found:
         raise PipelineError(
-            f'source "{source.title or source.name}": {place} has sha256 {found}; pinned is {source.sha256}; '
+            f'source "{source.title or source.name}": {place} {verb} sha256 {found}; pinned is {source.sha256}; '
             "restore the content, or pin the new hash if the change is wanted"
         )
 

@@ -132,7 +132,7 @@ class Sql(Source):
                 title,
                 digest,
             )
-        require_pinned(self, self.url, digest)
+        require_pinned(self, f"the rows of {self.url}", digest, "have")
 
     def _stream(self, connection: Connection, digest: Any) -> Iterator[Part]:
         import orjson

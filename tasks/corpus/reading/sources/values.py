@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import math
+import numbers
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # Maximum size of a line, record or cell; longer ones are no training rows.
@@ -17,6 +19,9 @@ MAX_SHOWN_CHARACTERS = 10_000
 TOO_LONG = f"longer than {MAX_ROW_BYTES >> 20} MiB"
 TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
+# Floats are exact integers below this.
+MAX_EXACT = 2**53
+_WHOLE = re.compile(r"-?\d+\.0")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -43,17 +48,22 @@ def is_deep(value: Any) -> bool:
 def to_plain(value: Any) -> Any:
     """A value of a database or of Arrow as a JSON value.
 
-    Times become ISO 8601, decimals and UUIDs text, UTF-8 bytes text; other bytes are not changed.
+    Times become ISO 8601, decimals and UUIDs text, UTF-8 bytes text; NaN and infinities are missing, as in JSON; other
+    bytes are not changed.
     """
-    if value is None or isinstance(value, str | bool | int | float):
+    if value is None or isinstance(value, str | bool | int):
         return value
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [to_plain(item) for item in value]
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
-    if isinstance(value, decimal.Decimal | uuid.UUID | datetime.timedelta):
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f") if value.is_finite() else None
+    if isinstance(value, uuid.UUID | datetime.timedelta):
         return str(value)
     if isinstance(value, memoryview | bytearray):
         value = bytes(value)
@@ -63,6 +73,40 @@ def to_plain(value: Any) -> Any:
         except UnicodeDecodeError:
             return value
     return str(value)
+
+
+def find_integer_columns(rows: Sequence[Mapping[str, Any]], text: bool) -> list[str]:
+    """Columns of whole numbers that were written as floats, as pandas does where some are missing.
+
+    Args:
+        rows: Enough of them to tell.
+        text: Whether numbers are text, as in CSV; then 1.0 counts only beside an empty field: it may be a version.
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [name for name in names if _is_integer_column([row.get(name) for row in rows], text)]
+
+
+def _is_integer_column(values: Sequence[Any], text: bool) -> bool:
+    given = [value for value in values if value is not None and value != ""]
+    if text:
+        return 0 < len(given) < len(values) and all(isinstance(v, str) and _WHOLE.fullmatch(v) for v in given)
+    numbers_given = all(isinstance(value, int | float) and not isinstance(value, bool) for value in given)
+    return (
+        numbers_given
+        and any(isinstance(value, float) for value in given)
+        and all(float(value).is_integer() and abs(value) < MAX_EXACT for value in given)
+    )
+
+
+def restore_integers(rows: Sequence[dict[str, Any]], columns: Iterable[str]) -> None:
+    """Write the whole numbers of these columns as integers, in place."""
+    for column in columns:
+        for row in rows:
+            value = row.get(column)
+            if isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT:
+                row[column] = int(value)
+            elif isinstance(value, str) and _WHOLE.fullmatch(value):
+                row[column] = value.removesuffix(".0")
 
 
 def show_text(text: str | bytes, length: int | None = None) -> str:

@@ -90,6 +90,7 @@ class Weak(Source):
 
     def _label(self, records: Records, root: Path, listings: list[Listing]) -> Iterator[Part]:
         from tasks.corpus.reading.sources.broken_rows import show_row
+        from tasks.corpus.reading.sources.values import find_integer_columns, restore_integers
         from tasks.corpus.weak_supervision.votes import collect_votes, label_texts, tabulate
 
         parts = list(records.parts)
@@ -98,6 +99,9 @@ class Weak(Source):
         if not rows:
             yield from parts
             return
+        if self.gold is not None:
+            items = [part.items[index] for part, index in rows]
+            restore_integers(items, set(find_integer_columns(items, self.source.name == "csv")) & {self.gold})
         texts = [self._read_text(part.items[index]) for part, index in rows]
         if not any(text.strip() for text in texts):
             title, columns = self.title or self.name, ", ".join(sorted(rows[0][0].items[rows[0][1]]))

@@ -52,7 +52,7 @@ def ranked(draw: st.DrawFn) -> dict[str, Any]:
     count = draw(st.integers(2, 4))
     answers = draw(st.lists(SOMETHING, min_size=count, max_size=count))
     row: dict[str, Any] = {"prompt": draw(SOMETHING), "responses": answers}
-    kind = draw(st.sampled_from(["none", "scores", "ranks", "inside"]))
+    kind = draw(st.sampled_from(["scores", "ranks", "inside"]))
     if kind == "scores":
         row["scores"] = draw(st.lists(NUMBER, min_size=count, max_size=count))
     elif kind == "ranks":
