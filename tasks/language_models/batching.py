@@ -6,7 +6,6 @@ import inspect
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.generation import context_length
 
 _UNLIMITED = 1 << 31
 _NEEDED = ("position_ids", "past_key_values", "logits_to_keep")
@@ -34,6 +33,8 @@ def find_context(config: Any, tokenizer: Any) -> int:
     Raises:
         PipelineError: Neither says.
     """
+    from tasks.language_models.generation import context_length
+
     limits = [context_length(config), tokenizer.model_max_length]
     known = [int(limit) for limit in limits if limit and limit < _UNLIMITED]
     if not known:
