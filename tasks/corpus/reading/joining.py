@@ -90,8 +90,9 @@ def join_values(values: Sequence[Value]) -> Value:
             key = orjson.dumps(other["turns"])
             turns[key] = other["turns"]
             scores[key].append(None if other["score"] is None else other["score"] + shift)
-    others = [{"turns": turns[key], "score": _mean(given)} for key, given in scores.items()]
-    others.sort(key=lambda other: -(other["score"] or 0.0))
+    means = {key: _mean(given) for key, given in scores.items()}
+    ordered = sorted(means, key=lambda key: -(means[key] or 0.0))
+    others = [{"turns": turns[key], "score": means[key]} for key in ordered]
     return values[0] | {"score": score, "preferred": any(v["preferred"] for v in compared), "others": others}
 
 
