@@ -22,6 +22,7 @@ from tasks.contracts.records import EXAMPLES
 from tasks.contracts.tables import read_table
 from tasks.language_models.encoding import encode_prompt
 from tasks.language_models.generation import context_length, generate_answers
+from tasks.language_models.rendering import TemplateRefusal
 from tasks.training.tuned import load_tuned
 
 if TYPE_CHECKING:
@@ -217,7 +218,11 @@ def choose_prompts(test: Path, tokenizer: Any, context: int | None, count: int, 
         conversation: Turns = row["messages"][:-1]
         if not conversation:
             continue
-        ids = tuple(encode_prompt(tokenizer, conversation))
+        try:
+            ids = tuple(encode_prompt(tokenizer, conversation))
+        except TemplateRefusal:
+            # Training and evaluation count such rows with their reasons.
+            continue
         if ids in seen:
             continue
         seen.add(ids)

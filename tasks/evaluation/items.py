@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,9 @@ from tasks.contracts.tables import read_table
 from tasks.language_models.encoding import encode_reference
 from tasks.language_models.generation import context_length
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
+from tasks.language_models.rendering import TemplateRefusal
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class ItemSet:
         unanswerable: Rows considered that have no prompt or an empty answer.
         same_tokens: Whether base and champion cut every reference into the same number of tokens, so that their
             losses can be compared.
+        refused: Reason to number of rows considered that the template of a model refuses.
     """
 
     items: tuple[Item, ...] = field(repr=False)
@@ -54,6 +61,7 @@ class ItemSet:
     too_long: int
     unanswerable: int
     same_tokens: bool = True
+    refused: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def figures(self) -> dict[str, int]:
@@ -62,7 +70,7 @@ class ItemSet:
             "held_out": self.held_out,
             "too_long": self.too_long,
             "unanswerable": self.unanswerable,
-        }
+        } | ({"refused": sum(self.refused.values())} if self.refused else {})
 
 
 def select_items(test: Path, count: int, initial: Path, champion: Path | None) -> ItemSet:
@@ -86,6 +94,7 @@ def select_items(test: Path, count: int, initial: Path, champion: Path | None) -
     tokenizers = _load_tokenizers(initial, champion)
     selected: list[Item] = []
     too_long = unanswerable = 0
+    refused: Counter[str] = Counter()
     same_tokens = True
     for row in rows:
         if len(selected) == count:
@@ -94,7 +103,11 @@ def select_items(test: Path, count: int, initial: Path, champion: Path | None) -
         if not item.prompt or not item.reference.strip():
             unanswerable += 1
             continue
-        sizes = [_count_tokens(tokenizer, item) for tokenizer, _ in tokenizers]
+        try:
+            sizes = [_count_tokens(tokenizer, item) for tokenizer, _ in tokenizers]
+        except TemplateRefusal as refusal:
+            refused[refusal.reason] += 1
+            continue
         limits = [context for _, context in tokenizers]
         if any(limit is not None and sum(size) > limit for size, limit in zip(sizes, limits, strict=True)):
             too_long += 1
@@ -104,10 +117,13 @@ def select_items(test: Path, count: int, initial: Path, champion: Path | None) -
     if not selected:
         raise PipelineError(
             f"{test}: nothing to evaluate: {len(rows)} rows, {too_long} longer than the model's context, "
-            f"{unanswerable} without a prompt or an answer; give data_preparation a larger test share or "
+            f"{unanswerable} without a prompt or an answer, {sum(refused.values())} refused by a chat template"
+            f"{''.join(f' ({reason})' for reason in list(refused)[:1])}; give data_preparation a larger test share or "
             "choose a base model with a longer context"
         )
-    return ItemSet(tuple(selected), len(rows), too_long, unanswerable, same_tokens)
+    for reason, rows_refused in refused.items():
+        logger.warning("%d held-out rows are not items: a chat template refuses them: %s", rows_refused, reason)
+    return ItemSet(tuple(selected), len(rows), too_long, unanswerable, same_tokens, dict(refused))
 
 
 def _selection_key(identity: str) -> bytes:

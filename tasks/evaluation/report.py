@@ -179,6 +179,8 @@ def _method(selected: ItemSet, board: Scoreboard) -> list[str]:
     left_out = []
     if selected.too_long:
         left_out.append(f"{selected.too_long:,} longer than a model's context")
+    for reason, count in selected.refused.items():
+        left_out.append(f"{count:,} that a chat template refuses ({reason})")
     if selected.unanswerable:
         left_out.append(f"{selected.unanswerable:,} without a prompt or an answer")
     truncated = {model: int((~outcome.finished).sum()) for model, outcome in board.outcomes.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from tasks.language_models.model_folder import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
+REFUSED = "the chat template refuses it"
 NO_ANSWER = "no supervised token"
 ANSWER_CUT = "the answer is beyond max_tokens"
 
@@ -163,7 +165,13 @@ def keep_supervised(
     supervised_before = np.concatenate([[0], np.cumsum(labels != IGNORED)])
     useful = supervised_before[offsets[1:]] > supervised_before[offsets[:-1]]
     long = full_lengths > max_tokens
-    counts = {ANSWER_CUT: int((~useful & long).sum()), NO_ANSWER: int((~useful & ~long).sum())}
+    refused = encoded["refused"].is_valid().to_numpy()
+    reasons = Counter(f"{REFUSED} ({reason})" for reason in encoded["refused"].to_pylist() if reason is not None)
+    counts = {
+        ANSWER_CUT: int((~useful & long).sum()),
+        NO_ANSWER: int((~useful & ~long & ~refused).sum()),
+        **dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+    }
     kept_tokens = np.repeat(useful, lengths)
     return TokenizedRows(
         tokens=tokens[kept_tokens],

@@ -16,8 +16,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import track
 
-from tasks.contracts.errors import PipelineError
-from tasks.language_models.chat import Chat, chat_of
+from tasks.language_models.chat import Chat, Written, chat_of
 from tasks.language_models.rendering import TemplateRefusal, Turns
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ ENCODED = pa.schema(
         pa.field("input_ids", pa.list_(pa.int32()), nullable=False),
         pa.field("labels", pa.list_(pa.int32()), nullable=False),
         pa.field("full_length", pa.int64(), nullable=False),
+        pa.field("refused", pa.string()),
     ]
 )
 _BATCH = 256
@@ -46,10 +46,11 @@ def encode_examples(examples: pa.Table, tokenizer: Any, max_tokens: int) -> pa.T
     Returns:
         Rows of `ENCODED` in the same order: ``labels`` is the token where it carries loss and -100
         elsewhere, ``full_length`` the number of tokens before the cut. Rows whose labels are all -100
-        are kept, so that the caller decides.
+        are kept, so that the caller decides. A conversation that the chat template refuses has no tokens, and the
+        template's reason in ``refused``: one row never stops a stage.
 
     Raises:
-        PipelineError: The chat template refuses a conversation.
+        PipelineError: The tokenizer has no usable chat template.
     """
     chat = chat_of(tokenizer)
     starts = range(0, examples.num_rows, _BATCH)
@@ -81,7 +82,7 @@ def encode_reference(tokenizer: Any, prompt: Turns, reference: str) -> tuple[lis
 
 def _encode_batch(examples: pa.Table, chat: Chat, max_tokens: int) -> pa.Table:
     """Rows of `ENCODED` for a few conversations, so that Python's lists of tokens live no longer than a batch."""
-    rows = _tokenize(examples["messages"].to_pylist(), examples["id"].to_pylist(), chat)
+    rows, reasons = _tokenize(examples["messages"].to_pylist(), chat)
     kept = [row[:max_tokens] for row in rows]
     ends = np.cumsum([0, *map(len, kept)], dtype=np.int32)
     pairs = np.fromiter(chain.from_iterable(chain.from_iterable(kept)), np.int32, count=2 * ends[-1]).reshape(-1, 2)
@@ -89,7 +90,8 @@ def _encode_batch(examples: pa.Table, chat: Chat, max_tokens: int) -> pa.Table:
     labels = np.where(pairs[:, 1] != 0, flat, np.int32(IGNORED))
     lengths = np.array([len(row) for row in rows], np.int64)
     return pa.Table.from_arrays(
-        [examples["id"], _lists(ends, flat), _lists(ends, labels), _array(lengths)], schema=ENCODED
+        [examples["id"], _lists(ends, flat), _lists(ends, labels), _array(lengths), pa.array(reasons, pa.string())],
+        schema=ENCODED,
     )
 
 
@@ -103,16 +105,16 @@ def _lists(ends: NDArray[np.int32], values: NDArray[np.int32]) -> pa.ListArray:
     return pa.ListArray.from_arrays(_array(ends), _array(values))
 
 
-def _tokenize(conversations: Sequence[Turns], ids: Sequence[str], chat: Chat) -> list[list[tuple[int, bool]]]:
-    """Tokens of each conversation, each with whether it carries loss."""
-    written = []
-    for name, conversation in zip(ids, conversations, strict=True):
+def _tokenize(conversations: Sequence[Turns], chat: Chat) -> tuple[list[list[tuple[int, bool]]], list[str | None]]:
+    """Tokens of each conversation, each with whether it carries loss, and why the template refuses it, if it does."""
+    written: list[Written] = []
+    reasons: list[str | None] = []
+    for conversation in conversations:
         try:
             written.append(chat.write(conversation))
+            reasons.append(None)
         except TemplateRefusal as refusal:
-            turns = ", ".join(turn["role"] for turn in conversation)
-            raise PipelineError(
-                f'example {name} ({turns}): the chat template refuses it ("{refusal.reason}"); drop such rows in '
-                "data_preparation or set model_initialisation.chat_template: chatml"
-            ) from refusal
-    return [prompt + answer for prompt, answer in chat.encode(written)]
+            reasons.append(refusal.reason)
+    encoded = iter(chat.encode(written))
+    rows = [list(chain.from_iterable(next(encoded))) if reason is None else [] for reason in reasons]
+    return rows, reasons

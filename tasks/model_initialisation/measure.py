@@ -147,7 +147,7 @@ def measure_loss(
         (row, turns)
         for row, turns in zip(encoded.to_pylist(), sample["messages"].to_pylist(), strict=True)
         # The bytes of a truncated answer are not known.
-        if row["full_length"] == len(row["input_ids"])
+        if row["refused"] is None and row["full_length"] == len(row["input_ids"])
     ]
     answers = [turn["content"] for _, turns in untruncated for turn in turns if turn["role"] == "assistant"]
     answer_bytes = sum(len(answer.encode()) for answer in answers)

@@ -48,6 +48,15 @@ def test_the_order_of_the_rows_does_not_matter(tmp_path: Path, initial: Path) ->
     assert choose(tmp_path, rows, 15, initial).items == first.items
 
 
+def test_a_row_that_a_template_refuses_is_no_item_and_counted(tmp_path: Path, initial: Path) -> None:
+    refused = row_of(("judge", "Fair."), ("user", "Where?"), ("assistant", "Here."))
+    chosen = choose(tmp_path, [*example_rows(5), refused], 10, initial)
+    assert (len(chosen.items), chosen.refused) == (5, {"turn 1 (judge): unknown role: judge": 1})
+    assert chosen.figures["refused"] == 1
+    with pytest.raises(PipelineError, match=r"1 refused by a chat template \(turn 1 \(judge\)"):
+        choose(tmp_path, [refused], 10, initial)
+
+
 def test_new_rows_displace_no_more_than_as_many_old_ones(tmp_path: Path, initial: Path) -> None:
     rows, new = example_rows(40), example_rows(10, seed=5)
     before = {item.id for item in choose(tmp_path, rows, 15, initial).items}

@@ -32,6 +32,16 @@ def examples(*conversations: list[tuple[str, str]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=EXAMPLES)
 
 
+def test_a_row_that_the_template_refuses_is_counted_with_its_reason(initial: Path) -> None:
+    judged = [("judge", "Fair."), *CONVERSATION]
+    splits = tokenize_splits(examples(judged, CONVERSATION, judged), examples(judged, CONVERSATION), initial, 128, 8)
+    reason = "the chat template refuses it (turn 1 (judge): unknown role: judge)"
+    assert (len(splits.train), splits.train.dropped) == (1, {reason: 2})
+    assert (len(splits.validation), splits.validation.dropped) == (1, {reason: 1})
+    with pytest.raises(PipelineError, match="2 x the chat template refuses it"):
+        tokenize_splits(examples(judged, judged), examples(CONVERSATION), initial, 128, 8)
+
+
 def test_loss_is_on_all_answers_with_their_ends_and_on_nothing_else(initial: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(initial)
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id

@@ -150,12 +150,21 @@ def test_an_end_outside_the_marks_is_learnt_all_the_same(model: Path) -> None:
     assert supervised_text(tokenizer) == "Yes, of course.<|end|>That too.<|end|>"
 
 
-def test_a_refused_conversation_is_named(model: Path) -> None:
+def test_a_refused_conversation_has_no_tokens_and_its_reason(model: Path) -> None:
     tokenizer = open_tokenizer(model)
     tokenizer.chat_template = (
         "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('roles must alternate') }}{% endif %}"
         "{{ m['content'] + eos_token }}{% endfor %}"
     )
-    rows = [{"id": name, "messages": TURNS, "source": "s", "row": 1, "label": None, "cluster": name} for name in "ab"]
-    with pytest.raises(PipelineError, match=r"example a \(system, user, .*roles must alternate"):
-        encode_examples(pa.Table.from_pylist(rows, schema=EXAMPLES), tokenizer, 64)
+    rows = [
+        {"id": name, "messages": turns, "source": "s", "row": 1, "label": None, "cluster": name}
+        for name, turns in (("a", TURNS), ("b", TURNS[1:]), ("c", TURNS))
+    ]
+    encoded = encode_examples(pa.Table.from_pylist(rows, schema=EXAMPLES), tokenizer, 64).to_pylist()
+    reason = "turn 1 (system): roles must alternate"
+    assert [row["refused"] for row in encoded] == [reason, None, reason]
+    assert [bool(row["input_ids"]) for row in encoded] == [False, True, False]
+    assert (
+        encoded[1]["input_ids"]
+        == encode_examples(pa.Table.from_pylist(rows[1:2], schema=EXAMPLES), tokenizer, 64).to_pylist()[0]["input_ids"]
+    )
