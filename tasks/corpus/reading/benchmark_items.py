@@ -13,6 +13,7 @@ from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.jsonl import Jsonl
 from tasks.corpus.reading.sources.parquet import Parquet
+from tasks.corpus.reading.sources.text import Text
 from tasks.corpus.text.folds import fold_prompt
 from tasks.corpus.text.words import find_words
 
@@ -87,7 +88,10 @@ def read_items(benchmark: Benchmark, root: Path) -> Items:
 def _read_rows(benchmark: Benchmark, root: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     name = benchmark.path.lower()
     source_class = Parquet if ".parquet" in name else Csv if re.search(r"\.[ct]sv", name) else Jsonl
-    records = source_class(path=benchmark.path, title=benchmark.title, sha256=benchmark.sha256).read(root)
+    place = {"path": benchmark.path, "title": benchmark.title, "sha256": benchmark.sha256}
+    is_text = re.search(r"\.(?:txt|md)(?:\.\w+)?$", name) is not None
+    source = Text(**place, rows="lines") if is_text else source_class(**place)
+    records = source.read(root)
     number = 0
     for part in records.parts:
         for item in part.items:

@@ -3,11 +3,13 @@
 A row is contaminated by an item when
 
 * both contain the same word 13-gram (Brown et al. 2020, appendix C: lower case, without punctuation). A text of 8 to 12
-  words must be contained whole; 8 is the lower bound of that paper. An n-gram with 8 words that occur in more than 10
-  items of a benchmark is boilerplate (an instruction before every question) and does not count; or
-* the prompt, or an answer, is a near duplicate of a text of the item (MinHash, then exact Jaccard similarity of
+  words (8 is the lower bound of that paper) must be contained whole, and be at least half of its item or of the row:
+  what is less is a phrase that people quote. An n-gram with 8 words that occur in more than 10 items of a benchmark is
+  boilerplate (an instruction before every question) and does not count; or
+* a prompt, or an answer, is a near duplicate of a text of the item (MinHash, then exact Jaccard similarity of
   character n-grams), for texts of at least 8 words; or
-* the prompt equals a text of the item up to case, spaces and sentence punctuation, for texts of 3 to 7 words.
+* a prompt, or a plain text, equals a text of the item up to case, spaces and sentence punctuation, for texts of 3 to 7
+  words.
 
 The texts of an item are the values of its columns, each compared separately.
 """
@@ -23,11 +25,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.corpus.reading.benchmark_items import MIN_NGRAM_WORDS, Items, read_items
 from tasks.corpus.reading.benchmarks import Benchmark
-from tasks.corpus.rows.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
+from tasks.corpus.rows.rows import Listing, Rows, column_messages, find_plain, finish_step, name_places, row_of_turn
 from tasks.corpus.rows.texts import CONVERSATION_CHARACTERS, make_visible, show_conversation
 from tasks.corpus.similarity import find_between
 from tasks.corpus.text.folds import fold_prompt
@@ -38,6 +41,8 @@ Array = np.ndarray[Any, Any]
 
 # N-grams of the shortest length in more items than this are boilerplate of the benchmark.
 BOILERPLATE_ITEMS = 10
+# A text shorter than an n-gram counts if it is at least this share of its item, or of the row.
+MIN_SHARE = 0.5
 # Rows that are looked up at once, which bounds the memory.
 BATCH_ROWS = 20_000
 
@@ -82,8 +87,8 @@ def remove_contamination(rows: Rows, settings: Contamination, root: Path) -> Row
         return rows
     contaminants: dict[int, Contaminant] = {}
     counts: list[tuple[str | int | float, ...]] = []
-    for items in _read_benchmarks(settings.benchmarks, root):
-        by_ngrams = find_shared_ngrams(rows.table, items, settings.words)
+    benchmarks = _read_benchmarks(settings.benchmarks, root)
+    for items, by_ngrams in zip(benchmarks, find_shared_ngrams(rows.table, benchmarks, settings.words), strict=True):
         by_near_duplicate = {} if settings.near is None else find_near_duplicate_items(rows.table, items, settings.near)
         by_identical_prompt = find_identical_prompts(rows.table, items)
         matches = {**by_identical_prompt, **by_near_duplicate, **by_ngrams}
@@ -220,47 +225,79 @@ def _hash_word(word: str, cache: dict[str, np.uint64]) -> np.uint64:
     return code
 
 
-def find_shared_ngrams(table: pa.Table, items: Items, size: int) -> dict[int, Contaminant]:
-    """Rows that share word n-grams with items, each with the item it shares most with.
+@dataclass(frozen=True)
+class NgramIndex:
+    """The word n-grams of a benchmark's texts, without boilerplate.
+
+    Attributes:
+        ngrams: Sorted hashes.
+        owners: Per n-gram its text.
+        counts: N-grams of each text.
+        widths: Lengths of the n-grams.
+        is_minor: Whether each text is shorter than an n-gram and less than half of its item.
+    """
+
+    ngrams: Array
+    owners: Array
+    counts: Array
+    widths: tuple[int, ...]
+    is_minor: Array
+
+
+def _index_ngrams(items: Items, size: int) -> NgramIndex:
+    ngrams, owners, positions = hash_word_ngrams(items.words, size)
+    if items.texts:
+        keep = ~_is_boilerplate(items, owners, positions, size)
+        ngrams, owners = ngrams[keep], owners[keep]
+    order = np.argsort(ngrams, kind="stable")
+    numbers = np.array(items.numbers, dtype=np.int64)
+    lengths = np.array([len(words) for words in items.words], dtype=np.int64)
+    is_minor = (lengths < size) & (lengths < MIN_SHARE * np.bincount(numbers, weights=lengths)[numbers])
+    counts = np.bincount(owners, minlength=len(items.texts))
+    widths = tuple(sorted({min(length, size) for length in lengths.tolist()}))
+    return NgramIndex(ngrams[order], owners[order], counts, widths, is_minor)
+
+
+def find_shared_ngrams(table: pa.Table, benchmarks: Sequence[Items], size: int) -> list[dict[int, Contaminant]]:
+    """Per benchmark the rows that share word n-grams with its items, each with the item it shares most with.
 
     Args:
         table: The rows.
-        items: Of one benchmark.
+        benchmarks: Their items.
         size: Words per n-gram.
     """
-    if not items.texts:
-        return {}
-    ngrams, owners, positions = hash_word_ngrams(items.words, size)
-    keep = ~_is_boilerplate(items, owners, positions, size)
-    ngrams, owners = ngrams[keep], owners[keep]
-    order = np.argsort(ngrams, kind="stable")
-    ngrams, owners = ngrams[order], owners[order]
-    ngrams_of_text = np.bincount(owners, minlength=len(items.texts))
-    widths = sorted({min(len(words), size) for words in items.words})
-    found: dict[int, Contaminant] = {}
-    for start in range(0, table.num_rows, BATCH_ROWS):
-        batch = table.slice(start, BATCH_ROWS)
+    indexes = [_index_ngrams(items, size) for items in benchmarks]
+    widths = sorted({width for index in indexes for width in index.widths})
+    found: list[dict[int, Contaminant]] = [{} for _ in benchmarks]
+    for start in range(0, table.num_rows if widths else 0, BATCH_ROWS):
         texts = [
             find_words("\n".join(turn["content"] for turn in turns if turn["role"] != "system"))
-            for turns in batch["messages"].to_pylist()
+            for turns in table["messages"].slice(start, BATCH_ROWS).to_pylist()
         ]
-        shared: Counter[tuple[int, int]] = Counter()
-        for width in widths:
-            hashes, rows, _ = hash_word_ngrams(texts, width)
-            left, right = np.searchsorted(ngrams, hashes), np.searchsorted(ngrams, hashes, side="right")
-            for place in np.flatnonzero(right > left).tolist():
-                for text in owners[left[place] : right[place]].tolist():
-                    shared[int(rows[place]), text] += 1
-        for (row, text), count in sorted(shared.items(), key=lambda pair: (pair[0][0], -pair[1], pair[0][1])):
-            contaminant = Contaminant(
-                items.title, items.numbers[text], "words", items.texts[text], min(count / ngrams_of_text[text], 1.0)
-            )
-            found.setdefault(start + row, contaminant)
+        hashes = {width: hash_word_ngrams(texts, width)[:2] for width in widths}
+        for items, index, of_benchmark in zip(benchmarks, indexes, found, strict=True):
+            shared: Counter[tuple[int, int]] = Counter()
+            for width in index.widths:
+                _count_shared(*hashes[width], index, shared)
+            for (row, text), count in sorted(shared.items(), key=lambda pair: (pair[0][0], -pair[1], pair[0][1])):
+                if index.is_minor[text] and len(items.words[text]) < MIN_SHARE * len(texts[row]):
+                    continue
+                share = min(count / index.counts[text], 1.0)
+                contaminant = Contaminant(items.title, items.numbers[text], "words", items.texts[text], share)
+                of_benchmark.setdefault(start + row, contaminant)
     return found
 
 
+def _count_shared(hashes: Array, rows: Array, index: NgramIndex, shared: Counter[tuple[int, int]]) -> None:
+    """Add the n-grams that each row and each text have in common."""
+    left, right = np.searchsorted(index.ngrams, hashes), np.searchsorted(index.ngrams, hashes, side="right")
+    for place in np.flatnonzero(right > left).tolist():
+        for text in index.owners[left[place] : right[place]].tolist():
+            shared[int(rows[place]), text] += 1
+
+
 def find_near_duplicate_items(table: pa.Table, items: Items, threshold: float) -> dict[int, Contaminant]:
-    """Rows whose prompt or answer is a near duplicate of a text of an item, each with the most similar item.
+    """Rows of which a prompt or an answer is a near duplicate of a text of an item, each with the most similar item.
 
     Args:
         table: The rows.
@@ -269,20 +306,28 @@ def find_near_duplicate_items(table: pa.Table, items: Items, threshold: float) -
     """
     found: dict[int, Contaminant] = {}
     messages = column_messages(table)
-    texts = [*join_turns(messages, ["user"]), *join_turns(messages, ["assistant"])]
+    turns = messages.flatten()
+    is_compared = np.asarray(pc.is_in(turns.field("role"), pa.array(["user", "assistant"])))
+    rows = row_of_turn(messages)[is_compared]
+    texts = turns.field("content").filter(pa.array(is_compared)).to_pylist()
     pairs, similarity = find_between(items.texts, texts, threshold)
     for pair in np.lexsort((pairs[:, 0], -similarity)).tolist():
-        text, row = int(pairs[pair, 0]), int(pairs[pair, 1]) % table.num_rows
+        text, row = int(pairs[pair, 0]), int(rows[pairs[pair, 1]])
         contaminant = Contaminant(items.title, items.numbers[text], "near", items.texts[text], float(similarity[pair]))
         found.setdefault(row, contaminant)
     return found
 
 
 def find_identical_prompts(table: pa.Table, items: Items) -> dict[int, Contaminant]:
-    """Rows whose prompt equals a short text of an item."""
+    """Rows of which a prompt, or the whole plain text, equals a short text of an item."""
     found: dict[int, Contaminant] = {}
-    for row, prompt in enumerate(join_turns(column_messages(table), ["user"])):
-        number = items.whole.get(fold_prompt(prompt))
+    messages = column_messages(table)
+    turns = messages.flatten()
+    rows = row_of_turn(messages)
+    is_compared = np.asarray(pc.equal(turns.field("role"), "user")) | find_plain(messages)[rows]
+    texts = turns.field("content").filter(pa.array(is_compared)).to_pylist()
+    for row, text in zip(rows[is_compared].tolist(), texts, strict=True):
+        number = items.whole.get(fold_prompt(text))
         if number is not None:
-            found[row] = Contaminant(items.title, number, "same", prompt, 1.0)
+            found.setdefault(row, Contaminant(items.title, number, "same", text, 1.0))
     return found

@@ -132,6 +132,27 @@ def test_boilerplate_of_a_benchmark_is_no_hit(tmp_path: Path) -> None:
     assert run(rows, tmp_path, few).table.num_rows == 0
 
 
+def test_a_quoted_phrase_is_no_item(tmp_path: Path) -> None:
+    """Eight words that are a small part of an item, in a row about something else."""
+    rng = random.Random(10)
+    phrase = "please let me know if you have questions"
+    bench = write(tmp_path, [{"q": sentence(rng, 40), "closing": phrase}])
+    rows = drop_exact_duplicates(make(pair("a", f"{sentence(rng, 30)}, and {phrase}."), pair(f"Say {phrase}!", "yes")))
+    assert run(rows, tmp_path, bench).dropped["row"].to_pylist() == [2]
+
+
+def test_every_prompt_of_a_transcript_and_plain_texts_are_compared(tmp_path: Path) -> None:
+    rng = random.Random(11)
+    bench = write(tmp_path, [{"q": "What is the tallest mountain?"}])
+    (tmp_path / "lines.txt").write_text("Where do the wild geese go?\n\nWho wrote it?\n")
+    transcript = [*pair("What is the tallest mountain?", "Everest."), *pair("And how do I get there now?", "You fly.")]
+    later = [*pair("Good morning to you.", "Hello."), *pair("where do the wild geese go", "South.")]
+    plain = [("assistant", "What is the tallest mountain?")]
+    rows = drop_exact_duplicates(make(transcript, later, plain, pair(sentence(rng, 9), "Where do the wild geese go?")))
+    lines = Benchmark(title="lines", path="lines.txt")
+    assert run(rows, tmp_path, bench, lines).dropped["row"].to_pylist() == [1, 2, 3]
+
+
 def test_report_only_keeps_the_rows_and_names_them(tmp_path: Path) -> None:
     rng = random.Random(8)
     items = [sentence(rng, 20) for _ in range(5)]
