@@ -37,7 +37,7 @@ class Provenance:
     def origin(self) -> str:
         """Where the base model came from, as text."""
         source = self.initial["source"]
-        return f"{source['hub']}@{source['revision']}" if "hub" in source else str(source["folder"])
+        return "@".join(str(value) for value in source.values())
 
 
 def read_provenance(prepared: Path, initial: Path, plan: Path, tuned: Path, verdict: Path) -> Provenance:

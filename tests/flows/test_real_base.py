@@ -33,7 +33,7 @@ def find_model() -> Path | None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_seven_stages_on_a_real_language_model(tmp_path: Path) -> None:
+def test_the_seven_stages_on_a_real_language_model(tiny_model: Path, tmp_path: Path) -> None:
     model = find_model()
     if model is None:
         pytest.skip("no SmolLM2 here; heptune fetch smollm2 puts it under models/")
@@ -42,7 +42,7 @@ def test_the_seven_stages_on_a_real_language_model(tmp_path: Path) -> None:
         "model_initialisation": {"source": {"name": "gguf", "path": os.fspath(model), "sha256": digest}},
         "deployment": {"release": {"parity": {"prompts": 2, "max_new_tokens": 6}}},
     }
-    checkout = make_checkout(tmp_path / "checkout", changes=changes)
+    checkout = make_checkout(tmp_path / "checkout", tiny_model, changes)
     done = command(checkout, sys.executable, "-m", "flows", "run", timeout_s=1500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcomes(done.stdout) == dict.fromkeys(STAGES, "Ran")

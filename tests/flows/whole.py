@@ -26,12 +26,12 @@ TRACKED = (
 )
 
 
-def make_checkout(folder: Path, base: Path | None = None, changes: Mapping[str, Any] | None = None) -> Path:
+def make_checkout(folder: Path, base: Path, changes: Mapping[str, Any] | None = None) -> Path:
     """A git checkout of this repository with params for a few steps.
 
     Args:
         folder: Where to.
-        base: A model folder to copy to ``models/base``; None where `changes` name another source.
+        base: A model folder to copy to ``models/base``.
         changes: Sections of params to keys and values in place of the checkout's.
     """
     folder.mkdir(parents=True)
@@ -43,8 +43,7 @@ def make_checkout(folder: Path, base: Path | None = None, changes: Mapping[str, 
             shutil.copytree(source, target, ignore=ignored)
         else:
             shutil.copy(source, target)
-    if base is not None:
-        shutil.copytree(base, folder / "models/base")
+    shutil.copytree(base, folder / "models/base")
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["data_preparation"]["sources"][0]["rows"] = 400
     params["training_setup"] |= {

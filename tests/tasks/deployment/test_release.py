@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
@@ -17,10 +18,14 @@ from tasks.deployment.baseline import write_baseline
 from tasks.deployment.card import as_table, write_card
 from tasks.deployment.merge import Exported
 from tasks.deployment.parity import Difference, ParityProof
-from tasks.deployment.provenance import describe_release, read_provenance
+from tasks.deployment.provenance import Provenance, describe_release, read_provenance
 from tasks.deployment.release import empty_release, read_release, seal_release
 from tasks.deployment.report import write_report
+from tasks.model_initialisation.sources.folder import Folder
+from tasks.model_initialisation.sources.gguf import Gguf
+from tasks.model_initialisation.sources.hub import Hub
 from tasks.training.methods.full import Full
+from tasks.training.plan import load_plan
 from tests.tasks.deployment.conftest import ROWS, World, write_plan
 
 PROOF = ParityProof(
@@ -184,3 +189,17 @@ def test_the_page_and_the_figures(built: Path) -> None:
 def test_a_table_keeps_its_columns() -> None:
     assert as_table(["a", "b"], [[1, "x|y\nz"]]) == "| a | b |\n|---:|---|\n| 1 | x\\|y z |"
     assert as_table(["a"], []) == "None."
+
+
+@pytest.mark.parametrize(
+    ("source", "origin"),
+    [
+        (Folder(path=Path("models/base")), "models/base"),
+        (Gguf(path=Path("models/tiny.gguf")), "models/tiny.gguf"),
+        (Gguf(package="carrier"), "package carrier"),
+        (Hub(id="house/tiny", revision="0" * 40), f"house/tiny@{'0' * 40}"),
+    ],
+)
+def test_every_source_of_a_base_has_a_name_on_the_card(world: World, source: Any, origin: str) -> None:
+    provenance = Provenance({}, {"source": source.origin()}, load_plan(world.plan), {}, {})
+    assert provenance.origin == origin
