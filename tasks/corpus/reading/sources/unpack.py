@@ -103,7 +103,7 @@ def open_unpacked(path: Path, name: str, max_bytes: int, encoding: str = "utf-8"
                 "where the source takes encoding, set utf-16-le or utf-16-be"
             )
         shown = encoding.upper() if encoding.startswith("utf") else encoding
-        yield Unpacked(stream if encoding == "utf-8" else _Recoded(stream, encoding), shown)
+        yield Unpacked(stream if encoding == "utf-8" else _Recoded(stream, name, encoding), shown)
 
 
 def fix_encoding(encoding: str) -> str:
@@ -225,13 +225,18 @@ codecs.register_error("heptune-mark", _mark_undecodable)
 class _Recoded:
     """Text of another encoding as UTF-8; what is not valid in it comes through as bytes that are not UTF-8."""
 
-    def __init__(self, stream: io.BufferedReader[_Bounded], encoding: str) -> None:
+    def __init__(self, stream: io.BufferedReader[_Bounded], name: str, encoding: str) -> None:
         # Bytes of an encoding of one or more single bytes can be shown; the halves of UTF-16 and UTF-32 cannot.
         errors = "heptune-mark" if encoding.startswith("utf") else "surrogateescape"
         self._text = io.TextIOWrapper(stream, encoding, errors=errors, newline="")
+        self._name, self._encoding = name, encoding
 
     def read(self, size: int, /) -> bytes:
-        text = self._text.read(size)
+        try:
+            text = self._text.read(size)
+        except UnicodeError as error:
+            # UTF-16 without its byte order mark: no byte of it can be decoded.
+            raise BrokenFile(f"{self._name}: is not {self._encoding} ({error}); convert it to UTF-8") from error
         try:
             return text.encode(errors="surrogateescape")
         except UnicodeEncodeError:
