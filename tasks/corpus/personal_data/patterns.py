@@ -33,11 +33,11 @@ from tasks.corpus.personal_data.found import ODD, USUAL, Found, PlainKind
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SUSPECT = r"[@＠﹫]|&#64;|&#x40;|&commat;|%40|\\u[0-9a-fA-F]{4}|\p{Nd}(?:[^\p{Nd}A-Za-z\n]{0,3}[\p{Nd}A-Za-z]){6}"
+SUSPECT = r"[@＠﹫]|&#64;|&#x40;|&commat;|%40|\\u[0-9a-fA-F]{4}|\p{Nd}(?:[^\p{Nd}A-Za-z\n]{0,3}[\p{Nd}A-Za-z]){5}"
 SUSPECT_IP = r"\p{Nd}\.\p{Nd}{1,3}\.\p{Nd}|:[0-9A-Fa-f]{0,4}:"
 
-# What every find in plain spelling holds: seven digits, fewer before an extension, or the beginning of an IBAN.
-LIKELY = r"@|\d(?:[ .()-]{0,3}\d){6}|\d(?:[ .()-]{0,3}\d){3} ?(?:x|ext\.?) ?\d|[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11}"
+# What every find in plain spelling holds: six digits, fewer before an extension, or the beginning of an IBAN.
+LIKELY = r"@|\d(?:[ .()-]{0,3}\d){5}|\d(?:[ .()-]{0,3}\d){3} ?(?:x|ext\.?) ?\d|[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11}"
 
 
 class Patterns(Section):

@@ -140,6 +140,7 @@ def test_numbers_and_addresses_of_other_kinds_stay(text: str) -> None:
         ("卡号4111111111111111谢谢", ["4111111111111111"]),
         ("账号DE89370400440532013000。", ["DE89370400440532013000"]),
         ("IP是81.2.69.142吗", ["81.2.69.142"]),
+        ("电话89 37 13, call 89 37 13", ["89 37 13", "89 37 13"]),
         ("phone_number = '0490 39 07 81'", ["0490 39 07 81"]),
         ("+44 20 7946 0958 ext. 123456", ["+44 20 7946 0958 ext. 123456"]),
         ("DE89 3704 0044 0532 0130 00 DE89 3704 0044 0532 0130 00", ["DE89 3704 0044 0532 0130 00"] * 2),
@@ -150,6 +151,7 @@ def test_numbers_and_addresses_of_other_kinds_stay(text: str) -> None:
 def test_what_stands_beside_other_scripts_and_words_is_found_whole(text: str, found: list[str]) -> None:
     kinds = ("email", "phone", "iban", "card", "ip")
     assert [text[each.start : each.end] for each in find_plain(text, kinds)] == found
+    assert Patterns(kinds=kinds).screen(pa.array([text])).to_pylist() == [True]
 
 
 @given(st.text(alphabet="ab1+@. -\u200b\u00ad\uff11\u00a0\\nu0031&#64;%é", max_size=40))
