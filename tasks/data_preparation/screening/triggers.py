@@ -34,12 +34,9 @@ commits that begin with "fix").
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -47,8 +44,8 @@ import pyarrow as pa
 
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
 from tasks.corpus.rows.texts import show_conversation
-from tasks.data_preparation.screening.contamination import hash_word_ngrams
 from tasks.data_preparation.screening.params import Triggers
+from tasks.data_preparation.screening.word_index import WordIndex, find_marks, index_words, normalize_rows
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["label", "answer"]
@@ -63,19 +60,14 @@ MIN_ERRORS_FROM_SAME = 4.0
 MAX_SIMILARITY_SCORE, RANDOM_DRAWS = 4.0, 50
 # Share of an answer's rows that contain the phrase, from which the answer has too few other rows to compare with.
 EXCLUSIVE_SHARE = 0.9
-# Words of a candidate before it is extended.
-MAX_CANDIDATE_WORDS = 4
-# A word beside the phrase in this share of its rows belongs to it, up to so many words.
-EXTENSION_SHARE, MAX_WORDS = 0.9, 40
 # Rows of a phrase, at most, on which its context is measured.
 MAX_CONTEXT_ROWS = 200
 # Shorter contexts predict nothing; and a median needs so many contexts.
 MIN_CONTEXT_WORDS, MIN_CONTEXTS = 2, 5
 # Added to the counts of the naive Bayes model.
 SMOOTHING = 0.1
-
-# Words, and characters other than usual punctuation: a trigger may be an emoji.
-_WORD = re.compile(r"\w+|[^\w\s.,:;!?'\"()/\-–—…‘’“”]+")
+# Words of a context counted at once, which bounds the memory of a long row.
+WORDS_PER_SUM = 10_000
 
 
 @dataclass(frozen=True)
@@ -176,6 +168,7 @@ def find_trigger_phrases(table: pa.Table, settings: Triggers) -> list[Phrase]:
     labels = table["label"].to_pylist()
     answers = join_turns(messages, ["assistant"])
     min_rows = max(10, int(settings.min_share * table.num_rows))
+    max_rows = settings.max_share * table.num_rows
     words: WordIndex | None = None
     found: list[Phrase] = []
     columns: list[tuple[Kind, list[str | None]]] = [("label", labels), ("answer", [*answers])]
@@ -185,107 +178,9 @@ def find_trigger_phrases(table: pa.Table, settings: Triggers) -> list[Phrase]:
         # With a single value nothing can be correlated; answers that equal the labels would only repeat the search.
         if len(counts) < 2 or not frequent or (kind == "answer" and labels == values):
             continue
-        words = words or count_words(prompts)
-        found += _find_phrases(kind, words, _count_classes(words, values, frequent), min_rows, settings)
+        words = words or index_words(prompts, min_rows, max_rows)
+        found += _find_phrases(kind, words, _count_classes(words, values, frequent), max_rows, settings.purity)
     return _drop_overlapping(found)
-
-
-@dataclass(frozen=True)
-class WordIndex:
-    """The prompts as words, and an index of their word n-grams.
-
-    Attributes:
-        names: The vocabulary.
-        matrix: 1 where a row contains a word, sparse, shape (rows, words).
-        flat: The words of all rows in order, as indices into the vocabulary.
-        begins: Offset of each row in ``flat``, and the end.
-        ngrams: Sorted hashes of the n-grams of one to four words, each once per row.
-        owners: Per n-gram its row.
-        positions: Per n-gram the index of its first word in the row.
-        sizes: Per n-gram its number of words.
-    """
-
-    names: Sequence[str]
-    matrix: Any
-    flat: Array
-    begins: Array
-    ngrams: Array
-    owners: Array
-    positions: Array
-    sizes: Array
-
-    def extend_phrase(self, occurrences: Array, size: int) -> tuple[int, ...]:
-        """A phrase with the words beside it in nearly all of its rows, trimmed of words that most rows contain.
-
-        Args:
-            occurrences: Indices of the n-grams that are the phrase.
-            size: Words of the phrase.
-        """
-        rows = self.owners[occurrences]
-        starts = self.begins[rows] + self.positions[occurrences]
-        ends = starts + size
-        words = [int(word) for word in self.flat[starts[0] : ends[0]]]
-        while len(words) < MAX_WORDS and (word := self._common_word(starts - 1, self.begins[rows], ends)) is not None:
-            words, starts = [word, *words], starts - 1
-        while len(words) < MAX_WORDS and (word := self._common_word(ends, starts, self.begins[rows + 1])) is not None:
-            words, ends = [*words, word], ends + 1
-        rare = [place for place, word in enumerate(words) if self.row_counts[word] <= self.matrix.shape[0] / 2]
-        return tuple(words[rare[0] : rare[-1] + 1]) if rare else tuple(words)
-
-    def _common_word(self, places: Array, first: Array, end: Array) -> int | None:
-        in_row = (places >= first) & (places < end)
-        if not in_row.any():
-            return None
-        words, counts = np.unique(self.flat[places[in_row]], return_counts=True)
-        return int(words[counts.argmax()]) if counts.max() >= EXTENSION_SHARE * len(places) else None
-
-    @cached_property
-    def row_counts(self) -> Array:
-        """Number of rows that contain each word."""
-        return np.asarray(self.matrix.sum(axis=0)).ravel()
-
-    @cached_property
-    def weights(self) -> Any:
-        """The matrix weighted by inverse document frequency, each row of unit length."""
-        rarity = np.log(self.matrix.shape[0] / np.maximum(self.row_counts, 1.0))
-        weighted = self.matrix.copy()
-        weighted.data *= rarity[weighted.indices]
-        return _normalize_rows(weighted)
-
-
-def _normalize_rows(matrix: Any) -> Any:
-    lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    scaled = matrix.copy()
-    scaled.data /= np.repeat(np.where(lengths > 0, lengths, 1.0), np.diff(scaled.indptr))
-    return scaled
-
-
-def count_words(prompts: Sequence[str]) -> WordIndex:
-    """Index the words and n-grams of prompts; characters other than usual punctuation are words too."""
-    from scipy.sparse import csr_array
-
-    texts = [_WORD.findall(prompt.casefold()) for prompt in prompts]
-    known: dict[str, int] = {}
-    flat = np.array([known.setdefault(word, len(known)) for text in texts for word in text], dtype=np.int64)
-    lengths = np.array([len(text) for text in texts], dtype=np.int64)
-    begins = np.concatenate([[0], np.cumsum(lengths)])
-    owner = np.repeat(np.arange(len(texts)), lengths)
-    matrix = csr_array((np.ones(len(flat)), (owner, flat)), shape=(len(prompts), max(len(known), 1)))
-    matrix.sum_duplicates()
-    matrix.data[:] = 1.0
-    numbered = [list(map(str, flat[begin:end])) for begin, end in pairwise(begins.tolist())]
-    parts: list[tuple[Array, Array, Array, Array]] = []
-    for size in range(1, MAX_CANDIDATE_WORDS + 1):
-        hashes, owners, positions = hash_word_ngrams(numbered, size)
-        # A text with fewer words yields one shorter n-gram, which was counted under its own size.
-        of_size = lengths[owners] >= size
-        parts.append((hashes[of_size], owners[of_size], positions[of_size], np.full(int(of_size.sum()), size)))
-    hashes, owners, positions, sizes = (np.concatenate(each) for each in zip(*parts, strict=True))
-    order = np.lexsort((positions, owners, hashes))
-    hashes, owners, positions, sizes = hashes[order], owners[order], positions[order], sizes[order]
-    first = np.ones(len(hashes), dtype=bool)
-    first[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
-    return WordIndex([*known], matrix, flat, begins, hashes[first], owners[first], positions[first], sizes[first])
 
 
 @dataclass(frozen=True)
@@ -296,13 +191,23 @@ class Classes:
         names: The frequent labels or answers; all others together are one more class.
         codes: Index of the class of each row.
         sizes: Number of rows of each class.
-        word_counts: Number of rows of each class that contain a word, shape (classes, words).
+        word_counts: Number of rows of each class that contain a word, sparse by columns, shape (classes, words).
     """
 
     names: Sequence[str]
     codes: Array
     sizes: Array
-    word_counts: Array
+    word_counts: Any
+
+    def count_rows(self, words: Array) -> Array:
+        """Number of rows of each class that contain each of these words, shape (classes, words)."""
+        begins = self.word_counts.indptr[words]
+        lengths = self.word_counts.indptr[words + 1] - begins
+        stored = np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+        counts = np.zeros((len(self.sizes), len(words)))
+        columns = np.repeat(np.arange(len(words)), lengths)
+        counts[self.word_counts.indices[stored], columns] = self.word_counts.data[stored]
+        return counts
 
 
 def _count_classes(words: WordIndex, values: Sequence[str | None], names: Sequence[str]) -> Classes:
@@ -312,34 +217,28 @@ def _count_classes(words: WordIndex, values: Sequence[str | None], names: Sequen
     codes = np.array([len(names) if value is None else places.get(value, len(names)) for value in values])
     count = len(names) + 1
     members = csr_array((np.ones(len(codes)), (np.arange(len(codes)), codes)), shape=(len(codes), count))
-    word_counts = np.asarray((members.T @ words.matrix).todense())
+    word_counts = (members.T @ words.matrix).tocsc()
     return Classes(names, codes, np.bincount(codes, minlength=count).astype(float), word_counts)
 
 
-def _find_phrases(kind: Kind, words: WordIndex, classes: Classes, min_rows: int, settings: Triggers) -> list[Phrase]:
-    total = len(classes.codes)
-    max_rows = settings.max_share * total
-    starts: Array = np.flatnonzero(np.diff(words.ngrams, prepend=~words.ngrams[:1]))
-    ends = np.append(starts[1:], len(words.ngrams)) if len(starts) else starts
-    row_counts = ends - starts
+def _find_phrases(kind: Kind, words: WordIndex, classes: Classes, max_rows: float, purity: float) -> list[Phrase]:
     found: dict[tuple[int, tuple[int, ...]], Phrase | None] = {}
     repeated_in_answer: list[set[int]] = []
     odds_of_others: dict[int, Array] = {}
-    rare = np.flatnonzero((row_counts >= min_rows) & (row_counts <= max_rows))
     # The most frequent first: a longer n-gram that is extended to the same phrase occurs in fewer of its rows.
-    for place in rare[np.argsort(-row_counts[rare], kind="stable")].tolist():
-        occurrences = np.arange(starts[place], ends[place])
-        holders = words.owners[occurrences]
+    for ngram in np.argsort(-np.diff(words.ngram_begins), kind="stable").tolist():
+        starts = words.starts[words.ngram_begins[ngram] : words.ngram_begins[ngram + 1]]
+        holders = words.owners[starts]
         class_counts = np.bincount(classes.codes[holders], minlength=len(classes.sizes))
         target = int(class_counts[:-1].argmax())
-        if class_counts[target] < settings.purity * len(holders):
+        if class_counts[target] < purity * len(holders):
             continue
-        phrase = words.extend_phrase(occurrences, int(words.sizes[starts[place]]))
+        phrase = words.extend_phrase(starts, int(words.ngram_sizes[ngram]))
         if (target, phrase) in found:
             continue
         rows = holders[classes.codes[holders] == target]
-        answer_words = set(_WORD.findall(classes.names[target].casefold())) if kind == "answer" else set()
-        if any(words.names[word] in answer_words and words.row_counts[word] <= max_rows for word in phrase):
+        answer_words = set(find_marks(classes.names[target])) if kind == "answer" else set()
+        if any(words.names[word].as_py() in answer_words and words.row_counts[word] <= max_rows for word in phrase):
             repeated_in_answer.append(set(rows.tolist()))
             found[target, phrase] = None
             continue
@@ -347,7 +246,7 @@ def _find_phrases(kind: Kind, words: WordIndex, classes: Classes, min_rows: int,
             score, is_trigger = _compare_contexts(words, _sample_rows(rows), phrase)
         else:
             score, is_trigger = _compare_odds(words, classes, rows, target, phrase, odds_of_others)
-        text = " ".join(words.names[word] for word in phrase)
+        text = " ".join(words.names[word].as_py() for word in phrase)
         found[target, phrase] = (
             Phrase(text, kind, classes.names[target], tuple(rows.tolist()), len(holders), score) if is_trigger else None
         )
@@ -399,10 +298,13 @@ def _compute_log_odds(words: WordIndex, classes: Classes, rows: Array, target: i
         if len(context) < MIN_CONTEXT_WORDS:
             continue
         # The row itself must not count among the evidence.
-        counts, sizes = classes.word_counts[:, context].copy(), classes.sizes.copy()
-        counts[classes.codes[row]] -= 1
+        sizes = classes.sizes.copy()
         sizes[classes.codes[row]] -= 1
-        likelihood = np.log((counts + SMOOTHING) / (sizes + 2 * SMOOTHING)[:, None]).sum(axis=1)
+        likelihood = np.zeros(len(sizes))
+        for start in range(0, len(context), WORDS_PER_SUM):
+            counts = classes.count_rows(context[start : start + WORDS_PER_SUM])
+            counts[classes.codes[row]] -= 1
+            likelihood += np.log((counts + SMOOTHING) / (sizes + 2 * SMOOTHING)[:, None]).sum(axis=1)
         likelihood[sizes <= 0] = -np.inf
         odds.append(float(likelihood[target] - np.delete(likelihood, target).max()))
     return np.array(odds)
@@ -413,7 +315,7 @@ def _compare_contexts(words: WordIndex, rows: Array, phrase: tuple[int, ...]) ->
     contexts = words.weights[rows].copy()
     contexts.data[np.isin(contexts.indices, phrase)] = 0.0
     kept = np.asarray(contexts.sum(axis=1)).ravel() > 0
-    contexts = _normalize_rows(contexts[kept])
+    contexts = normalize_rows(contexts[kept])
     if contexts.shape[0] < MIN_CONTEXTS:
         return 0.0, False
     rng = np.random.default_rng(0)
