@@ -16,7 +16,7 @@ from tasks.corpus.personal_data.pii import KEY as PII_KEY
 from tasks.corpus.reading.answers import exclude_rejected
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.unused_columns import write_extra
-from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.cleaning.clean import check_cleaners, clean_rows
 from tasks.data_preparation.gate.gate import check_quality, check_suite
 from tasks.data_preparation.output.card.card import write_card
 from tasks.data_preparation.output.publish import write_quarantine, write_splits
@@ -37,6 +37,7 @@ def data_preparation(params: Params) -> None:
     """Read the sources, clean the rows, remove duplicates, split, check, and write the rows if they pass the gate."""
     settings = params.data_preparation
     task(check_suite)(settings.gate)
+    task(check_cleaners)(settings.cleaning)
     with spreading(settings.engine) as spread:
         rows = task(read_sources)(settings.sources, settings.on_bad_row, Path(), settings.split.method.columns, spread)
         rows = task(clean_rows)(rows, settings.cleaning, SecretStr(os.environ.get(PII_KEY, "")), spread)

@@ -16,7 +16,7 @@ from tasks.contracts.manifest import hash_file, write_bytes
 from tasks.corpus.personal_data.pii import KEY as PII_KEY
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.jsonl import Jsonl
-from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.cleaning.clean import NoRowLeft, clean_rows
 from tasks.data_preparation.params import DataPreparation
 from tasks.monitoring.feedback import Corrections, FeedbackRow, SetAside
 
@@ -53,15 +53,17 @@ def find_reasons(rows: Sequence[FeedbackRow], settings: DataPreparation) -> dict
     """Number of each dropped row, counted from 1, to the step that drops it and its reason.
 
     Raises:
-        PipelineError: The rows cannot be read, none remains, or a requirement of a step is missing.
+        PipelineError: The rows cannot be read, or a requirement of a step is missing.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "feedback.jsonl"
         write_bytes(path, b"".join(row.line() for row in rows), private=True)
         source = Jsonl(title="feedback", path=str(path), sha256=hash_file(path))
         read = read_sources((source,), "quarantine", Path())
-        cleaned = clean_rows(read, settings.cleaning, SecretStr(os.environ.get(PII_KEY, "")))
+        try:
+            dropped = clean_rows(read, settings.cleaning, SecretStr(os.environ.get(PII_KEY, ""))).dropped
+        except NoRowLeft as error:
+            dropped = error.dropped
     return {
-        dropped["row"]: f"{dropped['step']}: {dropped['reason']}"
-        for dropped in cleaned.dropped.select(["row", "step", "reason"]).to_pylist()
+        row["row"]: f"{row['step']}: {row['reason']}" for row in dropped.select(["row", "step", "reason"]).to_pylist()
     }

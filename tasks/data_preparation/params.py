@@ -32,6 +32,7 @@ from tasks.data_preparation.cleaning.steps.missing import Missing
 from tasks.data_preparation.cleaning.steps.quality import Quality
 from tasks.data_preparation.cleaning.steps.refusals import Refusals
 from tasks.data_preparation.cleaning.steps.repetition import Repetition
+from tasks.data_preparation.cleaning.steps.template import Template
 from tasks.data_preparation.cleaning.steps.tokens import Tokens
 from tasks.data_preparation.cleaning.steps.toxicity import Toxicity
 from tasks.data_preparation.cleaning.steps.unicode import Unicode
@@ -64,6 +65,7 @@ AnyCleaner = Annotated[
     | Toxicity
     | Echo
     | Refusals
+    | Template
     | Labels,
     Field(discriminator="name"),
 ]

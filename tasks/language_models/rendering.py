@@ -49,16 +49,7 @@ def refusal_of(conversation: Turns, template: str) -> str | None:
         The reason in one line, as ``turn 3 (user): Conversation roles must alternate``; None when the template takes
         the conversation and every prompt before an answer in it.
     """
-    rendering = compile_template(template)
-    answers = [number for number, turn in enumerate(conversation) if turn["role"] == "assistant"]
-    try:
-        # Before an answer that opens the conversation there is no prompt to write.
-        for number in filter(None, answers):
-            rendering.render(conversation[:number], answering=True)
-        rendering.render(conversation, answering=conversation[-1]["role"] != "assistant")
-    except TemplateRefusal as refusal:
-        return refusal.reason
-    return None
+    return compile_template(template).find_refusal(conversation)
 
 
 class Rendering:
@@ -109,6 +100,18 @@ class Rendering:
             return self._write(turns, answering)
         except TemplateRefusal as refusal:
             raise TemplateRefusal(self._place(turns, answering, refusal.reason)) from refusal.__cause__
+
+    def find_refusal(self, conversation: Turns) -> str | None:
+        """Why the template refuses a conversation, or a prompt before an answer in it; None when it takes them all."""
+        answers = [number for number, turn in enumerate(conversation) if turn["role"] == "assistant"]
+        try:
+            # Before an answer that opens the conversation there is no prompt to write.
+            for number in filter(None, answers):
+                self.render(conversation[:number], answering=True)
+            self.render(conversation, answering=not conversation or conversation[-1]["role"] != "assistant")
+        except TemplateRefusal as refusal:
+            return refusal.reason
+        return None
 
     def _write(self, turns: Turns, answering: bool) -> str:
         from jinja2 import TemplateError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,9 @@ def measure_tokenizer(examples: pa.Table, tokenizer: Any, context: int) -> Token
     tokens = [token for row in rows for token in row]
     partial = {token for token in set(tokens) if _is_partial_character(token, tokenizer)}
     words = sum(len(content.split()) for content in contents)
-    lengths = encode_examples(sample, tokenizer, max_tokens=1)["full_length"].to_pylist()
+    encoded = encode_examples(sample, tokenizer, max_tokens=1)
+    _report_refused([reason for reason in encoded["refused"].to_pylist() if reason], sample.num_rows)
+    lengths = encoded["full_length"].to_pylist()
     return TokenizerFit(
         rows=sample.num_rows,
         words=words,
@@ -108,6 +111,17 @@ def measure_tokenizer(examples: pa.Table, tokenizer: Any, context: int) -> Token
         longest=max(lengths),
         over_context=round(sum(n > context for n in lengths) / len(lengths), 6) if context else 0.0,
     )
+
+
+def _report_refused(reasons: Sequence[str], rows: int) -> None:
+    if reasons:
+        logger.warning(
+            "the chat template refuses %s of %s sampled training rows (%s), which will be left out; the cleaning step "
+            "template of data_preparation sets such rows aside, or repairs them with repair: [merge, fold]",
+            len(reasons),
+            rows,
+            reasons[0],
+        )
 
 
 def measure_loss(

@@ -131,3 +131,65 @@ def test_no_label_or_correction_of_a_client_stops_the_stage(project: Path) -> No
     page = (project / artifacts.report("data_preparation")).read_text()
     for mark in ("<script>alert", "\x1b", "\u202e"):
         assert mark not in page
+
+
+# As Gemma's: no system turn, and user and assistant alternate.
+STRICT = (
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{{ message['content'] }}{% endfor %}"
+)
+SYSTEM, ASKED, AGAIN, SAID = (
+    {"role": "system", "content": "You are the help desk of a shop."},
+    {"role": "user", "content": "Where is my parcel?"},
+    {"role": "user", "content": "Is anyone there?"},
+    {"role": "assistant", "content": "I do not know."},
+)
+
+
+@pytest.mark.parametrize(
+    ("repair", "prompts", "reasons"),
+    [
+        ([], [[ASKED], [SYSTEM, ASKED], [AGAIN]], {"r1": "turn 1 (system): roles must alternate"}),
+        ([], [[ASKED], [ASKED, AGAIN]], {"r1": "turn 2 (user): roles must alternate"}),
+        # A client that sends the bad answer with its prompt, and corrects it.
+        (["merge", "fold"], [[ASKED], [ASKED, SAID]], {"r1": "turn 3 (assistant): roles must alternate"}),
+        (["merge", "fold"], [[ASKED], [SYSTEM, ASKED], [ASKED, AGAIN]], {}),
+        # All that is new is refused.
+        ([], [[SYSTEM, ASKED]], {"r0": "turn 1 (system): roles must alternate"}),
+        ([], [[SYSTEM, ASKED], [SYSTEM, AGAIN]], dict.fromkeys(["r0", "r1"], "turn 1 (system): roles must alternate")),
+    ],
+)
+def test_a_correction_that_the_chat_template_refuses_is_set_aside_before_a_retrain(
+    tmp_path: Path, repair: list[str], prompts: list[list[dict[str, str]]], reasons: dict[str, str]
+) -> None:
+    template = tmp_path / "strict.jinja"
+    template.write_text(STRICT)
+    steps = [{"name": "missing"}, {"name": "template", "model": str(template), "repair": repair}]
+    settings = DataPreparation.model_validate({"cleaning": steps})
+    log = [
+        make_request("", number=number, messages=prompt, correction=f"It comes on day {number}.")
+        for number, prompt in enumerate(prompts)
+    ]
+    found = screen_rows(collect_corrections(make_table(log), str), settings)
+    assert {item.request: item.reason for item in found.set_aside} == {
+        request: f"template: {reason}" for request, reason in reasons.items()
+    }
+    assert {row.request for row in found.rows} == {f"r{number}" for number in range(len(prompts))} - set(reasons)
+
+
+def test_a_missing_template_stops_the_stage_before_a_source_is_read(
+    project: Path,
+) -> None:
+    path = project / artifacts.PARAMS
+    before = path.read_text()
+    values = yaml.safe_load(before)
+    values["data_preparation"]["cleaning"] = [{"name": "missing"}, {"name": "template", "model": "models/none"}]
+    values["data_preparation"]["sources"] = [{"name": "jsonl", "path": "data/raw/gone.jsonl"}]
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    try:
+        done = run_stage(project)
+    finally:
+        path.write_text(before)
+    assert done.returncode != 0
+    assert "models/none: nothing there, so no chat template" in done.stdout + done.stderr
+    assert "gone.jsonl" not in done.stdout + done.stderr

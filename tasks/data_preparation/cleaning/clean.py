@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, groupby
 from math import ceil
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import track
 
-from tasks.contracts.errors import PipelineError
+from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.records import QUARANTINE
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.personal_data.pii import Pii
@@ -33,11 +33,12 @@ from tasks.data_preparation.cleaning.steps.missing import Missing
 from tasks.data_preparation.cleaning.steps.quality import Quality
 from tasks.data_preparation.cleaning.steps.refusals import Refusals
 from tasks.data_preparation.cleaning.steps.repetition import Repetition
+from tasks.data_preparation.cleaning.steps.template import Template
 from tasks.data_preparation.cleaning.steps.unicode import Unicode
 from tasks.data_preparation.cleaning.steps.whitespace import Whitespace
 
-# Steps that look at one row at a time, so that their result does not depend on the batches. `tokens` and `toxicity`
-# read files, `chunk` makes several rows of one, and `labels` compares all rows.
+# Steps that look at one row at a time, so that their result does not depend on the batches. `tokens`,
+# `toxicity` and `template` read files, `chunk` makes several rows of one, and `labels` compares all rows.
 ROW_BY_ROW = (
     Unicode, Controls, Html, Whitespace, Pii, Missing, Length, Repetition, Quality, C4, Language, Echo, Refusals,
 )  # fmt: skip
@@ -54,6 +55,41 @@ class Cleaner(Protocol):
     def clean(self, table: pa.Table) -> Cleaned: ...
 
 
+@runtime_checkable
+class CheckedCleaner(Protocol):
+    """A step that can tell beforehand whether it has what it needs."""
+
+    def check(self) -> None: ...
+
+
+class NoRowLeft(PipelineError):
+    """A step dropped the last row.
+
+    Attributes:
+        dropped: Columns of `QUARANTINE`: all rows, with their reasons.
+    """
+
+    def __init__(self, message: str, dropped: pa.Table) -> None:
+        super().__init__(message)
+        self.dropped = dropped
+
+
+def check_cleaners(cleaners: Sequence[Cleaner]) -> None:
+    """Look for the files that steps need before the first row is read.
+
+    Raises:
+        PipelineError: Some are missing, or not as pinned; all of them are named.
+    """
+    problems: list[str] = []
+    for cleaner in cleaners:
+        try:
+            if isinstance(cleaner, CheckedCleaner):
+                cleaner.check()
+        except PipelineError as error:
+            problems.append(str(error))
+    raise_all(problems, "cleaning")
+
+
 def clean_rows(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None = None, spread: Spread = IN_TURN) -> Rows:
     """Clean the rows.
 
@@ -67,7 +103,8 @@ def clean_rows(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None = 
         The remaining rows, with the record of what each step changed and dropped.
 
     Raises:
-        PipelineError: No row remains, or a requirement of a step is missing.
+        NoRowLeft: No row remains.
+        PipelineError: A requirement of a step is missing.
     """
     console = Console(stderr=True)
     in_parts = rows.table.num_rows > (spread.rows or MIN_BATCH_ROWS)
@@ -97,6 +134,9 @@ def _run_step(cleaner: Cleaner, rows: Rows, key: SecretStr | None) -> Rows:
     if isinstance(cleaner, Pii):
         # It reads the other answers with the conversation, so that equal values get equal replacements.
         cleaned = cleaner.clean(rows.table, key)
+    elif isinstance(cleaner, Template):
+        # It may shorten the prompt, which all answers of a row share.
+        cleaned = cleaner.clean(rows.table)
     else:
         cleaned = clean_answers(cleaner.clean, rows.table, cleaner.clean(rows.table))
     return finish_step(
@@ -116,9 +156,10 @@ def _check_step(cleaner: Cleaner, rows: Rows) -> Rows:
         rows = _scrub_record(rows, cleaner)
     last = rows.steps[-1]
     if not last.rows_out:
-        raise PipelineError(
+        raise NoRowLeft(
             f"cleaning: step {cleaner.name} dropped the last of {rows.steps[0].rows_out} rows "
-            f"({', '.join(last.reasons)}); relax its thresholds in data_preparation.cleaning or check the sources"
+            f"({', '.join(last.reasons)}); relax its thresholds in data_preparation.cleaning or check the sources",
+            rows.dropped,
         )
     return rows
 

@@ -27,6 +27,7 @@ Array = np.ndarray[Any, Any]
 DUPLICATE_STEPS = ("exact duplicates", "near duplicates", "semantic duplicates")
 VALID_ROW_STEPS = (
     *DUPLICATE_STEPS,
+    "template",
     "weak labels",
     "contamination",
     "weights",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
 
@@ -46,6 +47,27 @@ def test_tokens_per_word_and_longest(tiny_model: Path) -> None:
     assert fit.longest == 13
     assert fit.over_context == 1.0
     assert fit.byte_share == fit.unknown_share == 0
+
+
+def test_refused_rows_are_counted_with_the_step_that_repairs_them(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = open_tokenizer(tiny_model)
+    tokenizer.chat_template = (
+        "{% for message in messages %}{% if message['content'] == '1234' %}{{ raise_exception('no sums') }}{% endif %}"
+        "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    with caplog.at_level(logging.WARNING):
+        fit = measure_tokenizer(pa.concat_tables([one("1234", "5678"), one("12", "56")]), tokenizer, context=10)
+    (line,) = [record.getMessage() for record in caplog.records if "refuses" in record.getMessage()]
+    assert line.startswith("the chat template refuses 1 of 2 sampled training rows (turn 1 (user): no sums)")
+    assert "cleaning step template" in line
+    assert fit.longest == 8
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        measure_tokenizer(one("12", "56"), tokenizer, context=10)
+    assert "refuses" not in caplog.text
 
 
 def test_pieces_of_characters_are_counted(tiny_model: Path) -> None:

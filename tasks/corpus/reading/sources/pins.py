@@ -33,13 +33,25 @@ def check_pin(source: Source, place: str, hashes: Mapping[str, str], root: Path)
     title = source.title or source.name
     found = combine_hashes(list(hashes.values()))
     require_pinned(source, place, found)
+    if source.sha256 is None:
+        warn_unwatched(f'source "{title}"', place, found, root)
+
+
+def warn_unwatched(what: str, place: str, found: str, root: Path) -> None:
+    """Say so where DVC does not watch what this stage reads.
+
+    Args:
+        what: What reads it, for the message.
+        place: Where it is, as configured.
+        found: Hash of its content.
+        root: Root of the repository.
+    """
     archive = place.rpartition("::")[2]
-    inside = not is_remote(archive) and (root / archive).resolve().is_relative_to((root / WATCHED).resolve())
-    if source.sha256 is None and not inside:
+    if is_remote(archive) or not (root / archive).resolve().is_relative_to((root / WATCHED).resolve()):
         log.warning(
-            'source "%s": %s lies outside %s, so DVC does not watch it and a change goes unnoticed; '
+            "%s: %s lies outside %s, so DVC does not watch it and a change goes unnoticed; "
             "move it there or pin it with sha256: %s",
-            title,
+            what,
             place,
             WATCHED,
             found,

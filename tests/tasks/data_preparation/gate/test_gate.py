@@ -264,6 +264,19 @@ def test_good_rows_do_not_count_as_bad(tmp_path: Path) -> None:
     assert check(quarantined(sound(), 20, "exact duplicates"), tmp_path, max_bad_share=0.0).passed
 
 
+def test_a_row_that_the_chat_template_refuses_does_not_fail_a_small_source(tmp_path: Path) -> None:
+    """Corrections may be few, and were written before the model had this template."""
+
+    def with_feedback(step: str) -> Rows:
+        rows = put(sound(), "source", lambda values: values.__setitem__(slice(3), ["feedback"] * 3))
+        gone = [{"source": "feedback/v1.jsonl", "row": 4, "step": step, "reason": "r", "content": "c"}]
+        origins = [replace(rows.origins[0], title=title, rows=count) for title, count in (("s", 117), ("feedback", 4))]
+        return replace(rows, dropped=pa.Table.from_pylist(gone, schema=QUARANTINE), origins=tuple(origins))
+
+    assert check(with_feedback("template"), tmp_path).passed
+    assert [r.check.name for r in check(with_feedback("length"), tmp_path).failed] == ["bad_rows_few"]
+
+
 def test_a_held_out_label_that_is_not_trained_is_a_warning(tmp_path: Path) -> None:
     rows = put(sound(), "label", lambda values: values.__setitem__(row_of("test"), "rare"))
     verdict = check(rows, tmp_path)
