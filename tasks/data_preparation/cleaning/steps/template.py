@@ -143,6 +143,7 @@ class Template(Section):
 
         Returns:
             The template's reason, None when it takes the row; and the repairs made, none when the row is as it was.
+            Where the repairs leave another reason than the first, both are given.
         """
         turns: list[Turn] = row["messages"]
         reason = _find_refusal(turns, rendering)
@@ -150,16 +151,18 @@ class Template(Section):
             return None, ()
         answers = row.get(ANSWERS)
         start = len(turns) if answers is None else answers["start"]
+        left: str | None = reason
         alone: list[Repairs] = [(each,) for each in self.repair]
         for repairs in (*alone, self.repair) if len(alone) > 1 else alone:
             # The answers to choose from stand behind one prompt, so nothing is joined across its end.
             prompt, rest = repair_turns(turns[:start], repairs), repair_turns(turns[start:], repairs)
-            if _find_refusal([*prompt, *rest], rendering) is None:
+            left = _find_refusal([*prompt, *rest], rendering)
+            if left is None:
                 row["messages"] = [*prompt, *rest]
                 if answers is not None:
                     answers["start"] = len(prompt)
                 return None, repairs
-        return reason, ()
+        return reason if left == reason else f"{reason}; after {' and '.join(self.repair)}: {left}", ()
 
     def _list_repairs(self, repairs: Counter[Repairs]) -> tuple[Listing, ...]:
         from tasks.corpus.rows.rows import Listing

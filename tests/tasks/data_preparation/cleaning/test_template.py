@@ -80,7 +80,18 @@ def turns_of(rows: Rows) -> list[Turns]:
         ("gemma", (), [S, U, A], "turn 1 (system): System role not supported"),
         ("gemma", ("merge",), [S, U, A], "turn 1 (system): System role not supported"),
         ("gemma", ("fold",), [S, U, A], [("user", "Be brief.\n\nHello?"), A]),
-        ("gemma", ("fold",), [S, U, V, A], "turn 1 (system): System role not supported"),
+        (
+            "gemma",
+            ("fold",),
+            [S, U, V, A],
+            f"turn 1 (system): System role not supported; after fold: turn 2 (user): {ALTERNATE}",
+        ),
+        (
+            "gemma",
+            ("merge", "fold"),
+            [S, U, A, B],
+            f"turn 1 (system): System role not supported; after merge and fold: turn 3 (assistant): {ALTERNATE}",
+        ),
         ("gemma", ("merge", "fold"), [S, U, V, A], [("user", "Be brief.\n\nHello?\n\nAnyone?"), A]),
         ("gemma", ("fold", "merge"), [S, U, V, A], [("user", "Be brief.\n\nHello?\n\nAnyone?"), A]),
         # A system turn further on stays where it is said: before the next user turn, or behind the one before it.
