@@ -50,7 +50,7 @@ def main() -> None:
         from flows.wiring.server import ensure_server
 
         os.chdir(project)
-        server = {"PREFECT_API_URL": ensure_server(os.getpid())}
+        server = {"PREFECT_API_URL": ensure_server()}
         # Also makes MLflow's database, which takes seconds once.
         seconds([*heptune, "run"], project, **server)
         wait_for_mlflow(project)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flows.wiring.lock import one_at_a_time
 from flows.wiring.settings import configure
@@ -29,17 +31,25 @@ from prefect.context import TaskRunContext  # noqa: E402
 from prefect.exceptions import PrefectException  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 
+from flows.wiring.dvc_repository import open_repository  # noqa: E402
+from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
+from flows.wiring.processes import end, list_below, mark_process, show_mark  # noqa: E402
 from flows.wiring.recording import wait_until_sent, warn_unanswered  # noqa: E402
-from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
+from flows.wiring.server import OWNER, ensure_server, prefect_at  # noqa: E402
 from flows.wiring.staleness import STAGES, check  # noqa: E402
+from flows.wiring.stopping import Stopped, signal_of  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
 Report = Callable[[str, str, float], None]
 SENT_TIMEOUT_S = 20.0
+WAKE_S = 1.0
+# DVC lets go of its locks.
+DVC_END_S = 1.0
 
+R = TypeVar("R")
 
 _report: ContextVar[Report | None] = ContextVar("report", default=None)
 
@@ -69,10 +79,11 @@ def run_pipeline(
 
     Raises:
         PipelineError: Params are wrong, another pipeline is at work, or a stage failed.
+        Stopped: A signal asked this process or a stage to end.
     """
     os.chdir(configure())
     check(stages)
-    url = ensure_server(os.getpid())
+    url = ensure_server()
     with prefect_at(url), stages_reported_to(report or _report.get()), server_watched():
         state: Any = pipeline(reason, list(stages), force, wait, return_state=True)
     if not state.is_completed():
@@ -106,7 +117,7 @@ def stages_reported_to(report: Report | None) -> Iterator[None]:
         _report.reset(token)
 
 
-@flow(name="pipeline", flow_run_name="pipeline: {reason}", persist_result=False)
+@flow(name="pipeline", flow_run_name="pipeline: {reason}", persist_result=False, on_running=[note_run])
 def pipeline(reason: str = "by hand", stages: list[str] | None = None, force: bool = False, wait: bool = True) -> Any:
     """Reproduce each stage in turn; stop at the first that fails.
 
@@ -121,7 +132,7 @@ def pipeline(reason: str = "by hand", stages: list[str] | None = None, force: bo
     outcome: dict[str, str] = {}
     children = {
         "HEPTUNE_PIPELINE": uuid.uuid4().hex,
-        "HEPTUNE_OWNER": str(os.getpid()),
+        OWNER: show_mark(mark_process(os.getpid())),
         "HEPTUNE_REASON": reason,
     }
     try:
@@ -189,34 +200,70 @@ def reproduce(name: str, force: bool = False) -> State:
 
     Raises:
         StageCrashed: The stage's process ended without a reason.
+        Stopped: A signal asked the stage, or this process, to end.
     """
     from dvc.exceptions import DvcException, ReproductionError
     from dvc.lock import LockError
-    from dvc.repo import Repo
     from dvc.stage.exceptions import StageCmdFailedError
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
-        began, failure = Path(folder) / "began", Path(folder) / "failure"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        began, failure, stopped = (Path(folder) / word for word in ("began", "failure", "stopped"))
         with environment(HEPTUNE_PARENT_TASK_RUN=parent_task_run(), HEPTUNE_MESSAGES=folder):
             try:
-                with Repo() as repo:
-                    changed = repo.reproduce(targets=[name], single_item=True, force=force)
+                changed = run_dvc(name, force)
             except LockError as error:
                 return Failed(message=f"DVC is busy in this checkout: {one_line(error)}")
             except ReproductionError as error:
+                if stopped.is_file():
+                    raise Stopped(int(stopped.read_text(encoding="utf-8"))) from error
                 if failure.is_file():
                     return Failed(message=failure.read_text(encoding="utf-8"))
                 if full := full_disk(error):
                     return Failed(message=full)
                 if not isinstance(error.__cause__, StageCmdFailedError):
                     return Failed(message=one_line(error.__cause__ or error))
+                if number := signal_of(error.__cause__.returncode):
+                    raise Stopped(number) from error
                 raise StageCrashed(f"its process ended without a reason ({one_line(error.__cause__)})") from error
-            except DvcException as error:
+            except (DvcException, PipelineError) as error:
                 return Failed(message=one_line(error))
         if not changed:
             return Completed(name="Unchanged")
         return Completed(name="Ran" if began.is_file() else "Restored")
+
+
+def run_dvc(name: str, force: bool) -> list[Any]:
+    """Have DVC reproduce a stage, in a thread: in the main thread it would ignore Ctrl-C. The changed stages.
+
+    Raises:
+        Stopped: A signal asked this process to end; the stage was ended.
+    """
+
+    def work() -> list[Any]:
+        with open_repository() as repo:
+            changed: list[Any] = repo.reproduce(targets=[name], single_item=True, force=force)
+            return changed
+
+    answer: Future[list[Any]] = Future()
+    thread = threading.Thread(target=lambda: settle(answer, work), name="dvc", daemon=True)
+    thread.start()
+    try:
+        while not answer.done():
+            wait([answer], timeout=WAKE_S)
+    except BaseException:
+        end(list_below(os.getpid()))
+        thread.join(DVC_END_S)
+        raise
+    return answer.result()
+
+
+def settle(answer: Future[R], work: Callable[[], R]) -> None:
+    """Do work, and give what it returns or raises to who waits for it."""
+    try:
+        answer.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        answer.set_exception(error)
 
 
 def parent_task_run() -> str:

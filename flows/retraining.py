@@ -34,6 +34,7 @@ from flows.pipeline import Report, end_recording, run_pipeline, server_watched, 
 from flows.wiring import artifacts  # noqa: E402
 from flows.wiring.approval import freeze_accepted  # noqa: E402
 from flows.wiring.commit import commit_inputs  # noqa: E402
+from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.params import read_params  # noqa: E402
 from flows.wiring.recording import Recorder  # noqa: E402
 from flows.wiring.registry import open_registry  # noqa: E402
@@ -125,7 +126,7 @@ def retrain(
     """
     os.chdir(configure())
     read_params()
-    url = ensure_server(os.getpid())
+    url = ensure_server()
     with prefect_at(url), stages_reported_to(report), server_watched():
         state: Any = retraining(reason, trigger, window, return_state=True)
     if not state.is_completed():
@@ -134,7 +135,7 @@ def retrain(
     return decision
 
 
-@flow(name="retraining", flow_run_name="retraining: {reason}", persist_result=False)
+@flow(name="retraining", flow_run_name="retraining: {reason}", persist_result=False, on_running=[note_run])
 def retraining(reason: str = "by hand", trigger: Trigger = "hand", window: str = "") -> Any:
     """Decide, add corrected rows to the data, run the pipeline, and promote if evaluation says so.
 
@@ -324,7 +325,7 @@ def record_decision_in_mlflow(decision: Decision) -> None:
     end_recording()
 
 
-@flow(name="monitor traffic", persist_result=False)
+@flow(name="monitor traffic", persist_result=False, on_running=[note_run])
 def monitor_traffic() -> Any:
     """Freeze the newest traffic and compare it; the stage itself announces drift, which may trigger an automation."""
     os.chdir(configure())

@@ -24,6 +24,7 @@ from prefect.states import Failed  # noqa: E402
 from flows.pipeline import end_recording, server_watched  # noqa: E402
 from flows.retraining import step  # noqa: E402
 from flows.wiring import artifacts  # noqa: E402
+from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.lock import one_at_a_time  # noqa: E402
 from flows.wiring.params import read_params  # noqa: E402
 from flows.wiring.recording import Recorder  # noqa: E402
@@ -53,7 +54,7 @@ def synthesize() -> Figures:
     """
     os.chdir(configure())
     read_settings()
-    url = ensure_server(os.getpid())
+    url = ensure_server()
     with prefect_at(url), server_watched():
         state: Any = synthesis(return_state=True)
     if not state.is_completed():
@@ -62,7 +63,7 @@ def synthesize() -> Figures:
     return figures
 
 
-@flow(name="synthesis", flow_run_name="synthesis", persist_result=False)
+@flow(name="synthesis", flow_run_name="synthesis", persist_result=False, on_running=[note_run])
 def synthesis() -> Any:
     """Seeds, then topics, prompts, answers, critique and rewriting in rounds, then files and a page."""
     os.chdir(configure())

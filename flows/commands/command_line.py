@@ -6,17 +6,35 @@ Expected failures print one line and exit with 1. A group imports what its comma
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from flows.commands import annotation, gate, gateway, models, pipeline, synthesis, up, upkeep
 from flows.wiring.settings import configure, log_to_terminal
+from flows.wiring.stopping import COMMAND_GRACE_S, Stopped, listen
 from tasks.contracts.errors import PipelineError
 
 GROUPS = (pipeline, gate, models, gateway, annotation, synthesis, upkeep, up)
 
+
+class Commands(TyperGroup):
+    """The commands; one that is stopped says so, before typer takes that for an abort."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Stopped as stopped:
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                print(f"heptune: {stopped}; what is finished is kept, the next run goes on from there", file=sys.stderr)
+            sys.exit(stopped.exit_code)
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,7 +46,8 @@ for group in GROUPS:
 
 
 def main() -> None:
-    """Run a command; expected failures end in one line."""
+    """Run a command; expected failures and signals end in one line."""
+    listen(COMMAND_GRACE_S)
     configure()
     log_to_terminal()
     try:
@@ -36,6 +55,3 @@ def main() -> None:
     except PipelineError as error:
         print(f"heptune: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("heptune: stopped; finished stages are kept, the next run goes on from there", file=sys.stderr)
-        sys.exit(130)

@@ -10,7 +10,6 @@ import itertools
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -22,7 +21,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import psutil
 from rich.console import Console
 from rich.progress import track
 
@@ -30,6 +28,7 @@ from flows.commands.terminal import show_stage
 from flows.commands.time_left import TimeLeft
 from flows.wiring import artifacts
 from flows.wiring.params import read_params
+from flows.wiring.processes import ProcessMark, end_marked, has_process, mark_process, read_mark, show_mark
 from flows.wiring.server import free_port
 from flows.wiring.serving import store_url
 from flows.wiring.settings import configure
@@ -55,6 +54,7 @@ PAUSE_S, SWAP_PAUSE_S = 1.0, 0.1
 START_TIMEOUT_S = 240.0
 SWAP_TIMEOUT_S = 60.0
 LOG_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 60.0
 
 
 # What a stage does, in the demo's words.
@@ -323,7 +323,7 @@ def start_gateway() -> str:
             start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"
-    GATEWAY.write_text(json.dumps({"url": url, "pid": process.pid}))
+    GATEWAY.write_text(json.dumps({"url": url, "process": show_mark(mark_process(process.pid))}))
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         if running_gateway():
@@ -334,27 +334,31 @@ def start_gateway() -> str:
 
 def running_gateway() -> str | None:
     """Address of the gateway this checkout has left up, if it answers."""
-    try:
-        url: str = json.loads(GATEWAY.read_text())["url"]
-        return url if httpx.get(f"{url}/healthz", timeout=5).status_code == 200 else None
-    except (FileNotFoundError, httpx.HTTPError):
+    url, mark = read_gateway()
+    if mark is None or not has_process(mark):
         return None
+    try:
+        return url if httpx.get(f"{url}/healthz", timeout=5).status_code == 200 else None
+    except httpx.HTTPError:
+        return None
+
+
+def read_gateway() -> tuple[str, ProcessMark | None]:
+    """Address and process of the gateway that `start_gateway` noted; none where there is no whole note."""
+    try:
+        noted = json.loads(GATEWAY.read_text(encoding="utf-8"))
+        return str(noted["url"]), read_mark(str(noted["process"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", None
 
 
 def stop_gateway() -> bool:
     """End the gateway that `start_gateway` left up; returns whether there was one."""
-    if not GATEWAY.is_file():
+    _, mark = read_gateway()
+    GATEWAY.unlink(missing_ok=True)
+    if mark is None or not has_process(mark):
         return False
-    pid = json.loads(GATEWAY.read_text())["pid"]
-    GATEWAY.unlink()
-    try:
-        process = psutil.Process(pid)
-        if "serve" not in process.cmdline():
-            return False
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-    except psutil.NoSuchProcess:
-        return False
+    end_marked(mark, STOP_TIMEOUT_S)
     return True
 
 

@@ -5,26 +5,24 @@ Everything runs below this process, keeps its state under ``.heptune/`` and ends
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from flows.commands.terminal import console
 from flows.wiring import artifacts
-from flows.wiring.server import RECORD, is_healthy, running_url
+from flows.wiring.processes import end, end_leftovers, leading, tie
+from flows.wiring.server import SERVER_LOG, ensure_server, is_healthy, is_running, running_url
 from flows.wiring.settings import configure
+from flows.wiring.stopping import Stopped
 from tasks.contracts.errors import PipelineError
 
 logger = logging.getLogger(__name__)
@@ -33,6 +31,7 @@ POOL = "heptune"
 app = typer.Typer()
 LOGS = artifacts.STATE / "logs"
 START_TIMEOUT_S = 240.0
+WATCH_S = 1.0
 
 
 @app.command()
@@ -55,10 +54,10 @@ def bring_up(
     mlflow_port: int = 5000,
     ready: Callable[[Mapping[str, str]], None] | None = None,
 ) -> None:
-    """Start everything, call ``ready`` with the addresses, and stay until SIGINT or SIGTERM.
+    """Start everything, call ``ready`` with the addresses, and stay until a signal asks to end.
 
     With ``PREFECT_API_URL`` or an ``http`` ``MLFLOW_TRACKING_URI`` set, that server is used and none is
-    started here.
+    started here. A Prefect server of this checkout that other commands use ends after them.
 
     Raises:
         PipelineError: A port is taken, or one of the processes did not start or ended by itself.
@@ -66,66 +65,53 @@ def bring_up(
     root = configure()
     os.chdir(root)
     LOGS.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, _interrupt)
-    with ExitStack() as stack:
-        watched: list[subprocess.Popen[bytes]] = []
-        addresses = {"Prefect": stack.enter_context(prefect_server(prefect_port, watched))}
-        if os.environ["MLFLOW_TRACKING_URI"].startswith("http"):
-            addresses["MLflow"] = os.environ["MLFLOW_TRACKING_URI"]
-        else:
-            addresses["MLflow"] = stack.enter_context(mlflow_ui(mlflow_port, watched))
-        deploy(root)
-        stack.enter_context(child("worker", prefect("worker", "start", "--pool", POOL), watched))
-        if ready:
-            ready(addresses)
+    end_leftovers()
+    import psutil
+
+    children: list[subprocess.Popen[bytes]] = []
+    with leading():
         try:
-            while all(process.poll() is None for process in watched):
-                time.sleep(0.5)
-        except KeyboardInterrupt:
+            configured = os.environ.get("PREFECT_API_URL")
+            addresses = {"Prefect": start_prefect(prefect_port), "MLflow": start_mlflow(mlflow_port, children)}
+            deploy(root)
+            children.append(start_child("worker", prefect("worker", "start", "--pool", POOL)))
+            if ready:
+                ready(addresses)
+            while all(process.poll() is None for process in children) and (configured or is_running()):
+                time.sleep(WATCH_S)
+            raise PipelineError(f"a server ended by itself; its log is in {LOGS.resolve()} or {SERVER_LOG.resolve()}")
+        except Stopped:
             return
-        raise PipelineError(f"a server ended by itself; its log is in {LOGS.resolve()}")
+        finally:
+            end([psutil.Process(process.pid) for process in children if process.poll() is None])
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def prefect_server(port: int, watched: list[subprocess.Popen[bytes]]) -> Iterator[str]:
-    """A Prefect server on loopback, announced to every command of this checkout."""
+def start_prefect(port: int) -> str:
+    """A Prefect server on loopback for every command of this checkout; its address."""
     if configured := os.environ.get("PREFECT_API_URL"):
         if not is_healthy(configured):
             raise PipelineError(f"Prefect at {configured} does not answer; start it, or unset PREFECT_API_URL")
-        yield configured.removesuffix("/api")
-        return
+        return configured.removesuffix("/api")
     if url := running_url():
         raise PipelineError(f"a Prefect server of this checkout already answers at {url}; end that command first")
     require_free(port, "--prefect-port")
-    url = f"http://127.0.0.1:{port}/api"
-    command = prefect("server", "start", "--host", "127.0.0.1", "--port", str(port))
-    with child("prefect", command, watched, PREFECT_UI_API_URL=url) as process:
-        wait_for(lambda: is_healthy(url), process, "prefect")
-        RECORD.parent.mkdir(parents=True, exist_ok=True)
-        RECORD.write_text(json.dumps({"url": url, "keeper": os.getpid(), "server": process.pid, "owner": os.getpid()}))
-        os.environ["PREFECT_API_URL"] = url
-        try:
-            yield url.removesuffix("/api")
-        finally:
-            RECORD.unlink(missing_ok=True)
-            del os.environ["PREFECT_API_URL"]
+    return ensure_server(port=port).removesuffix("/api")
 
 
-@contextmanager
-def mlflow_ui(port: int, watched: list[subprocess.Popen[bytes]]) -> Iterator[str]:
-    require_free(port, "--mlflow-port")
+def start_mlflow(port: int, children: list[subprocess.Popen[bytes]]) -> str:
+    """MLflow's UI on loopback, unless a server is configured; its address."""
     store = os.environ["MLFLOW_TRACKING_URI"]
+    if store.startswith("http"):
+        return store
+    require_free(port, "--mlflow-port")
     place = (artifacts.STATE / "mlflow-artifacts").resolve().as_uri()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", store, "--default-artifact-root", place, "--workers", "1"]
     url = f"http://127.0.0.1:{port}"
-    with child("mlflow", command, watched, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as process:
-        wait_for(lambda: answers(f"{url}/health"), process, "mlflow")
-        yield url
+    process = start_child("mlflow", command, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    children.append(process)
+    wait_for(lambda: answers(f"{url}/health"), process, "mlflow")
+    return url
 
 
 def deploy(root: Path) -> None:
@@ -146,30 +132,17 @@ def prefect(*words: str) -> list[str]:
     return [sys.executable, "-m", "prefect", *words]
 
 
-@contextmanager
-def child(
-    name: str, command: list[str], watched: list[subprocess.Popen[bytes]], **extra: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with its log in ``.heptune/logs``, ended with the block."""
+def start_child(name: str, command: list[str], **extra: str) -> subprocess.Popen[bytes]:
+    """A process with its log in ``.heptune/logs`` that does not outlive this one."""
     with (LOGS / f"{name}.log").open("ab") as log:
-        process = subprocess.Popen(
-            command,
+        return subprocess.Popen(
+            tie(command),
             env={**os.environ, **extra},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    watched.append(process)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def require_free(port: int, option: str) -> None:

@@ -72,10 +72,10 @@ def _read_stages(path: Path) -> dict[str, Any]:
 
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (FileNotFoundError, yaml.YAMLError):
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
-    stages: dict[str, Any] = (values or {}).get("stages", {})
-    return stages
+    stages = values.get("stages") if isinstance(values, dict) else None
+    return stages if isinstance(stages, dict) else {}
 
 
 def _digests(entry: Mapping[str, Any], kind: str) -> dict[str, str]:
@@ -93,5 +93,8 @@ def git_commit() -> str:
     """The commit of the checkout, with ``+changes`` when files differ from it, or ``none``."""
     # No tag matches, so that the commit itself is what describes the checkout.
     words = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
-    described = subprocess.run(words, capture_output=True, text=True, check=False)
+    try:
+        described = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return "none"
     return "none" if described.returncode else described.stdout.strip()

@@ -10,12 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from flows.wiring import artifacts
+from flows.wiring.yaml_file import read_yaml
 from tasks.annotation.params import Annotation
-from tasks.contracts.errors import PipelineError, raise_all
+from tasks.contracts.errors import raise_all
 from tasks.contracts.params import Section
 from tasks.data_preparation.params import DataPreparation
 from tasks.deployment.params import Release
@@ -80,17 +80,10 @@ def read_params(path: Path = artifacts.PARAMS) -> Params:
     """Read and validate the whole file.
 
     Raises:
-        PipelineError: The file is missing or not YAML, or any key of any section is wrong; all errors
-            are listed with file, key, what was found and what is allowed.
+        PipelineError: The file cannot be read, or any key of any section is wrong; all errors are listed with file,
+            key, what was found and what is allowed.
     """
-    if not path.is_file():
-        raise PipelineError(f"{path}: missing; run from the repository's root, where it lies")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path}: not YAML ({' '.join(str(error).split())}); mend that line") from error
-    if not isinstance(values, Mapping):
-        raise PipelineError(f"{path}: holds a {type(values).__name__}; expected sections with keys")
+    values = read_yaml(path)
     try:
         return Params.model_validate(values)
     except ValidationError as error:
@@ -127,8 +120,8 @@ def describe(path: Path, values: Any, problem: Any) -> str:
         if kind in KINDS
         else problem["msg"].removeprefix("Value error, ").replace("Tuple", "List")
     )
-    if isinstance(found, str) and kind in ("float_parsing", "float_type") and "e" in found.lower():
-        text += " (write 2.0e-4, not 2e-4: YAML reads the latter as text)"
+    if kind == "string_type" and isinstance(found, bool | int | float):
+        text += ", in quotes where YAML takes it for something else"
     shown = "" if isinstance(found, dict | list) or kind == "value_error" else f"found {found!r}; "
     return f"{path}: {key}: {shown}{text}"
 

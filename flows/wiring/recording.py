@@ -30,6 +30,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from flows.wiring import artifacts
+from flows.wiring.processes import ProcessMark, has_process, mark_process
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,6 @@ LONGEST_PARAM = 6000
 POLL_S = 0.1
 
 Entry = dict[str, Any]
-# A process id, when that process began (ids are used again), and the machine or container that it runs on.
-ProcessMark = tuple[int, float, str]
 # A process on another machine cannot be looked at; it counts as ended when its file has not grown for so long.
 SILENCE_S = 24 * 3600.0
 
@@ -64,7 +63,9 @@ class Recorder:
         owner: The process that runs DVC around this stage, whose hashes are added from ``dvc.lock``; None: no stage.
     """
 
-    def __init__(self, name: str, pipeline: str | None, tags: Mapping[str, str], owner: int | None = None) -> None:
+    def __init__(
+        self, name: str, pipeline: str | None, tags: Mapping[str, str], owner: ProcessMark | None = None
+    ) -> None:
         stem = f"{_now_ms()}-{re.sub('[^A-Za-z0-9_]+', '-', name)}-{uuid.uuid4().hex[:8]}"
         self.path = (UNSENT / f"{stem}.jsonl").resolve()
         self._owner = owner
@@ -80,7 +81,7 @@ class Recorder:
             time=_now_ms(),
             uri=os.environ["MLFLOW_TRACKING_URI"],
             writer=mark_process(os.getpid()),
-            owner=None if owner is None else mark_process(owner),
+            owner=owner,
         )
         ensure_sender()
 
@@ -108,7 +109,7 @@ class Recorder:
         self._append("artifact", path=str(copy.resolve()))
 
     def finish(self, status: str, written: Mapping[str, str] | None = None) -> None:
-        """End the run as ``FINISHED`` or ``FAILED``.
+        """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``.
 
         Args:
             status: MLflow's name for how it went.
@@ -139,25 +140,11 @@ class Recorder:
         self._failed = True
 
 
-def mark_process(pid: int) -> ProcessMark:
-    """A process that can be told from a later one with the same id."""
-    import psutil
-
-    return pid, psutil.Process(pid).create_time(), socket.gethostname()
-
-
 def is_alive(mark: ProcessMark, path: Path) -> bool:
     """Whether the process behind a file of entries is still there, and no zombie."""
-    import psutil
-
-    pid, began, host = mark
-    if host != socket.gethostname():
+    if mark[2] != socket.gethostname():
         return time.time() - path.stat().st_mtime < SILENCE_S
-    try:
-        process = psutil.Process(pid)
-        return bool(abs(process.create_time() - began) < 0.1 and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    return has_process(mark)
 
 
 def copies_of(path: Path) -> Path:

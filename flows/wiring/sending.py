@@ -34,6 +34,7 @@ from flows.wiring.recording import (
     is_alive,
     is_at_work,
 )
+from flows.wiring.server import has_users
 from flows.wiring.settings import configure
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ EXPERIMENT_LOCK = artifacts.STATE / "mlflow.lock"
 REFUSED = artifacts.STATE / "refused"
 BATCH = 500
 POLL_S = 0.2
-LINGER_S = 10.0  # the stages of a pipeline follow one another sooner than that
+LINGER_S = 10.0  # the stages of a pipeline follow one another sooner than that; without a pipeline there is no next
 RETRY_S = 5.0
 ABANDONED_S = 60.0
 ATTEMPTS = 3
@@ -477,7 +478,7 @@ def work(uri: str) -> set[Path]:
                 break
         if sender.files:
             idle_since = time.monotonic()
-        elif time.monotonic() - idle_since > LINGER_S:
+        elif time.monotonic() - idle_since > LINGER_S or not has_users():
             break
         time.sleep(POLL_S)
     return set(sender.files)

@@ -1,8 +1,8 @@
-"""One local Prefect server for everything that runs in a checkout, kept while its owner lives.
+"""One local Prefect server for everything that runs in a checkout, kept while a user of it lives.
 
-Prefect would start a temporary server in every process, which costs seconds each. Instead the first
-process that needs one starts a keeper; the keeper ends the server when the owner (the command line,
-or the ``dvc`` process above a stage) has ended.
+Prefect would start a temporary server in every process, which costs seconds each. Instead the first process that needs
+one starts one, and all share it: each user (a command, or the ``dvc`` process above a stage) leaves a file with its
+mark, and the server (`flows.wiring.serving_prefect`) ends when none of them is alive.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -23,13 +22,25 @@ from typing import Any
 from filelock import FileLock
 
 from flows.wiring import artifacts
-from flows.wiring.settings import configure
+from flows.wiring.processes import (
+    ProcessMark,
+    end_leftovers,
+    end_marked,
+    has_process,
+    mark_process,
+    read_mark,
+    show_mark,
+)
 from tasks.contracts.errors import PipelineError
 
 logger = logging.getLogger(__name__)
 
 RECORD = artifacts.STATE / "prefect" / "server.json"
+SERVER_LOG = artifacts.STATE / "prefect" / "server.log"
+USERS = artifacts.STATE / "prefect" / "users"
+OWNER = "HEPTUNE_OWNER"
 START_TIMEOUT_S = 240.0
+STARTS = 2
 HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 PATIENCE_S = 30.0  # a busy server may take long to answer
 
@@ -82,11 +93,12 @@ def answers(url: str) -> bool:
     return False
 
 
-def ensure_server(owner: int) -> str:
-    """Use ``PREFECT_API_URL``, the checkout's running server, or start one.
+def ensure_server(owner: ProcessMark | None = None, port: int = 0) -> str:
+    """Use ``PREFECT_API_URL``, the checkout's running server, or start one; runs of killed processes end as Crashed.
 
     Args:
-        owner: Process whose end ends a server started here.
+        owner: Process as long as whose life a server of this checkout is kept; this one by default.
+        port: Where one is started, if none is up; 0: any free port.
 
     Returns:
         The API's URL, also put into the environment.
@@ -94,34 +106,98 @@ def ensure_server(owner: int) -> str:
     Raises:
         PipelineError: The configured server does not answer, or none could be started.
     """
-    if configured := os.environ.get("PREFECT_API_URL"):
-        if not answers(configured):
+    end_leftovers()
+    owner = owner or mark_process(os.getpid())
+    if url := os.environ.get("PREFECT_API_URL"):
+        if not answers(url):
             raise PipelineError(
-                f"Prefect at {configured} does not answer; start it, or unset PREFECT_API_URL to use a local one"
+                f"Prefect at {url} does not answer; start it, or unset PREFECT_API_URL to use a local one"
             )
-        return configured
-    RECORD.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(RECORD.with_suffix(".lock")):
-        url = running_url() or start_keeper(owner)
-    os.environ["PREFECT_API_URL"] = url
+        note_user(owner)
+    else:
+        url = use_server(owner, port)
+        os.environ["PREFECT_API_URL"] = url
+    from flows.wiring.flow_runs import crash_ended_runs
+
+    crash_ended_runs(url)
     return url
 
 
-def running_url() -> str | None:
-    """URL of the checkout's server, if it still answers."""
+def use_server(owner: ProcessMark, port: int = 0) -> str:
+    """The checkout's server, kept while the owner lives.
+
+    Args:
+        owner: A user of the server.
+        port: Where one is started, if none is up; 0: any free port.
+
+    Returns:
+        The API's URL.
+
+    Raises:
+        PipelineError: None could be started.
+    """
+    RECORD.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(RECORD.with_suffix(".lock")):
+        note_user(owner)
+        if url := running_url(START_TIMEOUT_S):
+            return url
+        # A server may be killed while it starts, or lose its port to another program.
+        for _ in range(STARTS):
+            if url := start_server(port):
+                return url
+    raise PipelineError(
+        f"the local Prefect server did not start, tried {STARTS} times; its log is {SERVER_LOG.resolve()}"
+    )
+
+
+def note_user(owner: ProcessMark) -> None:
+    """Keep a server and a sender of this checkout while a process lives."""
+    USERS.mkdir(parents=True, exist_ok=True)
+    (USERS / show_mark(owner)).touch()
+
+
+def running_url(timeout_s: float = 0.0) -> str | None:
+    """URL of the checkout's server, if its process is still there.
+
+    Args:
+        timeout_s: Wait so long for its answer; one that does not answer then is ended.
+    """
+    url, mark = read_record()
+    deadline = time.monotonic() + timeout_s
+    while mark is not None and has_process(mark):
+        if is_healthy(url):
+            return url
+        if time.monotonic() >= deadline:
+            if timeout_s:
+                end_marked(mark)
+            return None
+        time.sleep(0.1)
+    return None
+
+
+def is_running() -> bool:
+    """Whether the process of the checkout's server is there, be it too busy to answer."""
+    _, mark = read_record()
+    return mark is not None and has_process(mark)
+
+
+def read_record() -> tuple[str, ProcessMark | None]:
+    """Where the checkout's server answers, and its process, as it noted them; none where it did not."""
     try:
-        url: str = json.loads(RECORD.read_text())["url"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
-        return None
-    return url if is_healthy(url) else None
+        record = json.loads(RECORD.read_text(encoding="utf-8"))
+        return str(record["url"]), read_mark(str(record["server"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", None
 
 
-def start_keeper(owner: int) -> str:
+def start_server(port: int = 0) -> str | None:
+    """Start a server; its URL once it answers, None where it ended before."""
     RECORD.unlink(missing_ok=True)
-    log = RECORD.with_name("server.log")
-    with log.open("ab") as output:
-        keeper = subprocess.Popen(
-            [sys.executable, "-m", "flows.wiring.server", str(owner)],
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEPTUNE_")}
+    with SERVER_LOG.open("ab") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "flows.wiring.serving_prefect", str(port)],
+            env=kept,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -129,57 +205,35 @@ def start_keeper(owner: int) -> str:
         )
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        if url := running_url():
+        if server.poll() is not None:
+            return None
+        if RECORD.is_file() and (url := running_url()):
             return url
-        if keeper.poll() is not None:
-            break
         time.sleep(0.1)
-    raise PipelineError(f"the local Prefect server did not start; its log is {log.resolve()}")
+    server.kill()
+    server.wait()
+    return None
 
 
-def keep(owner: int) -> None:
-    """Run a server until the owner has ended (the keeper's own main)."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "PREFECT_API_URL": url, "PREFECT_UI_API_URL": url}
-    server = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
-    RECORD.write_text(json.dumps({"url": url, "keeper": os.getpid(), "server": server.pid, "owner": owner}))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        while is_alive(owner) and server.poll() is None:
-            time.sleep(0.5)
-    finally:
-        server.terminate()
-        try:
-            server.wait(15)
-        except subprocess.TimeoutExpired:
-            server.kill()
-        RECORD.unlink(missing_ok=True)
+def has_users() -> bool:
+    """Whether a process that uses this checkout is alive; ended ones are forgotten."""
+    alive = False
+    for path in USERS.glob("*"):
+        mark = read_mark(path.name)
+        if mark is not None and has_process(mark):
+            alive = True
+        else:
+            path.unlink(missing_ok=True)
+    return alive
 
 
-def is_alive(pid: int) -> bool:
-    import psutil
-
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def owner_above() -> int:
+def owner_above() -> ProcessMark:
     """The process that runs DVC around this stage: the pipeline or the ``dvc`` above, else this process."""
     import psutil
 
-    pipeline = int(os.environ.get("HEPTUNE_OWNER", 0))
-    if pipeline and psutil.pid_exists(pipeline):
+    if pipeline := read_mark(os.environ.get(OWNER, "")):
         return pipeline
     for parent in psutil.Process().parents():
         if any(Path(part).name == "dvc" for part in parent.cmdline()[:3]):
-            return parent.pid
-    return os.getpid()
-
-
-if __name__ == "__main__":
-    configure()
-    keep(int(sys.argv[1]))
+            return mark_process(parent.pid)
+    return mark_process(os.getpid())

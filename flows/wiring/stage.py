@@ -11,6 +11,7 @@ import gc
 import inspect
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -34,10 +35,13 @@ from prefect.flow_engine import run_flow  # noqa: E402
 from prefect.states import Failed  # noqa: E402
 
 from flows.wiring import artifacts, lineage  # noqa: E402
+from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import Params, read_params  # noqa: E402
-from flows.wiring.recording import Recorder, mark_process, warn_unanswered  # noqa: E402
+from flows.wiring.processes import ProcessMark, end, has_process, leading, list_below, show_mark  # noqa: E402
+from flows.wiring.recording import Recorder, warn_unanswered  # noqa: E402
 from flows.wiring.server import ensure_server, owner_above, prefect_at  # noqa: E402
+from flows.wiring.stopping import STAGE_GRACE_S, Stopped, end_with, listen  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
 from tasks.contracts.manifest import read_json  # noqa: E402
 
@@ -137,6 +141,7 @@ def stage(function: Callable[[Params], None]) -> Flow[[Params], None]:
         description=inspect.getdoc(sys.modules[function.__module__]) or inspect.getdoc(function),
         validate_parameters=False,
         persist_result=False,
+        on_running=[note_run],
     )
     observed: Flow[[Params], None] = made(body)
     return observed
@@ -155,20 +160,37 @@ def show_report(name: str) -> None:
 
 
 def run(flow_: Flow[[Params], None]) -> None:
-    """Run a stage in this process and exit: 0 when its outs are written, 1 when it failed."""
-    sys.exit(run_stage(flow_))
+    """Run a stage in this process and exit: 0 when its outs are written, 1 when it failed, 128 and the signal's number
+    when it was stopped."""
+    listen(STAGE_GRACE_S, lambda number: leave_message("stopped", str(number)))
+    try:
+        code = run_stage(flow_)
+    except Stopped as stopped:
+        end(list_below(os.getpid()), 1.0)
+        if not os.environ.get(MESSAGES):
+            print(f"{flow_.name}: {stopped}; the next run goes on from there", file=sys.stderr)
+        code = stopped.exit_code
+    sys.exit(code)
 
 
 def run_stage(flow_: Flow[[Params], None]) -> int:
-    """Run a stage in this process; the exit code."""
+    """Run a stage in this process; the exit code.
+
+    Raises:
+        Stopped: A signal asked it to end, or the process that runs DVC around it has ended.
+    """
     name = flow_.name
     log_to_terminal()
     os.chdir(configure())
-    tell_pipeline("began", name)
+    leave_message("began", name)
+    owner = owner_above()
+    if owner[0] != os.getpid():
+        if not has_process(owner):
+            raise Stopped(signal.SIGTERM)
+        end_with(owner)
     try:
         params = read_params()
-        owner = owner_above()
-        with prefect_at(ensure_server(owner)):
+        with prefect_at(ensure_server(owner)), leading(owner):
             return run_observed(flow_, params, owner)
     except PipelineError as error:
         return report_failure(str(error))
@@ -176,12 +198,12 @@ def run_stage(flow_: Flow[[Params], None]) -> int:
         return report_failure(f"Prefect did not take the run of {name} ({error}); start its server and run again")
 
 
-def run_observed(flow_: Flow[[Params], None], params: Params, owner: int) -> int:
+def run_observed(flow_: Flow[[Params], None], params: Params, owner: ProcessMark) -> int:
     global _recorder
     name = flow_.name
     flow_run = create_run(flow_, params)
     pipeline = os.environ.get(PIPELINE)
-    key = pipeline or f"dvc-{owner}-{mark_process(owner)[1]:.0f}"
+    key = pipeline or f"dvc-{show_mark(owner)}"
     _recorder = Recorder(name, key, first_tags(name, params, str(flow_run.id)), owner)
     _recorder.params(flatten(getattr(params, name).model_dump(mode="json")))
     status, code = "FAILED", 1
@@ -204,6 +226,9 @@ def run_observed(flow_: Flow[[Params], None], params: Params, owner: int) -> int
                 f"the Prefect server went away while {name} was at work ({type(error).__name__}); "
                 "start it and run again, finished stages are kept"
             )
+    except Stopped:
+        _recorder.finish("KILLED", lineage.describe_written(name))
+        raise
     _recorder.finish(status, lineage.describe_written(name))
     if not pipeline:  # a pipeline says it at its end
         warn_unanswered()
@@ -252,12 +277,12 @@ def first_tags(name: str, params: Params, flow_run: str) -> dict[str, str]:
 
 def report_failure(reason: str) -> int:
     """Say once why the stage failed: to the pipeline above, which says it on, or else on the terminal."""
-    if not tell_pipeline("failure", reason):
+    if not leave_message("failure", reason):
         print(reason, file=sys.stderr)
     return 1
 
 
-def tell_pipeline(name: str, text: str) -> bool:
+def leave_message(name: str, text: str) -> bool:
     """Leave a message for the pipeline that started this stage; whether one did."""
     folder = os.environ.get(MESSAGES)
     if folder:

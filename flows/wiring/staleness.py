@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
+from flows.wiring.dvc_repository import open_repository
 from flows.wiring.lock import one_at_a_time
 from flows.wiring.overview import is_current, write_overview
 from flows.wiring.params import read_params
 from flows.wiring.recording import UNSENT, ensure_sender
 from flows.wiring.settings import configure
+from flows.wiring.yaml_file import read_yaml
 from tasks.contracts.errors import PipelineError
 
 STAGES = (
@@ -28,9 +31,10 @@ def check(stages: Sequence[str]) -> None:
     """Refuse wrong params and unknown stages before anything starts.
 
     Raises:
-        PipelineError: Params are wrong or a stage is unknown.
+        PipelineError: Params are wrong, a stage is unknown, or ``dvc.yaml`` cannot be read.
     """
     read_params()
+    read_yaml(Path("dvc.yaml"))
     if unknown := [name for name in stages if name not in STAGES]:
         raise PipelineError(f'unknown stage "{unknown[0]}"; valid names: {", ".join(STAGES)}')
 
@@ -60,11 +64,10 @@ def are_unchanged(stages: Sequence[str], wait: bool = False) -> bool:
 def dvc_skips(stages: Sequence[str]) -> bool:
     """Whether DVC finds no stage changed; what it cannot tell counts as changed, and the run says why."""
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
-        with Repo() as repo, repo.lock:
+        with open_repository() as repo, repo.lock:
             return not any(repo.stage.load_one(name=name).changed() for name in stages)
     except DvcException:
         return False

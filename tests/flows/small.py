@@ -6,6 +6,7 @@ before, writes one file, figures and a page.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -38,6 +39,11 @@ def count_rows(name: str, section: dict[str, object]) -> dict[str, float]:
         if kind == "wait":
             Path("trouble", f"{name}.began").touch()
             wait_for(Path("trouble", f"{name}.go"))
+        if kind == "stuck":
+            # A process of its own, and work that looks at no signal.
+            subprocess.Popen(["sleep", "600"])
+            Path("trouble", f"{name}.began").touch()
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
         if kind == "full disk":
             Path("/dev/full").write_text("more than the disk takes")
         if kind == "killed once":

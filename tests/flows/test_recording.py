@@ -20,7 +20,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from flows.wiring import lineage
-from flows.wiring.recording import UNANSWERED, UNSENT, Recorder, ensure_sender, mark_process
+from flows.wiring.processes import mark_process
+from flows.wiring.recording import UNANSWERED, UNSENT, Recorder, ensure_sender
 from flows.wiring.sending import REFUSED, EntryFile, Sender, escape, experiment_id, settle
 from tests.flows.small import child_environment, wait_for, wait_for_mlflow
 
@@ -28,8 +29,9 @@ KILLED = """
 import os
 from flows.wiring.settings import configure
 configure()
+from flows.wiring.processes import mark_process
 from flows.wiring.recording import Recorder
-recorder = Recorder("fine_tuning", "p1", {"heptune.stage": "fine_tuning"}, os.getpid())
+recorder = Recorder("fine_tuning", "p1", {"heptune.stage": "fine_tuning"}, mark_process(os.getpid()))
 for step in range(2500):
     recorder.metrics(step, {"loss": 1.0 / (step + 1), "rate": float(step)})
 os.kill(os.getpid(), 9)
@@ -293,7 +295,7 @@ def test_hashes_are_those_that_dvc_wrote_after_this_run(uri: str) -> None:
     figures.write_text("{}")
     digest = "99914b932bd37a50b983c5e7c90ae93b"  # of "{}"
     lock(stage, digest, "0" * 32)
-    run = Recorder(stage, "p", {}, os.getpid())
+    run = Recorder(stage, "p", {}, mark_process(os.getpid()))
     run.finish("FINISHED", lineage.describe_written(stage))
     file = EntryFile(run.path)
     settle(file)
@@ -322,7 +324,7 @@ def test_hashes_are_those_that_dvc_wrote_after_this_run(uri: str) -> None:
 
 
 def test_no_hashes_where_dvc_ended_without_writing_its_lock(uri: str) -> None:
-    run = Recorder("evaluation", "p", {}, os.getpid())
+    run = Recorder("evaluation", "p", {}, mark_process(os.getpid()))
     run.finish("FINISHED", lineage.describe_written("evaluation"))
     text = run.path.read_text().replace(
         json.dumps(mark_process(os.getpid())), json.dumps([os.getpid(), 1.0, socket.gethostname()])

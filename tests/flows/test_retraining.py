@@ -20,6 +20,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from flows.wiring.processes import mark_process, show_mark
 from flows.wiring.server import RECORD
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json, write_json
@@ -122,7 +123,7 @@ def journal(project: Path) -> list[dict[str, Any]]:
 def test_what_a_retrain_does_and_records(project: Path, prefect: str) -> None:
     order = {"reason": "new words", "trigger": "drift", "window": "w1", "make": "one", "verdict": "promote"}
     # No variable names a server, but one of this checkout is up: the flow goes there and starts none of its own.
-    write_json(project / RECORD, {"url": prefect})
+    write_json(project / RECORD, {"url": prefect, "server": show_mark(mark_process(os.getpid()))})
     assert run(project, None, order).returncode == 0
     name = {"flow_runs": {"name": {"any_": ["retraining: new words"]}}}
     assert len(httpx.post(f"{prefect}/flow_runs/filter", json=name, timeout=30).json()) == 1
