@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 import threading
 import time
@@ -223,7 +224,7 @@ def reproduce(name: str, force: bool = False) -> State:
                     return Failed(message=full)
                 if not isinstance(error.__cause__, StageCmdFailedError):
                     return Failed(message=one_line(error.__cause__ or error))
-                if number := signal_of(error.__cause__.returncode):
+                if number := signal_of(exit_code(error.__cause__)):
                     raise Stopped(number) from error
                 raise StageCrashed(f"its process ended without a reason ({one_line(error.__cause__)})") from error
             except (DvcException, PipelineError) as error:
@@ -231,6 +232,12 @@ def reproduce(name: str, force: bool = False) -> State:
         if not changed:
             return Completed(name="Unchanged")
         return Completed(name="Ran" if began.is_file() else "Restored")
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of a stage, which DVC's error has in its words only; 1 where it has none."""
+    found = re.search(r"exited with (-?\d+)$", str(error))
+    return int(found[1]) if found else 1
 
 
 def run_dvc(name: str, force: bool) -> list[Any]:
