@@ -1,9 +1,10 @@
 """Runs the code of an answer with the tests that were written with the task.
 
-The code runs in a separate process: no network, no other processes visible and all disks read-only (Linux
-namespaces), an empty environment, only the standard library, and limits of time and memory. That prevents accidents
-and careless code; it is no defence against an attacker with a kernel exploit. The code can read what the user can
-read, but cannot send it anywhere.
+Two processes: one holds the answer's code, the other runs the tests and asks the first for values (`remote.py`). What
+is expected never leaves the second, so code cannot forge a verdict, only return wrong values. Each is isolated: no
+network, no other processes, no files but Python's own, an empty environment, no new processes or privileges (Linux
+namespaces and seccomp), and limits of time and memory. That is no defence against an attacker with a kernel exploit.
+Tests that look into objects of the answer beyond their use (``type(x) is Stack``, ``unittest.mock``) fail.
 
 Example: ``{name: python, seconds: 5, memory_mb: 256}``; the task's ``tests`` are lines such as
 ``assert add(1, 2) == 3``.
@@ -11,11 +12,12 @@ Example: ``{name: python, seconds: 5, memory_mb: 256}``; the task's ``tests`` ar
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-import secrets
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,6 +33,7 @@ from tasks.synthesis.checks.check import RowCheck, Step
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
 
+START_S = 10.0
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
 
@@ -43,7 +46,7 @@ class PythonCheck(RowCheck):
     processes: int = Field(default=2, ge=1, le=64, description="answers run at once")
     isolated: bool = Field(
         default=True,
-        description="no network and no writing, by Linux namespaces; false: only limits, where there are none",
+        description="no network, files or processes, by Linux namespaces; false: only limits, where there are none",
     )
 
     @property
@@ -75,45 +78,61 @@ class PythonCheck(RowCheck):
         """Why code does not pass tests, None when it does.
 
         Raises:
-            PipelineError: The process cannot be isolated here.
+            PipelineError: The processes cannot be isolated here.
         """
-        # Code that ends the process early cannot forge the result without this token.
+        verdict = self._try(code, tests, own_builtins=False)
+        if verdict == "passed hiding":
+            # The code defines a name of Python's that the tests use, such as sum: it must pass them with Python's own
+            # too, or a function all() that returns True would.
+            verdict = self._try(code, tests, own_builtins=True)
+        if verdict == "no isolation":
+            raise PipelineError(
+                "check python: this machine does not allow namespaces, so code cannot be isolated from network, files "
+                "and processes; run on Linux with user namespaces, or set isolated: false inside a separate container"
+            )
+        if verdict in ("passed", "passed hiding"):
+            return None
+        if verdict == "unused":
+            return "the tests use nothing of its code"
+        if verdict == "ended":
+            return "its code ends the process"
+        if verdict == "TimeoutError":
+            return "its code takes too long"
+        return f"its code fails: {verdict.removeprefix('error ')}"
+
+    def _try(self, code: str, tests: str, own_builtins: bool) -> str:
+        """The verdict of the judge's process, the last line that it writes."""
+        common = {"seconds": self.seconds, "memory": self.memory_mb * 1024**2, "isolated": self.isolated}
+        left, right = socket.socketpair()
+        with left, right:
+            answer = self._start("answer", left, {**common, "code": code})
+            judge = self._start("judge", right, {**common, "tests": tests, "own_builtins": own_builtins})
+        try:
+            out, _ = judge.communicate(timeout=self.seconds + START_S)
+        except subprocess.TimeoutExpired:
+            return "TimeoutError"
+        finally:
+            for process in (answer, judge):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+        return out.decode().strip().rpartition("\n")[2] or "ended"
+
+    def _start(self, role: str, line: socket.socket, task: Mapping[str, object]) -> subprocess.Popen[bytes]:
         from tasks.synthesis.checks import sandbox
 
-        token = secrets.token_hex(8)
-        task = {
-            "code": code,
-            "tests": tests,
-            "token": token,
-            "seconds": self.seconds,
-            "memory": self.memory_mb * 1024**2,
-            "isolated": self.isolated,
-        }
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", sandbox.__file__],
+            [sys.executable, "-I", "-S", sandbox.__file__, role],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if role == "judge" else subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={"PATH": "/usr/bin:/bin"},
             cwd=Path("/"),
+            pass_fds=[line.fileno()],
             start_new_session=True,
         )
-        try:
-            out, _ = process.communicate(json.dumps(task).encode(), timeout=self.seconds + 5)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            return "its code takes too long"
-        result = out.decode(errors="replace").strip().rpartition("\n")[2]
-        if result == "no isolation":
-            raise PipelineError(
-                "check python: this machine does not allow namespaces, so code cannot be isolated from network and "
-                "disk; run on Linux with user namespaces, or set isolated: false inside a separate container"
-            )
-        if result == f"{token} passed":
-            return None
-        if result == f"{token} TimeoutError":
-            return "its code takes too long"
-        if result.startswith(f"{token} "):
-            return f"its code fails: {result.split(' ', 1)[1]}"
-        return "its code ends the process"
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as stream:
+            stream.write(json.dumps({**task, "socket": line.fileno()}).encode())
+        process.stdin = None
+        return process
