@@ -90,7 +90,7 @@ def _encode_batch(examples: pa.Table, chat: Chat, max_tokens: int) -> pa.Table:
     labels = np.where(pairs[:, 1] != 0, flat, np.int32(IGNORED))
     lengths = np.array([len(row) for row in rows], np.int64)
     return pa.Table.from_arrays(
-        [examples["id"], _lists(ends, flat), _lists(ends, labels), _array(lengths), pa.array(reasons, pa.string())],
+        [examples["id"], _lists(ends, flat), _lists(ends, labels), _array(lengths), _texts(reasons)],
         schema=ENCODED,
     )
 
@@ -98,6 +98,11 @@ def _encode_batch(examples: pa.Table, chat: Chat, max_tokens: int) -> pa.Table:
 def _array(values: NDArray[Any]) -> pa.Array:
     """An Arrow array over NumPy's memory; `pyarrow.array` would import pandas to look at what it is given."""
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def _texts(values: Sequence[str | None]) -> pa.Array:
+    """An Arrow array of texts; of the usual ones, which are all absent, without `pyarrow.array`, see `_array`."""
+    return pa.array(values, pa.string()) if any(values) else pa.nulls(len(values), pa.string())
 
 
 def _lists(ends: NDArray[np.int32], values: NDArray[np.int32]) -> pa.ListArray:
