@@ -430,11 +430,16 @@ def halve(entries: Sequence[Entry]) -> list[list[Entry]]:
 
 
 def escape(key: str) -> str:
-    """A key that MLflow takes: characters that it refuses as ``:`` and their code point, ``what?`` as ``what:3f``."""
-    escaped = re.sub(r"[^/\w.\- :]", lambda found: f":{ord(found[0]):x}", key)
+    """A key that MLflow takes: characters that it refuses as ``:`` and their code point, ``what?`` as ``what:3f``.
+
+    A colon that could be taken for one of these is written as ``:3a``, so that different keys stay different.
+    """
+    if not key:
+        return ":0"
+    escaped = re.sub(r"[^/\w.\- :]|:(?=[0-9a-f])", lambda found: f":{ord(found[0]):x}", key)
     if posixpath.normpath(escaped) != escaped or escaped.startswith((".", "/")):
         escaped = escaped.replace("/", ":2f")
-        escaped = re.sub(r"^\.", ":2e", escaped) or ":"
+        escaped = re.sub(r"^\.", ":2e", escaped)
     if len(escaped) > LONGEST_KEY:
         digest = hashlib.sha256(key.encode()).hexdigest()[:12]
         escaped = f"{escaped[: LONGEST_KEY - 13]}:{digest}"

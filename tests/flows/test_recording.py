@@ -346,6 +346,12 @@ def test_no_hashes_where_dvc_ended_without_writing_its_lock(uri: str) -> None:
         ("what?", "what:3f"),
         ("a//b", "a:2f:2fb"),
         ("../up", ":2e.:2fup"),
+        ("", ":0"),
+        (":", ":"),
+        ("what:3f", "what:3a3f"),
+        ("1:1", "1:3a1"),
+        ("\ud800", ":d800"),
+        ("日本", "日本"),
         ("/top", ":2ftop"),
         ("x" * 251, "x" * 237 + ":" + hashlib.sha256(b"x" * 251).hexdigest()[:12]),
     ],
@@ -356,6 +362,26 @@ def test_escaped_keys_are_taken_by_mlflow(key: str, escaped: str, uri: str) -> N
     run = client.create_run(experiment_id(client)).info.run_id
     client.log_param(run, escape(key), 1)
     assert client.get_run(run).data.params == {escape(key): "1"}
+
+
+def test_no_label_merges_with_another_or_holds_up_the_queue(uri: str) -> None:
+    keys = ["plain", "what?", "what:3f", "/", "//", "..", ".", "a/../b", "", ":", ":0", "x" * 300, "x" * 299 + "y"]
+    keys += ["a\nb", "a\tb", "café", "\N{GRINNING FACE}", "a/", "/a", " a ", "a.", "\0", "a\\b", "é" * 260, "%", " "]
+    first = Recorder("evaluation", "p", {})
+    first.metrics(1, {key: float(index) for index, key in enumerate(keys)})
+    first.params({key: index for index, key in enumerate(keys)})
+    first.tags({key: str(index) for index, key in enumerate(keys)})
+    first.finish("FINISHED")
+    Recorder("deployment", "p", {}).finish("FINISHED")
+    assert send(uri)
+    found = recorded(uri)
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    data = found["evaluation"].data
+    assert data.metrics == {escape(key): float(index) for index, key in enumerate(keys)}
+    assert data.params == {escape(key): str(index) for index, key in enumerate(keys)}
+    assert {key: data.tags[escape(key)] for key in keys} == {key: str(index) for index, key in enumerate(keys)}
+    assert not list(UNSENT.iterdir())
+    assert not REFUSED.exists()
 
 
 def test_telemetry_is_off_and_a_users_choice_is_kept(tmp_path: Path) -> None:
