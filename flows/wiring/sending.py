@@ -432,11 +432,14 @@ def halve(entries: Sequence[Entry]) -> list[list[Entry]]:
 def escape(key: str) -> str:
     """A key that MLflow takes: characters that it refuses as ``:`` and their code point, ``what?`` as ``what:3f``.
 
-    A colon that could be taken for one of these is written as ``:3a``, so that different keys stay different.
+    A colon that could be taken for one of these, and digits and letters a to f behind one, are written so too:
+    different keys stay different. The empty key is ``:-``.
     """
-    if not key:
-        return ":0"
-    escaped = re.sub(r"[^/\w.\- :]|:(?=[0-9a-f])", lambda found: f":{ord(found[0]):x}", key)
+    if key in ("", ":-"):
+        return ":3a-" if key else ":-"
+    escaped = re.sub(
+        r"(?:[^/\w.\- :]|:(?=[0-9a-f]))[0-9a-f]*", lambda found: "".join(f":{ord(each):x}" for each in found[0]), key
+    )
     if posixpath.normpath(escaped) != escaped or escaped.startswith((".", "/")):
         escaped = escaped.replace("/", ":2f")
         escaped = re.sub(r"^\.", ":2e", escaped)

@@ -346,10 +346,12 @@ def test_no_hashes_where_dvc_ended_without_writing_its_lock(uri: str) -> None:
         ("what?", "what:3f"),
         ("a//b", "a:2f:2fb"),
         ("../up", ":2e.:2fup"),
-        ("", ":0"),
+        ("", ":-"),
+        (":-", ":3a-"),
+        ("?a", ":3f:61"),
         (":", ":"),
-        ("what:3f", "what:3a3f"),
-        ("1:1", "1:3a1"),
+        ("what:3f", "what:3a:33:66"),
+        ("1:1", "1:3a:31"),
         ("\ud800", ":d800"),
         ("日本", "日本"),
         ("/top", ":2ftop"),
@@ -365,7 +367,24 @@ def test_escaped_keys_are_taken_by_mlflow(key: str, escaped: str, uri: str) -> N
 
 
 def test_no_label_merges_with_another_or_holds_up_the_queue(uri: str) -> None:
-    keys = ["plain", "what?", "what:3f", "/", "//", "..", ".", "a/../b", "", ":", ":0", "x" * 300, "x" * 299 + "y"]
+    keys = [
+        "plain",
+        "what?",
+        "what:3f",
+        "/",
+        "//",
+        "..",
+        ".",
+        "a/../b",
+        "",
+        ":",
+        ":0",
+        ":-",
+        "\11",
+        "\x11",
+        "x" * 300,
+        "x" * 299 + "y",
+    ]
     keys += ["a\nb", "a\tb", "café", "\N{GRINNING FACE}", "a/", "/a", " a ", "a.", "\0", "a\\b", "é" * 260, "%", " "]
     first = Recorder("evaluation", "p", {})
     first.metrics(1, {key: float(index) for index, key in enumerate(keys)})
