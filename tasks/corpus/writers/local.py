@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import orjson
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
@@ -85,6 +84,8 @@ def hash_model(path: str) -> str:
 
     Hidden files and documents, which change no answer, are left out.
     """
+    import orjson
+
     digest = hashlib.sha256()
     for file in sorted(Path(path).rglob("*")):
         place = file.relative_to(path)

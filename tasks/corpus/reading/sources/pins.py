@@ -7,8 +7,6 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import orjson
-
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.reading.sources.source import Part, Source
 from tasks.corpus.reading.sources.stores import is_remote
@@ -80,6 +78,8 @@ def check_row_pin(source: Source, place: str, parts: Iterable[Part]) -> Iterator
     if source.sha256 is None:
         yield from parts
         return
+    import orjson
+
     digest = hashlib.sha256()
     for part in parts:
         for row in (*part.items, *part.broken):
