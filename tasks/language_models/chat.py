@@ -65,6 +65,7 @@ class AnswerForm:
         inserted: Between the prompt that is served and the answer, in a whole conversation only.
         served_only: The end of the prompt that a whole conversation does not have before an answer.
         header: Before an answer of the past, from its last control token on.
+        past_end: After an answer of the past, through the first control token; empty where there is none.
         after: After the last answer.
         end: Id of the token that ends an answer.
         writes_end: The template writes that token after the last answer; otherwise it is added.
@@ -74,6 +75,7 @@ class AnswerForm:
     inserted: str
     served_only: str
     header: str
+    past_end: str
     after: str
     end: int
     writes_end: bool
@@ -241,7 +243,12 @@ class Chat:
         place = 0
         for turn in turns:
             content = turn.get("content")
-            if turn["role"] != "assistant" or not isinstance(content, str) or not content.strip() or not header:
+            if turn["role"] != "assistant" or not isinstance(content, str) or not header:
+                continue
+            # Any text begins with a blank answer; only what ends it tells where it stands.
+            is_blank = not content.strip()
+            end = self.form.past_end if is_blank else ""
+            if is_blank and not end:
                 continue
             found = place
             for _ in range(_TRIED):
@@ -249,7 +256,7 @@ class Chat:
                 if found < 0:
                     break
                 found += len(header)
-                fitting = next((c for c in (content, content.strip()) if text.startswith(c, found)), None)
+                fitting = next((c for c in (content, content.strip()) if text.startswith(c + end, found)), None)
                 if fitting is not None:
                     spans.append((found, found + len(fitting)))
                     place = found + len(fitting)
@@ -328,6 +335,7 @@ class Chat:
             inserted=before[shared:],
             served_only=prompt[shared:],
             header=self._distinct_end(lead, follow),
+            past_end=self._control.through_first(follow),
             after=after,
             end=int(token),
             writes_end=end is not None,

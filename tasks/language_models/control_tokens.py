@@ -87,6 +87,11 @@ class ControlTokens:
         """Where the control tokens of a text begin."""
         return [found.start() for found in self._written.finditer(text)]
 
+    def through_first(self, text: str) -> str:
+        """A text up to the end of its first control token; empty where there is none."""
+        found = self._written.search(text)
+        return text[: found.end()] if found else ""
+
     def at_end(self, text: str) -> str:
         """The control token that a text ends with; empty where it ends with another text."""
         found = self._last.search(text)

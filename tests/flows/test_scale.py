@@ -147,6 +147,14 @@ def kill_first(marker: Path, number: int) -> int:
     return number * 10
 
 
+def count_task_runs(client: Any) -> Counter[str]:
+    """Number of task runs by name; the server gives at most 200 at once."""
+    names: Counter[str] = Counter()
+    while found := client.read_task_runs(limit=200, offset=names.total()):
+        names.update(run.name.split("-")[0] for run in found)
+    return names
+
+
 def test_a_ray_cluster_gives_the_same_bytes_and_does_a_dead_workers_part_again(
     source: Path, tmp_path: Path, cluster: str
 ) -> None:
@@ -169,7 +177,7 @@ def test_a_ray_cluster_gives_the_same_bytes_and_does_a_dead_workers_part_again(
     with prefect_test_harness(server_startup_timeout=120):
         spread_over_ray()
         with get_client(sync_client=True) as client:
-            names = Counter(run.name.split("-")[0] for run in client.read_task_runs(limit=200))
+            names = count_task_runs(client)
     assert found["nodes"] == 2
     assert_same(tmp_path / "whole", tmp_path / "ray", whole, found["rows"])
     assert found["after a death"] == [0, 10, 20, 30]

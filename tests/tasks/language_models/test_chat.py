@@ -41,6 +41,7 @@ CONVERSATIONS = {
     "repeated": [user("Yes."), assistant("Yes."), user("Yes."), assistant("Yes.")],
     "reasoned": [user("a?"), assistant("<think>\na\n</think>\n\n4"), user("?"), assistant("<think>\nb\n</think>\n\n5")],
     "empty": [user(""), assistant("Hello?"), user(" "), assistant("  ")],
+    "blank": [user("a?"), assistant("\r"), user("b?"), assistant(""), user("c?"), assistant("Yes.")],
 }  # fmt: skip
 
 

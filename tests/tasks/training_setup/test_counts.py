@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts.records import EXAMPLES
@@ -66,6 +66,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="<|>"), min_size=
 
 @settings(max_examples=40, deadline=None)
 @given(turns=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4))
+@example(turns=[("0", "\r"), ("0", "0")])
 def test_labels_are_the_answers_and_their_ends(initial: Path, turns: list[tuple[str, str]]) -> None:
     tokenizer = load_tokenizer(initial)
     conversation = [pair for user, answer in turns for pair in (("user", user), ("assistant", answer))]
