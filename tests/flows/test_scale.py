@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -177,7 +178,10 @@ def test_a_ray_cluster_gives_the_same_bytes_and_does_a_dead_workers_part_again(
     with prefect_test_harness(server_startup_timeout=120):
         spread_over_ray()
         with get_client(sync_client=True) as client:
-            names = count_task_runs(client)
+            # Task runs reach the database through a queue, a little after they have ended.
+            deadline = time.monotonic() + 30
+            while (names := count_task_runs(client))["count part"] < 4 and time.monotonic() < deadline:
+                time.sleep(0.2)
     assert found["nodes"] == 2
     assert_same(tmp_path / "whole", tmp_path / "ray", whole, found["rows"])
     assert found["after a death"] == [0, 10, 20, 30]
