@@ -30,7 +30,7 @@ _COMPARED = 64
 _TRIED = 8
 
 
-class Part(NamedTuple):
+class Span(NamedTuple):
     """A stretch of text that is tokenized on its own.
 
     Attributes:
@@ -53,8 +53,8 @@ class Written:
         answer: The last answer with what the template writes after it; None where there is no answer.
     """
 
-    prompt: tuple[Part, ...]
-    answer: Part | None
+    prompt: tuple[Span, ...]
+    answer: Span | None
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Chat:
             return Written(tuple(self._cut(self._rendering.render(marked, answering=False), marked)), None)
         prompt, answer = self._last_answer(marked[: answers[-1] + 1])
         past = self._cut(prompt, marked[: answers[-1]], self._trained_past(prompt, marked, answers[:-1]))
-        return Written(tuple(past), Part(answer, True, self._context(prompt)))
+        return Written(tuple(past), Span(answer, True, self._context(prompt)))
 
     def encode(self, conversations: Sequence[Written]) -> list[tuple[list[tuple[int, bool]], list[tuple[int, bool]]]]:
         """Tokens of prompt and answer of each conversation, each token with whether it carries loss."""
@@ -157,7 +157,7 @@ class Chat:
             encoded.append((prompt, answer))
         return encoded
 
-    def _supervise(self, part: Part, tokens: list[int], which: Callable[..., int]) -> list[tuple[int, bool]]:
+    def _supervise(self, part: Span, tokens: list[int], which: Callable[..., int]) -> list[tuple[int, bool]]:
         """Mark the tokens up to the end of an answer, or else up to the special token that ``which`` picks."""
         if not part.supervised:
             return [(token, False) for token in tokens]
@@ -223,17 +223,17 @@ class Chat:
             return {start for start, _ in self._past_answers(prompt, turns)}
         return places
 
-    def _cut(self, text: str, turns: list[dict[str, Any]], trained: Iterable[int] = ()) -> list[Part]:
+    def _cut(self, text: str, turns: list[dict[str, Any]], trained: Iterable[int] = ()) -> list[Span]:
         """A prompt in parts, each beginning with an earlier answer; those in ``trained`` carry loss."""
         places = set(trained)
         parts, done, supervised = [], 0, False
         for start, end in self._past_answers(text, turns):
-            parts.append(Part(text[done:start], supervised, self._context(text[:done])))
+            parts.append(Span(text[done:start], supervised, self._context(text[:done])))
             done, supervised = start, start in places
             if not self.form.ends_past:
-                parts.append(Part(text[start:end], supervised, self._context(text[:start])))
+                parts.append(Span(text[start:end], supervised, self._context(text[:start])))
                 done, supervised = end, False
-        parts.append(Part(text[done:], supervised, self._context(text[:done])))
+        parts.append(Span(text[done:], supervised, self._context(text[:done])))
         return [part for part in parts if part.text]
 
     def _past_answers(self, text: str, turns: list[dict[str, Any]]) -> list[tuple[int, int]]:
@@ -269,7 +269,7 @@ class Chat:
             return ""
         return self._control.at_end(before) or "\n"
 
-    def _tokenize(self, parts: Sequence[Part]) -> list[list[int]]:
+    def _tokenize(self, parts: Sequence[Span]) -> list[list[int]]:
         pieces = [(self._control.split(part.text), part.context) for part in parts]
         plain: dict[tuple[str, str], list[int]] = {}
         for texts, context in pieces:

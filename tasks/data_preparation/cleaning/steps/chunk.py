@@ -73,13 +73,13 @@ class Chunk(Section):
         long = find_plain(messages)
         long[long] = np.asarray(pc.utf8_length(contents.take(pa.array(first_turns[long])))) > self.characters
         taken: list[int] = []
-        cut: list[Part | None] = []
+        cut: list[DocumentPart | None] = []
         for place, is_long in enumerate(long.tolist()):
             if is_long:
                 text = contents[int(first_turns[place])].as_py()
                 name = hashlib.sha256(text.encode()).hexdigest()[:16]
                 texts = cut_text(text, self.characters, self.overlap)
-                cut += [Part(text, name, number, len(texts)) for number, text in enumerate(texts, start=1)]
+                cut += [DocumentPart(text, name, number, len(texts)) for number, text in enumerate(texts, start=1)]
                 taken += [place] * len(texts)
             else:
                 taken.append(place)
@@ -99,7 +99,7 @@ class Chunk(Section):
 
 
 @dataclass(frozen=True)
-class Part:
+class DocumentPart:
     """A chunk: its text, the hash of its document, its number, and the number of chunks."""
 
     text: str
@@ -108,7 +108,7 @@ class Part:
     count: int
 
 
-def _replace_rows(table: pa.Table, taken: list[int], cut: list[Part | None]) -> pa.Table:
+def _replace_rows(table: pa.Table, taken: list[int], cut: list[DocumentPart | None]) -> pa.Table:
     """The rows at these places, with the chunks in place of their texts."""
     import pyarrow as pa
 
