@@ -39,7 +39,7 @@ from flows.wiring.processes import end, list_below, mark_process, show_mark  # n
 from flows.wiring.recording import wait_until_sent, warn_unanswered  # noqa: E402
 from flows.wiring.server import OWNER, ensure_server, prefect_at  # noqa: E402
 from flows.wiring.staleness import STAGES, check  # noqa: E402
-from flows.wiring.stopping import Stopped, signal_of  # noqa: E402
+from flows.wiring.stopping import Stopped, end_in_time, signal_of  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
 
 logger = logging.getLogger(__name__)
@@ -217,7 +217,7 @@ def reproduce(name: str, force: bool = False) -> State:
                 return Failed(message=f"DVC is busy in this checkout: {one_line(error)}")
             except ReproductionError as error:
                 if stopped.is_file():
-                    raise Stopped(int(stopped.read_text(encoding="utf-8"))) from error
+                    raise stage_stopped(int(stopped.read_text(encoding="utf-8"))) from error
                 if failure.is_file():
                     return Failed(message=failure.read_text(encoding="utf-8"))
                 if full := full_disk(error):
@@ -225,13 +225,19 @@ def reproduce(name: str, force: bool = False) -> State:
                 if not isinstance(error.__cause__, StageCmdFailedError):
                     return Failed(message=one_line(error.__cause__ or error))
                 if number := signal_of(exit_code(error.__cause__)):
-                    raise Stopped(number) from error
+                    raise stage_stopped(number) from error
                 raise StageCrashed(f"its process ended without a reason ({one_line(error.__cause__)})") from error
             except (DvcException, PipelineError) as error:
                 return Failed(message=one_line(error))
         if not changed:
             return Completed(name="Unchanged")
         return Completed(name="Ran" if began.is_file() else "Restored")
+
+
+def stage_stopped(number: int) -> Stopped:
+    """A stage was stopped by a signal that this process did not get: it ends too, as soon as if it had."""
+    end_in_time(number)
+    return Stopped(number)
 
 
 def exit_code(error: BaseException) -> int:

@@ -25,6 +25,8 @@ SAME_S = 1.0
 OWNER_POLL_S = 1.0
 
 _is_stopping = False
+# Seconds that this process may take to end; None while it does not listen.
+_grace_s: float | None = None
 
 
 class Stopped(KeyboardInterrupt):
@@ -53,13 +55,15 @@ def listen(grace_s: float, tell: Callable[[int], object] = lambda _: None) -> No
         grace_s: After this time the process is ended, seconds.
         tell: Called with the first signal, from the thread beside.
     """
+    global _grace_s
+    _grace_s = grace_s
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _raise)
-    threading.Thread(target=_watch, args=(reader, writer, grace_s, tell), name="signals", daemon=True).start()
+    threading.Thread(target=_watch, args=(reader, writer, tell), name="signals", daemon=True).start()
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:
@@ -74,7 +78,7 @@ def _raise(number: int, _frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
-def _watch(reader: socket.socket, _writer: socket.socket, grace_s: float, tell: Callable[[int], object]) -> None:
+def _watch(reader: socket.socket, _writer: socket.socket, tell: Callable[[int], object]) -> None:
     first, began = 0, 0.0
     while True:
         for number in reader.recv(64):
@@ -84,10 +88,16 @@ def _watch(reader: socket.socket, _writer: socket.socket, grace_s: float, tell: 
                 end_now(first)
             if not first:
                 first, began = number, time.monotonic()
-                ending = threading.Timer(grace_s, end_now, [number])
-                ending.daemon = True
-                ending.start()
+                end_in_time(number)
                 tell(number)
+
+
+def end_in_time(number: int) -> None:
+    """Bound the end that `Stopped` begins: after the grace of `listen` the process is ended."""
+    if _grace_s is not None:
+        ending = threading.Timer(_grace_s, end_now, [number])
+        ending.daemon = True
+        ending.start()
 
 
 def end_now(number: int) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from flows.wiring.processes import mark_process, show_mark
 from flows.wiring.server import RECORD
+from tests.checkout import ROOT
 from tests.flows.small import child_environment, make_project, wait_for, wait_for_mlflow
 
 STAGE = "data_preparation"
@@ -139,6 +140,13 @@ def test_signals_end_the_command_and_its_stage_for_good(project: Path, prefect: 
     found = httpx.post(f"{prefect}/flow_runs/filter", json={"flow_runs": {"name": {"any_": [STAGE]}}}, timeout=30)
     # The stuck ones could not say it themselves; the next command did.
     assert sorted(run["state_type"] for run in found.json()) == ["COMPLETED", *["CRASHED"] * len(cases)]
+
+
+def test_a_command_whose_stage_was_stopped_ends_in_time_too() -> None:
+    """Whatever keeps it, though it got no signal itself."""
+    code = "import time\nfrom flows.wiring.stopping import end_in_time, listen\nlisten(0.5)\nend_in_time(15)\ntime.sleep(60)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=30, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
 
 
 @pytest.mark.slow
