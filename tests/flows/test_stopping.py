@@ -144,7 +144,7 @@ def test_signals_end_the_command_and_its_stage_for_good(project: Path, prefect: 
 
 def test_a_command_whose_stage_was_stopped_ends_in_time_too() -> None:
     """Whatever keeps it, though it got no signal itself."""
-    code = "import time\nfrom flows.wiring.stopping import end_in_time, listen\nlisten(0.5)\nend_in_time(15)\ntime.sleep(60)"
+    code = "import time; from flows.wiring.stopping import *; listen(0.5); end_in_time(15); time.sleep(60)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=30, check=False)
     assert done.returncode == 128 + signal.SIGTERM
 
