@@ -6,7 +6,6 @@ Expected failures print one line and exit with 1. A group imports what its comma
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from typing import Any
 
@@ -15,7 +14,7 @@ from typer.core import TyperGroup
 
 from flows.commands import annotation, gate, gateway, models, pipeline, synthesis, up, upkeep
 from flows.wiring.settings import configure, log_to_terminal
-from flows.wiring.stopping import COMMAND_GRACE_S, Stopped, listen
+from flows.wiring.stopping import COMMAND_GRACE_S, Stopped, listen, say_last_words
 from tasks.contracts.errors import PipelineError
 
 GROUPS = (pipeline, gate, models, gateway, annotation, synthesis, upkeep, up)
@@ -28,8 +27,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Stopped as stopped:
-            with contextlib.suppress(OSError):  # the terminal may be gone
-                print(f"heptune: {stopped}; what is finished is kept, the next run goes on from there", file=sys.stderr)
+            say_last_words(stopped.signal)
             sys.exit(stopped.exit_code)
 
 
@@ -47,7 +45,7 @@ for group in GROUPS:
 
 def main() -> None:
     """Run a command; expected failures and signals end in one line."""
-    listen(COMMAND_GRACE_S)
+    listen(COMMAND_GRACE_S, last_words="what is finished is kept, the next run goes on from there")
     configure()
     log_to_terminal()
     try:

@@ -7,9 +7,11 @@ started; a second Ctrl-C does so at once.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +29,8 @@ OWNER_POLL_S = 1.0
 _is_stopping = False
 # Seconds that this process may take to end; None while it does not listen.
 _grace_s: float | None = None
+# What is still to be said on the terminal when this process is stopped.
+_last_words = ""
 
 
 class Stopped(KeyboardInterrupt):
@@ -48,15 +52,16 @@ def signal_of(code: int) -> int | None:
     return number if number in SIGNALS else None
 
 
-def listen(grace_s: float, tell: Callable[[int], object] = lambda _: None) -> None:
+def listen(grace_s: float, tell: Callable[[int], object] = lambda _: None, last_words: str = "") -> None:
     """Raise `Stopped` on the signals; call once, in the main thread. What is ignored (``nohup``) stays so.
 
     Args:
         grace_s: After this time the process is ended, seconds.
         tell: Called with the first signal, from the thread beside.
+        last_words: What `say_last_words` says, behind the name of the signal.
     """
-    global _grace_s
-    _grace_s = grace_s
+    global _grace_s, _last_words
+    _grace_s, _last_words = grace_s, last_words
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
@@ -100,10 +105,21 @@ def end_in_time(number: int) -> None:
         ending.start()
 
 
+def say_last_words(number: int) -> None:
+    """Say once on the terminal which signal ended this process."""
+    global _last_words
+    words, _last_words = _last_words, ""
+    if words:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            sys.stderr.write(f"heptune: stopped by {signal.Signals(number).name}; {words}\n")
+            sys.stderr.flush()
+
+
 def end_now(number: int) -> None:
-    """End this process and what it started, without a further word."""
+    """End this process and what it started."""
     import psutil
 
+    say_last_words(number)
     for process in list_below(os.getpid()):
         try:
             process.kill()

@@ -144,9 +144,12 @@ def test_signals_end_the_command_and_its_stage_for_good(project: Path, prefect: 
 
 def test_a_command_whose_stage_was_stopped_ends_in_time_too() -> None:
     """Whatever keeps it, though it got no signal itself."""
-    code = "import time; from flows.wiring.stopping import *; listen(0.5); end_in_time(15); time.sleep(60)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=30, check=False)
-    assert done.returncode == 128 + signal.SIGTERM
+    code = "import time; from flows.wiring.stopping import *; listen(0.5, last_words='so'); {}end_in_time(15)"
+    for said in ("", "say_last_words(15); "):
+        command = [sys.executable, "-c", f"{code.format(said)}; time.sleep(60)"]
+        done = subprocess.run(command, cwd=ROOT, timeout=30, check=False, capture_output=True, text=True)
+        assert done.returncode == 128 + signal.SIGTERM
+        assert done.stderr == "heptune: stopped by SIGTERM; so\n"
 
 
 @pytest.mark.slow
