@@ -45,6 +45,8 @@ def start(project: Path, words: list[str], kind: str = "wait", **extra: str) -> 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Tests may themselves be run by nohup, which commands inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     wait_for(project / "trouble" / f"{STAGE}.began", 120)
     return process
@@ -150,6 +152,17 @@ def test_a_command_whose_stage_was_stopped_ends_in_time_too() -> None:
         done = subprocess.run(command, cwd=ROOT, timeout=30, check=False, capture_output=True, text=True)
         assert done.returncode == 128 + signal.SIGTERM
         assert done.stderr == "heptune: stopped by SIGTERM; so\n"
+
+
+def test_a_command_under_nohup_outlives_its_terminal() -> None:
+    code = (
+        "import os, signal, time; from flows.wiring.stopping import *; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+        "listen(0.2); os.kill(os.getpid(), signal.SIGHUP); time.sleep(1); print('alive')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, timeout=30, check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
 
 
 @pytest.mark.slow
