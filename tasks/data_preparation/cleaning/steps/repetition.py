@@ -15,9 +15,8 @@ Example:
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -26,9 +25,12 @@ from tasks.corpus.rows.roles import Of
 from tasks.corpus.text.words import is_unspaced, split_words
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from tasks.corpus.rows.texts import Cleaned
+
+    Array = np.ndarray[Any, np.dtype[np.int64]]
 
 _PARAGRAPHS = re.compile(r"\n\s*\n")
 
@@ -78,11 +80,12 @@ class Repetition(Section):
         ):
             if found > limit:
                 return f"repeated {what} over {limit:.0%}"
+        ngrams = Ngrams(words)
         for size, limit in sorted(self.top_ngrams.items()):
-            if top_ngram_share(words, size * length) > limit:
+            if ngrams.top_share(size * length) > limit:
                 return f"most frequent {size}-gram over {limit:.0%}"
         for size, limit in sorted(self.repeated_ngrams.items()):
-            if repeated_ngram_share(words, size * length) > limit:
+            if ngrams.repeated_share(size * length) > limit:
                 return f"repeated {size}-grams over {limit:.0%}"
         return None
 
@@ -99,20 +102,52 @@ def repeated_share(parts: Sequence[str], by_characters: bool = False) -> float:
     return repeated / max(sum(weight), 1)
 
 
-def top_ngram_share(words: Sequence[str], size: int) -> float:
-    """Share of the words' characters covered by the most frequent n-gram, if it occurs more than once."""
-    counts = Counter(zip(*(words[start:] for start in range(size)), strict=False))
-    covered = max((count * sum(map(len, ngram)) for ngram, count in counts.items() if count > 1), default=0)
-    return min(1.0, covered / max(sum(map(len, words)), 1))
+class Ngrams:
+    """The n-grams of a text as numbers, equal ones with equal numbers, in memory of some 50 bytes a word."""
 
+    def __init__(self, words: Sequence[str]) -> None:
+        import numpy as np
+        import pyarrow as pa
 
-def repeated_ngram_share(words: Sequence[str], size: int) -> float:
-    """Share of the words' characters that lie in n-grams that occur more than once."""
-    ngrams = list(zip(*(words[start:] for start in range(size)), strict=False))
-    counts = Counter(ngrams)
-    inside = [False] * len(words)
-    for start, ngram in enumerate(ngrams):
-        if counts[ngram] > 1:
-            inside[start : start + size] = [True] * size
-    covered = sum(len(word) for word, repeated in zip(words, inside, strict=True) if repeated)
-    return covered / max(sum(map(len, words)), 1)
+        numbers = pa.array(words, pa.large_string()).dictionary_encode().indices
+        self._numbers: dict[int, Array] = {1: np.asarray(numbers).astype(np.int64)}
+        self._ends: Array = np.cumsum([0, *map(len, words)])
+
+    def number(self, size: int) -> Array:
+        """The number of the n-gram of this size that begins at each word."""
+        import numpy as np
+
+        if size in self._numbers:
+            return self._numbers[size]
+        # Two n-grams that overlap, or stand side by side, make the longer one.
+        part = 1 << (size - 1).bit_length() - 1
+        first = self.number(part)
+        second = first[size - part :]
+        first = first[: len(second)]
+        pairs = first * (int(first.max(initial=0)) + int(second.max(initial=0)) + 1) + second
+        numbers: Array = np.unique(pairs, return_inverse=True)[1].reshape(-1)
+        if size & (size - 1) == 0:
+            self._numbers[size] = numbers
+        return numbers
+
+    def top_share(self, size: int) -> float:
+        """Share of the words' characters covered by the most frequent n-gram, if it occurs more than once."""
+        import numpy as np
+
+        numbers = self.number(size)
+        counts = np.bincount(numbers)[numbers]
+        lengths = self._ends[size:] - self._ends[:-size]
+        covered = (counts * lengths)[counts > 1].max(initial=0)
+        return min(1.0, float(covered / max(self._ends[-1], 1)))
+
+    def repeated_share(self, size: int) -> float:
+        """Share of the words' characters that lie in n-grams that occur more than once."""
+        import numpy as np
+
+        numbers = self.number(size)
+        starts = np.flatnonzero(np.bincount(numbers)[numbers] > 1)
+        # Overlapping n-grams count once: each adds what the one before does not reach.
+        begins = self._ends[starts]
+        ends = self._ends[starts + size]
+        begins[1:] = np.maximum(begins[1:], ends[:-1])
+        return float((ends - begins).sum() / max(self._ends[-1], 1))

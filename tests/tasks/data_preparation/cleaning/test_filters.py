@@ -28,10 +28,9 @@ from tasks.data_preparation.cleaning.steps.language import Language
 from tasks.data_preparation.cleaning.steps.quality import Quality
 from tasks.data_preparation.cleaning.steps.refusals import Refusals
 from tasks.data_preparation.cleaning.steps.repetition import (
+    Ngrams,
     Repetition,
-    repeated_ngram_share,
     repeated_share,
-    top_ngram_share,
 )
 from tasks.data_preparation.cleaning.steps.tokens import Tokens, count_tokens
 from tasks.data_preparation.cleaning.steps.toxicity import Toxicity
@@ -123,12 +122,12 @@ def test_shares_of_repeats_by_hand() -> None:
     assert repeated_share(["aa", "b", "aa", "aa"], by_characters=True) == 4 / 7
     # "to be" twice: 8 of 18 letters; an n-gram that occurs once is no repeat.
     words = ["to", "be", "or", "not", "to", "be", "that", "is"]
-    assert top_ngram_share(words, 2) == 8 / sum(map(len, words))
-    assert top_ngram_share(words, 3) == 0.0
+    assert Ngrams(words).top_share(2) == 8 / sum(map(len, words))
+    assert Ngrams(words).top_share(3) == 0.0
     # "a b c" stands at 0 and 4; its letters once each: 6 of 7.
-    assert repeated_ngram_share(["a", "b", "c", "x", "a", "b", "c"], 3) == 6 / 7
+    assert Ngrams(["a", "b", "c", "x", "a", "b", "c"]).repeated_share(3) == 6 / 7
     # Overlapping repeats count a letter once.
-    assert repeated_ngram_share(["a"] * 10, 5) == 1.0
+    assert Ngrams(["a"] * 10).repeated_share(5) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -270,6 +269,14 @@ def test_echo(question: str, answer: str, drops: bool) -> None:
 def test_echo_in_a_script_without_spaces() -> None:
     assert Echo().repeats("我的订单在哪里？", "我的订单在哪里")
     assert not Echo().repeats("我的订单在哪里？", "您的订单在路上")
+
+
+@pytest.mark.parametrize("similarity", [1.0, 0.95])
+def test_echo_tells_operators_and_numbers_apart(similarity: float) -> None:
+    step = Echo(similarity=similarity)
+    assert step.repeats("Is a + b = c?", "is a + b = c")
+    assert not step.repeats("Is a + b = c?", "Is a - b = c?")
+    assert not step.repeats("What about version 1.0?", "What about version 10?")
 
 
 def test_echo_by_similarity_and_in_any_turn() -> None:
