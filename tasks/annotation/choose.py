@@ -24,7 +24,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.corpus.label_classifier import fit_label_classifier
-from tasks.corpus.similarity import find_between
+from tasks.corpus.similarity import find_between, sign_texts
 from tasks.corpus.text.words import fold_text
 
 Array = np.ndarray[Any, Any]
@@ -132,9 +132,10 @@ def predict_labels(
 def find_excluded(pool: Sequence[str], labelled: Sequence[str], held_out: Sequence[str], alike: float) -> list[str]:
     """For each text why it must not be chosen, empty where it may be."""
     reasons = ["" if text.strip() else "empty" for text in pool]
+    signed = sign_texts(pool)
     for others, reason in ((held_out, "similar to a held-out row"), (labelled, "labelled already")):
         known = {fold_text(text) for text in others}
-        near = set(find_between(pool, others, alike)[0][:, 0].tolist())
+        near = set(find_between(signed, sign_texts(others), alike)[0][:, 0].tolist())
         for index, text in enumerate(pool):
             if not reasons[index] and (index in near or fold_text(text) in known):
                 reasons[index] = reason

@@ -409,38 +409,73 @@ def choose_probes(rows: int, requested: int) -> Array:
     return np.sort(np.random.default_rng(SEED).choice(rows, count, replace=False))
 
 
-def find_between(first: Sequence[str], second: Sequence[str], threshold: float, size: int = 4) -> tuple[Array, Array]:
+@dataclass(frozen=True)
+class SignedTexts:
+    """Texts and their MinHash signatures, which can be compared with other texts again and again.
+
+    Attributes:
+        texts: The texts; their n-grams are computed on demand and not stored.
+        signatures: See `sketch`.
+        size: Characters per n-gram.
+    """
+
+    texts: Sequence[str]
+    signatures: Array
+    size: int
+
+
+def sign_texts(texts: Sequence[str], size: int = 4) -> SignedTexts:
+    """Sign texts, a batch after the other, which bounds the memory.
+
+    Args:
+        texts: The texts.
+        size: Characters per n-gram.
+    """
+    batches = (texts[start : start + ROWS_PER_BATCH] for start in range(0, len(texts), ROWS_PER_BATCH))
+    signatures = [sketch(cut_shingles(fold_texts(batch), size)) for batch in batches]
+    return SignedTexts(texts, np.concatenate([np.zeros((0, PERMUTATIONS), dtype=np.uint32), *signatures]), size)
+
+
+def find_between(first: SignedTexts, second: SignedTexts, threshold: float) -> tuple[Array, Array]:
     """Near-duplicate pairs of a text of one list and a text of another; numbers are not compared.
 
     Args:
-        first: Texts.
-        second: Texts.
+        first: Texts, signed.
+        second: Texts, signed with the same size of n-grams.
         threshold: Least Jaccard similarity of the n-grams.
-        size: Characters per n-gram.
 
     Returns:
         Shape (pairs, 2), an index into ``first`` and one into ``second``, sorted; and the similarities.
     """
-    if not len(first) or not len(second):
-        return np.zeros((0, 2), dtype=np.int64), np.zeros(0)
-    shingles = cut_shingles(fold_texts([*first, *second]), size)
-    signatures = sketch(shingles)
-    keys = _key_bands(signatures, np.zeros(len(signatures), dtype=np.int64))
-    candidate_codes: list[Array] = []
-    for key in keys:
-        first_keys, second_keys = key[: len(first)], key[len(first) :]
+    candidate_codes = [np.zeros(0, dtype=np.int64)]
+    bands = (_key_bands(side.signatures, np.zeros(len(side.texts), dtype=np.int64)) for side in (first, second))
+    for first_keys, second_keys in zip(*bands, strict=True):
         order = np.argsort(first_keys, kind="stable")
         low = np.searchsorted(first_keys[order], second_keys)
         count = np.searchsorted(first_keys[order], second_keys, side="right") - low
-        owner = np.repeat(np.arange(len(second)), count)
+        owner = np.repeat(np.arange(len(second.texts)), count)
         position = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count) + low[owner]
-        candidate_codes.append(np.unique(order[position] * len(second) + owner))
-    codes = np.unique(np.concatenate(candidate_codes))
-    pairs = np.stack([codes // len(second), codes % len(second) + len(first)], axis=1)
-    pairs = pairs[_estimate_jaccard(signatures, pairs) >= threshold - ESTIMATE_MARGIN]
-    similarity = compute_jaccard(shingles, pairs)
-    pairs = pairs[similarity >= threshold] - np.array([0, len(first)])
-    return pairs, similarity[similarity >= threshold]
+        candidate_codes.append(_sort_unique(order[position] * len(second.texts) + owner))
+    codes = _sort_unique(np.concatenate(candidate_codes))
+    pairs = np.stack(np.divmod(codes, max(len(second.texts), 1)), axis=1)
+    estimates = [
+        np.count_nonzero(first.signatures[chunk[:, 0]] == second.signatures[chunk[:, 1]], axis=1) / PERMUTATIONS
+        for chunk in (pairs[start : start + PAIRS_PER_ESTIMATE] for start in range(0, len(pairs), PAIRS_PER_ESTIMATE))
+    ]
+    pairs = pairs[np.concatenate([np.zeros(0), *estimates]) >= threshold - ESTIMATE_MARGIN]
+    similarity = np.concatenate([np.zeros(0), *_compare_chunks(first, second, pairs)])
+    return pairs[similarity >= threshold], similarity[similarity >= threshold]
+
+
+def _compare_chunks(first: SignedTexts, second: SignedTexts, pairs: Array) -> Iterator[Array]:
+    for start in range(0, len(pairs), PAIRS_PER_BATCH):
+        chunk = pairs[start : start + PAIRS_PER_BATCH]
+        (left, left_positions), (right, right_positions) = (
+            np.unique(side, return_inverse=True) for side in (chunk[:, 0], chunk[:, 1])
+        )
+        texts = [*(first.texts[place] for place in left.tolist()), *(second.texts[place] for place in right.tolist())]
+        shingles = cut_shingles(fold_texts(texts), first.size)
+        yield _compute_jaccard(shingles, np.stack([left_positions, right_positions + len(left)], axis=1))
 
 
 def join_clusters(count: int, pairs: Array) -> list[int]:

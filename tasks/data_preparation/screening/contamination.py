@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -32,8 +33,8 @@ from tasks.corpus.reading.benchmark_items import MIN_NGRAM_WORDS, Items, read_it
 from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, find_plain, finish_step, name_places, row_of_turn
 from tasks.corpus.rows.texts import CONVERSATION_CHARACTERS, make_visible, show_conversation
-from tasks.corpus.similarity import find_between
-from tasks.corpus.text.folds import fold_prompt
+from tasks.corpus.similarity import find_between, sign_texts
+from tasks.corpus.text.folds import fold_prompts
 from tasks.corpus.text.words import find_words
 from tasks.data_preparation.screening.params import Contamination
 
@@ -47,7 +48,6 @@ MIN_SHARE = 0.5
 BATCH_ROWS = 20_000
 
 _PRIME = np.uint64(0x100000001B3)
-_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,12 @@ def remove_contamination(rows: Rows, settings: Contamination, root: Path) -> Row
     contaminants: dict[int, Contaminant] = {}
     counts: list[tuple[str | int | float, ...]] = []
     benchmarks = _read_benchmarks(settings.benchmarks, root)
-    for items, by_ngrams in zip(benchmarks, find_shared_ngrams(rows.table, benchmarks, settings.words), strict=True):
-        by_near_duplicate = {} if settings.near is None else find_near_duplicate_items(rows.table, items, settings.near)
-        by_identical_prompt = find_identical_prompts(rows.table, items)
+    shared_ngrams = find_shared_ngrams(rows.table, benchmarks, settings.words)
+    near_duplicates = find_near_duplicate_items(rows.table, benchmarks, settings.near)
+    identical_prompts = find_identical_prompts(rows.table, benchmarks)
+    for items, by_ngrams, by_near_duplicate, by_identical_prompt in zip(
+        benchmarks, shared_ngrams, near_duplicates, identical_prompts, strict=True
+    ):
         matches = {**by_identical_prompt, **by_near_duplicate, **by_ngrams}
         for row, contaminant in matches.items():
             contaminants.setdefault(row, contaminant)
@@ -296,38 +299,52 @@ def _count_shared(hashes: Array, rows: Array, index: NgramIndex, shared: Counter
             shared[int(rows[place]), text] += 1
 
 
-def find_near_duplicate_items(table: pa.Table, items: Items, threshold: float) -> dict[int, Contaminant]:
-    """Rows of which a prompt or an answer is a near duplicate of a text of an item, each with the most similar item.
+def find_near_duplicate_items(
+    table: pa.Table, benchmarks: Sequence[Items], threshold: float | None
+) -> list[dict[int, Contaminant]]:
+    """Per benchmark the rows of which a prompt or an answer is a near duplicate of a text of an item.
+
+    Each row comes with its most similar item.
 
     Args:
         table: The rows.
-        items: Of one benchmark.
-        threshold: Smallest Jaccard similarity of character n-grams.
+        benchmarks: Their items.
+        threshold: Smallest Jaccard similarity of character n-grams; None: there are none.
     """
-    found: dict[int, Contaminant] = {}
-    messages = column_messages(table)
-    turns = messages.flatten()
-    is_compared = np.asarray(pc.is_in(turns.field("role"), pa.array(["user", "assistant"])))
-    rows = row_of_turn(messages)[is_compared]
-    texts = turns.field("content").filter(pa.array(is_compared)).to_pylist()
-    pairs, similarity = find_between(items.texts, texts, threshold)
-    for pair in np.lexsort((pairs[:, 0], -similarity)).tolist():
-        text, row = int(pairs[pair, 0]), int(rows[pairs[pair, 1]])
-        contaminant = Contaminant(items.title, items.numbers[text], "near", items.texts[text], float(similarity[pair]))
-        found.setdefault(row, contaminant)
+    found: list[dict[int, Contaminant]] = [{} for _ in benchmarks]
+    if threshold is None:
+        return found
+    texts = sign_texts([text for items in benchmarks for text in items.texts])
+    starts = np.cumsum([0, *(len(items.texts) for items in benchmarks)])
+    for first_row in range(0, table.num_rows, BATCH_ROWS):
+        messages = column_messages(table.slice(first_row, BATCH_ROWS))
+        turns = messages.flatten()
+        is_compared = np.asarray(pc.is_in(turns.field("role"), pa.array(["user", "assistant"])))
+        rows = row_of_turn(messages)[is_compared] + first_row
+        compared = sign_texts(turns.field("content").filter(pa.array(is_compared)).to_pylist())
+        pairs, similarity = find_between(texts, compared, threshold)
+        of_benchmark = np.searchsorted(starts, pairs[:, 0], side="right") - 1
+        for pair in np.lexsort((pairs[:, 0], -similarity)).tolist():
+            number, row = int(of_benchmark[pair]), int(rows[pairs[pair, 1]])
+            items, text = benchmarks[number], int(pairs[pair, 0] - starts[number])
+            contaminant = Contaminant(
+                items.title, items.numbers[text], "near", items.texts[text], float(similarity[pair])
+            )
+            found[number].setdefault(row, contaminant)
     return found
 
 
-def find_identical_prompts(table: pa.Table, items: Items) -> dict[int, Contaminant]:
-    """Rows of which a prompt, or the whole plain text, equals a short text of an item."""
-    found: dict[int, Contaminant] = {}
+def find_identical_prompts(table: pa.Table, benchmarks: Sequence[Items]) -> list[dict[int, Contaminant]]:
+    """Per benchmark the rows of which a prompt, or the whole plain text, equals a short text of an item."""
     messages = column_messages(table)
     turns = messages.flatten()
     rows = row_of_turn(messages)
     is_compared = np.asarray(pc.equal(turns.field("role"), "user")) | find_plain(messages)[rows]
-    texts = turns.field("content").filter(pa.array(is_compared)).to_pylist()
-    for row, text in zip(rows[is_compared].tolist(), texts, strict=True):
-        number = items.whole.get(fold_prompt(text))
-        if number is not None:
-            found.setdefault(row, Contaminant(items.title, number, "same", text, 1.0))
+    texts = pl.Series(turns.field("content").filter(pa.array(is_compared)), dtype=pl.String)
+    folded = fold_prompts(texts)
+    found: list[dict[int, Contaminant]] = [{} for _ in benchmarks]
+    for items, of_benchmark in zip(benchmarks, found, strict=True):
+        for place in folded.is_in(list(items.whole)).arg_true().to_list():
+            contaminant = Contaminant(items.title, items.whole[folded[place]], "same", texts[place], 1.0)
+            of_benchmark.setdefault(int(rows[is_compared][place]), contaminant)
     return found

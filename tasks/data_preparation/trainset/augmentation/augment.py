@@ -18,7 +18,7 @@ from tasks.contracts.records import MESSAGES, content_id
 from tasks.corpus.label_classifier import fit_label_classifier
 from tasks.corpus.rows.rows import Origin, Rows, column_messages, finish_step, join_turns
 from tasks.corpus.rows.texts import EXAMPLES, show_change
-from tasks.corpus.similarity import compute_jaccard, cut_shingles, find_between
+from tasks.corpus.similarity import compute_jaccard, cut_shingles, find_between, sign_texts
 from tasks.corpus.text.draws import draw
 from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.screening.duplicates import (
@@ -170,8 +170,10 @@ def _check_copies(
         if first < held_out.num_rows <= second:
             leaks.setdefault(second - held_out.num_rows, split_of[first])
     # The prompt of a held-out row with another answer leaks too.
-    prompts, _ = join_prompts_and_answers(held_out)
-    pairs, _ = find_between(prompts, join_prompts_and_answers(candidates)[0], duplicates.same.rows, duplicates.shingle)
+    held_out_prompts, prompts = (
+        sign_texts(join_prompts_and_answers(side)[0], duplicates.shingle) for side in (held_out, candidates)
+    )
+    pairs, _ = find_between(held_out_prompts, prompts, duplicates.same.rows)
     for first, second in pairs.tolist():
         leaks.setdefault(second, split_of[first])
     folds = dict(zip(name_groups(held_out, duplicates.numbers), split_of, strict=True))

@@ -26,6 +26,7 @@ from tasks.corpus.similarity import (
     find_between,
     find_similar_pairs,
     list_probe_pairs,
+    sign_texts,
 )
 from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.screening.clusters import CLUSTERS, make_table, write_clusters
@@ -94,7 +95,7 @@ def test_numbers_may_be_left_out_of_account() -> None:
 
 def test_two_lists_are_compared_with_one_another_only() -> None:
     texts = noisy(60, 4)
-    pairs, similarity = find_between(texts[:60], texts[60:], 0.8)
+    pairs, similarity = find_between(sign_texts(texts[:60]), sign_texts(texts[60:]), 0.8)
     shingles = cut_shingles([fold_text(text) for text in texts], 4)
     every = np.array([(i, 60 + j) for i in range(60) for j in range(60)])
     truth = compute_jaccard(shingles, every)
@@ -102,7 +103,8 @@ def test_two_lists_are_compared_with_one_another_only() -> None:
     assert {tuple(p) for p in pairs.tolist()} == wanted
     assert len(wanted) > 30
     assert similarity.min() >= 0.8
-    assert len(find_between([], texts, 0.8)[0]) == 0
+    assert len(find_between(sign_texts([]), sign_texts(texts), 0.8)[0]) == 0
+    assert len(find_between(sign_texts(texts), sign_texts([]), 0.8)[0]) == 0
 
 
 EDITS = {
