@@ -12,11 +12,9 @@ from pathlib import Path
 
 import grimp
 import pytest
-import typer
 import yaml
 from packaging.version import Version
 
-from flows.commands.command_line import app
 from flows.pipeline import STAGES
 from flows.wiring import artifacts
 from flows.wiring.params import Params, read_params
@@ -123,16 +121,34 @@ def test_constraints_hold_names_and_versions_only() -> None:
     assert all(re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line) for line in lines)
 
 
-def test_the_readme_lists_every_command() -> None:
-    block = README.split("## Commands")[1].split("```")[1]
-    documented = set(re.findall(r"^heptune ([a-z-]+)", block, re.MULTILINE))
-    group = typer.main.get_command(app)
-    assert documented == set(group.commands)  # type: ignore[attr-defined]
+def test_the_reference_is_what_the_params_and_commands_say() -> None:
+    check = subprocess.run(
+        [sys.executable, "docs/make_reference.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert check.returncode == 0, check.stderr
 
 
-def test_the_readme_says_what_each_method_can() -> None:
-    section = README.split("## Add a method or a source")[1].split("\n## ")[0]
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE))
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md")), ids=lambda p: p.name)
+def test_the_links_of_the_docs_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        name, _, place = target.partition("#")
+        if "://" in name:
+            continue
+        file = page.parent / name if name else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if place:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert place in {to_anchor(heading) for heading in headings}, f"{page.name} links to {target}"
+
+
+def to_anchor(heading: str) -> str:
+    """The address that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_docs_say_what_each_method_can() -> None:
+    page = (ROOT / "docs/extending.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE))
     said = {name: [word == "yes" for word in words.split(" | ")] for name, words in rows.items()}
     assert said == {m().name: [m.can.frozen_base, m.can.packing, m.can.merging] for m in METHODS}
 

@@ -451,9 +451,9 @@ def test_a_limit_holds_little_more_than_it_keeps(tmp_path: Path) -> None:
     assert abs(sum(table["row"].to_pylist()) / 100 - 5_000) < 4 * 289
 
 
-def test_the_readme_has_an_example_of_every_source() -> None:
-    readme = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| \| source `(\w+)`.* \| `(\{.*\})` \|$", readme, re.MULTILINE)
+def test_the_docs_have_an_example_of_every_source() -> None:
+    page = (ROOT / "docs/features.md").read_text()
+    rows = re.findall(r"^\| source `(\w+)`.* \| `(\{.*\})` \|$", page, re.MULTILINE)
     sources = [DataPreparation.model_validate({"sources": [yaml.safe_load(text)]}).sources[0] for _, text in rows]
     assert [source.name for source in sources] == [name for name, _ in rows]
     kinds = get_args(get_args(AnySource)[0])

@@ -1,4 +1,4 @@
-"""A method is added by following the README: one file, its name in the union, the contract test."""
+"""A method is added by following the docs: one file, its name in the union, the contract test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tasks.training.methods import METHODS
 from tests.checkout import ROOT
 
-SECTION = (ROOT / "README.md").read_text().split("## Add a method or a source")[1].split("\n## ")[0]
+SECTION = (ROOT / "docs/extending.md").read_text()
 STEPS = [" ".join(step.split()) for step in re.findall(r"^\d\. (.*?)(?=^\d\. |^$)", SECTION, re.MULTILINE | re.DOTALL)]
 
 ONE_LAYER = '''"""One kind of linear layer is trained, everything else is as it was.
@@ -98,7 +98,8 @@ def copy(tmp_path: Path) -> Path:
     """The code and its tests, to add a method to."""
     for name in ("tasks", "tests", "flows"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("README.md", "pyproject.toml"):
+    (tmp_path / "docs").mkdir()
+    for name in ("docs/extending.md", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -108,7 +109,7 @@ def python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def follow_the_readme(folder: Path, source: str) -> list[str]:
+def follow_the_docs(folder: Path, source: str) -> list[str]:
     """Do the first two steps; gives the words of the third one's command."""
     write, name_it, check = STEPS
     (file,) = re.findall(r"Write `(\S+)<name>\.py`", write)
@@ -123,7 +124,7 @@ def follow_the_readme(folder: Path, source: str) -> list[str]:
 
 
 def test_a_method_in_one_file_passes_the_contract(copy: Path) -> None:
-    command = follow_the_readme(copy, ONE_LAYER)
+    command = follow_the_docs(copy, ONE_LAYER)
     done = python(copy, *command, "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
     assert done.returncode == 0, done.stdout + done.stderr
     # GPT-2 has no such layer.
@@ -144,7 +145,7 @@ def test_the_contract_notices_a_method_that_is_not_what_it_says(copy: Path) -> N
     ):
         assert source.count(right) == 1
         source = source.replace(right, wrong)
-    command = follow_the_readme(copy, source)
+    command = follow_the_docs(copy, source)
     command[-1] += " and (memory or steps or saved)"
     done = python(copy, *command, "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
     assert done.returncode == 1, done.stdout + done.stderr
