@@ -146,6 +146,16 @@ def to_anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+def test_troubleshooting_quotes_messages_that_exist() -> None:
+    code = "".join(path.read_text() for folder in ("flows", "tasks") for path in (ROOT / folder).rglob("*.py"))
+    # Literals that follow one another are one message.
+    code = re.sub(r'"\s+f?"', "", code)
+    rows = re.findall(r"^\| ([^|]*) \|", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    quoted = [part for row in rows for text in re.findall(r"`([^`]+)`", row) for part in text.split("…")]
+    assert quoted
+    assert [part for part in quoted if part.strip(" ;") and part.strip() not in code] == []
+
+
 def test_the_docs_say_what_each_method_can() -> None:
     page = (ROOT / "docs/extending.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE))

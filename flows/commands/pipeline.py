@@ -1,10 +1,11 @@
-"""``heptune run``, ``params`` and ``demo``."""
+"""``heptune run``, ``params``, ``sample`` and ``demo``."""
 
 from __future__ import annotations
 
 import gc
 import json
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,6 +55,19 @@ def params(
         print(json.dumps(Params.model_json_schema(), indent=2))
         return
     print(yaml.safe_dump(read_params().model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
+
+
+@app.command()
+def sample(
+    path: Annotated[Path, typer.Argument(help="CSV to write, such as data/raw/support.csv.")],
+    rows: Annotated[int, typer.Option(min=10, help="Conversations drawn.")] = 1500,
+    intents: Annotated[int, typer.Option(min=2, max=44, help="Kinds of request, the most frequent ones.")] = 6,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 1,
+) -> None:
+    """Write a table of an invented shop's help desk, to try with: question, answer, intent."""
+    from tasks.sample_shop.example_file import write_example
+
+    console.print(f"{path}: {write_example(path, rows, intents, seed):,} rows")
 
 
 @app.command()
