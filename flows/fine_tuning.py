@@ -6,8 +6,7 @@ from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.stage import recorder, run, stage, task
 from tasks.contracts.balance import read_balance
-from tasks.contracts.records import EXAMPLES
-from tasks.contracts.tables import read_table
+from tasks.contracts.tables import read_examples
 from tasks.fine_tuning.report import write_report
 from tasks.fine_tuning.rows import tokenize_splits
 from tasks.fine_tuning.train import fine_tune
@@ -20,8 +19,8 @@ def fine_tuning(params: Params) -> None:
     settings = params.fine_tuning
     plan = load_plan(artifacts.PLAN)
     splits = task(tokenize_splits)(
-        read_table(artifacts.TRAIN, EXAMPLES),
-        read_table(artifacts.VALIDATION, EXAMPLES),
+        read_examples(artifacts.TRAIN),
+        read_examples(artifacts.VALIDATION),
         artifacts.INITIAL,
         plan.max_tokens,
         settings.validation_rows,

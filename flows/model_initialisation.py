@@ -5,8 +5,7 @@ from __future__ import annotations
 from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.stage import run, stage, task
-from tasks.contracts.records import EXAMPLES
-from tasks.contracts.tables import read_table
+from tasks.contracts.tables import read_examples
 from tasks.model_initialisation.chat_template import choose_template, render_first
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model
@@ -21,7 +20,7 @@ from tasks.model_initialisation.report import write_report
 def model_initialisation(params: Params) -> None:
     """Fetch the base, check its folder, choose the chat template, measure it on the data, and pin it."""
     settings = params.model_initialisation
-    examples = read_table(artifacts.TRAIN, EXAMPLES)
+    examples = read_examples(artifacts.TRAIN)
     base = task(check_folder)(task(fetch_model)(settings.source))
     tokenizer = task(open_tokenizer)(base.folder)
     template = task(choose_template)(tokenizer, settings.chat_template, settings.template_date)

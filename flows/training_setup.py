@@ -6,8 +6,7 @@ from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.stage import run, stage, task
 from tasks.contracts.machine import find_machine
-from tasks.contracts.records import EXAMPLES
-from tasks.contracts.tables import read_table
+from tasks.contracts.tables import read_examples
 from tasks.language_models.shape import read_shape
 from tasks.training_setup.counts import count_tokens
 from tasks.training_setup.environment import read_environment
@@ -19,8 +18,8 @@ from tasks.training_setup.resolve import resolve_plan
 def training_setup(params: Params) -> None:
     """Look at the machine, the base and the data; resolve the plan or say everything that is in its way."""
     settings = params.training_setup
-    train = read_table(artifacts.TRAIN, EXAMPLES)
-    validation = read_table(artifacts.VALIDATION, EXAMPLES)
+    train = read_examples(artifacts.TRAIN)
+    validation = read_examples(artifacts.VALIDATION)
     machine = task(find_machine)()
     environment = task(read_environment)()
     shape = task(read_shape)(artifacts.INITIAL)

@@ -17,7 +17,7 @@ from tasks.annotation.resolve import TIE, ResolvedLabels, check_labels, make_row
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_bytes
 from tasks.contracts.records import EXAMPLES, QUARANTINE
-from tasks.contracts.tables import read_table
+from tasks.contracts.tables import read_examples, read_table
 from tasks.corpus.label_errors.params import Noise
 from tasks.corpus.label_errors.suspects import REASON, STEP, find_suspects
 from tasks.corpus.reading.ingest import read_sources
@@ -71,7 +71,7 @@ def read_prepared(folder: Path) -> PreparedRows:
         path = folder / f"{split}.parquet"
         if not path.is_file():
             continue
-        table = read_table(path, EXAMPLES)
+        table = read_examples(path)
         columns = (
             table["id"].to_pylist(),
             read_prompts(table),

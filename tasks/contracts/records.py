@@ -25,12 +25,14 @@ class Example(Record):
     """One training row, in the canonical shape.
 
     Attributes:
-        id: Content hash of the messages, 16 hex digits.
-        messages: The whole conversation; the assistant's turns are the supervised ones.
+        id: Content hash of the messages and of ``untrained``, 16 hex digits.
+        messages: The whole conversation; the assistant's turns are the supervised ones, and the last turn is one.
         source: Name of the source it came from.
         row: Position in that source, counted from 1.
         label: Intent or class, where the source has one.
         cluster: Id of its near-duplicate cluster (its own id when it stands alone).
+        untrained: Places in ``messages``, from 0, of answers that carry no loss; never the last. The column exists
+            only where a row has such answers.
     """
 
     id: str
@@ -39,6 +41,7 @@ class Example(Record):
     row: int
     label: str | None = None
     cluster: str
+    untrained: list[int] | None = None
 
 
 class ScoredAnswer(Record):
@@ -149,6 +152,8 @@ EXAMPLES = pa.schema(
         pa.field("cluster", pa.string(), nullable=False),
     ]
 )
+# Column beside those of `EXAMPLES`, written only where a row has answers without loss.
+UNTRAINED = pa.field("untrained", pa.list_(pa.int32()))
 ANSWER_SETS = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -202,19 +207,27 @@ REQUESTS = pa.schema(
 )
 
 
-def content_id(messages: list[dict[str, Any]]) -> str:
-    """Content hash of a conversation: 16 hex digits of SHA-256 over role and content."""
-    return _hash_turns([(m["role"], m["content"]) for m in messages])
+def content_id(messages: list[dict[str, Any]], untrained: list[int] | None = None) -> str:
+    """Content hash of a conversation: 16 hex digits of SHA-256 over role and content.
+
+    Args:
+        messages: The turns.
+        untrained: Places of answers without loss; with any, the hash is another, since the row teaches something else.
+    """
+    return _hash_turns([(m["role"], m["content"]) for m in messages], untrained)
 
 
-def content_ids(messages: pa.ListArray) -> list[str]:
-    """`content_id` of each conversation."""
+def content_ids(messages: pa.ListArray, untrained: list[list[int] | None] | None = None) -> list[str]:
+    """`content_id` of each conversation, with its answers without loss where there are any."""
     flat = messages.flatten()
     turns = list(zip(flat.field("role").to_pylist(), flat.field("content").to_pylist(), strict=True))
     offsets = messages.offsets.to_pylist()
     first = offsets[0] if offsets else 0
-    return [_hash_turns(turns[start - first : end - first]) for start, end in pairwise(offsets)]
+    return [
+        _hash_turns(turns[start - first : end - first], places)
+        for (start, end), places in zip(pairwise(offsets), untrained or [None] * len(messages), strict=True)
+    ]
 
 
-def _hash_turns(turns: list[tuple[str, str]]) -> str:
-    return hashlib.sha256(orjson.dumps(turns)).hexdigest()[:16]
+def _hash_turns(turns: list[tuple[str, str]], untrained: list[int] | None) -> str:
+    return hashlib.sha256(orjson.dumps([turns, untrained] if untrained else turns)).hexdigest()[:16]

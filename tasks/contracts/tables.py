@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import replacing
+from tasks.contracts.records import EXAMPLES, UNTRAINED
 
 # Which file of its source a row comes from; written only where a source has several, so that its row number is unique.
 FILE = pa.field("file", pa.string(), nullable=False)
@@ -43,8 +44,33 @@ def write_table(table: pa.Table, path: Path, schema: pa.Schema, private: bool = 
         raise PipelineError(f"{path}: rows do not fit the schema ({error})") from error
 
 
-def read_table(path: Path, schema: pa.Schema) -> pa.Table:
+def add_untrained(schema: pa.Schema, table: pa.Table) -> pa.Schema:
+    """A schema with the column `UNTRAINED` after its other columns, if any row of the table has answers without loss.
+
+    Args:
+        schema: Of the table to be written.
+        table: All rows, so that every file that is written of them has the same columns.
+    """
+    has_any = UNTRAINED.name in table.column_names and table[UNTRAINED.name].null_count < table.num_rows
+    return schema.append(UNTRAINED) if has_any else schema
+
+
+def read_examples(path: Path) -> pa.Table:
+    """Read rows of the schema `EXAMPLES`, with the column `UNTRAINED` where the file has it.
+
+    Raises:
+        PipelineError: As `read_table`.
+    """
+    return read_table(path, EXAMPLES, optional=UNTRAINED)
+
+
+def read_table(path: Path, schema: pa.Schema, optional: pa.Field | None = None) -> pa.Table:
     """Read rows written by `write_table`, without the column `FILE`.
+
+    Args:
+        path: The Parquet file.
+        schema: Columns that it must have.
+        optional: A column that may follow them.
 
     Raises:
         PipelineError: The file is missing, unreadable or of another schema.
@@ -59,6 +85,9 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
         raise PipelineError(f"{path}: not a readable Parquet file ({error}); delete it and run again") from error
     if FILE.name in table.schema.names and FILE.name not in schema.names:
         table = table.drop_columns([FILE.name])
-    if table.schema.names != schema.names:
+    expected = schema.names
+    if optional is not None and optional.name in table.schema.names:
+        expected = [*expected, optional.name]
+    if table.schema.names != expected:
         raise PipelineError(f"{path}: columns {table.schema.names}; expected {schema.names}")
     return table

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
-from tasks.contracts.records import EXAMPLES
-from tasks.contracts.tables import read_table
+from tasks.contracts.tables import read_examples
 from tasks.language_models.encoding import encode_prompt
 from tasks.language_models.generation import context_length, generate_answers
 from tasks.language_models.rendering import TemplateRefusal
@@ -214,7 +213,7 @@ def choose_prompts(test: Path, tokenizer: Any, context: int | None, count: int, 
     chosen = _Prompts([], [], 0)
     seen: set[tuple[int, ...]] = set()
     left_out = 0
-    for row in read_table(test, EXAMPLES).select(["id", "messages"]).sort_by("id").to_pylist():
+    for row in read_examples(test).select(["id", "messages"]).sort_by("id").to_pylist():
         conversation: Turns = row["messages"][:-1]
         if not conversation:
             continue

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts.records import EXAMPLES
-from tasks.contracts.tables import read_table
+from tasks.contracts.tables import read_examples
 from tasks.corpus.text.labels import LabelReader
 from tasks.corpus.text.words import find_words
 from tasks.evaluation.items import Item
@@ -56,7 +55,7 @@ def fit_intent_classifier(train: Path, items: Sequence[Item]) -> IntentClassifie
     Returns:
         The classifier, or None when the split has fewer than two labels.
     """
-    table = read_table(train, EXAMPLES).select(["id", "messages", "label"])
+    table = read_examples(train).select(["id", "messages", "label"])
     rows = [row for row in table.to_pylist() if row["label"] is not None]
     rows.sort(key=lambda row: hashlib.sha256(str(row["id"]).encode()).digest())
     rows = rows[:MAXIMUM_TRAINING_ROWS]

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.records import EXAMPLES
-from tasks.contracts.tables import read_table
+from tasks.contracts.tables import read_examples
 from tasks.language_models.encoding import encode_reference
 from tasks.language_models.generation import context_length
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
@@ -89,7 +88,7 @@ def select_items(test: Path, count: int, initial: Path, champion: Path | None) -
     Raises:
         PipelineError: Not one row can be evaluated.
     """
-    table = read_table(test, EXAMPLES)
+    table = read_examples(test)
     rows = sorted(table.to_pylist(), key=lambda row: (_selection_key(row["id"]), row["source"], row["row"]))
     tokenizers = _load_tokenizers(initial, champion)
     selected: list[Item] = []

@@ -8,13 +8,14 @@ it (``add_generation_prompt``), and the tokens of that prompt are the same in bo
   and what it writes only when served (DeepSeek-R1's ``<think>``) stays;
 * an earlier answer is trained where the last prompt begins with the prompt of that answer. Templates that write the
   past differently, such as those that drop earlier reasoning, train the answers for which that holds and the last;
+* answers that a row marks as not to be learned are context only;
 * texts are cut at the beginning of every answer before they are tokenized, so that no token spans prompt and answer;
 * control tokens inside a content are text (`tasks.language_models.control_tokens`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -127,13 +128,19 @@ class Chat:
         supervised = [token for token, marked in answer if marked]
         return [token for token, _ in prompt], supervised
 
-    def write(self, turns: Turns) -> Written:
-        """A conversation as text; turns after the last answer are left out, since they teach nothing.
+    def write(self, turns: Turns, untrained: Collection[int] = ()) -> Written:
+        """A conversation as text; turns after the last learned answer are left out, since they teach nothing.
+
+        Args:
+            turns: The conversation.
+            untrained: Places of answers that are only context and carry no loss.
 
         Raises:
             TemplateRefusal: The template refuses the conversation, or writes the answer elsewhere.
         """
-        answers = [number for number, turn in enumerate(turns) if turn["role"] == "assistant"]
+        answers = [
+            number for number, turn in enumerate(turns) if turn["role"] == "assistant" and number not in untrained
+        ]
         marked = [self._control.mark(turn) for turn in turns]
         if not answers:
             return Written(tuple(self._cut(self._rendering.render(marked, answering=False), marked)), None)
@@ -220,14 +227,14 @@ class Chat:
                 if prompt.startswith(earlier):
                     places.add(len(earlier))
         if len(compared) < len(answers) and len(places) == len(compared):
-            return {start for start, _ in self._past_answers(prompt, turns)}
+            return {start for number, start, _ in self._past_answers(prompt, turns) if number in answers}
         return places
 
     def _cut(self, text: str, turns: list[dict[str, Any]], trained: Iterable[int] = ()) -> list[Span]:
         """A prompt in parts, each beginning with an earlier answer; those in ``trained`` carry loss."""
         places = set(trained)
         parts, done, supervised = [], 0, False
-        for start, end in self._past_answers(text, turns):
+        for _, start, end in self._past_answers(text, turns):
             parts.append(Span(text[done:start], supervised, self._context(text[:done])))
             done, supervised = start, start in places
             if not self.form.ends_past:
@@ -236,12 +243,12 @@ class Chat:
         parts.append(Span(text[done:], supervised, self._context(text[:done])))
         return [part for part in parts if part.text]
 
-    def _past_answers(self, text: str, turns: list[dict[str, Any]]) -> list[tuple[int, int]]:
-        """Begin and end of the contents of earlier answers, as far as they stand where the template writes answers."""
+    def _past_answers(self, text: str, turns: list[dict[str, Any]]) -> list[tuple[int, int, int]]:
+        """Number, begin and end of the contents of earlier answers that stand where the template writes answers."""
         header = self.form.header
-        spans: list[tuple[int, int]] = []
+        spans: list[tuple[int, int, int]] = []
         place = 0
-        for turn in turns:
+        for number, turn in enumerate(turns):
             content = turn.get("content")
             if turn["role"] != "assistant" or not isinstance(content, str) or not header:
                 continue
@@ -258,7 +265,7 @@ class Chat:
                 found += len(header)
                 fitting = next((c for c in (content, content.strip()) if text.startswith(c + end, found)), None)
                 if fitting is not None:
-                    spans.append((found, found + len(fitting)))
+                    spans.append((number, found, found + len(fitting)))
                     place = found + len(fitting)
                     break
         return spans

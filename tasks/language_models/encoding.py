@@ -16,6 +16,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import track
 
+from tasks.contracts.records import UNTRAINED
 from tasks.language_models.chat import Chat, Written, chat_of
 from tasks.language_models.rendering import TemplateRefusal, Turns
 
@@ -39,7 +40,7 @@ def encode_examples(examples: pa.Table, tokenizer: Any, max_tokens: int) -> pa.T
     """Write and tokenize conversations; the assistant's turns, their end included, are the labels.
 
     Args:
-        examples: Rows of the schema `EXAMPLES`.
+        examples: Rows of the schema `EXAMPLES`; answers named in a column `UNTRAINED` carry no loss.
         tokenizer: A fast tokenizer with a chat template.
         max_tokens: Longer conversations lose their tail.
 
@@ -82,7 +83,9 @@ def encode_reference(tokenizer: Any, prompt: Turns, reference: str) -> tuple[lis
 
 def _encode_batch(examples: pa.Table, chat: Chat, max_tokens: int) -> pa.Table:
     """Rows of `ENCODED` for a few conversations, so that Python's lists of tokens live no longer than a batch."""
-    rows, reasons = _tokenize(examples["messages"].to_pylist(), chat)
+    has_marks = UNTRAINED.name in examples.column_names
+    untrained = examples[UNTRAINED.name].to_pylist() if has_marks else [None] * examples.num_rows
+    rows, reasons = _tokenize(examples["messages"].to_pylist(), untrained, chat)
     kept = [row[:max_tokens] for row in rows]
     ends = np.cumsum([0, *map(len, kept)], dtype=np.int32)
     pairs = np.fromiter(chain.from_iterable(chain.from_iterable(kept)), np.int32, count=2 * ends[-1]).reshape(-1, 2)
@@ -110,13 +113,15 @@ def _lists(ends: NDArray[np.int32], values: NDArray[np.int32]) -> pa.ListArray:
     return pa.ListArray.from_arrays(_array(ends), _array(values))
 
 
-def _tokenize(conversations: Sequence[Turns], chat: Chat) -> tuple[list[list[tuple[int, bool]]], list[str | None]]:
+def _tokenize(
+    conversations: Sequence[Turns], untrained: Sequence[Sequence[int] | None], chat: Chat
+) -> tuple[list[list[tuple[int, bool]]], list[str | None]]:
     """Tokens of each conversation, each with whether it carries loss, and why the template refuses it, if it does."""
     written: list[Written] = []
     reasons: list[str | None] = []
-    for conversation in conversations:
+    for conversation, places in zip(conversations, untrained, strict=True):
         try:
-            written.append(chat.write(conversation))
+            written.append(chat.write(conversation, places or ()))
             reasons.append(None)
         except TemplateRefusal as refusal:
             reasons.append(refusal.reason)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.records import UNTRAINED
 from tasks.language_models.encoding import IGNORED, encode_examples
 from tasks.model_initialisation.checks import CheckedModel
 
@@ -158,12 +159,17 @@ def measure_loss(
     sample = take_evenly(examples, rows)
     encoded = encode_examples(sample, tokenizer, max_tokens=context or 4096)
     untruncated = [
-        (row, turns)
-        for row, turns in zip(encoded.to_pylist(), sample["messages"].to_pylist(), strict=True)
+        (row, example)
+        for row, example in zip(encoded.to_pylist(), sample.to_pylist(), strict=True)
         # The bytes of a truncated answer are not known.
         if row["refused"] is None and row["full_length"] == len(row["input_ids"])
     ]
-    answers = [turn["content"] for _, turns in untruncated for turn in turns if turn["role"] == "assistant"]
+    answers = [
+        turn["content"]
+        for _, example in untruncated
+        for place, turn in enumerate(example["messages"])
+        if turn["role"] == "assistant" and place not in (example.get(UNTRAINED.name) or ())
+    ]
     answer_bytes = sum(len(answer.encode()) for answer in answers)
     nats, count = 0.0, 0
     for batch in _batches([row for row, _ in untruncated], len(tokenizer)):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.records import EXAMPLES, content_id
-from tasks.contracts.tables import read_table
+from tasks.contracts.records import content_id
+from tasks.contracts.tables import read_examples
 from tasks.corpus.reading.benchmark_items import read_items
 from tasks.corpus.reading.ingest import read_source
 from tasks.corpus.text.draws import draw
@@ -39,7 +39,7 @@ def read_seeds(settings: Synthesis, splits: Mapping[str, Path], root: Path) -> l
         return []
     if settings.seeds == "train":
         location = str(splits["train"])
-        table = read_table(splits["train"], EXAMPLES)
+        table = read_examples(splits["train"])
     else:
         source = settings.seeds.model_copy(update={"title": settings.seeds.title or "seeds"})
         table, _, origin = read_source(source, root)
@@ -78,7 +78,7 @@ def read_splits(splits: Mapping[str, Path]) -> list[Group]:
         path = splits.get(name)
         if path is None or not path.is_file():
             continue
-        conversations = read_table(path, EXAMPLES)["messages"].to_pylist()
+        conversations = read_examples(path)["messages"].to_pylist()
         texts = [turn["content"] for turns in conversations for turn in turns if turn["role"] == "user"]
         groups.append(Group(NAMES[name], list(dict.fromkeys(texts)), held_out=name != "train"))
     return groups

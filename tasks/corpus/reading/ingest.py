@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.leftovers import walk_files
-from tasks.contracts.records import QUARANTINE
+from tasks.contracts.records import QUARANTINE, UNTRAINED
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.reading.answers import COLUMN, describe_answers
 from tasks.corpus.reading.limit import RowSample
+from tasks.corpus.reading.marks import count_untrained, leave_unlearned_end, list_untrained
 from tasks.corpus.reading.shapes.nested import INHERITED, is_nested, unfold_row
 from tasks.corpus.reading.shapes.recognise import (
     Recognised,
@@ -137,12 +138,14 @@ def read_sources(
         raise PipelineError("no source gave a single row; give data_preparation.sources one that holds rows")
     reasons = Counter(bad["reason"].to_pylist())
     left_out = sum(origin.left_out for origin in origins)
+    untrained = count_untrained(rows)
     step = Step(
         "read",
         rows.num_rows + bad.num_rows,
         rows.num_rows,
         reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
-        notes={"beyond_limit": left_out} if left_out else {},
+        notes=({"beyond_limit": left_out} if left_out else {})
+        | ({"answers_without_loss": untrained} if untrained else {}),
         listings=tuple(listing for origin in origins for listing in origin.listings),
     )
     return Rows(rows, bad, (step,), tuple(replace(origin, listings=()) for origin in origins))
@@ -220,7 +223,7 @@ def read_source(
     tables = row_sample.finish()
     records.listings += list_unused_turn_keys(title, turn_keys) + list_padded_columns(title, padded)
     return (
-        pa.concat_tables(tables),
+        pa.concat_tables(tables, promote_options="default"),
         pa.concat_tables(broken_rows),
         _origin(source, records, shape, rows, row_sample.left_out, unused),
     )
@@ -356,7 +359,7 @@ def _convert_part(
     turn_keys: Counter[str] = Counter()
     for number, item in zip(part.numbers, part.items, strict=True):
         try:
-            conversation = shape.convert(item)
+            conversation = leave_unlearned_end(shape.convert(item))
         except RowError as error:
             broken.append(Broken(number, str(error), show_row(item)))
             continue
@@ -389,6 +392,9 @@ def _convert_part(
         table = table.append_column(EXTRA, pa.array(extra, TYPE))
     if shape.compares:
         table = table.append_column(COLUMN, describe_answers(conversations))
+    untrained = list_untrained(conversations)
+    if untrained is not None:
+        table = table.append_column(UNTRAINED, untrained)
     return table, pa.Table.from_pylist(broken_table, schema=QUARANTINE), part.rows, turn_keys, part.padded
 
 

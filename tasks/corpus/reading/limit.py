@@ -13,6 +13,8 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from tasks.contracts.records import UNTRAINED
+
 # Columns outside the content hash: the position of a row, and columns kept only for extra.parquet.
 EXCLUDED_COLUMNS = ("source", "file", "row", "extra")
 
@@ -52,7 +54,7 @@ class RowSample:
         # Stable, so that the earlier of two rows with equal hashes is sampled.
         smallest = np.sort(np.argsort(hashes, kind="stable")[:limit])
         # Copied, because a view would keep all added rows in memory.
-        sample = pa.concat_tables(self._tables).take(pa.array(smallest)).combine_chunks()
+        sample = pa.concat_tables(self._tables, promote_options="default").take(pa.array(smallest)).combine_chunks()
         self.left_out += self._rows - sample.num_rows
         self._tables, self._hashes, self._rows = [sample], [hashes[smallest]], sample.num_rows
 
@@ -60,5 +62,9 @@ class RowSample:
 def hash_rows(table: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     """The first 64 bits of SHA-256 of the content of each row."""
     rows = table.select([name for name in table.column_names if name not in EXCLUDED_COLUMNS]).to_pylist()
+    for row in rows:
+        # Not every part of a source has the column, and its rows must hash the same in all of them.
+        if UNTRAINED.name in row and row[UNTRAINED.name] is None:
+            del row[UNTRAINED.name]
     digests = b"".join(hashlib.sha256(orjson.dumps(row)).digest()[:8] for row in rows)
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)

@@ -129,7 +129,8 @@ class Rows:
     """The rows, and those dropped so far with their reasons.
 
     Attributes:
-        table: Columns of `ROWS`, and ``answers`` where a source has several; later steps append ``id``,
+        table: Columns of `ROWS`, ``answers`` where a source has several, and ``untrained`` where answers carry no
+            loss; later steps append ``id``,
             ``cluster`` and ``split``.
         dropped: Columns of `QUARANTINE`.
         steps: The steps so far, in order.
@@ -208,7 +209,7 @@ def finish_step(
 
 def describe_dropped(dropped: pa.Table, step: str, reasons: pa.Array) -> pa.Table:
     """Dropped rows in the schema of the quarantine."""
-    columns = [name for name in ("messages", "label", "answers", "extra") if name in dropped.column_names]
+    columns = [name for name in ("messages", "label", "answers", "extra", "untrained") if name in dropped.column_names]
     contents = [orjson.dumps(row).decode() for row in dropped.select(columns).to_pylist()]
     return pa.table(
         {

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import hash_file
+from tasks.contracts.records import UNTRAINED
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.gate.accepted import Statistics, compare_versions, measure_version, read_accepted
 from tasks.data_preparation.gate.approval import Approval, find_approval, name_findings
@@ -183,7 +184,8 @@ def document(verdict: Verdict, folder: Path) -> None:
 def hash_data(rows: Rows, seed: int, balance: Path | None) -> str:
     """SHA-256 of everything that a training on these rows would use, 64 hex digits.
 
-    That is every column of the rows and of those with a rejected answer (ids, which are hashes of the messages, labels,
+    That is every column of the rows and of those with a rejected answer (ids, which are hashes of the messages and of
+    the marks of answers without loss, labels,
     splits, other answers and their scores, repetitions), the weights of the sources with the seed of the repetitions,
     and the weights of the labels.
 
@@ -200,9 +202,9 @@ def hash_data(rows: Rows, seed: int, balance: Path | None) -> str:
 
 
 def hash_rows(table: pa.Table) -> str:
-    """SHA-256 of the columns, 64 hex digits; without messages, whose hash is the id, and the name of the file."""
+    """SHA-256 of the columns, 64 hex digits; without the file, and the messages and marks hashed in the id."""
     digest = hashlib.sha256()
-    for name in sorted(set(table.column_names) - {"messages", "file"}):
+    for name in sorted(set(table.column_names) - {"messages", UNTRAINED.name, "file"}):
         digest.update(orjson.dumps([name, table.num_rows]))
         # In pieces of a fixed size, so that the hash does not depend on the chunks in memory.
         for start in range(0, table.num_rows, ROWS_PER_DIGEST):

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from tasks.contracts.leftovers import walk_files
 from tasks.contracts.manifest import NAME, seal
 from tasks.contracts.records import EXAMPLES, QUARANTINE
-from tasks.contracts.tables import add_file, write_table
+from tasks.contracts.tables import add_file, add_untrained, write_table
 from tasks.corpus.reading.answers import write_answers
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.gate.gate import Verdict, require_passed
@@ -58,7 +58,7 @@ def write_splits(rows: Rows, verdict: Verdict, seed: int, folder: Path) -> dict[
         PipelineError: The data did not pass the gate; no split is written.
     """
     require_passed(verdict)
-    schema = add_file(EXAMPLES, rows.table["file"])
+    schema = add_file(add_untrained(EXAMPLES, rows.table), rows.table["file"])
     counts: dict[str, int] = {}
     for name in SPLITS:
         part = rows.table.filter(pc.equal(rows.table["split"], name))

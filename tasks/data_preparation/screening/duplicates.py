@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from tasks.contracts.records import content_ids
+from tasks.contracts.records import UNTRAINED, content_ids
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.reading.joining import join_repeats, list_conflicts
 from tasks.corpus.rows.rows import Rows, cut_messages, finish_step, join_turns
@@ -90,7 +91,7 @@ def describe_recall(matches: SimilarPairs) -> dict[str, int | float]:
 
 def drop_exact_duplicates(rows: Rows) -> Rows:
     """Join rows with the same conversation into the first of them, see `join_repeats`, and add the column ``id``."""
-    ids = [name for messages in cut_messages(rows.table) for name in content_ids(messages)]
+    ids = name_rows(rows.table)
     first_rows: dict[str, int] = {}
     repeats = [(first, row) for row, name in enumerate(ids) if (first := first_rows.setdefault(name, row)) != row]
     pairs = np.array(repeats, dtype=np.int64).reshape(-1, 2)
@@ -102,6 +103,16 @@ def drop_exact_duplicates(rows: Rows) -> Rows:
     table = join_repeats(rows.table, repeats).append_column("id", pa.array(ids, pa.string()))
     rows = record_pairs(rows, table, "exact", pairs, np.ones(len(pairs)), np.ones(len(pairs)), dropped=True)
     return finish_step(rows, "exact duplicates", table, reasons, listings=listings)
+
+
+def name_rows(table: pa.Table) -> list[str]:
+    """The `content_id` of each row; rows that differ only in which answers are learned have different ones."""
+    if UNTRAINED.name not in table.column_names:
+        return [name for messages in cut_messages(table) for name in content_ids(messages)]
+    places = iter(table[UNTRAINED.name].to_pylist())
+    return [
+        name for messages in cut_messages(table) for name in content_ids(messages, list(islice(places, len(messages))))
+    ]
 
 
 def join_prompts_and_answers(

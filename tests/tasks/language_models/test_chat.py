@@ -14,7 +14,7 @@ import trl
 from transformers import AddedToken, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.records import EXAMPLES
+from tasks.contracts.records import EXAMPLES, UNTRAINED
 from tasks.language_models.chat import Chat
 from tasks.language_models.encoding import IGNORED, encode_examples, encode_prompt, encode_reference
 from tasks.language_models.ends import carry_ends, ends_of
@@ -81,6 +81,48 @@ def test_answers_are_trained_after_the_prompts_that_are_served(tiny_model: Path,
         assert encode_reference(tokenizer, turns[:-1], turns[-1]["content"]) == (tokens[:begin], tokens[begin:end])
         answer = tokenizer.decode(tokens[begin : end - 1])
         assert answer.strip().endswith(turns[-1]["content"].strip().rpartition("\n\n")[2]), name
+
+
+def encode_marked(
+    tokenizer: Any, turns: list[dict[str, str]], untrained: list[int] | None
+) -> tuple[list[int], list[int]]:
+    """Tokens and labels of a training row whose answers at these places carry no loss."""
+    row = {"id": "a", "messages": turns, "source": "s", "row": 1, "label": None, "cluster": "a", "untrained": untrained}
+    table = pa.Table.from_pylist([row], schema=EXAMPLES.append(UNTRAINED))
+    encoded = encode_examples(table, tokenizer, 100_000).to_pylist()[0]
+    return encoded["input_ids"], encoded["labels"]
+
+
+@pytest.mark.parametrize("stem", ["qwen2_5", "llama3", "gemma"])
+def test_an_answer_that_is_not_to_be_learned_carries_no_loss(tiny_model: Path, stem: str) -> None:
+    tokenizer = with_template(tiny_model, next(p for p in SHIPPED if p.stem == stem).read_text("utf-8"))
+    turns = CONVERSATIONS["several"]
+    tokens, stretches = encode(tokenizer, turns)
+    assert len(stretches) == 3
+    _, all_labels = encode_marked(tokenizer, turns, None)
+    for places, silenced in (([1], [0]), ([3], [1]), ([1, 3], [0, 1])):
+        same_tokens, labels = encode_marked(tokenizer, turns, places)
+        expected = list(all_labels)
+        for begin, end in (stretches[number] for number in silenced):
+            expected[begin:end] = [IGNORED] * (end - begin)
+        assert (same_tokens, labels) == (tokens, expected)
+
+
+def test_what_follows_the_last_learned_answer_is_not_written(tiny_model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    turns = CONVERSATIONS["several"]
+    assert encode_marked(tokenizer, turns, [5]) == encode_marked(tokenizer, turns[:4], None)
+
+
+def test_of_very_many_answers_the_marked_one_carries_no_loss(tiny_model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    turns = [turn for i in range(80) for turn in (user(f"{i}?"), assistant(f"{i}!"))]
+    tokens, stretches = encode(tokenizer, turns)
+    assert len(stretches) == 80
+    same_tokens, labels = encode_marked(tokenizer, turns, [81])
+    begin, end = stretches[40]
+    expected = encode_marked(tokenizer, turns, None)[1]
+    assert (same_tokens, labels) == (tokens, [*expected[:begin], *[IGNORED] * (end - begin), *expected[end:]])
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.records import EXAMPLES
+from tasks.contracts.records import EXAMPLES, UNTRAINED
 from tasks.model_initialisation.chat_template import choose_template, render_first
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model
@@ -99,6 +99,21 @@ def test_base_loss_is_the_model_s_own_on_the_answers(tiny_model: Path) -> None:
     assert found.tokens == tokens
     assert found.nats_per_token == pytest.approx(nats / tokens, abs=1e-4)
     assert found.bits_per_byte == pytest.approx(nats / math.log(2) / size, abs=1e-4)
+
+
+def test_base_loss_leaves_out_answers_that_are_not_to_be_learned(tiny_model: Path) -> None:
+    tokenizer = open_tokenizer(tiny_model)
+    turns = [
+        {"role": role, "content": content}
+        for role, content in (("user", "Where?"), ("assistant", "Nowhere at all."), ("user", "No?"), ("assistant", "1"))
+    ]
+    row = {"id": "a", "messages": turns, "source": "s", "row": 1, "label": None, "cluster": "a", "untrained": [1]}
+    rows = pa.Table.from_pylist([row], schema=EXAMPLES.append(UNTRAINED))
+    found = measure_loss(check_folder(tiny_model), 10**9, rows, tokenizer, 256, rows=1)
+    assert found is not None
+    # One digit, which is a byte and a token, and the end of the answer.
+    assert found.tokens == 2
+    assert found.bits_per_byte == pytest.approx(found.nats_per_token * 2 / math.log(2), abs=1e-3)
 
 
 def test_a_large_base_is_not_loaded(tiny_model: Path) -> None:

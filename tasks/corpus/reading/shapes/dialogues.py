@@ -2,8 +2,8 @@
 
 A turn becomes a text as `tasks.language_models.message_format` says, for training and for serving alike. Tool results
 become a turn of the role ``tool``, and the definitions in a ``tools`` column the end of the system turn: a model cannot
-call a tool whose definition it never saw. A conversation with an answer marked ``weight: 0``, ``train: false`` or
-``loss: false`` is refused.
+call a tool whose definition it never saw. An answer marked ``weight: 0``, ``train: false`` or ``loss: false`` stays in
+its conversation and carries no loss (`tasks.corpus.reading.marks`).
 
 Example:
     ``{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}`` becomes the turns
@@ -117,9 +117,8 @@ def read_turn(turn: Any, column: str) -> Turns:
     if role is None:
         raise RowError(f'unknown role "{str(turn[keys[0]])[:20]}"')
     try:
-        if role == "assistant" and not is_learned(turn):
-            raise MessageError("an answer is marked not to be learned (weight: 0, train: false); leave out the answer")
-        return [make_turn(role, message_format.read_text(turn, keys[1]))]
+        learned = role != "assistant" or is_learned(turn)
+        return [make_turn(role, message_format.read_text(turn, keys[1]), learned)]
     except MessageError as error:
         raise RowError(str(error)) from error
 

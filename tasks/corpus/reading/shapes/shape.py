@@ -21,6 +21,8 @@ Columns = Mapping[str, str]
 # Fast conversion of a row to its turns; None for rows that need the full conversion.
 FastPath = Callable[[Row], Turns | None]
 
+# Key of a turn, an answer that is not to be learned.
+NOT_LEARNED = "not_learned"
 # Weights of column names: used by one format alone, usual for the role, general.
 SPECIFIC, USUAL, GENERAL = 1.0, 0.9, 0.7
 
@@ -29,9 +31,9 @@ class RowError(ValueError):
     """A row that does not fit the shape of its source; the message is the reason, without values of the row."""
 
 
-def make_turn(role: str, text: str) -> dict[str, str]:
-    """One turn of a conversation."""
-    return {"role": role, "content": text}
+def make_turn(role: str, text: str, learned: bool = True) -> dict[str, str]:
+    """One turn of a conversation; an answer that is not to be learned has the key `NOT_LEARNED`."""
+    return {"role": role, "content": text} if learned else {"role": role, "content": text, NOT_LEARNED: "yes"}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from tasks.contracts.records import MESSAGES, content_id
+from tasks.contracts.records import MESSAGES, UNTRAINED, content_id
 from tasks.corpus.label_classifier import fit_label_classifier
 from tasks.corpus.rows.rows import Origin, Rows, column_messages, finish_step, join_turns
 from tasks.corpus.rows.texts import EXAMPLES, show_change
@@ -121,6 +121,8 @@ def _collect(train: pa.Table, seed: int, answered: Path | None) -> Material:
 
 def _make_rows(train: pa.Table, variants: Sequence[Variant], title: str) -> pa.Table:
     parents = train.take(pa.array([variant.row for variant in variants], pa.int64()))
+    has_marks = UNTRAINED.name in parents.column_names
+    untrained = parents[UNTRAINED.name].to_pylist() if has_marks else [None] * len(variants)
     conversations = []
     for turns, variant in zip(parents["messages"].to_pylist(), variants, strict=True):
         last = max(place for place, turn in enumerate(turns) if turn["role"] == "user")
@@ -130,7 +132,7 @@ def _make_rows(train: pa.Table, variants: Sequence[Variant], title: str) -> pa.T
         "file": pa.array([""] * len(variants), pa.string()),
         "row": pa.array(range(1, len(variants) + 1), pa.int64()),
         "messages": pa.array(conversations, MESSAGES),
-        "id": pa.array([content_id(turns) for turns in conversations], pa.string()),
+        "id": pa.array([content_id(*pair) for pair in zip(conversations, untrained, strict=True)], pa.string()),
     }
     for name, column in values.items():
         index = parents.schema.get_field_index(name)

@@ -28,14 +28,52 @@ def answer(text: str, **keys: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": text, **keys}
 
 
-def test_a_row_with_an_answer_that_is_not_to_be_learned_is_set_aside(tmp_path: Path) -> None:
+def test_answers_that_are_not_to_be_learned_stay_as_context(tmp_path: Path) -> None:
     marks: list[dict[str, Any]] = [{"weight": 0}, {"train": False}, {"loss": False}, {"masked": True}]
     good = {"messages": [ASKED, answer("There.", weight=1), ASKED, answer("Here.")]}
     rows = read(
-        tmp_path, [good] * 5 + [{"messages": [ASKED, answer("Wrong.", **m), ASKED, answer("Here.")]} for m in marks]
+        tmp_path, [good, *({"messages": [ASKED, answer("Wrong.", **m), ASKED, answer("Here.")]} for m in marks)]
     )
-    reason = "an answer is marked not to be learned (weight: 0, train: false); leave out the answer"
-    assert (rows.table.num_rows, rows.dropped["reason"].to_pylist()) == (5, [reason] * 4)
+    assert rows.dropped.num_rows == 0
+    assert rows.table["untrained"].to_pylist() == [None, [1], [1], [1], [1]]
+    assert rows.table["messages"][1].as_py() == [ASKED, answer("Wrong."), ASKED, answer("Here.")]
+    assert rows.steps[0].notes == {"answers_without_loss": 4}
+
+
+def test_what_follows_the_last_learned_answer_is_left_out(tmp_path: Path) -> None:
+    turns = [ASKED, answer("1", weight=0), ASKED, answer("2"), ASKED, answer("3", weight=0), ASKED]
+    rows = read(tmp_path, [{"messages": turns}])
+    assert rows.table["messages"].to_pylist() == [[ASKED, answer("1"), ASKED, answer("2")]]
+    assert rows.table["untrained"].to_pylist() == [[1]]
+
+
+def test_a_row_without_a_learned_answer_is_set_aside_with_its_reason(tmp_path: Path) -> None:
+    rows = read(
+        tmp_path,
+        [
+            {"messages": [ASKED, answer("Here.")]},
+            {"messages": [ASKED, answer("Wrong.", weight=0), ASKED, answer("Wrong.", train=False)]},
+            {"messages": [answer("Hello."), ASKED, answer("Wrong.", weight=0)]},
+        ],
+    )
+    assert rows.dropped["reason"].to_pylist() == [
+        "no answer is to be learned: all are marked so (weight: 0, train: false); unmark one",
+        "no prompt before the first answer",
+    ]
+    assert "untrained" not in rows.table.column_names
+
+
+def test_a_limit_draws_the_same_rows_whichever_part_has_the_marks(tmp_path: Path) -> None:
+    plain = [{"messages": [ASKED, answer(f"Here {i}.")]} for i in range(200)]
+    marked = [{"messages": [ASKED, answer("No.", weight=0), ASKED, answer(f"There {i}.")]} for i in range(200)]
+    drawn = []
+    for name, items in (("a", plain + marked), ("b", marked + plain)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps(item) for item in items))
+        rows = read_sources([Jsonl(path=f"{name}.jsonl", limit=50)], "quarantine", tmp_path).table
+        drawn.append(sorted(turns[-1]["content"] for turns in rows["messages"].to_pylist()))
+        has_marks = [turns[-1]["content"].startswith("There") for turns in rows["messages"].to_pylist()]
+        assert [places == [1] for places in rows["untrained"].to_pylist()] == has_marks
+    assert drawn[0] == drawn[1]
 
 
 def test_unused_keys_of_turns_are_counted_listed_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
