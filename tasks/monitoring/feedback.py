@@ -46,8 +46,12 @@ class FeedbackRow:
         return self.messages[-1][1]
 
     def line(self) -> bytes:
-        """The row as a line of JSON."""
-        turns = [{"role": role, "content": content} for role, content in self.messages]
+        """The row as a line of JSON; answers before the corrected one, which nobody has checked, are only context."""
+        last = len(self.messages) - 1
+        turns = [
+            {"role": role, "content": content} | ({"weight": 0} if role == "assistant" and place < last else {})
+            for place, (role, content) in enumerate(self.messages)
+        ]
         row = {"messages": turns} | ({"label": self.label} if self.label else {})
         return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.corpus.rows.learned import learned_messages
 from tasks.corpus.rows.leaves import Owners, visit_texts
 from tasks.corpus.rows.roles import ROLES, Of
 from tasks.corpus.rows.rows import Listing, column_messages, join_turns, row_of_turn
@@ -51,7 +52,7 @@ def judge_texts(table: pa.Table, of: Of, judge: Callable[[str], str | None]) -> 
         of: Turns of a row that the function gets, joined by newlines.
         judge: Returns the reason to drop a text, or None to keep it.
     """
-    return Cleaned(table, [judge(text) for text in join_turns(column_messages(table), ROLES[of])])
+    return Cleaned(table, [judge(text) for text in join_turns(learned_messages(table), ROLES[of])])
 
 
 def find_mentions(table: pa.Table, pattern: str) -> Mask:

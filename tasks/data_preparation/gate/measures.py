@@ -13,7 +13,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.corpus.rows.rows import Rows, column_messages, find_plain, turn_lengths
+from tasks.corpus.rows.learned import learned_messages
+from tasks.corpus.rows.rows import Rows, find_plain, turn_lengths
 from tasks.corpus.text.folds import fold_prompts
 from tasks.data_preparation.screening.duplicates import find_near_duplicate_pairs
 from tasks.data_preparation.screening.params import Duplicates
@@ -102,7 +103,7 @@ def describe_rows(rows: Rows, duplicates: Duplicates, texts: bool = True) -> pa.
         texts: Whether to add the columns ``prompt`` and ``answer``.
     """
     table = rows.table
-    turns = Turns(column_messages(table))
+    turns = Turns(learned_messages(table))
     of_user, of_assistant = turns.of_role("user"), turns.of_role("assistant")
     characters = turns.contents.str.strip_chars().str.len_chars().to_numpy()
     words = turns.contents.str.count_matches(r"\S+").to_numpy()

@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.corpus.rows.rows import column_messages, turn_lengths
+from tasks.corpus.rows.learned import learned_messages
+from tasks.corpus.rows.roles import CONTEXT
+from tasks.corpus.rows.rows import turn_lengths
 from tasks.corpus.text.words import PIECE
 
 Counts = np.ndarray[Any, np.dtype[np.int64]]
@@ -27,7 +29,7 @@ class Sizes:
     Attributes:
         turns: Number of turns.
         user_turns: Number of turns of the user.
-        characters: Role to characters in its turns.
+        characters: Role to characters in its turns; answers without loss have the role `CONTEXT`.
         words: Role to words in its turns. Words are separated by spaces; in scripts without spaces, each character is
             a word.
         bytes: Bytes of all turns in UTF-8.
@@ -42,12 +44,12 @@ class Sizes:
 
 def measure_sizes(table: pa.Table) -> Sizes:
     """The sizes of all rows."""
-    messages = column_messages(table)
+    messages = learned_messages(table)
     turns = turn_lengths(messages)
     owners = np.repeat(np.arange(len(turns)), turns)
     flat = messages.flatten()
     texts, roles = flat.field("content"), flat.field("role")
-    of_role = {role: np.asarray(pc.equal(roles, role)) for role in ("system", "user", "assistant", "tool")}
+    of_role = {role: np.asarray(pc.equal(roles, role)) for role in ("system", "user", "assistant", CONTEXT, "tool")}
 
     def add(values: Any, chosen: Any) -> Counts:
         return np.bincount(owners[chosen], weights=np.asarray(values)[chosen], minlength=len(turns)).astype(np.int64)

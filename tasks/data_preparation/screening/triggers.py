@@ -42,6 +42,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from tasks.corpus.rows.learned import learned_messages
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, finish_step, join_turns, name_places
 from tasks.corpus.rows.texts import show_conversation
 from tasks.data_preparation.screening.params import Triggers
@@ -166,7 +167,7 @@ def find_trigger_phrases(table: pa.Table, settings: Triggers) -> list[Phrase]:
     messages = column_messages(table)
     prompts = join_turns(messages, ["user"])
     labels = table["label"].to_pylist()
-    answers = join_turns(messages, ["assistant"])
+    answers = join_turns(learned_messages(table), ["assistant"])
     min_rows = max(10, int(settings.min_share * table.num_rows))
     max_rows = settings.max_share * table.num_rows
     words: WordIndex | None = None

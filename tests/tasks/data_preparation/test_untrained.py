@@ -20,9 +20,17 @@ from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.jsonl import Jsonl
 from tasks.corpus.rows.rows import Rows
 from tasks.data_preparation.cleaning.clean import clean_rows
+from tasks.data_preparation.cleaning.steps.c4 import C4
+from tasks.data_preparation.cleaning.steps.echo import Echo
+from tasks.data_preparation.cleaning.steps.language import Language
+from tasks.data_preparation.cleaning.steps.quality import Quality
+from tasks.data_preparation.cleaning.steps.refusals import Refusals
+from tasks.data_preparation.cleaning.steps.repetition import Repetition
+from tasks.data_preparation.cleaning.steps.template import Template
 from tasks.data_preparation.gate.gate import check_quality
 from tasks.data_preparation.gate.params import Gate
 from tasks.data_preparation.output.publish import write_quarantine, write_splits
+from tasks.data_preparation.output.sizes import measure_sizes
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import drop_exact_duplicates, remove_duplicates
 from tasks.data_preparation.screening.params import Duplicates
@@ -167,6 +175,56 @@ def test_conversations_that_differ_in_their_marks_are_different_rows(tmp_path: P
     # Their texts are the same, so the search for near duplicates keeps the first of them.
     assert remove_duplicates(read_rows, Duplicates()).table["row"].to_pylist() == [1, 5]
     assert remove_duplicates(read_rows, Duplicates(keep="all")).table["row"].to_pylist() == [1, 2, 5]
+
+
+REFUSAL = "I'm sorry, but as an AI language model I cannot help with that."
+JUDGED: list[tuple[Any, str]] = [
+    (Refusals(), REFUSAL),
+    (Echo(), "Where is my parcel today?"),
+    (Repetition(), "again and " * 200),
+    (Quality(of="answers", min_words=1, min_stop_words=0), "### " * 100),
+    (C4(min_sentences=1, min_line_words=1), "Lorem ipsum dolor sit amet."),
+    (
+        Language(languages=("en",), among=("en", "de"), of="answers"),
+        "Leider ist Ihr Paket nicht da. " * 19,
+    ),
+]
+
+
+@pytest.mark.parametrize(("step", "text"), JUDGED, ids=lambda value: getattr(value, "name", ""))
+def test_an_answer_without_loss_drops_no_row_and_a_learned_one_does(step: Any, text: str, tmp_path: Path) -> None:
+    good = "The parcel will come tomorrow. It has left our depot. Please wait at home for the van of our driver."
+    asked = turn("user", "Where is my parcel today?")
+    turns = [[asked, turn("assistant", text, **mark), asked, turn("assistant", good)] for mark in ({}, {"weight": 0})]
+    done = clean_rows(read([{"messages": each, "label": "a"} for each in turns], tmp_path), [step])
+    assert done.table["row"].to_pylist() == [2]
+    assert done.table["messages"].to_pylist() == [[turn(each["role"], each["content"]) for each in turns[1]]]
+    assert done.table["untrained"].to_pylist() == [[1]]
+
+
+def test_figures_count_learned_answers_only(tmp_path: Path) -> None:
+    rows = read([make_row(1), make_row(1, weight=0)], tmp_path)
+    sizes = measure_sizes(rows.table)
+    assert sizes.words["assistant"].tolist() == [18, 9]
+    assert sizes.characters["assistant"][0] == sizes.characters["assistant"][1] + sizes.characters["context"][1]
+
+
+def test_repairs_for_a_template_keep_the_marks_at_their_answers(tmp_path: Path) -> None:
+    strict = (
+        "{% for m in messages %}{% if m.role == 'system' or (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('no') }}{% endif %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    (tmp_path / "strict.jinja").write_text(strict)
+    turns = [turn("system", "Brief."), turn("user", "A?"), turn("user", "B?"), turn("assistant", "1")]
+    turns += [turn("user", "C?"), turn("system", "Now."), turn("assistant", "2", weight=0), turn("user", "D?")]
+    rows = read([{"messages": [*turns, turn("assistant", "3")], "label": "a"}], tmp_path)
+    assert rows.table["untrained"].to_pylist() == [[6]]
+    step = Template(model=str(tmp_path / "strict.jinja"), repair=("merge", "fold"))
+    table = clean_rows(rows, [step]).table
+    (messages,), (places,) = table["messages"].to_pylist(), table["untrained"].to_pylist()
+    assert [each["content"] for each in messages] == ["Brief.\n\nA?\n\nB?", "1", "C?\n\nNow.", "2", "D?", "3"]
+    assert places == [3]
 
 
 def test_a_reader_refuses_other_columns(tmp_path: Path) -> None:

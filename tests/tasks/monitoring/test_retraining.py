@@ -142,6 +142,16 @@ def test_corrections_become_scrubbed_training_rows(tmp_path: Path) -> None:
     assert read_versions(tmp_path) == {name: [content_id(line["messages"])]}
 
 
+def test_answers_before_the_corrected_one_are_only_context(tmp_path: Path) -> None:
+    logged = corrected("a", "right")
+    said = [("user", "before"), ("assistant", "unchecked"), ("user", "a")]
+    logged["messages"] = [{"role": role, "content": content} for role, content in said]
+    rows = collect_corrections(make_table([logged]), scrub).rows
+    turns = orjson.loads((tmp_path / f"{write_version(rows, tmp_path)}.jsonl").read_bytes())["messages"]
+    assert [turn.get("weight") for turn in turns] == [None, 0, None, None]
+    assert choose_new(rows, read_versions(tmp_path)) == []
+
+
 def test_the_newest_correction_of_a_prompt_counts_once() -> None:
     log = make_table([corrected("a", "old", 1), corrected("b", "same", 2), corrected("a", "new", 3),
                       corrected("b", "same", 4)])  # fmt: skip

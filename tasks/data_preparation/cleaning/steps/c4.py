@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.rows.roles import ROLES, Of
+from tasks.corpus.rows.roles import CONTEXT, ROLES, Of
 from tasks.corpus.text.code import outside_code
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class C4(Section):
     def clean(self, table: pa.Table) -> Cleaned:
         import pyarrow as pa
 
+        from tasks.corpus.rows.learned import learned_messages
         from tasks.corpus.rows.texts import EXAMPLES, Cleaned, show_change
 
         index = table.schema.get_field_index("messages")
@@ -69,7 +71,7 @@ class C4(Section):
         columns: list[pa.Array] = []
         changed = 0
         for start in range(0, table.num_rows, BATCH_ROWS):
-            rows: list[list[dict[str, Any]]] = table["messages"].slice(start, BATCH_ROWS).to_pylist()
+            rows: list[list[dict[str, Any]]] = learned_messages(table.slice(start, BATCH_ROWS)).to_pylist()
             for turns in rows:
                 before = [turn["content"] for turn in turns]
                 reason = self._clean_turns(turns, seen)
@@ -80,6 +82,8 @@ class C4(Section):
                     if len(examples) < EXAMPLES:
                         old, new = next((a, b) for a, b in zip(before, after, strict=True) if a != b)
                         examples.append(show_change(old, new))
+            for turn in chain.from_iterable(rows):
+                turn["role"] = "assistant" if turn["role"] == CONTEXT else turn["role"]
             columns.append(pa.array(rows, field.type))
         column = pa.chunked_array(columns, field.type)
         return Cleaned(table.set_column(index, field, column), reasons, changed, tuple(examples))

@@ -45,9 +45,10 @@ class Echo(Section):
     )
 
     def clean(self, table: pa.Table) -> Cleaned:
+        from tasks.corpus.rows.learned import learned_messages
         from tasks.corpus.rows.texts import Cleaned
 
-        return Cleaned(table, [self._judge(turns) for turns in table["messages"].to_pylist()])
+        return Cleaned(table, [self._judge(turns) for turns in learned_messages(table).to_pylist()])
 
     def _judge(self, turns: list[dict[str, Any]]) -> str | None:
         for before, turn in pairwise(turns):

@@ -64,11 +64,12 @@ class Language(Section):
         return self
 
     def clean(self, table: pa.Table) -> Cleaned:
-        from tasks.corpus.rows.rows import column_messages, join_turns
+        from tasks.corpus.rows.learned import learned_messages
+        from tasks.corpus.rows.rows import join_turns
         from tasks.corpus.rows.texts import Cleaned
 
         texts = [
-            _NO_WORD.sub(" ", text[: self.characters]) for text in join_turns(column_messages(table), ROLES[self.of])
+            _NO_WORD.sub(" ", text[: self.characters]) for text in join_turns(learned_messages(table), ROLES[self.of])
         ]
         long = [place for place, text in enumerate(texts) if sum(map(str.isalpha, text)) >= self.min_characters]
         reasons: list[str | None] = [None] * len(texts)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
+from tasks.corpus.rows.roles import CONTEXT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from tasks.corpus.rows.texts import Cleaned
 
-ROLE_GROUPS = (("user",), ("assistant",), ("system", "tool"))
+ROLE_GROUPS = (("user",), ("assistant",), ("system", CONTEXT, "tool"))
 
 
 class Length(Section):
@@ -33,10 +34,11 @@ class Length(Section):
     def clean(self, table: pa.Table) -> Cleaned:
         import numpy as np
 
-        from tasks.corpus.rows.rows import column_messages, find_plain
+        from tasks.corpus.rows.learned import learned_messages
+        from tasks.corpus.rows.rows import find_plain
         from tasks.corpus.rows.texts import Cleaned
 
-        messages = column_messages(table)
+        messages = learned_messages(table)
         prompts, answers, others = (count_characters(messages, roles) for roles in ROLE_GROUPS)
         short = (prompts < self.min_prompt) & ~find_plain(messages)
         empty = answers < self.min_answer

@@ -28,6 +28,7 @@ class Refusals(Section):
     characters: int = Field(default=200, gt=0, description="leading characters of an answer that are searched")
 
     def clean(self, table: pa.Table) -> Cleaned:
+        from tasks.corpus.rows.learned import learned_messages
         from tasks.corpus.rows.texts import Cleaned
         from tasks.corpus.text.refusals import refuses
 
@@ -35,6 +36,6 @@ class Refusals(Section):
             "answer refuses"
             if any(turn["role"] == "assistant" and refuses(turn["content"], self.characters) for turn in turns)
             else None
-            for turns in table["messages"].to_pylist()
+            for turns in learned_messages(table).to_pylist()
         ]
         return Cleaned(table, reasons)

@@ -42,6 +42,8 @@ Repair = Literal["merge", "fold"]
 Repairs = tuple[Repair, ...]
 # The column of the answers to choose from (`tasks.corpus.reading.answers`).
 ANSWERS = "answers"
+# That of the places of answers without loss (`tasks.contracts.records`).
+UNTRAINED = "untrained"
 # Rows taken out of Arrow at once, which bounds the memory.
 BATCH_ROWS = 10_000
 
@@ -92,7 +94,7 @@ class Template(Section):
         from tasks.corpus.rows.texts import EXAMPLES, Cleaned
 
         rendering = _compile(self._read())
-        names = [name for name in ("messages", ANSWERS) if name in table.column_names]
+        names = [name for name in ("messages", ANSWERS, UNTRAINED) if name in table.column_names]
         columns: dict[str, list[pa.Array]] = {name: [] for name in names}
         reasons: list[str | None] = []
         examples: list[tuple[str, str]] = []
@@ -139,7 +141,7 @@ class Template(Section):
         return found
 
     def _settle(self, row: dict[str, Any], rendering: Rendering) -> tuple[str | None, Repairs]:
-        """Repair a row in place where that helps.
+        """Repair a row in place where that helps; the answers without loss stay the same.
 
         Returns:
             The template's reason, None when it takes the row; and the repairs made, none when the row is as it was.
@@ -149,6 +151,8 @@ class Template(Section):
         reason = _find_refusal(turns, rendering)
         if reason is None:
             return None, ()
+        from tasks.corpus.rows.learned import move_untrained
+
         answers = row.get(ANSWERS)
         start = len(turns) if answers is None else answers["start"]
         left: str | None = reason
@@ -159,6 +163,8 @@ class Template(Section):
             left = _find_refusal([*prompt, *rest], rendering)
             if left is None:
                 row["messages"] = [*prompt, *rest]
+                if row.get(UNTRAINED):
+                    row[UNTRAINED] = move_untrained(row[UNTRAINED], turns, row["messages"])
                 if answers is not None:
                     answers["start"] = len(prompt)
                 return None, repairs

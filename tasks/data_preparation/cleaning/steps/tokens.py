@@ -52,10 +52,11 @@ class Tokens(Section):
         import numpy as np
         import pyarrow.compute as pc
 
-        from tasks.corpus.rows.rows import column_messages, turn_lengths
+        from tasks.corpus.rows.learned import learned_messages
+        from tasks.corpus.rows.rows import turn_lengths
         from tasks.corpus.rows.texts import Cleaned
 
-        messages = column_messages(table)
+        messages = learned_messages(table)
         turns = messages.flatten()
         counts = count_tokens(turns.field("content"), Path(self.tokenizer), self.sha256)
         row_of_turn = np.repeat(np.arange(len(messages)), turn_lengths(messages))

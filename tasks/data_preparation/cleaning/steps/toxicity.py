@@ -56,10 +56,11 @@ class Toxicity(Section):
     batch_size: int = Field(default=32, gt=0, description="windows of text in a forward pass")
 
     def clean(self, table: pa.Table) -> Cleaned:
-        from tasks.corpus.rows.rows import Listing, column_messages, join_turns
+        from tasks.corpus.rows.learned import learned_messages
+        from tasks.corpus.rows.rows import Listing, join_turns
         from tasks.corpus.rows.texts import Cleaned
 
-        texts = join_turns(column_messages(table), ROLES[self.of])
+        texts = join_turns(learned_messages(table), ROLES[self.of])
         names, scores = self.score(texts)
         counted = [names.index(label) for label in self.labels] if self.labels else list(range(len(names)))
         chosen = scores[:, counted]

@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from tasks.contracts.records import MESSAGES, UNTRAINED, content_id
 from tasks.corpus.label_classifier import fit_label_classifier
-from tasks.corpus.rows.rows import Origin, Rows, column_messages, finish_step, join_turns
+from tasks.corpus.rows.learned import learned_messages
+from tasks.corpus.rows.rows import Origin, Rows, finish_step, join_turns
 from tasks.corpus.rows.texts import EXAMPLES, show_change
 from tasks.corpus.similarity import compute_jaccard, cut_shingles, find_between, sign_texts
 from tasks.corpus.text.draws import draw
@@ -115,7 +116,7 @@ def _collect(train: pa.Table, seed: int, answered: Path | None) -> Material:
         next((turn["content"] for turn in reversed(turns) if turn["role"] == "user"), "")
         for turns in train["messages"].to_pylist()
     ]
-    answers = join_turns(column_messages(train), ["assistant"])
+    answers = join_turns(learned_messages(train), ["assistant"])
     return Material(train["id"].to_pylist(), prompts, answers, train["label"].to_pylist(), seed, answered)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.contracts.errors import PipelineError
+from tasks.corpus.rows.learned import learned_messages
 from tasks.corpus.rows.rows import Rows, column_messages, finish_step, join_turns
 from tasks.data_preparation.trainset.pruning.params import Pruning
 from tasks.data_preparation.trainset.pruning.pool import Array, Pool
@@ -66,7 +67,7 @@ def choose_best(scores: Array, labels: Sequence[str | None], keep: float) -> set
 def _collect(table: pa.Table, places: list[int], seed: int) -> Pool:
     train = table.take(pa.array(places, pa.int64()))
     validation = table.filter(pa.array([split == "validation" for split in table["split"].to_pylist()], pa.bool_()))
-    messages = column_messages(train)
+    messages = learned_messages(train)
     return Pool(
         train["id"].to_pylist(),
         join_turns(messages, ["user"]),
