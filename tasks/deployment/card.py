@@ -14,6 +14,7 @@ from tasks.pages.page import show
 
 TEMPLATE = Path(__file__).with_name("templates") / "card.md"
 FILES_SHOWN = 50
+SPLITS = ("train", "validation", "test")
 # The hub accepts licence identifiers such as apache-2.0; any other licence is "other" with its name.
 LICENCE_IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]*\Z")
 
@@ -34,7 +35,6 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
     licence = str(provenance.initial["licence"])
     has_identifier = bool(LICENCE_IDENTIFIER.match(licence))
     extra: dict[str, Any] = {} if has_identifier else {"license_name": licence}
-    hub = provenance.initial["source"].get("hub")
     data = ModelCardData(
         language=list(languages),
         license=licence if has_identifier else "other",
@@ -42,7 +42,7 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["heptune", provenance.plan.method.name],
-        base_model=hub,
+        base_model=provenance.base,
         model_name=name,
         eval_results=[
             EvalResult(
@@ -66,6 +66,7 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
         reasons=provenance.verdict["reasons"],
         items=show(provenance.verdict["items"]),
         opponent="the champion" if provenance.verdict["opponent"] == "champion" else "its base",
+        intents=describe_intents(provenance.verdict),
         evaluation=as_table(*evaluation_rows(provenance.verdict)),
         sources=as_table(
             ["source", "kind", "location", "shape", "rows", "weight"],
@@ -74,7 +75,10 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
                 for s in provenance.prepared["sources"]
             ],
         ),
-        splits=as_table(["split", "rows"], sorted(provenance.prepared["counts"].items())),
+        splits=as_table(
+            ["split", "rows"],
+            [[name, provenance.prepared["counts"][name]] for name in SPLITS if name in provenance.prepared["counts"]],
+        ),
         files=list(_hashes(provenance.prepared)),
         training=as_table(["property", "value"], training_rows(provenance)),
         parity=describe_parity(proof),
@@ -87,19 +91,41 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
 def evaluation_rows(verdict: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows of the evaluation table, against the opponent of the verdict."""
     opponent = verdict["opponent"]
-    columns = ["metric", opponent, "this model", "difference", "interval", "detectable"]
+    columns = ["metric", "result", "this model", opponent, "difference", "interval", "detectable"]
     rows = [
         [
-            metric,
-            float(r["mean_b"]),
+            metric.replace("_", " "),
+            _name_result(r),
             float(r["mean_a"]),
+            float(r["mean_b"]),
             float(r["difference"]),
-            f"{r['low']:+.4g} to {r['high']:+.4g}",
+            f"{r['low']:+.3g} to {r['high']:+.3g}",
             float(r["detectable"]),
         ]
         for metric, r in sorted(verdict["comparisons"][f"candidate_vs_{opponent}"].items())
     ]
     return columns, rows
+
+
+def _name_result(comparison: Mapping[str, Any]) -> str:
+    """Whether this model is better or worse than the other: the interval of the difference excludes zero."""
+    if comparison["low"] <= 0 <= comparison["high"]:
+        return "undecided"
+    return "better" if (comparison["low"] > 0) == comparison["higher_is_better"] else "worse"
+
+
+def describe_intents(verdict: Mapping[str, Any]) -> str:
+    """What intent accuracy measures, and how many answers had no intent; empty where it was not measured."""
+    abstained, ceiling = verdict["intent_abstained"], verdict["intent_ceiling"]
+    if not abstained:
+        return ""
+    right = "" if ceiling is None else f", which is right on {ceiling:.1%} of the reference answers"
+    counts = ", ".join(f"{name} {count:,}" for name, count in abstained.items())
+    return (
+        "Intent accuracy is the share of labelled conversations whose answer names their label, or is assigned to it "
+        f"by a classifier of words fitted on the training answers{right}. Answers unlike those of any label count as "
+        f"wrong ({counts}). It does not measure whether what an answer says is true."
+    )
 
 
 def training_rows(provenance: Provenance) -> list[list[Any]]:
@@ -118,15 +144,26 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
         ["supervised tokens per epoch", plan.supervised_tokens],
         ["optimizer", plan.optimizer],
         ["learning rate", f"{plan.learning_rate:g}, {plan.schedule}, {plan.warmup_steps} warm-up steps"],
-        ["batch", f"{plan.batch_size} rows x {plan.accumulation_steps} x {plan.world_size} processes"],
+        [
+            "batch",
+            f"{plan.batch_size} rows × {plan.accumulation_steps} accumulated × {_plural(plan.world_size, 'process')}",
+        ],
         ["maximum row length, tokens", plan.max_tokens],
         ["packing", plan.packing],
         ["precision", plan.precision],
         ["seed", plan.seed],
     ]
-    for key, name in (("final_loss", "training"), ("final_validation_loss", "validation")):
-        rows.append([f"final {name} loss, nats per token", provenance.tuned[key]])
+    for key, name in (
+        ("final_loss", "training loss of the last logged steps"),
+        ("final_validation_loss", "validation loss after training"),
+    ):
+        loss = provenance.tuned[key]
+        rows.append([f"{name}, nats per token", "not measured" if loss is None else float(loss)])
     return rows
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count:,} {word}" + ("" if count == 1 else "es")
 
 
 def describe_parity(proof: ParityProof) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_folder, read_json, read_manifest
 from tasks.deployment.merge import Exported
 from tasks.deployment.parity import ParityProof
+from tasks.language_models.model_folder import resolve_model
 from tasks.training.plan import Plan, load_plan
 
 BASE = "candidate_vs_base"
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Provenance:
         plan: The training plan.
         tuned: Manifest of the tuned model.
         verdict: Evaluation's verdict.
+        base: Name of the base model, see `name_base`.
     """
 
     prepared: dict[str, Any]
@@ -32,6 +36,7 @@ class Provenance:
     plan: Plan
     tuned: dict[str, Any]
     verdict: dict[str, Any]
+    base: str
 
     @property
     def origin(self) -> str:
@@ -58,7 +63,36 @@ def read_provenance(prepared: Path, initial: Path, plan: Path, tuned: Path, verd
         raise PipelineError(
             f"{verdict}: verdict {evaluation.get('verdict')!r}; expected promote or keep; evaluate again"
         )
-    return Provenance(read_json(prepared), read_manifest(initial), load_plan(plan), read_manifest(tuned), evaluation)
+    manifest = read_manifest(initial)
+    return Provenance(
+        read_json(prepared),
+        manifest,
+        load_plan(plan),
+        read_manifest(tuned),
+        evaluation,
+        name_base(manifest["source"], resolve_model(initial)),
+    )
+
+
+def name_base(source: dict[str, str], folder: Path) -> str:
+    """The name of a base model for the card of what is tuned from it.
+
+    That is its id on the hub; of a folder or a GGUF file the hub id that its ``config.json`` states, else the heading
+    of its own card, else where it is.
+
+    Args:
+        source: Source of the model, as model initialisation recorded it.
+        folder: The model's folder.
+    """
+    if "hub" in source:
+        return source["hub"]
+    stated = str(read_json(folder / "config.json").get("_name_or_path") or "")
+    if HUB_ID.fullmatch(stated) and not Path(stated).exists():
+        return stated
+    card = folder / "README.md"
+    lines = card.read_text("utf-8", errors="replace").splitlines() if card.is_file() else []
+    headings = (line.removeprefix("# ").strip() for line in lines if line.startswith("# "))
+    return next((heading for heading in headings if heading), next(iter(source.values())))
 
 
 def describe_release(

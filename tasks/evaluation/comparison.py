@@ -76,6 +76,10 @@ class Comparison(Record):
         """By how much a may be worse than b: the unfavourable end of the interval; negative where it rules that out."""
         return -self.low if self.higher_is_better else self.high
 
+    def stays_within(self, margin: float) -> bool:
+        """Whether the interval rules out a worsening by more than a margin; not where it is not a number."""
+        return self.possible_worsening <= margin
+
 
 def compare(
     metric: Metric,

@@ -10,7 +10,7 @@ import numpy as np
 from tasks.evaluation.outcomes import ModelName
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.slices import Slice
-from tasks.evaluation.wording import signed
+from tasks.evaluation.wording import show_score, signed
 from tasks.pages.page import PALETTE, plot_style
 from tasks.pages.text import plot_text
 
@@ -92,7 +92,7 @@ def plot_scores(board: Scoreboard) -> Figure:
                 axes.bar(position, value, color=COLOURS[model], width=0.72)
                 axes.plot([position, position], [low, high], color="#111827", lw=1.3)
                 axes.annotate(
-                    plot_text(f"{value:.3g}"),
+                    plot_text(show_score(value)),
                     (position, high),
                     (0, 4),
                     textcoords="offset points",

@@ -12,7 +12,7 @@ from tasks.evaluation.plots import MAXIMUM_LABELS, plot_differences, plot_labels
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.slices import Slice
 from tasks.evaluation.verdict import PromotionVerdict
-from tasks.evaluation.wording import inside_sentence, signed
+from tasks.evaluation.wording import inside_sentence, show_score, signed
 from tasks.pages.page import Page, Tone
 
 # Longer texts would push the next example off the screen; predictions.parquet has them in full.
@@ -75,9 +75,9 @@ def _cards(board: Scoreboard, verdict: PromotionVerdict) -> dict[str, str | int 
     title = inside_sentence(board.metrics[verdict.primary].title)
     cards: dict[str, str | int | float] = {"items": len(board.items)}
     for model in board.outcomes:
-        cards[f"{title}, {model}"] = f"{board.estimates[(model, verdict.primary)].value:.3g}"
+        cards[f"{title}, {model}"] = show_score(board.estimates[(model, verdict.primary)].value)
     cards[f"difference to the {board.opponent}"] = signed(primary.difference)
-    cards["smallest detectable difference"] = f"{primary.detectable:.2g}"
+    cards["smallest detectable difference"] = show_score(primary.detectable)
     return cards
 
 
@@ -85,31 +85,32 @@ def _difference_table(board: Scoreboard) -> tuple[list[str], list[list[Any]], st
     columns = [
         "metric",
         "against",
+        "result",
         "candidate",
         "other model",
         "difference",
-        "interval",
+        f"{board.confidence:.0%} interval",
         "detectable",
         "items",
-        "result",
     ]
     rows: list[list[Any]] = [
         [
             board.metrics[name].title,
             pair.removeprefix("candidate_vs_"),
-            one.mean_a,
-            one.mean_b,
+            one.result,
+            show_score(one.mean_a),
+            show_score(one.mean_b),
             signed(one.difference),
             f"[{signed(one.low)}, {signed(one.high)}]".replace(" ", "\N{NO-BREAK SPACE}"),
-            one.detectable,
+            show_score(one.detectable),
             one.items,
-            one.result,
         ]
         for pair, by_metric in board.comparisons.items()
         for name, one in by_metric.items()
     ]
     missing = [f"{name}: {why}" for name, why in {**board.not_applicable, **board.incomparable}.items()]
-    note = "Not compared: " + "; ".join(missing) + "." if missing else ""
+    note = "Result: whether the candidate is better, worse, or undecided, the interval containing zero."
+    note += " Not compared: " + "; ".join(missing) + "." if missing else ""
     return columns, rows, note
 
 
@@ -132,14 +133,14 @@ def _add_slices(page: Page, board: Scoreboard, verdict: PromotionVerdict, slices
 
 
 def _slice_table(board: Scoreboard, parts: Sequence[Slice]) -> tuple[list[str], list[list[Any]], str]:
-    columns = ["slice", "items", *board.outcomes, f"difference to the {board.opponent}", "interval"]
+    columns = ["slice", f"difference to the {board.opponent}", "interval", *board.outcomes, "items"]
     rows: list[list[Any]] = [
         [
             part.name,
-            part.items,
-            *(part.values[model] for model in board.outcomes),
             signed(part.difference),
             f"[{signed(part.low)}, {signed(part.high)}]" if part.low < part.high else "–",
+            *(show_score(part.values[model]) for model in board.outcomes),
+            part.items,
         ]
         for part in parts
     ]
@@ -165,7 +166,7 @@ def _turns(change: Change, binary: bool) -> list[tuple[str, str]]:
     turns.append((f"reference{label}", _truncate(change.item.reference)))
     for model, answer in change.answers.items():
         value = change.values[model]
-        score = ("right" if value else "wrong") if binary else f"{value:.3g}"
+        score = ("right" if value else "wrong") if binary else show_score(value)
         turns.append((f"{model} · {score}", _truncate(answer)))
     return turns
 
@@ -199,7 +200,11 @@ def _method(selected: ItemSet, board: Scoreboard) -> list[str]:
     ]
     if board.ceiling is not None:
         method.append(
-            f"Intents are predicted by a classifier fitted on the training answers. It is right on "
-            f"{board.ceiling:.1%} of the held-out reference answers, which is the ceiling of intent accuracy."
+            "The intent of an answer is the label that it names, or the one that a classifier of words predicts, which "
+            f"was fitted on the training answers. It is right on {board.ceiling:.1%} of the held-out reference "
+            "answers, which is the ceiling of intent accuracy, and abstains from answers that are less like those of "
+            "any label than right answers are. These count as wrong: "
+            + ", ".join(f"{model} {count:,}" for model, count in board.abstained.items())
+            + ". Intent accuracy does not measure whether what an answer says is true."
         )
     return method

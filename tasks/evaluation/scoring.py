@@ -40,6 +40,7 @@ class Scoreboard:
         estimates: By model and metric.
         comparisons: ``candidate_vs_base`` and ``candidate_vs_champion`` to metric name to difference.
         ceiling: Accuracy of the intent classifier on the reference answers, where there are labels.
+        abstained: Per model the answers to labelled items that have no recognised intent; empty without labels.
         confidence: Confidence level of all intervals.
         power: Power at which the smallest detectable differences are stated.
     """
@@ -54,6 +55,7 @@ class Scoreboard:
     estimates: dict[Key, Estimate]
     comparisons: dict[str, dict[str, Comparison]]
     ceiling: float | None
+    abstained: dict[ModelName, int]
     confidence: float
     power: float
 
@@ -79,6 +81,7 @@ class Scoreboard:
                 figures[f"{pair}.{metric}.detectable"] = comparison.detectable
         if self.ceiling is not None:
             figures["intent_ceiling"] = self.ceiling
+        figures |= {f"{model}.intent_abstained": float(count) for model, count in self.abstained.items()}
         return figures
 
 
@@ -138,7 +141,13 @@ def score_outcomes(
                 confidence,
                 power,
             )
-    ceiling = evidence.intents.ceiling if evidence.intents and "intent_accuracy" in applied else None
+    intents = evidence.intents if "intent_accuracy" in applied else None
+    labelled = np.array([item.label is not None for item in evidence.items])
+    abstained = {
+        model: sum(name is None for name in np.array(intents.classify(outcome.answers), dtype=object)[labelled])
+        for model, outcome in models.items()
+        if intents is not None
+    }
     return Scoreboard(
         evidence.items,
         models,
@@ -149,7 +158,8 @@ def score_outcomes(
         replicates,
         estimates,
         comparisons,
-        ceiling,
+        intents.ceiling if intents else None,
+        abstained,
         confidence,
         power,
     )

@@ -22,11 +22,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from pydantic import Field
+
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.record import Record
 from tasks.evaluation.metrics.metric import Evidence, Metric
 from tasks.evaluation.scoring import Scoreboard
-from tasks.evaluation.wording import describe_change, describe_numbers, inside_sentence
+from tasks.evaluation.wording import describe_change, describe_margin, show_score
 
 Decision = Literal["promote", "keep"]
 
@@ -42,6 +44,8 @@ class PromotionVerdict(Record):
         comparisons: ``candidate_vs_base``, ``candidate_vs_champion`` to metric to comparison.
         champion: Release hash of the champion, if any.
         items: Items answered.
+        intent_ceiling: Accuracy of the intent classifier on the reference answers; None where it was not used.
+        intent_abstained: Per model the answers without an intent that it recognises.
     """
 
     verdict: Decision
@@ -51,6 +55,8 @@ class PromotionVerdict(Record):
     comparisons: dict[str, dict[str, dict[str, Any]]]
     champion: str | None
     items: int
+    intent_ceiling: float | None = None
+    intent_abstained: dict[str, int] = Field(default_factory=dict)
 
 
 def check_metrics(evidence: Evidence, metrics: Sequence[Metric], same_tokens: bool) -> dict[str, float]:
@@ -119,6 +125,8 @@ def decide(
         },
         champion=champion,
         items=len(board.items),
+        intent_ceiling=board.ceiling,
+        intent_abstained={str(model): count for model, count in board.abstained.items()},
     )
 
 
@@ -144,8 +152,10 @@ def _judge_primary(board: Scoreboard, primary: str, minimum_items: int) -> tuple
         return True, f"better than the {board.opponent}: {change}"
     if one.result == "worse":
         return False, f"worse than the {board.opponent}: {change}"
-    return False, (
-        f"not proven better than the {board.opponent}: {change}, enough to detect a difference of {one.detectable:.3g}"
+    detectable = show_score(one.detectable)
+    return (
+        False,
+        f"not proven better than the {board.opponent}: {change}, enough to detect a difference of {detectable}",
     )
 
 
@@ -161,13 +171,9 @@ def _check_margins(
             why = board.not_applicable.get(name) or board.incomparable.get(name)
             unchecked.append(f"{name} is not checked: {why}")
             continue
-        title = board.metrics[name].title
-        # Negated, so that a worsening that is not a number counts as beyond the margin.
-        if not one.possible_worsening <= margin:
-            numbers = describe_numbers(one)
-            beyond.append(
-                f"{inside_sentence(title)} may have worsened by more than its margin of {margin:.4g}: {numbers}"
-            )
+        sentence = describe_margin(board.metrics[name].title, one, margin)
+        if not one.stays_within(margin):
+            beyond.append(sentence)
         elif name != primary:  # the primary metric already has a sentence
-            within.append(f"{describe_change(title, one)}, so its margin of {margin:.4g} is kept")
+            within.append(sentence)
     return within, beyond, unchecked

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tasks.pages.page import show
+
 Shape = Literal["falling", "flat", "overfitting", "rising", "short"]
 
 # Smaller relative changes of a loss are noise on a few hundred validation rows.
@@ -67,6 +69,11 @@ def smooth(values: Sequence[float], weight: float = 0.8) -> list[float]:
     return smoothed
 
 
+def find_last_loss(points: Sequence[Point]) -> float | None:
+    """The last logged training loss: the mean over the steps since the one logged before it; None without any."""
+    return next((point.loss for point in reversed(points) if point.loss is not None), None)
+
+
 def diagnose(points: Sequence[Point]) -> Diagnosis:
     """Diagnose the validation losses, or the training losses where there are none."""
     validated = [(p.step, p.eval_loss) for p in points if p.eval_loss is not None]
@@ -74,13 +81,13 @@ def diagnose(points: Sequence[Point]) -> Diagnosis:
         return _diagnose_training([p.loss for p in points if p.loss is not None])
     first, last = validated[0][1], validated[-1][1]
     best_step, best = min(validated, key=lambda pair: pair[1])
-    numbers = f"Validation loss went from {first:.3f} to {last:.3f} nats per token"
+    numbers = f"Validation loss {describe_loss(first, last)}"
     if len(validated) < MINIMUM_POINTS:
         return Diagnosis("short", f"{numbers}; there are too few validations for a diagnosis.", best_step)
     if last > best * (1 + MINIMUM_CHANGE) and best < first * (1 - MINIMUM_CHANGE):
         return Diagnosis(
             "overfitting",
-            f"{numbers}, with its lowest, {best:.3f}, at step {best_step:,}: the model overfits. Train fewer "
+            f"{numbers}, after its lowest value, {show(best)}, at step {best_step:,}: the model overfits. Train fewer "
             "epochs, lower the learning rate or add data.",
             best_step,
         )
@@ -100,13 +107,20 @@ def diagnose(points: Sequence[Point]) -> Diagnosis:
     return Diagnosis("falling", text, best_step)
 
 
+def describe_loss(first: float, last: float) -> str:
+    """Which way a loss went: "fell from 3.451 to 0.171 nats per token"."""
+    verb = "fell" if last < first * (1 - MINIMUM_CHANGE) else "rose" if last > first * (1 + MINIMUM_CHANGE) else "went"
+    return f"{verb} from {show(first)} to {show(last)} nats per token"
+
+
 def _diagnose_training(losses: Sequence[float]) -> Diagnosis:
     if len(losses) < MINIMUM_POINTS:
         return Diagnosis("short", "Too few steps for a diagnosis; there is no validation loss.", None)
     values = smooth(losses)
-    text = f"Training loss went from {losses[0]:.3f} to {values[-1]:.3f} nats per token; there is no validation loss"
-    if values[-1] > losses[0] * (1 + MINIMUM_CHANGE):
-        return Diagnosis("rising", f"{text}. Lower the learning rate.", None)
-    if values[-1] > losses[0] * (1 - MINIMUM_CHANGE):
-        return Diagnosis("flat", f"{text}. Raise the learning rate or train longer.", None)
+    first, last = values[0], values[-1]
+    text = f"Training loss, smoothed, {describe_loss(first, last)}; there is no validation loss"
+    if last > first * (1 + MINIMUM_CHANGE):
+        return Diagnosis("rising", f"{text}: training made the model worse. Lower the learning rate.", None)
+    if last > first * (1 - MINIMUM_CHANGE):
+        return Diagnosis("flat", f"{text}: hardly anything was learned. Raise the learning rate or train longer.", None)
     return Diagnosis("falling", f"{text}, so overfitting would go unnoticed.", None)

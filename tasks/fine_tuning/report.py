@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.contracts.manifest import write_json
-from tasks.fine_tuning.curve import Point, Shape, diagnose, smooth
+from tasks.fine_tuning.curve import Point, Shape, diagnose, find_last_loss, smooth
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.train import Run
 from tasks.pages.page import Page, Tone, plot_style
@@ -52,7 +52,8 @@ def write_report(
     page.figure(
         plot_losses(run.curve),
         "Loss",
-        "Nats per token of the answers. Training loss: mean since the previous point (thin) and smoothed (thick).",
+        "Nats per token of the answers. Training loss: mean of the steps since the previous point (thin), and its "
+        "exponential moving average (thick).",
     )
     page.figure(
         plot_rates(run.curve), "Learning rate and gradient norm", "The gradient norm is measured before clipping."
@@ -70,7 +71,6 @@ def write_report(
 
 def measure(run: Run, splits: Splits) -> dict[str, float | int]:
     """The figures of a run; they hold no times, so the same run gives the same bytes."""
-    losses = [p.loss for p in run.curve if p.loss is not None]
     validated = [p.eval_loss for p in run.curve if p.eval_loss is not None]
     figures: dict[str, float | int] = {
         "steps": run.plan.steps,
@@ -82,8 +82,9 @@ def measure(run: Run, splits: Splits) -> dict[str, float | int]:
         "supervised_tokens_per_epoch": splits.train.supervised,
         "trained_parameters": run.trained,
         "bytes": run.bytes,
-        "train_loss": smooth(losses)[-1],
     }
+    if (last := find_last_loss(run.curve)) is not None:
+        figures["train_loss"] = last
     if validated:
         figures |= {
             "validation_loss_before": validated[0],
@@ -97,7 +98,7 @@ def _cards(figures: dict[str, float | int]) -> dict[str, float | int]:
     names = {
         "validation_loss_before": "validation loss before",
         "validation_loss": "validation loss after",
-        "train_loss": "training loss, smoothed",
+        "train_loss": "training loss of the last logged steps",
         "steps": "steps",
         "trained_parameters": "trainable parameters",
     }
@@ -114,7 +115,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("method", name + "".join(f", {k} {_show_setting(v)}" for k, v in settings.items())),
         ("trainable parameters", run.trained),
         ("all parameters", run.parameters),
-        ("size of the saved weights, bytes", run.bytes),
+        ("saved weights", f"{run.bytes / 1e6:,.1f} MB"),
         ("training conversations", len(splits.train)),
         ("tokens per epoch", int(splits.train.offsets[-1])),
         ("supervised tokens per epoch", splits.train.supervised),
@@ -130,7 +131,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("weight decay", plan.weight_decay),
         ("gradient clipping norm", plan.clip_norm),
         ("precision", plan.precision),
-        ("device", f"{plan.device}, {plan.world_size} x {plan.threads} threads"),
+        ("device", f"{plan.device}, {plan.world_size} × {plan.threads} threads"),
         ("validation conversations", len(splits.validation)),
         ("seed", plan.seed),
     ]

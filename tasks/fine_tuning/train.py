@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import NAME, hash_file, seal
 from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin, refusal
-from tasks.fine_tuning.curve import Point, read_curve
+from tasks.fine_tuning.curve import Point, find_last_loss, read_curve
 from tasks.fine_tuning.rows import Splits, TokenizedRows
 from tasks.language_models import encoding
 from tasks.language_models.model_folder import load_base, load_tokenizer
@@ -231,7 +231,7 @@ def write_tuned(
         "libraries": origin.libraries,
         "steps": plan.steps,
         "seed": plan.seed,
-        "final_loss": next((p.loss for p in reversed(curve) if p.loss is not None), None),
+        "final_loss": find_last_loss(curve),
         "final_validation_loss": next((p.eval_loss for p in reversed(curve) if p.eval_loss is not None), None),
     }
     try:

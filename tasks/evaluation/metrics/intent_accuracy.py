@@ -1,13 +1,15 @@
 """Intent accuracy: the answer belongs to the intent its item is labelled with.
 
 An answer that is a label (or a label with spaces) has that intent; any other is classified by a small
-model fitted on the training split's answers, see `tasks.evaluation.intents`. Good for help desks
+model fitted on the training split's answers, see `tasks.evaluation.intents`. An empty answer and one from which the
+classifier abstains (gibberish, another language or subject) has no intent and counts as wrong. Good for help desks
 and assistants, where many wordings are correct but only one intent is. Limited by the classifier,
-whose accuracy on the reference answers is reported beside it as the ceiling.
+whose accuracy on the reference answers is reported beside it as the ceiling; it looks at words, not at whether what
+they say is true.
 
 Example:
     The item is labelled ``track_order``. "Your parcel leaves today." is classified as ``track_order``: 1;
-    "We refund you today." as ``get_refund``: 0; an empty answer: 0.
+    "We refund you today." as ``get_refund``: 0; "the of and" as nothing: 0; an empty answer: 0.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def make_world(root: Path, tiny_model: Path, scale: float = 0.5) -> World:
         {
             "version": 1,
             "files": {"test.parquet": {"sha256": hash_file(world.test), "bytes": world.test.stat().st_size}},
-            "counts": {"train": 300, "test": ROWS},
+            "counts": {"train": 300, "test": ROWS, "answers": 0},
             "sources": [
                 {"title": "a|b", "kind": "jsonl", "place": "data/raw/a.jsonl", "shape": "messages",
                  "files": {"a.jsonl": "ab" * 32}, "rows": 400, "weight": 1.0},
@@ -104,11 +104,13 @@ def make_world(root: Path, tiny_model: Path, scale: float = 0.5) -> World:
     seal(world.full, (p for p in world.full.rglob("*") if p.is_file()), {**facts, "method": Full().model_dump()})
     write_plan(world.plan, method)
     write_predictions(world.predictions, rows)
-    one = {"mean_a": 0.9, "mean_b": 0.25, "difference": 0.65, "low": 0.6, "high": 0.7, "detectable": 0.05}
+    one = {"mean_a": 0.9, "mean_b": 0.25, "difference": 0.65, "low": 0.6, "high": 0.7, "detectable": 0.05,
+           "higher_is_better": True}  # fmt: skip
     write_json(
         world.verdict,
         {"verdict": "promote", "reasons": ["rouge_l rose"], "opponent": "base", "champion": None, "items": ROWS,
-         "comparisons": {"candidate_vs_base": {"rouge_l": one}}},
+         "comparisons": {"candidate_vs_base": {"rouge_l": one}}, "intent_ceiling": 0.98,
+         "intent_abstained": {"base": 7, "candidate": 1}},
     )  # fmt: skip
     return world
 

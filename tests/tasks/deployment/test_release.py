@@ -4,6 +4,7 @@ files say, the same each time; the baseline holds the candidate's answers."""
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from tasks.contracts.manifest import hash_folder, read_json, write_json
 from tasks.contracts.records import REQUESTS
 from tasks.contracts.tables import read_table
 from tasks.deployment.baseline import write_baseline
-from tasks.deployment.card import as_table, write_card
+from tasks.deployment.card import as_table, evaluation_rows, write_card
 from tasks.deployment.merge import Exported
 from tasks.deployment.parity import Difference, ParityProof
-from tasks.deployment.provenance import Provenance, describe_release, read_provenance
+from tasks.deployment.provenance import Provenance, describe_release, name_base, read_provenance
 from tasks.deployment.release import empty_release, read_release, seal_release
 from tasks.deployment.report import write_report
 from tasks.model_initialisation.sources.folder import Folder
@@ -119,14 +120,17 @@ def test_the_card_says_what_the_files_say(built: Path) -> None:
     assert (data.license, data.language, data.library_name) == ("apache-2.0", ["en"], "transformers")
     assert data.pipeline_tag == "text-generation"
     assert "lora" in data.tags
-    assert data.base_model is None
+    assert data.base_model == "models/base"
     assert [(r.metric_type, r.metric_value) for r in data.eval_results] == [("rouge_l", 0.9)]
     text = card.text
-    assert "| rouge_l | 0.25 | 0.9 | 0.65 | +0.6 to +0.7 | 0.05 |" in text
+    assert "| rouge l | better | 0.9 | 0.25 | 0.65 | +0.6 to +0.7 | 0.05 |" in text
+    assert "98.0% of the reference answers. Answers unlike" in text
+    assert "count as wrong (base 7, candidate 1)" in text
+    assert f"| train | 300 |\n| test | {ROWS} |\n\n" in text
     assert "LoRA (rank 4, alpha 8; down_proj, q_proj, v_proj)" in text
     assert "ab" * 32 in text
     assert r"| a\|b | jsonl | data/raw/a.jsonl | messages | 400 | 1 |" in text
-    assert "| final training loss, nats per token | 1.5 |" in text
+    assert "| training loss of the last logged steps, nats per token | 1.5 |" in text
     assert "all prompts and 3 answers are identical token for token" in text
     assert "**promote**" in text
 
@@ -138,6 +142,7 @@ def test_the_card_warns_of_a_model_that_was_not_proven_better(world: World, tmp_
     provenance = read_provenance(world.prepared / "manifest.json", world.initial, plan, world.full, verdict)
     provenance.initial["licence"] = "see LICENSE.txt"
     provenance.initial["source"] = {"hub": "someone/model", "revision": "abc"}
+    provenance = replace(provenance, base=name_base(provenance.initial["source"], world.initial))
     write_card(provenance, PROOF, "helper", ["en"], tmp_path)
     card = ModelCard.load(tmp_path / "README.md")
     assert "it should not replace the model in use" in card.text
@@ -148,6 +153,36 @@ def test_the_card_warns_of_a_model_that_was_not_proven_better(world: World, tmp_
     write_json(verdict, {"verdict": "perhaps"})
     with pytest.raises(PipelineError, match="'perhaps'; expected promote or keep"):
         read_provenance(world.prepared / "manifest.json", world.initial, plan, world.full, verdict)
+
+
+@pytest.mark.parametrize(
+    ("config", "card", "base"),
+    [
+        ({}, "---\nlicense: mit\n---\n# Heptune base\n", "Heptune base"),
+        ({"_name_or_path": "someone/model"}, "# Another", "someone/model"),
+        ({"_name_or_path": "/home/me/model"}, "", "models/mine"),
+        ({"_name_or_path": ""}, "no heading", "models/mine"),
+    ],
+)
+def test_the_base_of_a_folder_is_named_by_its_own_files(
+    config: dict[str, str], card: str, base: str, tmp_path: Path
+) -> None:
+    write_json(tmp_path / "config.json", config)
+    (tmp_path / "README.md").write_text(card)
+    assert name_base({"folder": "models/mine"}, tmp_path) == base
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+@pytest.mark.parametrize(
+    ("ends", "result"),
+    [((0.1, 0.2), "better"), ((-0.2, -0.1), "worse"), ((-0.1, 0.1), "undecided"), ((0, 0), "undecided")],
+)
+def test_the_card_says_which_model_is_better(ends: tuple[float, float], result: str, higher_is_better: bool) -> None:
+    low, high = ends if higher_is_better else (-ends[1], -ends[0])
+    one = {"mean_a": 1, "mean_b": 1, "difference": 0, "low": low, "high": high, "detectable": 0.1,
+           "higher_is_better": higher_is_better}  # fmt: skip
+    columns, rows = evaluation_rows({"opponent": "base", "comparisons": {"candidate_vs_base": {"loss": one}}})
+    assert rows[0][columns.index("result")] == result
 
 
 def test_the_baseline_holds_the_candidates_answers(built: Path, world: World) -> None:
@@ -201,5 +236,5 @@ def test_a_table_keeps_its_columns() -> None:
     ],
 )
 def test_every_source_of_a_base_has_a_name_on_the_card(world: World, source: Any, origin: str) -> None:
-    provenance = Provenance({}, {"source": source.origin()}, load_plan(world.plan), {}, {})
+    provenance = Provenance({}, {"source": source.origin()}, load_plan(world.plan), {}, {}, "")
     assert provenance.origin == origin

@@ -172,7 +172,25 @@ def test_the_ceiling_is_the_accuracy_on_the_references(tmp_path: Path) -> None:
     classifier = fit_intent_classifier(write_examples(tmp_path / "train.parquet", rows), items)
     assert classifier is not None
     assert classifier.ceiling == 0.75
-    assert classifier.figures == {"labels": 4.0, "rows": 80.0, "ceiling": 0.75}
+    margin = classifier.minimum_margin
+    assert classifier.figures == {"labels": 4.0, "rows": 80.0, "minimum_margin": margin, "ceiling": 0.75}
+
+
+def test_the_classifier_abstains_from_what_means_nothing(tmp_path: Path) -> None:
+    """Nearest to some label is any text; only what is as near as right answers are has an intent."""
+    rows = example_rows(80, seed=1)
+    meaningless = [
+        "qwx zzrt plo vvk", "the of and to a in is", "!!! ???", "42", "help help help help",
+        "now late with book will we", "Ihre Bestellung ist unterwegs und kommt am Freitag.", "您的订单已经发货。",
+        "The capital of France is Paris.", "Once upon a time there was a king who had three sons.",
+        "I cannot answer that.",
+    ]  # fmt: skip
+    references = [row["messages"][-1]["content"] for row in example_rows(40, seed=2)]
+    for count in (80, 30):
+        classifier = fit_intent_classifier(write_examples(tmp_path / f"{count}.parquet", rows[:count]), [])
+        assert classifier is not None
+        assert classifier.classify(meaningless) == [None] * len(meaningless)
+        assert None not in classifier.classify(references)
 
 
 def test_without_labels_intent_accuracy_is_absent_not_zero(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tasks.contracts.errors import PipelineError
+from tasks.evaluation.comparison import Comparison
 from tasks.evaluation.metrics.intent_accuracy import IntentAccuracy
 from tasks.evaluation.metrics.loss import Loss
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.verdict import PromotionVerdict, decide
+from tasks.evaluation.wording import describe_change, describe_margin, show_score, signed
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome, right_and_wrong
 
 ITEMS = make_items(["yes"] * 120)
@@ -34,9 +36,11 @@ def judge(found: Scoreboard, minimum_items: int = 100, margins: dict[str, float]
 def test_better_than_the_champion_is_promoted() -> None:
     verdict = judge(board(10, 60, 90), margins={"loss": 0.05})
     assert verdict.verdict == "promote"
-    assert verdict.reasons[0].startswith("better than the champion: exact match improved from 0.5 to 0.75 (+0.25 [")
+    assert verdict.reasons[0].startswith("better than the champion: exact match improved from 0.500 to 0.750 (+0.250 [")
     assert verdict.reasons[0].endswith("]) on 120 items")
-    assert verdict.reasons[1] == "loss changed from 1 to 1 (0 [0, 0]), so its margin of 0.05 is kept"
+    assert verdict.reasons[1] == (
+        "loss went from 1.00 to 1.00 (0 [0, 0]); a worsening by more than its margin of 0.05 is ruled out"
+    )
     assert (verdict.champion, verdict.items, verdict.opponent) == ("abc", 120, "champion")
     assert set(verdict.comparisons) == {"candidate_vs_base", "candidate_vs_champion"}
     assert verdict.comparisons["candidate_vs_champion"]["exact_match"]["difference"] == pytest.approx(0.25)
@@ -69,7 +73,7 @@ def test_a_worsening_beyond_the_margin_is_kept_however_good_the_primary_metric()
     assert judge(found, margins={"loss": 0.2}).verdict == "promote"
     verdict = judge(found, margins={"loss": 0.05})
     assert verdict.verdict == "keep"
-    beyond = "loss may have worsened by more than its margin of 0.05: from 1 to 1.1 (+0.1 [+0.1, +0.1])"
+    beyond = "loss worsened from 1.00 to 1.10 (+0.100 [+0.100, +0.100]), by more than its margin of 0.05"
     assert beyond in verdict.reasons
 
 
@@ -84,6 +88,56 @@ def test_a_small_worsening_that_the_items_cannot_rule_out_is_kept() -> None:
     assert found.against_opponent["loss"].difference == pytest.approx(0.02)
     assert judge(found, margins={"loss": 0.05}).verdict == "keep"
     assert judge(found, margins={"loss": 0.30}).verdict == "promote"
+
+
+def compared(low: float, high: float, higher_is_better: bool) -> Comparison:
+    """A candidate whose difference to an opponent at 2 lies in the middle of an interval."""
+    difference = (low + high) / 2
+    return Comparison(
+        mean_a=2 + difference,
+        mean_b=2,
+        difference=difference,
+        low=low,
+        high=high,
+        detectable=0.1,
+        items=100,
+        higher_is_better=higher_is_better,
+    )
+
+
+# The ends of the interval of what got better, the margin being 0.1.
+SENTENCES = {
+    (0.2, 0.4): "improved from {} to {} ({})",
+    (-0.4, -0.2): "worsened from {} to {} ({}), by more than its margin of 0.1",
+    (-0.15, -0.05): "worsened from {} to {} ({}), possibly by more than its margin of 0.1",
+    (-0.08, -0.02): "worsened from {} to {} ({}), by no more than its margin of 0.1",
+    (-0.05, 0.15): "went from {} to {} ({}); a worsening by more than its margin of 0.1 is ruled out",
+    (-0.2, 0.3): "went from {} to {} ({}); a worsening by more than its margin of 0.1 is not ruled out",
+    (0.0, 0.0): "went from {} to {} ({}); a worsening by more than its margin of 0.1 is ruled out",
+}
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+@pytest.mark.parametrize(("ends", "sentence"), SENTENCES.items())
+def test_sentences_say_which_way_a_metric_went(
+    ends: tuple[float, float], sentence: str, higher_is_better: bool
+) -> None:
+    low, high = ends if higher_is_better else (-ends[1], -ends[0])
+    one = compared(low, high, higher_is_better)
+    numbers = f"{signed(one.difference)} [{signed(low)}, {signed(high)}]"
+    expected = sentence.format("2.00", show_score(2 + one.difference), numbers)
+    assert describe_margin("Loss", one, 0.1) == f"loss {expected}"
+    assert describe_change("ROUGE-L", one) == f"ROUGE-L {expected.split(')')[0]})"
+    assert one.stays_within(0.1) is (ends[0] >= -0.1)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(4.6401, "4.64"), (0.01331, "0.0133"), (0.975, "0.975"), (1254.0, "1,250"), (0.0, "0"), (2e-9, "0"),
+     (0.1, "0.100"), (float("nan"), "–"), (-0.05, "-0.0500"), (1.0, "1.00"), (12.345, "12.3")],
+)  # fmt: skip
+def test_scores_have_three_digits(value: float, shown: str) -> None:
+    assert show_score(value) == shown
 
 
 def test_too_few_items_prove_nothing() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.fine_tuning.curve import Point, diagnose, read_curve, smooth
+from tasks.fine_tuning.curve import Point, diagnose, find_last_loss, read_curve, smooth
 
 
 def curve(*eval_losses: float) -> list[Point]:
@@ -21,6 +21,11 @@ def test_points_join_by_step_and_times_are_left_out() -> None:
     assert read_curve(history) == [Point(0, eval_loss=6.0), Point(5, 4.0, 4.5, 0.1, 2.0)]
 
 
+def test_the_last_loss_is_the_last_one_logged() -> None:
+    points = [Point(1, loss=3.0), Point(5, loss=1.0), Point(9, eval_loss=2.0)]
+    assert (find_last_loss(points), find_last_loss(curve(1.0))) == (1.0, None)
+
+
 def test_smoothing_by_hand() -> None:
     # weights .5 and .25 of .75: (0.5 * 4 + 0.25 * 1) / 0.75
     assert smooth([1.0, 4.0], 0.5) == pytest.approx([1.0, 3.0])
@@ -30,14 +35,18 @@ def test_smoothing_by_hand() -> None:
 @pytest.mark.parametrize(
     ("points", "shape", "words"),
     [
-        (curve(6.0, 4.0, 3.0, 2.99), "falling", "6.000 to 2.990"),
+        (curve(6.0, 4.0, 3.0, 2.99), "falling", "Validation loss fell from 6 to 2.99"),
         (curve(6.0, 4.0, 3.0), "falling", "still falling"),
-        (curve(6.0, 3.0, 2.0, 2.6), "overfitting", "2.000, at step 20"),
+        (curve(6.0, 3.0, 2.0, 2.6), "overfitting", "lowest value, 2, at step 20"),
         (curve(2.0, 2.01, 1.99), "flat", "hardly anything"),
-        (curve(2.0, 2.4, 3.0), "rising", "worse"),
+        (curve(2.0, 2.4, 3.0), "rising", "rose from 2 to 3 nats per token: training made the model worse"),
+        (curve(2.0, 1.0, 3.0), "overfitting", "rose from 2 to 3"),
+        (curve(0.309, 0.1, 0.0135), "falling", "fell from 0.309 to 0.0135"),
         (curve(6.0, 3.0), "short", "too few"),
         ([Point(n, loss=5.0 - n) for n in range(4)], "falling", "no validation loss"),
-        ([Point(n, loss=5.0) for n in range(4)], "flat", "no validation loss"),
+        ([Point(n, loss=5.0 - n) for n in range(4)], "falling", "Training loss, smoothed, fell from 5 to"),
+        ([Point(n, loss=5.0) for n in range(4)], "flat", "went from 5 to 5"),
+        ([Point(n, loss=5.0 + n) for n in range(4)], "rising", "rose from 5 to"),
         ([Point(1, loss=5.0)], "short", "Too few"),
     ],
 )
