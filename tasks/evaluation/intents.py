@@ -6,10 +6,11 @@ apart (``<`` and ``>``, ``C`` and ``C++``, emoji), symbols count as words too. I
 under test: its accuracy on the held-out reference answers is the ceiling of intent accuracy.
 
 A classifier has a nearest class for any text, gibberish too. It therefore abstains below a margin (the decision value
-of the nearest class) that is measured on the training answers: two thirds of the way from what answers without meaning
-reach (the training answers' words drawn at random; 99% of them are below) to what right answers reach that the
-classifier was not fitted on (99% are above). With the sample's 12 intents that is 0.42, with 27 of a help desk (Bitext)
-0.47: all reference answers that are classified rightly are above it, and none of 2,160 texts of random letters, of function words, in other languages or about other subjects.
+of the nearest class) that is measured on the training answers: two thirds of the way from what answers without
+meaning reach (the training answers' words drawn at random; 99% of them are below) to what right answers reach that
+the classifier was not fitted on (99% are above). With the sample's 12 intents that is 0.42, with 27 of a help desk
+(Bitext) 0.47: all reference answers that are classified rightly are above it, and none of 2,160 texts of random
+letters, of function words, in other languages or about other subjects.
 """
 
 from __future__ import annotations
