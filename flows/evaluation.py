@@ -12,7 +12,7 @@ from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.items import select_items
 from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.outcomes import answer_with_base, answer_with_candidate, answer_with_champion
-from tasks.evaluation.publish import write_figures, write_predictions, write_verdict
+from tasks.evaluation.publish import write_figures, write_predictions, write_slices, write_verdict
 from tasks.evaluation.report import write_report
 from tasks.evaluation.scoring import score_outcomes
 from tasks.evaluation.slices import score_slices
@@ -41,7 +41,8 @@ def evaluation(params: Params) -> None:
     verdict = task(decide)(board, **settings.gate.model_dump(), champion=release)
     slices = task(score_slices)(board, verdict.primary, settings.bootstrap.resamples, settings.bootstrap.seed)
     task(write_predictions)(board, artifacts.PREDICTIONS)
-    task(write_figures)(board, verdict, artifacts.metrics("evaluation"))
+    task(write_slices)(slices, artifacts.SLICES)
+    task(write_figures)(board, verdict, artifacts.metrics("evaluation"), artifacts.headline("evaluation"))
     task(write_report)(selected, board, verdict, slices, settings.examples, artifacts.report("evaluation"))
     task(write_verdict)(verdict, artifacts.EVALUATION_VERDICT)
 

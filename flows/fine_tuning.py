@@ -7,7 +7,7 @@ from flows.wiring.params import Params
 from flows.wiring.stage import recorder, run, stage, task
 from tasks.contracts.balance import read_balance
 from tasks.contracts.tables import read_examples
-from tasks.fine_tuning.report import write_report
+from tasks.fine_tuning.report import write_losses, write_report
 from tasks.fine_tuning.rows import tokenize_splits
 from tasks.fine_tuning.train import fine_tune
 from tasks.training.plan import load_plan
@@ -34,6 +34,9 @@ def fine_tuning(params: Params) -> None:
         artifacts.TUNED,
         settings.keep_checkpoints,
         recorder().metrics,
+    )
+    task(write_losses)(
+        trained.curve, artifacts.TRAINING_LOSS, artifacts.VALIDATION_LOSS, artifacts.headline("fine_tuning")
     )
     task(write_report)(
         trained,

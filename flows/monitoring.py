@@ -15,7 +15,7 @@ from tasks.monitoring.decisions import count_streak
 from tasks.monitoring.drift import detect_drift
 from tasks.monitoring.evidently_report import write_evidently
 from tasks.monitoring.health import measure_health
-from tasks.monitoring.pages import write_page, write_results
+from tasks.monitoring.pages import write_findings, write_page, write_results
 from tasks.monitoring.traffic import read_traffic
 
 EVENT = "heptune.drift.detected"
@@ -31,6 +31,7 @@ def monitoring(params: Params) -> None:
     health = task(measure_health)(traffic.window)
     task(write_evidently)(verdict, settings.false_alarms, artifacts.EVIDENTLY)
     task(write_page)(verdict, health, settings, artifacts.EVIDENTLY.name, artifacts.report("monitoring"))
+    task(write_findings)(verdict, artifacts.FINDINGS, artifacts.headline("monitoring"))
     task(write_results)(verdict, health, artifacts.DRIFT_VERDICT, artifacts.metrics("monitoring"))
     task(announce)(params.deployment.release.model, params.monitoring.retraining.consecutive)
 

@@ -21,13 +21,14 @@ from flows.wiring.params import Params, read_params
 from tasks.training.methods import METHODS
 from tests.checkout import ROOT
 
-DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+DVC_FILE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+DVC = DVC_FILE["stages"]
 README = (ROOT / "README.md").read_text()
 
 
 def outs(name: str) -> set[str]:
     stage = DVC[name]
-    listed = [*stage["outs"], *stage["metrics"]]
+    listed = [*stage["outs"], *stage.get("metrics", [])]
     return {next(iter(item)) if isinstance(item, dict) else item for item in listed}
 
 
@@ -82,9 +83,22 @@ def test_artifacts_and_dvc_name_the_same_paths() -> None:
     every = set().union(*(outs(name) for name in STAGES)) | {d for s in DVC.values() for d in s["deps"]}
     constants = {str(v) for v in vars(artifacts).values() if isinstance(v, Path)}
     made = {p for p in every if p.startswith(("data/", "models/", "reports/"))}
-    per_stage = {str(f(n)) for n in STAGES for f in (artifacts.report, artifacts.metrics)}
+    per_stage = {str(f(n)) for n in STAGES for f in (artifacts.report, artifacts.metrics, artifacts.headline)}
     inside = {path for path in made if any(path.startswith(f"{c}/") for c in constants)}
     assert made - constants - per_stage - inside == set()
+
+
+def test_what_dvc_plots_is_an_out() -> None:
+    plotted = {path for plot in DVC_FILE["plots"] for about in plot.values() for path in about["y"]}
+    assert plotted <= set().union(*(outs(name) for name in STAGES))
+    templates = {path.stem for path in (ROOT / ".dvc/plots").glob("*.json")}
+    assert {about["template"] for plot in DVC_FILE["plots"] for about in plot.values()} - {"simple"} == templates
+
+
+def test_the_page_of_plots_loads_nothing() -> None:
+    page = (ROOT / ".dvc/plots/page.html").read_text()
+    assert "<script src" not in page
+    assert page.count("{plot_divs}") == 1
 
 
 def test_the_params_file_is_valid_and_names_every_section() -> None:

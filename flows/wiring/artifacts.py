@@ -8,6 +8,8 @@ PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 
 RAW = Path("data/raw")
+# Hashes of the raw data that git ignores.
+RAW_HASHES = Path("data/raw.dvc")
 FEEDBACK = RAW / "feedback"
 ANNOTATION = RAW / "annotation"
 # No source takes these endings for its own, so one that reads all of data/raw passes them by.
@@ -56,12 +58,21 @@ def metrics(stage: str) -> Path:
     return REPORTS / stage / "metrics.json"
 
 
+def headline(stage: str) -> Path:
+    """The figures of a stage that ``dvc metrics show`` lists; some stages have none."""
+    return REPORTS / stage / "headline.json"
+
+
 DATA_DOCS = REPORTS / "data_preparation/data_docs"
 CLUSTERS = REPORTS / "data_preparation/clusters"
 CARD = REPORTS / "data_preparation/card.md"
 CARD_PAGE = REPORTS / "data_preparation/card.html"
 CURVE = REPORTS / "fine_tuning/curve.json"
+TRAINING_LOSS = REPORTS / "fine_tuning/training_loss.json"
+VALIDATION_LOSS = REPORTS / "fine_tuning/validation_loss.json"
 PREDICTIONS = REPORTS / "evaluation/predictions.parquet"
+SLICES = REPORTS / "evaluation/slices.json"
 EVALUATION_VERDICT = REPORTS / "evaluation/verdict.json"
+FINDINGS = REPORTS / "monitoring/findings.json"
 EVIDENTLY = REPORTS / "monitoring/evidently.html"
 DRIFT_VERDICT = REPORTS / "monitoring/verdict.json"

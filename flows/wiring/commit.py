@@ -1,4 +1,8 @@
-"""Commits changed inputs to a separate git branch, without touching the checked-out branch."""
+"""Commits changed inputs to a separate git branch, without touching the checked-out branch.
+
+Raw data that git ignores, such as what customers wrote, never enters git: DVC keeps them, and the commit has their
+hashes in ``data/raw.dvc``. ``dvc push`` and ``dvc pull`` bring them elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.wiring import artifacts
+from flows.wiring.dvc_repository import open_repository
+from flows.wiring.lock import one_at_a_time
 from tasks.contracts.errors import PipelineError
 
-INPUTS = (artifacts.PARAMS, artifacts.RAW, artifacts.CHAMPION, artifacts.LOCK)
+INPUTS = (artifacts.PARAMS, artifacts.RAW, artifacts.RAW_HASHES, artifacts.CHAMPION, artifacts.LOCK)
 PREFIX = "retrain/"
 
 
@@ -25,10 +31,11 @@ def commit_inputs(reason: str, paths: Sequence[Path] = INPUTS) -> str | None:
         The branch's commit, or None where this is no git repository.
 
     Raises:
-        PipelineError: A git command failed.
+        PipelineError: A git command failed, or DVC could not keep the raw data.
     """
     if not is_repository():
         return None
+    keep_ignored_data()
     branch = f"refs/heads/{branch_name(reason)}"
     parent = git("rev-parse", "--verify", "--quiet", branch, check=False) or git("rev-parse", "HEAD")
     existing = [str(path) for path in paths if path.exists() and not is_ignored(path)]
@@ -43,6 +50,37 @@ def commit_inputs(reason: str, paths: Sequence[Path] = INPUTS) -> str | None:
     commit = git("commit-tree", tree, "-p", parent, "-m", f"Retrain: {reason}")
     git("update-ref", branch, commit)
     return commit
+
+
+def keep_ignored_data() -> None:
+    """Have DVC keep what git ignores of the raw data, and write its hashes to ``data/raw.dvc``.
+
+    What was given to DVC by ``dvc add`` is left alone.
+
+    Raises:
+        PipelineError: There is no DVC here, or it failed.
+    """
+    ignored = [
+        path
+        for path in sorted(artifacts.RAW.glob("[!.]*"))
+        if is_ignored(path) and not path.with_name(f"{path.name}.dvc").exists()
+    ]
+    if not ignored:
+        return
+    import yaml
+    from dvc.exceptions import DvcException
+
+    outs = [{"path": path.relative_to(artifacts.RAW_HASHES.parent).as_posix()} for path in ignored]
+    with one_at_a_time(wait=True):
+        artifacts.RAW_HASHES.write_text(yaml.safe_dump({"outs": outs}), encoding="utf-8")
+        try:
+            with open_repository() as repo:
+                repo.commit(str(artifacts.RAW_HASHES), force=True)
+        except DvcException as error:
+            reason = " ".join(str(error).split())
+            raise PipelineError(
+                f"{artifacts.RAW_HASHES}: DVC: {reason}; correct it or set monitoring.retraining.commit: false"
+            ) from error
 
 
 def branch_name(reason: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
+from tasks.contracts.headline import write_headline
 from tasks.contracts.manifest import write_json
 from tasks.contracts.records import PREDICTIONS
 from tasks.contracts.tables import write_table
 from tasks.evaluation.scoring import Scoreboard
+from tasks.evaluation.slices import Slice
 from tasks.evaluation.verdict import PromotionVerdict
 
 
@@ -46,6 +49,19 @@ def write_verdict(verdict: PromotionVerdict, path: Path) -> None:
     write_json(path, verdict.model_dump())
 
 
-def write_figures(board: Scoreboard, verdict: PromotionVerdict, path: Path) -> None:
-    """Write ``metrics.json``: name of the figure to number."""
+def write_slices(slices: Sequence[Slice], path: Path) -> None:
+    """Write the score of every model on every slice, a row each, as DVC plots them."""
+    rows = [
+        {"slice": f"{part.dimension} {part.name}", "items": part.items, "model": model, "score": value}
+        for part in slices
+        for model, value in part.values.items()
+    ]
+    write_json(path, rows)
+
+
+def write_figures(board: Scoreboard, verdict: PromotionVerdict, path: Path, headline: Path) -> None:
+    """Write ``metrics.json``, name of the figure to number, and the headline: the candidate's score on the primary
+    metric and its difference to the opponent."""
+    primary = board.against_opponent[verdict.primary]
+    write_headline(headline, {"score": primary.mean_a, "difference": primary.difference})
     write_json(path, {**board.figures, "promote": int(verdict.verdict == "promote")})

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.contracts.headline import write_headline
 from tasks.contracts.manifest import write_json
 from tasks.fine_tuning.curve import Point, Shape, diagnose, find_last_loss, smooth
 from tasks.fine_tuning.rows import Splits
@@ -67,6 +68,27 @@ def write_report(
     page.link("curve.json", "Loss curve as JSON (curve.json)")
     page.write(page_path)
     return figures
+
+
+def write_losses(curve: Sequence[Point], training: Path, validation: Path, headline: Path) -> dict[str, float]:
+    """Write the losses as DVC plots them, a file a curve, and the loss that tells runs apart.
+
+    Args:
+        curve: The run's points.
+        training: File of step, loss, learning rate and gradient norm.
+        validation: File of step and loss; without validation rows an empty list.
+        headline: File of the last validation loss, or of the smoothed training loss where there is none.
+
+    Returns:
+        The headline figures.
+    """
+    trained = [point for point in curve if point.loss is not None]
+    validated = [point for point in curve if point.eval_loss is not None]
+    write_json(training, [{"step": p.step, "loss": p.loss, "lr": p.lr, "grad_norm": p.grad_norm} for p in trained])
+    write_json(validation, [{"step": point.step, "loss": point.eval_loss} for point in validated])
+    losses = [point.eval_loss for point in validated if point.eval_loss is not None]
+    last = losses[-1] if losses else smooth([point.loss for point in trained if point.loss is not None])[-1]
+    return write_headline(headline, {"loss": last})
 
 
 def measure(run: Run, splits: Splits) -> dict[str, float | int]:

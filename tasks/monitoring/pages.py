@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tasks.contracts.headline import write_headline
 from tasks.contracts.manifest import write_json
 from tasks.monitoring.calibration import Finding
 from tasks.monitoring.drift import DriftVerdict, significance, verdict_record
@@ -163,6 +164,25 @@ def list_health(health: Health) -> list[list[Any]]:
     ]
     rows += [[f"requests with status {status}", count] for status, count in health.statuses.items()]
     return rows + [[f"answered by release {name[:12] or 'unknown'}", n] for name, n in health.releases.items()]
+
+
+def write_findings(verdict: DriftVerdict, path: Path, headline: Path) -> dict[str, float]:
+    """Write every comparison's effect as a multiple of the smallest that raises an alert, as DVC plots them, and the
+    headline: 1 for drift, else 0.
+
+    Where nothing was compared there is one row that says so, because DVC draws no plot of none.
+    """
+    rows: list[dict[str, Any]] = [
+        {
+            "comparison": finding.probe,
+            "relative_effect": round(abs(finding.effect) / max(finding.minimum_effect, 1e-9), 4),
+            "p_value": round(finding.adjusted, 4),
+            "alert": finding.alert,
+        }
+        for finding in ranked(verdict)
+    ]
+    write_json(path, rows or [{"comparison": f"none: {verdict.verdict.replace('_', ' ')}", "relative_effect": 0.0}])
+    return write_headline(headline, {"drift": int(verdict.verdict == "drift")})
 
 
 def write_results(verdict: DriftVerdict, health: Health, verdict_path: Path, metrics_path: Path) -> dict[str, float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +38,47 @@ def test_dvc_repro_in_a_fresh_clone_writes_the_same_bytes(checkout: Path, tmp_pa
     for name in STAGES:
         assert theirs[name]["outs"] == ours[name]["outs"], name
     assert (clone / "dvc.lock").read_bytes() == (checkout / "dvc.lock").read_bytes()
+
+
+def test_a_clone_that_pulls_from_a_remote_runs_nothing(checkout: Path, tmp_path: Path) -> None:
+    clone, remote = tmp_path / "clone", tmp_path / "remote"
+    for words in (["dvc", "remote", "add", "--local", "--default", "store", str(remote)], ["dvc", "push", "-q"]):
+        assert command(checkout, *words).returncode == 0
+    subprocess.run(["git", "clone", "-q", str(checkout), str(clone)], check=True)
+    # A commit would have brought it; the other tests expect a checkout without one.
+    shutil.copy(checkout / "dvc.lock", clone)
+    for words in (["dvc", "remote", "add", "--local", "--default", "store", str(remote)], ["dvc", "pull", "-q"]):
+        assert command(clone, *words).returncode == 0
+    done = command(clone, "dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    assert "Data and pipelines are up to date." in done.stdout
+    assert (clone / "dvc.lock").read_bytes() == (checkout / "dvc.lock").read_bytes()
+
+
+def test_dvc_shows_figures_on_one_screen_and_draws_plots_offline(checkout: Path) -> None:
+    shown = command(checkout, "dvc", "metrics", "show")
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert lines[0].split() == ["Path", "difference", "drift", "loss", "score"]
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    drawn = command(checkout, "dvc", "plots", "show")
+    assert drawn.returncode == 0, drawn.stderr
+    page = (checkout / "dvc_plots/index.html").read_text()
+    assert "<script src" not in page
+    specs = [json.loads(spec) for spec in re.findall(r"^\s*var spec = (.*);$", page, re.MULTILINE)]
+    loss, rate, scores, drift = ([spec["data"]["values"], spec["title"]] for spec in specs)
+    curve = json.loads((checkout / artifacts.CURVE).read_text())
+    for name, file in (("loss", artifacts.TRAINING_LOSS), ("eval_loss", artifacts.VALIDATION_LOSS)):
+        expected = [(point["step"], point[name]) for point in curve if name in point]
+        assert expected
+        assert [(row["step"], row["loss"]) for row in loss[0] if row["filename"] == file.name] == expected
+    assert all(row["lr"] >= 0 for row in rate[0])
+    primary = json.loads((checkout / artifacts.EVALUATION_VERDICT).read_text())["primary"]
+    figures = json.loads((checkout / artifacts.metrics("evaluation")).read_text())
+    of_all = {row["model"]: row["score"] for row in scores[0] if row["slice"] == "source sample"}
+    assert of_all == {model: figures[f"{model}.{primary}"] for model in ("base", "candidate")}
+    assert drift[0][0]["comparison"] == "none: no data"
 
 
 def test_every_stage_leaves_a_page_and_figures(checkout: Path) -> None:
