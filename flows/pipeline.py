@@ -207,7 +207,6 @@ def reproduce(name: str, force: bool = False) -> State:
     from dvc.lock import LockError
     from dvc.stage.exceptions import StageCmdFailedError
 
-    logging.getLogger("dvc").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         began, failure, stopped = (Path(folder) / word for word in ("began", "failure", "stopped"))
         with environment(HEPTUNE_PARENT_TASK_RUN=parent_task_run(), HEPTUNE_MESSAGES=folder):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.terminal import console
+from flows.commands.answers import Answer, command
 from flows.wiring import artifacts
 from flows.wiring.settings import configure
 
@@ -25,41 +25,52 @@ annotate = typer.Typer(no_args_is_help=True, help="Texts for people to label, an
 app.add_typer(annotate, name="annotate")
 
 
-@annotate.command("next")
+@command(annotate, "next")
 def annotate_next(
     items: Annotated[int, typer.Option(min=1, help="How many texts.")] = 100,
-) -> None:
+) -> Answer:
     """Write the texts of the pool that are most worth a label, as tasks for Label Studio."""
-    show_written(choose(items))
+    return describe_written(choose(items))
 
 
-@annotate.command("import")
+@command(annotate, "import")
 def annotate_import(
     export: Annotated[Path, typer.Argument(help="Export of Label Studio: JSON, JSON-MIN or CSV.")],
-) -> None:
+) -> Answer:
     """Read what people labelled: agreement, one label per text, rows for a source."""
     found, alpha = bring_in(export)
     agreement = "not measurable" if alpha.value is None else f"alpha {alpha.value:.3f}"
-    console.print(
+    report = configure() / artifacts.report("annotation")
+    values = {
+        "texts": len(found.tasks),
+        "labelled": found.new,
+        "replaced": found.replaced,
+        "rows": len(found.rows),
+        "alpha": alpha.value,
+        "labels": artifacts.ANNOTATION / "labels.jsonl",
+        "report": report.as_uri(),
+    }
+    return Answer(
+        values,
         f"{found.new:,} of {len(found.tasks):,} texts have a label, {found.replaced:,} another than before; "
-        f"agreement {agreement}"
+        f"agreement {agreement}\n"
+        "a source of params.yaml reads them: {name: jsonl, path: data/raw/annotation/labels.jsonl}\n"
+        f"report: {report.as_uri()}",
     )
-    console.print("a source of params.yaml reads them: {name: jsonl, path: data/raw/annotation/labels.jsonl}")
-    console.print(f"report: {(configure() / 'reports/annotation/index.html').as_uri()}")
 
 
-@annotate.command("export")
+@command(annotate, "export")
 def annotate_export(
     suspects: Annotated[bool, typer.Option("--suspects", help="Only rows whose label looks wrong.")] = False,
-) -> None:
+) -> Answer:
     """Write prepared rows as tasks for Label Studio, each with a suggested label."""
-    show_written(take_out(suspects))
+    return describe_written(take_out(suspects))
 
 
-def show_written(written: WrittenTasks) -> None:
-    console.print(f"{written.path}: {written.rows:,} texts; label_config.xml beside it is the labelling configuration")
-    for note in written.notes:
-        console.print(note)
+def describe_written(written: WrittenTasks) -> Answer:
+    text = f"{written.path}: {written.rows:,} texts; label_config.xml beside it is the labelling configuration"
+    values = {"path": written.path, "texts": written.rows, "notes": written.notes}
+    return Answer(values, "\n".join([text, *written.notes]))
 
 
 def choose(items: int) -> WrittenTasks:

@@ -7,13 +7,15 @@ Expected failures print one line and exit with 1. A group imports what its comma
 from __future__ import annotations
 
 import sys
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from flows.commands import annotation, gate, gateway, models, pipeline, synthesis, up, upkeep
-from flows.wiring.settings import configure, log_to_terminal
+from flows.commands.answers import VERBOSE, say_error
+from flows.wiring.settings import be_verbose, configure, log_to_terminal
 from flows.wiring.stopping import COMMAND_GRACE_S, Stopped, listen, say_last_words
 from tasks.contracts.errors import PipelineError
 
@@ -34,13 +36,29 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Fine-tune language models in seven versioned stages, and keep them good after they ship.",
 )
 for group in GROUPS:
     app.add_typer(group.app)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"heptune {version('heptune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    verbose: VERBOSE = False,
+    show: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if verbose:
+        be_verbose()
 
 
 def main() -> None:
@@ -51,5 +69,5 @@ def main() -> None:
     try:
         app()
     except PipelineError as error:
-        print(f"heptune: {error}", file=sys.stderr)
+        say_error(error)
         sys.exit(1)

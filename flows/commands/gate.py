@@ -6,26 +6,30 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import console
+from flows.commands.answers import Answer, command
 
 app = typer.Typer()
 
 
-@app.command()
+@command(app)
 def approve(
     name: Annotated[str, typer.Option(help="Who approves.")],
     reason: Annotated[str, typer.Option(help="Why the data may be used although critical checks failed.")],
-) -> None:
+) -> Answer:
     """Let the findings of the last failed gate pass; a stage that waits for it goes on."""
     from flows.wiring.approval import approve as approve_findings
 
     found = approve_findings(name, reason)
-    console.print(f"approved by {found.name}: {', '.join(found.checks)}; bring the stages up to date to use the data")
+    return Answer(
+        {"name": found.name, "reason": reason, "checks": found.checks},
+        f"approved by {found.name}: {', '.join(found.checks)}\nnext: heptune run",
+    )
 
 
-@app.command()
-def accept() -> None:
+@command(app)
+def accept() -> Answer:
     """Make the prepared data the version that the gate compares the next ones with."""
     from flows.wiring.approval import accept as accept_version
 
-    console.print(f"accepted: {accept_version().rows:,} rows")
+    rows = accept_version().rows
+    return Answer({"rows": rows}, f"accepted: {rows:,} rows")

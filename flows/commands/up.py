@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+from flows.commands.answers import command
 from flows.commands.terminal import console
 from flows.wiring import artifacts
 from flows.wiring.processes import end, end_leftovers, leading, tie
@@ -34,7 +35,7 @@ START_TIMEOUT_S = 240.0
 WATCH_S = 1.0
 
 
-@app.command()
+@command(app)
 def up(
     prefect_port: Annotated[int, typer.Option(help="Port of Prefect's server and UI.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
@@ -121,11 +122,11 @@ def deploy(root: Path) -> None:
         prefect("work-pool", "create", POOL, "--type", "process", "--overwrite"),
         prefect("--no-prompt", "deploy", "--all"),
     )
-    for command in steps:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    for words in steps:
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             (LOGS / "deploy.log").write_text(done.stdout + done.stderr)
-            raise PipelineError(f"`{' '.join(command[2:])}` failed; see {(LOGS / 'deploy.log').resolve()}")
+            raise PipelineError(f"`{' '.join(words[2:])}` failed; see {(LOGS / 'deploy.log').resolve()}")
 
 
 def prefect(*words: str) -> list[str]:

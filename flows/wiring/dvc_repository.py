@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from flows.wiring.settings import is_verbose
 from tasks.contracts.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def open_repository() -> Repo:
     from dvc.repo import Repo
     from dvc.scm import SCMError
 
+    if not is_verbose():
+        logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
         return Repo()
     except NotDvcRepoError as error:

@@ -40,6 +40,16 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 
+# What `heptune --verbose` sets in place of QUIET, for this process and the stages.
+VERBOSE = "HEPTUNE_VERBOSE"
+LOUD = {
+    "MLFLOW_LOGGING_LEVEL": "INFO",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "INFO",
+    "TRANSFORMERS_VERBOSITY": "info",
+}
+ENGINES = ("alembic", "dvc", "httpx", "mlflow")
+
 # Arrow's own pools keep what was freed; the system's gives it back.
 MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
 
@@ -52,12 +62,37 @@ def log_to_terminal() -> None:
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
-    for name in ("alembic", "dvc", "httpx", "mlflow"):
+    for name in ENGINES:
         logging.getLogger(name).setLevel(logging.WARNING)
+    if is_verbose():
+        be_verbose()
     # A server that went away is reported once, by the work that needed it, not by every log line it missed.
     logging.raiseExceptions = False
     # The libraries' notes to each other about names that will change.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(peft|transformers|trl)\.")
+
+
+def is_verbose() -> bool:
+    """Whether the engines' log lines and the tracebacks of expected failures are wanted."""
+    return bool(os.environ.get(VERBOSE))
+
+
+def be_verbose() -> None:
+    """Show the engines' own log lines, and tracebacks of expected failures, here and in the stages.
+
+    Call it before the engines are imported, which read their settings then.
+    """
+    os.environ[VERBOSE] = "1"
+    for name, value in LOUD.items():
+        if os.environ.get(name) == QUIET[name]:
+            os.environ[name] = value
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    for name in ENGINES:
+        engine = logging.getLogger(name)
+        engine.setLevel(logging.INFO)
+        if not engine.handlers:
+            engine.addHandler(handler)
 
 
 def configure(root: Path | None = None) -> Path:

@@ -14,11 +14,12 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from flows.wiring.settings import configure, log_to_terminal
+from flows.wiring.settings import configure, is_verbose, log_to_terminal
 
 configure()
 # Imports make objects that live until the end; looking for garbage among them takes a tenth of the time.
@@ -126,6 +127,8 @@ def stage(function: Callable[[Params], None]) -> Flow[[Params], None]:
             function(params)
         except PipelineError as error:
             _reason = str(error)
+            if is_verbose():
+                traceback.print_exception(error)
             return Failed(message=str(error), data=error)
         except OSError as error:
             if full := full_disk(error):

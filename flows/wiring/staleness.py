@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +64,6 @@ def dvc_skips(stages: Sequence[str]) -> bool:
     """Whether DVC finds no stage changed; what it cannot tell counts as changed, and the run says why."""
     from dvc.exceptions import DvcException
 
-    logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
         with open_repository() as repo, repo.lock:
             return not any(repo.stage.load_one(name=name).changed() for name in stages)

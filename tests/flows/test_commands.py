@@ -1,0 +1,151 @@
+"""Every command of the parser: its help, its ``--json`` and its ``--verbose``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from flows.commands.command_line import app
+from tests.flows.small import child_environment
+
+# They run until they are stopped, or tell a story.
+WITHOUT_ANSWER = {"demo", "serve", "up", "watch"}
+# In a checkout where nothing has run, without a Prefect server; most of them have to say that something is missing.
+CALLS: dict[str, list[str]] = {
+    "accept": [],
+    "annotate export": [],
+    "annotate import": ["nowhere.json"],
+    "annotate next": [],
+    "approve": ["--name", "Ada", "--reason", "a pilot"],
+    "fetch": ["nothing"],
+    "keys add": ["ada"],
+    "keys list": [],
+    "keys remove": ["ada"],
+    "params": [],
+    "pretrain-base": ["--corpus", "nowhere"],
+    "promote": [],
+    "purge": ["--key", "nobody"],
+    "register": [],
+    "retrain": [],
+    "rollback": [],
+    "run": [],
+    "sample": ["table.csv", "--rows", "10"],
+    "snapshot": [],
+    "stop": [],
+    "synthesize": ["--dry-run"],
+}
+
+
+def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Name and command, those of inner groups too."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
+ALL = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_command_says_what_it_and_its_options_do(name: str) -> None:
+    assert (ALL[name].help or "").split("\n")[0].endswith(".")
+    options = {option: param for param in ALL[name].params for option in param.opts}
+    assert {"--verbose", "-v"} <= set(options)
+    assert ("--json" in options) == (name not in WITHOUT_ANSWER)
+    assert [option for option, param in options.items() if not param.help] == []
+
+
+def test_with_json_every_command_writes_one_object(tmp_path: Path) -> None:
+    assert set(CALLS) == set(ALL) - WITHOUT_ANSWER
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "params.yaml").write_text("{}\n")
+    subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=tmp_path, env=child_environment(), check=True)
+    environment = {**child_environment(), "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.flows.test_commands"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    found = {name: (code, text) for name, code, text in json.loads(done.stdout.splitlines()[-1])}
+    assert set(found) == set(CALLS)
+    answers = {}
+    for name, (code, text) in found.items():
+        assert text.count("\n") == 1, f"{name}: {text}"
+        answers[name] = json.loads(text)
+        assert isinstance(answers[name], dict)
+        assert ("error" in answers[name]) == bool(code), name
+    assert answers["keys list"]["keys"][0]["name"] == "ada"
+    assert answers["params"]["training_setup"]["epochs"] > 0
+    assert answers["stop"] == {"stopped": False}
+    assert answers["sample"]["path"] == "table.csv"
+    assert "does not answer" in answers["retrain"]["error"]
+    assert "not there" in answers["register"]["error"] or "missing" in answers["register"]["error"]
+
+
+def drive() -> None:
+    """The process under test: every call with its exit code and what came to stdout."""
+    results = []
+    stdout = os.dup(1)
+    for name, words in CALLS.items():
+        with Path("stdout.txt").open("w+b") as stream:
+            os.dup2(stream.fileno(), 1)
+            code = 0
+            try:
+                app([*name.split(), *words, "--json"], standalone_mode=False)
+            except BaseException as error:  # noqa: BLE001 - reported
+                code = 1
+                sys.stderr.write(f"{name}: {error}\n")
+            os.dup2(stdout, 1)
+            stream.seek(0)
+            results.append((name, code, stream.read().decode()))
+    sys.stdout.write(json.dumps(results) + "\n")
+
+
+def heptune(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flows", *words],
+        cwd=folder,
+        env={**child_environment(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    done = heptune(tmp_path, "--version")
+    assert done.stdout == f"heptune {version('heptune')}\n"
+
+
+def test_verbose_adds_the_traceback_of_an_expected_failure(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "params.yaml").write_text("training_setup: {epoch: 1}\n")
+    expected = 'heptune: params.yaml: training_setup.epoch: unknown key; did you mean "epochs"?\n'
+    assert heptune(tmp_path, "params").stderr == expected
+    for words in (["-v", "params"], ["params", "-v"]):
+        told = heptune(tmp_path, *words).stderr
+        assert told.startswith("Traceback")
+        assert told.endswith(expected)
+
+
+def test_the_shell_completes_commands(tmp_path: Path) -> None:
+    asked = {"_HEPTUNE_COMPLETE": "complete_bash", "COMP_WORDS": "heptune re", "COMP_CWORD": "1"}
+    script = Path(sys.executable).with_name("heptune")
+    environment = {**child_environment(), **asked}
+    done = subprocess.run([script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["register", "retrain"]
+
+
+if __name__ == "__main__":
+    drive()
