@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 AS_JSON = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; everything else on stderr.")]
 VERBOSE = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Also the engines' own log lines, and tracebacks of expected failures.")
+    bool, typer.Option("--verbose", "-v", help="Also log lines of the engines, and tracebacks of expected failures.")
 ]
 
 

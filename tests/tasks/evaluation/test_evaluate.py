@@ -29,7 +29,7 @@ from tasks.evaluation.outcomes import (
     load_folder,
 )
 from tasks.evaluation.params import Evaluation
-from tasks.evaluation.publish import write_figures, write_predictions, write_verdict
+from tasks.evaluation.publish import write_figures, write_predictions, write_slices, write_verdict
 from tasks.evaluation.report import write_report
 from tasks.evaluation.scoring import Scoreboard, score_outcomes
 from tasks.evaluation.slices import score_slices
@@ -120,7 +120,8 @@ def evaluate(house: House, champion: Path | None, out: Path) -> tuple[Scoreboard
     verdict = decide(board, **SETTINGS.gate.model_dump(), champion="abc" if champion else None)
     slices = score_slices(board, verdict.primary, SETTINGS.bootstrap.resamples, SETTINGS.bootstrap.seed)
     write_predictions(board, out / "predictions.parquet")
-    write_figures(board, verdict, out / "metrics.json")
+    write_slices(slices, out / "slices.json")
+    write_figures(board, verdict, out / "metrics.json", out / "headline.json")
     write_report(chosen, board, verdict, slices, SETTINGS.examples, out / "index.html")
     write_verdict(verdict, out / "verdict.json")
     return board, verdict
@@ -145,6 +146,11 @@ def test_the_candidate_is_promoted_over_a_champion_weak_on_new_labels(
     assert written["verdict"] == "promote"
     assert written["champion"] == "abc"
     assert written["items"] == ITEMS
+    primary = written["comparisons"]["candidate_vs_champion"]["intent_accuracy"]
+    headline = read_json(out / "headline.json")
+    assert headline == pytest.approx({"score": primary["mean_a"], "difference": primary["difference"]}, rel=5e-4)
+    whole = {row["model"]: row["score"] for row in read_json(out / "slices.json") if row["slice"].startswith("source ")}
+    assert whole["candidate"] == pytest.approx(primary["mean_a"])
     assert {"mean_a", "mean_b", "difference", "low", "high", "detectable", "items"} <= set(
         written["comparisons"]["candidate_vs_champion"]["loss"]
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tasks.contracts.manifest import read_json
 from tasks.fine_tuning.curve import Point, diagnose, find_last_loss, read_curve, smooth
+from tasks.fine_tuning.report import write_losses
 
 
 def curve(*eval_losses: float) -> list[Point]:
@@ -54,3 +58,14 @@ def test_diagnosis(points: list[Point], shape: str, words: str) -> None:
     found = diagnose(points)
     assert found.shape == shape
     assert words in found.text
+
+
+def test_losses_are_written_a_file_a_curve(tmp_path: Path) -> None:
+    points = [Point(0, eval_loss=6.0), Point(5, 4.0, 4.5, 0.1, 2.0), Point(6, loss=3.5)]
+    files = [tmp_path / name for name in ("training.json", "validation.json", "headline.json")]
+    assert write_losses(points, *files) == {"loss": 4.5}
+    training, validation, headline = (read_json(path) for path in files)
+    assert [(row["step"], row["loss"]) for row in training] == [(5, 4.0), (6, 3.5)]
+    assert validation == [{"step": 0, "loss": 6.0}, {"step": 5, "loss": 4.5}]
+    assert headline == {"loss": 4.5}
+    assert write_losses([Point(1, loss=2.34567)], *files) == {"loss": 2.346}

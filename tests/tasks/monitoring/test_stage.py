@@ -19,7 +19,7 @@ from tasks.monitoring.drift import detect_drift
 from tasks.monitoring.evidently_report import name_ids, write_evidently
 from tasks.monitoring.features import UNKNOWN_WORDS, describe_rows
 from tasks.monitoring.health import measure_health
-from tasks.monitoring.pages import write_page, write_results
+from tasks.monitoring.pages import write_findings, write_page, write_results
 from tasks.monitoring.params import Drift
 from tasks.monitoring.traffic import UNFINISHED, freeze_pair, read_traffic, take_sample
 from tests.checkout import ROOT
@@ -36,6 +36,7 @@ def monitor(production: Path, out: Path, settings: Drift = SETTINGS) -> dict[str
     health = measure_health(traffic.window)
     write_evidently(found, settings.false_alarms, out / "evidently.html")
     write_page(found, health, settings, "evidently.html", out / "index.html")
+    write_findings(found, out / "findings.json", out / "headline.json")
     write_results(found, health, out / "verdict.json", out / "metrics.json")
     verdict: dict[str, object] = read_json(out / "verdict.json")
     return verdict
@@ -70,6 +71,10 @@ def test_drift_is_explained(reported: Path) -> None:
     assert "ann@example.org" not in page + json.dumps(verdict)
     assert verdict["reasons"][0][1:] in page.replace("&#34;", '"')
     assert page.count("<svg") == 3
+    assert read_json(reported / "headline.json") == {"drift": 1.0}
+    effects = read_json(reported / "findings.json")
+    assert [row["alert"] for row in effects] == sorted((row["alert"] for row in effects), reverse=True)
+    assert all(row["relative_effect"] >= 1 for row in effects if row["alert"])
     assert not [line for line in page.splitlines() if 'src="http' in line or 'href="http' in line]
 
 
