@@ -77,7 +77,7 @@ def write_losses(curve: Sequence[Point], training: Path, validation: Path, headl
         curve: The run's points.
         training: File of step, loss, learning rate and gradient norm.
         validation: File of step and loss; without validation rows an empty list.
-        headline: File of the last validation loss, or of the smoothed training loss where there is none.
+        headline: File of the last validation loss, or of the last training loss where there is none.
 
     Returns:
         The headline figures.
@@ -87,8 +87,8 @@ def write_losses(curve: Sequence[Point], training: Path, validation: Path, headl
     write_json(training, [{"step": p.step, "loss": p.loss, "lr": p.lr, "grad_norm": p.grad_norm} for p in trained])
     write_json(validation, [{"step": point.step, "loss": point.eval_loss} for point in validated])
     losses = [point.eval_loss for point in validated if point.eval_loss is not None]
-    last = losses[-1] if losses else smooth([point.loss for point in trained if point.loss is not None])[-1]
-    return write_headline(headline, {"loss": last})
+    last = losses[-1] if losses else find_last_loss(curve)
+    return write_headline(headline, {} if last is None else {"loss": last})
 
 
 def measure(run: Run, splits: Splits) -> dict[str, float | int]:
