@@ -141,9 +141,10 @@ def test_verbose_adds_the_traceback_of_an_expected_failure(tmp_path: Path) -> No
 
 def test_the_shell_completes_commands(tmp_path: Path) -> None:
     asked = {"_HEPTUNE_COMPLETE": "complete_bash", "COMP_WORDS": "heptune re", "COMP_CWORD": "1"}
-    script = Path(sys.executable).with_name("heptune")
+    script = "import sys; sys.argv[0] = 'heptune'; from flows.commands.command_line import main; main()"
     environment = {**child_environment(), **asked}
-    done = subprocess.run([script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["register", "retrain"]
 
 
