@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from flows.wiring import artifacts
 from flows.wiring.approval import resolve_failed_gate
 from flows.wiring.params import Params
+from flows.wiring.preflight.sizes import tell_possible_verdicts
 from flows.wiring.spreading import spreading
 from flows.wiring.stage import run, stage, task
 from tasks.corpus.personal_data.pii import KEY as PII_KEY
@@ -70,6 +71,7 @@ def data_preparation(params: Params) -> None:
     task(write_extra)(rows, artifacts.EXTRA)
     task(write_splits)(rows, verdict, settings.split.seed, artifacts.PREPARED)
     task(write_metrics)(rows, verdict, artifacts.metrics("data_preparation"))
+    tell_possible_verdicts(params)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flows.wiring import artifacts
 from flows.wiring.params import Params
+from flows.wiring.preflight.sizes import tell_possible_verdicts
 from flows.wiring.stage import recorder, run, stage, task
 from tasks.contracts.balance import read_balance
 from tasks.contracts.tables import read_examples
@@ -17,6 +18,7 @@ from tasks.training.plan import load_plan
 def fine_tuning(params: Params) -> None:
     """Tokenize the splits, train as planned or resume an interrupted run, and report the loss curve."""
     settings = params.fine_tuning
+    tell_possible_verdicts(params)
     plan = load_plan(artifacts.PLAN)
     splits = task(tokenize_splits)(
         read_examples(artifacts.TRAIN),

@@ -38,7 +38,7 @@ from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.processes import end, list_below, mark_process, show_mark  # noqa: E402
 from flows.wiring.recording import wait_until_sent, warn_unanswered  # noqa: E402
 from flows.wiring.server import OWNER, ensure_server, prefect_at  # noqa: E402
-from flows.wiring.staleness import STAGES, check  # noqa: E402
+from flows.wiring.staleness import STAGES, check, order_stages  # noqa: E402
 from flows.wiring.stopping import Stopped, end_in_time, signal_of  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
 
@@ -65,15 +65,18 @@ def run_pipeline(
     wait: bool = False,
     force: bool = False,
     report: Report | None = None,
+    single_item: bool = False,
 ) -> dict[str, str]:
-    """Bring the given stages up to date.
+    """Bring the given stages up to date, and what they stand on before.
 
     Args:
         reason: Why, recorded in Prefect and MLflow.
-        stages: Which, in DVC's order.
+        stages: Which.
         wait: Wait for another pipeline in this checkout instead of refusing.
-        force: Run stages even when nothing changed.
-        report: Called after each stage with its name, outcome and seconds.
+        force: Run these stages even when nothing changed.
+        report: Called after each of these stages, and after those that ran because these stand on them, with name,
+            outcome and seconds.
+        single_item: These stages alone, whatever has changed before them.
 
     Returns:
         Each stage's name and ``Ran``, ``Restored`` or ``Unchanged``.
@@ -86,7 +89,7 @@ def run_pipeline(
     check(stages)
     url = ensure_server()
     with prefect_at(url), stages_reported_to(report or _report.get()), server_watched():
-        state: Any = pipeline(reason, list(stages), force, wait, return_state=True)
+        state: Any = pipeline(reason, list(stages), force, wait, single_item, return_state=True)
     if not state.is_completed():
         raise PipelineError(state.message or "the pipeline failed")
     outcome: dict[str, str] = state.result()
@@ -119,14 +122,21 @@ def stages_reported_to(report: Report | None) -> Iterator[None]:
 
 
 @flow(name="pipeline", flow_run_name="pipeline: {reason}", persist_result=False, on_running=[note_run])
-def pipeline(reason: str = "by hand", stages: list[str] | None = None, force: bool = False, wait: bool = True) -> Any:
-    """Reproduce each stage in turn; stop at the first that fails.
+def pipeline(
+    reason: str = "by hand",
+    stages: list[str] | None = None,
+    force: bool = False,
+    wait: bool = True,
+    single_item: bool = False,
+) -> Any:
+    """Reproduce each stage, and what it stands on before, in turn; stop at the first that fails.
 
     Args:
         reason: Why, also recorded in MLflow.
-        stages: Which stages, in DVC's order.
-        force: Run stages even when nothing changed.
+        stages: Which stages; all by default.
+        force: Run these stages even when nothing changed.
         wait: Wait for another pipeline in this checkout instead of refusing.
+        single_item: These stages alone, whatever has changed before them.
     """
     os.chdir(configure())
     stages = stages or list(STAGES)
@@ -139,13 +149,16 @@ def pipeline(reason: str = "by hand", stages: list[str] | None = None, force: bo
     try:
         check(stages)
         with one_at_a_time(wait), recorded(), environment(**children):
-            for name in stages:
+            for name in order_stages(stages, single_item):
                 began = time.monotonic()
-                state = stage_task(name)(name, force, return_state=True)
+                state = stage_task(name)(name, force and name in stages, return_state=True)
                 if not state.is_completed():
                     return Failed(message=f"{name}: {state.message}")
                 outcome[name] = state.name
-                if report := _report.get():
+                upstream = name not in stages
+                if upstream and state.name != "Unchanged":
+                    logger.info("%s: brought up to date first, for %s", name, ", ".join(stages))
+                if (report := _report.get()) and not (upstream and state.name == "Unchanged"):
                     report(name, state.name, time.monotonic() - began)
     except PipelineError as error:
         return Failed(message=str(error))
@@ -230,7 +243,8 @@ def reproduce(name: str, force: bool = False) -> State:
                 return Failed(message=one_line(error))
         if not changed:
             return Completed(name="Unchanged")
-        return Completed(name="Ran" if began.is_file() else "Restored")
+        # Only the seven say that they began.
+        return Completed(name="Ran" if began.is_file() or name not in STAGES else "Restored")
 
 
 def stage_stopped(number: int) -> Stopped:

@@ -35,7 +35,7 @@ def annotate_next(
 
 @command(annotate, "import")
 def annotate_import(
-    export: Annotated[Path, typer.Argument(help="Export of Label Studio: JSON, JSON-MIN or CSV.")],
+    export: Annotated[Path, typer.Argument(resolve_path=True, help="Export of Label Studio: JSON, JSON-MIN or CSV.")],
 ) -> Answer:
     """Read what people labelled: agreement, one label per text, rows for a source."""
     found, alpha = bring_in(export)

@@ -20,7 +20,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from flows.commands.terminal import console
-from flows.wiring.settings import be_verbose, is_verbose
+from flows.wiring.settings import be_verbose, enter_checkout, is_verbose
 from tasks.contracts.errors import PipelineError
 
 P = ParamSpec("P")
@@ -48,7 +48,7 @@ class Answer:
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Register a function as a command, with the options that all commands have.
+    """Register a function as a command, at work in the root of the checkout, with the options that all commands have.
 
     Args:
         app: The group.
@@ -64,12 +64,17 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[P, 
 
         @functools.wraps(function)
         def run(*args: Any, verbose: bool = False, as_json: bool = False, **kwargs: Any) -> None:
+            # Paths that a person typed are read by now, as seen from where they typed them (``resolve_path``).
+            def work() -> Any:
+                enter_checkout()
+                return function(*args, **kwargs)
+
             if verbose:
                 be_verbose()
             if as_json:
-                answer_in_json(functools.partial(function, *args, **kwargs))
+                answer_in_json(work)
             else:
-                answer_in_text(functools.partial(function, *args, **kwargs))
+                answer_in_text(work)
 
         extra = [
             inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)

@@ -6,24 +6,42 @@ Expected failures print one line and exit with 1. A group imports what its comma
 
 from __future__ import annotations
 
+import difflib
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from flows import describe_missing
 from flows.commands import annotation, gate, gateway, models, pipeline, synthesis, up, upkeep
 from flows.commands.answers import VERBOSE, say_error
-from flows.wiring.settings import be_verbose, configure, log_to_terminal
+from flows.wiring.settings import be_verbose, log_to_terminal
 from flows.wiring.stopping import COMMAND_GRACE_S, Stopped, listen, say_last_words
 from tasks.contracts.errors import PipelineError
 
+# What people call the stages, which are no commands.
+VERBS = {
+    "prepare": "run data_preparation",
+    "plan": "run training_setup",
+    "train": "run fine_tuning",
+    "finetune": "run fine_tuning",
+    "evaluate": "run evaluation",
+    "deploy": "run deployment",
+    "monitor": "run monitoring",
+}
 GROUPS = (pipeline, gate, models, gateway, annotation, synthesis, upkeep, up)
 
 
 class Commands(TyperGroup):
     """The commands; one that is stopped says so, before typer takes that for an abort."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None:
+            ctx.fail(describe_unknown(args[0], self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -42,6 +60,18 @@ app = typer.Typer(
 )
 for group in GROUPS:
     app.add_typer(group.app)
+
+
+def describe_unknown(word: str, commands: Sequence[str]) -> str:
+    """What was typed instead of a command, and the nearest that there is; stages, too, are looked for."""
+    from flows.wiring.staleness import STAGES
+
+    known = {stage: f"run {stage}" for stage in STAGES} | VERBS | {name: name for name in commands}
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), known, 1) or difflib.get_close_matches(
+        word, known, 1
+    )
+    hint = f"did you mean `heptune {known[near[0]]}`? " if near else ""
+    return f'no command "{word}"; {hint}`heptune --help` lists all'
 
 
 def show_version(wanted: bool) -> None:
@@ -64,10 +94,14 @@ def options(
 def main() -> None:
     """Run a command; expected failures and signals end in one line."""
     listen(COMMAND_GRACE_S, last_words="what is finished is kept, the next run goes on from there")
-    configure()
     log_to_terminal()
     try:
         app()
     except PipelineError as error:
         say_error(error)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("flows", "tasks"):
+            raise
+        print(f"heptune: {describe_missing(error.name)}", file=sys.stderr)
         sys.exit(1)

@@ -6,8 +6,8 @@ load that drops no request. Each step is announced with what it does and how lon
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import logging
 import os
 import subprocess
@@ -28,9 +28,8 @@ from flows.commands.terminal import show_stage
 from flows.commands.time_left import TimeLeft
 from flows.wiring import artifacts
 from flows.wiring.params import read_params
-from flows.wiring.processes import ProcessMark, end_marked, has_process, mark_process, read_mark, show_mark
 from flows.wiring.server import free_port
-from flows.wiring.serving import store_url
+from flows.wiring.serving import list_gateways, stop_gateways, store_url
 from flows.wiring.settings import configure
 from flows.wiring.staleness import STAGES
 from tasks.contracts.errors import PipelineError
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-GATEWAY = artifacts.STATE / "gateway.json"
 CLIENTS = 16
 CALM, NEW = 200, 1500
 DRIFT = 0.7
@@ -54,7 +52,6 @@ PAUSE_S, SWAP_PAUSE_S = 1.0, 0.1
 START_TIMEOUT_S = 240.0
 SWAP_TIMEOUT_S = 60.0
 LOG_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 60.0
 
 
 # What a stage does, in the demo's words.
@@ -210,7 +207,7 @@ def run_demo(console: Console, stop: bool = False) -> None:
     else:
         story.say("the loop has been through this checkout; `make clean` and `make demo` begin anew")
     if stop:
-        stop_gateway()
+        stop_gateways()
     story.say("[bold green]done[/]")
     console.print(f"       report    {artifacts.INDEX.resolve().as_uri()}", soft_wrap=True)
     if not stop:
@@ -322,44 +319,21 @@ def start_gateway() -> str:
             stderr=output,
             start_new_session=True,
         )
-    url = f"http://127.0.0.1:{port}"
-    GATEWAY.write_text(json.dumps({"url": url, "process": show_mark(mark_process(process.pid))}))
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
-        if running_gateway():
+        if url := running_gateway():
             return url
         time.sleep(0.2)
     raise PipelineError(f"the gateway did not start; its log is {log.resolve()}")
 
 
 def running_gateway() -> str | None:
-    """Address of the gateway this checkout has left up, if it answers."""
-    url, mark = read_gateway()
-    if mark is None or not has_process(mark):
-        return None
-    try:
-        return url if httpx.get(f"{url}/healthz", timeout=5).status_code == 200 else None
-    except httpx.HTTPError:
-        return None
-
-
-def read_gateway() -> tuple[str, ProcessMark | None]:
-    """Address and process of the gateway that `start_gateway` noted; none where there is no whole note."""
-    try:
-        noted = json.loads(GATEWAY.read_text(encoding="utf-8"))
-        return str(noted["url"]), read_mark(str(noted["process"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return "", None
-
-
-def stop_gateway() -> bool:
-    """End the gateway that `start_gateway` left up; returns whether there was one."""
-    _, mark = read_gateway()
-    GATEWAY.unlink(missing_ok=True)
-    if mark is None or not has_process(mark):
-        return False
-    end_marked(mark, STOP_TIMEOUT_S)
-    return True
+    """Address of a gateway of this checkout that answers."""
+    for gateway in list_gateways():
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{gateway.url}/healthz", timeout=5).status_code == 200:
+                return gateway.url
+    return None
 
 
 def port_is_free(port: int) -> bool:

@@ -29,11 +29,13 @@ def serve(
 
 @command(app)
 def stop() -> Answer:
-    """End the gateway that the demo left up."""
-    from flows.commands.demo import stop_gateway
+    """End every gateway of this checkout, whoever started it."""
+    from flows.wiring.serving import stop_gateways
 
-    stopped = stop_gateway()
-    return Answer({"stopped": stopped}, "stopped" if stopped else "no gateway is up")
+    ended = stop_gateways()
+    values = {"stopped": [{"url": gateway.url, "pid": gateway.mark[0]} for gateway in ended]}
+    lines = [f"ended the gateway at {gateway.url} (pid {gateway.mark[0]})" for gateway in ended]
+    return Answer(values, "\n".join(lines) or "no gateway of this checkout is up")
 
 
 @command(keys, "add")

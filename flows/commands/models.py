@@ -71,9 +71,11 @@ def fetch(name: Annotated[str, typer.Argument(help="smollm2: SmolLM2-135M-Instru
 
 @command(app, "pretrain-base")
 def pretrain_base(
-    corpus: Annotated[Path, typer.Option(help="Folder with eltec_novels/ and digitalgov_news/.")],
+    corpus: Annotated[Path, typer.Option(resolve_path=True, help="Folder with eltec_novels/ and digitalgov_news/.")],
     tokens: Annotated[int, typer.Option(help="Training tokens in all.")] = 20_004_864,
-    target: Annotated[Path, typer.Option(help="Model folder to write.")] = Path("models/base"),
+    target: Annotated[
+        Path | None, typer.Option(resolve_path=True, help="Model folder to write; models/base by default.")
+    ] = None,
 ) -> Answer:
     """Train the embedded base model again, or go on where an earlier run stopped."""
     from flows.wiring import artifacts
@@ -81,6 +83,7 @@ def pretrain_base(
     from tasks.model_initialisation.pretraining.recipe import Recipe, pretrain
 
     recipe = Recipe(tokens=tokens)
+    target = target or artifacts.BASE
     work = artifacts.STATE / "pretraining"
     pretrain(corpus, work, recipe)
     bits = export_base(work, target, recipe)

@@ -20,19 +20,24 @@ app = typer.Typer()
 
 @command(app)
 def run(
-    stages: Annotated[list[str] | None, typer.Argument(help="Stages to bring up to date; all by default.")] = None,
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Stages, each after what it stands on; all by default.")
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why, for Prefect and MLflow.")] = "by hand",
     wait: Annotated[bool, typer.Option("--wait", help="Wait for another pipeline instead of refusing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Run even what has not changed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run these stages even when nothing changed.")] = False,
+    single_item: Annotated[
+        bool, typer.Option("--single-item", help="Only these stages, on what is there, as `dvc repro --single-item`.")
+    ] = False,
 ) -> Answer:
     """Bring the seven stages up to date; unchanged ones are skipped."""
     began = time.monotonic()
     # Nearly all of this is imports, whose objects live until the end: looking for garbage takes a tenth of the time.
     gc.disable()
-    from flows.wiring.staleness import STAGES, are_unchanged
+    from flows.wiring.staleness import STAGES, list_unchanged
 
     stages = stages or list(STAGES)
-    unchanged = not force and are_unchanged(stages, wait)
+    unchanged = not force and list_unchanged(stages, wait, single_item)
     gc.enable()
     outcome = dict.fromkeys(stages, "Unchanged")
     if unchanged:
@@ -41,7 +46,7 @@ def run(
     else:
         from flows.pipeline import run_pipeline
 
-        outcome = run_pipeline(reason, stages, wait=wait, force=force, report=show_stage)
+        outcome = run_pipeline(reason, stages, wait=wait, force=force, report=show_stage, single_item=single_item)
     report = (configure() / artifacts.INDEX).as_uri()
     return Answer({"stages": outcome, "report": report}, f"report: {report}")
 
@@ -58,13 +63,17 @@ def params(
     if schema:
         model = Params.model_json_schema()
         return Answer(model, json.dumps(model, indent=2))
-    values = read_params().model_dump(mode="json")
+    found = read_params()
+    from flows.wiring.preflight.sizes import tell_possible_verdicts
+
+    tell_possible_verdicts(found)
+    values = found.model_dump(mode="json")
     return Answer(values, yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip("\n"))
 
 
 @command(app)
 def sample(
-    path: Annotated[Path, typer.Argument(help="CSV to write, such as data/raw/support.csv.")],
+    path: Annotated[Path, typer.Argument(resolve_path=True, help="CSV to write, such as data/raw/support.csv.")],
     rows: Annotated[int, typer.Option(min=10, help="Conversations drawn.")] = 1500,
     intents: Annotated[int, typer.Option(min=2, max=44, help="Kinds of request, the most frequent ones.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 1,

@@ -19,7 +19,7 @@ app = typer.Typer()
 def synthesize(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would ask and cost.")] = False,
     prompts: Annotated[
-        Path | None, typer.Option(help="Only copy the prompts into this folder, to change them.")
+        Path | None, typer.Option(resolve_path=True, help="Only copy the prompts into this folder, to change them.")
     ] = None,
 ) -> Answer:
     """Have a teacher write rows, check them, and put them below data/raw; killed, it goes on where it was."""

@@ -12,14 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows.commands.answers import command
+from flows.commands.deployments import POOL, deploy
 from flows.commands.terminal import console
 from flows.wiring import artifacts
+from flows.wiring.params import read_params
 from flows.wiring.processes import end, end_leftovers, leading, tie
 from flows.wiring.server import SERVER_LOG, ensure_server, is_healthy, is_running, running_url
 from flows.wiring.settings import configure
@@ -28,7 +29,6 @@ from tasks.contracts.errors import PipelineError
 
 logger = logging.getLogger(__name__)
 
-POOL = "heptune"
 app = typer.Typer()
 LOGS = artifacts.STATE / "logs"
 START_TIMEOUT_S = 240.0
@@ -65,6 +65,7 @@ def bring_up(
     """
     root = configure()
     os.chdir(root)
+    params = read_params()
     LOGS.mkdir(parents=True, exist_ok=True)
     end_leftovers()
     import psutil
@@ -74,8 +75,10 @@ def bring_up(
         try:
             configured = os.environ.get("PREFECT_API_URL")
             addresses = {"Prefect": start_prefect(prefect_port), "MLflow": start_mlflow(mlflow_port, children)}
-            deploy(root)
+            schedules = deploy(root, params)
             children.append(start_child("worker", prefect("worker", "start", "--pool", POOL)))
+            for line in schedules:
+                console.print(line)
             if ready:
                 ready(addresses)
             while all(process.poll() is None for process in children) and (configured or is_running()):
@@ -113,20 +116,6 @@ def start_mlflow(port: int, children: list[subprocess.Popen[bytes]]) -> str:
     children.append(process)
     wait_for(lambda: answers(f"{url}/health"), process, "mlflow")
     return url
-
-
-def deploy(root: Path) -> None:
-    """Create the work pool and all deployments; doing it again changes nothing."""
-    environment = {**os.environ, "HEPTUNE_ROOT": str(root)}
-    steps = (
-        prefect("work-pool", "create", POOL, "--type", "process", "--overwrite"),
-        prefect("--no-prompt", "deploy", "--all"),
-    )
-    for words in steps:
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            (LOGS / "deploy.log").write_text(done.stdout + done.stderr)
-            raise PipelineError(f"`{' '.join(words[2:])}` failed; see {(LOGS / 'deploy.log').resolve()}")
 
 
 def prefect(*words: str) -> list[str]:

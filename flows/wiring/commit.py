@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flows.wiring import artifacts
 from flows.wiring.dvc_repository import open_repository
+from flows.wiring.lineage import is_tracked
 from flows.wiring.lock import one_at_a_time
 from tasks.contracts.errors import PipelineError
 
@@ -90,8 +91,8 @@ def branch_name(reason: str) -> str:
 
 
 def is_repository() -> bool:
-    """Whether the working directory is a git checkout with a commit."""
-    return bool(git("rev-parse", "--verify", "--quiet", "HEAD", check=False))
+    """Whether the working directory is a git checkout with a commit, and not a copy in another project's repository."""
+    return is_tracked() and bool(git("rev-parse", "--verify", "--quiet", "HEAD", check=False))
 
 
 def is_ignored(path: Path) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import TYPE_CHECKING
 
+from flows.wiring.lineage import is_tracked
 from flows.wiring.settings import is_verbose
 from tasks.contracts.errors import PipelineError
 
@@ -26,6 +28,8 @@ def open_repository() -> Repo:
 
     if not is_verbose():
         logging.getLogger("dvc").setLevel(logging.ERROR)
+    if not is_tracked():
+        tell_loss()
     try:
         return Repo()
     except NotDvcRepoError as error:
@@ -36,3 +40,12 @@ def open_repository() -> Repo:
     except SCMError as error:
         logger.debug("without git: %s", error)
         return Repo(config={"core": {"no_scm": True}})
+
+
+@cache
+def tell_loss() -> None:
+    """Say once what is lost without git."""
+    logger.info(
+        "no git repository has this checkout, so runs and model versions record no commit; `git init`, `git add .` and "
+        "`git commit` make one"
+    )

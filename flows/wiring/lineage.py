@@ -54,7 +54,7 @@ def find_inputs(stage: str) -> dict[str, str]:
     """Hashes, by path, of the dependencies that other stages wrote: all that is known of a stage that failed."""
     locked = _read_stages(artifacts.LOCK)
     made = {path: digest for entry in locked.values() for path, digest in _digests(entry, "outs").items()}
-    deps = _read_stages(Path("dvc.yaml")).get(stage, {}).get("deps", [])
+    deps = _read_stages(artifacts.PIPELINE).get(stage, {}).get("deps", [])
     return {path: made[path] for path in deps if isinstance(path, str) and path in made}
 
 
@@ -90,11 +90,22 @@ def section_hash(params: Params, stage: str) -> str:
 
 
 def git_commit() -> str:
-    """The commit of the checkout, with ``+changes`` when files differ from it, or ``none``."""
+    """The commit of the checkout, with ``+changes`` when files differ from it.
+
+    ``none`` without git, and where the checkout was only copied into another project's repository.
+    """
+    if not is_tracked():
+        return "none"
     # No tag matches, so that the commit itself is what describes the checkout.
     words = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
-    try:
-        described = subprocess.run(words, capture_output=True, text=True, check=False)
-    except OSError:  # no git on this machine
-        return "none"
+    described = subprocess.run(words, capture_output=True, text=True, check=False)
     return "none" if described.returncode else described.stdout.strip()
+
+
+def is_tracked() -> bool:
+    """Whether git is here, and its repository holds this checkout."""
+    words = ["git", "ls-files", "--error-unmatch", artifacts.PIPELINE.name]
+    try:
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+    except OSError:  # no git on this machine
+        return False

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
 from flows.wiring import artifacts
 from flows.wiring.params import Params
+from flows.wiring.processes import ProcessMark, end, has_process, mark_process, read_mark, show_mark
 from flows.wiring.registry import Registry
 from tasks.contracts.errors import PipelineError
 from tasks.gateway.releases import Resolve
@@ -24,7 +28,16 @@ HOST = "127.0.0.1"
 PORT = 8000
 STORE_VARIABLE = "HEPTUNE_STORE_URL"
 MODEL = "model"
+GATEWAYS = artifacts.STATE / "gateways"
+STOP_TIMEOUT_S = 60.0
 DAY_S = 24 * 3600.0
+
+
+class NotedGateway(NamedTuple):
+    """A gateway at work in this checkout: where it answers, and its process."""
+
+    url: str
+    mark: ProcessMark
 
 
 def store_url() -> str:
@@ -62,16 +75,62 @@ def serve(params: Params, host: str = HOST, port: int = PORT) -> None:
     deployment = params.deployment
     resolve = champion_of(Registry(deployment.release.model))
     console = Console(stderr=True)
-    running.serve(
-        deployment.gateway,
-        resolve,
-        host,
-        port,
-        store_url(),
-        artifacts.SPOOL,
-        artifacts.KEYS,
-        lambda url, release: console.print(f"release {release[:12]} answers at {url}/v1", soft_wrap=True),
-    )
+    with noted(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"):
+        running.serve(
+            deployment.gateway,
+            resolve,
+            host,
+            port,
+            store_url(),
+            artifacts.SPOOL,
+            artifacts.KEYS,
+            lambda url, release: console.print(f"release {release[:12]} answers at {url}/v1", soft_wrap=True),
+        )
+
+
+@contextmanager
+def noted(url: str) -> Iterator[None]:
+    """Leave a note of the gateway that this process is for others of the checkout, as long as it runs."""
+    note = (GATEWAYS / f"{show_mark(mark_process(os.getpid()))}.json").resolve()
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps({"url": url}), encoding="utf-8")
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def list_gateways() -> list[NotedGateway]:
+    """The gateways of this checkout on this machine, those that still load their model included; oldest first.
+
+    Notes of killed ones are forgotten; those of other machines that share the folder stay.
+    """
+    found = []
+    for path in GATEWAYS.glob("*.json"):
+        mark = read_mark(path.stem)
+        if mark is None or mark[2] != socket.gethostname():
+            continue
+        if not has_process(mark):
+            path.unlink(missing_ok=True)
+            continue
+        with contextlib.suppress(OSError, ValueError, KeyError):  # it has just ended, or is writing the note
+            found.append(NotedGateway(str(json.loads(path.read_text(encoding="utf-8"))["url"]), mark))
+    return sorted(found, key=lambda gateway: gateway.mark[1])
+
+
+def stop_gateways() -> list[NotedGateway]:
+    """End all gateways of this checkout on this machine, each after the requests at work; which those were."""
+    import psutil
+
+    found = list_gateways()
+    processes = []
+    for gateway in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(gateway.mark[0])
+            if has_process(gateway.mark):
+                processes.append(process)
+    end(processes, STOP_TIMEOUT_S)
+    return found
 
 
 def purge_log(days: float | None = None, key: str | None = None) -> int:

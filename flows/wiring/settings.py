@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 from flows.wiring import artifacts
+from tasks.contracts.errors import PipelineError
 
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "1",
@@ -49,6 +50,7 @@ LOUD = {
     "TRANSFORMERS_VERBOSITY": "info",
 }
 ENGINES = ("alembic", "dvc", "httpx", "mlflow")
+FIRST_STAGE = b"data_preparation"
 
 # Arrow's own pools keep what was freed; the system's gives it back.
 MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
@@ -84,7 +86,7 @@ def be_verbose() -> None:
     """
     os.environ[VERBOSE] = "1"
     for name, value in LOUD.items():
-        if os.environ.get(name) == QUIET[name]:
+        if os.environ.get(name, QUIET[name]) == QUIET[name]:
             os.environ[name] = value
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
@@ -103,9 +105,12 @@ def configure(root: Path | None = None) -> Path:
 
     Returns:
         The root.
+
+    Raises:
+        PipelineError: The folder of the state cannot be made.
     """
     here = (root or Path.cwd()).resolve()
-    root = next((p for p in (here, *here.parents) if (p / "dvc.yaml").is_file()), here)
+    root = next((p for p in (here, *here.parents) if (p / artifacts.PIPELINE).is_file()), here)
     state = root / artifacts.STATE
     defaults = {
         **TELEMETRY_OFF,
@@ -115,7 +120,12 @@ def configure(root: Path | None = None) -> Path:
         "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow.db'}",
         "HF_DATASETS_CACHE": str(state / "datasets"),
     }
-    (state / "prefect").mkdir(parents=True, exist_ok=True)
+    try:
+        (state / "prefect").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PipelineError(
+            f"{state}: cannot be made ({error.strerror}); every command needs to write there"
+        ) from error
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     # Stages are started as `python -m flows.<stage>`; that must be this interpreter.
@@ -123,3 +133,41 @@ def configure(root: Path | None = None) -> Path:
     if os.environ.get("PATH", "").split(os.pathsep)[0] != scripts:
         os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")
     return root
+
+
+def enter_checkout() -> Path:
+    """Work in the root of the nearest checkout at or above the current folder; the root.
+
+    Raises:
+        PipelineError: There is none, and nothing is written.
+    """
+    root = find_root(Path.cwd())
+    os.chdir(root)
+    return configure(root)
+
+
+def find_root(folder: Path) -> Path:
+    """The nearest checkout at or above a folder.
+
+    Raises:
+        PipelineError: There is none.
+    """
+    folder = folder.resolve()
+    for root in (folder, *folder.parents):
+        if is_checkout(root):
+            return root
+    raise PipelineError(
+        f"{folder}: no checkout of Heptune here or above; expected its {artifacts.PIPELINE} and {artifacts.PARAMS}; "
+        "change into one"
+    )
+
+
+def is_checkout(folder: Path) -> bool:
+    """Whether a folder has the pipeline of this project; other projects of DVC have a ``dvc.yaml`` too."""
+    for path in (folder / artifacts.PIPELINE, folder / artifacts.PARAMS):
+        try:
+            if FIRST_STAGE in path.read_bytes():
+                return (folder / artifacts.PIPELINE).exists()
+        except OSError:  # missing, or a folder; what cannot be read is told where it is needed
+            continue
+    return False

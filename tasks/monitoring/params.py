@@ -14,6 +14,7 @@ from tasks.monitoring.detectors.embedding import Embedding
 from tasks.monitoring.detectors.level import Level
 from tasks.monitoring.detectors.rate import Rate
 from tasks.monitoring.detectors.words import WordFrequency
+from tasks.monitoring.schedule import Schedule
 
 DetectorParams = Annotated[Distance | Level | Rate | WordFrequency | Embedding, Field(discriminator="name")]
 
@@ -76,6 +77,9 @@ class Retraining(Section):
     )
     maximum_per_week: int = Field(7, ge=1, description="maximum number of retrains started in seven days")
     consecutive: int = Field(1, ge=1, description="consecutive windows that must show drift before a retrain")
+    schedule: Schedule | None = Field(
+        None, description="when the deployment `retraining` starts by itself, under `heptune up`; null: never"
+    )
     commit: bool = Field(False, description="commit changed inputs on a branch named after the reason")
 
 
@@ -84,3 +88,6 @@ class Monitoring(Section):
 
     drift: Drift = Drift()
     retraining: Retraining = Retraining()
+    schedule: Schedule | None = Field(
+        None, description="when the deployment `monitoring` looks at the traffic, under `heptune up`; null: never"
+    )

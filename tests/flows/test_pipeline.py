@@ -178,6 +178,22 @@ def test_one_key_reruns_its_stage_and_what_depends_on_it(project: Path, api: Api
     assert (project / "dvc.lock").read_bytes() == lock
 
 
+def test_a_named_stage_runs_after_what_it_stands_on(project: Path, api: Api) -> None:
+    lock = (project / "dvc.lock").read_bytes()
+    before = set_param(project, "training_setup", "seed", 99)
+    alone = heptune(project, "run", "--single-item", "fine_tuning", PREFECT_API_URL=api.url)
+    assert outcomes(alone.stdout) == {"fine_tuning": "Unchanged"}
+    assert alone.stderr == (
+        "fine_tuning: on what is there, although training_setup changed and is not run (--single-item)\n"
+    )
+    done = heptune(project, "run", "fine_tuning", PREFECT_API_URL=api.url)
+    assert outcomes(done.stdout) == {"training_setup": "Ran", "fine_tuning": "Ran"}, done.stderr
+    assert "training_setup: brought up to date first, for fine_tuning" in done.stderr
+    set_param(project, "training_setup", "seed", before)
+    assert heptune(project, "run", "evaluation", PREFECT_API_URL=api.url).returncode == 0
+    assert (project / "dvc.lock").read_bytes() == lock
+
+
 def test_prefect_shows_stages_below_the_pipeline(project: Path, api: Api) -> None:
     pipelines = api.find("flow_runs", flow_runs={"name": {"any_": ["pipeline: first"]}})
     assert len(pipelines) == 1
@@ -231,7 +247,9 @@ def test_what_the_user_must_mend_fails_with_one_line_and_is_not_retried(project:
     assert "Traceback" not in done.stderr
     runs = api.find("flow_runs", flow_runs={"name": {"any_": ["pipeline: expected"]}})
     assert [run["state"]["message"] for run in runs] == [f"fine_tuning: {reason}"]
-    tasks = api.find("task_runs", task_runs={"flow_run_id": {"any_": [runs[0]["id"]]}})
+    tasks = api.find(
+        "task_runs", task_runs={"flow_run_id": {"any_": [runs[0]["id"]]}, "name": {"any_": ["fine_tuning"]}}
+    )
     assert [(task["state_type"], task["run_count"]) for task in tasks] == [("FAILED", 1)]
     subflows = api.find("flow_runs", flow_runs={"parent_task_run_id": {"any_": [tasks[0]["id"]]}})
     assert [run["state"]["message"] for run in subflows] == [reason]

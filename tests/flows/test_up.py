@@ -18,8 +18,11 @@ import httpx
 import psutil
 import pytest
 
-from flows.wiring.server import free_port
+from flows.commands.deployments import deploy, set_schedules
+from flows.wiring.params import Params
+from flows.wiring.server import free_port, prefect_at
 from flows.wiring.staleness import STAGES
+from tasks.monitoring.schedule import Schedule
 from tests.checkout import ROOT
 from tests.flows.mlflow_runs import check_hashes, mlflow_runs
 from tests.flows.small import child_environment, make_project
@@ -129,6 +132,54 @@ def test_drift_starts_a_retrain_that_says_why_it_may_not(project: Path, up: tupl
     (run,) = find(api, "retraining")
     assert run["parameters"] == {"reason": "new words", "trigger": "drift", "window": "ab" * 32}
     assert "0 corrected rows are waiting" in run["state"]["message"]
+
+
+def test_deploying_again_keeps_what_people_paused_and_sets_schedules_that_changed(
+    project: Path, up: tuple[str, subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.client.orchestration import get_client
+
+    api, _ = up
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("PREFECT_API_URL", api)
+
+    def with_schedule(schedule: object) -> Params:
+        return Params.model_validate({"monitoring": {"retraining": {"schedule": schedule}}})
+
+    with prefect_at(api), get_client(sync_client=True) as client:
+        name = "retraining/retraining"
+        client.pause_deployment(client.read_deployment_by_name("pipeline/pipeline").id)
+        retraining = client.read_deployment_by_name(name)
+        (automation,) = client.read_resource_related_automations(f"prefect.deployment.{retraining.id}")
+        client.pause_automation(automation.id)
+        lines = deploy(project, with_schedule({"cron": "0 3 * * sun", "timezone": "Europe/Berlin"}))
+        assert lines == ["retraining: runs at 0 3 * * sun (Europe/Berlin), from monitoring.retraining.schedule"]
+        assert client.read_deployment_by_name("pipeline/pipeline").paused
+        assert not client.read_deployment_by_name(name).paused
+        (automation,) = client.read_resource_related_automations(f"prefect.deployment.{retraining.id}")
+        assert not automation.enabled
+        client.resume_automation(automation.id)
+
+        (set_one,) = client.read_deployment_schedules(retraining.id)
+        assert (set_one.active, set_one.parameters) == (True, {"reason": "schedule", "trigger": "schedule"})
+        client.update_deployment_schedule(retraining.id, set_one.id, active=False)
+        unchanged = {name: Schedule(cron="0 3 * * sun", timezone="Europe/Berlin")}
+        assert set_schedules(client, unchanged) == [
+            "retraining: would run at 0 3 * * sun (Europe/Berlin), but is paused, as it was set in Prefect; "
+            "monitoring.retraining.schedule in params.yaml says runs at 0 3 * * sun (Europe/Berlin)"
+        ]
+        assert [(each.id, each.active) for each in client.read_deployment_schedules(retraining.id)] == [
+            (set_one.id, False)
+        ]
+        assert set_schedules(client, {name: Schedule(cron="30 4 * * *")}) == [
+            "retraining: runs at 30 4 * * * (UTC), from monitoring.retraining.schedule"
+        ]
+        assert [each.schedule.cron for each in client.read_deployment_schedules(retraining.id)] == ["30 4 * * *"]
+        assert set_schedules(client, {name: None}) == [
+            "retraining: has no schedule, from monitoring.retraining.schedule"
+        ]
+        assert client.read_deployment_schedules(retraining.id) == []
+        assert set_schedules(client, {name: None}) == []
 
 
 def test_ctrl_c_ends_everything(project: Path, up: tuple[str, subprocess.Popen[str]]) -> None:

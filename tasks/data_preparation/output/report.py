@@ -12,6 +12,7 @@ import orjson
 import pyarrow.compute as pc
 
 from tasks.contracts.manifest import write_json
+from tasks.contracts.power import CONFIDENCE, POWER, detectable_share
 from tasks.corpus.reading.answers import count_answers
 from tasks.corpus.rows.rows import Origin, Rows
 from tasks.corpus.rows.texts import show_conversation
@@ -66,6 +67,7 @@ def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
     _add_answers(page, rows)
     sizes = measure_sizes(rows.table)
     add_splits(page, rows, sizes)
+    _add_power(page, rows)
     add_lengths(page, sizes)
     _add_labels(page, rows)
     _add_examples(page, rows)
@@ -200,6 +202,25 @@ def _add_answers(page: Page, rows: Rows) -> None:
             note="The splits contain the preferred answer of each row; answers.parquet beside them contains all "
             "answers with their scores, for preference training.",
         )
+
+
+def _add_power(page: Page, rows: Rows) -> None:
+    """What the test split can prove; the gates that need a number of rows are params of other stages."""
+    test = rows.table.filter(pc.equal(rows.table["split"], "test"))
+    if not test.num_rows:
+        return
+    clusters = pc.count_distinct(test["cluster"]).as_py()
+    labelled = test.num_rows - test["label"].null_count
+    page.heading("What the test split can prove")
+    page.text(
+        f"It has {_plural(test.num_rows, 'row')}"
+        f"{f', {labelled:,} of them with a label' if labelled else ''}"
+        f"{f', in {clusters:,} clusters of similar rows' if clusters < test.num_rows else ''}. Between two models a "
+        f"difference of about {detectable_share(clusters):.2g} in the share of right answers is likely to be proven "
+        f"({CONFIDENCE:.0%} confidence, {POWER:.0%} power), and a much smaller one is not. No model is promoted where "
+        "evaluation.gate.minimum_items is larger than the number of rows that can be scored, and no drift is found "
+        "where monitoring.drift.minimum_rows is; a larger data_preparation.split.test, or more data, gives more."
+    )
 
 
 def _add_labels(page: Page, rows: Rows) -> None:

@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.contracts.manifest import read_manifest
+from tasks.contracts.power import detectable_share
 from tasks.contracts.records import EXAMPLES, QUARANTINE, Example, content_id
 from tasks.contracts.tables import read_table
 from tasks.corpus.reading.ingest import read_sources
@@ -139,6 +140,9 @@ def test_no_planted_copy_sits_in_another_split(out: Path) -> None:
 
 def test_the_page_shows_what_happened_and_needs_no_network(out: Path) -> None:
     page = (out / "first/report/index.html").read_text()
+    held_out = read_table(out / "first/prepared/test.parquet", EXAMPLES)
+    smallest = f"{detectable_share(len(set(held_out['cluster'].to_pylist()))):.2g}"
+    assert f"a difference of about {smallest} in the share of right answers is likely to be proven" in page
     for words in (
         "gate passed",
         "From the sources to the splits",

@@ -1,0 +1,40 @@
+"""Verdicts that the sizes of the splits make impossible: known after stage 1, told before stage 4 trains."""
+
+from __future__ import annotations
+
+import logging
+
+from flows.wiring import artifacts
+from flows.wiring.params import Params
+from tasks.evaluation.foresight import Foresight, count_held_out, foresee_verdicts
+
+logger = logging.getLogger(__name__)
+
+
+def foresee(params: Params) -> Foresight:
+    """What the prepared splits and the params allow.
+
+    Raises:
+        PipelineError: Nothing is prepared.
+    """
+    split = params.data_preparation.split
+    return foresee_verdicts(
+        count_held_out(artifacts.TRAIN, artifacts.TEST),
+        params.evaluation,
+        split.test if split.method.uses_shares else None,
+        params.monitoring.drift.minimum_rows,
+    )
+
+
+def tell_possible_verdicts(params: Params) -> None:
+    """Warn of verdicts that are impossible, and log what decides and how large an improvement has to be.
+
+    Nothing is said where the splits are not there: a machine that only trains needs no test split.
+    """
+    if not (artifacts.TRAIN.is_file() and artifacts.TEST.is_file()):
+        return
+    found = foresee(params)
+    for problem in found.problems:
+        logger.warning("%s", problem)
+    for note in found.notes:
+        logger.info("%s", note)

@@ -1,0 +1,147 @@
+"""Which verdicts the held-out rows allow, known as soon as the data are split and before anything is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.contracts.power import detectable_share
+from tasks.contracts.records import EXAMPLES
+from tasks.contracts.tables import read_table
+
+if TYPE_CHECKING:
+    from tasks.evaluation.params import Evaluation
+
+# A split is drawn by content, so its size varies about its share.
+MARGIN = 1.1
+# More than half of the rows are better trained on.
+LARGEST_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What evaluation will find in the splits, at most.
+
+    Attributes:
+        rows: Rows of the test split that have a prompt and an answer.
+        labelled: Those of them with a label.
+        clusters: Independent ones: near-duplicates count once.
+        labels: Labels in the training split.
+        all_rows: Rows of the training and the test split.
+    """
+
+    rows: int
+    labelled: int
+    clusters: int
+    labels: int
+    all_rows: int
+
+
+def count_held_out(train: Path, test: Path) -> HeldOut:
+    """Count the rows that a verdict can rest on.
+
+    Args:
+        train: Training split, `Example` rows.
+        test: Test split.
+
+    Raises:
+        PipelineError: A file is missing or not readable.
+    """
+    import pyarrow.compute as pc
+
+    table, trained = read_table(test, EXAMPLES), read_table(train, EXAMPLES)
+    answerable = table.filter(pc.greater_equal(pc.list_value_length(table["messages"]), 2))
+    return HeldOut(
+        rows=answerable.num_rows,
+        labelled=answerable.num_rows - answerable["label"].null_count,
+        clusters=pc.count_distinct(answerable["cluster"]).as_py(),
+        labels=pc.count_distinct(trained["label"]).as_py(),
+        all_rows=trained.num_rows + table.num_rows,
+    )
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What can be said about the verdicts to come.
+
+    Attributes:
+        problems: A sentence for each verdict that is impossible with these sizes, with what to do.
+        notes: What decides, and how large an improvement has to be.
+    """
+
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def foresee_verdicts(found: HeldOut, settings: Evaluation, test_share: float | None, drift_rows: int) -> Foresight:
+    """What evaluation's gate and monitoring can find out with so many held-out rows.
+
+    Args:
+        found: Sizes.
+        settings: Params of evaluation.
+        test_share: ``data_preparation.split.test``; None where the method of the split takes none.
+        drift_rows: ``monitoring.drift.minimum_rows``, which the baseline, the answers to the held-out rows, needs too.
+    """
+    problems, notes = [], []
+    why = why_without_labels(found) if settings.gate.primary == "intent_accuracy" else None
+    names = (
+        [settings.gate.primary] if why is None else [m.name for m in settings.metrics if m.name != "intent_accuracy"]
+    )
+    if not names:
+        problems.append(f"no model can be compared: {why}; add exact_match or loss to evaluation.metrics")
+    else:
+        primary = next(metric for metric in settings.metrics if metric.name == names[0])
+        if why is not None:
+            notes.append(f"{settings.gate.primary} does not apply ({why}), so {primary.name} decides about promotion")
+        rows = found.labelled if primary.name == "intent_accuracy" else found.rows
+        scored, needed = min(rows, settings.items), settings.gate.minimum_items
+        effect = ""
+        if primary.bounded and scored:
+            share = detectable_share(
+                min(scored, found.clusters), settings.bootstrap.confidence, settings.bootstrap.power
+            )
+            effect = (
+                f"{scored:,} held-out rows are likely to prove an improvement of {primary.name} by {share:.2g} of 1, "
+                "not a much smaller one"
+            )
+        if scored < needed:
+            graded = "" if primary.name == "loss" else "primary: loss, "
+            other = f", or judge by fewer rows (evaluation.gate: {{{graded}minimum_items: {scored}}})" * (scored >= 2)
+            problems.append(
+                f"no candidate can be promoted: evaluation.gate.minimum_items is {needed:,}, and {primary.name} is "
+                f"scored on {scored:,} held-out rows; {suggest(found, rows, needed, test_share)}{other}"
+            )
+        if effect:
+            notes.append(effect)
+    baseline = min(found.rows, settings.items)
+    if baseline < drift_rows:
+        remedy = (
+            "raise evaluation.items" if found.rows >= drift_rows else suggest(found, baseline, drift_rows, test_share)
+        )
+        problems.append(
+            f"no drift can be found: monitoring.drift.minimum_rows is {drift_rows:,}, and the baseline, the answers to "
+            f"the held-out rows, has {baseline:,}; {remedy}"
+        )
+    return Foresight(tuple(problems), tuple(notes))
+
+
+def why_without_labels(found: HeldOut) -> str | None:
+    """Why intent accuracy will not apply; None where it will."""
+    if found.labels < 2:
+        return "the training split has fewer than two labels"
+    return "no held-out row has a label" if not found.labelled else None
+
+
+def suggest(found: HeldOut, rows: int, needed: int, test_share: float | None) -> str:
+    """How to come to as many held-out rows as are needed."""
+    if not rows:
+        return f"hold out {needed:,} rows that can be scored"
+    if test_share is None:
+        return f"hold out {needed:,} rows"
+    wanted = math.ceil(100 * MARGIN * test_share * needed / rows) / 100
+    if wanted <= LARGEST_SHARE:
+        return f"raise data_preparation.split.test from {test_share:g} to {wanted:g}"
+    more = round(found.all_rows * (MARGIN * needed / rows - 1))
+    return f"add about {more:,} rows, or fewer with a larger data_preparation.split.test (now {test_share:g})"

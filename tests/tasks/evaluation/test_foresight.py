@@ -1,0 +1,86 @@
+"""What the sizes of the splits allow is said before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tasks.contracts.power import detectable_share
+from tasks.contracts.records import EXAMPLES
+from tasks.contracts.tables import write_table
+from tasks.evaluation.foresight import Foresight, HeldOut, count_held_out, foresee_verdicts
+from tasks.evaluation.params import Evaluation
+
+SMALL = HeldOut(rows=24, labelled=24, clusters=22, labels=4, all_rows=240)
+
+
+def foresee(found: HeldOut, test_share: float | None = 0.1, **evaluation: object) -> Foresight:
+    return foresee_verdicts(found, Evaluation.model_validate(evaluation), test_share, 100)
+
+
+def test_the_detectable_difference_is_that_of_the_formula() -> None:
+    assert detectable_share(24) == pytest.approx(2.8016 * (0.5 / 24) ** 0.5, rel=1e-4)
+    assert detectable_share(1570) == pytest.approx(0.05, abs=1e-4)
+    assert detectable_share(1) == 1.0
+
+
+def test_too_few_rows_for_the_gate_are_told_with_what_to_do() -> None:
+    found = foresee(SMALL)
+    assert found.problems == (
+        "no candidate can be promoted: evaluation.gate.minimum_items is 100, and intent_accuracy is scored on 24 "
+        "held-out rows; raise data_preparation.split.test from 0.1 to 0.46, or judge by fewer rows (evaluation.gate: "
+        "{primary: loss, minimum_items: 24})",
+        "no drift can be found: monitoring.drift.minimum_rows is 100, and the baseline, the answers to the held-out "
+        "rows, has 24; raise data_preparation.split.test from 0.1 to 0.46",
+    )
+    assert found.notes == (
+        "24 held-out rows are likely to prove an improvement of intent_accuracy by 0.42 of 1, not a much smaller one",
+    )
+    # What it suggests does away with the problem.
+    assert not foresee(SMALL, gate={"primary": "loss", "minimum_items": 24}).problems[1:]
+    fewer = foresee(replace(SMALL, rows=6, labelled=6)).problems[0]
+    assert "add about 4,160 rows, or fewer with a larger data_preparation.split.test (now 0.1)" in fewer
+    assert "; hold out 100 rows, or" in foresee(SMALL, None).problems[0]
+
+
+def test_only_labelled_rows_count_for_intent_accuracy() -> None:
+    many = HeldOut(rows=400, labelled=30, clusters=400, labels=4, all_rows=4000)
+    assert "intent_accuracy is scored on 30 held-out rows" in foresee(many).problems[0]
+    none = replace(many, labelled=0, labels=0)
+    told = foresee(none)
+    assert not told.problems
+    assert told.notes[0] == (
+        "intent_accuracy does not apply (the training split has fewer than two labels), so loss decides about promotion"
+    )
+    alone = foresee(none, metrics=["intent_accuracy"], gate={"must_not_worsen": {}})
+    assert alone.problems[0].startswith("no model can be compared: the training split has fewer than two labels; add")
+
+
+def test_enough_rows_are_no_problem() -> None:
+    found = foresee(HeldOut(rows=1000, labelled=1000, clusters=1000, labels=9, all_rows=9000), items=400)
+    assert not found.problems
+    assert found.notes[0].startswith(
+        "400 held-out rows are likely to prove an improvement of intent_accuracy by 0.099 of"
+    )
+
+
+def test_rows_are_counted_as_evaluation_counts_them(tmp_path: Path) -> None:
+    def row(number: int, turns: int, label: str | None, cluster: str) -> dict[str, object]:
+        messages = [{"role": role, "content": "x"} for role in ("user", "assistant")[:turns]]
+        return {
+            "id": str(number),
+            "messages": messages,
+            "source": "s",
+            "row": number,
+            "label": label,
+            "cluster": cluster,
+        }
+
+    rows = [row(1, 2, "a", "p"), row(2, 2, None, "p"), row(3, 1, "a", "q"), row(4, 2, "b", "r")]
+    for name in ("train", "test"):
+        write_table(pa.Table.from_pylist(rows, schema=EXAMPLES), tmp_path / f"{name}.parquet", EXAMPLES)
+    found = count_held_out(tmp_path / "train.parquet", tmp_path / "test.parquet")
+    assert found == HeldOut(rows=3, labelled=2, clusters=2, labels=2, all_rows=8)
