@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,13 +13,15 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 
+from flows.wiring.processes import mark_process, show_mark
 from flows.wiring.registry import Registry
-from flows.wiring.serving import STORE_VARIABLE, champion_of, store_url
+from flows.wiring.serving import GATEWAYS, STORE_VARIABLE, champion_of, list_gateways, stop_gateways, store_url
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
 from tasks.deployment.release import seal_release
 from tasks.gateway.params import Gateway
 from tasks.gateway.running import running_gateway
+from tests.checkout import ROOT
 from tests.tiny import make_tiny_model
 
 
@@ -68,3 +73,28 @@ def test_the_store_is_the_environments_or_sqlite(monkeypatch: pytest.MonkeyPatch
     assert store_url() == f"sqlite:///{Path('.heptune/requests.db').resolve()}"
     monkeypatch.setenv(STORE_VARIABLE, "postgresql://me:secret@host/db")
     assert store_url() == "postgresql://me:secret@host/db"
+
+
+def test_every_gateway_of_the_checkout_is_found_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of other terminals; a killed one and one of another machine are not taken for one that runs."""
+    monkeypatch.chdir(tmp_path)
+    code = "import time; from flows.wiring.serving import noted\nwith noted('http://127.0.0.1:{}'): time.sleep(600)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    processes = [subprocess.Popen([sys.executable, "-c", code.format(port)], env=environment) for port in (7001, 7002)]
+    try:
+        deadline = time.monotonic() + 120
+        while len(list_gateways()) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        pid, began, host = mark_process(os.getpid())
+        for stranger in ((pid, began + 5, host), (pid, began, "elsewhere")):
+            (GATEWAYS / f"{show_mark(stranger)}.json").write_text('{"url": "http://127.0.0.1:7003"}')
+        ended = stop_gateways()
+        assert {gateway.mark[0] for gateway in ended} == {process.pid for process in processes}
+        assert {gateway.url for gateway in ended} == {"http://127.0.0.1:7001", "http://127.0.0.1:7002"}
+        assert all(process.wait(30) is not None for process in processes)
+        assert list_gateways() == stop_gateways() == []
+        assert [path.name for path in GATEWAYS.iterdir()] == [f"{show_mark((pid, began, 'elsewhere'))}.json"]
+    finally:
+        for process in processes:
+            process.kill()
