@@ -18,6 +18,7 @@ from packaging.version import Version
 from flows.pipeline import STAGES
 from flows.wiring import artifacts
 from flows.wiring.params import Params, read_params
+from tasks.pages.stages import STAGE_TITLES
 from tasks.training.methods import METHODS
 from tests.checkout import ROOT
 
@@ -33,7 +34,7 @@ def outs(name: str) -> set[str]:
 
 
 def test_a_stage_has_one_name_everywhere() -> None:
-    assert tuple(DVC) == STAGES == tuple(Params.model_fields)[: len(STAGES)]
+    assert tuple(DVC) == STAGES == tuple(Params.model_fields)[: len(STAGES)] == tuple(STAGE_TITLES)
     for name in STAGES:
         assert DVC[name]["cmd"] == f"python -m flows.{name}"
         assert (ROOT / f"flows/{name}.py").is_file()

@@ -35,6 +35,7 @@ def write_page(imported: ImportedLabels, export: Path, path: Path) -> Alpha:
         f"{LABELS} has {len(imported.rows):,} rows.",
         verdict=verdict,
         tone=tone,
+        stage="annotation",
     )
     names = sorted({name for task in imported.tasks for name in task.votes}, key=_sort_key)
     page.cards(

@@ -11,6 +11,7 @@ from tasks.deployment.parity import ParityProof
 from tasks.deployment.provenance import BASE, Provenance
 from tasks.deployment.release import CARD
 from tasks.pages.page import show
+from tasks.pages.text import plural
 
 TEMPLATE = Path(__file__).with_name("templates") / "card.md"
 FILES_SHOWN = 50
@@ -131,6 +132,7 @@ def describe_intents(verdict: Mapping[str, Any]) -> str:
 def training_rows(provenance: Provenance) -> list[list[Any]]:
     """Names and values of the plan that matter to a reader, and the final losses of fine-tuning."""
     plan = provenance.plan
+    processes = plural(plan.world_size, "process", "processes")
     rows: list[list[Any]] = [
         ["base", provenance.origin],
         ["architecture", provenance.initial["architecture"]],
@@ -138,7 +140,7 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
         ["method", plan.method.describe()],
         ["trained parameters", plan.trainable_parameters],
         ["steps", plan.steps],
-        ["epochs", plan.epochs],
+        ["epochs", f"{plan.epochs:.3g}"],
         ["conversations per epoch", plan.examples],
         ["tokens per epoch", plan.tokens],
         ["supervised tokens per epoch", plan.supervised_tokens],
@@ -146,7 +148,7 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
         ["learning rate", f"{plan.learning_rate:g}, {plan.schedule}, {plan.warmup_steps} warm-up steps"],
         [
             "batch",
-            f"{plan.batch_size} rows × {plan.accumulation_steps} accumulated × {_plural(plan.world_size, 'process')}",
+            f"{plan.batch_size} rows × {plan.accumulation_steps} accumulated × {processes}",
         ],
         ["maximum row length, tokens", plan.max_tokens],
         ["packing", plan.packing],
@@ -160,10 +162,6 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
         loss = provenance.tuned[key]
         rows.append([f"{name}, nats per token", "not measured" if loss is None else float(loss)])
     return rows
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count:,} {word}" + ("" if count == 1 else "es")
 
 
 def describe_parity(proof: ParityProof) -> str:

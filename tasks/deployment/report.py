@@ -59,6 +59,7 @@ def write_report(
         ),
         verdict="promote" if promoted else "keep",
         tone="good" if promoted else "warn",
+        stage="deployment",
     )
     page.cards(
         {
@@ -91,11 +92,11 @@ def write_report(
 def _show_parity(page: Page, proof: ParityProof) -> None:
     page.table(
         "Parity with the trained model",
-        ["model", "identical prompts", "identical answers", "of"],
+        ["model", "identical answers", "identical prompts", "of"],
         [
-            ["merged and exported", proof.prompts_merged, proof.answers_merged, proof.prompts],
-            ["served by the gateway's engine", proof.prompts_served, proof.answers_served, proof.prompts],
-            ["all three", min(proof.prompts_merged, proof.prompts_served), proof.answers_all, proof.prompts],
+            ["merged and exported", proof.answers_merged, proof.prompts_merged, proof.prompts],
+            ["served by the gateway's engine", proof.answers_served, proof.prompts_served, proof.prompts],
+            ["all three", proof.answers_all, min(proof.prompts_merged, proof.prompts_served), proof.prompts],
         ],
         note=f"Compared token for token; greedy answers of {proof.answer_tokens:,} tokens in total, at most "
         f"{proof.max_new_tokens} each. All prompts and at least {proof.minimum_match:.0%} of the answers must be "

@@ -67,6 +67,7 @@ def _open_page(board: Scoreboard, verdict: PromotionVerdict) -> Page:
         f"{models} answered the same {len(board.items):,} held-out items. The candidate {result}.",
         verdict.verdict,
         tone,
+        stage="evaluation",
     )
 
 

@@ -13,7 +13,7 @@ from tasks.fine_tuning.curve import Point, Shape, diagnose, find_last_loss, smoo
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.train import Run
 from tasks.pages.page import Page, Tone, plot_style
-from tasks.pages.text import plot_text
+from tasks.pages.text import plot_text, plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ def write_report(
     figures = measure(run, splits)
     write_json(curve_path, [{k: v for k, v in asdict(point).items() if v is not None} for point in run.curve])
     write_json(metrics_path, figures)
-    page = Page("Fine-tuning", diagnosis.text, verdict=diagnosis.shape, tone=_TONES[diagnosis.shape])
+    page = Page("Fine-tuning", diagnosis.text, diagnosis.shape, _TONES[diagnosis.shape], stage="fine_tuning")
     page.cards(_cards(figures))
     page.figure(
         plot_losses(run.curve),
@@ -141,7 +141,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("training conversations", len(splits.train)),
         ("tokens per epoch", int(splits.train.offsets[-1])),
         ("supervised tokens per epoch", splits.train.supervised),
-        ("epochs", plan.epochs),
+        ("epochs", f"{plan.epochs:.3g}"),
         ("optimizer steps", plan.steps),
         ("rows per step", plan.batch_size * plan.accumulation_steps * plan.world_size),
         ("maximum row length, tokens", plan.max_tokens),
@@ -153,7 +153,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("weight decay", plan.weight_decay),
         ("gradient clipping norm", plan.clip_norm),
         ("precision", plan.precision),
-        ("device", f"{plan.device}, {plan.world_size} × {plan.threads} threads"),
+        ("device", f"{plan.device}, {plan.world_size} × {plural(plan.threads, 'thread')}"),
         ("validation conversations", len(splits.validation)),
         ("seed", plan.seed),
     ]

@@ -16,7 +16,7 @@ _MARKED_BY = {
     "own": "the marks of the model's own template",
     "TRL": "the marks of TRL's version of the template",
     "chatml": "the marks of the supplied ChatML template",
-    "nothing": "none: neither the template nor TRL marks the answers",
+    "nothing": "nothing: neither the template nor TRL marks the answers",
 }
 
 
@@ -91,6 +91,7 @@ def _page(
         f"{stored}.",
         "warnings" if warnings else "ready",
         "warn" if warnings else "good",
+        stage="model_initialisation",
     )
     page.cards(
         {
@@ -158,8 +159,8 @@ def _page(
         _show_values(
             [
                 ["template", "the model's own" if template.origin == "own" else "ChatML, supplied"],
-                ["answers found", "by comparing the prompts that are served"],
-                ["second opinion", _MARKED_BY[template.marked_by]],
+                ["answers located by", "comparing the prompts that are served"],
+                ["confirmed by", _MARKED_BY[template.marked_by]],
                 ["end of an answer", template.end],
             ]
         ),

@@ -1,18 +1,29 @@
-"""Evidently's own drift report on the features, as one self-contained file with the same bytes every time."""
+"""Evidently's report on the features, as one self-contained file with the same bytes every time.
+
+Its tests are those of monitoring, registered with it for every feature, so that a feature has drifted here exactly
+where monitoring raises an alert for it. A header says whose tests they are, what monitoring found besides (words and
+meaning of the prompts are no columns of a table), and leads back.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tasks.contracts.manifest import write_bytes
+from tasks.monitoring.calibration import Finding
 from tasks.monitoring.drift import DriftVerdict
 from tasks.monitoring.sample import TrafficSample
 from tasks.pages.page import Page
 
 # Evidently gives each widget and the report a random id.
 _RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<=metric_)[0-9a-f]{32}")
+_TITLE = re.compile(r"<title>.*?</title>", re.DOTALL)
+_BODY = re.compile(r"<body[^>]*>")
+TITLE = "Evidently report"
 
 
 def write_evidently(verdict: DriftVerdict, false_alarms: float, path: Path) -> None:
@@ -20,16 +31,37 @@ def write_evidently(verdict: DriftVerdict, false_alarms: float, path: Path) -> N
 
     Args:
         verdict: The verdict with the sample it is based on.
-        false_alarms: Rate for the whole report; each column gets its share of it (Bonferroni).
+        false_alarms: Largest adjusted p-value of an alert.
         path: The HTML file.
     """
+    shown = verdict.verdict.replace("_", " ")
     varying = [] if verdict.sample is None else list_varying(verdict.sample)
     if verdict.sample is None or not varying:
-        page = Page("Evidently report", "There are no rows to compare.", verdict.verdict.replace("_", " "))
-        page.listing(verdict.reasons)
+        page = Page(TITLE, "There are no rows to compare.", shown, stage="monitoring")
+        page.listing([f"{reason[0].upper()}{reason[1:]}." for reason in verdict.reasons])
         page.write(path)
         return
-    write_bytes(path, name_ids(render_evidently(verdict.sample, varying, false_alarms)).encode())
+    page = Page(TITLE, describe(verdict, varying), f"monitoring: {shown}", stage="monitoring")
+    report = render_evidently(verdict.sample, varying, verdict.findings, false_alarms)
+    write_bytes(path, head(name_ids(report), page).encode())
+
+
+def describe(verdict: DriftVerdict, varying: list[str]) -> str:
+    """Whose tests the report shows, and what raised an alert that it cannot show."""
+    text = (
+        f"Evidently's view of {len(varying)} features of the same rows. A feature has drifted where monitoring raises "
+        "an alert for it: the score is monitoring's p-value, adjusted for all comparisons."
+    )
+    others = list(dict.fromkeys(f.subject for f in verdict.alerts if f.subject not in varying))
+    if others:
+        text += f" Monitoring also found drift that is no column here: {', '.join(others)}."
+    return text
+
+
+def head(report: str, page: Page) -> str:
+    """Evidently's file with the title and the header of a page of ours."""
+    rendered = _TITLE.sub(f"<title>{page.title} · Heptune</title>", report, count=1)
+    return _BODY.sub(lambda match: match[0] + page.render_header(), rendered, count=1)
 
 
 def list_varying(sample: TrafficSample) -> list[str]:
@@ -39,8 +71,8 @@ def list_varying(sample: TrafficSample) -> list[str]:
     return [name for name, values in features.items() if all(len(set(values[part])) > 1 for part in parts)]
 
 
-def render_evidently(sample: TrafficSample, varying: list[str], false_alarms: float) -> str:
-    """Evidently's drift preset over numbers (Kolmogorov-Smirnov) and flags (chi-square) as HTML."""
+def render_evidently(sample: TrafficSample, varying: list[str], findings: list[Finding], false_alarms: float) -> str:
+    """Evidently's drift preset over numbers and flags, decided by our findings, as HTML."""
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
@@ -51,10 +83,10 @@ def render_evidently(sample: TrafficSample, varying: list[str], false_alarms: fl
         numerical_columns=[name for name in varying if name in sample.numbers],
         categorical_columns=[name for name in varying if name in flags],
     )
-    level = false_alarms / frame.shape[1]
-    # Evidently's default above 1,000 rows compares distances with 0.1; p-values are valid at any size.
     preset = DataDriftPreset(
-        num_method="ks", num_threshold=level, cat_method="chisquare", cat_threshold=level, drift_share=0.5
+        per_column_method={name: repeat_finding(name, findings) for name in varying},
+        per_column_threshold=dict.fromkeys(varying, false_alarms),
+        drift_share=math.floor(1000 / len(varying)) / 1000,  # one feature is enough
     )
     current, reference = frame.iloc[sample.reference_rows :], frame.iloc[: sample.reference_rows]
     snapshot = Report([preset], include_tests=True).run(
@@ -65,6 +97,28 @@ def render_evidently(sample: TrafficSample, varying: list[str], false_alarms: fl
         file = Path(folder) / "report.html"
         snapshot.save_html(str(file))
         return file.read_text(encoding="utf-8")
+
+
+def repeat_finding(subject: str, findings: list[Finding]) -> Any:
+    """A test of Evidently that gives what monitoring found about a feature: least adjusted p-value, any alert."""
+    from evidently.legacy.calculations.stattests.registry import StatTest, register_stattest
+    from evidently.legacy.core import ColumnType
+
+    own = [finding for finding in findings if finding.subject == subject]
+    score = min((finding.adjusted for finding in own), default=1.0)
+    alert = any(finding.alert for finding in own)
+
+    def repeat(_reference: Any, _current: Any, _kind: Any, _threshold: float) -> tuple[float, bool]:
+        return score, alert
+
+    names = sorted({finding.unit for finding in own})
+    test = StatTest(
+        name=f"heptune {subject}",
+        display_name=f"{' and '.join(names) or 'not compared'}, adjusted p-value",
+        allowed_feature_types=[ColumnType.Numerical, ColumnType.Categorical],
+    )
+    register_stattest(test, repeat)
+    return test
 
 
 def name_ids(text: str) -> str:

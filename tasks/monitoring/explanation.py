@@ -84,8 +84,8 @@ def explain(finding: Finding, sample: TrafficSample, strongest: WordUse | None) 
     p_value = f"adjusted p-value {show_p_value(finding.adjusted)}"
     if finding.detector == "words" and strongest is not None:
         return (
-            f"the share of prompts with the word “{strongest.word}” {verb(strongest.baseline, strongest.window)} from "
-            f"{percent(strongest.baseline)} to {percent(strongest.window)} ({p_value})"
+            f"the share of prompts with the word “{strongest.word}” "
+            f"{describe_move(strongest.baseline, strongest.window, percent)} ({p_value})"
         )
     if finding.detector == "embedding":
         return (
@@ -94,15 +94,17 @@ def explain(finding: Finding, sample: TrafficSample, strongest: WordUse | None) 
         )
     before, now = averages(finding.subject, sample)
     are_shares = {**sample.numbers, **sample.flags}[finding.subject].max() <= 1
-    change = f"from {percent(before)} to {percent(now)}" if are_shares else f"from {before:.3g} to {now:.3g}"
     kind = "share" if finding.subject in sample.flags else "mean"
+    change = describe_move(before, now, percent if are_shares else "{:.3g}".format)
     size = f"{finding.effect:+.2f}" if finding.detector != "distance" else f"{finding.effect:.2f}"
-    return f"{finding.subject}: the {kind} {verb(before, now)} {change} ({finding.unit} {size}, {p_value})"
+    return f"{finding.subject}: the {kind} {change} ({finding.unit} {size}, {p_value})"
 
 
-def verb(before: float, now: float) -> str:
-    """How a number changed."""
-    return "rose" if now > before else "fell" if now < before else "stayed"
+def describe_move(before: float, now: float, show: Callable[[float], str]) -> str:
+    """Which way a number went: "rose from 12 to 14", or "stayed at 12, its distribution changed"."""
+    if show(before) == show(now):
+        return f"stayed at {show(now)}, its distribution changed"
+    return f"{'rose' if now > before else 'fell'} from {show(before)} to {show(now)}"
 
 
 def averages(subject: str, sample: TrafficSample) -> tuple[float, float]:

@@ -19,12 +19,14 @@ class Health:
         statuses: HTTP status to number of requests, 200 first.
         releases: Release hash to number of answered requests.
         corrections: Key as logged, "" without keys, to number of corrections, the most first.
+        period: First and last time of receipt, seconds since the epoch; None for an empty window.
     """
 
     figures: dict[str, float]
     statuses: dict[int, int]
     releases: dict[str, int]
     corrections: dict[str, int] = field(default_factory=dict)
+    period: tuple[float, float] | None = None
 
 
 def measure_health(window: pa.Table) -> Health:
@@ -52,7 +54,10 @@ def measure_health(window: pa.Table) -> Health:
         figures["completion_tokens_mean"] = round(float(completion_tokens.mean()), 3)
         figures["completion_tokens_p95"] = round(float(np.percentile(completion_tokens, 95, method="inverted_cdf")), 3)
     releases = count_values(window["release"].to_numpy(False)[answered])
-    return Health(figures, count_values(statuses), releases, dict(sorted(by_key.items(), key=lambda k: (-k[1], k[0]))))
+    times = window["received_at"].to_numpy()
+    period = (float(times.min()), float(times.max())) if rows else None
+    ordered = dict(sorted(by_key.items(), key=lambda k: (-k[1], k[0])))
+    return Health(figures, count_values(statuses), releases, ordered, period)
 
 
 def count_values(values: np.ndarray) -> dict:  # type: ignore[type-arg]

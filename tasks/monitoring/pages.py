@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def write_page(verdict: DriftVerdict, health: Health, settings: Drift, evidently
         evidently: Name of Evidently's report beside the page.
         path: The HTML file.
     """
-    page = Page("Monitoring", describe(verdict), verdict.verdict.replace("_", " "), TONES[verdict.verdict])
+    shown = verdict.verdict.replace("_", " ")
+    page = Page("Monitoring", describe(verdict, health), shown, TONES[verdict.verdict], stage="monitoring")
     page.cards(give_cards(verdict, health))
     page.listing([f"{reason[0].upper()}{reason[1:]}." for reason in verdict.reasons], "Why")
     if verdict.examples:
@@ -50,14 +52,14 @@ def write_page(verdict: DriftVerdict, health: Health, settings: Drift, evidently
         page.figure(
             draw_embeddings(verdict.sample),
             "Meaning of the prompts",
-            "Each point is a prompt, in the first two principal components of the embeddings.",
+            "Each point is a prompt, in the first two principal components of the embeddings of all prompts.",
         )
         page.text(state_sensitivity(verdict, settings))
     if health.figures.get("requests"):
-        page.table("Health of the window", ["figure", "value"], list_health(health))
+        page.table("How the window was served", ["figure", "value"], list_health(health))
     if health.corrections:
         total = sum(health.corrections.values())
-        rows = [[key or "no key", count, count / total] for key, count in health.corrections.items()]
+        rows = [[key or "no key", count, percent(count / total)] for key, count in health.corrections.items()]
         page.table("Corrections by key", ["key", "corrections", "share"], rows[:SHOWN_KEYS], EXPLAIN_KEYS)
     page.link(evidently, "Evidently's report on the same features")
     page.write(path)
@@ -71,20 +73,36 @@ EXPLAIN_KEYS = (
 )
 COLUMNS = (
     "feature",
-    "detector",
+    "alert",
+    "p-value",
+    "effect size",
+    "smallest that alerts",
+    "measured as",
     "baseline",
     "window",
-    "effect",
-    "minimum",
     "detectable",
-    "p-value",
-    "alert",
 )
+# Name of a figure of the window's health to its name on the page; the unit follows from the figure.
+HEALTH_NAMES = {
+    "requests": "requests",
+    "error_share": "server errors",
+    "refused_share": "rejected requests (status 4xx)",
+    "corrected_share": "requests with a correction",
+    "largest_share_of_corrections_by_one_key": "largest share of the corrections from one key",
+    "largest_share_of_corrections_with_one_text": "largest share of the corrections with the same text",
+    "latency_p50_ms": "latency, median",
+    "latency_p95_ms": "latency, 95th percentile",
+    "latency_p99_ms": "latency, 99th percentile",
+    "prompt_tokens_mean": "tokens of a prompt, mean",
+    "completion_tokens_mean": "tokens of an answer, mean",
+    "completion_tokens_p95": "tokens of an answer, 95th percentile",
+}
 
 
-def describe(verdict: DriftVerdict) -> str:
-    """The verdict in one sentence."""
+def describe(verdict: DriftVerdict, health: Health) -> str:
+    """The verdict in one sentence, and which traffic it is about."""
     size = f"{verdict.rows:,} answered requests in the window, {verdict.baseline_rows:,} in the baseline"
+    size += f" ({describe_window(health)})" if health.period else ""
     return {
         "drift": f"The traffic differs from the baseline: {size}.",
         "no_drift": f"The traffic does not differ from the baseline: {size}.",
@@ -93,10 +111,18 @@ def describe(verdict: DriftVerdict) -> str:
     }[verdict.verdict]
 
 
+def describe_window(health: Health) -> str:
+    """When the requests of the window were received, and which release answered them."""
+    first, last = (datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M") for time in health.period or (0, 0))
+    releases = " and ".join(name[:12] or "unknown" for name in health.releases)
+    answered = f", answered by release {releases}" if releases else ""
+    return f"received {first} to {last} UTC{answered}"
+
+
 def give_cards(verdict: DriftVerdict, health: Health) -> dict[str, str | int | float]:
     cards: dict[str, str | int | float] = {"answered requests": verdict.rows, "baseline rows": verdict.baseline_rows}
     if verdict.findings:
-        cards["alerts"] = f"{len(verdict.alerts)} of {len(verdict.findings)}"
+        cards["comparisons with an alert"] = f"{len(verdict.alerts)} of {len(verdict.findings)}"
     if "latency_p95_ms" in health.figures:
         cards["latency, 95th percentile"] = f"{health.figures['latency_p95_ms']:,.0f} ms"
     if "error_share" in health.figures:
@@ -116,23 +142,23 @@ def compare(verdict: DriftVerdict, finding: Finding) -> list[Any]:
         before, now = averages(finding.subject, verdict.sample)
     return [
         finding.subject,
-        f"{finding.detector} ({finding.unit})",
-        "–" if before is None else before,
-        "–" if now is None else now,
-        round(finding.effect, 4),
-        finding.minimum_effect,
-        round(finding.smallest, 4),
-        round(finding.adjusted, 4),
         finding.alert,
+        f"{finding.adjusted:.4f}",
+        f"{finding.effect:.3f}",
+        finding.minimum_effect,
+        finding.unit,
+        "–" if before is None else f"{before:.3g}",
+        "–" if now is None else f"{now:.3g}",
+        f"{finding.smallest:.3f}",
     ]
 
 
 def explain_table(settings: Drift) -> str:
     return (
-        f"Baseline and window: means. p-value: adjusted for all comparisons, from {settings.splits:,} random "
-        f"splits of the same rows. An alert needs a p-value of at most {percent(settings.false_alarms)} and at "
-        f"least the minimum effect. Detectable: the true effect found with {percent(settings.power)} power in a window "
-        f"of this size."
+        f"An alert needs a p-value of at most {settings.false_alarms:g} and an effect of at least the smallest that "
+        f"alerts. p-value: adjusted for all comparisons, from {settings.splits:,} random splits of the same rows. "
+        f"Baseline and window: means. Detectable: the true effect found with {percent(settings.power)} power in a "
+        f"window of this size."
     )
 
 
@@ -141,7 +167,7 @@ def state_sensitivity(verdict: DriftVerdict, settings: Drift) -> str:
     shifts = {
         "words": "a new word in {} of the prompts",
         "embedding": "new subjects in {} of the prompts",
-        "distance": "a change of a feature's distribution by {}",
+        "distance": "a Kolmogorov-Smirnov distance of {} between the distributions of a feature",
         "rate": "a rise of the share of refusals or of empty answers by {}",
     }
     detectable = []
@@ -158,12 +184,17 @@ def state_sensitivity(verdict: DriftVerdict, settings: Drift) -> str:
 
 
 def list_health(health: Health) -> list[list[Any]]:
-    rows: list[list[Any]] = [
-        [name.replace("_", " "), int(value) if value == int(value) else value]
-        for name, value in sorted(health.figures.items())
-    ]
-    rows += [[f"requests with status {status}", count] for status, count in health.statuses.items()]
-    return rows + [[f"answered by release {name[:12] or 'unknown'}", n] for name, n in health.releases.items()]
+    figures = health.figures
+    rows = [[name, show_health(key, figures[key])] for key, name in HEALTH_NAMES.items() if key in figures]
+    rows += [[f"requests with status {status}", f"{count:,}"] for status, count in health.statuses.items()]
+    return rows + [[f"answered by release {name[:12] or 'unknown'}", f"{n:,}"] for name, n in health.releases.items()]
+
+
+def show_health(key: str, value: float) -> str:
+    """A figure with its unit."""
+    if "share" in key:
+        return percent(value)
+    return f"{value:,.0f} ms" if key.endswith("_ms") else f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
 
 
 def write_findings(verdict: DriftVerdict, path: Path, headline: Path) -> dict[str, float]:
@@ -187,7 +218,9 @@ def write_findings(verdict: DriftVerdict, path: Path, headline: Path) -> dict[st
 
 def write_results(verdict: DriftVerdict, health: Health, verdict_path: Path, metrics_path: Path) -> dict[str, float]:
     """Write the verdict and the stage's figures; returns the figures."""
-    write_json(verdict_path, verdict_record(verdict))
+    # Whose traffic the verdict is about, for who shows it beside other releases.
+    subject = {"releases": list(health.releases), "period": health.period}
+    write_json(verdict_path, {**verdict_record(verdict), **subject})
     figures = {**verdict.figures, **health.figures}
     write_json(metrics_path, figures)
     return figures

@@ -1,4 +1,10 @@
-"""The look of every report page: one self-contained HTML file, the same bytes for the same content.
+"""The look of every report page: one HTML file, the same bytes for the same content.
+
+A page is an out of DVC, so it holds neither a date nor the name of the run that wrote it: the same work gives the same
+bytes through whatever door it was started. Its header has a place for them (`fill_run`). In the checkout a script fills
+the place from ``reports/runs.js``, which the overview writes beside the pages from the records of the runs; it names
+the run that wrote these very bytes, also where DVC restored them. A copy that is kept elsewhere is filled when it is
+made.
 
 Example:
     >>> page = Page("Data preparation", "6,000 rows in, 5,412 out.")
@@ -21,6 +27,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from tasks.contracts.manifest import write_bytes
+from tasks.pages.stages import STAGE_TITLES, list_neighbours
 from tasks.pages.text import printable
 
 if TYPE_CHECKING:
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
 
 Tone = Literal["good", "bad", "warn", "plain"]
 BLANK = ("", "–", "-")  # empty cells of a numeric column
-_PERCENTAGE = re.compile(r"\d[\d,.]*%( \(|\Z)")  # with its interval, if it has one
+_NUMBER = re.compile(r"[+-]?\d[\d,.]*(%( \(|\Z)|\Z)")  # a percentage with its interval, if it has one
 _LONG_WORD = re.compile(r"[\w./:-]{16,}")
 _BREAK_AFTER = re.compile(r"([_/.])(?=\w)")
 PALETTE = ("#2f5bea", "#e8833a", "#1f9d76", "#b64fc8", "#c43d4b", "#6b7280")
@@ -51,11 +58,25 @@ class Page:
         lede: One or two sentences that summarise the result.
         verdict: A short word shown as a badge beside the title (``passed``, ``drift``), if any.
         tone: Colour of the badge.
+        stage: Name of the stage or command whose folder below ``reports`` the page is in.
+        inside: Folder of the page within that of its stage, such as ``data_docs``; empty for those directly in it.
     """
 
-    def __init__(self, title: str, lede: str, verdict: str = "", tone: Tone = "plain") -> None:
+    def __init__(
+        self, title: str, lede: str, verdict: str = "", tone: Tone = "plain", *, stage: str = "", inside: str = ""
+    ) -> None:
         self.title, self.lede, self.verdict, self.tone = title, lede, verdict, tone
+        self.stage = stage
+        self.above = "../" * (1 + len(Path(inside).parts))
         self.blocks: list[dict[str, Any]] = []
+
+    @property
+    def ways(self) -> list[tuple[str, str, str]]:
+        """Links of the header, but the one to the overview: relation, stage and text."""
+        before, after = list_neighbours(self.stage)
+        own = self.stage if self.title != STAGE_TITLES.get(self.stage, self.title) else None
+        ways = (("prev", before), ("up", own), ("next", after))
+        return [(relation, name, STAGE_TITLES[name]) for relation, name in ways if name]
 
     def cards(self, values: Mapping[str, str | int | float]) -> None:
         """A row of cards: large figures with their names below."""
@@ -102,15 +123,33 @@ class Page:
     def render(self) -> str:
         return _environment.get_template("page.html").render(page=self)
 
+    def render_header(self) -> str:
+        """The header alone, with its own style, for a page that another library drew."""
+        return _environment.get_template("head.html").render(page=self)
+
     def write(self, path: Path) -> None:
         """Write the page, aside first and renamed into place."""
         write_bytes(path, self.render().encode())
 
 
+_RUN = re.compile(r"<!--run-->.*<!--/run-->", re.DOTALL)
+
+
+def fill_run(html: str, facts: Sequence[tuple[str, str]]) -> str:
+    """A rendered page whose header says which run wrote it, for a copy that is kept with its run.
+
+    Args:
+        html: The page.
+        facts: Names and values, such as ``("made", "2026-11-29 10:30 UTC")``; a page without the place is unchanged.
+    """
+    filled = " ".join(f"<span>{escape(name)} <b>{escape(printable(value))}</b></span>" for name, value in facts)
+    return _RUN.sub(lambda _: f'<p class="run">{filled}</p>', html, count=1)
+
+
 def _is_numeric(column: Sequence[Any]) -> bool:
-    """Whether a column has numbers or percentages only, and at least one."""
+    """Whether a column has numbers or percentages only, as text too, and at least one."""
     filled = [cell for cell in column if cell is not None and cell not in BLANK]
-    return bool(filled) and not any(isinstance(cell, str) and not _PERCENTAGE.match(cell) for cell in filled)
+    return bool(filled) and not any(isinstance(cell, str) and not _NUMBER.match(cell) for cell in filled)
 
 
 def allow_breaks(text: str) -> Markup:

@@ -33,3 +33,18 @@ def plot_text(text: str, limit: int = 60) -> str:
     if len(line) > limit or len(text) > 4 * limit:
         line = f"{line[: limit - 1]}…"
     return line.replace("$", r"\$") or "(empty)"
+
+
+def plural(count: int, word: str, words: str = "") -> str:
+    """A number with its noun.
+
+    Args:
+        count: How many.
+        word: The noun for one.
+        words: For several, where that is not the noun with an s.
+
+    Example:
+        >>> plural(1, "row"), plural(2500, "row"), plural(0, "process", "processes")
+        ('1 row', '2,500 rows', '0 processes')
+    """
+    return f"{count:,} {word if count == 1 else words or word + 's'}"

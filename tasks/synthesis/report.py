@@ -40,6 +40,7 @@ def write_report(settings: Synthesis, result: SynthesisResult, path: Path, refus
         f"ended: {result.ended}.",
         verdict="enough rows" if rows >= settings.rows else f"{rows:,} of {settings.rows:,}",
         tone="good" if rows >= settings.rows else "warn" if rows else "bad",
+        stage="synthesis",
     )
     page.cards(
         {

@@ -11,7 +11,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, seal, write_json
 from tasks.language_models.shape import ModelShape
 from tasks.pages.page import PALETTE, Page, plot_style, show
-from tasks.pages.text import plot_text
+from tasks.pages.text import plot_text, plural
 from tasks.training.plan import NAME, Plan
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.environment import fingerprint
@@ -99,9 +99,11 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     page = Page(
         "Training setup",
         f"{_describe_method(plan)} of a base of {shape.parameters:,} parameters, with {plan.trainable_parameters:,} "
-        f"trainable ones: {plan.steps:,} steps over {plan.examples:,} conversations, {plan.epochs:g} epochs.",
+        f"trainable ones: {plural(plan.steps, 'step')} over {plural(plan.examples, 'conversation')}, "
+        f"{plan.epochs:.3g} {'epoch' if plan.epochs == 1 else 'epochs'}.",
         "check the warnings" if resolution.warnings else "fits",
         "warn" if resolution.warnings else "good",
+        stage="training_setup",
     )
     page.cards(
         {
@@ -113,7 +115,7 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
         }
     )
     if resolution.warnings:
-        page.listing(resolution.warnings, "Warnings")
+        page.listing([f"{warning[0].upper()}{warning[1:]}." for warning in resolution.warnings], "Warnings")
     page.table("The plan", ["setting", "value"], _as_text(_plan_rows(plan, counts)))
     page.figure(_schedule_figure(plan), "Learning rate", f"{plan.schedule}, {plan.warmup_steps:,} warm-up steps.")
     page.figure(
@@ -144,20 +146,25 @@ def _describe_method(plan: Plan) -> str:
 
 def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
     chosen = plan.method.model_dump(exclude={"name"})
-    packed = "bfd: whole conversations packed into rows" if plan.packing == "bfd" else "none: one conversation per row"
+    processes = plural(plan.world_size, "process", "processes")
+    packed = (
+        "bfd (best-fit decreasing): whole conversations packed into rows"
+        if plan.packing == "bfd"
+        else "none: one conversation per row"
+    )
     return [
         ["method", _describe_method(plan)],
         *([f"method.{name}", ", ".join(value) if isinstance(value, list) else value] for name, value in chosen.items()),
         ["learning rate", plan.learning_rate],
         ["schedule", f"{plan.schedule}, {plan.warmup_steps:,} warm-up steps"],
         ["optimizer", f"{plan.optimizer}, weight decay {plan.weight_decay:g}, norm clipped at {plan.clip_norm:g}"],
-        ["rows per step", f"{plan.batch_size} × {plan.accumulation_steps} accumulated × {plan.world_size} processes"],
+        ["rows per step", f"{plan.batch_size} × {plan.accumulation_steps} accumulated × {processes}"],
         ["packing", packed],
         ["tokens per row", plan.max_tokens],
         ["rows per epoch", plan.rows],
         ["share of positions filled", f"{_fill(plan):.1%}"],
         ["steps per epoch", plan.steps_per_epoch],
-        ["epochs", plan.epochs],
+        ["epochs", f"{plan.epochs:.3g}"],
         ["precision", "bf16 autocast over fp32 weights" if plan.precision == "bf16" else "fp32"],
         ["gradient checkpointing", plan.gradient_checkpointing],
         ["seed", plan.seed],
@@ -172,7 +179,7 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
 def _machine_rows(plan: Plan, environment: dict[str, str]) -> list[list[Any]]:
     machine = plan.made_for
     rows: list[list[Any]] = [
-        ["trained on", f"{plan.device}, {plan.world_size} × {plan.threads} threads"],
+        ["trained on", f"{plan.device}, {plan.world_size} × {plural(plan.threads, 'thread')}"],
         ["cores", machine.cores],
         ["main memory", f"{machine.memory_bytes / _GIB:.1f} GiB"],
         ["bf16 in hardware", machine.bf16],

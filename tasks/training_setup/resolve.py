@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tasks.contracts.errors import raise_all
 from tasks.contracts.machine import Machine
 from tasks.language_models.shape import ModelShape
+from tasks.pages.text import plural
 from tasks.training.choices import Precision
 from tasks.training.methods import names_where
 from tasks.training.packing import count_packed_rows
@@ -300,9 +301,9 @@ def _unusual(plan: Plan, shape: ModelShape, counts: Counts, machine: Machine) ->
         )
     warnings += plan.method.unusual(plan.learning_rate, shape)
     if plan.steps < 20:
-        warnings.append(f"only {plan.steps} optimizer steps; raise epochs or lower the batch")
+        warnings.append(f"only {plural(plan.steps, 'optimizer step')}; raise epochs or lower the batch")
     if plan.epochs > 10:
-        warnings.append(f"{plan.epochs:g} passes over the same rows; watch the validation loss")
+        warnings.append(f"{plan.epochs:.3g} epochs repeat the same rows; watch the validation loss")
     if plan.evaluate_every_steps > plan.steps:
         warnings.append("evaluate_every_steps is beyond the last step, so validation loss is seen at the end only")
     return warnings

@@ -71,7 +71,7 @@ def write_figures(name: str) -> None:
     """The figures and the page of the stage."""
     recorder().metrics(1, {"loss": 0.5})
     recorder().metrics(2, {"loss": 0.25})
-    Page(name, "A small stage.").write(artifacts.report(name))
+    Page(name, "A small stage.", stage=name).write(artifacts.report(name))
     write_json(artifacts.metrics(name), {"rows": 3})
 
 

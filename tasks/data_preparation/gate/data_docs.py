@@ -79,6 +79,8 @@ def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool, appro
         "approves the findings; warnings are only reported.",
         verdict="approved" if approval else "passed" if passed else "failed",
         tone="warn" if approval else "good" if passed else "bad",
+        stage="data_preparation",
+        inside="data_docs",
     )
     if approval:
         page.listing(
@@ -91,13 +93,13 @@ def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool, appro
             continue
         page.table(
             title,
-            ["check", "expectation", "result", "finding", "severity"],
+            ["check", "result", "finding", "expectation", "severity"],
             [
                 [
                     r.check.name,
-                    r.check.meaning,
                     "passed" if r.success else "FAILED",
                     r.finding,
+                    r.check.meaning,
                     r.check.severity,
                 ]
                 for r in results
@@ -131,7 +133,6 @@ def _make_page(results: Sequence[Result], sources: pa.Table, passed: bool, appro
             for r in results
         ],
     )
-    page.link("../index.html", "Back to data preparation")
     return page
 
 

@@ -174,14 +174,15 @@ def list_checks(
     if settings.labels:
         known = {"column": "label", "value_set": list(settings.labels)}
         checks.append(make("labels_known", "only labels named in the params occur", "rows", among, known))
-    unchanged = f"differ from the last accepted version in at most {change:.0%} of the rows"
+    lengths = f"Kolmogorov-Smirnov distance of the {{}} lengths from the last accepted version at most {change:g}"
+    shares = f"total variation distance of the label shares from the last accepted version at most {change:g}"
     enough = f"at least {kept:.0%} of the number of rows of the last accepted version"
     none_lost = "every label of the last accepted version still occurs"
     for_changes = [
-        between("prompt_lengths_as_accepted", f"lengths {unchanged}", "changes", "prompt_lengths", None, change),
-        between("answer_lengths_as_accepted", f"lengths {unchanged}", "changes", "answer_lengths", None, change),
+        between("prompt_lengths_as_accepted", lengths.format("prompt"), "changes", "prompt_lengths", None, change),
+        between("answer_lengths_as_accepted", lengths.format("answer"), "changes", "answer_lengths", None, change),
         # A warning: new requests may bring new labels, and retraining on drift is meant to learn them.
-        between("labels_as_accepted", f"labels {unchanged}", "changes", "labels", None, change, "warning"),
+        between("labels_as_accepted", shares, "changes", "labels", None, change, "warning"),
         between("labels_kept", none_lost, "changes", "labels_lost", 0, 0, "warning"),
         between("rows_kept", enough, "changes", "rows_kept", kept),
     ]

@@ -24,6 +24,7 @@ from tasks.data_preparation.output.sizes import count_values, measure_sizes
 from tasks.data_preparation.splitting.methods.assignment import SPLITS
 from tasks.data_preparation.trainset.augmentation.augment import AUGMENTATION
 from tasks.pages.page import Page
+from tasks.pages.text import plural
 
 SHOWN_LABELS = 25
 # Quarantined rows shown per step and reason.
@@ -46,9 +47,9 @@ def write_report(rows: Rows, verdict: Verdict, path: Path) -> None:
     variants = sum(origin.rows for origin in rows.origins if origin.kind == AUGMENTATION)
     page = start_page(
         "Data preparation",
-        f"{_plural(read, 'row')} from {_plural(len(sources), 'source')}"
-        f"{f' and {variants:,} augmented variants' if variants else ''} yielded {_plural(kept, 'example')}; "
-        f"{_plural(rows.dropped.num_rows, 'row')} {'was' if rows.dropped.num_rows == 1 else 'were'} quarantined, each "
+        f"{plural(read, 'row')} from {plural(len(sources), 'source')}"
+        f"{f' and {variants:,} augmented variants' if variants else ''} yielded {plural(kept, 'example')}; "
+        f"{plural(rows.dropped.num_rows, 'row')} {'was' if rows.dropped.num_rows == 1 else 'were'} quarantined, each "
         "with its reason.",
         verdict,
     )
@@ -108,10 +109,6 @@ def write_metrics(rows: Rows, verdict: Verdict, path: Path) -> dict[str, int | f
     return metrics
 
 
-def _plural(count: int, word: str) -> str:
-    return f"{count:,} {word}" + ("" if count == 1 else "s")
-
-
 def _add_gate(page: Page, verdict: Verdict) -> None:
     problems = [
         *(f"Critical, {r.check.name}: {r.finding}; expected: {r.check.meaning}" for r in verdict.failed),
@@ -132,14 +129,14 @@ def _add_steps(page: Page, rows: Rows) -> None:
     added = [step.rows_out - step.rows_in + removed for step, removed in zip(rows.steps, dropped, strict=True)]
     page.table(
         "Processing steps",
-        ["step", "rows in", "changed", *(["added"] if any(added) else []), "dropped", "rows out", "reasons"],
+        ["step", "dropped", "changed", *(["added"] if any(added) else []), "rows in", "rows out", "reasons"],
         [
             [
                 step.name,
-                step.rows_in,
+                removed,
                 step.changed,
                 *([extra] if any(added) else []),
-                removed,
+                step.rows_in,
                 step.rows_out,
                 "; ".join(f"{reason} ({count:,})" for reason, count in step.reasons.items()) or "–",
             ]
@@ -156,17 +153,17 @@ def _add_sources(page: Page, rows: Rows) -> None:
     used = count_values(rows.table["source"])
     page.table(
         "Sources",
-        ["source", "kind", "place", "shape", "confidence", "rows", "used", "weight"],
+        ["source", "used", "rows", "shape", "confidence", "weight", "kind", "place"],
         [
             [
                 o.title,
-                o.kind,
-                o.place,
+                used[o.title],
+                o.rows,
                 o.shape or "–",
                 _show_confidence(o),
-                o.rows,
-                used[o.title],
                 float(o.weight),
+                o.kind,
+                o.place,
             ]
             for o in rows.origins
         ],

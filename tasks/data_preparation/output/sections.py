@@ -23,6 +23,7 @@ def start_page(title: str, summary: str, verdict: Verdict) -> Page:
         summary,
         verdict="gate approved" if verdict.approved else "gate passed" if verdict.passed else "gate failed",
         tone="warn" if verdict.approved else "good" if verdict.passed else "bad",
+        stage="data_preparation",
     )
 
 

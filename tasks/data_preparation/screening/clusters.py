@@ -52,6 +52,7 @@ KIND_NAMES = {
 }
 FIRST_MEMBER = "first"
 BENCHMARK = "benchmark"
+NOT_LOOKED_FOR = "not looked for"
 
 # Place, row and content hash: all rows that were read from one nested row have its row number.
 Key = tuple[str, int, str]
@@ -163,19 +164,21 @@ def _make_page(rows: Rows, table: pa.Table, sizes: dict[int, int]) -> Page:
         f"{sum(outcome != BENCHMARK for outcome in table['outcome'].to_pylist()):,} rows are similar to another row "
         f"or to a benchmark item, in {len(sizes):,} clusters. Of duplicates only the first row is kept. Similar "
         "rows that are not duplicates are kept, all in the same split.",
+        stage="data_preparation",
+        inside="clusters",
     )
     page.cards(
         {
             "exact duplicates": kinds["exact"],
-            "near duplicates": kinds["near"],
-            "semantic duplicates": kinds["semantic"],
+            "near duplicates": _count_found(rows, kinds["near"], "near duplicates"),
+            "semantic duplicates": _count_found(rows, kinds["semantic"], "semantic duplicates"),
         }
     )
     page.cards(
         {
             "similar across splits": kinds["across splits"],
             "similar, kept": kinds["alike"],
-            "contaminated": kinds["contamination"],
+            "contaminated by a benchmark": _count_found(rows, kinds["contamination"], "contamination"),
         }
     )
     _add_recall(page, rows)
@@ -188,8 +191,13 @@ def _make_page(rows: Rows, table: pa.Table, sizes: dict[int, int]) -> Page:
     _add_contamination(page, rows)
     _add_clusters(page, table)
     page.link(FILE, f"Table of all clusters ({FILE})")
-    page.link("../index.html", "Back to data preparation")
     return page
+
+
+def _count_found(rows: Rows, count: int, step: str) -> int | str:
+    """What a step found; nothing that was looked for and not found is 0."""
+    looked = any(each.name == step and (step != "contamination" or each.listings) for each in rows.steps)
+    return count if looked else NOT_LOOKED_FOR
 
 
 def _add_recall(page: Page, rows: Rows) -> None:
@@ -263,17 +271,17 @@ def _add_clusters(page: Page, table: pa.Table) -> None:
         lines.append(
             [
                 f"{line['cluster']} ({line['size']} rows)" if first else "",
-                line["place"],
-                line["row"],
                 line["outcome"],
                 "–" if line["similarity"] is None else f"{line['similarity']:.2f}",
                 line["text"],
                 line["label"] or "–",
+                line["place"],
+                line["row"],
             ]
         )
     page.table(
         "The largest clusters",
-        ["cluster", "source", "row", "outcome", "similarity", "text", "label"],
+        ["cluster", "outcome", "similarity", "text", "label", "source", "row"],
         lines,
         note=f"At most {SHOWN_CLUSTERS} clusters, and {SHOWN_MEMBERS} rows of each, are shown; {FILE} has all.",
     )

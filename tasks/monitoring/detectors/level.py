@@ -37,7 +37,9 @@ class Level(Section):
         measures = {subject: shift(values) for subject, values in sample.numbers.items() if sample.is_spike(subject)}
         measures |= {subject: shift_of(values_at) for subject, values_at in sample.recounted.items()}
         return [
-            Probe(self.name, subject, "shift in sd", self.minimum_effect, measure, shift_at, shift_noise)
+            Probe(
+                self.name, subject, "shift in standard deviations", self.minimum_effect, measure, shift_at, shift_noise
+            )
             for subject, measure in measures.items()
         ]
 

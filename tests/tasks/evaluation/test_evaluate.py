@@ -207,7 +207,9 @@ def test_the_page_tells_it_and_loads_nothing(evaluated: tuple[Scoreboard, Promot
     assert page.count("<svg") == 4
     assert "right on 100.0% of the held-out reference answers" in page
     loaded = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
-    assert loaded == ["predictions.parquet"]
+    assert loaded == [
+        "../index.html", "../fine_tuning/index.html", "../deployment/index.html", "../runs.js", "predictions.parquet",
+    ]  # fmt: skip
 
 
 def test_the_same_inputs_give_the_same_bytes(

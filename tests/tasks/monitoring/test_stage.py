@@ -9,14 +9,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from evidently.legacy.core import ColumnType
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json
 from tasks.contracts.records import REQUESTS
 from tasks.contracts.tables import write_table
+from tasks.monitoring.calibration import Finding
 from tasks.monitoring.drift import detect_drift
-from tasks.monitoring.evidently_report import name_ids, write_evidently
+from tasks.monitoring.evidently_report import name_ids, repeat_finding, write_evidently
+from tasks.monitoring.explanation import describe_move
 from tasks.monitoring.features import UNKNOWN_WORDS, describe_rows
 from tasks.monitoring.health import measure_health
 from tasks.monitoring.pages import write_findings, write_page, write_results
@@ -99,6 +103,52 @@ def test_the_same_traffic_gives_the_same_bytes(drifted: Path, reported: Path, tm
     for name in NAMES:
         assert (tmp_path / name).read_bytes() == (reported / name).read_bytes(), name
     assert "Drift" in (tmp_path / "evidently.html").read_text()
+
+
+def test_evidently_repeats_the_alerts_of_monitoring_and_leads_back(reported: Path) -> None:
+    page = (reported / "evidently.html").read_text()
+    assert "<title>Evidently report · Heptune</title>" in page
+    assert 'href="../monitoring/index.html"' in page
+    assert "monitoring: drift" in page
+    header = page[: page.index("</header>")]
+    assert "Monitoring also found drift that is no column here: meaning of the prompts, words of the prompts" in header
+
+
+@pytest.mark.parametrize(
+    ("findings", "decision"),
+    [([(0.5, False)], (0.5, False)), ([(0.5, False), (0.001, True)], (0.001, True)), ([(0.001, False)], (0.001, False)),
+     ([], (1.0, False))],
+)  # fmt: skip
+def test_a_feature_drifts_for_evidently_where_monitoring_alerts(
+    findings: list[tuple[float, bool]], decision: tuple[float, bool]
+) -> None:
+    """Significant, but too small an effect, is no alert."""
+    made = [Finding("p", "distance", "words", "KS distance", 0.1, 0.1, p, p, alert, 0.2) for p, alert in findings]
+    result = repeat_finding("words", [*made, Finding("p", "level", "other", "", 1, 0, 0, 0, True, 0)])(
+        pd.Series([1.0]), pd.Series([2.0]), ColumnType.Numerical, 0.02
+    )
+    assert (result.drift_score, result.drifted) == decision
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "sentence"),
+    [
+        (12.0, 14.0, "rose from 12 to 14"),
+        (14.0, 12.0, "fell from 14 to 12"),
+        (12.0, 12.0, "stayed at 12, its distribution changed"),
+        (12.001, 12.002, "stayed at 12, its distribution changed"),
+    ],
+)
+def test_sentences_say_which_way_a_feature_went(before: float, now: float, sentence: str) -> None:
+    assert describe_move(before, now, "{:.3g}".format) == sentence
+
+
+def test_the_verdict_names_the_traffic_it_is_about(reported: Path) -> None:
+    verdict = read_json(reported / "verdict.json")
+    assert verdict["releases"] == ["ab" * 32]
+    assert verdict["period"] == [1000.0, 1939.0]
+    page = (reported / "index.html").read_text()
+    assert "received 1970-01-01 00:16 to 1970-01-01 00:32 UTC, answered by release abababababab" in page
 
 
 def test_ids_are_numbered_by_appearance() -> None:

@@ -230,7 +230,7 @@ def test_auto_batch_shrinks_with_the_memory(shape: ModelShape) -> None:
         ({"method": {"name": "full"}, "learning_rate": 5e-3}, {}, "high for full fine-tuning"),
         ({"learning_rate": 1e-7}, {}, "unusual for LoRA"),
         ({"max_steps": 3}, {}, "only 3 optimizer steps"),
-        ({"epochs": 20}, {}, "20 passes over the same rows"),
+        ({"epochs": 20}, {}, "20 epochs repeat the same rows"),
         ({"evaluate_every_steps": 500}, {}, "evaluate_every_steps"),
         ({}, {"rows": 120}, "20 of 120 conversations have no answer within 128 tokens"),
         ({}, {"validation": 0}, "validation split has no supervised token"),

@@ -1,0 +1,61 @@
+"""The frame of a page: where it leads, what it says of the run that wrote it, and how numbers stand in a table."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tasks.pages.page import Page, fill_run
+from tasks.pages.stages import STAGE_TITLES, list_neighbours
+from tasks.pages.text import plural
+
+
+def links(page: Page) -> list[str]:
+    return re.findall(r'href="([^"]*)"', page.render())
+
+
+def test_a_page_leads_to_the_overview_and_to_its_neighbours() -> None:
+    assert links(Page("Evaluation", "", stage="evaluation")) == [
+        "../index.html", "../fine_tuning/index.html", "../deployment/index.html",
+    ]  # fmt: skip
+    assert links(Page("Data docs", "", stage="data_preparation", inside="data_docs")) == [
+        "../../index.html", "../../data_preparation/index.html", "../../model_initialisation/index.html",
+    ]  # fmt: skip
+    assert links(Page("Evidently report", "", stage="monitoring"))[-1] == "../monitoring/index.html"
+    assert links(Page("Synthesis: sums", "", stage="synthesis")) == ["../index.html"]
+    assert links(Page("A page of no stage", "")) == []
+    assert list_neighbours("annotation") == (None, None)
+    assert [list_neighbours(name)[1] for name in STAGE_TITLES] == [*list(STAGE_TITLES)[1:], None]
+
+
+def test_the_run_is_filled_in_where_the_page_is_shown_and_never_in_its_bytes() -> None:
+    page = Page("Evaluation", "Better.", "promote", stage="evaluation").render()
+    assert page == Page("Evaluation", "Better.", "promote", stage="evaluation").render()
+    assert 'src="../runs.js"' in page
+    copy = fill_run(page, [("made", "2026-11-29 10:30 UTC"), ("run", "<b>by hand</b>")])
+    assert "<span>made <b>2026-11-29 10:30 UTC</b></span>" in copy
+    assert "&lt;b&gt;by hand" in copy
+    assert "<script" not in copy
+    assert fill_run("<p>drawn elsewhere</p>", [("made", "today")]) == "<p>drawn elsewhere</p>"
+
+
+def test_numbers_stand_right_also_as_text() -> None:
+    page = Page("", "")
+    page.table(
+        "", ["difference", "interval", "share", "n"], [["+0.250", "[0, 1]", "12%", 3], ["–", "–", "5.0% (1%", 4]]
+    )
+    assert [number for _, number in page.blocks[0]["rows"][0]] == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "shown"),
+    [
+        (1, ("row",), "1 row"),
+        (0, ("row",), "0 rows"),
+        (2500, ("row",), "2,500 rows"),
+        (2, ("process", "processes"), "2 processes"),
+    ],
+)
+def test_nouns_agree_with_their_number(count: int, words: tuple[str, ...], shown: str) -> None:
+    assert plural(count, *words) == shown
