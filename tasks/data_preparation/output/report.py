@@ -210,7 +210,7 @@ def _add_power(page: Page, rows: Rows) -> None:
     labelled = test.num_rows - test["label"].null_count
     page.heading("What the test split can prove")
     page.text(
-        f"It has {_plural(test.num_rows, 'row')}"
+        f"It has {plural(test.num_rows, 'row')}"
         f"{f', {labelled:,} of them with a label' if labelled else ''}"
         f"{f', in {clusters:,} clusters of similar rows' if clusters < test.num_rows else ''}. Between two models a "
         f"difference of about {detectable_share(clusters):.2g} in the share of right answers is likely to be proven "
