@@ -24,8 +24,9 @@ from tasks.contracts.errors import PipelineError
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.corpus.label_classifier import fit_label_classifier
-from tasks.corpus.similarity import find_between, sign_texts
-from tasks.corpus.text.words import fold_text
+from tasks.corpus.similarity import find_between, read_numbers, sign_texts
+from tasks.corpus.text.folds import fold_prompt
+from tasks.corpus.threads import on_one_thread
 
 Array = np.ndarray[Any, Any]
 
@@ -51,6 +52,7 @@ class ChosenTexts:
     excluded: dict[str, int]
 
 
+@on_one_thread
 def choose_next(
     pool: Sequence[str],
     labelled: Sequence[str],
@@ -130,18 +132,19 @@ def predict_labels(
 
 
 def find_excluded(pool: Sequence[str], labelled: Sequence[str], held_out: Sequence[str], alike: float) -> list[str]:
-    """For each text why it must not be chosen, empty where it may be."""
+    """For each text why it must not be chosen, empty where it may be; other numbers make another text."""
     reasons = ["" if text.strip() else "empty" for text in pool]
     signed = sign_texts(pool)
     for others, reason in ((held_out, "similar to a held-out row"), (labelled, "labelled already")):
-        known = {fold_text(text) for text in others}
-        near = set(find_between(signed, sign_texts(others), alike)[0][:, 0].tolist())
+        known = {fold_prompt(text) for text in others}
+        pairs = find_between(signed, sign_texts(others), alike)[0].tolist()
+        near = {text for text, other in pairs if read_numbers(pool[text]) == read_numbers(others[other])}
         for index, text in enumerate(pool):
-            if not reasons[index] and (index in near or fold_text(text) in known):
+            if not reasons[index] and (index in near or fold_prompt(text) in known):
                 reasons[index] = reason
     seen: set[str] = set()
     for index, text in enumerate(pool):
-        folded = fold_text(text)
+        folded = fold_prompt(text)
         if not reasons[index] and folded in seen:
             reasons[index] = "duplicates in the pool"
         seen.add(folded)

@@ -6,7 +6,9 @@ then, and of two rows equally near another one may be chosen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -15,7 +17,10 @@ Result = TypeVar("Result")
 
 
 def on_one_thread(compute: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Run a function with one thread for BLAS and OpenMP, whatever the machine and its load."""
+    """Run a function with one thread for BLAS, OpenMP and torch, whatever the machine and its load.
+
+    A library that the function itself loads is not limited, so a model is loaded before.
+    """
 
     @wraps(compute)
     def pinned(*arguments: Arguments.args, **more: Arguments.kwargs) -> Result:
@@ -23,7 +28,21 @@ def on_one_thread(compute: Callable[Arguments, Result]) -> Callable[Arguments, R
         import sklearn.cluster  # noqa: F401
         from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(1):
+        with threadpool_limits(1), _torch_on_one_thread():
             return compute(*arguments, **more)
 
     return pinned
+
+
+@contextmanager
+def _torch_on_one_thread() -> Iterator[None]:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.corpus.text.words import split_terms
+from tasks.corpus.threads import on_one_thread
 from tasks.monitoring.calibration import Finding
 from tasks.monitoring.detectors.words import WordFrequency, compare_words, count_documents
 from tasks.monitoring.sample import Array, TrafficSample
@@ -72,6 +73,7 @@ def find_examples(
     return list(shown.values())
 
 
+@on_one_thread
 def distance_to_baseline(sample: TrafficSample) -> Array:
     """One minus the cosine to the nearest baseline prompt, for every window prompt."""
     reference = sample.embeddings[: sample.reference_rows]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.corpus.threads import on_one_thread
 from tasks.monitoring.sample import Array, TrafficSample
 from tasks.pages.page import PALETTE, plot_style
 from tasks.pages.text import plot_text
@@ -83,6 +84,7 @@ def draw_embeddings(sample: TrafficSample) -> Figure:
         return figure
 
 
+@on_one_thread
 def project(points: Array) -> Array:
     """The first two principal components, with the largest coordinate of each positive, which fixes the sign."""
     centred = points - points.mean(axis=0)

@@ -23,6 +23,7 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.corpus.embedders.tfidf import normalise_lengths
+from tasks.corpus.threads import on_one_thread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,6 +76,7 @@ class SentenceTransformers(Section):
         return np.stack([cache[text] for text in texts])
 
 
+@on_one_thread
 def _embed_windows(model: Any, texts: Sequence[str], batch_size: int) -> Array:
     import numpy as np
 

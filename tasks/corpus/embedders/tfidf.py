@@ -19,6 +19,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.text.words import find_units, split_terms
+from tasks.corpus.threads import on_one_thread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,7 @@ class Tfidf(Section):
         """Description of the vectors for reports."""
         return "TF-IDF vectors"
 
+    @on_one_thread
     def embed(self, texts: Sequence[str], seed: int = 0) -> np.ndarray[Any, Any]:
         """Unit vectors, shape (texts, dimensions); fewer dimensions for a small vocabulary, zero for a blank text.
 

@@ -43,6 +43,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.label_classifier import compute_features, make_classifier
 from tasks.corpus.label_errors.params import Noise
+from tasks.corpus.threads import on_one_thread
 
 Array = np.ndarray[Any, Any]
 
@@ -141,6 +142,7 @@ def find_suspects(texts: Sequence[str], labels: Sequence[str | None], settings: 
     )
 
 
+@on_one_thread
 def cross_fit(texts: Sequence[str], truth: Array, seed: int, embedder: AnyEmbedder | None = None) -> Array:
     """Out-of-fold probabilities of the labels, shape (rows, labels): predicted by models not fitted to that row.
 

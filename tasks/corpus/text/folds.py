@@ -1,7 +1,7 @@
 """Prompts folded: what differs in case, spaces or sentence punctuation alone is the same prompt.
 
 Digits, signs, operators, brackets and emoji are part of a prompt: ``12 + 7 =`` and ``3 * 9 =``, ``a < b`` and
-``a > b``, ``3.5`` and ``35`` stay apart.
+``a > b``, ``3.5`` and ``35``, ``f(x, y)`` and ``f(xy)`` stay apart.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ _ENDING = r"[.,!?;:]+(\s|\z)"
 # White space stays between two digits only: `1 2` is not `12`.
 _BEFORE_OTHER, _AFTER_OTHER = r"\s+(\D|\z)", r"(\A|\D)\s+"
 _NUMBER = r"\d+"
+# Brackets, and marks with the white space behind them that separate what stands in brackets.
+_SEPARATED = re.compile(r"[()\[\]{}]|([,;:])\s+")
+_MAY_SEPARATE = r"(?s)[(\[{].*[,;:]\s"
+_OPENED_BY = {")": "(", "]": "[", "}": "{"}
 
 _QUIET_ANY = re.compile(f"[{re.escape(_QUIET)}]+")
 _RULES = [
@@ -37,7 +41,7 @@ def fold_prompt(prompt: str, numbers: bool = True) -> str:
         prompt: The prompt.
         numbers: Whether prompts with different numbers are different; if not, every number becomes 0.
     """
-    text = _QUIET_ANY.sub("", prompt.casefold())
+    text = _QUIET_ANY.sub("", _join_separated(prompt.casefold()))
     if not numbers:
         text = _ANY_NUMBER.sub("0", text)
     for pattern, new in _RULES:
@@ -46,9 +50,10 @@ def fold_prompt(prompt: str, numbers: bool = True) -> str:
 
 
 def fold_prompts(prompts: pl.Series, numbers: bool = True) -> pl.Series:
-    """`fold_prompt` of every text; those of ASCII, as a rule nearly all, at once."""
+    """`fold_prompt` of every text; those of ASCII without lists in brackets, as a rule nearly all, at once."""
     ascii_only = prompts.str.len_bytes() == prompts.str.len_chars()
     result = pl.repeat("", len(prompts), dtype=pl.String, eager=True)
+    ascii_only &= ~prompts.str.contains(_MAY_SEPARATE)
     plain = prompts.filter(ascii_only)
     if len(plain):
         parts = [_fold_ascii(plain.slice(start, CHUNK), numbers) for start in range(0, len(plain), CHUNK)]
@@ -67,3 +72,28 @@ def _fold_ascii(texts: pl.Series, numbers: bool) -> pl.Series:
     for rule, new in ((_ENDING, "$1"), (_BEFORE_OTHER, "$1"), (_AFTER_OTHER, "$1"), (r"\s+", " ")):
         folded = folded.str.replace_all(rule, new)
     return folded
+
+
+def _join_separated(text: str) -> str:
+    """The text without white space behind the marks that separate what stands in brackets, so that they stay."""
+    # Open brackets, each with the number of marks before it; marks not yet known to be in brackets; those that are.
+    opened: list[tuple[str, int]] = []
+    waiting: list[re.Match[str]] = []
+    inside: list[re.Match[str]] = []
+    for found in _SEPARATED.finditer(text):
+        sign = found.group()
+        if found[1]:
+            waiting.append(found)
+        elif sign not in _OPENED_BY:
+            opened.append((sign, len(waiting)))
+        elif opened and opened[-1][0] == _OPENED_BY[sign]:
+            _, before = opened.pop()
+            inside += waiting[before:]
+            del waiting[before:]
+    if not inside:
+        return text
+    pieces, done = [], 0
+    for found in sorted(inside, key=lambda match: match.start()):
+        pieces.append(text[done : found.end(1)])
+        done = found.end()
+    return "".join([*pieces, text[done:]])

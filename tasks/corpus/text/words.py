@@ -72,12 +72,13 @@ def word_pattern() -> str:
 
 @cache
 def _term_pattern() -> str:
-    return rf"[{_UNSPACED}][{_list_marks()}]*|{_spaced_word()}(?:['’]{_spaced_word()})*"
+    return rf"[{_UNSPACED}][{_list_marks()}]*|{_spaced_word()}(?:['’]{_spaced_word()})*+"
 
 
 def _spaced_word() -> str:
     letter = rf"[^\W{_UNSPACED}]"
-    return rf"{letter}(?:{letter}|[{_list_marks()}])*"
+    # Possessive, because what could be given back is kept in memory: 130 bytes a letter of a word of 16 MiB.
+    return rf"{letter}(?:{letter}++|[{_list_marks()}]++)*+"
 
 
 @cache

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
+from tasks.corpus.threads import on_one_thread
 
 if TYPE_CHECKING:
     from tasks.monitoring.sample import Array, Measure, Probe, TrafficSample
@@ -51,6 +52,7 @@ class Embedding(Section):
         ]
 
 
+@on_one_thread
 def gaussian_kernel(points: Array) -> Array:
     """RBF kernel of all pairs; the bandwidth is their median distance (1 if all coincide)."""
     import numpy as np
@@ -78,6 +80,7 @@ def discrepancy(kernel: Array, scale: float) -> Measure:
     """Unbiased MMD squared and the equivalent share of outliers, as functions of the count of each row."""
     import numpy as np
 
+    @on_one_thread
     def measure(reference: Array, window: Array) -> tuple[Array, Array]:
         n, m = reference.sum(axis=1), window.sum(axis=1)
         projected, window_projected = reference @ kernel, window @ kernel

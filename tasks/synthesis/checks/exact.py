@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from tasks.corpus.text.words import fold_text
+from tasks.corpus.text.folds import fold_prompt
 from tasks.synthesis.checks.check import RowCheck, Step
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known
 
-_NUMBER = re.compile(r"[$€£]?\s*(-?[\d,]*\.?\d+)\s*%?\.?")
+_NUMBER = re.compile(r"[$€£]?\s*(-?(?:\d{1,3}(?:,\d{3})+|\d*)(?:\.\d+|(?<=\d)))\s*%?\.?")
 
 
 class ExactCheck(RowCheck):
@@ -62,11 +62,6 @@ class ExactCheck(RowCheck):
 
 
 def normalise_result(text: str) -> str | Decimal:
-    """A number as its value, without currency sign, separators and zeros; any other text normalised."""
-    text = text.strip()
-    if match := _NUMBER.fullmatch(text):
-        try:
-            return Decimal(match[1].replace(",", ""))
-        except InvalidOperation:
-            return fold_text(text)
-    return fold_text(text)
+    """A number as its value, without currency sign, separators and zeros; any other text without case and spaces."""
+    match = _NUMBER.fullmatch(text.strip())
+    return Decimal(match[1].replace(",", "")) if match else fold_prompt(text.strip())

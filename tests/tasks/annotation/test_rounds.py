@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.annotation.agreement import measure_alpha, measure_pairs
-from tasks.annotation.choose import choose_next
+from tasks.annotation.choose import choose_next, find_excluded
 from tasks.annotation.label_studio import AnnotatedText, Task, make_config, make_tasks, read_export
 from tasks.annotation.params import Annotation
 from tasks.annotation.report import write_page
@@ -389,6 +389,19 @@ def test_a_cold_start_spreads_over_the_topics() -> None:
     assert chosen.predictions == [None] * 25
     assert min(Counter(labels[place] for place in chosen.indices).values()) >= 2
     assert len(choose_next(texts[:10], [], [], [], 25, Tfidf(dimensions=8)).indices) == 10
+
+
+def test_texts_that_differ_in_a_sign_are_not_labelled_already() -> None:
+    pool = ["is 1.0 new?", "is 10 new?", "Is 10 new", "-1", "1", "f(x, y)", "f(xy)"]
+    assert find_excluded(pool, ["is 10 new?"], ["1", "f(xy)"], 1.0) == [
+        "",
+        "labelled already",
+        "labelled already",
+        "",
+        "similar to a held-out row",
+        "",
+        "similar to a held-out row",
+    ]
 
 
 def test_unsure_texts_are_preferred() -> None:

@@ -235,7 +235,14 @@ def test_results_agree(answer: str, expected: str, reason: str | None) -> None:
 
 def test_numbers_are_values() -> None:
     assert normalise_result("-3.50") == normalise_result("-3.5")
-    assert normalise_result("12 apples") == "12 apples"
+    assert normalise_result("12 apples") == normalise_result("12  Apples.")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("x = 1.0", "x = 10"), ("1,5", "15"), ("f(x, y)", "f(xy)"), ("x=-1", "x=1")]
+)
+def test_results_that_differ_in_a_sign_are_different(one: str, other: str) -> None:
+    assert normalise_result(one) != normalise_result(other)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from tasks.contracts.params import Section
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
+from tasks.corpus.threads import on_one_thread
 
 
 class Nearest(Section):
@@ -36,6 +37,7 @@ class Nearest(Section):
             raise ValueError(f"no example text for {', '.join(empty)}")
         return examples
 
+    @on_one_thread
     def vote(self, texts: Sequence[str], root: Path) -> dict[str, list[str | None]]:
         """The label, or None, per text."""
         import numpy as np

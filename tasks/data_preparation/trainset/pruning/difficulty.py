@@ -18,6 +18,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.label_classifier import compute_features, make_classifier
+from tasks.corpus.threads import on_one_thread
 from tasks.corpus.writers.local import load_model
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Difficulty(Section):
         return scores
 
 
+@on_one_thread
 def measure_error(pool: Pool) -> Array:
     """L2 norm of the difference between the out-of-fold probabilities and the one-hot label."""
     import numpy as np
@@ -86,7 +88,8 @@ def measure_loss(pool: Pool, folder: str) -> Array:
     model, tokenizer = load_model(folder, "pruning by difficulty")
     with_prompt = [[{"role": "user", "content": prompt}] for prompt in pool.prompts]
     without_prompt = [[{"role": "user", "content": ""}] for _ in pool.prompts]
-    loss_with = np.array([loss.mean for loss in score_references(model, tokenizer, with_prompt, pool.answers)])
-    loss_without = np.array([loss.mean for loss in score_references(model, tokenizer, without_prompt, pool.answers)])
+    score = on_one_thread(score_references)
+    loss_with = np.array([loss.mean for loss in score(model, tokenizer, with_prompt, pool.answers)])
+    loss_without = np.array([loss.mean for loss in score(model, tokenizer, without_prompt, pool.answers)])
     ratio: Array = loss_with / np.maximum(loss_without, 1e-9)
     return ratio

@@ -385,7 +385,7 @@ def test_changes_can_be_asked_about_only_once_a_version_was_accepted(tmp_path: P
     assert check_quality(sound(), asked, Duplicates(), SPLIT, tmp_path, accepted).passed
 
 
-PROMPTS = st.text(st.characters(codec="utf-8"), max_size=12) | st.text("aZ09_ ,.-+!'\"\x1c\n", max_size=12)
+PROMPTS = st.text(st.characters(codec="utf-8"), max_size=12) | st.text("aZ09_ ,.-+!'\"\x1c\n()[", max_size=12)
 
 
 @given(st.lists(PROMPTS, max_size=20), st.booleans())

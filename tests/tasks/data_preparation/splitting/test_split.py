@@ -140,6 +140,8 @@ def test_another_seed_is_another_split() -> None:
 
 def test_case_spaces_and_punctuation_do_not_part_rows() -> None:
     assert fold_prompt("Where's order 4711?") == fold_prompt(" wheres  ORDER “4711”…!")
+    assert fold_prompt("What is f(x, y)?") == fold_prompt("what is f(x,y)")
+    assert fold_prompt("Well, hello (there)") == fold_prompt("well hello (there)")
     assert fold_prompt("您的订单。") == fold_prompt("您的 订单！")
     assert fold_prompt("Where is order 4711?", numbers=False) == fold_prompt("where is  ORDER 12!", numbers=False)
 
@@ -154,6 +156,7 @@ def test_case_spaces_and_punctuation_do_not_part_rows() -> None:
         ("if a<b:", "if a>b:", "if a<=b:", "if a!=b:", "if !a:", "if a:"),
         ("( [ <", "( [ {", "?!", "!?", "...", "?"),
         ("good 👍", "good 👎", "good"),
+        ("f(x, y)", "f(xy)", "f((x, y))", "f(x; y)", "[a, b", "[ab]", "[a, b]"),
     ],
 )
 def test_digits_signs_and_operators_part_rows(prompts: tuple[str, ...]) -> None:
