@@ -60,6 +60,7 @@ def log_to_terminal() -> None:
     """Show what the project logs on stderr; the engines' own chatter goes to their servers only."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(lambda record: not (getattr(record, "shown_as_bar", False) and sys.stderr.isatty()))
     for name in ("flows", "tasks"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)

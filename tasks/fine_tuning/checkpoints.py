@@ -122,6 +122,7 @@ class Checkpoints:
         final = part.with_suffix("")
         for old in self.steps()[: -self.keep]:
             remove(self.path(old))
+        logger.info("checkpoint %s sealed", final.name)
         return final
 
     def _seal(self, part: Path, step: int) -> None:

@@ -1,16 +1,20 @@
-"""Progress of a run: a bar on stderr, and metrics for the caller to record."""
+"""Progress of a run: a bar on a terminal, a line a minute in the log, and metrics for the caller to record."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tasks.contracts.progress import LINE_EVERY_S, ON_BAR, say_time
 from tasks.training.plan import Plan
+
+logger = logging.getLogger(__name__)
 
 OnMetrics = Callable[[int, Mapping[str, float]], None]
 
@@ -60,10 +64,15 @@ class ShowProgress(TrainerCallback):
 
 
 class ReportMetrics(TrainerCallback):
-    """Pass on each logged metric, with the tokens trained and their rate since the last one."""
+    """Pass on each logged metric, with the tokens trained and their rate since the last one.
 
-    def __init__(self, plan: Plan, on_metrics: OnMetrics) -> None:
-        self.on_metrics = on_metrics
+    Args:
+        plan: The plan of the run.
+        listeners: Each is told the step and its metrics.
+    """
+
+    def __init__(self, plan: Plan, listeners: Sequence[OnMetrics]) -> None:
+        self.listeners = listeners
         self.tokens_per_step = plan.tokens / plan.steps_per_epoch
         self.last_log: tuple[int, float] | None = None
 
@@ -82,4 +91,42 @@ class ReportMetrics(TrainerCallback):
                 figures["tokens_per_second"] = rate
             self.last_log = (step, now)
         if figures:
-            self.on_metrics(state.global_step, figures)
+            for listener in self.listeners:
+                listener(state.global_step, figures)
+
+
+class LogProgress:
+    """Log a line a minute on how far the training is, how good, and how fast; the first after the first metrics."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.steps = plan.steps
+        self.tokens_per_step = plan.tokens / plan.steps_per_epoch
+        self.latest: dict[str, float] = {}
+        self.told: float | None = None
+
+    def __call__(self, step: int, figures: Mapping[str, float]) -> None:
+        self.latest |= figures
+        now = time.monotonic()
+        if "train_loss" not in self.latest or (self.told is not None and now - self.told < LINE_EVERY_S):
+            return
+        self.told = now
+        logger.info("%s", describe(step, self.steps, self.latest, self.tokens_per_step), extra=ON_BAR)
+
+
+def describe(step: int, steps: int, figures: Mapping[str, float], tokens_per_step: float) -> str:
+    """How far a training is, in one line.
+
+    Args:
+        step: Optimizer steps done.
+        steps: Steps in all.
+        figures: The latest metrics, by the names of `METRIC_NAMES`, with ``tokens_per_second``.
+        tokens_per_step: Mean number of tokens of a step.
+    """
+    parts = [f"loss {figures['train_loss']:.3f}"] if "train_loss" in figures else []
+    if "validation_loss" in figures:
+        parts.append(f"validation {figures['validation_loss']:.3f}")
+    if rate := figures.get("tokens_per_second"):
+        parts.append(f"{rate:,.0f} tokens/s")
+        if step < steps:
+            parts.append(f"about {say_time((steps - step) * tokens_per_step / rate)} left")
+    return f"step {step:,} of {steps:,}: {', '.join(parts)}"

@@ -93,6 +93,7 @@ def fine_tune(
         resume = store.newest()
         if resume is not None:
             logger.info("resuming from %s", resume)
+        logger.info("training on %s: %s steps of %s", describe_device(plan), f"{plan.steps:,}", plan.method.name)
         _train(trainer, resume)
         run = Run(
             plan=plan,
@@ -104,6 +105,13 @@ def fine_tune(
         )
     store.finish(plan.steps)
     return run
+
+
+def describe_device(plan: Plan) -> str:
+    """The hardware of a run in words: ``cpu, 2 threads`` or ``cuda, NVIDIA H200``, with the number of processes."""
+    found = plan.made_for.accelerator if plan.device != "cpu" else f"{plan.threads} threads"
+    processes = f", {plan.world_size} processes" if plan.world_size > 1 else ""
+    return f"{plan.device}, {found}{processes}" if found else f"{plan.device}{processes}"
 
 
 def _wrong_world_size(plan: Plan) -> list[str]:
@@ -184,16 +192,15 @@ def make_trainer(
     from transformers import PrinterCallback, set_seed
     from transformers.utils import logging as library_logging
 
-    from tasks.fine_tuning.progress import ReportMetrics, ShowProgress
+    from tasks.fine_tuning.progress import LogProgress, ReportMetrics, ShowProgress
     from tasks.fine_tuning.trainer import FineTuner
 
     library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar is enough
     set_seed(plan.seed)
     base = load_base(initial)
     base.config.use_cache = False
-    callbacks: list[Any] = [ShowProgress(plan.steps)]
-    if on_metrics is not None:
-        callbacks.append(ReportMetrics(plan, on_metrics))
+    listeners: list[OnMetrics] = [LogProgress(plan), *([on_metrics] if on_metrics else [])]
+    callbacks: list[Any] = [ShowProgress(plan.steps), ReportMetrics(plan, listeners)]
     model = plan.method.adapt(base, plan.precision)
     trainer = (trainer_class or FineTuner)(model, load_tokenizer(initial), plan, splits, store, callbacks)
     trainer.remove_callback(PrinterCallback)

@@ -6,10 +6,8 @@ import queue
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.progress import track
 from tasks.gateway.engine import Delta, Event, Finished, GenerationRequest, PromptRefused
 from tasks.gateway.engines.transformers import Transformers
 from tasks.gateway.params import Engine
@@ -52,7 +50,7 @@ def answer_all(
             events: queue.SimpleQueue[Event] = queue.SimpleQueue()
             event_queues.append(events)
             loaded.submit(GenerationRequest(prompt, min(max_new_tokens, room), events.put))
-        answered = track(event_queues, "answering", console=Console(stderr=True), transient=True)
+        answered = track(event_queues, "answering")
         return [(prompt, wait_for_tokens(events)) for prompt, events in zip(prompts, answered, strict=True)]
     finally:
         loaded.close()

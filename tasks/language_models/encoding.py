@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from rich.console import Console
-from rich.progress import track
 
+from tasks.contracts.progress import track
 from tasks.contracts.records import UNTRAINED
 from tasks.language_models.chat import Chat, Written, chat_of
 from tasks.language_models.rendering import TemplateRefusal, Turns
@@ -55,11 +54,7 @@ def encode_examples(examples: pa.Table, tokenizer: Any, max_tokens: int) -> pa.T
     """
     chat = chat_of(tokenizer)
     starts = range(0, examples.num_rows, _BATCH)
-    progress = track(starts, "tokenizing", console=Console(stderr=True), transient=True)
-    encoded = [
-        _encode_batch(examples.slice(start, _BATCH), chat, max_tokens)
-        for start in (progress if len(starts) > 1 else starts)
-    ]
+    encoded = [_encode_batch(examples.slice(start, _BATCH), chat, max_tokens) for start in track(starts, "tokenizing")]
     return pa.concat_tables(encoded) if encoded else ENCODED.empty_table()
 
 

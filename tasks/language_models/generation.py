@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.progress import progress
 from tasks.language_models.encoding import encode_prompt, encode_reference
 from tasks.language_models.ends import ends_of
 from tasks.language_models.rendering import Turns
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
     from torch import Tensor
 
 logger = logging.getLogger(__name__)
@@ -112,13 +112,12 @@ def generate_answers(
     ends = ends_of(getattr(model, "generation_config", None), tokenizer)
     answer_batch = _decode_batch if _takes_batches(model) else _decode_one_by_one
     tokens: list[list[int]] = [[] for _ in prompts]
-    with torch.inference_mode(), _progress() as progress:
-        bar = progress.add_task(title, total=len(prompts))
+    with torch.inference_mode(), progress(title, len(prompts)) as advance:
         for rows in _batches(encoded, batch_size):
             written = answer_batch(model, [encoded[r] for r in rows], [room[r] for r in rows], ends)
             for row, ids in zip(rows, written, strict=True):
                 tokens[row] = ids
-            progress.advance(bar, len(rows))
+            advance(len(rows))
     return [_answer(tokenizer, ids, ends) for ids in tokens]
 
 
@@ -148,8 +147,7 @@ def score_references(
     pairs = [encode_reference(tokenizer, p, r) for p, r in zip(prompts, references, strict=True)]
     whole = [before + answer for before, answer in pairs]
     losses = [ReferenceLoss(0.0, 0)] * len(pairs)
-    with torch.inference_mode(), _progress() as progress:
-        bar = progress.add_task(title, total=len(pairs))
+    with torch.inference_mode(), progress(title, len(pairs)) as advance:
         for rows in _batches(whole, batch_size):
             kept = max(len(pairs[row][1]) for row in rows) + 1
             step = max(1, LOGITS // (kept * len(tokenizer)))
@@ -157,7 +155,7 @@ def score_references(
                 part = rows[start : start + step]
                 for row, loss in zip(part, _batch_loss(model, [pairs[r] for r in part]), strict=True):
                     losses[row] = loss
-            progress.advance(bar, len(rows))
+            advance(len(rows))
     return losses
 
 
@@ -286,18 +284,3 @@ def _batch_loss(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> lis
         ReferenceLoss(float(row[-len(answer) :].mean()), len(answer))
         for row, (_, answer) in zip(surprise.cpu(), pairs, strict=True)
     ]
-
-
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )

@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file, seal
+from tasks.contracts.progress import track
 from tasks.language_models.model_folder import ALLOWED, CHAT_TEMPLATE, GENERATION_CONFIG
 from tasks.model_initialisation.chat_template import ChatTemplate
 from tasks.model_initialisation.checks import CheckedModel
@@ -75,8 +73,7 @@ def pin_model(
     if reference:
         manifest_facts["reference"] = source.reference(base.folder)
         manifest_facts["referenced_files"] = {
-            path.name: {"sha256": hash_file(path), "bytes": path.stat().st_size}
-            for path in track(files, "hashing", console=Console(stderr=True), transient=True)
+            path.name: {"sha256": hash_file(path), "bytes": path.stat().st_size} for path in track(files, "hashing")
         }
     seal(out, sorted(set(written)), manifest_facts)
     return out

@@ -12,13 +12,13 @@ differs from a baseline in which it does not. ``benchmarks/drift.py`` measures b
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
+from tasks.contracts.progress import track
 from tasks.monitoring.sample import Array, Probe, TrafficSample
 
 # Splits measured together; bounds the memory.
@@ -63,14 +63,10 @@ def measure_probes(probes: Sequence[Probe], reference: Array, window: Array) -> 
 
 def measure_splits(probes: Sequence[Probe], sample: TrafficSample, splits: int, seed: int) -> Array:
     """Statistics of all probes on A/A splits of the rows: splits x probes."""
-    from rich.console import Console
-    from rich.progress import track
-
     rng = np.random.default_rng(seed)
     sizes = [min(_SPLITS_PER_CHUNK, splits - start) for start in range(0, splits, _SPLITS_PER_CHUNK)]
-    console = Console(stderr=True)
     parts = []
-    for size in track(sizes, "calibrating", console=console, disable=not sys.stderr.isatty(), transient=True):
+    for size in track(sizes, "calibrating"):
         order = np.argsort(rng.random((size, sample.rows)), axis=1)
         reference = np.zeros((size, sample.rows))
         np.put_along_axis(reference, order[:, : sample.reference_rows], 1.0, axis=1)

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
+from tasks.contracts.progress import track
 from tasks.corpus.embedders.tfidf import normalise_lengths
 from tasks.corpus.threads import on_one_thread
 
@@ -57,8 +58,6 @@ class SentenceTransformers(Section):
             PipelineError: The folder is missing or holds no model, or the library is not installed.
         """
         import numpy as np
-        from rich.console import Console
-        from rich.progress import track
 
         model, cache = _load(str(Path(self.path).absolute()))
         if len(cache) > MAX_CACHED_VECTORS:
@@ -67,8 +66,7 @@ class SentenceTransformers(Section):
         uncached = sorted(set(texts) - cache.keys(), key=lambda text: (len(text), text))
         step = BATCHES_PER_STEP * self.batch_size
         starts = range(0, len(uncached), step)
-        progress = track(starts, "embedding", console=Console(stderr=True), transient=True)
-        for start in progress if len(starts) > 1 else starts:
+        for start in track(starts, "embedding"):
             batch = uncached[start : start + step]
             cache.update(zip(batch, _embed_windows(model, batch, self.batch_size), strict=True))
         if not len(texts):

@@ -12,10 +12,9 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 from pydantic import SecretStr
-from rich.console import Console
-from rich.progress import track
 
 from tasks.contracts.errors import PipelineError, raise_all
+from tasks.contracts.progress import track
 from tasks.contracts.records import QUARANTINE
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.personal_data.pii import Pii
@@ -106,10 +105,9 @@ def clean_rows(rows: Rows, cleaners: Sequence[Cleaner], key: SecretStr | None = 
         NoRowLeft: No row remains.
         PipelineError: A requirement of a step is missing.
     """
-    console = Console(stderr=True)
     in_parts = rows.table.num_rows > (spread.rows or MIN_BATCH_ROWS)
     runs = [list(run) for _, run in groupby(cleaners, key=lambda cleaner: in_parts and _is_row_by_row(cleaner))]
-    for run in track(runs, "Cleaning", console=console, transient=True, disable=not console.is_terminal):
+    for run in track(runs, "cleaning"):
         whole = not (in_parts and _is_row_by_row(run[0]))
         rows = _clean_whole(rows, run, key) if whole else _clean_parts(rows, run, key, spread)
     return rows
