@@ -5,6 +5,7 @@ from __future__ import annotations
 from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.preflight.sizes import tell_possible_verdicts
+from flows.wiring.runs.progress import record_training
 from flows.wiring.stage import recorder, run, stage, task
 from tasks.contracts.balance import read_balance
 from tasks.contracts.tables import read_examples
@@ -35,7 +36,7 @@ def fine_tuning(params: Params) -> None:
         artifacts.CHECKPOINTS,
         artifacts.TUNED,
         settings.keep_checkpoints,
-        recorder().metrics,
+        record_training(plan.steps, recorder().metrics),
     )
     task(write_losses)(
         trained.curve, artifacts.TRAINING_LOSS, artifacts.VALIDATION_LOSS, artifacts.headline("fine_tuning")

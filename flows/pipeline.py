@@ -11,7 +11,6 @@ import re
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -26,9 +25,10 @@ configure()
 
 import httpx  # noqa: E402 - the engines read their settings on import
 from prefect import flow, task  # noqa: E402
+from prefect.artifacts import create_link_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.schemas.objects import State  # noqa: E402
-from prefect.context import TaskRunContext  # noqa: E402
+from prefect.context import FlowRunContext, TaskRunContext  # noqa: E402
 from prefect.exceptions import PrefectException  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 
@@ -36,7 +36,8 @@ from flows.wiring.dvc_repository import open_repository  # noqa: E402
 from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.processes import end, list_below, mark_process, show_mark  # noqa: E402
-from flows.wiring.recording import wait_until_sent, warn_unanswered  # noqa: E402
+from flows.wiring.recording import PIPELINE, REASON, wait_until_sent, warn_unanswered  # noqa: E402
+from flows.wiring.runs import addresses  # noqa: E402
 from flows.wiring.server import OWNER, ensure_server, prefect_at  # noqa: E402
 from flows.wiring.staleness import STAGES, check, order_stages  # noqa: E402
 from flows.wiring.stopping import Stopped, end_in_time, signal_of  # noqa: E402
@@ -141,13 +142,13 @@ def pipeline(
     os.chdir(configure())
     stages = stages or list(STAGES)
     outcome: dict[str, str] = {}
-    children = {
-        "HEPTUNE_PIPELINE": uuid.uuid4().hex,
-        OWNER: show_mark(mark_process(os.getpid())),
-        "HEPTUNE_REASON": reason,
-    }
+    children = {OWNER: show_mark(mark_process(os.getpid()))}
+    # A retrain has named its own run, which its pipelines are parts of.
+    if PIPELINE not in os.environ:
+        children |= {PIPELINE: this_flow_run(), REASON: reason}
     try:
         check(stages)
+        show_links()
         with one_at_a_time(wait), recorded(), environment(**children):
             for name in order_stages(stages, single_item):
                 began = time.monotonic()
@@ -290,6 +291,23 @@ def settle(answer: Future[R], work: Callable[[], R]) -> None:
         answer.set_result(work())
     except BaseException as error:  # noqa: BLE001 - raised where it is waited for
         answer.set_exception(error)
+
+
+def show_links() -> None:
+    """Put a link to what belongs to this pipeline into the Prefect UI."""
+    if addresses.has_reports():
+        link = addresses.pipeline_page(os.environ.get(PIPELINE) or this_flow_run())
+        create_link_artifact(
+            key="pipeline-links", link=link, link_text="Stages, with reports, MLflow runs and releases"
+        )
+
+
+def this_flow_run() -> str:
+    """Id of the Prefect flow run at work, the key of its MLflow run."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise RuntimeError("no flow run is at work; call this inside a flow")
+    return str(context.flow_run.id)
 
 
 def parent_task_run() -> str:

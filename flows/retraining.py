@@ -30,13 +30,21 @@ from prefect.concurrency.sync import concurrency  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 
 from flows.monitoring import note_window  # noqa: E402
-from flows.pipeline import Report, end_recording, run_pipeline, server_watched, stages_reported_to  # noqa: E402
+from flows.pipeline import (  # noqa: E402
+    Report,
+    end_recording,
+    environment,
+    run_pipeline,
+    server_watched,
+    stages_reported_to,
+    this_flow_run,
+)
 from flows.wiring import artifacts  # noqa: E402
 from flows.wiring.approval import freeze_accepted  # noqa: E402
 from flows.wiring.commit import commit_inputs  # noqa: E402
 from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.params import read_params  # noqa: E402
-from flows.wiring.recording import Recorder  # noqa: E402
+from flows.wiring.recording import PIPELINE, REASON, Recorder  # noqa: E402
 from flows.wiring.registry import open_registry  # noqa: E402
 from flows.wiring.screening import screen_rows  # noqa: E402
 from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
@@ -146,8 +154,10 @@ def retraining(reason: str = "by hand", trigger: Trigger = "hand", window: str =
     """
     os.chdir(configure())
     attempt = Attempt(trigger, reason, window)
+    # The stages of all its pipelines, and the decision, are one run in MLflow.
+    whole = {PIPELINE: this_flow_run(), REASON: f"retraining: {reason}"}
     try:
-        with one_retrain():
+        with one_retrain(), environment(**whole):
             decision = run_retrain(attempt)
     except RetrainRunning as error:
         decision = attempt.record("refused", str(error))
@@ -311,7 +321,7 @@ def occupy(slot: Any) -> Iterator[None]:
 
 
 def record_decision_in_mlflow(decision: Decision) -> None:
-    """Record the decision as tags of an MLflow run."""
+    """Record the decision as tags of the retrain's MLflow run."""
     tags = {
         "heptune.kind": "retraining",
         "heptune.retrain": decision.retrain,
@@ -321,7 +331,8 @@ def record_decision_in_mlflow(decision: Decision) -> None:
         "heptune.why": decision.why,
         **{f"heptune.{key}": str(value) for key, value in decision.versions.items()},
     }
-    Recorder(f"retraining: {decision.decision}", None, tags).finish("FINISHED")
+    status = "FAILED" if decision.decision == "failed" else "FINISHED"
+    Recorder("retraining", os.environ[PIPELINE], tags, whole=True).finish(status)
     end_recording()
 
 

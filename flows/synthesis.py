@@ -28,6 +28,7 @@ from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.lock import one_at_a_time  # noqa: E402
 from flows.wiring.params import read_params  # noqa: E402
 from flows.wiring.recording import Recorder  # noqa: E402
+from flows.wiring.runs import addresses  # noqa: E402
 from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
 from flows.wiring.stage import flatten  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
@@ -124,7 +125,9 @@ def record_run(settings: Synthesis, figures: Mapping[str, int | float], page: Pa
     """Record the figures in the Prefect UI and in an MLflow run."""
     rows = [{"figure": name, "value": value} for name, value in figures.items()]
     create_table_artifact(key="synthesis-figures", table=rows, description="Figures of the synthesis")
-    create_link_artifact(key="synthesis-report", link=page.resolve().as_uri(), link_text="Report of the synthesis")
+    create_link_artifact(
+        key="synthesis-report", link=addresses.newest_report("synthesis"), link_text="Report of the synthesis"
+    )
     recorder = Recorder("synthesis", None, {"heptune.kind": "synthesis"})
     recorder.params(flatten(settings.model_dump(mode="json")))
     recorder.metrics(0, figures)

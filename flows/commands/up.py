@@ -1,4 +1,4 @@
-"""``heptune up``: a Prefect server with UI, a worker, the deployments with their automation, and MLflow's UI.
+"""``heptune up``: a Prefect server with UI, a worker, the deployments with their automation, MLflow's UI, and reports.
 
 Everything runs below this process, keeps its state under ``.heptune/`` and ends with it.
 """
@@ -22,6 +22,7 @@ from flows.commands.terminal import console
 from flows.wiring import artifacts
 from flows.wiring.params import read_params
 from flows.wiring.processes import end, end_leftovers, leading, tie
+from flows.wiring.runs import addresses
 from flows.wiring.server import SERVER_LOG, ensure_server, is_healthy, is_running, running_url
 from flows.wiring.settings import configure
 from flows.wiring.stopping import Stopped
@@ -37,22 +38,26 @@ WATCH_S = 1.0
 
 @command(app)
 def up(
-    prefect_port: Annotated[int, typer.Option(help="Port of Prefect's server and UI.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
+    prefect_port: Annotated[int, typer.Option(help="Port of Prefect's server and UI.")] = addresses.PREFECT_PORT,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = addresses.MLFLOW_PORT,
+    reports_port: Annotated[
+        int, typer.Option(help="Port of the reports and links of every run.")
+    ] = addresses.REPORTS_PORT,
 ) -> None:
-    """Prefect server, worker, deployments, automation and MLflow's UI, until Ctrl-C."""
+    """Prefect server, worker, deployments, automation, MLflow's UI and the reports of every run, until Ctrl-C."""
 
-    def ready(addresses: Mapping[str, str]) -> None:
-        for name, url in addresses.items():
+    def ready(served: Mapping[str, str]) -> None:
+        for name, url in served.items():
             console.print(f"{name:<10}{url}")
         console.print("Ctrl-C ends everything started here.")
 
-    bring_up(prefect_port, mlflow_port, ready)
+    bring_up(prefect_port, mlflow_port, reports_port, ready)
 
 
 def bring_up(
-    prefect_port: int = 4200,
-    mlflow_port: int = 5000,
+    prefect_port: int = addresses.PREFECT_PORT,
+    mlflow_port: int = addresses.MLFLOW_PORT,
+    reports_port: int = addresses.REPORTS_PORT,
     ready: Callable[[Mapping[str, str]], None] | None = None,
 ) -> None:
     """Start everything, call ``ready`` with the addresses, and stay until a signal asks to end.
@@ -74,13 +79,18 @@ def bring_up(
     with leading():
         try:
             configured = os.environ.get("PREFECT_API_URL")
-            addresses = {"Prefect": start_prefect(prefect_port), "MLflow": start_mlflow(mlflow_port, children)}
+            served = {
+                "Prefect": start_prefect(prefect_port),
+                "MLflow": start_mlflow(mlflow_port, children),
+                "Reports": start_reports(reports_port, children),
+            }
+            addresses.note_addresses({name.lower(): url for name, url in served.items()})
             schedules = deploy(root, params)
             children.append(start_child("worker", prefect("worker", "start", "--pool", POOL)))
             for line in schedules:
                 console.print(line)
             if ready:
-                ready(addresses)
+                ready(served)
             while all(process.poll() is None for process in children) and (configured or is_running()):
                 time.sleep(WATCH_S)
             raise PipelineError(f"a server ended by itself; its log is in {LOGS.resolve()} or {SERVER_LOG.resolve()}")
@@ -115,6 +125,16 @@ def start_mlflow(port: int, children: list[subprocess.Popen[bytes]]) -> str:
     process = start_child("mlflow", command, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
     children.append(process)
     wait_for(lambda: answers(f"{url}/health"), process, "mlflow")
+    return url
+
+
+def start_reports(port: int, children: list[subprocess.Popen[bytes]]) -> str:
+    """The reports and links of every run of this checkout, on loopback; the address."""
+    require_free(port, "--reports-port")
+    process = start_child("reports", [sys.executable, "-m", "flows.wiring.browsing.site", str(port)])
+    children.append(process)
+    url = f"{addresses.HOST}:{port}"
+    wait_for(lambda: answers(f"{url}/health"), process, "reports")
     return url
 
 

@@ -5,7 +5,8 @@ A stage never imports MLflow. It appends entries, one JSON object a line, to its
 entries, in the order of a run:
 
 * ``create``: name, key of the pipeline, tags, time; who writes, and the process that runs DVC;
-* ``params``, ``metrics``, ``tags``, ``inputs``, ``artifact``: what is recorded;
+* ``params``, ``metrics``, ``tags``, ``inputs``, ``artifact``: what is recorded of the run or, with ``pipeline``, of
+  the pipeline's run above it;
 * ``finish``: status, time, and what the stage's figures and ``dvc.lock`` were at that moment;
 * ``end``: nothing follows. For a stage the sender writes it, behind the hashes that DVC left in ``dvc.lock``.
 """
@@ -43,6 +44,9 @@ SENDER_LOG = SENDER / "log"
 UNANSWERED = SENDER / "unanswered.json"
 # The same, once the user was told.
 TOLD = SENDER / "told.json"
+# For the stages: the key of the pipeline's run, and why it runs.
+PIPELINE = "HEPTUNE_PIPELINE"
+REASON = "HEPTUNE_REASON"
 LONGEST_PARAM = 6000
 POLL_S = 0.1
 
@@ -61,10 +65,18 @@ class Recorder:
         pipeline: Key of the pipeline run it belongs to; runs with one key share one parent. None: no parent.
         tags: Tags of the run, known from the start.
         owner: The process that runs DVC around this stage, whose hashes are added from ``dvc.lock``; None: no stage.
+        flow_run: The stage's Prefect flow run, beside whose record the sender notes what MLflow calls this run.
+        whole: Record on the pipeline's own run instead of one below it; its name is then ``title``'s.
     """
 
     def __init__(
-        self, name: str, pipeline: str | None, tags: Mapping[str, str], owner: ProcessMark | None = None
+        self,
+        name: str,
+        pipeline: str | None,
+        tags: Mapping[str, str],
+        owner: ProcessMark | None = None,
+        flow_run: str = "",
+        whole: bool = False,
     ) -> None:
         stem = f"{_now_ms()}-{re.sub('[^A-Za-z0-9_]+', '-', name)}-{uuid.uuid4().hex[:8]}"
         self.path = (UNSENT / f"{stem}.jsonl").resolve()
@@ -72,11 +84,15 @@ class Recorder:
         self._descriptor: int | None = None
         self._failed = False
         self._lock = threading.Lock()
+        self._curves: set[str] = set()
         self._append(
             "create",
             name=name,
             pipeline=pipeline,
-            reason=os.environ.get("HEPTUNE_REASON", ""),
+            title=title(),
+            reason=os.environ.get(REASON, ""),
+            flow_run=flow_run,
+            whole=whole,
             tags=dict(tags),
             time=_now_ms(),
             uri=os.environ["MLFLOW_TRACKING_URI"],
@@ -86,27 +102,50 @@ class Recorder:
         ensure_sender()
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Record figures at a step."""
+        """Record a point of each curve."""
+        self._curves |= values.keys()
         self._append("metrics", step=step, values={k: float(v) for k, v in values.items()}, time=_now_ms())
 
+    def figures(self, values: Mapping[str, float]) -> None:
+        """Record figures of the whole run; one whose name is a curve's is left out, for it would be a point of that."""
+        values = {key: float(value) for key, value in values.items() if key not in self._curves}
+        if values:
+            self._append("metrics", step=0, values=values, time=_now_ms())
+
     def params(self, values: Mapping[str, Any]) -> None:
-        self._append("params", values={key: str(value)[:LONGEST_PARAM] for key, value in values.items()})
+        self._append("params", values=_as_params(values))
 
     def tags(self, values: Mapping[str, str]) -> None:
         self._append("tags", values=dict(values))
 
-    def artifact(self, path: Path) -> None:
-        """Keep a small file with the run, copied now, since it may change before it is sent."""
+    def headline(self, params: Mapping[str, Any], figures: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Record what heads the pipeline's run; what it has already is not recorded again."""
+        self._append("params", values=_as_params(params), pipeline=True)
+        values = {key: float(value) for key, value in figures.items()}
+        self._append("metrics", step=0, values=values, time=_now_ms(), pipeline=True)
+        self._append("tags", values=dict(tags), pipeline=True)
+
+    def artifact(self, path: Path, folder: str = "", text: str | None = None) -> None:
+        """Keep a file with the run, copied now, since it may change before it is sent.
+
+        Args:
+            path: The file.
+            folder: Folder among the run's artifacts; the top one by default.
+            text: What is kept under its name instead of what it holds.
+        """
         if not path.is_file():
             return
-        copy = copies_of(self.path) / path.name
+        copy = copies_of(self.path) / folder / path.name
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+            if text is None:
+                shutil.copyfile(path, copy)
+            else:
+                copy.write_text(text, encoding="utf-8")
         except OSError as error:
             self._report_loss(error)
             return
-        self._append("artifact", path=str(copy.resolve()))
+        self._append("artifact", path=str(copy.resolve()), folder=folder)
 
     def finish(self, status: str, written: Mapping[str, str] | None = None) -> None:
         """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``.
@@ -138,6 +177,13 @@ class Recorder:
         if not self._failed:
             logger.warning("%s: cannot be written (%s), so MLflow will lack entries of this run", self.path, error)
         self._failed = True
+
+
+def title() -> str:
+    """Name of a pipeline's run: why it runs, and when it began."""
+    experiment = os.environ.get("DVC_EXP_NAME", "")
+    reason = os.environ.get(REASON) or (f"dvc exp run {experiment}" if experiment else "dvc repro")
+    return f"{reason}, {time.strftime('%Y-%m-%d %H:%M')}"
 
 
 def is_alive(mark: ProcessMark, path: Path) -> bool:
@@ -220,6 +266,10 @@ def is_at_work(path: Path) -> bool:
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False
     return writer[0] != os.getpid() and is_alive(writer, path)
+
+
+def _as_params(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value)[:LONGEST_PARAM] for key, value in values.items()}
 
 
 def _now_ms() -> int:

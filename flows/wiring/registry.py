@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -26,6 +26,10 @@ from filelock import FileLock, Timeout
 
 from flows.wiring import artifacts
 from flows.wiring.lineage import git_commit
+from flows.wiring.recording import wait_until_sent
+from flows.wiring.runs import addresses
+from flows.wiring.runs.mlflow_entries import escape
+from flows.wiring.runs.releases import describe_release, note_version
 from flows.wiring.sending import experiment_id
 from flows.wiring.settings import configure
 from tasks.contracts.errors import PipelineError
@@ -34,6 +38,7 @@ from tasks.deployment.release import read_release, read_verdict
 from tasks.deployment.store import check_release, is_stored, store_release
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
@@ -43,6 +48,7 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 HISTORY = "champions"
 ARTIFACTS = "release"
 LOCK_TIMEOUT_S = 300
+SENT_TIMEOUT_S = 20.0
 KEPT_HISTORY = 1000
 
 
@@ -75,7 +81,7 @@ class Registry:
 
         Args:
             folder: The release to register.
-            run: MLflow run to log its files to; a small one of its own by default.
+            run: MLflow run to log its files to; by default one of its own below the pipeline's that made it.
             commit: Git commit to tag the version with; the checkout's by default.
 
         Returns:
@@ -92,6 +98,7 @@ class Registry:
             version = (
                 int(found.version) if found else self._create(release, run, git_commit() if commit is None else commit)
             )
+            note_version(self.releases, release, self.model, version)
             if self._aliased(CHAMPION) != version:
                 self._client.set_registered_model_alias(self.model, CHALLENGER, str(version))
         return Champion(release, version)
@@ -299,21 +306,41 @@ class Registry:
             self._client.set_terminated(run_id)
         tags = {"release": release, "verdict": verdict["verdict"], "git_commit": commit}
         source = f"{self._client.get_run(run_id).info.artifact_uri}/{ARTIFACTS}"
-        self._client.create_model_version(self.model, source, run_id, tags)
+        links = f"[Everything of this release]({addresses.release_page(release)})" if addresses.has_reports() else ""
+        self._client.create_model_version(self.model, source, run_id, tags, description=links or None)
         created = self._find(release)
         if created is None:
             raise PipelineError(f'"{self.model}": MLflow kept no version of {release[:12]}; register it again')
         return int(created.version)
 
     def _make_run(self, release: str) -> str:
-        """A run for one release; the one of an earlier attempt where that was cut off."""
+        """A run with the figures of a release, below the pipeline's; the one of an earlier attempt that was cut off."""
         number = experiment_id(self._client)
         tags = {"heptune.kind": "release", "heptune.release": release}
+        if begun := self._search(number, tags):
+            return self._describe_run(str(begun.info.run_id), release)
+        wait_until_sent(SENT_TIMEOUT_S)
+        if maker := self._search(number, {"heptune.stage": "deployment", "heptune.release": release}):
+            tags["mlflow.parentRunId"] = maker.data.tags.get("mlflow.parentRunId", maker.info.run_id)
+        if addresses.has_reports():
+            tags["mlflow.note.content"] = f"[Everything of this release]({addresses.release_page(release)})"
+        made = self._client.create_run(number, tags=tags, run_name=f"release {release[:12]}")
+        return self._describe_run(str(made.info.run_id), release)
+
+    def _describe_run(self, run_id: str, release: str) -> str:
+        """Log params and figures of a release to its run; again does no harm."""
+        params, figures = describe_release(read_release(self.releases / release))
+        for key, value in params.items():
+            self._client.log_param(run_id, escape(key), value)
+        for key, figure in figures.items():
+            self._client.log_metric(run_id, escape(key), figure)
+        return run_id
+
+    def _search(self, experiment: str, tags: Mapping[str, str]) -> Run | None:
+        """The newest run with these tags."""
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        begun = self._client.search_runs([number], query, max_results=1)
-        if begun:
-            return str(begun[0].info.run_id)
-        return str(self._client.create_run(number, tags=tags, run_name=f"release {release[:12]}").info.run_id)
+        found = self._client.search_runs([experiment], query, max_results=1)
+        return found[0] if found else None
 
     def _refusal(self, candidate: Champion, verdict: dict[str, Any], present: Champion | None) -> str:
         """Why a version must not become champion; empty when it may."""

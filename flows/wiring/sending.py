@@ -8,13 +8,9 @@ does not answer, entries stay where they are. An entry that MLflow refuses is se
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-import posixpath
-import re
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from flows.wiring import artifacts, lineage
+from flows.wiring import artifacts
 from flows.wiring.recording import (
-    SENDER,
     SENDER_LOCK,
     SENDER_PID,
     UNANSWERED,
     UNSENT,
     Entry,
-    copies_of,
-    is_alive,
     is_at_work,
 )
+from flows.wiring.runs.entry_file import EntryFile, parse, settle
+from flows.wiring.runs.mlflow_entries import as_metrics, escape, log_entry, log_metrics
+from flows.wiring.runs.records import MlflowRun, note_mlflow
 from flows.wiring.server import has_users
 from flows.wiring.settings import configure
 
@@ -44,18 +40,14 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "heptune"
 PIPELINE_TAG = "heptune.pipeline"
+# Which pipeline a run is the whole of.
+WHOLE_TAG = "heptune.pipeline_run"
 ENTRIES_TAG = "heptune.entries"
 EXPERIMENT_LOCK = artifacts.STATE / "mlflow.lock"
-REFUSED = artifacts.STATE / "refused"
-BATCH = 500
 POLL_S = 0.2
 LINGER_S = 10.0  # the stages of a pipeline follow one another sooner than that; without a pipeline there is no next
 RETRY_S = 5.0
-ABANDONED_S = 60.0
 ATTEMPTS = 3
-LONGEST_KEY = 250
-# What an entry that creates a run must have.
-BEGINNING = {"name", "pipeline", "tags", "time", "uri", "writer", "owner"}
 # MLflow's answers about the entry itself; any other failure is the server's.
 REFUSALS = {
     "BAD_REQUEST",
@@ -75,142 +67,6 @@ class UnansweredError(Exception):
 
 class RetryError(Exception):
     """MLflow answers, but failed at an entry; another attempt may succeed."""
-
-
-class EntryFile:
-    """A file of entries, and how much of it MLflow has.
-
-    Attributes:
-        run_id: The MLflow run, once it was created.
-        uri: The MLflow server that the entries go to.
-    """
-
-    def __init__(self, path: Path, adopted_by: str | None = None) -> None:
-        self.path = path
-        self.state_path = SENDER / f"{path.stem}.json"
-        state = self._read_state()
-        self.offset: int = state.get("offset", 0)
-        self.run_id: str | None = state.get("run")
-        self.creating: bool = state.get("creating", False)
-        self.attempts: int = state.get("attempts", 0)
-        self.created: Entry = {}
-        self.finished: Entry = {}
-        self.ended = False
-        self._scanned = 0
-        self.scan()
-        self.uri: str = state.get("uri") or adopted_by or self.created.get("uri", "")
-
-    def _read_state(self) -> dict[str, Any]:
-        try:
-            state: dict[str, Any] = json.loads(self.state_path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
-        return state
-
-    def save(self) -> None:
-        """Note how far MLflow has the file."""
-        # The address is kept from the moment that a run may exist there.
-        state = {
-            "offset": self.offset,
-            "run": self.run_id,
-            "creating": self.creating,
-            "attempts": self.attempts,
-            "uri": self.uri if self.creating else None,
-        }
-        aside = self.state_path.with_suffix(".part")
-        aside.write_text(json.dumps(state), encoding="utf-8")
-        aside.replace(self.state_path)
-
-    def scan(self) -> None:
-        """Look for the entries that begin and end a run among the lines that are new."""
-        for line, end in self._lines(self._scanned):
-            entry = parse(line) or {}
-            if self._scanned == 0 and entry.get("kind") == "create" and entry.keys() >= BEGINNING:
-                self.created = entry
-            if entry.get("kind") == "finish":
-                self.finished = entry
-            self.ended = self.ended or entry.get("kind") == "end"
-            self._scanned = end
-
-    def read(self) -> list[tuple[bytes, int]]:
-        """The next lines that MLflow does not have, each with the offset behind it."""
-        return self._lines(self.offset, BATCH)
-
-    def _lines(self, offset: int, most: int | None = None) -> list[tuple[bytes, int]]:
-        found = list[tuple[bytes, int]]()
-        with self.path.open("rb") as stream:
-            stream.seek(offset)
-            for line in stream:
-                if not line.endswith(b"\n") or len(found) == most:
-                    break
-                offset += len(line)
-                found.append((line, offset))
-        return found
-
-    def append(self, *entries: Entry) -> None:
-        """Write entries that the run itself did not leave; the run must have ended."""
-        text = "".join(json.dumps(entry) + "\n" for entry in entries)
-        with self.path.open("ab") as stream:
-            whole = stream.tell() == 0 or self.path.read_bytes()[-1:] == b"\n"
-            stream.write((b"" if whole else b"\n") + text.encode())
-        self.scan()
-
-    def is_complete(self) -> bool:
-        """Whether nothing more will come: the run has ended, or its first entry is broken or never came."""
-        if self.created:
-            return self.ended and self._scanned == self.offset
-        return self._scanned > 0 or time.time() - self.path.stat().st_mtime > ABANDONED_S
-
-    def set_aside(self, entry: Any, reason: str) -> None:
-        """Keep an entry that MLflow does not take, with the reason."""
-        REFUSED.mkdir(parents=True, exist_ok=True)
-        logger.warning("%s: not taken by MLflow: %s", self.path.name, reason)
-        with (REFUSED / self.path.name).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"reason": reason, "run": self.run_id, "entry": entry}) + "\n")
-
-    def remove(self) -> None:
-        shutil.rmtree(copies_of(self.path), ignore_errors=True)
-        self.path.unlink(missing_ok=True)
-        self.state_path.unlink(missing_ok=True)
-
-
-def parse(line: bytes) -> Entry | None:
-    """The entry of a line, or None where it is none."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and "kind" in entry else None
-
-
-def settle(file: EntryFile) -> None:
-    """Complete the entries of a run that has ended: killed without a word, or by the hashes that DVC wrote after it."""
-    if file.ended or not file.created:
-        return
-    if not file.finished:
-        if is_alive(file.created["writer"], file.path):
-            return
-        file.scan()  # it may have finished in between
-        if not file.finished:
-            file.append({"kind": "finish", "status": "KILLED", "time": int(file.path.stat().st_mtime * 1000)})
-    owner, stage = file.created["owner"], file.created["name"]
-    if file.ended:
-        return
-    if owner is None:
-        file.append({"kind": "end"})
-        return
-    if file.finished.get("status") != "FINISHED":
-        hashes: lineage.Hashes | None = lineage.find_inputs(stage), {}
-    else:
-        dvc_ended = not is_alive(owner, file.path)
-        hashes = lineage.find_hashes(stage, file.finished.get("written", {}), dvc_ended)
-        if hashes is None and not dvc_ended:
-            return
-    deps, outs = hashes or ({}, {})
-    tags = {f"dvc.dep.{path}": digest for path, digest in deps.items()}
-    tags |= {f"dvc.out.{path}": digest for path, digest in outs.items()}
-    inputs = {path: digest for path, digest in deps.items() if path.startswith("data/")}
-    file.append({"kind": "tags", "values": tags}, {"kind": "inputs", "values": inputs}, {"kind": "end"})
 
 
 class Sender:
@@ -330,8 +186,6 @@ class Sender:
         return file.attempts > ATTEMPTS
 
     def _apply(self, file: EntryFile, entries: Sequence[Entry]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
-
         client, metrics = self._client(file.uri), list[Any]()
         for entry in entries:
             kind = entry["kind"]
@@ -340,35 +194,52 @@ class Sender:
                 continue
             if file.run_id is None:
                 raise ValueError("an entry came before the one that creates its run")
-            if kind == "metrics":
-                metrics += [Metric(escape(k), v, entry["time"], entry["step"]) for k, v in entry["values"].items()]
-            elif kind == "params":
-                params = [Param(escape(key), value) for key, value in entry["values"].items()]
-                for start in range(0, len(params), 100):
-                    client.log_batch(file.run_id, params=params[start : start + 100])
-            elif kind == "tags":
-                tags = [RunTag(escape(key), str(value)) for key, value in entry["values"].items()]
-                for start in range(0, len(tags), 100):
-                    client.log_batch(file.run_id, tags=tags[start : start + 100])
-            elif kind == "inputs":
-                sets = [
-                    DatasetInput(Dataset(path, digest, "local", json.dumps({"uri": path})), [])
-                    for path, digest in entry["values"].items()
-                ]
-                if sets:
-                    client.log_inputs(file.run_id, sets)
-            elif kind == "artifact":
-                client.log_artifact(file.run_id, entry["path"])
+            if entry.get("pipeline"):
+                self._head(file, entry)
+            elif kind == "metrics":
+                metrics += as_metrics(entry)
             elif kind == "finish":
-                _log_metrics(client, file.run_id, metrics)
+                log_metrics(client, file.run_id, metrics)
                 metrics = []
                 client.set_terminated(file.run_id, entry["status"], entry["time"])
                 if pipeline := file.created["pipeline"]:
                     client.set_terminated(self._parent(file.uri, pipeline), entry["status"], entry["time"])
-            elif kind != "end":
-                raise ValueError(f'unknown kind of entry "{kind}"')
+            elif kind == "end":
+                self._note(file)
+            else:
+                log_entry(client, file.run_id, entry)
         if metrics and file.run_id:
-            _log_metrics(client, file.run_id, metrics)
+            log_metrics(client, file.run_id, metrics)
+
+    def _head(self, file: EntryFile, entry: Entry) -> None:
+        """Record an entry on the pipeline's run, without what that has already."""
+        client, parent = self._client(file.uri), self._parent(file.uri, file.created["pipeline"])
+        data = client.get_run(parent).data
+        every: dict[str, Mapping[str, Any]] = {"params": data.params, "metrics": data.metrics, "tags": data.tags}
+        known = every[entry["kind"]]
+        values = {key: value for key, value in entry["values"].items() if known.get(escape(key)) != value}
+        if entry["kind"] == "metrics":
+            log_metrics(client, parent, as_metrics({**entry, "values": values}))
+        else:
+            log_entry(client, parent, {**entry, "values": values})
+
+    def _note(self, file: EntryFile) -> None:
+        """Keep what MLflow calls the run of a stage, beside the stage's own record."""
+        created = file.created
+        if not created.get("flow_run") or file.run_id is None:
+            return
+        info = self._client(file.uri).get_run(file.run_id).info
+        deps, outs = file.hashes
+        known = MlflowRun(
+            uri=file.uri,
+            run=file.run_id,
+            parent=self._parent(file.uri, created["pipeline"]) if created["pipeline"] else "",
+            experiment=str(info.experiment_id),
+            artifacts=str(info.artifact_uri),
+            deps=deps,
+            outs=outs,
+        )
+        note_mlflow(created["name"], created["flow_run"], known)
 
     def _client(self, uri: str) -> MlflowClient:
         if uri not in self.clients:
@@ -387,6 +258,11 @@ class Sender:
         if file.run_id is not None:
             return
         client, experiment = self._client(file.uri), self._experiment(file.uri)
+        if entry.get("whole"):
+            file.run_id = self._parent(file.uri, entry["pipeline"], entry)
+            file.save()
+            log_entry(client, file.run_id, {"kind": "tags", "values": entry["tags"]})
+            return
         tags = {escape(key): str(value) for key, value in entry["tags"].items()} | {ENTRIES_TAG: file.path.stem}
         if entry["pipeline"]:
             parent = self._parent(file.uri, entry["pipeline"], entry)
@@ -396,16 +272,18 @@ class Sender:
         file.save()
         file.run_id = begun or str(client.create_run(experiment, entry["time"], tags, entry["name"]).info.run_id)
         file.save()
+        self._note(file)
 
     def _parent(self, uri: str, pipeline: str, child: Mapping[str, Any] | None = None) -> str:
         """The run of a pipeline; made for its first child."""
         if (uri, pipeline) not in self.parents:
-            tags = {PIPELINE_TAG: pipeline, "heptune.kind": "pipeline"}
-            found = self._search(uri, tags)
+            found = self._search(uri, {WHOLE_TAG: pipeline})
             if found is None:
                 first = child or {}
+                tags = {WHOLE_TAG: pipeline, PIPELINE_TAG: pipeline, "heptune.kind": "pipeline"}
                 tags |= {"heptune.reason": first["reason"]} if first.get("reason") else {}
-                made = self._client(uri).create_run(self._experiment(uri), first.get("time"), tags, "pipeline")
+                name = first.get("title", "pipeline")
+                made = self._client(uri).create_run(self._experiment(uri), first.get("time"), tags, name)
                 found = str(made.info.run_id)
             self.parents[uri, pipeline] = found
         return self.parents[uri, pipeline]
@@ -427,31 +305,6 @@ def halve(entries: Sequence[Entry]) -> list[list[Entry]]:
     keys = list(values)
     parts = (keys[: len(keys) // 2], keys[len(keys) // 2 :])
     return [[{**entries[0], "values": {key: values[key] for key in part}}] for part in parts]
-
-
-def escape(key: str) -> str:
-    """A key that MLflow takes: characters that it refuses as ``:`` and their code point, ``what?`` as ``what:3f``.
-
-    A colon that could be taken for one of these, and digits and letters a to f behind one, are written so too:
-    different keys stay different. The empty key is ``:-``.
-    """
-    if key in ("", ":-"):
-        return ":3a-" if key else ":-"
-    escaped = re.sub(
-        r"(?:[^/\w.\- :]|:(?=[0-9a-f]))[0-9a-f]*", lambda found: "".join(f":{ord(each):x}" for each in found[0]), key
-    )
-    if posixpath.normpath(escaped) != escaped or escaped.startswith((".", "/")):
-        escaped = escaped.replace("/", ":2f")
-        escaped = re.sub(r"^\.", ":2e", escaped)
-    if len(escaped) > LONGEST_KEY:
-        digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-        escaped = f"{escaped[: LONGEST_KEY - 13]}:{digest}"
-    return escaped
-
-
-def _log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Any]) -> None:
-    for start in range(0, len(metrics), 1000):
-        client.log_batch(run_id, metrics=metrics[start : start + 1000])
 
 
 def _one_line(error: BaseException) -> str:

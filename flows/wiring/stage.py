@@ -40,7 +40,16 @@ from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import Params, read_params  # noqa: E402
 from flows.wiring.processes import ProcessMark, end, has_process, leading, list_below, show_mark  # noqa: E402
-from flows.wiring.recording import Recorder, warn_unanswered  # noqa: E402
+from flows.wiring.recording import PIPELINE, Recorder, warn_unanswered  # noqa: E402
+from flows.wiring.runs import addresses  # noqa: E402
+from flows.wiring.runs.headline import read_headline  # noqa: E402
+from flows.wiring.runs.records import (  # noqa: E402
+    RunRecord,
+    begin_record,
+    describe_run,
+    describe_subject,
+    end_record,
+)
 from flows.wiring.server import ensure_server, owner_above, prefect_at  # noqa: E402
 from flows.wiring.stopping import STAGE_GRACE_S, Stopped, end_with, listen  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
@@ -52,12 +61,17 @@ gc.enable()
 logger = logging.getLogger(__name__)
 
 PARENT = "HEPTUNE_PARENT_TASK_RUN"
-PIPELINE = "HEPTUNE_PIPELINE"
 MESSAGES = "HEPTUNE_MESSAGES"
+SHOWN_S = 0.1
+# Files of a report that a browser shows.
+SHOWN = {".html", ".json", ".js", ".css", ".svg", ".png", ".md"}
 
 P = ParamSpec("P")
 R = TypeVar("R")
 _recorder: Recorder | None = None
+_record: RunRecord | None = None
+# Figures of the tasks, until the stage's own are known, which they may repeat.
+_task_figures: dict[str, float] = {}
 # Why the stage at work failed; the server has words of its own for a run that nobody resumed.
 _reason = ""
 
@@ -74,9 +88,10 @@ def recorder() -> Recorder:
 
 
 def task(function: Callable[P, R], *, retries: int = 0) -> Callable[P, R]:
-    """A plain function as a Prefect task that logs its figures and seconds to the stage's MLflow run.
+    """A plain function as a Prefect task whose figures and seconds are logged to the stage's MLflow run at its end.
 
-    Figures are the numbers of a returned mapping, or of the result's ``figures``.
+    Figures are those of a returned mapping of numbers, or of the result's ``figures``. What an earlier task said under
+    the same name, or the stage's own figures say, is not logged again; nor are seconds below `SHOWN_S`.
 
     Args:
         function: The work; its name is the task's.
@@ -87,8 +102,7 @@ def task(function: Callable[P, R], *, retries: int = 0) -> Callable[P, R]:
     def measured(*args: P.args, **kwargs: P.kwargs) -> R:
         began = time.monotonic()
         result = function(*args, **kwargs)
-        figures = {f"{function.__name__}.{key}": value for key, value in figures_of(result).items()}
-        recorder().metrics(0, {**figures, f"{function.__name__}.seconds": time.monotonic() - began})
+        note_figures(function.__name__, figures_of(result), time.monotonic() - began)
         return result
 
     made: Any = prefect_task(
@@ -110,10 +124,30 @@ def is_not_expected(_task: Any, _run: Any, state: Any) -> bool:
 
 
 def figures_of(result: Any) -> dict[str, float]:
+    """The numbers of a result's figures; a mapping with texts or lists is something else, such as a manifest."""
     found = getattr(result, "figures", result)
-    if not isinstance(found, Mapping):
+    if not isinstance(found, Mapping) or not all(isinstance(v, int | float | None) for v in found.values()):
         return {}
-    return {k: v for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {key: value for key, value in found.items() if value is not None and not isinstance(value, bool)}
+
+
+def note_figures(task_name: str, figures: Mapping[str, float], seconds: float) -> None:
+    """Keep the figures of a task until the stage's own are known."""
+    known = {key.partition(".")[2]: value for key, value in _task_figures.items()}
+    _task_figures.update({f"{task_name}.{key}": v for key, v in figures.items() if known.get(key) != v})
+    if seconds >= SHOWN_S:
+        _task_figures[f"{task_name}.seconds"] = seconds
+
+
+def log_task_figures(own: Mapping[str, float]) -> None:
+    """Log the figures of the tasks, without those that the stage's own repeat, be it under another name."""
+    recorder().figures({key: value for key, value in _task_figures.items() if not repeats(own, key, value)})
+    _task_figures.clear()
+
+
+def repeats(own: Mapping[str, float], key: str, value: float) -> bool:
+    """Whether a task's figure is one of the stage's own; equal fractions are the same, equal counts may not be."""
+    return own.get(key.partition(".")[2]) == value or (value % 1 != 0 and value in own.values())
 
 
 def stage(function: Callable[[Params], None]) -> Flow[[Params], None]:
@@ -151,15 +185,31 @@ def stage(function: Callable[[Params], None]) -> Flow[[Params], None]:
 
 
 def show_report(name: str) -> None:
-    """Log the stage's figures to MLflow and put them, with a link to its page, into the Prefect UI."""
+    """Log the stage's figures and report to MLflow, and put the figures, with links, into the Prefect UI."""
     figures = figures_of(read_json(artifacts.metrics(name)))
-    page = artifacts.report(name).resolve()
-    recorder().metrics(0, figures)
-    recorder().artifact(page)
+    log_task_figures(figures)
+    recorder().figures(figures)
+    recorder().headline(*read_headline(name))
+    keep_report(name)
     rows = [{"figure": key, "value": value} for key, value in figures.items()]
     key = name.replace("_", "-")
     create_table_artifact(key=f"{key}-figures", table=rows, description=f"Figures of {name}")
-    create_link_artifact(key=f"{key}-report", link=page.as_uri(), link_text=f"Report of {name}")
+    if _record is not None and addresses.has_reports():
+        report, everything = addresses.report_page(_record.flow_run, name), addresses.run_page(_record.flow_run)
+        create_link_artifact(key=f"{key}-report", link=report, link_text=f"Report of {name}")
+        create_link_artifact(key=f"{key}-links", link=everything, link_text="MLflow run, data, release and requests")
+
+
+def keep_report(name: str) -> None:
+    """Keep with the MLflow run what the stage's report consists of, so that an old run shows its own."""
+    from tasks.pages.page import fill_run
+
+    folder = artifacts.report(name).parent
+    facts = describe_run(_record, describe_subject(name)) if _record else []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix in SHOWN:
+            text = fill_run(path.read_text(encoding="utf-8"), facts) if path.suffix == ".html" else None
+            recorder().artifact(path, (Path("report") / path.parent.relative_to(folder)).as_posix(), text)
 
 
 def run(flow_: Flow[[Params], None]) -> None:
@@ -202,41 +252,58 @@ def run_stage(flow_: Flow[[Params], None]) -> int:
 
 
 def run_observed(flow_: Flow[[Params], None], params: Params, owner: ProcessMark) -> int:
-    global _recorder
+    global _recorder, _record
     name = flow_.name
-    flow_run = create_run(flow_, params)
+    flow_run = str((made := create_run(flow_, params)).id)
     pipeline = os.environ.get(PIPELINE)
     key = pipeline or f"dvc-{show_mark(owner)}"
-    _recorder = Recorder(name, key, first_tags(name, params, str(flow_run.id)), owner)
+    _record = begin_record(name, flow_run, key)
+    _recorder = Recorder(name, key, first_tags(params, _record), owner, flow_run)
+    _recorder.headline({}, {}, pipeline_tags(key))
     _recorder.params(flatten(getattr(params, name).model_dump(mode="json")))
-    status, code = "FAILED", 1
+    status, reason = "FAILED", ""
     finished_work = FinishedWork(name)
     try:
-        state: Any = run_flow(flow_, flow_run=flow_run, parameters={"params": params}, return_type="state")
+        state: Any = run_flow(flow_, flow_run=made, parameters={"params": params}, return_type="state")
         if state.is_completed():
-            status, code = "FINISHED", 0
+            status = "FINISHED"
         else:
-            code = report_failure(_reason or state.message or "failed")
+            reason = _reason or state.message or "failed"
     except (httpx.HTTPError, PrefectException) as error:
         if finished_work.is_complete():
             logger.warning(
                 "%s is done, but the Prefect server went away (%s) and may show it as running",
                 name, type(error).__name__,
             )  # fmt: skip
-            status, code = "FINISHED", 0
+            status = "FINISHED"
         else:
-            code = report_failure(
+            reason = (
                 f"the Prefect server went away while {name} was at work ({type(error).__name__}); "
                 "start it and run again, finished stages are kept"
             )
     except Stopped:
-        _recorder.finish("KILLED", lineage.describe_written(name))
+        end_observed("KILLED", "stopped")
         raise
-    _recorder.finish(status, lineage.describe_written(name))
+    code = report_failure(reason) if reason else 0
+    end_observed(status, reason)
     if not pipeline:  # a pipeline says it at its end
         warn_unanswered()
     write_overview()
     return code
+
+
+def end_observed(status: str, reason: str) -> None:
+    """End the run in MLflow, and its record."""
+    if _record is None:
+        return
+    ended = end_record(_record, status, reason)
+    log_task_figures({})
+    recorder().tags({f"heptune.{key}": value for key, value in ended.about.items()})
+    if reason:
+        failure = {"heptune.failed": _record.stage, "heptune.failure": reason}
+        recorder().tags({"heptune.failure": reason})
+        recorder().headline({}, {}, failure)
+    recorder().finish(status, lineage.describe_written(_record.stage))
 
 
 class FinishedWork:
@@ -269,13 +336,33 @@ def create_run(flow_: Flow[[Params], None], params: Params) -> Any:
         )
 
 
-def first_tags(name: str, params: Params, flow_run: str) -> dict[str, str]:
-    return {
-        "heptune.stage": name,
-        "heptune.git_commit": lineage.git_commit(),
-        "heptune.params": lineage.section_hash(params, name),
+def first_tags(params: Params, record: RunRecord) -> dict[str, str]:
+    """What a run is known by, and links from it; ``mlflow.*`` are shown at the top of its page."""
+    flow_run, stage_name = record.flow_run, record.stage
+    links = [f"[Prefect run]({addresses.flow_run_page(flow_run)})"]
+    if addresses.has_reports():
+        links.append(f"[Report]({addresses.report_page(flow_run, stage_name)})")
+        links.append(f"[Data, release, requests]({addresses.run_page(flow_run)})")
+    tags = {
+        "heptune.stage": stage_name,
+        "heptune.git_commit": record.commit,
+        "heptune.params": lineage.section_hash(params, stage_name),
         "heptune.prefect_flow_run": flow_run,
+        "heptune.dvc_experiment": record.experiment,
+        "mlflow.note.content": " · ".join(links),
+        "mlflow.source.git.commit": record.commit.removesuffix("+changes").removesuffix("none"),
+        "mlflow.source.name": f"flows/{stage_name}.py",
+        "mlflow.source.type": "LOCAL",
     }
+    return {key: value for key, value in tags.items() if value}
+
+
+def pipeline_tags(key: str) -> dict[str, str]:
+    """Links from the pipeline's MLflow run."""
+    links = [] if key.startswith("dvc-") else [f"[Prefect run]({addresses.flow_run_page(key)})"]
+    if addresses.has_reports():
+        links.append(f"[Its stages, with reports and releases]({addresses.pipeline_page(key)})")
+    return {"mlflow.note.content": " · ".join(links)} if links else {}
 
 
 def report_failure(reason: str) -> int:

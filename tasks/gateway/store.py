@@ -247,6 +247,32 @@ class Store:
         found.sort(key=lambda row: (row["received_at"], row["id"]))
         return pa.Table.from_pylist(found, schema=REQUESTS)
 
+    def describe_request(self, request_id: str) -> Row | None:
+        """When a request came, how it was answered, and by which release; not its texts. None where there is none.
+
+        Raises:
+            PipelineError: The database does not answer.
+        """
+        found = self._describe(REQUEST_ROWS.c.id == request_id, 1)
+        return found[0] if found else None
+
+    def list_requests(self, release: str, limit: int) -> list[Row]:
+        """The newest requests that a release answered, as `describe_request` has them.
+
+        Raises:
+            PipelineError: The database does not answer.
+        """
+        return self._describe(REQUEST_ROWS.c.release == release, limit)
+
+    def _describe(self, condition: Any, limit: int) -> list[Row]:
+        rows = REQUEST_ROWS.c
+        shown = [column for column in rows if column.name not in ("messages", "answer", "key")]
+        query = select(*shown).where(condition).order_by(rows.received_at.desc(), rows.id.desc()).limit(limit)
+        with self._answering():
+            self.prepare()
+            with self.engine.connect() as connection:
+                return [dict(row) for row in connection.execute(query).mappings()]
+
     def count(self, release: str | None = None, since: float | None = None) -> int:
         """Number of logged requests.
 

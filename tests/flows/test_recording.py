@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -22,7 +23,9 @@ from mlflow.exceptions import MlflowException
 from flows.wiring import lineage
 from flows.wiring.processes import mark_process
 from flows.wiring.recording import UNANSWERED, UNSENT, Recorder, ensure_sender
-from flows.wiring.sending import REFUSED, EntryFile, Sender, escape, experiment_id, settle
+from flows.wiring.runs.entry_file import REFUSED, EntryFile, settle
+from flows.wiring.runs.mlflow_entries import escape
+from flows.wiring.sending import Sender, experiment_id
 from tests.flows.small import child_environment, wait_for, wait_for_mlflow
 
 KILLED = """
@@ -79,7 +82,9 @@ def values(folder: Path, key: str) -> list[tuple[int, float]]:
 
 def runs(folder: Path) -> list[tuple[str, str]]:
     with sqlite3.connect(folder / ".heptune/mlflow.db") as database:
-        return database.execute("select name, status from runs order by name").fetchall()
+        found = database.execute("select name, status from runs order by name desc").fetchall()
+    # The pipeline's run is named by its reason and the time.
+    return [(re.sub(r", \d{4}-\d\d-\d\d \d\d:\d\d$", "", name), status) for name, status in found]
 
 
 def test_recorded_metrics_survive_a_kill(tmp_path: Path) -> None:
@@ -89,7 +94,7 @@ def test_recorded_metrics_survive_a_kill(tmp_path: Path) -> None:
     wait_for_mlflow(tmp_path)
     assert values(tmp_path, "loss") == [(step, 1.0 / (step + 1)) for step in range(2500)]
     assert len(values(tmp_path, "rate")) == 2500
-    assert runs(tmp_path) == [("fine_tuning", "KILLED"), ("pipeline", "KILLED")]
+    assert runs(tmp_path) == [("fine_tuning", "KILLED"), ("dvc repro", "KILLED")]
 
 
 def test_what_a_missing_server_did_not_take_is_kept_and_sent_later(tmp_path: Path) -> None:
@@ -106,7 +111,7 @@ def test_what_a_missing_server_did_not_take_is_kept_and_sent_later(tmp_path: Pat
     assert back.stdout.strip() == "1", back.stderr
     assert not kept[0].exists()
     assert values(tmp_path, "score") == [(1, 0.5), (2, 0.75)]
-    assert runs(tmp_path) == [("evaluation", "FINISHED"), ("pipeline", "FINISHED")]
+    assert runs(tmp_path) == [("evaluation", "FINISHED"), ("dvc repro", "FINISHED")]
 
 
 def test_a_sender_that_is_killed_is_followed_by_the_next(tmp_path: Path) -> None:
@@ -131,7 +136,7 @@ def test_a_sender_that_is_killed_is_followed_by_the_next(tmp_path: Path) -> None
     assert values(tmp_path, "score") == [(1, 0.5)]
     wait_for_mlflow(tmp_path)
     assert values(tmp_path, "score") == [(1, 0.5), (2, 0.75)]
-    assert runs(tmp_path) == [("evaluation", "FINISHED"), ("pipeline", "FINISHED")]
+    assert runs(tmp_path) == [("evaluation", "FINISHED"), ("dvc repro", "FINISHED")]
 
 
 def has_metrics(database: Path) -> bool:

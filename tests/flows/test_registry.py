@@ -47,7 +47,13 @@ def make(tmp_path: Path) -> Make:
         (folder / "model/weights.txt").write_text(weights)
         decided = tmp_path / "verdict.json"
         write_json(decided, {"verdict": verdict, "reasons": ["loss is not lower"], "champion": champion})
-        seal_release(folder, decided, {"model": "helper"})
+        facts = {
+            "method": "lora",
+            "base": {"hub": "org/base"},
+            "metrics": {"loss": 0.5},
+            "parity": {"parity_prompts": 4},
+        }
+        seal_release(folder, decided, {"model": "helper", **facts})
         return folder
 
     return build
@@ -92,6 +98,26 @@ def test_register_goes_on_after_being_cut_off(registry: Registry, make: Make) ->
     assert registry.register(folder).version == 1
     assert [p.name for p in registry.releases.iterdir() if p.is_dir()] == [release]
     assert [run.info.run_id for run in client.search_runs([number])] == [begun]
+
+
+def test_a_release_hangs_under_the_run_that_made_it_with_its_figures(registry: Registry, make: Make) -> None:
+    folder = make("one")
+    release = read_json(folder / "manifest.json")["release"]
+    client = MlflowClient(tracking_uri=registry.uri)
+    number = client.get_experiment_by_name("heptune").experiment_id
+    pipeline = client.create_run(number, run_name="by hand, today").info.run_id
+    made_by = {"heptune.stage": "deployment", "heptune.release": release, "mlflow.parentRunId": pipeline}
+    client.create_run(number, tags=made_by)
+    registry.register(folder)
+    version = client.get_model_version("helper", "1")
+    run = client.get_run(version.run_id)
+    assert run.data.tags["mlflow.parentRunId"] == pipeline
+    assert run.data.params == {"method": "lora", "base": "org/base"}
+    assert run.data.metrics == {"candidate.loss": 0.5, "parity_prompts": 4.0}
+    link = f"http://127.0.0.1:4201/releases/{release}"
+    assert link in version.description
+    assert link in run.data.tags["mlflow.note.content"]
+    assert read_json(registry.releases / "versions.json") == {release: {"model": "helper", "version": 1}}
 
 
 def test_a_changed_release_is_not_registered(registry: Registry, make: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -19,11 +20,20 @@ import psutil
 import pytest
 
 from flows.commands.deployments import deploy, set_schedules
+from flows.wiring.artifacts import RELEASE, STORE
 from flows.wiring.params import Params
+from flows.wiring.runs.addresses import ADDRESSES
+from flows.wiring.runs.records import mlflow_of, record_of_page
 from flows.wiring.server import free_port, prefect_at
 from flows.wiring.staleness import STAGES
+from tasks.contracts.manifest import read_json, write_json
+from tasks.contracts.records import RequestLog
+from tasks.deployment.release import seal_release
+from tasks.gateway.store import open_store
+from tasks.gateway.tables import request_row
 from tasks.monitoring.schedule import Schedule
 from tests.checkout import ROOT
+from tests.flows.doors import Doors
 from tests.flows.mlflow_runs import check_hashes, mlflow_runs
 from tests.flows.small import child_environment, make_project
 
@@ -42,21 +52,35 @@ EventsWorker.instance().drain()
 """
 
 
+REQUEST: dict[str, Any] = {
+    "id": "chatcmpl-1", "received_at": 1.0, "model": "heptune", "key": None,
+    "messages": [{"role": "user", "content": "a secret"}], "answer": "hello",
+    "prompt_tokens": 3, "completion_tokens": 1, "latency_ms": 12.0, "status": 200,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_project(tmp_path_factory.mktemp("up") / "project")
     shutil.copy(ROOT / "prefect.yaml", folder)
     for name in ("flows", "tasks"):
         (folder / name).symlink_to(ROOT / name)
+    # The small stages make no release; this one is there as if the stage deployment had made it.
+    release = folder / RELEASE
+    (release / "model").mkdir(parents=True)
+    (release / "model/weights.txt").write_text("weights")
+    write_json(folder / "work/verdict.json", {"verdict": "promote", "reasons": [], "champion": None})
+    seal_release(release, folder / "work/verdict.json", {"model": "heptune"})
     return folder
 
 
 @pytest.fixture(scope="module")
 def up(project: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The API of a running `heptune up`, and its process."""
-    ports = free_port(), free_port()
+    ports = free_port(), free_port(), free_port()
+    words = ["--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]), "--reports-port", str(ports[2])]
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows", "up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])],
+        [sys.executable, "-m", "flows", "up", *words],
         cwd=project,
         env=child_environment(),
         stdout=subprocess.PIPE,
@@ -122,6 +146,61 @@ def test_a_deployment_writes_the_same_lock_as_the_command_line(
     )
     assert done.returncode == 0, done.stderr
     assert (clone / "dvc.lock").read_bytes() == (project / "dvc.lock").read_bytes()
+
+
+def test_any_door_leads_to_any_other_in_three_clicks(project: Path, up: tuple[str, subprocess.Popen[str]]) -> None:
+    served = json.loads((project / ADDRESSES).read_text())
+    environment = child_environment()
+    done = subprocess.run([sys.executable, "-m", "flows", "register"], cwd=project, env=environment, check=False)
+    assert done.returncode == 0
+    release = read_json(project / RELEASE / "manifest.json")["release"]
+    store = open_store(f"sqlite:///{project / STORE}")
+    store.insert([request_row(RequestLog.model_validate(REQUEST | {"release": release}))], [])
+    store.close()
+
+    tuned, deployed = record_of_page("fine_tuning", project), record_of_page("deployment", project)
+    assert tuned is not None
+    assert deployed is not None
+    ids = {record.stage: mlflow_of(record, project) for record in (tuned, deployed)}
+    doors = {
+        "Prefect": f"{served['prefect']}/runs/flow-run/{tuned.flow_run}",
+        "MLflow": f"{served['mlflow']}/#/runs/{ids['fine_tuning'].run}",  # type: ignore[union-attr]
+        "revision": f"{served['reports']}/revisions/{tuned.commit.removesuffix('+changes')}",
+        "version": f"{served['mlflow']}/#/models/heptune/versions/1",
+        "report": f"{served['reports']}/runs/{tuned.flow_run}/fine_tuning/index.html",
+        "request": f"{served['reports']}/requests/{REQUEST['id']}",
+        "Prefect, of the pipeline": f"{served['prefect']}/runs/flow-run/{tuned.pipeline}",
+        "MLflow, of the release's stage": f"{served['mlflow']}/#/runs/{ids['deployment'].run}",  # type: ignore[union-attr]
+    }
+    ways = Doors(served["prefect"], served["mlflow"])
+    far = {}
+    for start, page in doors.items():
+        for goal, end in doors.items():
+            if start != goal:
+                far[start, goal] = ways.clicks(page, end.__eq__)
+    assert max(far.values()) <= 3
+
+
+def test_an_old_run_shows_its_own_report(project: Path, up: tuple[str, subprocess.Popen[str]]) -> None:
+    served = json.loads((project / ADDRESSES).read_text())
+    old = record_of_page("fine_tuning", project)
+    assert old is not None
+    address = f"{served['reports']}/runs/{old.flow_run}/fine_tuning/index.html"
+    before = httpx.get(address, timeout=30).text
+    assert "A small stage." in before
+    page = project / "reports/fine_tuning/index.html"
+    shown = page.read_text()
+    page.write_text("of a later run")
+    try:
+        assert httpx.get(address, timeout=30).text == before
+        assert httpx.get(f"{served['reports']}/reports/fine_tuning/index.html", timeout=30).text == "of a later run"
+        other = httpx.get(f"{served['reports']}/runs/{old.flow_run}/evaluation/index.html", timeout=30)
+        assert "<h1>evaluation" in other.text, "of the same pipeline"
+        for path in ("fine_tuning/../../../../../params.yaml", "fine_tuning/%2e%2e/%2e%2e/params.yaml"):
+            assert httpx.get(f"{served['reports']}/runs/{old.flow_run}/{path}", timeout=30).status_code == 404
+        assert httpx.get(address, headers={"host": "evil.example"}, timeout=30).status_code == 400
+    finally:
+        page.write_text(shown)
 
 
 def test_drift_starts_a_retrain_that_says_why_it_may_not(project: Path, up: tuple[str, subprocess.Popen[str]]) -> None:

@@ -297,6 +297,16 @@ def test_a_request_whose_messages_are_unreadable_is_left_out(store: Store) -> No
     assert store.read_window()["id"].to_pylist() == ["r1", "r3"]
 
 
+def test_requests_are_described_without_their_texts(store: Store) -> None:
+    store.insert([request_row(make_request(n, release="a" if n < 3 else "b", key="k")) for n in range(4)], [])
+    assert [row["id"] for row in store.list_requests("a", 2)] == ["r2", "r1"]
+    assert store.describe_request("r3") == {
+        "id": "r3", "received_at": 3.0, "model": "heptune", "release": "b",
+        "prompt_tokens": 3, "completion_tokens": 2, "latency_ms": 1.5, "status": 200,
+    }  # fmt: skip
+    assert store.describe_request("r4") is None
+
+
 def test_kinds_and_columns_are_checked() -> None:
     kind, row = check_entry("feedback", {"request_id": "r", "label": "nul \0", "given_at": 1})
     assert kind == "feedback"

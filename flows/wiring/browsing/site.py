@@ -1,0 +1,121 @@
+"""The server of reports and links, on loopback; ``heptune up`` starts it.
+
+::
+
+    /                              runs, the newest first
+    /runs/<flow run>/              a run: its pages in Prefect and MLflow, its report, revision, release, requests
+    /runs/<flow run>/<stage>/...   the report as that run wrote it
+    /pipelines/<key>  /releases/<hash>  /revisions/<commit>  /hashes/<md5>  /requests/<id>
+    /reports/...                   the newest reports
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from flows.wiring import artifacts
+from flows.wiring.browsing import doors
+from flows.wiring.runs import addresses
+from flows.wiring.runs.records import RunRecord, mlflow_of
+from flows.wiring.settings import configure
+from tasks.contracts.errors import PipelineError
+
+Open = Callable[[str], doors.Door | None]
+BODY = re.compile(r"<body[^>]*>", re.IGNORECASE)
+LOCAL = ["127.0.0.1", "localhost"]
+
+environment = Environment(loader=PackageLoader("flows.wiring"), autoescape=True, undefined=StrictUndefined)
+
+
+def make_site() -> Starlette:
+    """The application, for the checkout in the current folder."""
+    published = urlsplit(os.environ.get("HEPTUNE_REPORTS_URL", "")).hostname
+    routes = [
+        Route("/", lambda _: show(doors.list_runs(), "")),
+        Route("/health", lambda _: PlainTextResponse("ok")),
+        Route("/runs/{key}/", page_of(doors.open_run)),
+        Route("/runs/{key}/index.html", page_of(doors.open_run)),
+        Route("/runs/{key}/{stage}/{path:path}", send_report),
+        Route("/pipelines/{key}", page_of(doors.open_pipeline)),
+        Route("/releases/{key}", page_of(doors.open_release)),
+        Route("/revisions/{key}", page_of(doors.open_revision)),
+        Route("/hashes/{key}", page_of(doors.open_hash)),
+        Route("/requests/{key}", page_of(doors.open_request)),
+        Mount("/reports", StaticFiles(directory=artifacts.REPORTS, html=True, check_dir=False)),
+    ]
+    # A page of another site must not read this one under a name of its own.
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, *([published] if published else [])])
+    return Starlette(routes=routes, middleware=[hosts])
+
+
+def page_of(open_door: Open) -> Callable[[Request], Response]:
+    """A route that shows what belongs to the key of its path."""
+
+    def respond(request: Request) -> Response:
+        key = request.path_params["key"]
+        try:
+            return show(open_door(key), key)
+        except PipelineError as error:
+            return PlainTextResponse(str(error), status_code=503)
+
+    return respond
+
+
+def show(door: doors.Door | None, key: str) -> Response:
+    if door is None:
+        return PlainTextResponse(f"nothing known of {key} in this checkout; / lists its runs", status_code=404)
+    return HTMLResponse(environment.get_template("door.html").render(door=door, is_link=is_link))
+
+
+def is_link(cell: object) -> bool:
+    return isinstance(cell, doors.Link)
+
+
+def send_report(request: Request) -> Response:
+    """A file of the report that a run wrote; where only MLflow's server has it, its page there."""
+    flow_run, stage = request.path_params["key"], request.path_params["stage"]
+    record = doors.find_report(flow_run, stage)
+    if record is None:
+        return PlainTextResponse(f"no report of {stage} for {flow_run}; / lists the runs", status_code=404)
+    folder = doors.report_folder(record)
+    if folder is None:
+        if known := mlflow_of(record):
+            return RedirectResponse(f"{addresses.mlflow_page(known.run)}/artifacts")
+        return PlainTextResponse("the report was not kept: MLflow has nothing of this run yet", status_code=404)
+    path = (folder / request.path_params["path"]).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        return PlainTextResponse(f"{request.path_params['path']}: not kept with the report", status_code=404)
+    if path.suffix != ".html":
+        return FileResponse(path)
+    return HTMLResponse(add_bar(path.read_text(encoding="utf-8"), record))
+
+
+def add_bar(html: str, record: RunRecord) -> str:
+    """A page of a report with a bar that says which run wrote it and leads back to that."""
+    bar = environment.get_template("bar.html").render(record=record, began=doors.show_date(record.began))
+    return BODY.sub(lambda match: match[0] + bar, html, count=1)
+
+
+def main() -> None:
+    """Serve on the port that is given, until a signal ends it."""
+    import uvicorn
+
+    os.chdir(configure())
+    uvicorn.run(make_site(), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""What identifies a run of a stage, kept beside the work: a small JSON file in ``.heptune/runs/<stage>/``.
+
+A stage's outs hold no time and no run id, so that the same work gives the same bytes; whoever shows a page finds here
+which run wrote it, when, at which commit, from which data. The sender to MLflow adds a file of its own, with the
+identity of the run there and the hashes that DVC gave to what was read and written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flows.wiring import artifacts
+from flows.wiring.lineage import git_commit
+from flows.wiring.processes import has_process, mark_process, read_mark, show_mark
+
+logger = logging.getLogger(__name__)
+
+RUNS = artifacts.STATE / "runs"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run of a stage.
+
+    Attributes:
+        stage: Name of the stage.
+        flow_run: Id of the stage's Prefect flow run.
+        pipeline: Key of the pipeline's run: the id of the Prefect flow run above, or ``dvc-...`` below ``dvc repro``.
+        reason: Why the pipeline ran; empty below ``dvc repro``.
+        began: Seconds since the epoch.
+        commit: Git commit of the checkout, with ``+changes`` where files differed from it, or ``none``.
+        experiment: Name of the DVC experiment (``dvc exp run``), or empty.
+        ended: Seconds since the epoch; None while it runs, or where it was killed without a word.
+        status: ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``; as written, see `state`.
+        message: Why it failed, in one line.
+        process: Mark of the process that runs it.
+        page: SHA-256 of the page that it wrote, or empty.
+        about: What the page is about, as far as it applies: ``data``, ``champion``, ``release``, ``window`` and
+            ``answered_by`` (the release that answered the window), each a hash.
+    """
+
+    stage: str
+    flow_run: str
+    pipeline: str
+    reason: str
+    began: float
+    commit: str
+    experiment: str = ""
+    ended: float | None = None
+    status: str = "RUNNING"
+    message: str = ""
+    process: str = ""
+    page: str = ""
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return RUNS / self.stage / f"{int(self.began * 1000)}-{self.flow_run}.json"
+
+    @property
+    def state(self) -> str:
+        """The status, ``KILLED`` too where the process of a running stage is gone; another machine's is not seen."""
+        mark = read_mark(self.process)
+        if self.status == "RUNNING" and mark and mark[2] == socket.gethostname() and not has_process(mark):
+            return "KILLED"
+        return self.status
+
+    def write(self, root: Path = Path()) -> None:
+        """Write the record; a disk that refuses it is reported and does not stop the work."""
+        _write(root / self.path, asdict(self))
+
+
+@dataclass(frozen=True)
+class MlflowRun:
+    """What MLflow calls a run of a stage.
+
+    Attributes:
+        uri: Tracking URI.
+        run: Id of the run.
+        parent: Id of the pipeline's run, or empty.
+        experiment: Id of the experiment.
+        artifacts: URI of the run's artifacts.
+        deps: MD5 by path of what the stage read, as in ``dvc.lock``.
+        outs: MD5 by path of what it wrote.
+    """
+
+    uri: str
+    run: str
+    parent: str
+    experiment: str
+    artifacts: str
+    deps: Mapping[str, str] = field(default_factory=dict)
+    outs: Mapping[str, str] = field(default_factory=dict)
+
+
+def begin_record(stage: str, flow_run: str, pipeline: str) -> RunRecord:
+    """Write the record of a run that begins."""
+    record = RunRecord(
+        stage=stage,
+        flow_run=flow_run,
+        pipeline=pipeline,
+        reason=os.environ.get("HEPTUNE_REASON", ""),
+        began=time.time(),
+        commit=git_commit(),
+        experiment=os.environ.get("DVC_EXP_NAME", ""),
+        process=show_mark(mark_process(os.getpid())),
+    )
+    record.write()
+    return record
+
+
+def end_record(record: RunRecord, status: str, message: str = "") -> RunRecord:
+    """Complete the record of a run that ended.
+
+    Args:
+        record: As `begin_record` wrote it.
+        status: ``FINISHED``, ``FAILED`` or ``KILLED``.
+        message: Why it failed, in one line.
+    """
+    finished = status == "FINISHED"
+    ended = replace(
+        record,
+        ended=time.time(),
+        status=status,
+        message=message,
+        page=hash_page(record.stage) if finished else "",
+        about=describe_subject(record.stage) if finished else {},
+    )
+    ended.write()
+    return ended
+
+
+def hash_page(stage: str, root: Path = Path()) -> str:
+    """SHA-256 of a stage's page, or empty where it has none."""
+    from tasks.contracts.manifest import hash_file
+
+    page = root / artifacts.report(stage)
+    return hash_file(page) if page.is_file() else ""
+
+
+def describe_subject(stage: str) -> dict[str, str]:
+    """Hashes of what the page of a stage is about."""
+    from tasks.contracts.manifest import hash_file
+
+    if stage == "monitoring":
+        window = _read(artifacts.DRIFT_VERDICT).get("window")
+        found = {"window": window, "answered_by": _release_of_window()}
+    else:
+        prepared = artifacts.PREPARED / "manifest.json"
+        found = {"data": hash_file(prepared) if prepared.is_file() else None}
+    if stage == "evaluation":
+        found["champion"] = _read(artifacts.CHAMPION).get("release")
+    if stage == "deployment":
+        found["release"] = _read(artifacts.RELEASE / "manifest.json").get("release")
+    return {key: str(value) for key, value in found.items() if value}
+
+
+def describe_run(record: RunRecord, about: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Names and values that say which run wrote a page, and what the page is about.
+
+    Args:
+        record: The run.
+        about: As `RunRecord.about` has it; the record of a run that has not ended has none yet.
+    """
+    facts = [
+        ("made", time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(record.ended or record.began))),
+        ("run", f"{record.flow_run[:8]}, {record.reason or 'dvc repro'}"),
+        ("commit", record.commit[:12] + (" with changes" if record.commit.endswith("+changes") else "")),
+    ]
+    return facts + [(name.replace("_", " "), digest[:12]) for name, digest in about.items()]
+
+
+def _release_of_window() -> str | None:
+    """The release that answered the frozen window; an empty window is the one of its baseline."""
+    from pyarrow.parquet import read_table
+
+    for path in (artifacts.WINDOW, artifacts.BASELINE):
+        if path.is_file() and (rows := read_table(path, columns=["release"])).num_rows:
+            return str(rows["release"][0])
+    return None
+
+
+def read_records(stage: str = "*", root: Path = Path()) -> Iterator[RunRecord]:
+    """Records, of one stage or of all, the newest first."""
+    paths = (root / RUNS).glob(f"{stage}/*.json")
+    found = [path for path in paths if not path.name.endswith(".mlflow.json")]
+    for path in sorted(found, key=lambda path: path.name, reverse=True):
+        if (values := _read(path)) and (record := _parse(values)):
+            yield record
+
+
+def record_of_page(stage: str, root: Path = Path()) -> RunRecord | None:
+    """The newest run that wrote the page that a stage has now, also where DVC restored it; None where none is known."""
+    if not (page := hash_page(stage, root)):
+        return None
+    return next((record for record in read_records(stage, root) if record.page == page), None)
+
+
+def find_record(flow_run: str, root: Path = Path()) -> RunRecord | None:
+    """The record of a stage's Prefect flow run."""
+    if not flow_run or set(flow_run) - set("0123456789abcdef-"):
+        return None
+    paths = (root / RUNS).glob(f"*/*-{flow_run}.json")
+    return next((record for path in paths if (values := _read(path)) and (record := _parse(values))), None)
+
+
+def note_mlflow(stage: str, flow_run: str, known: MlflowRun) -> None:
+    """Keep what MLflow calls the run of a flow run, beside its record."""
+    for path in (RUNS / stage).glob(f"*-{flow_run}.json"):
+        _write(path.with_suffix(".mlflow.json"), asdict(known))
+
+
+def mlflow_of(record: RunRecord, root: Path = Path()) -> MlflowRun | None:
+    """What MLflow calls a run; None until its sender has told MLflow of it."""
+    values = _read(root / record.path.with_suffix(".mlflow.json"))
+    try:
+        return MlflowRun(**values) if values else None
+    except TypeError:  # written by another version
+        return None
+
+
+def _parse(values: Mapping[str, Any]) -> RunRecord | None:
+    try:
+        return RunRecord(**values)
+    except TypeError:  # written by another version
+        return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where it is missing or torn."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    aside = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        logger.warning("%s: cannot be written (%s), so links from and to this run will be missing", path, error)

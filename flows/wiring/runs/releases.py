@@ -1,0 +1,41 @@
+"""Releases as MLflow's runs show them, and which model version each is, kept beside their local store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tasks.contracts.manifest import read_json, write_json
+
+VERSIONS = "versions.json"
+
+
+class ModelVersion(NamedTuple):
+    """A version of a registered model."""
+
+    model: str
+    version: int
+
+
+def note_version(releases: Path, release: str, model: str, version: int) -> None:
+    """Keep which model version a release is, for who does not ask MLflow."""
+    path = releases / VERSIONS
+    known = read_json(path) if path.is_file() else {}
+    write_json(path, {**known, release: {"model": model, "version": version}})
+
+
+def read_versions(releases: Path) -> dict[str, ModelVersion]:
+    """Model versions by release hash, as far as this checkout registered or fetched them."""
+    path = releases / VERSIONS
+    known = read_json(path) if path.is_file() else {}
+    return {release: ModelVersion(**entry) for release, entry in known.items()}
+
+
+def describe_release(manifest: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, float]]:
+    """Params and figures of a release, under the names that the stages' runs have for them."""
+    base = "@".join(str(value) for value in manifest.get("base", {}).values() if value)
+    params = {"method": str(manifest.get("method", "")), "base": base}
+    figures = {f"candidate.{metric}": float(value) for metric, value in manifest.get("metrics", {}).items()}
+    figures |= {key: float(value) for key, value in manifest.get("parity", {}).items()}
+    return {key: value for key, value in params.items() if value}, figures
