@@ -83,7 +83,19 @@ def read_params(path: Path = artifacts.PARAMS) -> Params:
         PipelineError: The file cannot be read, or any key of any section is wrong; all errors are listed with file,
             key, what was found and what is allowed.
     """
-    values = read_yaml(path)
+    return validate(read_yaml(path), str(path))
+
+
+def validate(values: Mapping[str, Any], source: str) -> Params:
+    """All params from the values of the file.
+
+    Args:
+        values: Sections to keys and values.
+        source: Where they are from, for messages.
+
+    Raises:
+        PipelineError: Any key of any section is wrong; all errors are listed.
+    """
     try:
         return Params.model_validate(values)
     except ValidationError as error:
@@ -91,11 +103,11 @@ def read_params(path: Path = artifacts.PARAMS) -> Params:
         # A list of which every member is wrong counts as empty too.
         wrong = {problem["loc"][:-cut] for problem in problems for cut in range(1, len(problem["loc"]))}
         told = [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in wrong]
-        raise_all(join_choices([describe(path, values, problem) for problem in told]), str(path))
+        raise_all(join_choices([describe(source, values, problem) for problem in told]), source)
         raise
 
 
-def describe(path: Path, values: Any, problem: Any) -> str:
+def describe(path: str, values: Any, problem: Any) -> str:
     """One line for one pydantic error: file, key, what was found, what is allowed."""
     keys = list_keys(values, problem["loc"])
     key = ".".join(keys) or "(top)"

@@ -1,0 +1,180 @@
+"""``-S section.key=value``: changes of ``params.yaml`` from the command line, checked before they are written.
+
+They are written to the file, because that is what DVC sees; comments and order stay.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from flows.wiring import artifacts
+from flows.wiring.params import Params, read_params, validate
+from flows.wiring.yaml_file import Loader, read_text, read_yaml
+from tasks.contracts.errors import PipelineError, raise_all
+from tasks.contracts.manifest import write_bytes
+
+SET = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-S",
+        metavar="SECTION.KEY=VALUE",
+        help="Change params.yaml first, such as training_setup.epochs=3; several times for several keys.",
+    ),
+]
+MISSING: Any = object()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One changed key.
+
+    Attributes:
+        key: Names and positions from the top level, separated by points.
+        old: What was there, or the default; None where there was nothing either.
+        new: What is there now.
+    """
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        from flows.commands.yaml_edit import write_flow
+
+        return f"{artifacts.PARAMS}: {self.key}: {write_flow(self.old)} -> {write_flow(self.new)}"
+
+
+@dataclass(frozen=True)
+class PlannedChanges:
+    """What ``-S`` asks for, checked.
+
+    Attributes:
+        changes: What differs from the file.
+        text: The file with the changes.
+        params: All params with the changes.
+    """
+
+    changes: list[Change]
+    text: str
+    params: Params
+
+    def write(self) -> None:
+        """Write the file, if anything changes."""
+        if self.changes:
+            # A link stays one.
+            write_bytes(artifacts.PARAMS.resolve(), self.text.encode())
+            read_params.cache_clear()
+
+
+def plan_changes(assignments: Sequence[str] | None) -> PlannedChanges:
+    """Check the changes against the file and against what every key may be.
+
+    Args:
+        assignments: ``section.key=value`` each; the value as YAML has it, so that ``null``, lists and mappings are
+            possible.
+
+    Raises:
+        PipelineError: Some of them are not possible; all problems are listed.
+    """
+    values = read_yaml(artifacts.PARAMS)
+    if not assignments:
+        return PlannedChanges([], "", read_params())
+    from flows.commands.yaml_edit import set_value
+
+    text = read_text(artifacts.PARAMS)
+    present = read_params().model_dump(mode="json")
+    changes, problems, seen = [], [], set[str]()
+    for assignment in assignments:
+        key, _, written = assignment.partition("=")
+        try:
+            if key in seen:
+                raise ValueError(f"{key} is set twice; keep one of them")
+            seen.add(key)
+            old, new = find(present, key.split(".")), read_value(assignment)
+            new = keep_type(old, new, written)
+            keys, placed = place(values, present, key.split("."), new)
+            text = set_value(text, keys, placed)
+            values = put(values, keys, placed)
+            if old is MISSING or json.dumps(old) != json.dumps(new):
+                changes.append(Change(key, None if old is MISSING else old, new))
+        except (ValueError, yaml.YAMLError) as error:
+            problems.append(f"-S {assignment}: {' '.join(str(error).split())}")
+    source = f"{artifacts.PARAMS} with -S"
+    try:
+        params = validate(values, source)
+    except PipelineError as error:
+        first, *more = str(error).splitlines()
+        problems += [line.removeprefix("  - ") for line in more] or [first]
+    raise_all(list(dict.fromkeys(problems)), source)
+    if json.dumps(yaml.load(text, Loader)) != json.dumps(values):
+        raise PipelineError(f"{artifacts.PARAMS}: {', '.join(seen)} cannot be changed from outside; change it by hand")
+    return PlannedChanges(changes, text, params)
+
+
+def read_value(assignment: str) -> Any:
+    """The value of ``section.key=value``, by the rules that the file is read by.
+
+    Raises:
+        ValueError: No key or no value.
+        yaml.YAMLError: The value is not YAML.
+    """
+    key, equals, written = assignment.partition("=")
+    if not equals or not written or not all(key.split(".")):
+        raise ValueError('expected section.key=value, such as training_setup.epochs=3; null and "" are values too')
+    return yaml.load(written, Loader)
+
+
+def keep_type(old: Any, new: Any, written: str) -> Any:
+    """A number or text as the same kind as what was there: 3 for 2.0 is 3.0, 1 for a text is "1"."""
+    if isinstance(new, bool) or not isinstance(new, int | float | str):
+        return written if isinstance(old, str) and isinstance(new, bool) else new
+    if isinstance(old, str):
+        return new if isinstance(new, str) else written
+    if isinstance(old, float) and isinstance(new, int):
+        return float(new)
+    if type(old) is int and isinstance(new, float) and new.is_integer():
+        return int(new)
+    return new
+
+
+def find(values: Any, keys: Sequence[str]) -> Any:
+    """What stands at a place; `MISSING` where there is no such place."""
+    for key in keys:
+        if isinstance(values, dict) and key in values:
+            values = values[key]
+        elif isinstance(values, list) and key.isdecimal() and int(key) < len(values):
+            values = values[int(key)]
+        else:
+            return MISSING
+    return values
+
+
+def place(values: Any, present: Any, keys: list[str], new: Any) -> tuple[list[str], Any]:
+    """Where to write a value, and what: a list that only the defaults have is written whole."""
+    for depth in range(1, len(keys)):
+        default = find(present, keys[:depth])
+        if find(values, keys[:depth]) is MISSING and isinstance(default, list):
+            if find(default, keys[depth : depth + 1]) is MISSING:
+                raise ValueError(f"{'.'.join(keys[:depth])} has {len(default)} entries; found position {keys[depth]}")
+            return keys[:depth], put(default, keys[depth:], new)
+    return keys, new
+
+
+def put(values: Any, keys: Sequence[str], new: Any) -> Any:
+    """A copy of values with another one at a place."""
+    if not keys:
+        return new
+    copied = copy.copy(values) if isinstance(values, dict | list) else {}
+    if isinstance(copied, list):
+        copied[int(keys[0])] = put(copied[int(keys[0])], keys[1:], new)
+    else:
+        copied[keys[0]] = put(copied.get(keys[0]), keys[1:], new)
+    return copied
