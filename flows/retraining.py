@@ -79,7 +79,6 @@ from tasks.monitoring.shares import describe_left_out, limit_shares  # noqa: E40
 
 logger = logging.getLogger(__name__)
 
-DECISIONS = artifacts.STATE / "decisions.jsonl"
 SET_ASIDE = artifacts.STATE / "feedback_set_aside.json"
 DATA_STAGE = "data_preparation"
 LOCK = artifacts.STATE / "retrain.lock"
@@ -111,7 +110,7 @@ class Attempt:
             why=why,
             versions=versions,
         )
-        append_decision(DECISIONS, decision)
+        append_decision(artifacts.DECISIONS, decision)
         logger.info("retrain %s: %s", outcome, why)
         if outcome in ("promoted", "kept", "failed"):
             record_decision_in_mlflow(decision)
@@ -169,7 +168,7 @@ def retraining(reason: str = "by hand", trigger: Trigger = "hand", window: str =
 def run_retrain(attempt: Attempt) -> Decision:
     """The steps of a retrain, with every decision in the journal."""
     settings = read_params().monitoring.retraining
-    history = read_decisions(DECISIONS)
+    history = read_decisions(artifacts.DECISIONS)
     versions = read_versions(artifacts.FEEDBACK)
     known = versions | read_versions(artifacts.FEEDBACK / REFUSED)
     rows, notes = step(gather_feedback)(known, settings)

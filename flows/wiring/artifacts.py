@@ -46,6 +46,8 @@ STORE = STATE / "requests.db"
 SPOOL = STATE / "requests.spool.jsonl"
 KEYS = STATE / "keys.json"
 WRITTEN = STATE / "written"
+DECISIONS = STATE / "decisions.jsonl"
+REFUSED = STATE / "refused"
 WAITING = STATE / "waiting_for_approval.json"
 
 

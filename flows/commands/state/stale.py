@@ -1,0 +1,140 @@
+"""What is stale, and why: asked of DVC, and of the params that ``dvc.lock`` remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.wiring import artifacts
+from flows.wiring.dvc_repository import open_repository
+from flows.wiring.staleness import STAGES
+from flows.wiring.yaml_file import read_yaml
+from tasks.contracts.errors import PipelineError
+
+CODE = ("flows/", "tasks/")
+ABSENT: Any = object()
+# Of many changed keys so many are named.
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class StageState:
+    """Whether a stage is up to date.
+
+    Attributes:
+        stage: Its name.
+        reasons: What has changed since it ran; empty where nothing has.
+        after: Stale stages that it reads from; it will run too if these write something else.
+    """
+
+    stage: str
+    reasons: list[str]
+    after: list[str]
+
+    @property
+    def state(self) -> str:
+        """``stale``, ``waits`` (for what it reads) or ``up to date``."""
+        return "stale" if self.reasons else "waits" if self.after else "up to date"
+
+
+def inspect_stages(values: Mapping[str, Any] | None = None) -> list[StageState]:
+    """The seven stages, in DVC's order.
+
+    Args:
+        values: Params to compare with, instead of those in the file.
+
+    Raises:
+        PipelineError: DVC cannot read ``dvc.yaml``, or is at work.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+
+    values = read_yaml(artifacts.PARAMS) if values is None else values
+    locked = read_yaml(artifacts.LOCK).get("stages", {}) if artifacts.LOCK.is_file() else {}
+    stages = read_yaml(Path("dvc.yaml")).get("stages", {})
+    states: dict[str, StageState] = {}
+    try:
+        with open_repository() as repo, repo.lock:
+            for name in STAGES:
+                if name not in stages:
+                    continue
+                reasons = ["never run here"] if name not in locked else []
+                if not reasons:
+                    changes = repo.stage.load_one(name=name).status().get(name, [])
+                    reasons = [*changed_params(locked[name], stages[name], values), *changed_files(changes)]
+                after = [
+                    other for other in states if states[other].state != "up to date" and reads(stages, name, other)
+                ]
+                states[name] = StageState(name, reasons, after)
+    except LockError as error:
+        raise PipelineError("DVC is at work in this checkout; ask again when it has ended") from error
+    except DvcException as error:
+        raise PipelineError(" ".join(str(error).split())) from error
+    return list(states.values())
+
+
+def changed_params(locked: Mapping[str, Any], stage: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each changed key of the sections that a stage depends on, or one that counts them."""
+    before = locked.get("params", {}).get(str(artifacts.PARAMS), {})
+    lines = []
+    for section in stage.get("params", []):
+        now: Any = values
+        for key in section.split("."):
+            now = now.get(key, ABSENT) if isinstance(now, Mapping) else ABSENT
+        lines += list(differences(section, before.get(section, ABSENT), now))
+    yield from lines[:NAMED]
+    if len(lines) > NAMED:
+        yield f"and {len(lines) - NAMED} more keys of params.yaml"
+
+
+def differences(key: str, before: Any, now: Any) -> Iterator[str]:
+    """A line for each key that differs, down to single values."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for name in dict.fromkeys([*before, *now]):
+            yield from differences(f"{key}.{name}", before.get(name, ABSENT), now.get(name, ABSENT))
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for index, (old, new) in enumerate(zip(before, now, strict=True)):
+            yield from differences(f"{key}.{index}", old, new)
+    elif before is not now and before != now:
+        yield f"{key}: {show(before)} -> {show(now)}"
+
+
+def show(value: Any) -> str:
+    from flows.commands.yaml_edit import write_flow
+
+    if value is ABSENT:
+        return "(default)"
+    text = write_flow(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def changed_files(changes: Sequence[Any]) -> Iterator[str]:
+    """A line for each changed file, as DVC's status has it; params have lines of their own."""
+    for change in changes:
+        if isinstance(change, str):
+            yield change
+            continue
+        for kind, paths in change.items():
+            for path, what in paths.items():
+                if path == str(artifacts.PARAMS):
+                    continue
+                if kind == "changed outs":
+                    yield f"{path} is not what it wrote ({what})"
+                else:
+                    yield f"{'code' if path.startswith(CODE) else 'file'} {what}: {path}"
+
+
+def reads(stages: Mapping[str, Any], reader: str, writer: str) -> bool:
+    """Whether a stage depends on an out of another."""
+    made = [out if isinstance(out, str) else next(iter(out)) for out in outs_of(stages[writer])]
+    return any(
+        f"{dep}/".startswith(f"{out}/") or f"{out}/".startswith(f"{dep}/")
+        for dep in stages[reader].get("deps", [])
+        for out in made
+    )
+
+
+def outs_of(stage: Mapping[str, Any]) -> list[Any]:
+    return [*stage.get("outs", []), *stage.get("metrics", [])]
