@@ -135,7 +135,7 @@ def look() -> Status:
         decisions[-1] if decisions else None,
         sum(1 for _ in UNSENT.glob("*.jsonl")),
         sum(1 for _ in artifacts.REFUSED.glob("*.jsonl")),
-        conclude(stages, model, bool(gateways)),
+        conclude(stages, model),
     )
 
 

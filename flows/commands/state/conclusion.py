@@ -44,13 +44,12 @@ class Conclusion:
         return {"verdict": found, "next": self.steps}
 
 
-def conclude(stages: Sequence[StageState], model: str, serving: bool) -> Conclusion:
+def conclude(stages: Sequence[StageState], model: str) -> Conclusion:
     """What the present files say.
 
     Args:
-        stages: State of all stages.
+        stages: State of the stages that may be stale.
         model: Name of the registered model.
-        serving: Whether a gateway of this checkout is up.
     """
     behind = [one.stage for one in stages if one.state != "up to date"]
     verdict = read(artifacts.EVALUATION_VERDICT)
@@ -63,28 +62,24 @@ def conclude(stages: Sequence[StageState], model: str, serving: bool) -> Conclus
         versions = open_store().read_versions(model)
     except PipelineError as error:
         return Conclusion(name, reasons, [f"once MLflow answers ({error}), `heptune register`"])
-    return Conclusion(name, reasons, list_steps(verdict, versions, serving))
+    return Conclusion(name, reasons, list_steps(verdict, versions))
 
 
-def list_steps(verdict: dict[str, Any], versions: Sequence[ModelVersion], serving: bool) -> list[str]:
-    """What follows from a verdict, as far as it has not been done.
+def list_steps(verdict: dict[str, Any], versions: Sequence[ModelVersion]) -> list[str]:
+    """What follows from a verdict, as far as it has not been done; a gateway that is up swaps by itself."""
+    from flows.wiring.serving import list_gateways
 
-    Args:
-        verdict: Evaluation's.
-        versions: All model versions.
-        serving: Whether a gateway is up; it swaps to a new champion by itself.
-    """
     release = str(read(artifacts.RELEASE / "manifest.json").get("release", ""))
     champion = next((one for one in versions if "champion" in one.aliases), None)
     if champion and champion.release == release:
-        return [] if serving else ["`heptune serve`"]
+        return [] if list_gateways() else ["`heptune serve`"]
     if verdict["verdict"] != "promote":
         return [advise(verdict)]
     if champion and champion.release != verdict.get("champion"):
         return [f"`heptune retrain`, because version {champion.version} has become champion since the comparison"]
     registered = any(one.release == release for one in versions)
     steps = ["`heptune promote`"] if registered else ["`heptune register`", "`heptune promote`"]
-    return steps if serving else [*steps, "`heptune serve`"]
+    return steps if list_gateways() else [*steps, "`heptune serve`"]
 
 
 def advise(verdict: dict[str, Any]) -> str:

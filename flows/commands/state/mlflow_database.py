@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flows.commands.state.mlflow_store import (
     EXPERIMENT,
@@ -17,9 +17,8 @@ from flows.commands.state.mlflow_store import (
 )
 from tasks.contracts.errors import PipelineError
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
+# A query and its values to its rows.
+Rows = Callable[[str, Mapping[str, Any]], Iterable[Any]]
 ALIASES = "SELECT alias, version FROM registered_model_aliases WHERE name = :model ORDER BY alias"
 VERSION_TAGS = "SELECT version, key, value FROM model_version_tags WHERE name = :model"
 VERSIONS = "SELECT version, creation_time FROM model_versions WHERE name = :model ORDER BY version"
@@ -52,75 +51,81 @@ class Database:
         """See `Store`."""
         names: dict[int, list[str]] = {}
         tags: dict[int, dict[str, str]] = {}
-        found = []
-        with self._connected() as connection:
-            if connection is None:
-                return []
-            for alias, version in self._rows(connection, ALIASES, model=model):
+        with self._connected() as rows:
+            for alias, version in rows(ALIASES, {"model": model}):
                 names.setdefault(version, []).append(alias)
-            for version, key, value in self._rows(connection, VERSION_TAGS, model=model):
+            for version, key, value in rows(VERSION_TAGS, {"model": model}):
                 tags.setdefault(version, {})[key] = value
-            for version, created in self._rows(connection, VERSIONS, model=model):
-                about = tags.get(version, {})
-                found.append(
-                    ModelVersion(
-                        version,
-                        about.get("release", ""),
-                        about.get("verdict", ""),
-                        created / 1000,
-                        names.get(version, []),
-                    )
+            return [
+                ModelVersion(
+                    version,
+                    tags.get(version, {}).get("release", ""),
+                    tags.get(version, {}).get("verdict", ""),
+                    created / 1000,
+                    names.get(version, []),
                 )
-        return found
+                for version, created in rows(VERSIONS, {"model": model})
+            ]
 
     def read_runs(self, limit: int) -> list[RecordedRun]:
         """See `Store`."""
-        with self._connected() as connection:
-            if connection is None:
-                return []
-            rows = self._rows(connection, RUNS, experiment=EXPERIMENT, limit=LOOKED_THROUGH)
-            since = min((row[3] for row in rows), default=0)
-            tags: dict[str, dict[str, str]] = {}
-            for run, key, value in self._rows(connection, TAGS, since=since):
+        tags: dict[str, dict[str, str]] = {}
+        with self._connected() as rows:
+            found = list(rows(RUNS, {"experiment": EXPERIMENT, "limit": LOOKED_THROUGH}))
+            for run, key, value in rows(TAGS, {"since": min((row[3] for row in found), default=0)}):
                 tags.setdefault(run, {})[key] = value
-        runs = [describe_run(*row, tags.get(row[0], {})) for row in rows if stands_for_itself(tags.get(row[0], {}))]
+        runs = [describe_run(*row, tags.get(row[0], {})) for row in found if stands_for_itself(tags.get(row[0], {}))]
         return runs[:limit]
 
     def read_seconds(self) -> dict[str, float]:
         """See `Store`."""
-        with self._connected() as connection:
-            if connection is None:
-                return {}
-            rows = self._rows(connection, SECONDS, experiment=EXPERIMENT, limit=LOOKED_THROUGH)
-        return {stage: (ended - began) / 1000 for stage, began, ended in reversed(rows)}
+        with self._connected() as rows:
+            found = list(rows(SECONDS, {"experiment": EXPERIMENT, "limit": LOOKED_THROUGH}))
+        return {stage: (ended - began) / 1000 for stage, began, ended in reversed(found)}
 
-    @contextmanager
-    def _connected(self) -> Iterator[Connection | None]:
-        """A connection; None where nothing was recorded yet.
+    def _connected(self) -> AbstractContextManager[Rows]:
+        return open_sqlite(self._url) if self._url.startswith("sqlite:") else open_server(self._url)
 
-        Raises:
-            PipelineError: The database does not answer.
-        """
-        from sqlalchemy import create_engine, inspect
-        from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import SQLAlchemyError
 
+@contextmanager
+def open_sqlite(url: str) -> Iterator[Rows]:
+    """Rows of a query, of the checkout's own kind of database; none where nothing was recorded yet.
+
+    Raises:
+        PipelineError: It cannot be read.
+    """
+    import sqlite3
+
+    path = Path(url.partition("///")[2])
+    if not path.is_file():  # opening it would make it
+        yield lambda query, values: []
+        return
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'registered_model_aliases'").fetchone()
+            yield connection.execute if made else lambda query, values: []
+    except sqlite3.Error as error:
+        raise PipelineError(f"{path}: MLflow's database cannot be read ({error}); try again") from error
+
+
+@contextmanager
+def open_server(url: str) -> Iterator[Rows]:
+    """Rows of a query, of a database server; none where nothing was recorded yet.
+
+    Raises:
+        PipelineError: It does not answer.
+    """
+    from sqlalchemy import create_engine, inspect, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        engine = create_engine(url)
         try:
-            url = make_url(self._url)
-            if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
-                yield None  # opening it would make it
-                return
-            engine = create_engine(url)
-            try:
-                with engine.connect() as connection:
-                    yield connection if inspect(connection).has_table("registered_model_aliases") else None
-            finally:
-                engine.dispose()
-        except SQLAlchemyError as error:
-            reason = str(error).splitlines()[0]
-            raise PipelineError(f"MLflow's database does not answer ({reason}); check MLFLOW_TRACKING_URI") from error
-
-    def _rows(self, connection: Connection, query: str, **values: Any) -> list[Any]:
-        from sqlalchemy import text
-
-        return list(connection.execute(text(query), values))
+            with engine.connect() as connection:
+                made = inspect(connection).has_table("registered_model_aliases")
+                yield lambda query, values: connection.execute(text(query), values).all() if made else []
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise PipelineError(f"MLflow's database does not answer ({reason}); check MLFLOW_TRACKING_URI") from error
