@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from flows.wiring.settings import configure
@@ -168,18 +169,12 @@ def retraining(reason: str = "by hand", trigger: Trigger = "hand", window: str =
 def run_retrain(attempt: Attempt) -> Decision:
     """The steps of a retrain, with every decision in the journal."""
     settings = read_params().monitoring.retraining
-    history = read_decisions(artifacts.DECISIONS)
-    versions = read_versions(artifacts.FEEDBACK)
-    known = versions | read_versions(artifacts.FEEDBACK / REFUSED)
-    rows, notes = step(gather_feedback)(known, settings)
-    waiting = count_waiting(history, versions, len(rows))
-    allowed, why = decide(settings, history, attempt.trigger, time.time(), waiting, attempt.window)
-    why = "; ".join([why, *notes])
-    if not allowed:
-        return attempt.record("refused", why)
-    attempt.record("started", why)
+    considered = consider(attempt.trigger, attempt.window, step(gather_feedback))
+    if not considered.allowed:
+        return attempt.record("refused", considered.why)
+    attempt.record("started", considered.why)
     try:
-        version = step(write_version)(rows, artifacts.FEEDBACK)
+        version = step(write_version)(considered.rows, artifacts.FEEDBACK)
         attempt.versions["feedback"] = sorted(read_versions(artifacts.FEEDBACK))
         outcome, why = rebuild(attempt, version)
         if settings.commit:
@@ -188,6 +183,46 @@ def run_retrain(attempt: Attempt) -> Decision:
         attempt.record("failed", str(error))
         raise
     return attempt.record(outcome, why)
+
+
+@dataclass(frozen=True)
+class Considered:
+    """Whether a retrain may start now.
+
+    Attributes:
+        allowed: Whether it may.
+        why: The grounds, and what is said about rows that are left out.
+        rows: New corrected rows.
+        waiting: Corrected rows that no finished retrain has used, these and those of earlier attempts.
+    """
+
+    allowed: bool
+    why: str
+    rows: list[FeedbackRow]
+    waiting: int
+
+
+def consider(trigger: Trigger, window: str, gather: Callable[..., tuple[list[FeedbackRow], list[str]]]) -> Considered:
+    """Decide about a retrain by the journal, the params and the corrected rows; nothing else is done.
+
+    Args:
+        trigger: What requests it.
+        window: SHA-256 of the window that drifted, if that is why.
+        gather: `gather_feedback`, or what does the same.
+    """
+    settings = read_params().monitoring.retraining
+    history = read_decisions(artifacts.DECISIONS)
+    versions = read_versions(artifacts.FEEDBACK)
+    rows, notes = gather(versions | read_versions(artifacts.FEEDBACK / REFUSED), settings)
+    waiting = count_waiting(history, versions, len(rows))
+    allowed, why = decide(settings, history, trigger, time.time(), waiting, window)
+    return Considered(allowed, "; ".join([why, *notes]), rows, waiting)
+
+
+def foresee_retrain(trigger: Trigger = "hand") -> Considered:
+    """Whether a retrain would start now; nothing is written."""
+    os.chdir(configure())
+    return consider(trigger, "", partial(gather_feedback, keep=False))
 
 
 def rebuild(attempt: Attempt, version: str = "") -> tuple[DecisionKind, str]:
@@ -238,7 +273,9 @@ def prepare_data(attempt: Attempt, version: str) -> None:
         attempt.versions["set_aside"] = {version: str(error)}
 
 
-def gather_feedback(known: dict[str, list[str]], settings: Retraining) -> tuple[list[FeedbackRow], list[str]]:
+def gather_feedback(
+    known: dict[str, list[str]], settings: Retraining, keep: bool = True
+) -> tuple[list[FeedbackRow], list[str]]:
     """Corrected rows of the request log that are in no feedback version yet, and what is said about the others.
 
     Requests that cannot be used, with their reasons, and keys or texts with too many rows are written to
@@ -247,6 +284,7 @@ def gather_feedback(known: dict[str, list[str]], settings: Retraining) -> tuple[
     Args:
         known: Feedback versions, also refused ones, with the content hashes of their rows.
         settings: Limits of the share of one key and one text.
+        keep: Whether that file is written.
     """
     store = open_store(store_url())
     try:
@@ -266,6 +304,8 @@ def gather_feedback(known: dict[str, list[str]], settings: Retraining) -> tuple[
     notes = describe_left_out(left_out)
     if corrections.set_aside:
         notes.append(f"{len(corrections.set_aside):,} corrected rows cannot be used (see {SET_ASIDE})")
+    if not keep:
+        return rows, notes
     for note in notes:
         logger.warning("%s", note)
     report = {

@@ -26,7 +26,7 @@ from flows.retraining import step  # noqa: E402
 from flows.wiring import artifacts  # noqa: E402
 from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.lock import one_at_a_time  # noqa: E402
-from flows.wiring.params import read_params  # noqa: E402
+from flows.wiring.params import Params, read_params  # noqa: E402
 from flows.wiring.recording import Recorder  # noqa: E402
 from flows.wiring.runs import addresses  # noqa: E402
 from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
@@ -92,22 +92,21 @@ def write(settings: Synthesis) -> Figures:
     return figures
 
 
-def preview(shares: Sequence[float]) -> list[list[CostEstimate]]:
+def preview(settings: Synthesis, shares: Sequence[float]) -> list[list[CostEstimate]]:
     """Estimated calls and cost of a run, for each assumed share of accepted drafts."""
     os.chdir(configure())
-    settings = read_settings()
     seeds = read_seeds(settings, SPLITS, Path())
     known = read_known(settings, seeds, SPLITS, Path())
     return [estimate(settings, seeds, known, Path(), share) for share in shares]
 
 
-def read_settings() -> Synthesis:
-    """The section of the params.
+def read_settings(params: Params | None = None) -> Synthesis:
+    """The section of the params, by default of those in the file.
 
     Raises:
         PipelineError: It is not set.
     """
-    settings = read_params().synthesis
+    settings = (params or read_params()).synthesis
     if settings is None:
         raise PipelineError(
             f"{artifacts.PARAMS}: synthesis is not set; name at least a teacher, such as "

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from flows import describe_missing
-from flows.commands import annotation, gate, gateway, models, pipeline, status, synthesis, up, upkeep
+from flows.commands import annotation, gate, gateway, models, pipeline, run, status, synthesis, up, upkeep
 from flows.commands.answers import VERBOSE, say_error
 from flows.wiring.settings import be_verbose, log_to_terminal
 from flows.wiring.stopping import COMMAND_GRACE_S, Stopped, listen, say_last_words
@@ -32,7 +32,7 @@ VERBS = {
     "deploy": "run deployment",
     "monitor": "run monitoring",
 }
-GROUPS = (pipeline, status, gate, models, gateway, annotation, synthesis, upkeep, up)
+GROUPS = (run, pipeline, status, gate, models, gateway, annotation, synthesis, upkeep, up)
 
 
 class Commands(TyperGroup):

@@ -14,13 +14,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.wiring import artifacts
-from flows.wiring.params import Params
 from flows.wiring.server import prefect_at
 from tasks.contracts.errors import PipelineError
-from tasks.monitoring.schedule import Schedule
+
+if TYPE_CHECKING:
+    from flows.wiring.params import Params
+    from tasks.monitoring.schedule import Schedule
 
 POOL = "heptune"
 LOG = artifacts.STATE / "logs" / "deploy.log"

@@ -31,12 +31,24 @@ def promote(
     version: Annotated[int | None, typer.Argument(help="Model version; the newest by default.")] = None,
     reason: Annotated[str, typer.Option(help="Why, kept with the version.")] = "by hand",
     force: Annotated[bool, typer.Option("--force", help="Promote against the verdict.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it would become champion.")] = False,
 ) -> Answer:
     """Make a registered version the champion, if evaluation's verdict allows it."""
     from flows.wiring.registry import open_registry
 
-    found = open_registry().promote(version, force=force, reason=reason)
-    return describe_champion(found)
+    registry = open_registry()
+    if not dry_run:
+        return describe_champion(registry.promote(version, force=force, reason=reason))
+    present = registry.champion()
+    candidate = registry.promote(version, force=force, reason=reason, dry_run=True)
+    values = {"dry_run": True, "version": candidate.version, "release": candidate.release}
+    if present == candidate:
+        return Answer({**values, "changes": False}, f"version {candidate.version} is the champion already")
+    instead = f"version {present.version}" if present else "none"
+    return Answer(
+        {**values, "changes": True},
+        f"version {candidate.version}, release {candidate.release}, would become champion instead of {instead}",
+    )
 
 
 @command(app)

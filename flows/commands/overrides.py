@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
+from flows.commands.terminal import console
 from flows.wiring import artifacts
-from flows.wiring.params import Params, read_params, validate
-from flows.wiring.yaml_file import Loader, read_text, read_yaml
+from flows.wiring.lock import one_at_a_time
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import write_bytes
+
+if TYPE_CHECKING:
+    from flows.wiring.params import Params
 
 SET = Annotated[
     list[str] | None,
@@ -46,6 +48,10 @@ class Change:
     old: Any
     new: Any
 
+    @property
+    def values(self) -> dict[str, Any]:
+        return {"key": self.key, "old": self.old, "new": self.new}
+
     def __str__(self) -> str:
         from flows.commands.yaml_edit import write_flow
 
@@ -59,19 +65,48 @@ class PlannedChanges:
     Attributes:
         changes: What differs from the file.
         text: The file with the changes.
+        values: Its values with the changes, without defaults.
         params: All params with the changes.
     """
 
     changes: list[Change]
     text: str
+    values: Mapping[str, Any]
     params: Params
 
     def write(self) -> None:
         """Write the file, if anything changes."""
         if self.changes:
             # A link stays one.
+            from flows.wiring.params import read_params
+
             write_bytes(artifacts.PARAMS.resolve(), self.text.encode())
             read_params.cache_clear()
+
+
+def apply_changes(assignments: Sequence[str] | None, wait: bool = False) -> list[dict[str, Any]]:
+    """Write the changes to the file and say what they are; no pipeline may be at work.
+
+    Args:
+        assignments: ``section.key=value`` each.
+        wait: Wait for another pipeline instead of refusing.
+
+    Returns:
+        Key, old and new value of each change.
+
+    Raises:
+        PipelineError: Some are not possible, and none is written; or another pipeline is at work.
+    """
+    if not assignments:
+        return []
+    with one_at_a_time(wait):
+        planned = plan_changes(assignments)
+        planned.write()
+    for change in planned.changes:
+        console.print(str(change))
+    if not planned.changes:
+        console.print(f"{artifacts.PARAMS}: is so already")
+    return [change.values for change in planned.changes]
 
 
 def plan_changes(assignments: Sequence[str] | None) -> PlannedChanges:
@@ -84,9 +119,14 @@ def plan_changes(assignments: Sequence[str] | None) -> PlannedChanges:
     Raises:
         PipelineError: Some of them are not possible; all problems are listed.
     """
+    import yaml
+
+    from flows.wiring.params import read_params, validate
+    from flows.wiring.yaml_file import Loader, read_text, read_yaml
+
     values = read_yaml(artifacts.PARAMS)
     if not assignments:
-        return PlannedChanges([], "", read_params())
+        return PlannedChanges([], "", values, read_params())
     from flows.commands.yaml_edit import set_value
 
     text = read_text(artifacts.PARAMS)
@@ -116,7 +156,7 @@ def plan_changes(assignments: Sequence[str] | None) -> PlannedChanges:
     raise_all(list(dict.fromkeys(problems)), source)
     if json.dumps(yaml.load(text, Loader)) != json.dumps(values):
         raise PipelineError(f"{artifacts.PARAMS}: {', '.join(seen)} cannot be changed from outside; change it by hand")
-    return PlannedChanges(changes, text, params)
+    return PlannedChanges(changes, text, values, params)
 
 
 def read_value(assignment: str) -> Any:
@@ -129,6 +169,10 @@ def read_value(assignment: str) -> Any:
     key, equals, written = assignment.partition("=")
     if not equals or not written or not all(key.split(".")):
         raise ValueError('expected section.key=value, such as training_setup.epochs=3; null and "" are values too')
+    import yaml
+
+    from flows.wiring.yaml_file import Loader
+
     return yaml.load(written, Loader)
 
 

@@ -1,71 +1,37 @@
-"""``heptune run``, ``params``, ``sample`` and ``demo``."""
+"""``heptune params``, ``sample`` and ``demo``."""
 
 from __future__ import annotations
 
-import gc
 import json
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows.commands.answers import Answer, command
-from flows.commands.terminal import show_stage
-from flows.wiring import artifacts
-from flows.wiring.settings import configure
+from flows.commands.overrides import SET, apply_changes, plan_changes
 
 app = typer.Typer()
 
 
 @command(app)
-def run(
-    stages: Annotated[
-        list[str] | None, typer.Argument(help="Stages, each after what it stands on; all by default.")
-    ] = None,
-    reason: Annotated[str, typer.Option(help="Why, for Prefect and MLflow.")] = "by hand",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for another pipeline instead of refusing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Run these stages even when nothing changed.")] = False,
-    single_item: Annotated[
-        bool, typer.Option("--single-item", help="Only these stages, on what is there, as `dvc repro --single-item`.")
-    ] = False,
-) -> Answer:
-    """Bring the seven stages up to date; unchanged ones are skipped."""
-    began = time.monotonic()
-    # Nearly all of this is imports, whose objects live until the end: looking for garbage takes a tenth of the time.
-    gc.disable()
-    from flows.wiring.staleness import STAGES, list_unchanged
-
-    stages = stages or list(STAGES)
-    unchanged = not force and list_unchanged(stages, wait, single_item)
-    gc.enable()
-    outcome = dict.fromkeys(stages, "Unchanged")
-    if unchanged:
-        for name in stages:
-            show_stage(name, "Unchanged", (time.monotonic() - began) / len(stages))
-    else:
-        from flows.pipeline import run_pipeline
-
-        outcome = run_pipeline(reason, stages, wait=wait, force=force, report=show_stage, single_item=single_item)
-    report = (configure() / artifacts.INDEX).as_uri()
-    return Answer({"stages": outcome, "report": report}, f"report: {report}")
-
-
-@command(app)
 def params(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema instead.")] = False,
+    changes: SET = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With -S: print what it would be, write nothing.")] = False,
 ) -> Answer:
     """Check params.yaml and print it with all defaults filled in."""
     import yaml
 
     from flows.wiring.params import Params, read_params
+    from flows.wiring.preflight.sizes import tell_possible_verdicts
 
     if schema:
         model = Params.model_json_schema()
         return Answer(model, json.dumps(model, indent=2))
-    found = read_params()
-    from flows.wiring.preflight.sizes import tell_possible_verdicts
-
+    if not dry_run:
+        apply_changes(changes)
+    found = plan_changes(changes).params if dry_run else read_params()
     tell_possible_verdicts(found)
     values = found.model_dump(mode="json")
     return Answer(values, yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip("\n"))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.answers import Answer, command
+from flows.commands.overrides import SET, apply_changes, plan_changes
 from flows.wiring import artifacts
 from flows.wiring.settings import configure
 
@@ -21,6 +22,7 @@ def synthesize(
     prompts: Annotated[
         Path | None, typer.Option(resolve_path=True, help="Only copy the prompts into this folder, to change them.")
     ] = None,
+    changes: SET = None,
 ) -> Answer:
     """Have a teacher write rows, check them, and put them below data/raw; killed, it goes on where it was."""
     if prompts is not None:
@@ -30,10 +32,11 @@ def synthesize(
         return Answer(
             {"path": prompts, "prompts": copied}, f"{prompts}: {len(copied)} written; now set synthesis.prompts"
         )
+    if dry_run:
+        return estimate(changes)
+    apply_changes(changes)
     from flows import synthesis
 
-    if dry_run:
-        return estimate()
     figures = synthesis.synthesize()
     target, report = synthesis.target(synthesis.read_settings()), configure() / artifacts.report("synthesis")
     return Answer(
@@ -43,13 +46,15 @@ def synthesize(
     )
 
 
-def estimate() -> Answer:
+def estimate(changes: list[str] | None) -> Answer:
     """What a synthesis would ask and cost, if all or half of what the teacher writes is accepted."""
+    planned = plan_changes(changes)
     from flows import synthesis
 
+    settings = synthesis.read_settings(planned.params)
     shares = (1.0, 0.5)
-    lines, values = [], []
-    for share, steps in zip(shares, synthesis.preview(shares), strict=True):
+    lines, values = [str(change) for change in planned.changes], []
+    for share, steps in zip(shares, synthesis.preview(settings, shares), strict=True):
         in_all = {
             "step": "all",
             "calls": sum(found.calls for found in steps),
@@ -61,9 +66,18 @@ def estimate() -> Answer:
         lines += [f"with {share:.0%} of the prompts and of the answers accepted, about"]
         lines += [describe_estimate(**row) for row in [*rows, in_all]]
         values.append({"accepted": share, "steps": rows, **{key: in_all[key] for key in in_all if key != "step"}})
-    limits = synthesis.read_settings().limits
+    limits = settings.limits
     lines.append(f"limits: calls {limits.calls or 'none'}, cost {limits.cost or 'none'}")
-    return Answer({"estimates": values, "limits": {"calls": limits.calls, "cost": limits.cost}}, "\n".join(lines))
+    changed = [change.values for change in planned.changes]
+    return Answer(
+        {
+            "dry_run": True,
+            "changed": changed,
+            "estimates": values,
+            "limits": {"calls": limits.calls, "cost": limits.cost},
+        },
+        "\n".join(lines),
+    )
 
 
 def describe_estimate(step: str, calls: int, prompt_tokens: int, completion_tokens: int, cost: float) -> str:

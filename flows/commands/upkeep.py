@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.answers import Answer, command
+from flows.commands.overrides import SET, apply_changes, plan_changes
 from flows.commands.terminal import show_stage
 
 app = typer.Typer()
@@ -47,9 +48,38 @@ def purge(
 
 
 @command(app)
-def retrain(reason: Annotated[str, typer.Option(help="Why.")] = "by hand") -> Answer:
+def retrain(
+    reason: Annotated[str, typer.Option(help="Why.")] = "by hand",
+    changes: SET = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it would start, and why.")] = False,
+) -> Answer:
     """New data from corrected traffic, the pipeline, and a promotion only on the verdict."""
+    if dry_run:
+        return foresee(changes)
+    changed = apply_changes(changes)
     from flows.retraining import retrain as start
 
     decision = start(reason=reason, trigger="hand", report=show_stage)
-    return Answer(decision.model_dump(), f"{decision.decision}: {decision.why}")
+    values = {"changed": changed, **decision.model_dump()}
+    return Answer(values, f"{decision.decision}: {decision.why}")
+
+
+def foresee(changes: list[str] | None) -> Answer:
+    """Whether a retrain would start, by hand and by itself; nothing is written."""
+    planned = plan_changes(changes)
+    from flows.retraining import foresee_retrain
+
+    by_hand, by_itself = (foresee_retrain(trigger) for trigger in ("hand", "schedule"))
+    values = {
+        "dry_run": True,
+        "changed": [change.values for change in planned.changes],
+        "would_start": by_hand.allowed,
+        "would_start_by_itself": by_itself.allowed,
+        "why": by_itself.why,
+        "new_rows": len(by_hand.rows),
+        "waiting_rows": by_hand.waiting,
+    }
+    lines = [str(change) for change in planned.changes]
+    lines.append(f"by hand it would start, with {by_hand.waiting:,} corrected rows that no retrain has used")
+    lines.append(f"by schedule or drift it would {'start' if by_itself.allowed else 'not start'}: {by_itself.why}")
+    return Answer(values, "\n".join(lines))

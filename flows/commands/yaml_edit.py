@@ -34,6 +34,7 @@ def set_value(text: str, keys: Sequence[str], value: Any) -> str:
     for depth, key in enumerate(keys):
         inner = _find(node, key, ".".join(keys[:depth]))
         if inner is None:
+            assert isinstance(node, yaml.MappingNode)
             return _add(text, node, key, _nest(keys[depth + 1 :], value))
         node = inner
         if isinstance(node, yaml.ScalarNode) and _is_null(node) and depth + 1 < len(keys):
@@ -44,8 +45,8 @@ def set_value(text: str, keys: Sequence[str], value: Any) -> str:
 def _find(node: yaml.Node, key: str, where: str) -> yaml.Node | None:
     """What stands under a key or at a position; None where a mapping has no such key."""
     if isinstance(node, yaml.MappingNode):
-        name, inner = next(((name, inner) for name, inner in node.value if name.value == key), (None, None))
-        return _no_alias(inner, name.end_mark.index, f"{where}.{key}") if name else None
+        pairs = [(name, inner) for name, inner in node.value if name.value == key]
+        return _no_alias(pairs[0][1], pairs[0][0].end_mark.index, f"{where}.{key}") if pairs else None
     if isinstance(node, yaml.SequenceNode):
         if not key.isdecimal():
             raise ValueError(f"{where} is a list; expected a position in place of {key!r}")
@@ -87,7 +88,7 @@ def _replace(text: str, node: yaml.Node, value: Any) -> str:
     return text[:start] + new + text[end:]
 
 
-def _add(text: str, node: yaml.Node, key: str, value: Any) -> str:
+def _add(text: str, node: yaml.MappingNode, key: str, value: Any) -> str:
     """The text with a new key at the end of a mapping."""
     if node.flow_style:
         if not node.value:

@@ -103,16 +103,19 @@ class Registry:
                 self._client.set_registered_model_alias(self.model, CHALLENGER, str(version))
         return Champion(release, version)
 
-    def promote(self, version: int | None = None, force: bool = False, reason: str = "") -> Champion:
+    def promote(
+        self, version: int | None = None, force: bool = False, reason: str = "", dry_run: bool = False
+    ) -> Champion:
         """Make a version the champion, if evaluation says so.
 
         Args:
             version: The version; the challenger by default.
             force: Promote against the verdict; needs a reason.
             reason: Kept with the version.
+            dry_run: Only check; the champion stays who it is.
 
         Returns:
-            The champion; the present one where there is nothing to promote.
+            The champion, with ``dry_run`` who would be it; the present one where there is nothing to promote.
 
         Raises:
             PipelineError: No such version, the verdict is not "promote" or was found against another
@@ -132,6 +135,8 @@ class Registry:
             refusal = self._refusal(candidate, read_verdict(folder), present)
             if refusal and not force:
                 raise PipelineError(f"{refusal}; retrain, or promote it with --force and a --reason")
+            if dry_run:
+                return candidate
             if refusal:
                 log.warning("promoted against the verdict (%s): %s", reason, refusal)
             history = [*self._history(present), candidate.version]

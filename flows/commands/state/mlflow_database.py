@@ -74,7 +74,11 @@ class Database:
             found = list(rows(RUNS, {"experiment": EXPERIMENT, "limit": LOOKED_THROUGH}))
             for run, key, value in rows(TAGS, {"since": min((row[3] for row in found), default=0)}):
                 tags.setdefault(run, {})[key] = value
-        runs = [describe_run(*row, tags.get(row[0], {})) for row in found if stands_for_itself(tags.get(row[0], {}))]
+        runs = [
+            describe_run(run, name, status, began, ended, tags.get(run, {}))
+            for run, name, status, began, ended in found
+            if stands_for_itself(tags.get(run, {}))
+        ]
         return runs[:limit]
 
     def read_seconds(self) -> dict[str, float]:
