@@ -30,16 +30,18 @@ CALLS: dict[str, list[str]] = {
     "keys add": ["ada"],
     "keys list": [],
     "keys remove": ["ada"],
-    "params": [],
+    "list": [],
+    "params": ["-S", "training_setup.seed=3"],
     "pretrain-base": ["--corpus", "nowhere"],
     "promote": [],
     "purge": ["--key", "nobody"],
     "register": [],
-    "retrain": [],
+    "retrain": ["--dry-run"],
     "rollback": [],
-    "run": [],
+    "run": ["--dry-run"],
     "sample": ["table.csv", "--rows", "10"],
     "snapshot": [],
+    "status": [],
     "stop": [],
     "synthesize": ["--dry-run"],
 }
@@ -69,7 +71,7 @@ def test_a_command_says_what_it_and_its_options_do(name: str) -> None:
 def test_with_json_every_command_writes_one_object(tmp_path: Path) -> None:
     assert set(CALLS) == set(ALL) - WITHOUT_ANSWER
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    (tmp_path / "params.yaml").write_text("{}\n")
+    (tmp_path / "params.yaml").write_text("data_preparation: {}\n")
     subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=tmp_path, env=child_environment(), check=True)
     environment = {**child_environment(), "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     done = subprocess.run(
@@ -85,10 +87,14 @@ def test_with_json_every_command_writes_one_object(tmp_path: Path) -> None:
         assert isinstance(answers[name], dict)
         assert ("error" in answers[name]) == bool(code), name
     assert answers["keys list"]["keys"][0]["name"] == "ada"
-    assert answers["params"]["training_setup"]["epochs"] > 0
-    assert answers["stop"] == {"stopped": False}
-    assert answers["sample"]["path"] == "table.csv"
-    assert "does not answer" in answers["retrain"]["error"]
+    assert answers["params"]["training_setup"]["seed"] == 3
+    assert "seed: 3" in (tmp_path / "params.yaml").read_text()
+    assert answers["stop"] == {"stopped": []}
+    assert answers["list"] == {"model": "heptune", "versions": [], "runs": []}
+    assert answers["retrain"]["would_start"]
+    assert not answers["retrain"]["would_start_by_itself"]
+    assert answers["retrain"]["why"].startswith("0 corrected rows are waiting")
+    assert answers["sample"]["path"] == str(tmp_path / "table.csv")
     assert answers["register"]["error"].startswith("models/release: no manifest.json")
 
 
@@ -130,7 +136,7 @@ def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
 
 def test_verbose_adds_the_traceback_of_an_expected_failure(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    (tmp_path / "params.yaml").write_text("training_setup: {epoch: 1}\n")
+    (tmp_path / "params.yaml").write_text("data_preparation: {}\ntraining_setup: {epoch: 1}\n")
     expected = 'heptune: params.yaml: training_setup.epoch: unknown key; did you mean "epochs"?\n'
     assert heptune(tmp_path, "params").stderr == expected
     for words in (["-v", "params"], ["params", "-v"]):

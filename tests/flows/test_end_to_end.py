@@ -25,6 +25,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path
     done = command(folder, sys.executable, "-m", "flows", "run")
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcomes(done.stdout) == dict.fromkeys(STAGES, "Ran")
+    verdict = json.loads((folder / artifacts.EVALUATION_VERDICT).read_text())
+    told, following = done.stdout.splitlines()[-2:]
+    assert told == f"verdict: {verdict['verdict']}; {verdict['reasons'][0]}"
+    assert following.startswith("next: ")
     return folder
 
 
@@ -111,3 +115,20 @@ def test_the_release_is_registered_promoted_and_named(checkout: Path) -> None:
     assert release in forced.stdout
     unchanged = command(checkout, *heptune, "run")
     assert outcomes(unchanged.stdout) == dict.fromkeys(STAGES, "Unchanged")
+    assert unchanged.stdout.splitlines()[-1] == "next: `heptune serve`"
+    listed = json.loads(command(checkout, *heptune, "list", "--json").stdout)
+    (version,) = listed["versions"]
+    assert (version["release"], version["verdict"]) == (release, verdict["verdict"])
+    assert version["aliases"] == ["champion"]
+    assert version["figures"]["loss"] > 0
+    assert listed["runs"][-1]["reason"] == "by hand"
+    status = json.loads(command(checkout, *heptune, "status", "--json").stdout)
+    assert status["champion"]["version"] == status["release"]["version"] == 1
+    assert {stage["state"] for stage in status["stages"]} == {"up to date"}
+    asked = ["run", "--dry-run", "-S", "training_setup.epochs=9", "--json"]
+    foreseen = json.loads(command(checkout, *heptune, *asked).stdout)
+    states = {stage["stage"]: stage["run"] for stage in foreseen["stages"]}
+    assert states["training_setup"] == "yes"
+    assert states["data_preparation"] == states["model_initialisation"] == "no"
+    assert states["evaluation"] == "maybe"
+    assert foreseen["seconds"] > 0

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from flows.commands.state.mlflow_store import open_store
 from flows.wiring.registry import Champion, Registry
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, read_json, write_json
@@ -165,6 +166,45 @@ def test_promote_wants_a_comparison_with_the_present_champion(registry: Registry
     third = registry.register(make("four", champion=first.release))
     assert registry.promote() == third == registry.champion()
     assert aliases(registry) == {"champion": 4, "previous": 1}
+
+
+def test_a_dry_run_changes_nothing_and_refuses_as_the_promotion_would(registry: Registry, make: Make) -> None:
+    first = registry.register(make("one"))
+    assert registry.promote(dry_run=True) == first
+    assert aliases(registry) == {"challenger": 1}
+    assert "promoted_because" not in tags(registry, 1)
+    registry.register(make("two", "keep"))
+    with pytest.raises(PipelineError, match="was not proven better"):
+        registry.promote(dry_run=True)
+    assert registry.promote(force=True, reason="test", dry_run=True).version == 2
+    assert aliases(registry) == {"challenger": 2}
+
+
+def test_status_reads_what_the_client_says(registry: Registry, make: Make) -> None:
+    store = open_store(registry.uri)
+    assert store.read_versions(registry.model) == []
+    registry.register(make("one"))
+    registry.promote()
+    second = registry.register(make("two", "keep"))
+    found = store.read_versions(registry.model)
+    assert [(one.version, one.verdict, one.aliases) for one in found] == [
+        (1, "promote", ["champion"]), (2, "keep", ["challenger"])
+    ]  # fmt: skip
+    assert found[1].release == second.release
+    client = MlflowClient(tracking_uri=registry.uri)
+    created = [client.get_model_version(registry.model, str(n)).creation_timestamp / 1000 for n in (1, 2)]
+    assert [one.registered for one in found] == created
+    number = client.get_experiment_by_name("heptune").experiment_id
+    above = client.create_run(number, tags={"heptune.reason": "try", "heptune.verdict": "keep"}, run_name="pipeline")
+    tags = {"mlflow.parentRunId": above.info.run_id, "heptune.stage": "evaluation"}
+    below = client.create_run(number, tags=tags, run_name="evaluation", start_time=1000)
+    client.set_terminated(below.info.run_id, end_time=4500)
+    (run,) = store.read_runs(5)
+    assert (run.run, run.name, run.reason, run.status, run.result) == (
+        above.info.run_id, "pipeline", "try", "RUNNING", "keep",
+    )  # fmt: skip
+    assert run.ended is None
+    assert store.read_seconds() == {"evaluation": 3.5}
 
 
 def test_promote_can_be_repeated(registry: Registry, make: Make) -> None:

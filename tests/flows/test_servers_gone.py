@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
+from flows.commands.state.mlflow_store import open_store
 from flows.wiring.server import free_port
 from tests.flows.servers import kill, mlflow_server, prefect_server
 from tests.flows.small import child_environment, make_project, outcomes, wait_for
@@ -67,6 +69,19 @@ def test_prefect_is_killed_while_a_stage_is_at_work(project: Path, tmp_path: Pat
     assert "Data and pipelines are up to date." in checked.stdout + checked.stderr
 
 
+def ask_both(url: str, database: str) -> None:
+    """A server is read as its database is."""
+    client = MlflowClient(tracking_uri=url)
+    client.create_registered_model("heptune")
+    client.create_model_version("heptune", "somewhere", tags={"release": "r1", "verdict": "keep"})
+    client.set_registered_model_alias("heptune", "champion", "1")
+    server, tables = open_store(url), open_store(database)
+    assert server.read_versions("heptune") == tables.read_versions("heptune") != []
+    assert server.read_versions("other") == tables.read_versions("other") == []
+    assert server.read_runs(20) == tables.read_runs(20) != []
+    assert server.read_seconds() == tables.read_seconds() != {}
+
+
 def test_mlflow_is_killed_while_a_stage_is_at_work(project: Path, tmp_path: Path) -> None:
     home, port = tmp_path / "mlflow", free_port()
     home.mkdir()
@@ -84,6 +99,7 @@ def test_mlflow_is_killed_while_a_stage_is_at_work(project: Path, tmp_path: Path
         with mlflow_server(home, port):
             again = start(project, "model_initialisation", **servers)
             _, errors = again.communicate(timeout=300)
+            ask_both(url, f"sqlite:///{home / 'mlflow.db'}")
     assert again.returncode == 0, errors
     assert not list((project / ".heptune/unsent").iterdir())
     with sqlite3.connect(home / "mlflow.db") as database:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flows.wiring.processes import has_process, read_mark
@@ -59,14 +58,15 @@ def list_commands() -> list[RunningCommand]:
     return found
 
 
-def name_command(words: list[str]) -> Iterator[str]:
-    """The words of a command line behind the program's: ``python -m flows run`` and ``heptune run`` are ``run``."""
-    rest = list(words)
+def name_command(words: list[str]) -> list[str]:
+    """A command line as it was typed: ``python -m flows run`` and ``heptune run`` are ``run``."""
     for index, word in enumerate(words):
-        if word.rsplit("/", 1)[-1] in ("heptune", "dvc") or word == "flows":
-            rest = words[index + (word.rsplit("/", 1)[-1] != "dvc") :]
-            break
-    yield from rest
+        name = word.rsplit("/", 1)[-1]
+        if name == "heptune" or word == "flows":
+            return words[index + 1 :]
+        if name == "dvc":
+            return ["dvc", *words[index + 1 :]]
+    return words
 
 
 def list_serving() -> list[ServingGateway]:
