@@ -16,7 +16,7 @@ from flows.wiring import artifacts
 if TYPE_CHECKING:
     from flows.commands.state.at_work import RunningCommand, ServingGateway
     from flows.commands.state.conclusion import Conclusion
-    from flows.commands.state.mlflow_store import ModelVersion, RecordedRun
+    from flows.commands.state.mlflow_records import ModelVersion, RecordedRun
     from flows.commands.state.stale import StageState
     from tasks.monitoring.decisions import Decision
 

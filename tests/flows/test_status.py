@@ -14,7 +14,8 @@ import yaml
 
 from flows.commands.state import at_work, conclusion
 from flows.commands.state.conclusion import conclude, conclude_failure, list_steps
-from flows.commands.state.mlflow_store import ModelVersion, open_store
+from flows.commands.state.mlflow_records import ModelVersion
+from flows.commands.state.mlflow_store import open_store
 from flows.commands.state.stale import StageState, differences, inspect_stages
 from flows.wiring import artifacts
 from flows.wiring.params import Params, read_params
@@ -121,7 +122,7 @@ def test_status_and_list_answer_without_an_engine(checkout: Path) -> None:
     assert answers["status"]["decision"]["why"] == "no better"
     assert answers["status"]["mlflow"] == {"error": None, "unsent": 0, "refused": 1}
     assert answers["status"]["commands"] == answers["status"]["gateways"] == []
-    assert answers["status"]["next"] == ["`heptune run`"]
+    assert answers["status"]["next"] == []
     assert answers["list"] == {"model": "heptune", "versions": [], "runs": []}
     assert not (checkout / ".heptune/mlflow.db").exists()
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.commands.state.mlflow_store import ModelVersion, open_store
+from flows.commands.state.mlflow_records import ModelVersion
+from flows.commands.state.mlflow_store import open_store
 from flows.commands.state.stale import StageState
 from flows.wiring import artifacts
 from flows.wiring.staleness import STAGES
@@ -54,7 +55,7 @@ def conclude(stages: Sequence[StageState], model: str) -> Conclusion:
     behind = [one.stage for one in stages if one.state != "up to date"]
     verdict = read(artifacts.EVALUATION_VERDICT)
     if any(stage in behind for stage in STAGES[: EVALUATED + 1]) or not verdict:
-        return Conclusion(steps=[f"`heptune run` ({', '.join(behind)} to do)" if behind else "`heptune run`"])
+        return Conclusion(steps=[f"`heptune run` ({', '.join(behind)} to do)"] if behind else [])
     name, reasons = str(verdict["verdict"]), [str(reason) for reason in verdict["reasons"]]
     if "deployment" in behind:
         return Conclusion(name, reasons, [f"`heptune run` ({', '.join(behind)} to do)"])

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from flows.commands.state.mlflow_store import (
+from flows.commands.state.mlflow_records import (
     EXPERIMENT,
     LOOKED_THROUGH,
     ModelVersion,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from flows.commands.state.mlflow_store import (
+from flows.commands.state.mlflow_records import (
     EXPERIMENT,
     LOOKED_THROUGH,
     TIMEOUT_S,
