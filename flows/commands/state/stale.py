@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tasks.contracts.errors import PipelineError
 
 CODE = ("flows/", "tasks/")
 ABSENT: Any = object()
-# Of many changed keys so many are named.
+# Of many changed keys or files so many are named.
 NAMED = 5
 
 
@@ -63,7 +63,7 @@ def inspect_stages(values: Mapping[str, Any] | None = None) -> list[StageState]:
                 reasons = ["never run here"] if name not in locked else []
                 if not reasons:
                     changes = repo.stage.load_one(name=name).status().get(name, [])
-                    reasons = [*changed_params(locked[name], stages[name], values), *changed_files(changes)]
+                    reasons = [*changed_params(locked[name], stages[name], values), *some(changed_files(changes))]
                 after = [
                     other for other in states if states[other].state != "up to date" and reads(stages, name, other)
                 ]
@@ -76,7 +76,7 @@ def inspect_stages(values: Mapping[str, Any] | None = None) -> list[StageState]:
 
 
 def changed_params(locked: Mapping[str, Any], stage: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each changed key of the sections that a stage depends on, or one that counts them."""
+    """A line for each changed key of the sections that a stage depends on."""
     before = locked.get("params", {}).get(str(artifacts.PARAMS), {})
     lines = []
     for section in stage.get("params", []):
@@ -84,9 +84,15 @@ def changed_params(locked: Mapping[str, Any], stage: Mapping[str, Any], values: 
         for key in section.split("."):
             now = now.get(key, ABSENT) if isinstance(now, Mapping) else ABSENT
         lines += list(differences(section, before.get(section, ABSENT), now))
+    yield from some(lines)
+
+
+def some(lines: Iterable[str]) -> Iterator[str]:
+    """The first lines, and one that counts the others."""
+    lines = list(lines)
     yield from lines[:NAMED]
     if len(lines) > NAMED:
-        yield f"and {len(lines) - NAMED} more keys of params.yaml"
+        yield f"and {len(lines) - NAMED} more"
 
 
 def differences(key: str, before: Any, now: Any) -> Iterator[str]:
