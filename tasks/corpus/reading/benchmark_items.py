@@ -22,6 +22,10 @@ MIN_NGRAM_WORDS = 8
 # Shorter texts are not specific to a benchmark: yes, no, a name.
 MIN_WORDS = 3
 
+# What is in more items than this, or than this share of them, is boilerplate of the benchmark, such as an instruction;
+# in a small one, what is in more than half of them. A passage has fewer questions than a large benchmark's instruction.
+BOILERPLATE_ITEMS, BOILERPLATE_SHARE = 10, 0.005
+
 
 @dataclass(frozen=True)
 class Items:
@@ -33,7 +37,7 @@ class Items:
         words: The words of each text.
         numbers: The item of each text, counted from 1.
         rows: Number of items.
-        whole: Folded text to item, for texts of 3 to 7 words, which must match as a whole.
+        whole: Folded text to item, for texts of 3 to 7 words, which must match as a whole; boilerplate is left out.
         short: Number of shorter texts, which are ignored.
     """
 
@@ -45,6 +49,16 @@ class Items:
     whole: dict[str, int]
     short: int
 
+    @property
+    def boilerplate_limit(self) -> int:
+        """What is in more items than this is boilerplate."""
+        return limit_boilerplate(self.rows)
+
+
+def limit_boilerplate(items: int) -> int:
+    """Largest number of items, of so many in all, that what is no boilerplate is in."""
+    return max(min(BOILERPLATE_ITEMS, max(2, items // 2)), int(BOILERPLATE_SHARE * items))
+
 
 def read_items(benchmark: Benchmark, root: Path) -> Items:
     """The texts of a benchmark.
@@ -55,7 +69,7 @@ def read_items(benchmark: Benchmark, root: Path) -> Items:
     texts: list[str] = []
     words_per_text: list[list[str]] = []
     numbers, rows, short = [], 0, 0
-    whole: dict[str, int] = {}
+    items_with: dict[str, list[int]] = {}
     missing = set(benchmark.columns)
     for number, item in _read_rows(benchmark, root):
         rows += 1
@@ -68,7 +82,7 @@ def read_items(benchmark: Benchmark, root: Path) -> Items:
                 words_per_text.append(words)
                 numbers.append(number)
             elif len(words) >= MIN_WORDS:
-                whole.setdefault(fold_prompt(text), number)
+                items_with.setdefault(fold_prompt(text), []).append(number)
             else:
                 short += 1
     location = f'benchmark "{benchmark.title}": {benchmark.path}'
@@ -78,9 +92,12 @@ def read_items(benchmark: Benchmark, root: Path) -> Items:
         )
     if missing:
         raise PipelineError(f"{location} has no column {', '.join(sorted(missing))}; correct columns")
+    limit = limit_boilerplate(rows)
+    whole = {text: found[0] for text, found in items_with.items() if len(set(found)) <= limit}
     if not texts and not whole:
         raise PipelineError(
-            f"{location} holds no text of {MIN_WORDS} words, so nothing of it can be found; take it out"
+            f"{location} holds no text of {MIN_WORDS} words that is in few of its items, so nothing of it can be "
+            "found; take it out"
         )
     return Items(benchmark.title, texts, words_per_text, numbers, rows, whole, short)
 

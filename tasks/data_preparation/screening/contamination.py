@@ -2,23 +2,27 @@
 
 A row is contaminated by an item when
 
-* both contain the same word 13-gram (Brown et al. 2020, appendix C: lower case, without punctuation). A text of 8 to 12
-  words (8 is the lower bound of that paper) must be contained whole, and be at least half of its item or of the row:
-  what is less is a phrase that people quote. An n-gram with 8 words that occur in more than 10 items of a benchmark is
-  boilerplate (an instruction before every question) and does not count; or
+* it covers at least half of the words of one of the item's texts, and 13 words or all of them, by shared word 8-grams
+  (`tasks.data_preparation.screening.item_coverage`). A text of 8 to 12 words must also be at least half of its item or
+  of a turn of the row: what is less is a phrase that people quote; or
 * a prompt, or an answer, is a near duplicate of a text of the item (MinHash, then exact Jaccard similarity of
   character n-grams), for texts of at least 8 words; or
 * a prompt, or a plain text, equals a text of the item up to case, spaces and sentence punctuation, for texts of 3 to 7
   words.
 
-The texts of an item are the values of its columns, each compared separately.
+The texts of an item are the values of its columns, each compared separately. What is in more than 10 items of a
+benchmark, or 0.5% of a large one, such as an instruction before every question, is boilerplate and does not count.
+
+Of 150 items each of GSM8K, BIG-Bench Hard and IFEval, planted in rows, these are found: verbatim, or in capitals
+without punctuation, 100%; amid 47 other words 98%; cut to 80% of their words 95%; with 5% of their words exchanged 96%,
+with 10% exchanged 76%. A question of less than 13 words without its passage, as in SQuAD, is found when it is at least
+half of a turn. In 58,000 rows of 27 other public sets nothing is found wrongly.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,25 +33,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.contracts.errors import PipelineError, raise_all
-from tasks.corpus.reading.benchmark_items import MIN_NGRAM_WORDS, Items, read_items
+from tasks.corpus.reading.benchmark_items import Items, read_items
 from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, find_plain, finish_step, name_places, row_of_turn
 from tasks.corpus.rows.texts import CONVERSATION_CHARACTERS, make_visible, show_conversation
 from tasks.corpus.similarity import find_between, sign_texts
-from tasks.corpus.text.folds import fold_prompts
+from tasks.corpus.text.folds import fold_prompt, fold_prompts
 from tasks.corpus.text.words import find_words
+from tasks.data_preparation.screening.item_coverage import (
+    MIN_COVERED_WORDS,
+    HashedWords,
+    ItemIndex,
+    find_contained,
+    hash_words,
+    index_items,
+)
 from tasks.data_preparation.screening.params import Contamination
 
 Array = np.ndarray[Any, Any]
 
-# N-grams of the shortest length in more items than this are boilerplate of the benchmark.
-BOILERPLATE_ITEMS = 10
-# A text shorter than an n-gram counts if it is at least this share of its item, or of the row.
+# A short text counts if it is at least this share of its item, or of a turn of the row.
 MIN_SHARE = 0.5
-# Rows that are looked up at once, which bounds the memory.
-BATCH_ROWS = 20_000
-
-_PRIME = np.uint64(0x100000001B3)
+# Rows that are compared at once by their signatures, and characters that are cut into words at once.
+BATCH_ROWS, BATCH_CHARACTERS = 20_000, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -57,9 +65,9 @@ class Contaminant:
     Attributes:
         title: Title of the benchmark.
         item: Number of the item.
-        match: ``words`` (shared n-grams), ``near`` (near duplicate) or ``same`` (identical prompt).
+        match: ``words`` (covered words), ``near`` (near duplicate) or ``same`` (identical prompt).
         text: Text of the item.
-        similarity: Share of the item's n-grams that the row contains, or Jaccard similarity.
+        similarity: Share of the text's words that the row covers, or Jaccard similarity.
     """
 
     title: str
@@ -88,21 +96,22 @@ def remove_contamination(rows: Rows, settings: Contamination, root: Path) -> Row
     contaminants: dict[int, Contaminant] = {}
     counts: list[tuple[str | int | float, ...]] = []
     benchmarks = _read_benchmarks(settings.benchmarks, root)
-    shared_ngrams = find_shared_ngrams(rows.table, benchmarks, settings.words)
-    near_duplicates = find_near_duplicate_items(rows.table, benchmarks, settings.near)
+    index = index_items(benchmarks, settings.words, settings.share)
+    covered = find_covered_items(rows.table, benchmarks, index)
+    near_duplicates = find_near_duplicate_items(rows.table, benchmarks, index, settings.near)
     identical_prompts = find_identical_prompts(rows.table, benchmarks)
-    for items, by_ngrams, by_near_duplicate, by_identical_prompt in zip(
-        benchmarks, shared_ngrams, near_duplicates, identical_prompts, strict=True
+    for items, by_words, by_near_duplicate, by_identical_prompt in zip(
+        benchmarks, covered, near_duplicates, identical_prompts, strict=True
     ):
-        matches = {**by_identical_prompt, **by_near_duplicate, **by_ngrams}
+        matches = {**by_identical_prompt, **by_near_duplicate, **by_words}
         for row, contaminant in matches.items():
             contaminants.setdefault(row, contaminant)
         matched_items = {
             contaminant.item
-            for kind in (by_ngrams, by_near_duplicate, by_identical_prompt)
+            for kind in (by_words, by_near_duplicate, by_identical_prompt)
             for contaminant in kind.values()
         }
-        kinds = (len(by_ngrams), len(by_near_duplicate), len(by_identical_prompt))
+        kinds = (len(by_words), len(by_near_duplicate), len(by_identical_prompt))
         counts.append((items.title, items.rows, items.short, *kinds, len(matches), len(matched_items)))
     reasons = [
         None if contaminant is None else f"holds an item of benchmark {contaminant.title}"
@@ -116,7 +125,7 @@ def remove_contamination(rows: Rows, settings: Contamination, root: Path) -> Row
             "benchmark",
             "items",
             "short texts",
-            f"{settings.words}-gram",
+            "words",
             "near duplicate",
             "identical prompt",
             "rows",
@@ -169,169 +178,122 @@ def _read_benchmarks(benchmarks: Sequence[Benchmark], root: Path) -> list[Items]
     return items
 
 
-def hash_word_ngrams(words: Sequence[Sequence[str]], size: int) -> tuple[Array, Array, Array]:
-    """Hashes of the word n-grams of each text. A shorter text is one n-gram of all its words; an empty one has none.
-
-    Args:
-        words: The words of each text.
-        size: Words per n-gram.
-
-    Returns:
-        Per n-gram its hash, the index of its text, and the index of its first word in the text.
-    """
-    lengths = np.array([len(text) for text in words], dtype=np.int64)
-    hashes_of: dict[str, np.uint64] = {}
-    codes = np.array([_hash_word(word, hashes_of) for text in words for word in text], dtype=np.uint64)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    hashes: list[Array] = []
-    owners: list[Array] = []
-    positions: list[Array] = []
-    for width in np.unique(np.minimum(lengths, size)).tolist():
-        if not width:
-            continue
-        of_width = np.minimum(lengths, size) == width
-        count = np.where(of_width, lengths - width + 1, 0)
-        text = np.repeat(np.arange(len(words)), count)
-        begin = np.arange(len(text)) - np.repeat(np.cumsum(count) - count, count)
-        first = begin + starts[text]
-        ngram = np.full(len(text), width, dtype=np.uint64)
-        with np.errstate(over="ignore"):
-            for step in range(width):
-                ngram = (ngram ^ codes[first + step]) * _PRIME
-                ngram ^= ngram >> np.uint64(29)
-        hashes.append(ngram)
-        owners.append(text)
-        positions.append(begin)
-    if not hashes:
-        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    return np.concatenate(hashes), np.concatenate(owners), np.concatenate(positions)
-
-
-def _is_boilerplate(items: Items, owners: Array, positions: Array, size: int) -> Array:
-    # Every text has at least as many words as the shortest n-gram, so the hashes are ordered by text and position.
-    short, of_text, _ = hash_word_ngrams(items.words, MIN_NGRAM_WORDS)
-    of_item = np.array(items.numbers, dtype=np.uint64)[of_text]
-    values, items_with = np.unique(np.unique(np.stack([short, of_item], axis=1), axis=0)[:, 0], return_counts=True)
-    common = np.concatenate([[0], np.cumsum(np.isin(short, values[items_with > BOILERPLATE_ITEMS]))])
-    count = np.bincount(of_text, minlength=len(items.texts))
-    first = (np.cumsum(count) - count)[owners] + positions
-    last = np.minimum(first + size - MIN_NGRAM_WORDS + 1, np.cumsum(count)[owners])
-    boilerplate: Array = common[last] > common[first]
-    return boilerplate
-
-
-def _hash_word(word: str, cache: dict[str, np.uint64]) -> np.uint64:
-    code = cache.get(word)
-    if code is None:
-        code = np.uint64(int.from_bytes(hashlib.blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest()))
-        cache[word] = code
-    return code
-
-
-@dataclass(frozen=True)
-class NgramIndex:
-    """The word n-grams of a benchmark's texts, without boilerplate.
-
-    Attributes:
-        ngrams: Sorted hashes.
-        owners: Per n-gram its text.
-        counts: N-grams of each text.
-        widths: Lengths of the n-grams.
-        is_minor: Whether each text is shorter than an n-gram and less than half of its item.
-    """
-
-    ngrams: Array
-    owners: Array
-    counts: Array
-    widths: tuple[int, ...]
-    is_minor: Array
-
-
-def _index_ngrams(items: Items, size: int) -> NgramIndex:
-    ngrams, owners, positions = hash_word_ngrams(items.words, size)
-    if items.texts:
-        keep = ~_is_boilerplate(items, owners, positions, size)
-        ngrams, owners = ngrams[keep], owners[keep]
-    order = np.argsort(ngrams, kind="stable")
-    numbers = np.array(items.numbers, dtype=np.int64)
-    lengths = np.array([len(words) for words in items.words], dtype=np.int64)
-    is_minor = (lengths < size) & (lengths < MIN_SHARE * np.bincount(numbers, weights=lengths)[numbers])
-    counts = np.bincount(owners, minlength=len(items.texts))
-    widths = tuple(sorted({min(length, size) for length in lengths.tolist()}))
-    return NgramIndex(ngrams[order], owners[order], counts, widths, is_minor)
-
-
-def find_shared_ngrams(table: pa.Table, benchmarks: Sequence[Items], size: int) -> list[dict[int, Contaminant]]:
-    """Per benchmark the rows that share word n-grams with its items, each with the item it shares most with.
+def find_covered_items(table: pa.Table, benchmarks: Sequence[Items], index: ItemIndex) -> list[dict[int, Contaminant]]:
+    """Per benchmark the rows that cover the words of its items, each with the item of which it covers most.
 
     Args:
         table: The rows.
         benchmarks: Their items.
-        size: Words per n-gram.
+        index: Of the items.
     """
-    indexes = [_index_ngrams(items, size) for items in benchmarks]
-    widths = sorted({width for index in indexes for width in index.widths})
+    texts = _list_texts(benchmarks)
+    is_short = index.counted < MIN_COVERED_WORDS
+    is_minor = is_short & (index.counted < MIN_SHARE * _count_words_of_items(texts, index))
     found: list[dict[int, Contaminant]] = [{} for _ in benchmarks]
-    for start in range(0, table.num_rows if widths else 0, BATCH_ROWS):
-        texts = [
-            find_words("\n".join(turn["content"] for turn in turns if turn["role"] != "system"))
-            for turns in table["messages"].slice(start, BATCH_ROWS).to_pylist()
-        ]
-        hashes = {width: hash_word_ngrams(texts, width)[:2] for width in widths}
-        for items, index, of_benchmark in zip(benchmarks, indexes, found, strict=True):
-            shared: Counter[tuple[int, int]] = Counter()
-            for width in index.widths:
-                _count_shared(*hashes[width], index, shared)
-            for (row, text), count in sorted(shared.items(), key=lambda pair: (pair[0][0], -pair[1], pair[0][1])):
-                if index.is_minor[text] and len(items.words[text]) < MIN_SHARE * len(texts[row]):
-                    continue
-                share = min(count / index.counts[text], 1.0)
-                contaminant = Contaminant(items.title, items.numbers[text], "words", items.texts[text], share)
-                of_benchmark.setdefault(start + row, contaminant)
+    for rows, contents in _cut_turns(table):
+        turns = [find_words(content) for content in contents]
+        first_turns = np.flatnonzero(np.diff(rows, prepend=-1))
+        hashed = hash_words(turns)
+        hashed = HashedWords(hashed.hashes, hashed.offsets[[*first_turns.tolist(), len(turns)]])
+        ends = [*first_turns[1:].tolist(), len(turns)]
+        contained = find_contained(hashed, index)
+        for place, text, share in zip(
+            contained.rows.tolist(), contained.texts.tolist(), contained.shares.tolist(), strict=True
+        ):
+            number, item, words, content = texts[text]
+            if is_minor[text] and not _is_half_of_a_turn(words, turns[first_turns[place] : ends[place]]):
+                continue
+            contaminant = Contaminant(benchmarks[number].title, item, "words", content, share)
+            found[number].setdefault(int(rows[first_turns[place]]), contaminant)
     return found
 
 
-def _count_shared(hashes: Array, rows: Array, index: NgramIndex, shared: Counter[tuple[int, int]]) -> None:
-    """Add the n-grams that each row and each text have in common."""
-    left, right = np.searchsorted(index.ngrams, hashes), np.searchsorted(index.ngrams, hashes, side="right")
-    for place in np.flatnonzero(right > left).tolist():
-        for text in index.owners[left[place] : right[place]].tolist():
-            shared[int(rows[place]), text] += 1
+def _list_texts(benchmarks: Sequence[Items]) -> list[tuple[int, int, list[str], str]]:
+    """Of each text of the benchmarks, as they are indexed, the benchmark, the item, the words and the text."""
+    return [
+        (number, *text)
+        for number, items in enumerate(benchmarks)
+        for text in zip(items.numbers, items.words, items.texts, strict=True)
+    ]
+
+
+def _count_words_of_items(texts: Sequence[tuple[int, int, list[str], str]], index: ItemIndex) -> Array:
+    counts: Counter[tuple[int, int]] = Counter()
+    for (number, item, _, _), counted in zip(texts, index.counted.tolist(), strict=True):
+        counts[number, item] += counted
+    return np.array([counts[number, item] for number, item, _, _ in texts], dtype=np.int64)
+
+
+def _cut_turns(table: pa.Table) -> Iterator[tuple[Array, list[str]]]:
+    """The turns that are no system turns, and the row of each, in batches of whole rows, which bounds the memory."""
+    for first_row in range(0, table.num_rows, BATCH_ROWS):
+        messages = column_messages(table.slice(first_row, BATCH_ROWS))
+        turns = messages.flatten()
+        is_compared = np.asarray(pc.not_equal(turns.field("role"), "system"))
+        rows = row_of_turn(messages)[is_compared] + first_row
+        contents = turns.field("content").filter(pa.array(is_compared))
+        characters = np.cumsum(pc.fill_null(pc.utf8_length(contents), 0))
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        batch = (characters[starts] // BATCH_CHARACTERS) if len(starts) else starts
+        begins = starts[np.flatnonzero(np.diff(batch, prepend=-1))]
+        for begin, end in zip(begins, [*begins[1:], len(rows)], strict=True):
+            yield rows[begin:end], contents.slice(begin, end - begin).to_pylist()
+
+
+def _is_half_of_a_turn(words: Sequence[str], turns: Sequence[Sequence[str]]) -> bool:
+    return any(MIN_SHARE * len(turn) <= len(words) and set(words) <= set(turn) for turn in turns)
 
 
 def find_near_duplicate_items(
-    table: pa.Table, benchmarks: Sequence[Items], threshold: float | None
+    table: pa.Table, benchmarks: Sequence[Items], index: ItemIndex, threshold: float | None
 ) -> list[dict[int, Contaminant]]:
     """Per benchmark the rows of which a prompt or an answer is a near duplicate of a text of an item.
 
-    Each row comes with its most similar item.
+    Each row comes with its most similar item. A text that is in too many items does not count. Of one with boilerplate,
+    which alone can make two texts near duplicates, the row must contain the share ``threshold`` of the other words as
+    well, unless it is the same text.
 
     Args:
         table: The rows.
         benchmarks: Their items.
+        index: Of the items.
         threshold: Smallest Jaccard similarity of character n-grams; None: there are none.
     """
     found: list[dict[int, Contaminant]] = [{} for _ in benchmarks]
     if threshold is None:
         return found
-    texts = sign_texts([text for items in benchmarks for text in items.texts])
-    starts = np.cumsum([0, *(len(items.texts) for items in benchmarks)])
+    texts = _list_texts(benchmarks)
+    is_boilerplate = [
+        count > items.boilerplate_limit
+        for items in benchmarks
+        for count in map(Counter(items.texts).__getitem__, items.texts)
+    ]
+    signed = sign_texts([content for *_, content in texts])
     for first_row in range(0, table.num_rows, BATCH_ROWS):
         messages = column_messages(table.slice(first_row, BATCH_ROWS))
         turns = messages.flatten()
         is_compared = np.asarray(pc.is_in(turns.field("role"), pa.array(["user", "assistant"])))
         rows = row_of_turn(messages)[is_compared] + first_row
         compared = sign_texts(turns.field("content").filter(pa.array(is_compared)).to_pylist())
-        pairs, similarity = find_between(texts, compared, threshold)
-        of_benchmark = np.searchsorted(starts, pairs[:, 0], side="right") - 1
+        pairs, similarity = find_between(signed, compared, threshold)
         for pair in np.lexsort((pairs[:, 0], -similarity)).tolist():
-            number, row = int(of_benchmark[pair]), int(rows[pairs[pair, 1]])
-            items, text = benchmarks[number], int(pairs[pair, 0] - starts[number])
-            contaminant = Contaminant(
-                items.title, items.numbers[text], "near", items.texts[text], float(similarity[pair])
-            )
-            found[number].setdefault(row, contaminant)
+            text, turn = pairs[pair].tolist()
+            number, item, words, content = texts[text]
+            own = index.list_own_words(text, words)
+            if is_boilerplate[text] or (
+                len(own) < len(words)
+                and not _contains_share(own, compared.texts[turn], threshold)
+                and fold_prompt(content) != fold_prompt(compared.texts[turn])
+            ):
+                continue
+            contaminant = Contaminant(benchmarks[number].title, item, "near", content, float(similarity[pair]))
+            found[number].setdefault(int(rows[turn]), contaminant)
     return found
+
+
+def _contains_share(words: Sequence[str], text: str, share: float) -> bool:
+    contained = set(find_words(text))
+    return bool(words) and sum(word in contained for word in words) >= share * len(words)
 
 
 def find_identical_prompts(table: pa.Table, benchmarks: Sequence[Items]) -> list[dict[int, Contaminant]]:

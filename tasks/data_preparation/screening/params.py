@@ -83,7 +83,16 @@ class Contamination(Section):
 
     benchmarks: tuple[Benchmark, ...] = Field(default=(), description="none: the data are not checked")
     words: int = Field(
-        default=13, ge=8, le=50, description="length of the word n-grams that a row and an item must not share"
+        default=8,
+        ge=8,
+        le=50,
+        description="length of word n-grams; a row covers the words of an item that are in n-grams of both",
+    )
+    share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="share of the words of a text of an item from which a row contains it; at least 13 words, or all",
     )
     near: float | None = Field(
         default=0.8,

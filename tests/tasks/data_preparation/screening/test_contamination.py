@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.corpus.reading.benchmark_items import read_items
+from tasks.corpus.reading.benchmark_items import Items, read_items
 from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.rows.rows import Rows
 from tasks.corpus.text.words import find_words
-from tasks.data_preparation.screening.contamination import hash_word_ngrams, remove_contamination
+from tasks.data_preparation.screening.contamination import remove_contamination
 from tasks.data_preparation.screening.duplicates import drop_exact_duplicates
+from tasks.data_preparation.screening.item_coverage import find_contained, hash_words, index_items
 from tasks.data_preparation.screening.params import Contamination
 from tests.conversations import make, pair
 
@@ -45,22 +47,45 @@ def run(rows: Rows, folder: Path, *benchmarks: Benchmark, **params: object) -> R
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.text(alphabet="ab B.é", max_size=20), max_size=6), st.integers(1, 4))
-def test_runs_are_those_of_the_words(texts: list[str], size: int) -> None:
+def test_ngrams_are_those_of_the_words(texts: list[str], size: int) -> None:
     words = [find_words(text) for text in texts]
     assert words == [re.findall(r"\w+", text.casefold()) for text in texts]
-    hashes, owners, places = hash_word_ngrams(words, size)
-    found: dict[int, list[int]] = {i: hashes[owners == i].tolist() for i in range(len(texts))}
-    runs = [
-        [tuple(row[i : i + min(size, len(row))]) for i in range(len(row) - min(size, len(row)) + 1)] if row else []
-        for row in words
-    ]
-    assert all(places[owners == i].tolist() == list(range(len(row))) for i, row in enumerate(runs))
-    assert [len(found[i]) for i in range(len(texts))] == [len(row) for row in runs]
-    seen: dict[tuple[str, ...], int] = {}
-    for i, row in enumerate(runs):
-        for run_, value in zip(row, found[i], strict=True):
-            assert seen.setdefault(run_, value) == value
-    assert len(set(seen.values())) == len(seen)
+    hashed = hash_words(words)
+    hashes, first = hashed.list_ngrams(size)
+    ngrams = [tuple(row[i : i + size]) for row in words for i in range(len(row) - size + 1)]
+    assert hashed.find_texts(first).tolist() == [i for i, row in enumerate(words) for _ in range(len(row) - size + 1)]
+    assert len(dict(zip(ngrams, hashes.tolist(), strict=True))) == len(set(hashes.tolist()))
+    some = np.array([0, 2])
+    assert set(hashed.find_texts(hashed.list_ngrams(size, some)[1]).tolist()) <= {0, 2}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_covered_words_are_those_of_shared_ngrams(data: st.DataObject) -> None:
+    """By sets of words, text by text and row by row, with boilerplate."""
+    word = st.sampled_from("abcde")
+    texts = data.draw(st.lists(st.lists(word, min_size=8, max_size=24), min_size=1, max_size=5))
+    rows = data.draw(st.lists(st.lists(word, max_size=20), min_size=1, max_size=4))
+    rows += [text[: data.draw(st.integers(8, 24))] for text in texts]
+    size = data.draw(st.sampled_from([8, 10]))
+    items = Items("b", [" ".join(text) for text in texts], texts, list(range(1, len(texts) + 1)), len(texts), {}, 0)
+    index = index_items([items], size, 0.5)
+    found = find_contained(hash_words(rows), index)
+    wanted = {}
+    counts = Counter(ngram for text in texts for ngram in {tuple(text[i : i + 8]) for i in range(len(text) - 7)})
+    for number, text in enumerate(texts):
+        width = min(size, len(text))
+        ngrams = [tuple(text[i : i + width]) for i in range(len(text) - width + 1)]
+        is_counted = [any(counts[ngram[j : j + 8]] <= 2 for j in range(width - 7)) for ngram in ngrams]
+        counted = {i + j for i, is_one in enumerate(is_counted) if is_one for j in range(width)}
+        for place, row in enumerate(rows):
+            of_row = {tuple(row[i : i + width]) for i in range(len(row) - width + 1)}
+            shared = [i for i, ngram in enumerate(ngrams) if is_counted[i] and ngram in of_row]
+            covered = {i + j for i in shared for j in range(width)}
+            if covered and len(covered) >= min(len(counted), max(13, len(counted) / 2)):
+                wanted[place, number] = len(covered)
+    keys = zip(found.rows.tolist(), found.texts.tolist(), strict=True)
+    assert dict(zip(keys, found.covered.tolist(), strict=True)) == wanted
 
 
 PLANTS: dict[str, tuple[Callable[[str], str], str]] = {
@@ -99,9 +124,10 @@ def test_a_changed_word_in_ten_is_seen_by_nearness(tmp_path: Path) -> None:
     changed = [" ".join("some" if i % 10 == 5 else word for i, word in enumerate(item.split())) for item in items]
     rows = drop_exact_duplicates(make(*[pair(text, "yes") for text in changed]))
     bench = write(tmp_path, [{"question": item} for item in items])
-    # Nine words in a row at most, so words alone see nothing.
-    assert run(rows, tmp_path, bench, near=None).table.num_rows == 40
-    assert run(rows, tmp_path, bench, near=0.7).table.num_rows <= 2
+    # Nine words in a row at most, which words alone see where n-grams are no longer.
+    assert run(rows, tmp_path, bench, near=None, words=10).table.num_rows == 40
+    assert run(rows, tmp_path, bench, near=0.7, words=10).table.num_rows <= 2
+    assert run(rows, tmp_path, bench, near=None).table.num_rows == 0
 
 
 def test_short_texts_must_be_there_as_a_whole(tmp_path: Path) -> None:
@@ -122,14 +148,59 @@ def test_short_texts_must_be_there_as_a_whole(tmp_path: Path) -> None:
     assert out.steps[-1].listings[0].rows == (("bench", 2, 2, 1, 1, 1, 2, 2),)
 
 
-def test_boilerplate_of_a_benchmark_is_no_hit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [30, 5])
+def test_boilerplate_of_a_benchmark_is_no_hit(count: int, tmp_path: Path) -> None:
+    """Instructions that make most of an item condemn neither rows that say them nor near duplicates of the whole."""
     rng = random.Random(7)
     order = "read the following passage with care and then answer the question below it with yes or no"
-    bench = write(tmp_path, [{"q": f"{order}: {sentence(rng, 20)}"} for _ in range(30)])
-    rows = drop_exact_duplicates(make(pair(f"{order}: {sentence(rng, 30)}", "yes")))
-    assert run(rows, tmp_path, bench).table.num_rows == 1
-    few = write(tmp_path, [{"q": f"{order}: {sentence(rng, 20)}"} for _ in range(5)], "few.jsonl")
-    assert run(rows, tmp_path, few).table.num_rows == 0
+    questions = [sentence(rng, 4) for _ in range(count)]
+    bench = write(tmp_path, [{"q": f"{order}: {question}", "hint": "answer yes or no"} for question in questions])
+    rows = drop_exact_duplicates(
+        make(
+            pair(f"{order}: {sentence(rng, 30)}", "yes"),
+            pair(f"{order}: {sentence(rng, 4)}", "no"),
+            pair("Answer yes or no!", "yes"),
+            pair(f"Please {order}: {questions[3]}", "no"),
+            pair(f"{order}: {questions[1]}", "no"),
+        )
+    )
+    assert run(rows, tmp_path, bench).dropped["row"].to_pylist() == [4, 5]
+
+
+def test_an_item_of_nothing_but_boilerplate_is_found_as_a_whole(tmp_path: Path) -> None:
+    """Expressions of two words: every n-gram is in many of them, no expression is there twice."""
+    rng = random.Random(14)
+    expressions = list(dict.fromkeys(" ".join(rng.choices(["true", "or"], k=14)) for _ in range(4000)))
+    bench = write(tmp_path, [{"q": expression} for expression in expressions[:-1]])
+    rows = drop_exact_duplicates(make(pair(expressions[3].upper(), "no"), pair(expressions[-1], "no")))
+    assert run(rows, tmp_path, bench).dropped["row"].to_pylist() == [1]
+
+
+def test_an_item_is_contained_by_the_share_of_its_words(tmp_path: Path) -> None:
+    """One shared n-gram of 13 words is a quotation; half of the item is the item."""
+    rng = random.Random(12)
+    item = sentence(rng, 40).split()
+    around = sentence(rng, 25)
+    bench = write(tmp_path, [{"q": " ".join(item)}])
+    cuts = {"13": item[:13], "19": item[5:24], "20": item[10:30], "two of 10": [*item[:10], "and", *item[30:]]}
+    rows = drop_exact_duplicates(
+        make(*[pair(f"{around} {' '.join(cut)} {around}", name) for name, cut in cuts.items()])
+    )
+    assert run(rows, tmp_path, bench).dropped["row"].to_pylist() == [3, 4]
+    assert run(rows, tmp_path, bench, share=0.3).dropped["row"].to_pylist() == [1, 2, 3, 4]
+    assert run(rows, tmp_path, bench, share=0.6).dropped.num_rows == 0
+
+
+def test_a_question_to_a_passage_of_many_questions_is_found(tmp_path: Path) -> None:
+    """Most items are of one passage, which is boilerplate; what is left of an item is its question."""
+    rng = random.Random(13)
+    passage = sentence(rng, 80)
+    questions = [sentence(rng, 9) for _ in range(12)]
+    bench = write(tmp_path, [{"passage": passage, "question": question} for question in questions])
+    rows = drop_exact_duplicates(
+        make(pair(f"{passage} {questions[0]}", "yes"), pair(f"{passage} {sentence(rng, 9)}", "no"))
+    )
+    assert run(rows, tmp_path, bench).dropped["row"].to_pylist() == [1]
 
 
 def test_a_quoted_phrase_is_no_item(tmp_path: Path) -> None:
