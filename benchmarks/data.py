@@ -8,7 +8,8 @@
 * the gate: one suite on the same described rows, evaluated by the gate, by one polars query a table, and by plain Great
   Expectations on whole pandas frames; all three must find the same. On 1,000 rows it shows what does not grow.
 * rows a second of each step that does the work, personal data by itself too, and near duplicates without signatures.
-* the whole stage by its steps, near duplicates and gate included; growth over the sizes.
+* the whole stage with its default params and a benchmark of 2,000 items, by its steps: near duplicates, contamination,
+  triggers, gate, clusters, report and card included; seconds and peak memory of each, and growth over the sizes.
 
 The data is the seeded sample, made larger by other words in its copies.
 
@@ -44,6 +45,9 @@ PLAIN = Path(__file__).parent / "data_scripts/plain.py"
 SEED_ROWS = 8_000
 THRESHOLD, SHINGLE = 0.75, 4
 MOST_TEXTS, PROBES = 50_000, 2_000
+BENCHMARK_ITEMS = 2_000
+# Share of the plain script's rows that must be the stage's, so that their times are of the same work.
+SAME_ROWS = 0.99
 _WORD = re.compile(r"[a-z]{4,}")
 _DIGIT = re.compile(r"\d")
 SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "el", "or")]
@@ -291,38 +295,11 @@ def expectations_checks(checks: list[Any], frames: dict[str, Any]) -> set[str]:
     return failed
 
 
-def run_whole(source: str, out: str) -> dict[str, Any]:
-    """The whole stage in one process: near duplicates and the gate as well. Seconds of each step."""
-    from tasks.contracts.records import EXAMPLES, QUARANTINE
-    from tasks.contracts.tables import write_table
-    from tasks.corpus.reading.ingest import read_sources
-    from tasks.data_preparation.cleaning.clean import clean_rows
-    from tasks.data_preparation.screening.duplicates import remove_duplicates
-    from tasks.data_preparation.splitting.split import split_examples
+def run_whole(source: str, benchmark: str, out: str) -> dict[str, Any]:
+    """The whole stage in one process, with its default params and one benchmark, see `data_scripts/whole.py`."""
+    from benchmarks.data_scripts.whole import run_stage_steps
 
-    settings = make_settings(source, near=True)
-    clock = [time.process_time()]
-    timed: dict[str, Any] = {"import": clock[0]}
-
-    def tell(name: str) -> None:
-        clock.append(time.process_time())
-        timed[name] = clock[-1] - clock[-2]
-
-    rows = read_sources(settings.sources, settings.on_bad_row, Path())
-    timed["rows"] = rows.steps[0].rows_in
-    tell("read")
-    rows = clean_rows(rows, settings.cleaning)
-    tell("clean")
-    rows = remove_duplicates(rows, settings.duplicates)
-    tell("duplicates")
-    rows = split_examples(rows, settings.split, settings.duplicates)
-    tell("split")
-    with tempfile.TemporaryDirectory() as folder:
-        check_all(rows, settings, Path(folder))
-    tell("gate")
-    write_splits(rows, Path(out), write_table, EXAMPLES, QUARANTINE)
-    tell("write")
-    return timed
+    return run_stage_steps(Path(source), Path(benchmark), Path(out))
 
 
 def run_steps(source: str, warm: str) -> dict[str, Any]:
@@ -441,7 +418,10 @@ def compare(source: Path, folder: Path, rounds: int, only: list[str], shown: int
         for name in ("json script", "orjson script"):
             line(f"  {name} / stage", taken[name]["cpu"] / ours["cpu"], taken[name]["wall"] / ours["wall"])
         line("  peak memory / file", "", "", ours["memory"] / megabytes)
-        line("  rows the same", same_rows(folder / "stage", folder / "json script"))
+        same = same_rows(folder / "stage", folder / "json script")
+        line("  rows the same", same)
+        if same < SAME_ROWS:
+            raise SystemExit(f"{PLAIN.name} no longer does what the stage does: {same:.1%} of its rows are the stage's")
     if "near" in only:
         for name in ("near", "datasketch"):
             taken[name] = medians([measure(name, source, MOST_TEXTS) for _ in range(rounds)])
@@ -466,12 +446,29 @@ def compare(source: Path, folder: Path, rounds: int, only: list[str], shown: int
         for name in ("read", "clean", "personal data", "exact duplicates", "signatures", "near duplicates", "split"):
             line(f"  {name}", each["rows"] / each[name])
     if "whole" in only:
-        each = taken["whole"] = medians([measure("whole", source, folder / "whole") for _ in range(rounds)])
+        benchmark = write_benchmark(source, folder.with_name("benchmark.jsonl"))
+        each = taken["whole"] = medians([measure("whole", source, benchmark, folder / "whole") for _ in range(rounds)])
         line("whole stage", "CPU s", "wall s", "peak MB", "rows/CPU s")
         line("", each["cpu"], each["wall"], each["memory"], shown / each["cpu"])
-        for name in ("import", "read", "clean", "duplicates", "split", "gate", "write"):
-            line(f"  {name}", each[name])
+        line("  step", "CPU s", "peak MB", "kB a row")
+        for name in (key.removeprefix("peak ") for key in each if key.startswith("peak ")):
+            added = max(each[f"peak {name}"] - each["peak import"], 0)
+            line(f"  {name}", each[name], each[f"peak {name}"], added * 1e3 / shown)
     return taken
+
+
+def write_benchmark(source: Path, path: Path) -> Path:
+    """A benchmark: every other item is a prompt of a row, the others are prompts that no row has."""
+    every = max(sum(1 for _ in source.open("rb")) // (BENCHMARK_ITEMS // 2), 1)
+    with source.open("rb") as rows, path.open("wb") as file:
+        for number, row in enumerate(rows):
+            if number % every == 0:
+                for line_ in (row.decode(), vary(row.decode(), -1)):
+                    text = next(
+                        (turn["content"] for turn in json.loads(line_)["messages"] if turn["role"] == "user"), ""
+                    )
+                    file.write(json.dumps({"question": text}).encode() + b"\n")
+    return path
 
 
 def line(name: str, *values: Any) -> None:

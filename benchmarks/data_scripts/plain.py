@@ -67,8 +67,8 @@ CALLED = re.compile(
 )
 NOTHING = re.compile(r"[\s.,;:!?…_\-–—'\"`()\[\]*/\\|]*")
 JOINTS = re.compile(r"(?<=[^\W\d_]{2})-(?=[^\W\d_]{2})|(?<=\w)[\s_]+(?=\w)")
-NUMBER = re.compile(r"\d+")
-NOT_WORD = re.compile(r"[\W_]+")
+QUIET = re.compile("['\"“”‘’«»„…¿¡。！？，、；：]+")
+FOLDS = [re.compile(rule) for rule in (r"[.,!?;:]+(\s|\Z)", r"\s+(\D|\Z)", r"(\A|\D)\s+")]
 
 
 def repair(text: str) -> str:
@@ -159,8 +159,10 @@ def is_sized(turns: list[dict[str, str]]) -> bool:
 
 def split_of(turns: list[dict[str, str]]) -> str:
     prompt = "\n".join(turn["content"] for turn in turns if turn["role"] == "user")
-    folded = NOT_WORD.sub("", NUMBER.sub("0", prompt.casefold())) or prompt
-    share = int.from_bytes(hashlib.sha256(f"split\0000\0{folded}".encode()).digest()[:8]) / 2**64
+    folded = QUIET.sub("", prompt.casefold())
+    for pattern in FOLDS:
+        folded = pattern.sub(r"\1", folded)
+    share = int.from_bytes(hashlib.sha256(f"split\0000\0{folded or prompt}".encode()).digest()[:8]) / 2**64
     return "test" if share < 0.10 else "validation" if share < 0.15 else "train"
 
 
