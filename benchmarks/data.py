@@ -141,7 +141,7 @@ def read_texts(source: str) -> list[str]:
 
 def run_near(source: str, most: int) -> dict[str, Any]:
     """Pairs of texts at the threshold, every one checked."""
-    from tasks.corpus.similarity import find_similar_pairs
+    from tasks.corpus.similarity.pairs import find_similar_pairs
 
     texts = read_texts(source)[:most]
     find_similar_pairs(texts[:100], [""] * 100, THRESHOLD, THRESHOLD, SHINGLE)
@@ -155,7 +155,8 @@ def judge_pairs(texts: list[str], pairs: Any) -> dict[str, Any]:
     """Shares of the pairs that are none, and of the pairs of so many rows that are missing, by exact Jaccard."""
     import numpy as np
 
-    from tasks.corpus.similarity import compute_jaccard, cut_shingles, fold_texts, list_probe_pairs
+    from tasks.corpus.similarity.probes import list_probe_pairs
+    from tasks.corpus.similarity.shingles import compute_jaccard, cut_shingles, fold_texts
 
     shingles = cut_shingles(fold_texts(texts), SHINGLE)
     probes = np.sort(np.random.default_rng(1).choice(len(texts), min(PROBES, len(texts)), replace=False))
@@ -174,7 +175,7 @@ def run_datasketch(source: str, most: int) -> dict[str, Any]:
     import numpy as np
     from datasketch import MinHash, MinHashLSH
 
-    from tasks.corpus.similarity import PERMUTATIONS
+    from tasks.corpus.similarity.minhash import PERMUTATIONS
     from tasks.corpus.text.words import fold_text
 
     part = read_texts(source)[:most]
@@ -305,7 +306,9 @@ def run_whole(source: str, benchmark: str, out: str) -> dict[str, Any]:
 def run_steps(source: str, warm: str) -> dict[str, Any]:
     """Seconds of the steps that do the work, each alone, once their libraries are loaded by a few rows."""
     from tasks.corpus.reading.ingest import read_sources
-    from tasks.corpus.similarity import ROWS_PER_BATCH, Sides, sketch
+    from tasks.corpus.similarity.minhash import sketch
+    from tasks.corpus.similarity.pairs import ROWS_PER_BATCH
+    from tasks.corpus.similarity.shingles import Sides
     from tasks.data_preparation.cleaning.clean import clean_rows
     from tasks.data_preparation.screening.duplicates import (
         drop_exact_duplicates,
@@ -338,7 +341,7 @@ def run_steps(source: str, warm: str) -> dict[str, Any]:
         rows = take("exact duplicates", drop_exact_duplicates, rows)
         sides = join_prompts_and_answers(rows.table)
         take("signatures", sign, sides, near.shingle)
-        take("near duplicates", find_near_duplicates, rows.table, near, near.same, near.probes)
+        take("near duplicates", find_near_duplicates, rows.table, near, False, near.probes)
         timed["near duplicates"] -= timed["signatures"]
         take("split", split_examples, rows, settings.split, near.model_copy(update={"near": False}))
     return timed

@@ -24,7 +24,8 @@ from tasks.contracts.errors import PipelineError
 from tasks.corpus.embedders import AnyEmbedder
 from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.corpus.label_classifier import fit_label_classifier
-from tasks.corpus.similarity import find_between, read_numbers, sign_texts
+from tasks.corpus.similarity.lists import find_between, sign_texts
+from tasks.corpus.similarity.shingles import read_numbers
 from tasks.corpus.text.folds import fold_prompt
 from tasks.corpus.threads import on_one_thread
 

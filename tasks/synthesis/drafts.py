@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.corpus.similarity import Array, cut_shingles
+from tasks.corpus.similarity.shingles import Array, cut_shingles
 from tasks.corpus.text.words import fold_text
 
 NGRAM_SIZE = 4

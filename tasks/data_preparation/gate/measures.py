@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from tasks.corpus.rows.learned import learned_messages
 from tasks.corpus.rows.rows import Rows, find_plain, turn_lengths
 from tasks.corpus.text.folds import fold_prompts
-from tasks.data_preparation.screening.duplicates import find_near_duplicate_pairs
+from tasks.data_preparation.screening.duplicates import find_near_duplicates
 from tasks.data_preparation.screening.params import Duplicates
 from tasks.data_preparation.splitting.methods.assignment import SPLITS
 from tasks.data_preparation.splitting.params import Split
@@ -180,9 +180,7 @@ def count_leaks(table: pa.Table, duplicates: Duplicates) -> Array:
         changed | (splits != splits_of_changed.pop()) if len(splits_of_changed) == 1 else np.ones_like(changed)
     )
     part = table.take(pa.array(places))
-    for first, second in find_near_duplicate_pairs(
-        part, duplicates.leak, duplicates.shingle, duplicates.numbers
-    ).tolist():
+    for first, second in find_near_duplicates(part, duplicates, leaks=True).pairs.tolist():
         if splits[places[first]] != splits[places[second]]:
             leaks[places[first]] += 1
             leaks[places[second]] += 1

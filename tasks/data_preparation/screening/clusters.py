@@ -19,7 +19,7 @@ import pyarrow as pa
 from tasks.contracts.manifest import seal
 from tasks.contracts.tables import write_table
 from tasks.corpus.rows.rows import Rows, name_places
-from tasks.corpus.similarity import join_clusters
+from tasks.corpus.similarity.pairs import join_clusters
 from tasks.pages.page import Page
 
 FILE = "clusters.parquet"

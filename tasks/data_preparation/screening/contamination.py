@@ -37,7 +37,7 @@ from tasks.corpus.reading.benchmark_items import Items, read_items
 from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, find_plain, finish_step, name_places, row_of_turn
 from tasks.corpus.rows.texts import CONVERSATION_CHARACTERS, make_visible, show_conversation
-from tasks.corpus.similarity import find_between, sign_texts
+from tasks.corpus.similarity.lists import find_between, sign_texts
 from tasks.corpus.text.folds import fold_prompt, fold_prompts
 from tasks.corpus.text.words import find_words
 from tasks.data_preparation.screening.item_coverage import (

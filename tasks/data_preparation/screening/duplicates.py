@@ -19,11 +19,15 @@ import pyarrow as pa
 
 from tasks.contracts.records import UNTRAINED, content_ids
 from tasks.corpus.engines.spread import IN_TURN, Spread
+from tasks.corpus.reading.answers import COLUMN as ANSWERS
 from tasks.corpus.reading.joining import join_repeats, list_conflicts
-from tasks.corpus.rows.rows import Rows, cut_messages, finish_step, join_turns
+from tasks.corpus.rows.rows import Rows, column_messages, cut_messages, finish_step, join_turns
 from tasks.corpus.rows.texts import EXAMPLES, show_conversation
-from tasks.corpus.similarity import PERMUTATIONS, SimilarPairs, find_similar_pairs
-from tasks.data_preparation.screening.params import CosineThresholds, Duplicates, JaccardThresholds
+from tasks.corpus.similarity.differences import Differences, Texts
+from tasks.corpus.similarity.minhash import PERMUTATIONS
+from tasks.corpus.similarity.pairs import SimilarPairs, find_similar_pairs
+from tasks.corpus.text.folds import fold_prompt
+from tasks.data_preparation.screening.params import Duplicates
 from tasks.data_preparation.screening.semantic import compare_embeddings
 from tasks.data_preparation.screening.similar_pairs import record_pairs
 
@@ -47,18 +51,18 @@ def remove_duplicates(rows: Rows, settings: Duplicates, spread: Spread = IN_TURN
     if settings.keep == "all":
         return rows
     if settings.near:
-        matches = find_near_duplicates(rows.table, settings, settings.same, settings.probes, spread)
-        rows = _drop_similar(rows, "near", matches, f"{SIGNATURES}{settings.shingle}")
+        matches = find_near_duplicates(rows.table, settings, leaks=False, probes=settings.probes, spread=spread)
+        rows = _drop_similar(rows, "near", matches, settings, f"{SIGNATURES}{settings.shingle}")
     if settings.semantic:
-        rows = _drop_similar(rows, "semantic", find_semantic_duplicates(rows.table, settings, settings.semantic.same))
+        matches = find_semantic_duplicates(rows.table, settings, leaks=False)
+        rows = _drop_similar(rows, "semantic", matches, settings)
     return rows
 
 
-def _drop_similar(rows: Rows, kind: str, matches: SimilarPairs, signatures: str = "") -> Rows:
-    originals = find_kept_originals(rows.table.num_rows, matches.pairs)
-    reasons = [
-        None if original == row else f"{kind} duplicate of an earlier row" for row, original in enumerate(originals)
-    ]
+def _drop_similar(rows: Rows, kind: str, matches: SimilarPairs, settings: Duplicates, signatures: str = "") -> Rows:
+    pairs = _exclude_new_answers(rows.table, matches.pairs) if settings.answers else matches.pairs
+    originals = find_kept_originals(rows.table.num_rows, pairs)
+    reasons = _explain(rows.table, kind, originals)
     chosen = np.array([originals[second] == first for first, second in matches.pairs.tolist()], dtype=bool)
     pairs = matches.pairs[chosen]
     pairs = pairs[np.argsort(pairs[:, 1], kind="stable")]
@@ -74,6 +78,39 @@ def _drop_similar(rows: Rows, kind: str, matches: SimilarPairs, signatures: str 
     kept = matches.signatures[[reason is None for reason in reasons]]
     column = pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel()), PERMUTATIONS)
     return replace(rows, table=rows.table.append_column(signatures, column))
+
+
+def _exclude_new_answers(table: pa.Table, pairs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Without the pairs whose later row is compared with answers that the earlier one is not compared with."""
+    if ANSWERS not in table.column_names or not len(pairs):
+        return pairs
+    others = [
+        {fold_prompt(turn["content"]) for other in value["others"] for turn in other["turns"]} if value else set()
+        for value in table[ANSWERS].to_pylist()
+    ]
+    kept: np.ndarray[Any, Any] = pairs[np.array([others[b] <= others[a] for a, b in pairs.tolist()], dtype=bool)]
+    return kept
+
+
+def _explain(table: pa.Table, kind: str, originals: Sequence[int]) -> list[str | None]:
+    """Per row the reason to drop it, which names another label or another answer; None for a row that is kept."""
+    reasons: list[str | None] = [None] * len(originals)
+    dropped = [row for row, original in enumerate(originals) if original != row]
+    # The dropped rows, and then the rows that they repeat.
+    both = table.select(["label", "messages"]).take(
+        pa.array([*dropped, *(originals[row] for row in dropped)], pa.int64())
+    )
+    labels = both["label"].to_pylist()
+    answers = Texts(join_turns(column_messages(both), ["assistant"]), 1)
+    for place, row in enumerate(dropped):
+        kept = place + len(dropped)
+        difference = ""
+        if labels[place] != labels[kept] and None not in (labels[place], labels[kept]):
+            difference = ", under another label"
+        elif not answers.have_same_wording(place, kept, may_add=0):
+            difference = ", with another answer"
+        reasons[row] = f"{kind} duplicate of an earlier row{difference}"
+    return reasons
 
 
 def describe_recall(matches: SimilarPairs) -> dict[str, int | float]:
@@ -128,17 +165,35 @@ def join_prompts_and_answers(
 
 
 def find_near_duplicates(
-    table: pa.Table, settings: Duplicates, thresholds: JaccardThresholds, probes: int = 0, spread: Spread = IN_TURN
+    table: pa.Table, settings: Duplicates, leaks: bool, probes: int = 0, spread: Spread = IN_TURN
 ) -> SimilarPairs:
-    """Near duplicates that reach both thresholds, see `find_similar_pairs`.
+    """Near duplicates: rows that reach the thresholds and differ in nothing that counts, see `Differences`.
 
-    Signatures that an earlier search left in the table are used again; the recall of those was measured there.
+    System turns are compared apart, since a long one that rows share would make all their prompts similar.
+
+    Args:
+        table: The rows. Signatures that an earlier search left in it are used again; their recall was measured there.
+        settings: Thresholds, and what counts.
+        leaks: Look for rows that may not be in different splits instead of rows that are the same; reworded rows and
+            rows with another label are such leaks too.
+        probes: Rows on which the recall is measured.
+        spread: Where the signatures are computed.
     """
-    prompts, answers = join_prompts_and_answers(table)
+    thresholds = settings.leak if leaks else settings.same
+    prompts, answers = join_prompts_and_answers(table, ("user", "tool"))
+    contexts = [text for messages in cut_messages(table) for text in join_turns(messages, ["system"])]
     name, signatures = f"{SIGNATURES}{settings.shingle}", None
     if name in table.column_names and table.num_rows:
         pieces = [piece.flatten().to_numpy() for piece in table[name].chunks]
         signatures = (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)).reshape(-1, PERMUTATIONS)
+    differences = Differences(
+        contexts=Texts(contexts, settings.shingle, settings.numbers),
+        prompts=Texts(prompts, settings.shingle, settings.numbers),
+        answers=Texts(answers, settings.shingle, settings.numbers) if settings.answers else None,
+        labels=table["label"].to_pylist() if settings.answers and not leaks else None,
+        words=settings.words,
+        rewording=thresholds.prompts if leaks else None,
+    )
     return find_similar_pairs(
         prompts,
         answers,
@@ -149,6 +204,7 @@ def find_near_duplicates(
         0 if signatures is not None else probes,
         spread,
         signatures,
+        differences,
     )
 
 
@@ -157,22 +213,16 @@ def drop_signatures(table: pa.Table) -> pa.Table:
     return table.select([name for name in table.column_names if not name.startswith(SIGNATURES)])
 
 
-def find_semantic_duplicates(table: pa.Table, settings: Duplicates, thresholds: CosineThresholds) -> SimilarPairs:
-    """Pairs of rows with the same meaning, see `compare_embeddings`.
+def find_semantic_duplicates(table: pa.Table, settings: Duplicates, leaks: bool) -> SimilarPairs:
+    """Pairs of rows with the same meaning, see `compare_embeddings`; rows with another label are such leaks too.
 
     System turns are left out: a long one that rows share would make all their prompts similar.
     """
     assert settings.semantic is not None
+    thresholds = settings.semantic.leak if leaks else settings.semantic.same
     prompts, answers = join_prompts_and_answers(table, ("user", "tool"))
-    return compare_embeddings(prompts, answers, settings.semantic, thresholds, settings.numbers)
-
-
-def find_near_duplicate_pairs(
-    table: pa.Table, thresholds: JaccardThresholds, shingle: int, numbers: bool = True
-) -> np.ndarray[Any, Any]:
-    """Pairs of near duplicates, shape (pairs, 2), see `find_similar_pairs`."""
-    prompts, answers = join_prompts_and_answers(table)
-    return find_similar_pairs(prompts, answers, thresholds.rows, thresholds.prompts, shingle, numbers).pairs
+    labels = table["label"].to_pylist() if settings.answers and not leaks else None
+    return compare_embeddings(prompts, answers, settings.semantic, thresholds, settings.numbers, labels)
 
 
 def find_kept_originals(count: int, pairs: np.ndarray[Any, Any]) -> list[int]:

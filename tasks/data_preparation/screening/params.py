@@ -62,6 +62,12 @@ class Duplicates(Section):
     )
     shingle: int = Field(default=4, ge=2, le=12, description="characters per n-gram")
     numbers: bool = Field(default=True, description="rows with different numbers are different")
+    words: bool = Field(
+        default=True,
+        description="rows whose prompts have another word are different: spelling, politeness and a short sentence "
+        "may differ",
+    )
+    answers: bool = Field(default=True, description="rows with another answer or another label are different")
     probes: int = Field(
         default=300,
         ge=0,

@@ -25,7 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks.corpus.similarity import Recall, SimilarPairs, read_numbers
+from tasks.corpus.similarity.pairs import SimilarPairs
+from tasks.corpus.similarity.probes import Recall
+from tasks.corpus.similarity.shingles import read_numbers
 from tasks.corpus.threads import on_one_thread
 from tasks.data_preparation.screening.params import CosineThresholds, Semantic
 
@@ -41,7 +43,12 @@ ROWS_PER_CLUSTER = 2_000
 
 @on_one_thread
 def compare_embeddings(
-    prompts: Sequence[str], answers: Sequence[str], settings: Semantic, thresholds: CosineThresholds, numbers: bool
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    settings: Semantic,
+    thresholds: CosineThresholds,
+    numbers: bool,
+    labels: Sequence[str | None] | None = None,
 ) -> SimilarPairs:
     """Pairs of rows with the same meaning; ``rows`` is the smaller similarity, of the prompts or of the answers.
 
@@ -51,6 +58,7 @@ def compare_embeddings(
         settings: Embedder and seed.
         thresholds: Smallest cosine similarities of a pair.
         numbers: Whether rows with different numbers are different.
+        labels: One per row, where rows with another label are different; None goes with any.
     """
     # A plain text has no prompt, and its text is compared instead.
     prompts = [prompt or answer for prompt, answer in zip(prompts, answers, strict=True)]
@@ -71,6 +79,9 @@ def compare_embeddings(
     if numbers:
         numbers_of = [read_numbers(f"{p}\n{a}") for p, a in zip(prompts, answers, strict=True)]
         pairs = pairs[np.array([numbers_of[a] == numbers_of[b] for a, b in pairs.tolist()], dtype=bool)]
+    if labels is not None:
+        alike = [labels[a] == labels[b] or None in (labels[a], labels[b]) for a, b in pairs.tolist()]
+        pairs = pairs[np.array(alike, dtype=bool)]
     left, right = pairs.T
     answer_cosines = np.where(
         text_ids[left] == text_ids[right], 1.0, np.einsum("ij,ij->i", answer_vectors[left], answer_vectors[right])

@@ -29,7 +29,8 @@ from tasks.contracts.errors import PipelineError, raise_all
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.reading.unused_columns import DOCUMENT
 from tasks.corpus.rows.rows import Rows, cut_messages, finish_step, join_turns, turn_lengths
-from tasks.corpus.similarity import Recall, SimilarPairs, join_clusters
+from tasks.corpus.similarity.pairs import SimilarPairs, join_clusters
+from tasks.corpus.similarity.probes import Recall
 from tasks.corpus.text.draws import draw
 from tasks.corpus.text.folds import fold_prompts
 from tasks.data_preparation.screening.duplicates import (
@@ -133,10 +134,10 @@ def _find_leaking(table: pa.Table, duplicates: Duplicates, spread: Spread) -> Si
     no_pairs = np.zeros((0, 2), dtype=np.int64)
     near = SimilarPairs(no_pairs, np.zeros(0), np.zeros(0), Recall(0, 0, 0))
     if duplicates.near:
-        near = find_near_duplicates(table, duplicates, duplicates.leak, duplicates.probes, spread)
+        near = find_near_duplicates(table, duplicates, leaks=True, probes=duplicates.probes, spread=spread)
     if duplicates.semantic is None:
         return near
-    semantic = find_semantic_duplicates(table, duplicates, duplicates.semantic.leak)
+    semantic = find_semantic_duplicates(table, duplicates, leaks=True)
     pairs, first = np.unique(np.concatenate([near.pairs, semantic.pairs]), axis=0, return_index=True)
     rows, prompts = np.concatenate([near.rows, semantic.rows]), np.concatenate([near.prompts, semantic.prompts])
     return SimilarPairs(pairs, rows[first], prompts[first], near.recall)

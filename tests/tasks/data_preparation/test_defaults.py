@@ -22,8 +22,9 @@ from tasks.data_preparation.trainset.balancing.balance import balance_train
 from tasks.data_preparation.trainset.pruning.prune import prune_train
 from tests.checkout import ROOT
 
-# Over (row, split) of every example of the sample, as the first release placed them.
-PLACES = "33c914c3428ebb67171c43d6331de13ba07d36114396a3967fe944fe0829b1ae"
+# Over (row, split) of every example of the sample. A row stays in the split that the first release placed it in; 30 rows
+# that differ from another in a word are no duplicates any more.
+PLACES = "f1c985ff6cfded736f0cda88592fc51858eb74815ab20d9a12ee2d309772aae6"
 
 
 def settings() -> DataPreparation:
@@ -47,7 +48,7 @@ def test_no_words_of_it_are_taken_for_a_trigger() -> None:
 
 def test_the_sample_is_split_as_ever() -> None:
     table = split().table
-    assert Counter(table["split"].to_pylist()) == {"train": 5478, "test": 639, "validation": 313}
+    assert Counter(table["split"].to_pylist()) == {"train": 5505, "test": 641, "validation": 314}
     places = list(zip(table["row"].to_pylist(), table["split"].to_pylist(), strict=True))
     assert hashlib.sha256(str(places).encode()).hexdigest() == PLACES
 
@@ -56,13 +57,13 @@ def test_its_duplicates_are_as_many_as_ever() -> None:
     steps = Counter(split().dropped["step"].to_pylist())
     assert {name: steps[name] for name in ("exact duplicates", "near duplicates", "split")} == {
         "exact duplicates": 120,
-        "near duplicates": 241,
-        "split": 19,
+        "near duplicates": 201,
+        "split": 29,
     }
     kinds = Counter(zip(split().twins["kind"].to_pylist(), split().twins["dropped"].to_pylist(), strict=True))
     assert kinds[("exact", True)] == 120
-    assert kinds[("near", True)] == 241
-    assert kinds[("across splits", True)] == 19
+    assert kinds[("near", True)] == 201
+    assert kinds[("across splits", True)] == 29
 
 
 def test_what_is_off_does_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from tasks.corpus.label_classifier import fit_label_classifier
 from tasks.corpus.rows.learned import learned_messages
 from tasks.corpus.rows.rows import Origin, Rows, finish_step, join_turns
 from tasks.corpus.rows.texts import EXAMPLES, show_change
-from tasks.corpus.similarity import compute_jaccard, cut_shingles, find_between, sign_texts
+from tasks.corpus.similarity.lists import find_between, sign_texts
+from tasks.corpus.similarity.shingles import compute_jaccard, cut_shingles
 from tasks.corpus.text.draws import draw
 from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.screening.duplicates import (
@@ -166,9 +167,9 @@ def _check_copies(
     split_of = held_out["split"].to_pylist()
     leaks: dict[int, str] = {}
     both = pa.concat_tables([held_out, candidates])
-    found = [find_near_duplicates(both, duplicates, duplicates.leak).pairs]
+    found = [find_near_duplicates(both, duplicates, leaks=True).pairs]
     if duplicates.semantic is not None:
-        found.append(find_semantic_duplicates(both, duplicates, duplicates.semantic.leak).pairs)
+        found.append(find_semantic_duplicates(both, duplicates, leaks=True).pairs)
     for first, second in np.concatenate(found).tolist():
         if first < held_out.num_rows <= second:
             leaks.setdefault(second - held_out.num_rows, split_of[first])

@@ -422,13 +422,13 @@ def test_a_finding_counts_the_rows_and_shows_different_values(kind: str, kwargs:
 
 def test_rows_that_the_split_saw_are_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     searched: list[int] = []
-    search = measures.find_near_duplicate_pairs
+    search = measures.find_near_duplicates
 
-    def count(table: pa.Table, *more: Any) -> Any:
+    def count(table: pa.Table, *more: Any, **named: Any) -> Any:
         searched.append(table.num_rows)
-        return search(table, *more)
+        return search(table, *more, **named)
 
-    monkeypatch.setattr(measures, "find_near_duplicate_pairs", count)
+    monkeypatch.setattr(measures, "find_near_duplicates", count)
     assert not any(describe_rows(sound(), Duplicates())["leaks"].to_pylist())
     assert searched == []
     changed = describe_rows(put(sound(), "messages", almost), Duplicates())["leaks"].to_pylist()

@@ -16,21 +16,16 @@ from pydantic import ValidationError
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.sample import Sample
 from tasks.corpus.rows.rows import Rows
-from tasks.corpus.similarity import (
-    Sides,
-    compute_jaccard,
-    cut_shingles,
-    find_similar_pairs,
-    fold_texts,
-    join_clusters,
-    read_numbers,
-)
+from tasks.corpus.similarity.differences import CROWD, Texts, is_spelling
+from tasks.corpus.similarity.minhash import propose_pairs, sketch
+from tasks.corpus.similarity.pairs import find_similar_pairs, join_clusters
+from tasks.corpus.similarity.shingles import Sides, compute_jaccard, cut_shingles, fold_texts, read_numbers
 from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import (
     find_kept_originals,
-    find_near_duplicate_pairs,
+    find_near_duplicates,
     remove_duplicates,
 )
 from tasks.data_preparation.screening.params import Duplicates, JaccardThresholds
@@ -173,7 +168,7 @@ def test_planted_leaks_count_as_alike() -> None:
     rows, truth = cleaned_sample()
     place = {row: i for i, row in enumerate(rows.table["row"].to_pylist())}
     settings = Duplicates()
-    pairs = {tuple(p) for p in find_near_duplicate_pairs(rows.table, settings.leak, settings.shingle).tolist()}
+    pairs = {tuple(p) for p in find_near_duplicates(rows.table, settings, leaks=True).pairs.tolist()}
     planted = [tuple(sorted((place[c], place[truth.copies[c]]))) for c in truth.dirt["leak"]]
     assert sum(p in pairs for p in planted) >= 0.95 * len(planted)
 
@@ -186,3 +181,111 @@ def test_the_recall_is_measured_once(keep: str, step: str) -> None:
     settings = Duplicates.model_validate({"keep": keep})
     rows = split_examples(remove_duplicates(rows, settings), Split(validation=0.2, test=0.2), settings)
     assert [each.name for each in rows.steps if "recall" in each.notes] == [step]
+
+
+GATES = "Is the big white tent of the summer festival close to the {} gate of the old city park near the river?"
+
+
+@pytest.mark.parametrize("answers", [("true", "false"), ("See the map.", "See the map.")])
+def test_another_word_makes_another_row(answers: tuple[str, str]) -> None:
+    turns = [pair(GATES.format(side), answer) for side, answer in zip(("western", "eastern"), answers, strict=True)]
+    assert remove_duplicates(make(*turns), Duplicates()).table.num_rows == 2
+
+
+def test_another_word_answer_or_label_is_a_duplicate_where_asked_for() -> None:
+    strict = {"same": JaccardThresholds(rows=0.75, prompts=0.7), "words": False}
+    turns = [pair(GATES.format(side), answer) for side, answer in (("western", "true"), ("eastern", "false"))]
+    assert remove_duplicates(make(*turns), Duplicates.model_validate(strict)).table.num_rows == 2
+    asked = remove_duplicates(make(*turns), Duplicates.model_validate({**strict, "answers": False}))
+    assert asked.table.num_rows == 1
+    assert asked.steps[-1].reasons == {"near duplicate of an earlier row, with another answer": 1}
+    turns = [pair(GATES.format(side), "See the map.") for side in ("western", "eastern")]
+    rows = make(*turns, labels=["true", "false"])
+    assert remove_duplicates(rows, Duplicates.model_validate(strict)).table.num_rows == 2
+    asked = remove_duplicates(rows, Duplicates.model_validate({**strict, "answers": False}))
+    assert asked.steps[-1].reasons == {"near duplicate of an earlier row, under another label": 1}
+
+
+SENTENCE = "Could you tell me where my parcel with the blue shoes is right now?"
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (SENTENCE.upper() + "!!", True),
+        ("Hi, " + SENTENCE + " Thanks.", True),
+        (SENTENCE + " It is urgent.", True),
+        (SENTENCE.replace("shoes", "shoess"), True),
+        (SENTENCE.replace("parcel", "pacrel"), True),
+        (SENTENCE.replace("the blue", "blue"), True),
+        (SENTENCE.replace("blue", "green"), False),
+        (SENTENCE.replace("is right", "is not right"), False),
+        (SENTENCE.replace("me where my parcel", "my parcel where me"), False),
+        (SENTENCE.replace("shoes", "shoes / hats"), False),
+        (SENTENCE + " I ordered it for my daughter.", False),
+    ],
+)
+def test_what_differs_decides(other: str, same: bool) -> None:
+    texts_of = Texts([SENTENCE, other], 4)
+    assert texts_of.have_same_wording(0, 1) is texts_of.have_same_wording(1, 0) is same
+
+
+def test_spelling() -> None:
+    for first, second in (("parcel", "parcl"), ("order", "oredr"), ("orders", "order"), ("tracking", "trakcing")):
+        assert is_spelling(first, second)
+        assert is_spelling(second, first)
+    for first, second in (("iran", "iraq"), ("western", "eastern"), ("cat", "cats"), ("a12345", "a1234"), ("能", "否")):
+        assert not is_spelling(first, second)
+        assert not is_spelling(second, first)
+
+
+def draw_words(count: int, seed: int) -> list[str]:
+    rng = random.Random(seed)
+    return ["".join(rng.choice("bcdfglmnprst") + rng.choice("aeiou") for _ in range(4)) for _ in range(count)]
+
+
+def test_questions_that_share_a_passage_a_system_turn_or_an_answer_are_kept() -> None:
+    passage = " ".join(random.Random(3).choices(draw_words(60, 3), k=150))
+    asked = ("Who built it?", "When was it built?", "Where does it lead?", "Why did they leave?", "How high is it?")
+    rows = make(*(pair(f"{passage}.\n\n{question}", "It does not say.") for question in asked))
+    assert remove_duplicates(rows, Duplicates()).table.num_rows == len(asked)
+    system = ("system", "You are a careful agent of the help desk of a large shop. " * 9)
+    words = draw_words(150, 4)
+    rows = make(*([system, *pair(f"How do I return a {w} that I bought?", f"Take the {w} there.")] for w in words))
+    assert remove_duplicates(rows, Duplicates()).table.num_rows == len(set(words))
+    rows = make(*(pair(f"Could you tell me the capital of {w}?", "Look it up.") for w in ("Iran", "Iraq", "Mali")))
+    assert remove_duplicates(rows, Duplicates()).table.num_rows == 3
+
+
+def test_another_system_turn_makes_another_row() -> None:
+    rows = [[("system", f"Speak {name}."), *pair(SENTENCE, "On its way.")] for name in ("French", "Dutch")]
+    assert remove_duplicates(make(*rows), Duplicates()).table.num_rows == 2
+
+
+def test_reworded_rows_may_not_be_in_different_splits_but_rows_of_a_template_may() -> None:
+    words = draw_words(200, 5)
+    answer = "We are sorry, we do not sell that and do not know anything about it."
+    rows = [pair(f"Tell me all that you know about the market for {w} in a few words.", answer) for w in words]
+    reworded = pair("Tell me all that you know about the market for tea in a few lines.", answer)
+    alone = make(pair("Tell me all that you know about the market for tea in a few words.", answer), reworded)
+    settings = Duplicates()
+    assert find_near_duplicates(alone.table, settings, leaks=True).pairs.tolist() == [[0, 1]]
+    # The first of a template may be reworded rows, the others are instances of it.
+    found = find_near_duplicates(make(*rows).table, settings, leaks=True).pairs
+    assert 0 < len(found) < CROWD**2
+    assert found.max() < 2 * CROWD
+    # A repeat is a leak in a crowd too.
+    again = make(*rows, pair(f"tell me all that you know about the market for {words[7]} in a few words", answer))
+    assert [7, 200] in find_near_duplicates(again.table, settings, leaks=True).pairs.tolist()
+
+
+def test_a_template_with_one_slot_has_no_quadratic_number_of_pairs() -> None:
+    words = list(dict.fromkeys(draw_words(1000, 6)))
+    # The last fifty leave a letter out.
+    slots = [*words, *(word[:4] + word[5:] for word in words[:50])]
+    prompts = [f"Tell me all that you know about the old market of {word} in a few words." for word in slots]
+    rows = [pair(prompt, "It is old.") for prompt in prompts]
+    found = find_near_duplicates(make(*rows).table, Duplicates(), leaks=False).pairs
+    assert find_kept_originals(len(slots), found) == [*range(len(words)), *range(50)]
+    signatures = sketch(Sides(prompts, prompts, 4).cut_both(range(len(prompts))))
+    assert len(propose_pairs(signatures, np.zeros(len(prompts), dtype=np.int64))) < 300 * len(prompts)

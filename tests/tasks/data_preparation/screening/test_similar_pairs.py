@@ -18,16 +18,10 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
 from tasks.corpus.embedders.sentence_transformers import SentenceTransformers
 from tasks.corpus.embedders.tfidf import Tfidf
-from tasks.corpus.similarity import (
-    Recall,
-    Sides,
-    compute_jaccard,
-    cut_shingles,
-    find_between,
-    find_similar_pairs,
-    list_probe_pairs,
-    sign_texts,
-)
+from tasks.corpus.similarity.lists import find_between, sign_texts
+from tasks.corpus.similarity.pairs import find_similar_pairs
+from tasks.corpus.similarity.probes import Recall, list_probe_pairs
+from tasks.corpus.similarity.shingles import Sides, compute_jaccard, cut_shingles
 from tasks.corpus.text.words import fold_text
 from tasks.data_preparation.screening.clusters import CLUSTERS, make_table, write_clusters
 from tasks.data_preparation.screening.duplicates import remove_duplicates

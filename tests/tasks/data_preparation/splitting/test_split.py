@@ -20,7 +20,7 @@ from tasks.corpus.text.folds import fold_prompt
 from tasks.data_preparation.screening.duplicates import (
     SIGNATURES,
     drop_signatures,
-    find_near_duplicate_pairs,
+    find_near_duplicates,
     remove_duplicates,
 )
 from tasks.data_preparation.screening.params import Duplicates, Keep
@@ -84,7 +84,7 @@ def test_nothing_alike_is_in_two_splits(rows: list[Turns], keep: Keep) -> None:
         return  # too few rows for three splits
     splits, clusters = out.table["split"].to_pylist(), out.table["cluster"].to_pylist()
     settings_ = Duplicates()
-    for first, second in find_near_duplicate_pairs(out.table, settings_.leak, settings_.shingle).tolist():
+    for first, second in find_near_duplicates(out.table, settings_, leaks=True).pairs.tolist():
         assert splits[first] == splits[second]
         assert clusters[first] == clusters[second]
     by_cluster: dict[str, set[str]] = {}
