@@ -22,8 +22,8 @@ from tasks.data_preparation.trainset.balancing.balance import balance_train
 from tasks.data_preparation.trainset.pruning.prune import prune_train
 from tests.checkout import ROOT
 
-# Over (row, split) of every example of the sample. A row stays in the split that the first release placed it in; 30 rows
-# that differ from another in a word are no duplicates any more.
+# Over (row, split) of every example of the sample. Rows that differ from an earlier one in a word stay since near
+# duplicates are told by what differs; all others are where the first release placed them.
 PLACES = "f1c985ff6cfded736f0cda88592fc51858eb74815ab20d9a12ee2d309772aae6"
 
 
