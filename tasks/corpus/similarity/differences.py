@@ -180,6 +180,7 @@ class Differences:
         labels: One per row, where rows with another label are different; None goes with any.
         words: Whether rows in which another word stands are different.
         rewording: Least similarity of the sentences of reworded texts; None where rewording makes another row.
+        crowds: Whether a reworded row is another row when it is one of a crowd.
     """
 
     contexts: Texts
@@ -188,6 +189,7 @@ class Differences:
     labels: Sequence[str | None] | None = None
     words: bool = True
     rewording: float | None = None
+    crowds: bool = True
 
     def find_crowded(self, pairs: Array, rows: int) -> Array:
         """Per row whether it is one of a crowd.
@@ -196,6 +198,8 @@ class Differences:
             pairs: Pairs of similar rows, the earlier row first.
             rows: Number of rows.
         """
+        if self.rewording is None or not self.crowds:
+            return np.zeros(rows, dtype=bool)
         involved, places = np.unique(pairs, return_inverse=True)
         numbers: dict[Hashable, int] = {}
         wordings = np.array([numbers.setdefault(self.prompts.name_wording(row), row) for row in involved.tolist()])

@@ -16,8 +16,9 @@ SEED = 1997
 # In a large bucket a row is compared with this many rows at its start and this many just before the row, which keeps
 # the number of pairs linear.
 MAX_BUCKET_NEIGHBOURS = 32
-# Earlier rows with which a row is compared exactly: those that seem the most similar.
-MAX_NEIGHBOURS = 64
+# Earlier rows with which a row is compared exactly: the first ones, and those that seem the most similar. Without the
+# first, a row that repeats many others would not be compared with what all of them resemble.
+MAX_FIRST_NEIGHBOURS, MAX_NEIGHBOURS = 32, 64
 ROWS_PER_SIGNING, PAIRS_PER_ESTIMATE = 128, 512
 _PRIME = np.uint64(0x100000001B3)
 
@@ -105,15 +106,18 @@ def estimate_jaccard(signatures: Array, pairs: Array) -> Array:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def keep_most_similar(pairs: Array, estimates: Array) -> Array:
-    """Without the pairs of a row beyond the `MAX_NEIGHBOURS` earlier rows that it resembles most, the first of equals.
+def bound_neighbours(pairs: Array, estimates: Array) -> Array:
+    """Of each row the pairs with the first earlier rows that it resembles, and with those that it resembles most.
 
     Args:
         pairs: Sorted, the earlier row first.
         estimates: Similarity of each.
     """
-    order = np.lexsort((pairs[:, 0], -estimates, pairs[:, 1]))
-    seconds = pairs[order, 1]
-    rank = np.arange(len(order)) - np.searchsorted(seconds, seconds)
-    kept: Array = pairs[np.sort(order[rank < MAX_NEIGHBOURS])]
-    return kept
+    kept = np.zeros(len(pairs), dtype=bool)
+    for keys, most in (((pairs[:, 0],), MAX_FIRST_NEIGHBOURS), ((pairs[:, 0], -estimates), MAX_NEIGHBOURS)):
+        order = np.lexsort((*keys, pairs[:, 1]))
+        seconds = pairs[order, 1]
+        rank = np.arange(len(order)) - np.searchsorted(seconds, seconds)
+        kept[order[rank < most]] = True
+    bounded: Array = pairs[kept]
+    return bounded

@@ -26,7 +26,7 @@ import numpy as np
 
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.similarity.differences import Differences
-from tasks.corpus.similarity.minhash import PERMUTATIONS, estimate_jaccard, keep_most_similar, propose_pairs, sketch
+from tasks.corpus.similarity.minhash import PERMUTATIONS, bound_neighbours, estimate_jaccard, propose_pairs, sketch
 from tasks.corpus.similarity.probes import Probes, Recall, choose_probes, normalise_pairs
 from tasks.corpus.similarity.shingles import Array, Shingles, Sides, compute_place_jaccard, read_numbers
 
@@ -95,7 +95,7 @@ def find_similar_pairs(
     if differences:
         crowded = differences.find_crowded(pairs[estimates >= threshold], len(prompts))
     likely = estimates >= threshold - ESTIMATE_MARGIN
-    pairs = keep_most_similar(pairs[likely], estimates[likely])
+    pairs = bound_neighbours(pairs[likely], estimates[likely])
 
     def decide(candidates: Array) -> tuple[Array, Array, Array]:
         if differences:

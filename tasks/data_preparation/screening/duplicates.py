@@ -165,7 +165,12 @@ def join_prompts_and_answers(
 
 
 def find_near_duplicates(
-    table: pa.Table, settings: Duplicates, leaks: bool, probes: int = 0, spread: Spread = IN_TURN
+    table: pa.Table,
+    settings: Duplicates,
+    leaks: bool,
+    probes: int = 0,
+    spread: Spread = IN_TURN,
+    crowds: bool = True,
 ) -> SimilarPairs:
     """Near duplicates: rows that reach the thresholds and differ in nothing that counts, see `Differences`.
 
@@ -178,6 +183,7 @@ def find_near_duplicates(
             rows with another label are such leaks too.
         probes: Rows on which the recall is measured.
         spread: Where the signatures are computed.
+        crowds: Whether reworded rows of one template, which many rows have, are different.
     """
     thresholds = settings.leak if leaks else settings.same
     prompts, answers = join_prompts_and_answers(table, ("user", "tool"))
@@ -193,6 +199,7 @@ def find_near_duplicates(
         labels=table["label"].to_pylist() if settings.answers and not leaks else None,
         words=settings.words,
         rewording=thresholds.prompts if leaks else None,
+        crowds=crowds,
     )
     return find_similar_pairs(
         prompts,
