@@ -102,7 +102,8 @@ def test_it_is_pinned_and_the_same_on_one_and_two_threads(name: str, monkeypatch
 
 # Modules that multiply vectors and are not pinned.
 FREE = {
-    "tasks/corpus/similarity.py": "sparse products and sums of whole numbers",
+    "tasks/corpus/similarity/pairs.py": "sums of whole numbers",
+    "tasks/corpus/similarity/probes.py": "sparse products of whole numbers",
     "tasks/corpus/label_classifier.py": "sparse products, and gradient descent row by row",
     "tasks/data_preparation/screening/triggers.py": "sparse products",
     "tasks/data_preparation/cleaning/steps/toxicity.py": "a classifier's forward pass on all cores, for its time",
