@@ -39,6 +39,7 @@ CHAMPION = Path("models/champion.json")
 
 REPORTS = Path("reports")
 INDEX = REPORTS / "index.html"
+RUN_FACTS = REPORTS / "runs.js"
 
 STATE = Path(".heptune")
 RELEASES = STATE / "releases"

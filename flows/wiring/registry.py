@@ -26,10 +26,11 @@ from filelock import FileLock, Timeout
 
 from flows.wiring import artifacts
 from flows.wiring.lineage import git_commit
+from flows.wiring.overview import write_overview
 from flows.wiring.recording import wait_until_sent
 from flows.wiring.runs import addresses
 from flows.wiring.runs.mlflow_entries import escape
-from flows.wiring.runs.releases import describe_release, note_version
+from flows.wiring.runs.releases import describe_release, note_champion, note_version
 from flows.wiring.sending import experiment_id
 from flows.wiring.settings import configure
 from tasks.contracts.errors import PipelineError
@@ -143,6 +144,7 @@ class Registry:
             self._tag(candidate, "promoted_because", reason or "verdict")
             self._tag(candidate, "forced", "yes" if refusal else "no")
             self._move(history)
+            self._note(candidate)
             if self._aliased(CHALLENGER) == candidate.version:
                 self._client.delete_registered_model_alias(self.model, CHALLENGER)
         return candidate
@@ -173,11 +175,14 @@ class Registry:
             self.fetch_release(target.release)
             self._tag(present, "rolled_back_because", reason or "by hand")
             self._move(history[:-1])
+            self._note(target)
         return target
 
     def freeze_champion(self, path: Path = artifacts.CHAMPION) -> Champion | None:
         """Write the champion of this moment to a file that evaluation compares with."""
         present = self.champion()
+        if present is not None:
+            self._note(present)
         release, version = present or (None, None)
         write_json(path, {"release": release, "version": version})
         return present
@@ -376,6 +381,15 @@ class Registry:
         elif self._aliased(PREVIOUS) is not None:
             self._client.delete_registered_model_alias(self.model, PREVIOUS)
         self._client.set_registered_model_alias(self.model, CHAMPION, str(history[-1]))
+
+    def _note(self, champion: Champion) -> None:
+        """Keep who is champion where the overview of the checkout finds it."""
+        if (
+            note_champion(self.releases, *champion)
+            and self.releases == artifacts.RELEASES
+            and artifacts.INDEX.is_file()
+        ):
+            write_overview()
 
     def _tag(self, version: Champion, key: str, value: str) -> None:
         self._client.set_model_version_tag(self.model, str(version.version), key, value)

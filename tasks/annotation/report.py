@@ -10,6 +10,7 @@ from tasks.annotation.agreement import RELIABLE, TENTATIVE, Alpha, measure_alpha
 from tasks.annotation.rounds import LABELS, ImportedLabels
 from tasks.corpus.rows.texts import make_visible
 from tasks.pages.page import Page, Tone
+from tasks.pages.text import plural
 
 MAXIMUM_ROWS = 100
 MAXIMUM_CHARACTERS = 200
@@ -32,7 +33,7 @@ def write_page(imported: ImportedLabels, export: Path, path: Path) -> Alpha:
     page = Page(
         "Annotation",
         f"{imported.new:,} of {len(imported.tasks):,} texts of {export.name} got a label, {unresolved:,} did not; "
-        f"{LABELS} has {len(imported.rows):,} rows.",
+        f"{LABELS} has {plural(len(imported.rows), 'row')}.",
         verdict=verdict,
         tone=tone,
         stage="annotation",
@@ -138,7 +139,7 @@ def _add_disagreements(page: Page, imported: ImportedLabels) -> None:
         "Disagreements",
         ["text", "labels", "final label"],
         lines[:MAXIMUM_ROWS],
-        note=f"{len(lines):,} texts" + (f", the first {MAXIMUM_ROWS} shown." if len(lines) > MAXIMUM_ROWS else "."),
+        note=plural(len(lines), "text") + (f", the first {MAXIMUM_ROWS} shown." if len(lines) > MAXIMUM_ROWS else "."),
     )
     confused: Counter[tuple[str, str]] = Counter()
     for task in imported.tasks:
@@ -165,8 +166,8 @@ def _add_open(page: Page, imported: ImportedLabels) -> None:
     relabelled, replaced = sum(task.relabelled for task in imported.tasks), imported.replaced
     if relabelled or replaced:
         page.text(
-            f"Annotators relabelled a text {relabelled:,} times, of which the last label counts; {replaced:,} texts "
-            "had another label in an earlier import."
+            f"Annotators relabelled a text {plural(relabelled, 'time')}, of which the last label counts; "
+            f"{plural(replaced, 'text')} had another label in an earlier import."
         )
 
 
@@ -191,7 +192,8 @@ def _add_suggestions(page: Page, imported: ImportedLabels) -> None:
     for pair in measure_pairs(pairs):
         kappa = "" if pair.kappa is None else f", Cohen's kappa {pair.kappa:.3f}"
         page.text(
-            f"{pair.texts:,} texts had a suggested label; it is the final label of {pair.same:.1%} of them{kappa}."
+            f"{plural(pair.texts, 'text')} had a suggested label; it is the final label of {pair.same:.1%} of "
+            f"them{kappa}."
         )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from tasks.deployment.parity import ParityProof
 from tasks.deployment.provenance import BASE, Provenance
 from tasks.deployment.release import CARD
-from tasks.pages.page import show
-from tasks.pages.text import plural
+from tasks.pages.page import is_number, show
+from tasks.pages.text import plural, show_score
 
 TEMPLATE = Path(__file__).with_name("templates") / "card.md"
 FILES_SHOWN = 50
@@ -95,13 +95,13 @@ def evaluation_rows(verdict: Mapping[str, Any]) -> tuple[list[str], list[list[An
     columns = ["metric", "result", "this model", opponent, "difference", "interval", "detectable"]
     rows = [
         [
-            metric.replace("_", " "),
+            "ROUGE-L" if metric == "rouge_l" else metric.replace("_", " "),
             _name_result(r),
-            float(r["mean_a"]),
-            float(r["mean_b"]),
-            float(r["difference"]),
-            f"{r['low']:+.3g} to {r['high']:+.3g}",
-            float(r["detectable"]),
+            show_score(r["mean_a"]),
+            show_score(r["mean_b"]),
+            show_score(r["difference"]),
+            f"{show_score(r['low'])} to {show_score(r['high'])}",
+            show_score(r["detectable"]),
         ]
         for metric, r in sorted(verdict["comparisons"][f"candidate_vs_{opponent}"].items())
     ]
@@ -177,7 +177,7 @@ def as_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A Markdown table; numbers aligned right."""
     if not rows:
         return "None."
-    number = [isinstance(cell, int | float) for cell in rows[0]]
+    number = [is_number(cell) for cell in rows[0]]
     lines = [
         "| " + " | ".join(columns) + " |",
         "|" + "|".join("---:" if right else "---" for right in number) + "|",

@@ -10,9 +10,9 @@ import numpy as np
 from tasks.evaluation.outcomes import ModelName
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.slices import Slice
-from tasks.evaluation.wording import show_score, signed
+from tasks.evaluation.wording import signed
 from tasks.pages.page import PALETTE, plot_style
-from tasks.pages.text import plot_text
+from tasks.pages.text import plot_text, show_score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

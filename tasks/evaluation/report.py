@@ -12,8 +12,9 @@ from tasks.evaluation.plots import MAXIMUM_LABELS, plot_differences, plot_labels
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.slices import Slice
 from tasks.evaluation.verdict import PromotionVerdict
-from tasks.evaluation.wording import inside_sentence, show_score, signed
+from tasks.evaluation.wording import inside_sentence, signed
 from tasks.pages.page import Page, Tone
+from tasks.pages.text import show_score
 
 # Longer texts would push the next example off the screen; predictions.parquet has them in full.
 MAXIMUM_CHARACTERS = 600

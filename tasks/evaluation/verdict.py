@@ -28,7 +28,8 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.record import Record
 from tasks.evaluation.metrics.metric import Evidence, Metric
 from tasks.evaluation.scoring import Scoreboard
-from tasks.evaluation.wording import describe_change, describe_margin, show_score
+from tasks.evaluation.wording import describe_change, describe_margin
+from tasks.pages.text import show_score
 
 Decision = Literal["promote", "keep"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from tasks.evaluation.comparison import Comparison
+from tasks.pages.text import show_score
 
 
 def signed(value: float) -> str:
@@ -13,17 +14,6 @@ def signed(value: float) -> str:
         return "–"
     shown = show_score(value)
     return f"+{shown}" if value > 0 and shown != "0" else shown
-
-
-def show_score(value: float) -> str:
-    """A score or difference with three significant digits and no more than six decimals: 4.64, 0.0133, 1,250."""
-    if not math.isfinite(value):
-        return "–"
-    value = float(f"{value:.2e}")
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    shown = f"{value:.{min(6, 2 - math.floor(math.log10(abs(value))))}f}" if value else "0"
-    return shown if float(shown) else "0"
 
 
 def describe_change(title: str, comparison: Comparison) -> str:

@@ -129,12 +129,10 @@ def _cards(figures: dict[str, float | int]) -> dict[str, float | int]:
 
 def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
     plan = run.plan
-    settings = plan.method.model_dump()
-    name = settings.pop("name")
     rows = "packed conversations (best-fit decreasing)" if plan.packing == "bfd" else "one conversation per row"
     stratified = ", batches stratified by class" if splits.train.classes is not None else ""
     return [
-        ("method", name + "".join(f", {k} {_show_setting(v)}" for k, v in settings.items())),
+        ("method", plan.method.describe()),
         ("trainable parameters", run.trained),
         ("all parameters", run.parameters),
         ("saved weights", f"{run.bytes / 1e6:,.1f} MB"),
@@ -162,10 +160,6 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
 def _describe_weights(splits: Splits) -> str:
     weights = splits.train.weights
     return "1" if weights is None else f"{weights.min():.3g} to {weights.max():.3g}, by class"
-
-
-def _show_setting(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def plot_losses(curve: Sequence[Point]) -> Figure:

@@ -97,7 +97,9 @@ class Page:
         """A table; numeric columns are right-aligned. Without rows it shows "None."."""
         cells = list(zip(*rows, strict=True))
         numeric = [_is_numeric(column) for column in cells]
-        shown = zip(*(show_column(column) for column in cells), strict=True)
+        # Decimals are aligned among numbers only: the settings of a plan have little in common.
+        columns_shown = (show_column(c) if n else [show(v) for v in c] for c, n in zip(cells, numeric, strict=True))
+        shown = zip(*columns_shown, strict=True)
         self.blocks.append(
             {
                 "kind": "table",
@@ -149,7 +151,12 @@ def fill_run(html: str, facts: Sequence[tuple[str, str]]) -> str:
 def _is_numeric(column: Sequence[Any]) -> bool:
     """Whether a column has numbers or percentages only, as text too, and at least one."""
     filled = [cell for cell in column if cell is not None and cell not in BLANK]
-    return bool(filled) and not any(isinstance(cell, str) and not _NUMBER.match(cell) for cell in filled)
+    return bool(filled) and all(map(is_number, filled))
+
+
+def is_number(cell: Any) -> bool:
+    """Whether a cell is a number or the text of one."""
+    return bool(_NUMBER.match(cell)) if isinstance(cell, str) else True
 
 
 def allow_breaks(text: str) -> Markup:

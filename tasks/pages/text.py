@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 # Control characters but line break and tab, half characters, and marks that turn the direction of the text after them.
@@ -48,3 +49,14 @@ def plural(count: int, word: str, words: str = "") -> str:
         ('1 row', '2,500 rows', '0 processes')
     """
     return f"{count:,} {word if count == 1 else words or word + 's'}"
+
+
+def show_score(value: float) -> str:
+    """A score or difference with three significant digits and no more than six decimals: 4.64, 0.0133, 1,250."""
+    if not math.isfinite(value):
+        return "–"
+    value = float(f"{value:.2e}")
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    shown = f"{value:.{min(6, 2 - math.floor(math.log10(abs(value))))}f}" if value else "0"
+    return shown if float(shown) else "0"

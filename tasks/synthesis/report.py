@@ -33,11 +33,11 @@ def write_report(settings: Synthesis, result: SynthesisResult, path: Path, refus
     """
     figures = list_figures(result)
     rows = len(result.accepted)
-    judge = (settings.judge or settings.teacher).describe() if settings.least_score else "nobody"
+    judge = (settings.judge or settings.teacher).describe() if settings.least_score else ""
     page = Page(
         f"Synthesis: {settings.title}",
-        f"{rows:,} of {settings.rows:,} rows, written by {settings.teacher.describe()} and judged by {judge}. The run "
-        f"ended: {result.ended}.",
+        f"{rows:,} of {settings.rows:,} rows, written by {settings.teacher.describe()} and "
+        f"{f'judged by {judge}' if judge else 'not judged'}. The run ended: {result.ended}.",
         verdict="enough rows" if rows >= settings.rows else f"{rows:,} of {settings.rows:,}",
         tone="good" if rows >= settings.rows else "warn" if rows else "bad",
         stage="synthesis",
@@ -48,8 +48,8 @@ def write_report(settings: Synthesis, result: SynthesisResult, path: Path, refus
             "acceptance rate": f"{figures['acceptance_rate']:.0%}",
             "calls": int(figures["calls"]),
             "tokens": int(figures["prompt_tokens"] + figures["completion_tokens"]),
-            "cost": f"{figures['cost']:.4g}",
-            "cost per row": f"{figures['cost'] / rows:.3g}" if rows else "–",
+            "cost, in the currency of the prices": f"{figures['cost']:,.2f}",
+            "cost per accepted row": f"{figures['cost'] / rows:.3g}" if rows else "–",
         }
     )
     steps = list_steps(result)

@@ -80,6 +80,11 @@ def test_dvc_has_nothing_to_do_after_heptune_run(project: Path, api: Api) -> Non
     assert "Data and pipelines are up to date." in done.stdout + done.stderr
     again = heptune(project, "run", PREFECT_API_URL=api.url)
     assert outcomes(again.stdout) == dict.fromkeys(STAGES, "Unchanged")
+    # The pages, which are the same for every run, find beside them which run wrote them.
+    facts = (project / "reports/runs.js").read_text().splitlines()[0]
+    assert [pairs[1][1].split(" (")[0] for pairs in json.loads(facts[len("const RUNS = ") : -1].strip()).values()] == [
+        "first"
+    ] * len(STAGES)
 
 
 def test_dvc_repro_in_a_fresh_clone_writes_the_same_lock(project: Path, tmp_path: Path) -> None:
@@ -247,6 +252,8 @@ def test_what_the_user_must_mend_fails_with_one_line_and_is_not_retried(project:
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == f"heptune: fine_tuning: {reason}"
     assert "Traceback" not in done.stderr
+    overview = project / "reports/index.html"
+    assert f"Fine-tuning failed</b><p>{reason}</p>" in overview.read_text()
     runs = api.find("flow_runs", flow_runs={"name": {"any_": ["pipeline: expected"]}})
     assert [run["state"]["message"] for run in runs] == [f"fine_tuning: {reason}"]
     tasks = api.find(
@@ -256,6 +263,7 @@ def test_what_the_user_must_mend_fails_with_one_line_and_is_not_retried(project:
     subflows = api.find("flow_runs", flow_runs={"parent_task_run_id": {"any_": [tasks[0]["id"]]}})
     assert [run["state"]["message"] for run in subflows] == [reason]
     assert heptune(project, "run", PREFECT_API_URL=api.url).returncode == 0
+    assert reason not in overview.read_text()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk without space")

@@ -14,12 +14,14 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from flows.wiring import artifacts
 from flows.wiring.lineage import git_commit
 from flows.wiring.processes import has_process, mark_process, read_mark, show_mark
+from flows.wiring.runs.releases import name_release
 
 logger = logging.getLogger(__name__)
 
@@ -163,19 +165,36 @@ def describe_subject(stage: str) -> dict[str, str]:
     return {key: str(value) for key, value in found.items() if value}
 
 
-def describe_run(record: RunRecord, about: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Names and values that say which run wrote a page, and what the page is about.
+def describe_run(record: RunRecord, about: Mapping[str, str], root: Path = Path()) -> list[tuple[str, str]]:
+    """Names and values that say which run wrote a page, and what the page is about: releases with their version.
 
     Args:
         record: The run.
         about: As `RunRecord.about` has it; the record of a run that has not ended has none yet.
+        root: The checkout.
     """
+    commit, _, changes = record.commit.partition("+")
     facts = [
-        ("made", time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(record.ended or record.began))),
-        ("run", f"{record.flow_run[:8]}, {record.reason or 'dvc repro'}"),
-        ("commit", record.commit[:12] + (" with changes" if record.commit.endswith("+changes") else "")),
+        ("made", show_time(record.ended or record.began)),
+        ("run", f"{name_run(record)} ({record.flow_run[:8]})"),
+        ("commit", commit[:12] + (" with changes" if changes else "")),
     ]
-    return facts + [(name.replace("_", " "), digest[:12]) for name, digest in about.items()]
+    for key in ("data", "window"):
+        if about.get(key):
+            facts.append((key, about[key][:12]))
+    names = {"release": "release", "champion": "compared with champion", "answered_by": "answered by"}
+    releases = root / artifacts.RELEASES
+    return facts + [(name, name_release(releases, about[key])) for key, name in names.items() if about.get(key)]
+
+
+def name_run(record: RunRecord) -> str:
+    """Why a run was made, in the words of who started it."""
+    return record.reason or "dvc repro"
+
+
+def show_time(seconds: float) -> str:
+    """A time as pages have it, wherever they are read."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _release_of_window() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 from tasks.contracts.manifest import read_json, write_json
 
 VERSIONS = "versions.json"
+CHAMPION_NOTE = "champion.json"
 
 
 class ModelVersion(NamedTuple):
@@ -39,3 +41,32 @@ def describe_release(manifest: Mapping[str, Any]) -> tuple[dict[str, str], dict[
     figures = {f"candidate.{metric}": float(value) for metric, value in manifest.get("metrics", {}).items()}
     figures |= {key: float(value) for key, value in manifest.get("parity", {}).items()}
     return {key: value for key, value in params.items() if value}, figures
+
+
+def name_release(releases: Path, release: str) -> str:
+    """A release by its model version, where it has one, and the beginning of its hash."""
+    version = read_versions(releases).get(release)
+    return f"version {version.version}, release {release[:12]}" if version else f"release {release[:12]}"
+
+
+class KnownChampion(NamedTuple):
+    """The champion as this checkout last saw it: since when, in seconds since the epoch."""
+
+    release: str
+    version: int
+    since: float
+
+
+def note_champion(releases: Path, release: str, version: int) -> bool:
+    """Keep who is champion, for who does not ask MLflow; whether that is news."""
+    known = read_champion(releases)
+    if known and (known.release, known.version) == (release, version):
+        return False
+    write_json(releases / CHAMPION_NOTE, KnownChampion(release, version, time.time())._asdict())
+    return True
+
+
+def read_champion(releases: Path) -> KnownChampion | None:
+    """The champion that this checkout last saw; None before there was one."""
+    path = releases / CHAMPION_NOTE
+    return KnownChampion(**read_json(path)) if path.is_file() else None

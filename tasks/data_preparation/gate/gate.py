@@ -336,6 +336,8 @@ def judge(check: Check, outcome: Any, table: pa.Table) -> Result:
         return Result(check, True, describe_success(check, table, values))
     unexpected = int(details.get("unexpected_count") or 0)
     wrong = list(dict.fromkeys(details.get("partial_unexpected_list", [])))
+    if values == 1 and wrong and check.table != "rows":
+        return Result(check, False, f"found {_show_value(check, wrong[0], table)}")
     shown = ", ".join(_show_value(check, value, table) for value in wrong[:SHOWN_VALUES])
     return Result(check, False, f"{unexpected:,} of {values:,} values do not fit, such as {shown}")
 
@@ -344,17 +346,21 @@ def describe_success(check: Check, table: pa.Table, values: int) -> str:
     """The value of a single measurement, or the number of values that passed."""
     column = str(check.kwargs.get("column"))
     if values == 1 and check.table != "rows" and column in table.column_names:
-        value = table[column].drop_null()[0].as_py()
-        if column.endswith("_share"):
-            return f"found {value:.1%}"
-        return f"found {value:,.4g}" if isinstance(value, float) else f"found {value}"
+        return f"found {_show_number(column, table[column].drop_null()[0].as_py())}"
     noun = {"rows": "row", "sources": "source", "splits": "split", "changes": "measurement"}[check.table]
     return f"the only {noun} passed" if values == 1 else f"all {values:,} {noun}s passed"
 
 
+def _show_number(column: str, value: Any) -> str:
+    """A value with the digits that a person reads: shares in percent."""
+    if isinstance(value, float):
+        return f"{value:.1%}" if column.endswith("_share") else f"{value:,.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)[:60]
+
+
 def _show_value(check: Check, value: Any, table: pa.Table) -> str:
     """A value, followed by the names of its sources or splits."""
-    shown = f"{value:.4g}" if isinstance(value, float) else str(value)[:60]
+    shown = _show_number(str(check.kwargs.get("column")), value)
     key = {"sources": "source", "splits": "split"}.get(check.table)
     if key is None:
         return shown

@@ -123,7 +123,7 @@ def test_the_card_says_what_the_files_say(built: Path) -> None:
     assert data.base_model == "models/base"
     assert [(r.metric_type, r.metric_value) for r in data.eval_results] == [("rouge_l", 0.9)]
     text = card.text
-    assert "| rouge l | better | 0.9 | 0.25 | 0.65 | +0.6 to +0.7 | 0.05 |" in text
+    assert "| ROUGE-L | better | 0.900 | 0.250 | 0.650 | 0.600 to 0.700 | 0.0500 |" in text
     assert "98.0% of the reference answers. Answers unlike" in text
     assert "count as wrong (base 7, candidate 1)" in text
     assert f"| train | 300 |\n| test | {ROWS} |\n\n" in text

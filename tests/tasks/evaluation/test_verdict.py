@@ -10,7 +10,8 @@ from tasks.evaluation.metrics.intent_accuracy import IntentAccuracy
 from tasks.evaluation.metrics.loss import Loss
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.verdict import PromotionVerdict, decide
-from tasks.evaluation.wording import describe_change, describe_margin, show_score, signed
+from tasks.evaluation.wording import describe_change, describe_margin, signed
+from tasks.pages.text import show_score
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome, right_and_wrong
 
 ITEMS = make_items(["yes"] * 120)
