@@ -182,11 +182,14 @@ def describe_failure(found: Mapping[str, RunRecord | None]) -> dict[str, str] | 
 
 def describe_champion(root: Path) -> dict[str, str] | None:
     """Who is champion, since when, and how good it was found."""
+    from tasks.pages.text import show_score
+
     known = read_champion(root / artifacts.RELEASES)
     if known is None:
         return None
     manifest = read(root / artifacts.RELEASES / known.release / "manifest.json")
-    figures = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in manifest.get("metrics", {}).items())
+    titles = {key: "ROUGE-L" if key == "rouge_l" else key.replace("_", " ") for key in manifest.get("metrics", {})}
+    figures = ", ".join(f"{title} {show_score(manifest['metrics'][key])}" for key, title in titles.items())
     return {
         "title": f"Champion: version {known.version}",
         "reason": figures or "its figures are not in this checkout",
@@ -231,7 +234,7 @@ def describe_monitoring(root: Path) -> dict[str, str] | None:
     if not verdict:
         return None
     period, releases = verdict.get("period"), verdict.get("releases") or []
-    about = "no traffic has been frozen"
+    about = ""
     if period:
         times = " to ".join(show_time(time) for time in period)
         answered = " and ".join(name_release(root / artifacts.RELEASES, name) for name in releases) or "nothing"
