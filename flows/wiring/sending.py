@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "heptune"
+# MLflow's UI shows the runs of such an experiment, not traces of prompts.
+KIND = {"mlflow.experimentKind": "custom_model_development"}
 PIPELINE_TAG = "heptune.pipeline"
 # Which pipeline a run is the whole of.
 WHOLE_TAG = "heptune.pipeline_run"
@@ -318,7 +320,7 @@ def experiment_id(client: MlflowClient) -> str:
             return str(found.experiment_id)
         local = str(client.tracking_uri).startswith("sqlite")
         place = (artifacts.STATE / "mlflow-artifacts").resolve().as_uri() if local else None
-        return client.create_experiment(EXPERIMENT, artifact_location=place)
+        return client.create_experiment(EXPERIMENT, artifact_location=place, tags=KIND)
 
 
 def work(uri: str) -> set[Path]:

@@ -146,8 +146,11 @@ def log_task_figures(own: Mapping[str, float]) -> None:
 
 
 def repeats(own: Mapping[str, float], key: str, value: float) -> bool:
-    """Whether a task's figure is one of the stage's own; equal fractions are the same, equal counts may not be."""
-    return own.get(key.partition(".")[2]) == value or (value % 1 != 0 and value in own.values())
+    """Whether a task's figure is one of the stage's own, or a rounded one; equal counts may be of something else."""
+    if own.get(key.partition(".")[2]) == value:
+        return True
+    decimals = len(repr(value).partition(".")[2])
+    return value % 1 != 0 and any(value == other or round(other, max(decimals, 3)) == value for other in own.values())
 
 
 def stage(function: Callable[[Params], None]) -> Flow[[Params], None]:

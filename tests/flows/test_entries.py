@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from flows.wiring import artifacts, stage
+from flows.wiring.browsing.live import read_curves
 from flows.wiring.params import Params
 from flows.wiring.processes import show_mark
 from flows.wiring.recording import PIPELINE, REASON, Recorder
@@ -21,7 +22,7 @@ from flows.wiring.runs.headline import read_headline
 from flows.wiring.runs.records import RunRecord, begin_record, end_record, find_record, read_records, record_of_page
 from tasks.contracts.manifest import write_bytes, write_json
 
-FIGURES = {"bytes": 74287, "steps": 12, "train_loss": 6.36, "validation_loss": 6.35, "validation_loss_lowest": 6.3}
+FIGURES = {"bytes": 74287, "steps": 12, "train_loss": 6.36, "validation_loss": 6.3527, "validation_loss_lowest": 6.3}
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def observe(monkeypatch: pytest.MonkeyPatch, status: str = "FINISHED", reason: s
     recorder.metrics(0, {"validation_loss": 6.38})
     recorder.metrics(12, {"train_loss": 6.35, "validation_loss": 6.35, "tokens_per_second": 1250})
     stage.note_figures("fine_tune", {"bytes": 74287, "steps": 12, "resumed_at": 0}, 31.1)
-    stage.note_figures("write_losses", {"loss": 6.35}, 0.002)
+    stage.note_figures("write_losses", {"loss": 6.353}, 0.002)
     stage.note_figures("write_report", FIGURES, 0.004)
     if status == "FINISHED":
         stage.show_report("fine_tuning")
@@ -122,15 +123,15 @@ def test_the_pipelines_run_has_a_name_and_a_headline(
         "rows_train": "375", "rows_test": "30", "base": "org/base@ab12",
         "method": "lora", "learning_rate": "0.001", "steps": "12", "seed": "17", "device": "cpu",
     }  # fmt: skip
-    assert of_pipeline(entries, "metrics") == {"train_loss": 6.36, "validation_loss": 6.35}
+    assert of_pipeline(entries, "metrics") == {"train_loss": 6.36, "validation_loss": 6.3527}
 
 
 def test_the_headline_goes_as_far_as_the_stage(checkout: Path) -> None:
     write_json(artifacts.metrics("evaluation"), {"candidate.loss": 0.4, "base.loss": 2.0, "candidate_vs_base.loss": 1})
     write_json(artifacts.EVALUATION_VERDICT, {"verdict": "keep", "reasons": ["no gain", "loss is up"]})
-    assert read_headline("fine_tuning").figures == {"train_loss": 6.36, "validation_loss": 6.35}
+    assert read_headline("fine_tuning").figures == {"train_loss": 6.36, "validation_loss": 6.3527}
     whole = read_headline("evaluation")
-    assert whole.figures == {"train_loss": 6.36, "validation_loss": 6.35, "candidate.loss": 0.4}
+    assert whole.figures == {"train_loss": 6.36, "validation_loss": 6.3527, "candidate.loss": 0.4}
     assert whole.tags == {"heptune.verdict": "keep", "heptune.verdict_reasons": "no gain; loss is up"}
     write_json(artifacts.DRIFT_VERDICT, {"verdict": "no_drift"})
     assert read_headline("monitoring") == ({}, {}, {"heptune.drift": "no_drift"})
@@ -236,3 +237,19 @@ def test_prefect_shows_progress_and_may_go_away(
     listen(20, {"train_loss": 1.0})
     assert recorded == [1, 2, 3, 20, 20]
     assert caplog.text.count("progress is no longer shown in Prefect (ConnectError)") == 1
+
+
+def test_curves_are_read_while_the_run_is_at_work(checkout: Path) -> None:
+    recorder = Recorder("fine_tuning", "p-1", {}, flow_run="0f-1")
+    recorder.metrics(0, {"validation_loss": 2.0})
+    for step in (1, 5, 10):
+        recorder.metrics(step, {"train_loss": 3.0 - step / 10, "validation_loss": 1.0})
+    recorder.headline({}, {"train_loss": 9.0}, {})
+    with recorder.path.open("a") as stream:
+        stream.write('{"kind": "metrics", "st')
+    curves = {curve.name: curve for curve in read_curves("0f-1")}
+    assert curves["train_loss"].points == [(1, 2.9), (5, 2.5), (10, 2.0)]
+    assert curves["train_loss"].line == "0.0,0.0 284.4,71.1 640.0,160.0"
+    assert curves["validation_loss"].points[0] == (0, 2.0)
+    assert (curves["validation_loss"].low, curves["validation_loss"].high, curves["validation_loss"].last) == (1, 2, 1)
+    assert read_curves("another") == []
