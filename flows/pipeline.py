@@ -35,6 +35,8 @@ from prefect.states import Completed, Failed  # noqa: E402
 from flows.wiring.dvc_repository import open_repository  # noqa: E402
 from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
+from flows.wiring.params import read_params  # noqa: E402
+from flows.wiring.preflight.paths import check_inputs  # noqa: E402
 from flows.wiring.processes import end, list_below, mark_process, show_mark  # noqa: E402
 from flows.wiring.recording import PIPELINE, REASON, wait_until_sent, warn_unanswered  # noqa: E402
 from flows.wiring.runs import addresses  # noqa: E402
@@ -88,6 +90,8 @@ def run_pipeline(
     """
     os.chdir(configure())
     check(stages)
+    if force:
+        check_inputs(read_params(), stages)
     url = ensure_server()
     with prefect_at(url), stages_reported_to(report or _report.get()), server_watched():
         state: Any = pipeline(reason, list(stages), force, wait, single_item, return_state=True)
@@ -150,7 +154,7 @@ def pipeline(
         check(stages)
         show_links()
         with one_at_a_time(wait), recorded(), environment(**children):
-            for name in order_stages(stages, single_item):
+            for name in order_stages(stages, single_item, force):
                 began = time.monotonic()
                 state = stage_task(name)(name, force and name in stages, return_state=True)
                 if not state.is_completed():

@@ -24,7 +24,10 @@ def params(
     import yaml
 
     from flows.wiring.params import Params, read_params
+    from flows.wiring.preflight.paths import check_inputs
     from flows.wiring.preflight.sizes import tell_possible_verdicts
+    from flows.wiring.staleness import STAGES
+    from tasks.contracts.errors import PipelineError
 
     if schema:
         model = Params.model_json_schema()
@@ -34,7 +37,12 @@ def params(
     found = plan_changes(changes).params if dry_run else read_params()
     tell_possible_verdicts(found)
     values = found.model_dump(mode="json")
-    return Answer(values, yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip("\n"))
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip("\n")
+    try:
+        check_inputs(found, STAGES, list(Params.model_fields))
+    except PipelineError as error:
+        return Answer(values, text, error)
+    return Answer(values, text)
 
 
 @command(app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.wiring import artifacts
@@ -12,6 +13,7 @@ from flows.wiring.dvc_repository import open_repository
 from flows.wiring.lock import one_at_a_time
 from flows.wiring.overview import is_current, write_overview
 from flows.wiring.params import read_params
+from flows.wiring.preflight.paths import check_inputs
 from flows.wiring.recording import UNSENT, ensure_sender
 from flows.wiring.settings import configure
 from flows.wiring.yaml_file import read_yaml
@@ -72,67 +74,99 @@ def list_unchanged(stages: Sequence[str], wait: bool = False, single_item: bool 
 
 
 def dvc_skips(stages: Sequence[str], single_item: bool = False) -> bool:
-    """Whether DVC finds no stage changed; what it cannot tell counts as changed, and the run says why."""
+    """Whether DVC finds no stage changed; what it cannot tell counts as changed, and the run says why.
+
+    Raises:
+        PipelineError: A stage has changed, and a file that it or a later one reads is not there.
+    """
     from dvc.exceptions import DvcException
 
     try:
         with open_repository() as repo, repo.lock:
-            ordered = order(repo, stages)
-            changed = {stage.addressing for stage in ordered if stage.changed()}
+            plan = make_plan(repo, stages, single_item)
     except DvcException:
         return False
-    if single_item and not changed & set(stages):
-        warn_of_changed_upstream(stages, [stage.addressing for stage in ordered if stage.addressing in changed])
-    return not (changed & set(stages) if single_item else changed)
+    if due := plan.list_due():
+        check_inputs(read_params(), due)
+    elif single_item:
+        plan.warn_of_others()
+    return not due
 
 
-def order(repo: Repo, stages: Sequence[str]) -> list[Stage]:
-    """These stages and all that they stand on, in the order in which ``dvc repro`` would run them.
+@dataclass(frozen=True)
+class Plan:
+    """What ``dvc repro`` would look at for some stages.
+
+    Attributes:
+        stages: The stages that were named.
+        names: What is brought up to date, in DVC's order: these stages, with what they stand on unless they were asked
+            for alone.
+        changed: What DVC finds changed before anything runs, of all that they stand on.
+    """
+
+    stages: tuple[str, ...]
+    names: tuple[str, ...]
+    changed: frozenset[str]
+
+    def list_due(self, force: bool = False) -> tuple[str, ...]:
+        """The first that runs, and all after it, which may follow from it."""
+        due = (at for at, name in enumerate(self.names) if name in self.changed or (force and name in self.stages))
+        return self.names[next(due, len(self.names)) :]
+
+    def warn_of_others(self) -> None:
+        """Say what has changed and is not run."""
+        others = [name for name in STAGES if name in self.changed - set(self.names)]
+        if others:
+            logger.warning(
+                "%s: on what is there, although %s changed and %s not run (--single-item)",
+                ", ".join(self.stages), ", ".join(others), "is" if len(others) == 1 else "are",
+            )  # fmt: skip
+
+
+def make_plan(repo: Repo, stages: Sequence[str], single_item: bool = False) -> Plan:
+    """What has to be looked at for these stages.
 
     Args:
-        repo: The checkout.
+        repo: The checkout, locked.
         stages: Names in ``dvc.yaml``. What they stand on may also be files of ``dvc add`` and stages of the user.
+        single_item: These alone, as ``dvc repro --single-item``.
     """
     from dvc.repo.reproduce import get_active_graph, plan_repro
 
     named = [repo.stage.load_one(name=name) for name in stages]
     graph = get_active_graph(repo.index.graph)
-    found: dict[str, Stage] = {}
+    ordered: dict[str, Stage] = {}
     for stage in named:
-        found |= {each.addressing: each for each in plan_repro(graph, [stage])}
-    return list(found.values())
+        ordered |= {each.addressing: each for each in plan_repro(graph, [stage])}
+    return Plan(
+        tuple(stages),
+        tuple(name for name in ordered if name in stages or not single_item),
+        frozenset(name for name, stage in ordered.items() if stage.changed()),
+    )
 
 
-def order_stages(stages: Sequence[str], single_item: bool = False) -> list[str]:
-    """What has to be brought up to date for these stages, in DVC's order.
+def order_stages(stages: Sequence[str], single_item: bool = False, force: bool = False) -> tuple[str, ...]:
+    """What has to be brought up to date for these stages, in DVC's order; what is missing for it is told first.
 
     Args:
         stages: Which.
-        single_item: These alone, as ``dvc repro --single-item``; what has changed of the others is warned of.
+        single_item: These alone; what has changed of the others is warned of.
+        force: These run although nothing changed.
 
     Raises:
-        PipelineError: DVC cannot read ``dvc.yaml`` or a file beside it.
+        PipelineError: DVC cannot read ``dvc.yaml`` or a file beside it, or a file that a stage reads is not there.
     """
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
 
     try:
         with open_repository() as repo, repo.lock:
-            ordered = order(repo, stages)
-            if not single_item:
-                return [stage.addressing for stage in ordered]
-            changed = [stage.addressing for stage in ordered if stage.addressing not in stages and stage.changed()]
+            plan = make_plan(repo, stages, single_item)
     except LockError as error:
         raise PipelineError(f"DVC is busy in this checkout: {' '.join(str(error).split())}") from error
     except DvcException as error:
         raise PipelineError(" ".join(str(error).split())) from error
-    warn_of_changed_upstream(stages, changed)
-    return [stage.addressing for stage in ordered if stage.addressing in stages]
-
-
-def warn_of_changed_upstream(stages: Sequence[str], changed: Sequence[str]) -> None:
-    if changed:
-        logger.warning(
-            "%s: on what is there, although %s changed and %s not run (--single-item)",
-            ", ".join(stages), ", ".join(changed), "is" if len(changed) == 1 else "are",
-        )  # fmt: skip
+    check_inputs(read_params(), plan.list_due(force))
+    if single_item:
+        plan.warn_of_others()
+    return plan.names

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.contracts.params import Section
+from tasks.contracts.params import Reads, Section
 from tasks.corpus.reading.sources.csv import Csv
 from tasks.corpus.reading.sources.hugging_face import HuggingFace
 from tasks.corpus.reading.sources.jsonl import Jsonl
@@ -89,7 +89,9 @@ class Synthesis(Section):
     teacher_price: Price = Price()
     judge_price: Price | None = Field(default=None, description="null: the teacher's price if it judges, else free")
     limits: Limits = Limits()
-    prompts: str | None = Field(default=None, description="folder with your own prompts, see synthesis/wording.py")
+    prompts: Annotated[str | None, Reads("folder")] = Field(
+        default=None, description="folder with your own prompts, see synthesis/wording.py"
+    )
     seed: int = Field(default=0, description="seed of the choice of examples")
 
     @model_validator(mode="after")

@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.params import Section
+from tasks.contracts.params import Reads, Section
 from tasks.contracts.progress import track
 from tasks.corpus.embedders.tfidf import normalise_lengths
 from tasks.corpus.threads import on_one_thread
@@ -43,7 +43,7 @@ class SentenceTransformers(Section):
     """A local folder of sentence-transformers or transformers."""
 
     name: Literal["sentence_transformers"] = "sentence_transformers"
-    path: str = Field(description="model folder; DVC tracks it only below data/raw")
+    path: Annotated[str, Reads("folder")] = Field(description="model folder; DVC tracks it only below data/raw")
     batch_size: int = Field(default=64, ge=1, description="texts per batch")
 
     @property

@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.params import Section
+from tasks.contracts.params import Reads, Section
 from tasks.corpus.personal_data.found import Found, Kind, read_plainly
 from tasks.corpus.personal_data.patterns import SUSPECT, SUSPECT_IP
 
@@ -75,7 +75,9 @@ class Presidio(Section):
     kinds: tuple[Kind, ...] = Field(
         default=(), description="what is looked for; empty: all but names and places, and these with a spaCy model"
     )
-    spacy_model: str | None = Field(default=None, description="installed package or folder; finds names and places")
+    spacy_model: Annotated[str | None, Reads("module")] = Field(
+        default=None, description="installed package or folder; finds names and places"
+    )
     language: str = Field(default="en", description="of the texts, ISO 639-1")
     countries: tuple[Country, ...] = Field(default=("us", "uk"), description="whose national ids are looked for")
     phone_regions: tuple[str, ...] = Field(

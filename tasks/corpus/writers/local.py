@@ -9,13 +9,13 @@ import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file
-from tasks.contracts.params import Section
+from tasks.contracts.params import Reads, Section
 
 if TYPE_CHECKING:
     from tasks.corpus.writers.answers import AnswerCache, Turns, WriterAnswer
@@ -29,7 +29,7 @@ class Local(Section):
     """A transformers model folder with a chat template."""
 
     name: Literal["local"] = "local"
-    path: str = Field(description="model folder")
+    path: Annotated[str, Reads("folder", holds="config.json")] = Field(description="model folder")
     max_tokens: int = Field(default=256, ge=1, description="maximum length of an answer")
     batch_size: int = Field(default=16, ge=1, description="prompts per batch")
 

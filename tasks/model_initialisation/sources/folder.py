@@ -8,12 +8,12 @@ another folder takes effect when the stage runs again (`dvc repro -f model_initi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.params import Section
+from tasks.contracts.params import Reads, Section
 
 
 class Folder(Section):
@@ -22,7 +22,7 @@ class Folder(Section):
     immutable: ClassVar[bool] = False
 
     name: Literal["folder"] = "folder"
-    path: Path = Field(
+    path: Annotated[Path, Reads("folder", holds="config.json")] = Field(
         default=Path("models/base"), description="folder with config.json, *.safetensors and the tokenizer"
     )
 

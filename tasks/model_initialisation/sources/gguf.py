@@ -16,13 +16,13 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file
-from tasks.contracts.params import Section
+from tasks.contracts.params import Reads, Section
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Gguf(Section):
     immutable: ClassVar[bool] = True
 
     name: Literal["gguf"] = "gguf"
-    path: Path | None = Field(default=None, description="the file; or a package")
+    path: Annotated[Path | None, Reads("file")] = Field(default=None, description="the file; or a package")
     package: str | None = Field(
         default=None, pattern=r"^[A-Za-z0-9._-]+$", description="name of an installed Python package that carries one"
     )

@@ -24,13 +24,14 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import hash_file
+from tasks.contracts.params import Reads
 from tasks.corpus.reading.sources.found_files import SHOWN_FILES, SourceFile, find_local, find_remote, list_left_out
 from tasks.corpus.reading.sources.pins import check_pin
 from tasks.corpus.reading.sources.source import Broken, Part, Records, Source
@@ -53,7 +54,7 @@ _SECRET = re.compile(r"secret|password|passwd|token|credential|^key$|_key$", re.
 class Files(Source):
     """Params of every source that reads files."""
 
-    path: str = Field(
+    path: Annotated[str, Reads("files")] = Field(
         min_length=1,
         description="file, folder or glob, relative to the repository; or the URL of one in any fsspec store",
     )

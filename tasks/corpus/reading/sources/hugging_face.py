@@ -14,13 +14,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.leftovers import walk_files
 from tasks.contracts.manifest import hash_file
+from tasks.contracts.params import Reads
 from tasks.corpus.reading.sources.found_files import list_left_out, name_file
 from tasks.corpus.reading.sources.pins import check_pin, check_row_pin
 from tasks.corpus.reading.sources.source import Part, Records, Source
@@ -35,7 +36,7 @@ class HuggingFace(Source):
     """A data set in the Hugging Face format."""
 
     name: Literal["hugging_face"] = "hugging_face"
-    path: str = Field(description="local folder, or name on the hub")
+    path: Annotated[str, Reads("hub")] = Field(description="local folder, or name on the hub")
     revision: str | None = Field(
         default=None, pattern="^[0-9a-f]{40}$", description="commit on the hub, 40 hex digits; required for the hub"
     )

@@ -18,11 +18,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.params import Reads
 from tasks.corpus.reading.sources.pins import log, require_pinned
 from tasks.corpus.reading.sources.source import Part, Records, Source
 from tasks.corpus.reading.sources.stores import hide_secrets, read_secrets
@@ -39,7 +40,7 @@ class Sql(Source):
     """A query."""
 
     name: Literal["sql"] = "sql"
-    url: str = Field(
+    url: Annotated[str, Reads("database")] = Field(
         description="SQLAlchemy URL without a password: sqlite:///data/raw/faq.db (relative to the repository), "
         "postgresql://user@host/database, ..."
     )

@@ -13,19 +13,19 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.params import Section
+from tasks.contracts.params import Reads, Section
 
 
 class Python(Section):
     """Votes of functions in a Python file."""
 
     name: Literal["python"] = "python"
-    path: str = Field(pattern=r"\.py$", description="Python file inside the project")
+    path: Annotated[str, Reads("file")] = Field(pattern=r"\.py$", description="Python file inside the project")
     functions: tuple[str, ...] = Field(min_length=1, description="names of functions in it")
 
     def vote(self, texts: Sequence[str], root: Path) -> dict[str, list[str | None]]:

@@ -22,12 +22,12 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.params import Section
+from tasks.contracts.params import Reads, Section
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +52,7 @@ class Template(Section):
     """Repairs or drops rows that a chat template refuses."""
 
     name: Literal["template"] = "template"
-    model: str = Field(
+    model: Annotated[str, Reads("place")] = Field(
         default="models/base",
         min_length=1,
         description="folder of a model with a chat template, or a .jinja file; relative to the repository",

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.params import Section
+from tasks.contracts.params import Reads, Section
 from tasks.corpus.rows.roles import ROLES, Of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Toxicity(Section):
     """Drops rows that a classifier finds toxic."""
 
     name: Literal["toxicity"] = "toxicity"
-    classifier: str = Field(
+    classifier: Annotated[str, Reads("folder", holds="config.json")] = Field(
         description="folder of a sequence classifier with its tokenizer; relative to the repository"
     )
     threshold: float = Field(default=0.5, ge=0, le=1, description="score from which a row is dropped")

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError, raise_all
-from tasks.contracts.params import Section
+from tasks.contracts.params import Reads, Section
 from tasks.data_preparation.trainset.augmentation.material import (
     WORD,
     Material,
@@ -37,7 +37,9 @@ class Synonyms(Section):
     name: Literal["synonyms"] = "synonyms"
     share: float = Field(default=0.1, gt=0, le=1, description="share of the training rows that get a variant")
     words: float = Field(default=0.15, gt=0, le=1, description="share of a prompt's words replaced, at least one")
-    sets: str = Field(min_length=1, description="file of synonyms, one set per line, separated by commas")
+    sets: Annotated[str, Reads("file")] = Field(
+        min_length=1, description="file of synonyms, one set per line, separated by commas"
+    )
 
     @model_validator(mode="before")
     @classmethod

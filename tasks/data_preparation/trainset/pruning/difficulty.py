@@ -12,11 +12,11 @@ Example: ``{name: difficulty, take: hard, skip: 0.05}``
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from tasks.contracts.params import Section
+from tasks.contracts.params import Reads, Section
 from tasks.corpus.label_classifier import compute_features, make_classifier
 from tasks.corpus.threads import on_one_thread
 from tasks.corpus.writers.local import load_model
@@ -33,7 +33,9 @@ class Difficulty(Section):
     name: Literal["difficulty"] = "difficulty"
     take: Literal["hard", "easy", "middle"] = Field(default="hard", description="which rows are kept")
     skip: float = Field(default=0.0, ge=0, lt=1, description="share of the most difficult rows that are dropped first")
-    model: str | None = Field(default=None, description="folder of a causal language model; null: a classifier")
+    model: Annotated[str | None, Reads("folder", holds="config.json")] = Field(
+        default=None, description="folder of a causal language model; null: a classifier"
+    )
 
     def score(self, pool: Pool) -> Array:
         """A score per row; the rows with the highest are kept.
