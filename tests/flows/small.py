@@ -91,6 +91,9 @@ def make_project(folder: Path) -> Path:
     shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
     (folder / "params.yaml").write_text(yaml.safe_dump(Params().model_dump(mode="json"), sort_keys=False))
     (folder / "work").mkdir()
+    # The base that the params name by default; no stage opens it.
+    (folder / "models/base").mkdir(parents=True)
+    (folder / "models/base/config.json").write_text("{}")
     (folder / ".gitignore").write_text("work/\nreports/\n.heptune/\ntrouble/\n")
     stages = {}
     for name in STAGES:

@@ -28,7 +28,7 @@ EXPECTED = {
     "file": "a file",
     "folder": "a folder",
     "place": "a file or folder",
-    "files": "a file, a folder or a glob that matches one",
+    "files": "a file, a folder or a glob",
     "hub": "a folder, or the name of a data set on the hub with its revision",
     "module": "a folder, or the name of an installed package",
     "database": "the file of a SQLite database",

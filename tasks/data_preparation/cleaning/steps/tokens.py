@@ -10,13 +10,13 @@ Example:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file
-from tasks.contracts.params import Section
+from tasks.contracts.params import Reads, Section
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ class Tokens(Section):
     """Drops rows with too few or too many tokens."""
 
     name: Literal["tokens"] = "tokens"
-    tokenizer: str = Field(
+    tokenizer: Annotated[str, Reads("place")] = Field(
         default="models/base", description="folder of a model, or its tokenizer.json; relative to the repository"
     )
     sha256: str | None = Field(

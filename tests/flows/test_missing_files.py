@@ -1,0 +1,147 @@
+"""What params and ``dvc.yaml`` name and is not there is told before anything runs, all at once."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from flows.wiring.params import Params
+from flows.wiring.preflight.paths import check_inputs, find_marked
+from flows.wiring.staleness import STAGES
+from tasks.contracts.errors import PipelineError
+from tasks.contracts.params import Reads
+
+# Places that are written, or that only mention a file.
+NOT_READ = {"cache", "column", "sha256", "title"}
+
+
+def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from sections_in(inner)
+
+
+def test_every_field_that_names_a_place_is_marked() -> None:
+    seen: set[type[BaseModel]] = set()
+    waiting, unmarked, marked = [Params], [], 0
+    while waiting:
+        section = waiting.pop()
+        if section in seen:
+            continue
+        seen.add(section)
+        for name, field in section.model_fields.items():
+            waiting += sections_in(field.annotation)
+            reads = any(isinstance(each, Reads) for each in field.metadata)
+            marked += reads
+            is_text = field.annotation in (str, Path, str | None, Path | None)
+            if is_text and not reads and re.search(r"\b(folder|files?)\b", field.description or ""):
+                unmarked += [f"{section.__name__}.{name}"] if name not in NOT_READ else []
+    assert unmarked == []
+    assert marked >= 15
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for path in (
+        "data/raw/support.csv",
+        "data/raw/part.jsonl",
+        "models/base/config.json",
+        "models/empty/x",
+        "words.txt",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  download: {cmd: x, outs: [data/raw/made]}\n"
+        "  data_preparation: {cmd: x, deps: [data/raw, tasks/gone], outs: [data/prepared]}\n"
+        "  evaluation: {cmd: x, deps: [data/prepared/test.parquet]}\n"
+    )
+    return tmp_path
+
+
+def told(values: dict[str, Any], stages: tuple[str, ...] = (), sections: tuple[str, ...] = STAGES) -> list[str]:
+    try:
+        check_inputs(Params.model_validate(values), stages, sections)
+    except PipelineError as error:
+        lines = str(error).splitlines()
+        return [line.removeprefix("  - ").removeprefix("params.yaml: ") for line in lines if "problems" not in line]
+    return []
+
+
+def sources(*paths: str, **more: Any) -> dict[str, Any]:
+    return {
+        "data_preparation": {
+            "sources": [{"name": "csv", "title": f"s{at}", "path": path, **more} for at, path in enumerate(paths)]
+        }
+    }
+
+
+def test_what_is_there_or_made_or_elsewhere_is_not_missed(here: Path) -> None:
+    right = ("data/raw/support.csv", "data/raw", "data/raw/*.csv", "s3://bucket/x.csv", "data/raw/made/x.csv")
+    assert told(sources(*right)) == []
+    assert told(sources("nowhere.csv", optional=True)) == []
+    assert told({"model_initialisation": {"source": {"name": "hub", "id": "a/b", "revision": "0" * 40}}}) == []
+
+
+def test_wrong_places_are_told_together_with_what_to_write(here: Path) -> None:
+    lines = told(
+        sources("data/raw/suport.csv", "data/raw/*.tsv", "elsewhere/x.csv", "zip://*.csv::data/raw/x.zip")
+        | {"model_initialisation": {"source": {"name": "folder", "path": "models/empty"}}}
+        | {"monitoring": {"drift": {"embedder": {"name": "sentence_transformers", "path": "words.txt"}}}}
+    )
+    places = "expected a file, a folder or a glob"
+    assert lines == [
+        f'data_preparation.sources.0.path: "data/raw/suport.csv" is not there; {places}; did you mean '
+        '"data/raw/support.csv"?',
+        f'data_preparation.sources.1.path: nothing matches "data/raw/*.tsv"; {places}',
+        f'data_preparation.sources.2.path: "elsewhere/x.csv" is not there; {places}; elsewhere is not there either',
+        f'data_preparation.sources.3.path: "data/raw/x.zip" is not there; {places}; data/raw holds part.jsonl, '
+        "support.csv",
+        'model_initialisation.source.path: "models/empty" has no config.json; expected a folder with config.json; '
+        "models/empty holds x",
+        'monitoring.drift.embedder.path: "words.txt" is a file; expected a folder',
+    ]
+
+
+def test_only_sections_of_stages_that_run_are_looked_at(here: Path) -> None:
+    wrong = sources("nowhere.csv")
+    assert told(wrong, sections=("evaluation",)) == []
+    assert len(told(wrong, sections=("data_preparation",))) == 1
+
+
+def test_a_missing_dependency_says_how_it_comes_back(here: Path) -> None:
+    assert told({}, ("evaluation",)) == []
+    assert told({}, ("data_preparation",)) == [
+        "tasks/gone: missing, and data_preparation reads it; tasks is not there either"
+    ]
+    (here / "data/raw/gone.csv.dvc").touch()
+    assert told(sources("data/raw/gone.csv"))[0].endswith("; DVC has it: run `dvc pull`")
+    (here / "models/base/config.json").unlink()
+    assert told({})[0].startswith('model_initialisation.source.path: "models/base" has no config.json')
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
+    (here / "models/base/config.json").touch()
+    for words in (["init", "-q"], ["add", "models"], ["commit", "-qm", "base"]):
+        subprocess.run([*git, *words], check=True)
+    (here / "models/base/config.json").unlink()
+    (here / "models/base").rmdir()
+    assert told({}) == [
+        'model_initialisation.source.path: "models/base" is not there; expected a folder with config.json; '
+        "`git checkout -- models/base` or `heptune pretrain-base` brings it back"
+    ]
+
+
+def test_marks_are_found_at_any_depth() -> None:
+    weak = {"name": "weak", "source": {"name": "text", "path": "a.txt"}, "functions": [
+        {"name": "python", "path": "votes.py", "functions": ["f"]}]}  # fmt: skip
+    params = Params.model_validate({"data_preparation": {"sources": [weak]}})
+    found = {key: value for key, value, _, _ in find_marked(params.data_preparation, "data_preparation")}
+    assert found["data_preparation.sources.0.source.path"] == "a.txt"
+    assert found["data_preparation.sources.0.functions.0.path"] == "votes.py"
