@@ -82,6 +82,8 @@ logger = logging.getLogger(__name__)
 
 SET_ASIDE = artifacts.STATE / "feedback_set_aside.json"
 DATA_STAGE = "data_preparation"
+# What makes a model; traffic, which monitoring reads, does not.
+LEARNING = tuple(stage for stage in STAGES if stage != "monitoring")
 LOCK = artifacts.STATE / "retrain.lock"
 LIMIT = "retrain"
 LEASE_S = 60
@@ -96,6 +98,7 @@ class Attempt:
     trigger: Trigger
     reason: str
     window: str = ""
+    force: bool = False
     retrain: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     versions: dict[str, Any] = field(default_factory=dict)
 
@@ -119,7 +122,11 @@ class Attempt:
 
 
 def retrain(
-    reason: str = "by hand", trigger: Trigger = "hand", window: str = "", report: Report | None = None
+    reason: str = "by hand",
+    trigger: Trigger = "hand",
+    window: str = "",
+    report: Report | None = None,
+    force: bool = False,
 ) -> Decision:
     """Retrain if allowed; returns the last decision.
 
@@ -128,6 +135,7 @@ def retrain(
         trigger: ``hand``, ``drift`` or ``schedule``.
         window: SHA-256 of the window that drifted, if that is why.
         report: Called after each stage with its name, ``Ran`` or ``Unchanged``, and seconds.
+        force: Also without anything new, where it is by hand.
 
     Raises:
         PipelineError: It started and failed; the journal records this too.
@@ -136,7 +144,7 @@ def retrain(
     read_params()
     url = ensure_server()
     with prefect_at(url), stages_reported_to(report), server_watched():
-        state: Any = retraining(reason, trigger, window, return_state=True)
+        state: Any = retraining(reason, trigger, window, force, return_state=True)
     if not state.is_completed():
         raise PipelineError(state.message or "the retrain failed")
     decision: Decision = state.result()
@@ -144,16 +152,17 @@ def retrain(
 
 
 @flow(name="retraining", flow_run_name="retraining: {reason}", persist_result=False, on_running=[note_run])
-def retraining(reason: str = "by hand", trigger: Trigger = "hand", window: str = "") -> Any:
+def retraining(reason: str = "by hand", trigger: Trigger = "hand", window: str = "", force: bool = False) -> Any:
     """Decide, add corrected rows to the data, run the pipeline, and promote if evaluation says so.
 
     Args:
         reason: Why; recorded in the journal and in MLflow.
         trigger: What requests it: hand, drift or schedule.
         window: SHA-256 of the window that drifted, if that is why.
+        force: Also without anything new, where it is by hand.
     """
     os.chdir(configure())
-    attempt = Attempt(trigger, reason, window)
+    attempt = Attempt(trigger, reason, window, force)
     # The stages of all its pipelines, and the decision, are one run in MLflow.
     whole = {PIPELINE: this_flow_run(), REASON: f"retraining: {reason}"}
     try:
@@ -169,7 +178,7 @@ def retraining(reason: str = "by hand", trigger: Trigger = "hand", window: str =
 def run_retrain(attempt: Attempt) -> Decision:
     """The steps of a retrain, with every decision in the journal."""
     settings = read_params().monitoring.retraining
-    considered = consider(attempt.trigger, attempt.window, step(gather_feedback))
+    considered = consider(attempt.trigger, attempt.window, step(gather_feedback), attempt.force)
     if not considered.allowed:
         return attempt.record("refused", considered.why)
     attempt.record("started", considered.why)
@@ -202,20 +211,27 @@ class Considered:
     waiting: int
 
 
-def consider(trigger: Trigger, window: str, gather: Callable[..., tuple[list[FeedbackRow], list[str]]]) -> Considered:
+def consider(
+    trigger: Trigger,
+    window: str,
+    gather: Callable[..., tuple[list[FeedbackRow], list[str]]],
+    force: bool = False,
+) -> Considered:
     """Decide about a retrain by the journal, the params and the corrected rows; nothing else is done.
 
     Args:
         trigger: What requests it.
         window: SHA-256 of the window that drifted, if that is why.
         gather: `gather_feedback`, or what does the same.
+        force: Also without anything new, where it is by hand.
     """
     settings = read_params().monitoring.retraining
     history = read_decisions(artifacts.DECISIONS)
     versions = read_versions(artifacts.FEEDBACK)
     rows, notes = gather(versions | read_versions(artifacts.FEEDBACK / REFUSED), settings)
     waiting = count_waiting(history, versions, len(rows))
-    allowed, why = decide(settings, history, trigger, time.time(), waiting, window)
+    changed = trigger != "hand" or waiting > 0 or force or has_changed()
+    allowed, why = decide(settings, history, trigger, time.time(), waiting, window, changed)
     return Considered(allowed, "; ".join([why, *notes]), rows, waiting)
 
 

@@ -50,6 +50,7 @@ def purge(
 @command(app)
 def retrain(
     reason: Annotated[str, typer.Option(help="Why.")] = "by hand",
+    force: Annotated[bool, typer.Option("--force", help="Also without any new data, params or code.")] = False,
     changes: SET = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it would start, and why.")] = False,
 ) -> Answer:
@@ -59,7 +60,7 @@ def retrain(
     changed = apply_changes(changes)
     from flows.retraining import retrain as start
 
-    decision = start(reason=reason, trigger="hand", report=show_stage)
+    decision = start(reason=reason, trigger="hand", report=show_stage, force=force)
     values = {"changed": changed, **decision.model_dump()}
     return Answer(values, f"{decision.decision}: {decision.why}")
 
@@ -80,6 +81,6 @@ def foresee(changes: list[str] | None) -> Answer:
         "waiting_rows": by_hand.waiting,
     }
     lines = [str(change) for change in planned.changes]
-    lines.append(f"by hand it would start, with {by_hand.waiting:,} corrected rows that no retrain has used")
+    lines.append(f"by hand it would {'start' if by_hand.allowed else 'not start'}: {by_hand.why}")
     lines.append(f"by schedule or drift it would {'start' if by_itself.allowed else 'not start'}: {by_itself.why}")
     return Answer(values, "\n".join(lines))

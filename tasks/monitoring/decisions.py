@@ -83,11 +83,12 @@ def decide(
     now: float,
     waiting_rows: int,
     window: str = "",
+    changed: bool = True,
 ) -> tuple[bool, str]:
     """Whether a retrain may start now.
 
-    One requested by hand always may. An interrupted retrain counts in the budget but not in the cool-down, so
-    that the next one can resume it.
+    One requested by hand may where there is anything new. An interrupted retrain counts in the budget but not in the
+    cool-down, so that the next one can resume it.
 
     Args:
         settings: Cool-down, budget and minimum number of new rows.
@@ -96,12 +97,18 @@ def decide(
         now: Seconds since the epoch.
         waiting_rows: Corrected rows not used by any finished retrain.
         window: SHA-256 of the window that drifted, if that is why.
+        changed: Whether data, params or code changed since the last run, or the retrain is forced.
 
     Returns:
         Whether it may start, and why.
     """
     if trigger == "hand":
-        return True, "requested by hand"
+        if not waiting_rows and not changed:
+            return False, (
+                "no corrected row is waiting, and data, params and code are those of the last run; send corrections to "
+                "the gateway's feedback endpoint, or run all the same with `heptune retrain --force`"
+            )
+        return True, "requested by hand" + ("" if waiting_rows else ", without any new corrected row")
     if window and any(d.decision in ("promoted", "kept") and d.versions.get("window") == window for d in history):
         return False, f"window {window[:12]} has already led to a retrain"
     ended = [d.time for d in history if d.decision in FINISHED]

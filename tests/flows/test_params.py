@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
-from flows.wiring.params import read_params
+from flows.wiring.params import Params, hub_commit, read_params
+from flows.wiring.params.messages import describe
 from tasks.contracts.errors import PipelineError
 from tests.checkout import ROOT
 
@@ -41,15 +46,34 @@ MISTAKES = {
     ],
     # The name of a plug-in is no key of the file.
     "data_preparation: {sources: [{name: jsonl, pth: x}]}": [
-        "data_preparation.sources.0.path: Field required",
+        "data_preparation.sources.0.path: missing; expected file, folder or glob, relative to the repository",
         'data_preparation.sources.0.pth: unknown key; did you mean "path"?',
     ],
     "data_preparation: {engine: {name: local, workers: 0}}": [
-        "data_preparation.engine.workers: found 0; Input should be greater than or equal to 1 or 'auto'"
+        "data_preparation.engine.workers: found 0; expected 1 or more or auto"
     ],
-    "data_preparation: {cleaning: all}": ["data_preparation.cleaning: found 'all'; Input should be a list"],
-    "data_preparation: {sources: []}": ["data_preparation.sources: List should have at least 1 item"],
-    "data_preparation: {engine: ray}": ["data_preparation.engine: found 'ray'; Input should be keys with values"],
+    "data_preparation: {cleaning: all}": [
+        'data_preparation.cleaning: found "all"; expected a list; valid names: c4, chunk'
+    ],
+    "data_preparation: {sources: []}": ["data_preparation.sources: found a list; expected a list of at least 1"],
+    "data_preparation: {engine: ray}": [
+        'data_preparation.engine: found "ray"; expected keys with values: write {name: ray}'
+    ],
+    "training_setup: {method: lora}": ['.method: found "lora"; expected keys with values: write {name: lora}'],
+    "model_initialisation: {source: hub}": [
+        'source: found "hub"; expected keys with values: write {name: hub, id: ..., revision: ...}'
+    ],
+    "data_preparation: {sources: data/raw/x.csv}": [
+        'sources: found "data/raw/x.csv"; expected a list: write [{name: csv, path: data/raw/x.csv}]'
+    ],
+    "training_setup: {batch_size: many}": ['batch_size: found "many"; expected a whole number or auto'],
+    "training_setup: {schedule: cosin}": [
+        'found "cosin"; expected linear, cosine or constant (did you mean "cosine"?)'
+    ],
+    "training_setup: {lerning_rate: 1e-4}": ['.lerning_rate: unknown key; did you mean "learning_rate"?'],
+    "evaluation: {learning_rate: 1e-4}": [".learning_rate: unknown key; there is training_setup.learning_rate"],
+    "rank: 8": ["rank: unknown key; there is training_setup.method.rank"],
+    "monitoring: {schedule: 5}": [".schedule: found 5; expected keys with values: cron, timezone"],
 }
 
 
@@ -71,3 +95,61 @@ def test_params_are_read_by_light_modules(step: str) -> None:
     program = f"import sys, flows.wiring.params\n{step}\nprint(*sys.modules, sep='\\n')"
     loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert {name.partition(".")[0] for name in loaded.stdout.split()} & HEAVY == set()
+
+
+def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from sections_in(inner)
+
+
+JUNK: tuple[Any, ...] = ("x y", "", 5, -1, 1.5, 10**12, True, None, [], [[]], {}, {"k": {}}, float("nan"))
+
+
+def test_no_message_speaks_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands at whichever key: found, expected, and no word of pydantic."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    waiting: list[type[BaseModel]] = [Params]
+    seen: set[type[BaseModel]] = set()
+    told = 0
+    while waiting:
+        section = waiting.pop()
+        if section in seen:
+            continue
+        seen.add(section)
+        for name, field in section.model_fields.items():
+            waiting += sections_in(field.annotation)
+            for junk in JUNK:
+                values = {name: junk}
+                try:
+                    section.model_validate(values)
+                except ValidationError as error:
+                    for problem in error.errors():
+                        line = describe(section, values, problem)
+                        told += 1
+                        assert not re.search(
+                            r"Input|should|unable|Tuple|dictionary|instance of|Field required|None|another value", line
+                        ), f"{section.__name__}: {problem} -> {line}"
+    assert told > 1000
+
+
+def test_a_branch_is_answered_with_its_commit_or_where_it_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("model_initialisation: {source: {name: hub, id: owner/model, revision: main}}")
+
+    def line() -> str:
+        with pytest.raises(PipelineError) as raised:
+            read_params.__wrapped__(path)
+        return str(raised.value).removeprefix(f"{path}: model_initialisation.source.revision: ")
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    assert line() == (
+        'found "main"; expected a commit, 40 hex digits, as `git ls-remote https://huggingface.co/owner/model main` or '
+        "https://huggingface.co/owner/model/commits/main shows it"
+    )
+    monkeypatch.setattr(hub_commit, "find_commit", lambda *_: "0123456789" * 4)
+    assert line() == f'found "main"; expected a commit, 40 hex digits; main of owner/model is at {"0123456789" * 4} now'

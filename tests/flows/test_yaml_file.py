@@ -106,7 +106,7 @@ def test_values_are_those_that_dvc_sees(tmp_path: Path) -> None:
 def test_a_number_where_a_text_belongs_is_told_to_be_quoted(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("data_preparation: {sources: [{name: sample, title: 2024}]}")
-    with pytest.raises(PipelineError, match=r"title: found 2024; Input should be a valid string, in quotes where YAML"):
+    with pytest.raises(PipelineError, match=r"title: found 2024; expected text, in quotes where YAML"):
         read_params(path)
     path.write_text("data_preparation: {cleaning: [{name: language, languages: [en, no]}, {name: missing}]}")
     assert "no" in str(read_params.__wrapped__(path).data_preparation.cleaning)

@@ -9,15 +9,15 @@ Good for fine-tuning on little memory and for many variants of one base. All lin
 of attention, reach full fine-tuning's quality (Schulman et al. 2025, "LoRA Without Regret"). What comes out is a
 PEFT adapter, ``adapter/``, a small fraction of the base's size, that merges into the base.
 
-Example: ``method: {name: lora, rank: 32, alpha: 64, targets: all-linear}``. A layer of 320 x 320 gets
-32 x (320 + 320) = 20,480 trainable weights beside its 102,400 frozen ones, and its update is multiplied by 64 / 32 = 2.
+Example: ``method: {name: lora, rank: 32, targets: all-linear}``, whose alpha is 64, twice the rank. A layer of 320 x
+320 gets 32 x (320 + 320) = 20,480 trainable weights beside its 102,400 frozen ones, and its update is multiplied by 2.
 """
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -39,7 +39,9 @@ class Lora(Section):
 
     name: Literal["lora"] = "lora"
     rank: int = Field(default=32, ge=1, description="inner dimension of the updates")
-    alpha: float = Field(default=64.0, gt=0, description="scale; updates are multiplied by alpha / rank")
+    alpha: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        default="auto", description="scale; updates are multiplied by alpha / rank; auto: twice the rank"
+    )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of the updates' inputs dropped in training")
     targets: Literal["all-linear"] | list[str] = Field(
         default="all-linear", description="all-linear (all but the output layer) or names such as [q_proj, v_proj]"
@@ -80,8 +82,8 @@ class Lora(Section):
         return [f"learning_rate {learning_rate:g} is unusual for LoRA; 1.0e-4 to 5.0e-3 is usual"]
 
     def resolve(self, shape: ModelShape) -> Self:
-        """The same with every adapted layer named."""
-        return self.model_copy(update={"targets": self._targets(shape)})
+        """The same with every adapted layer named, and alpha as a number."""
+        return self.model_copy(update={"targets": self._targets(shape), "alpha": self._alpha})
 
     def trainable(self, shape: ModelShape) -> int:
         """The sum of rank x (in + out) over the adapted layers."""
@@ -97,7 +99,7 @@ class Lora(Section):
     def describe(self) -> str:
         scale = ", rank-stabilised" if self.rslora else ""
         targets = self.targets if isinstance(self.targets, str) else ", ".join(self.targets)
-        return f"LoRA (rank {self.rank}, alpha {self.alpha:g}{scale}; {targets})"
+        return f"LoRA (rank {self.rank}, alpha {self._alpha:g}{scale}; {targets})"
 
     def adapt(self, model: Any, precision: Precision) -> Any:
         from peft import LoraConfig, get_peft_model
@@ -105,7 +107,7 @@ class Lora(Section):
         config = LoraConfig(
             task_type="CAUSAL_LM",
             r=self.rank,
-            lora_alpha=self.alpha,  # type: ignore[arg-type]  # PEFT annotates int and takes floats
+            lora_alpha=self._alpha,  # type: ignore[arg-type]  # PEFT annotates int and takes floats
             lora_dropout=self.dropout,
             target_modules=self.targets,
             use_rslora=self.rslora,
@@ -146,6 +148,10 @@ class Lora(Section):
         from peft import PeftModel
 
         return PeftModel.from_pretrained(load_model(base), tuned / FOLDER)
+
+    @property
+    def _alpha(self) -> float:
+        return 2.0 * self.rank if self.alpha == "auto" else self.alpha
 
     def _targets(self, shape: ModelShape) -> list[str]:
         return sorted(shape.linear) if self.targets == "all-linear" else sorted(set(self.targets))

@@ -82,7 +82,13 @@ def test_what_does_not_stand_in_the_way(history: list[Decision]) -> None:
 
 
 def test_a_person_always_may() -> None:
-    assert decide(SETTINGS, [decision("promoted", 0.1)], "hand", NOW, 0) == (True, "requested by hand")
+    history = [decision("promoted", 0.1)]
+    assert decide(SETTINGS, history, "hand", NOW, 3) == (True, "requested by hand")
+    assert decide(SETTINGS, history, "hand", NOW, 0) == (True, "requested by hand, without any new corrected row")
+    allowed, why = decide(SETTINGS, history, "hand", NOW, 0, changed=False)
+    assert not allowed
+    assert "no corrected row is waiting, and data, params and code are those of the last run" in why
+    assert why.endswith("or run all the same with `heptune retrain --force`")
 
 
 def test_rows_wait_until_a_retrain_has_finished_with_them() -> None:

@@ -1,0 +1,91 @@
+"""The whole of ``params.yaml``: a section a stage, and one for each command beside them; read once and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from flows.wiring import artifacts
+from flows.wiring.params.messages import describe, join_choices
+from flows.wiring.yaml_file import read_yaml
+from tasks.annotation.params import Annotation
+from tasks.contracts.errors import raise_all
+from tasks.contracts.params import Section
+from tasks.data_preparation.params import DataPreparation
+from tasks.deployment.params import Release
+from tasks.evaluation.params import Evaluation
+from tasks.fine_tuning.params import FineTuning
+from tasks.gateway.params import Gateway
+from tasks.model_initialisation.params import ModelInitialisation
+from tasks.monitoring.params import Monitoring
+from tasks.synthesis.params import Synthesis
+from tasks.training_setup.params import TrainingSetup
+
+
+class Deployment(Section):
+    """Stage 6 and the server that lives on after it."""
+
+    release: Release = Field(default_factory=Release, description="what the release holds and must prove")
+    gateway: Gateway = Field(default_factory=Gateway, description="the server; no DVC dependency")
+
+
+class Params(Section):
+    """All seven stages, one section each, and the commands that feed the first."""
+
+    data_preparation: DataPreparation = Field(default_factory=DataPreparation)
+    model_initialisation: ModelInitialisation = Field(default_factory=ModelInitialisation)
+    training_setup: TrainingSetup = Field(default_factory=TrainingSetup)
+    fine_tuning: FineTuning = Field(default_factory=FineTuning)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    deployment: Deployment = Field(default_factory=Deployment)
+    monitoring: Monitoring = Field(default_factory=Monitoring)
+    annotation: Annotation = Field(default_factory=Annotation, description="what `heptune annotate` asks people")
+    synthesis: Synthesis | None = Field(
+        default=None, description="rows that `heptune synthesize` has a teacher write; null: none"
+    )
+
+    @model_validator(mode="after")
+    def _batches_can_be_stratified(self) -> Params:
+        if self.data_preparation.balancing.stratified_batches and self.training_setup.packing != "none":
+            raise ValueError(
+                "data_preparation.balancing.stratified_batches needs one conversation per row; "
+                "set training_setup.packing: none"
+            )
+        return self
+
+
+@lru_cache(maxsize=4)
+def read_params(path: Path = artifacts.PARAMS) -> Params:
+    """Read and validate the whole file.
+
+    Raises:
+        PipelineError: The file cannot be read, or any key of any section is wrong; all errors are listed with file,
+            key, what was found and what is allowed.
+    """
+    return validate(read_yaml(path), str(path))
+
+
+def validate(values: Mapping[str, Any], source: str) -> Params:
+    """All params from the values of the file.
+
+    Args:
+        values: Sections to keys and values.
+        source: Where they are from, for messages.
+
+    Raises:
+        PipelineError: Any key of any section is wrong; all errors are listed.
+    """
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        problems = error.errors()
+        # A list of which every member is wrong counts as empty too.
+        wrong = {problem["loc"][:-cut] for problem in problems for cut in range(1, len(problem["loc"]))}
+        told = [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in wrong]
+        lines = join_choices(describe(Params, values, problem) for problem in told)
+        raise_all([f"{source}: {line}" for line in lines], source)
+        raise
