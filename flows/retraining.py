@@ -241,6 +241,14 @@ def foresee_retrain(trigger: Trigger = "hand") -> Considered:
     return consider(trigger, "", partial(gather_feedback, keep=False))
 
 
+def has_changed() -> bool:
+    """Whether data, params or code differ from the last run's; also where that cannot be told: the run will say it."""
+    try:
+        return not dvc_skips(LEARNING)
+    except PipelineError:
+        return True
+
+
 def rebuild(attempt: Attempt, version: str = "") -> tuple[DecisionKind, str]:
     """Run the pipeline against the current champion, then promote the candidate if it is proven better.
 
