@@ -51,7 +51,7 @@ from flows.wiring.screening import screen_rows  # noqa: E402
 from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
 from flows.wiring.serving import store_url  # noqa: E402
 from flows.wiring.snapshot import snapshot  # noqa: E402
-from flows.wiring.staleness import STAGES  # noqa: E402
+from flows.wiring.staleness import STAGES, dvc_skips  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
 from tasks.contracts.manifest import read_json, write_json  # noqa: E402
 from tasks.corpus.personal_data.identifiers import replace_personal  # noqa: E402
