@@ -109,7 +109,7 @@ def foresee_run(stages: Sequence[str], changes: list[str] | None, force: bool, s
 
     check(stages)
     planned = plan_changes(changes)
-    wanted = order_stages(stages, single_item)
+    wanted = order_stages(stages, single_item, force, planned.params)
     try:
         seconds = open_store().read_seconds()
     except PipelineError:

@@ -12,7 +12,7 @@ from flows.wiring import artifacts
 from flows.wiring.dvc_repository import open_repository
 from flows.wiring.lock import one_at_a_time
 from flows.wiring.overview import is_current, write_overview
-from flows.wiring.params import read_params
+from flows.wiring.params import Params, read_params
 from flows.wiring.preflight.paths import check_inputs
 from flows.wiring.recording import UNSENT, ensure_sender
 from flows.wiring.settings import configure
@@ -145,13 +145,16 @@ def make_plan(repo: Repo, stages: Sequence[str], single_item: bool = False) -> P
     )
 
 
-def order_stages(stages: Sequence[str], single_item: bool = False, force: bool = False) -> tuple[str, ...]:
+def order_stages(
+    stages: Sequence[str], single_item: bool = False, force: bool = False, params: Params | None = None
+) -> tuple[str, ...]:
     """What has to be brought up to date for these stages, in DVC's order; what is missing for it is told first.
 
     Args:
         stages: Which.
         single_item: These alone; what has changed of the others is warned of.
         force: These run although nothing changed.
+        params: Whose files are looked for; those of ``params.yaml`` by default.
 
     Raises:
         PipelineError: DVC cannot read ``dvc.yaml`` or a file beside it, or a file that a stage reads is not there.
@@ -166,7 +169,7 @@ def order_stages(stages: Sequence[str], single_item: bool = False, force: bool =
         raise PipelineError(f"DVC is busy in this checkout: {' '.join(str(error).split())}") from error
     except DvcException as error:
         raise PipelineError(" ".join(str(error).split())) from error
-    check_inputs(read_params(), plan.list_due(force))
+    check_inputs(params or read_params(), plan.list_due(force))
     if single_item:
         plan.warn_of_others()
     return plan.names
