@@ -59,7 +59,7 @@ def test_the_code_of_a_stage_is_among_its_deps(imports: grimp.ImportGraph, name:
         ahead = {m for one in ahead for m in imports.find_modules_directly_imported_by(one)} - found
         ahead = {module for module in ahead if module.startswith("tasks.")}
     folders = {f"{module.replace('.', '/')}/" for module in found if module.startswith("tasks.")}
-    code = tuple(f"{dep}/" for dep in DVC[name]["deps"] if dep.startswith("tasks/"))
+    code = tuple(f"{dep.removesuffix('.py')}/" for dep in DVC[name]["deps"] if dep.startswith("tasks/"))
     assert [folder for folder in sorted(folders) if not folder.startswith(code)] == []
     unused = [dep for dep in code if not any(folder.startswith(dep) for folder in folders)]
     assert unused == [], f"{name} does not run them"

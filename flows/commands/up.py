@@ -20,7 +20,6 @@ from flows.commands.answers import command
 from flows.commands.deployments import POOL, deploy
 from flows.commands.terminal import console
 from flows.wiring import artifacts
-from flows.wiring.params import read_params
 from flows.wiring.processes import end, end_leftovers, leading, tie
 from flows.wiring.runs import addresses
 from flows.wiring.server import SERVER_LOG, ensure_server, is_healthy, is_running, running_url
@@ -70,6 +69,8 @@ def bring_up(
     """
     root = configure()
     os.chdir(root)
+    from flows.wiring.params import read_params
+
     params = read_params()
     LOGS.mkdir(parents=True, exist_ok=True)
     end_leftovers()

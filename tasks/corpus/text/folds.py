@@ -7,8 +7,10 @@ Digits, signs, operators, brackets and emoji are part of a prompt: ``12 + 7 =`` 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-import polars as pl
+if TYPE_CHECKING:
+    import polars as pl
 
 # Texts folded at once, which bounds the memory.
 CHUNK = 20_000
@@ -51,6 +53,8 @@ def fold_prompt(prompt: str, numbers: bool = True) -> str:
 
 def fold_prompts(prompts: pl.Series, numbers: bool = True) -> pl.Series:
     """`fold_prompt` of every text; those of ASCII without lists in brackets, as a rule nearly all, at once."""
+    import polars as pl
+
     ascii_only = prompts.str.len_bytes() == prompts.str.len_chars()
     result = pl.repeat("", len(prompts), dtype=pl.String, eager=True)
     ascii_only &= ~prompts.str.contains(_MAY_SEPARATE)
