@@ -20,10 +20,10 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from flows.wiring import lineage
+from flows.wiring import artifacts, lineage
 from flows.wiring.processes import mark_process
 from flows.wiring.recording import UNANSWERED, UNSENT, Recorder, ensure_sender
-from flows.wiring.runs.entry_file import REFUSED, EntryFile, settle
+from flows.wiring.runs.entry_file import EntryFile, settle
 from flows.wiring.runs.mlflow_entries import escape
 from flows.wiring.sending import Sender, experiment_id
 from tests.flows.small import child_environment, wait_for, wait_for_mlflow
@@ -202,7 +202,7 @@ def test_what_mlflow_refuses_is_set_aside_and_holds_up_nothing(uri: str) -> None
     assert data.tags["after"] == "all"
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert not list(UNSENT.iterdir())
-    refused = [json.loads(line) for line in (REFUSED / first.path.name).read_text().splitlines()]
+    refused = [json.loads(line) for line in (artifacts.REFUSED / first.path.name).read_text().splitlines()]
     assert [entry["entry"] for entry in refused] == [
         {"kind": "params", "values": {"same": "another value"}},
         {"kind": "dance"},
@@ -217,7 +217,7 @@ def test_a_file_without_a_beginning_is_set_aside(uri: str) -> None:
     (UNSENT / "1-torn.jsonl").write_text('{"kind": "cre\n{"kind": "tags", "values": {"a": "b"}}\n')
     assert send(uri)
     assert not list(UNSENT.iterdir())
-    assert len((REFUSED / "1-torn.jsonl").read_text().splitlines()) == 2
+    assert len((artifacts.REFUSED / "1-torn.jsonl").read_text().splitlines()) == 2
 
 
 def test_sending_twice_changes_nothing(uri: str) -> None:
@@ -268,7 +268,7 @@ def test_an_entry_at_which_the_server_fails_again_and_again_is_set_aside(
     assert [sender.send_all() for _ in range(4)] == [False, False, False, True]
     found = recorded(uri)
     assert found["evaluation"].data.metrics == found["deployment"].data.metrics == {"good": 1.0}
-    assert "the server stumbled" in (REFUSED / run.path.name).read_text()
+    assert "the server stumbled" in (artifacts.REFUSED / run.path.name).read_text()
 
 
 def test_a_silent_server_is_told_of_once_each_time(
@@ -405,7 +405,7 @@ def test_no_label_merges_with_another_or_holds_up_the_queue(uri: str) -> None:
     assert data.params == {escape(key): str(index) for index, key in enumerate(keys)}
     assert {key: data.tags[escape(key)] for key in keys} == {key: str(index) for index, key in enumerate(keys)}
     assert not list(UNSENT.iterdir())
-    assert not REFUSED.exists()
+    assert not artifacts.REFUSED.exists()
 
 
 def test_telemetry_is_off_and_a_users_choice_is_kept(tmp_path: Path) -> None:

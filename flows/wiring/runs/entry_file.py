@@ -14,7 +14,6 @@ from flows.wiring.recording import SENDER, Entry, copies_of, is_alive
 
 logger = logging.getLogger(__name__)
 
-REFUSED = artifacts.STATE / "refused"
 BATCH = 500
 ABANDONED_S = 60.0
 # What an entry that creates a run must have.
@@ -111,9 +110,9 @@ class EntryFile:
 
     def set_aside(self, entry: Any, reason: str) -> None:
         """Keep an entry that MLflow does not take, with the reason."""
-        REFUSED.mkdir(parents=True, exist_ok=True)
+        artifacts.REFUSED.mkdir(parents=True, exist_ok=True)
         logger.warning("%s: not taken by MLflow: %s", self.path.name, reason)
-        with (REFUSED / self.path.name).open("a", encoding="utf-8") as stream:
+        with (artifacts.REFUSED / self.path.name).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"reason": reason, "run": self.run_id, "entry": entry}) + "\n")
 
     def remove(self) -> None:
