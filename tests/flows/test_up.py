@@ -193,7 +193,10 @@ def test_an_old_run_shows_its_own_report(project: Path, up: tuple[str, subproces
     page.write_text("of a later run")
     try:
         assert httpx.get(address, timeout=30).text == before
-        assert httpx.get(f"{served['reports']}/reports/fine_tuning/index.html", timeout=30).text == "of a later run"
+        newest = f"{served['reports']}/reports"
+        assert httpx.get(f"{newest}/fine_tuning/index.html", timeout=30).text == "of a later run"
+        assert "/runs/" in httpx.get(f"{newest}/evaluation/index.html", timeout=30).text
+        assert 'href="/"' in httpx.get(f"{newest}/index.html", timeout=30).text
         other = httpx.get(f"{served['reports']}/runs/{old.flow_run}/evaluation/index.html", timeout=30)
         assert "<h1>evaluation" in other.text, "of the same pipeline"
         for path in ("fine_tuning/../../../../../params.yaml", "fine_tuning/%2e%2e/%2e%2e/params.yaml"):

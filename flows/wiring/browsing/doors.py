@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,8 +12,16 @@ from urllib.parse import unquote, urlsplit
 from flows.wiring import artifacts
 from flows.wiring.browsing.live import Curve, read_curves
 from flows.wiring.runs import addresses
-from flows.wiring.runs.records import RunRecord, find_record, hash_page, mlflow_of, read_records
-from flows.wiring.runs.releases import read_versions
+from flows.wiring.runs.records import (
+    RunRecord,
+    find_record,
+    hash_page,
+    mlflow_of,
+    name_run,
+    read_records,
+    show_time,
+)
+from flows.wiring.runs.releases import name_release, read_versions
 from flows.wiring.serving import store_url
 
 RUNS_SHOWN = 200
@@ -65,7 +72,7 @@ def open_run(flow_run: str) -> Door | None:
         return None
     running = record.state == "RUNNING"
     facts: list[tuple[str, str | Link]] = [
-        ("began", show_date(record.began)),
+        ("began", show_time(record.began)),
         ("state", record.state.lower() + (f": {record.message}" if record.message else "")),
         ("pipeline", _pipeline(record)),
         ("revision", _revision(record.commit)),
@@ -106,10 +113,8 @@ def open_pipeline(key: str) -> Door | None:
     if parent := next((known.parent for record in records if (known := mlflow_of(record))), ""):
         links.append(Link("MLflow run", addresses.mlflow_page(parent)))
     first = records[-1]
-    facts: list[tuple[str, str | Link]] = [("began", show_date(first.began)), ("revision", _revision(first.commit))]
-    return Door(
-        f"Pipeline: {first.reason or 'dvc repro'}", facts, [_runs("Its stages", reversed(records))], (), links=links
-    )
+    facts: list[tuple[str, str | Link]] = [("began", show_time(first.began)), ("revision", _revision(first.commit))]
+    return Door(f"Pipeline: {name_run(first)}", facts, [_runs("Its stages", reversed(records))], (), links=links)
 
 
 def open_release(release: str) -> Door | None:
@@ -130,7 +135,7 @@ def open_release(release: str) -> Door | None:
         links.append(Link("Model version", addresses.version_page(found.model, found.version)))
     if maker := next((record for record in records if record.about.get("release") == whole), None):
         facts += [
-            ("made", show_date(maker.began)),
+            ("made", show_time(maker.began)),
             ("revision", _revision(maker.commit)),
             ("pipeline", _pipeline(maker)),
         ]
@@ -182,7 +187,7 @@ def open_request(request_id: str) -> Door | None:
         return None
     release = str(found["release"])
     facts: list[tuple[str, str | Link]] = [
-        ("received", show_date(found["received_at"])),
+        ("received", show_time(found["received_at"])),
         ("status", str(found["status"])),
         ("took", f"{found['latency_ms']:,.0f} ms"),
         ("tokens", f"{found['prompt_tokens']} and {found['completion_tokens']} of the answer"),
@@ -242,7 +247,7 @@ def _runs(heading: str, records: Iterable[RunRecord]) -> Group:
         rows.append(
             (
                 Link(record.stage.replace("_", " "), f"/runs/{record.flow_run}/"),
-                show_date(record.began),
+                show_time(record.began),
                 _pipeline(record),
                 record.state.lower(),
                 _revision(record.commit),
@@ -268,13 +273,13 @@ def _requests(release: str) -> Group:
     finally:
         store.close()
     rows = [
-        (Link(row["id"], f"/requests/{row['id']}"), show_date(row["received_at"]), str(row["status"])) for row in found
+        (Link(row["id"], f"/requests/{row['id']}"), show_time(row["received_at"]), str(row["status"])) for row in found
     ]
     return Group(heading, ("request", "received", "status"), rows)
 
 
 def _pipeline(record: RunRecord) -> Link:
-    return Link(record.reason or "dvc repro", f"/pipelines/{record.pipeline}")
+    return Link(name_run(record), f"/pipelines/{record.pipeline}")
 
 
 def _revision(commit: str) -> str | Link:
@@ -285,9 +290,4 @@ def _revision(commit: str) -> str | Link:
 
 
 def _release(digest: str) -> Link:
-    return Link(digest[:SHORT], f"/releases/{digest}")
-
-
-def show_date(seconds: float) -> str:
-    """A time as people of this machine write it."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return Link(name_release(artifacts.RELEASES, digest), f"/releases/{digest}")

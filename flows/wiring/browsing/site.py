@@ -29,7 +29,7 @@ from starlette.staticfiles import StaticFiles
 from flows.wiring import artifacts
 from flows.wiring.browsing import doors
 from flows.wiring.runs import addresses
-from flows.wiring.runs.records import RunRecord, mlflow_of
+from flows.wiring.runs.records import RunRecord, mlflow_of, name_run, record_of_page, show_time
 from flows.wiring.settings import configure
 from tasks.contracts.errors import PipelineError
 
@@ -54,6 +54,9 @@ def make_site() -> Starlette:
         Route("/revisions/{key}", page_of(doors.open_revision)),
         Route("/hashes/{key}", page_of(doors.open_hash)),
         Route("/requests/{key}", page_of(doors.open_request)),
+        Route("/reports/", send_newest),
+        Route("/reports/index.html", send_newest),
+        Route("/reports/{stage}/{path:path}", send_newest),
         Mount("/reports", StaticFiles(directory=artifacts.REPORTS, html=True, check_dir=False)),
     ]
     # A page of another site must not read this one under a name of its own.
@@ -103,9 +106,20 @@ def send_report(request: Request) -> Response:
     return HTMLResponse(add_bar(path.read_text(encoding="utf-8"), record))
 
 
-def add_bar(html: str, record: RunRecord) -> str:
-    """A page of a report with a bar that says which run wrote it and leads back to that."""
-    bar = environment.get_template("bar.html").render(record=record, began=doors.show_date(record.began))
+def send_newest(request: Request) -> Response:
+    """A file of the newest reports; a page leads to the run that wrote it, and the overview to all runs."""
+    stage = request.path_params.get("stage", "")
+    path = (artifacts.REPORTS / stage / request.path_params.get("path", artifacts.INDEX.name)).resolve()
+    if not path.is_relative_to(artifacts.REPORTS.resolve()) or not path.is_file():
+        return PlainTextResponse(f"{request.url.path}: not there; `heptune run` makes it", status_code=404)
+    if path.suffix != ".html":
+        return FileResponse(path)
+    return HTMLResponse(add_bar(path.read_text(encoding="utf-8"), record_of_page(stage) if stage else None))
+
+
+def add_bar(html: str, record: RunRecord | None) -> str:
+    """A page with a bar that says which run wrote it and leads there; where none is known, to all runs."""
+    bar = environment.get_template("bar.html").render(record=record, show_time=show_time, name_run=name_run)
     return BODY.sub(lambda match: match[0] + bar, html, count=1)
 
 
