@@ -27,7 +27,7 @@ import numpy as np
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.similarity.differences import Differences
 from tasks.corpus.similarity.minhash import PERMUTATIONS, bound_neighbours, estimate_jaccard, propose_pairs, sketch
-from tasks.corpus.similarity.probes import Probes, Recall, choose_probes, normalise_pairs
+from tasks.corpus.similarity.probes import MAX_PROBE_CHARACTERS, Probes, Recall, choose_probes, normalise_pairs
 from tasks.corpus.similarity.shingles import Array, Shingles, Sides, compute_place_jaccard, read_numbers
 
 # Five standard deviations of the estimate that 240 hashes give of a similarity of 0.9.
@@ -88,6 +88,8 @@ def find_similar_pairs(
     if numbers:
         groups = _number_values([read_numbers(f"{p}\n{a}") for p, a in zip(prompts, answers, strict=True)])
     probe_rows = choose_probes(len(prompts), probes)
+    is_short = [len(prompts[row]) + len(answers[row]) <= MAX_PROBE_CHARACTERS for row in probe_rows.tolist()]
+    probe_rows = probe_rows[np.array(is_short, dtype=bool)]
     signatures, probe_pairs = _sign_rows(sides, threshold, probe_rows, spread, known_signatures)
     pairs = propose_pairs(signatures, groups)
     estimates = estimate_jaccard(signatures, pairs)

@@ -17,6 +17,8 @@ from tasks.corpus.similarity.shingles import Array, Shingles, compute_jaccard, d
 REQUIRED_RARE_NGRAMS = 50
 # Bounds the cost of comparing the probes with all rows.
 MAX_PROBE_COMPARISONS = 20_000_000
+# A longer row is no probe: its n-grams in memory, sorted in several orders, take a hundred bytes a character.
+MAX_PROBE_CHARACTERS = 1_000_000
 # Rows of a batch that are compared with a probe in full: those that share the most rare n-grams with it.
 MAX_PROBE_CANDIDATES = 200
 

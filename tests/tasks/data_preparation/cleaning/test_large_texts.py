@@ -7,69 +7,22 @@ from collections.abc import Callable
 
 import pytest
 
+from tasks.corpus.personal_data.pii import Pii
 from tasks.corpus.text.code import has_indentation, is_code, is_prose
+from tasks.corpus.text.refusals import refuses
 from tasks.data_preparation.cleaning.steps.c4 import C4, split_sentences
 from tasks.data_preparation.cleaning.steps.chunk import cut_text
 from tasks.data_preparation.cleaning.steps.controls import remove_controls
 from tasks.data_preparation.cleaning.steps.html import remove_html, strip_html
+from tasks.data_preparation.cleaning.steps.quality import Quality
 from tasks.data_preparation.cleaning.steps.repetition import Repetition
 from tasks.data_preparation.cleaning.steps.unicode import make_repair
 from tasks.data_preparation.cleaning.steps.whitespace import normalize_spaces
+from tests.hostile_texts import UNITS
 
-# What opens and is never closed, and runs that end in something else.
-UNITS = [
-    "<b>x ",
-    "<!-- ",
-    "<script> ",
-    "<style>",
-    "<a x=1 ",
-    "<a b='",
-    "<a ",
-    "</script ",
-    "</b>",
-    "<div>",
-    "<",
-    " ",
-    "\t",
-]
-UNITS += [
-    "\n",
-    " \n",
-    "`",
-    "``` ",
-    "`x\n",
-    "{",
-    "[",
-    "(",
-    "f(",
-    "f() ",
-    "\\ ",
-    ".",
-    ".)",
-    "&",
-    "&amp;",
-    "|",
-    "| ",
-    "-",
-    "=",
-]
-UNITS += [
-    "_",
-    "$",
-    "a,",
-    "a\n",
-    "x: ",
-    "- a: \n",
-    "\x1b[",
-    "\x1b]",
-    "\u00a0",
-    "e\u0301",
-    "\U0001f3f4",
-    "\U000e0061",
-    "字",
-]
-# Where a linear search takes a tenth of a second, one that takes the square of the length takes a minute.
-CHARACTERS, SECONDS = 200_000, 20.0
+# Where a linear search takes a tenth of a second, one that takes the square of the length takes half a minute;
+# `benchmarks/long_texts.py` measures how the time grows.
+CHARACTERS, SECONDS = 100_000, 8.0
 
 FUNCTIONS: dict[str, Callable[[str], object]] = {
     "html": remove_html,
@@ -80,6 +33,9 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "c4": lambda text: (C4().keep_lines(text), split_sentences(text)),
     "chunk": lambda text: cut_text(text, 4000, 400),
     "repetition": Repetition().judge,
+    "quality": Quality().judge,
+    "refusals": refuses,
+    "personal data": lambda text: Pii().scrub([text]),
     "form of a text": lambda text: (is_code(text), is_prose(text), has_indentation(text)),
 }
 
