@@ -144,7 +144,7 @@ def test_the_report_is_kept_with_the_run(shown: list[dict[str, Any]], monkeypatc
     artifacts.report("fine_tuning").write_text("of a later run")
     page = kept["report/index.html"].read_text()
     assert page.startswith("<h1>Fine-tuning</h1>")
-    assert "<b>0f-1, more rows</b>" in page
+    assert "<b>more rows (0f-1)</b>" in page
     assert "who?" not in page
 
 
