@@ -107,7 +107,7 @@ def look() -> Status:
     """The state of the checkout around the current folder.
 
     Raises:
-        PipelineError: Params or ``dvc.yaml`` cannot be read, or DVC is at work.
+        PipelineError: Params or ``dvc.yaml`` cannot be read.
     """
     from flows.commands.state.at_work import list_commands, list_serving
     from flows.commands.state.conclusion import conclude, read

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,9 @@ from flows.commands.state.mlflow_records import ModelVersion
 from flows.commands.state.mlflow_store import open_store
 from flows.commands.state.stale import StageState, differences, inspect_stages
 from flows.wiring import artifacts
+from flows.wiring.dvc_repository import open_repository
 from flows.wiring.params import Params, read_params
+from flows.wiring.serving import noted
 from flows.wiring.staleness import STAGES
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
@@ -82,6 +87,31 @@ def test_what_is_stale_says_why(checkout: Path) -> None:
 
     (checkout / "dvc.lock").unlink()
     assert {tuple(state.reasons) for state in states().values()} == {("never run here",)}
+
+
+def test_a_look_is_not_in_the_way_of_a_pipeline(checkout: Path) -> None:
+    with open_repository() as repo, repo.lock:
+        assert {state.state for state in states().values()} == {"up to date"}
+    (checkout / "dvc.lock").write_text("stages: {data_prep")
+    with pytest.raises(PipelineError, match="not YAML"):
+        inspect_stages()
+
+
+def test_a_gateway_is_told_with_what_it_serves(checkout: Path) -> None:
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"status": "degraded", "release": "abc"}')
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        with noted(url):
+            (found,) = at_work.list_serving()
+        server.shutdown()
+    assert found == at_work.ServingGateway(url, os.getpid(), "degraded", "abc")
+    assert at_work.ask_health(url) == ("starting", "")
 
 
 @pytest.mark.parametrize(

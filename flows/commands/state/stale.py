@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from flows.wiring.staleness import STAGES
 from flows.wiring.yaml_file import read_yaml
 from tasks.contracts.errors import PipelineError
 
+READ_AGAIN, SETTLED_S = 3, 0.2
 CODE = ("flows/", "tasks/")
 ABSENT: Any = object()
 # Of many changed keys or files so many are named.
@@ -42,37 +45,52 @@ class StageState:
 def inspect_stages(values: Mapping[str, Any] | None = None) -> list[StageState]:
     """The seven stages, in DVC's order.
 
+    DVC's locks are not taken: a pipeline that starts meanwhile would find the checkout busy and fail.
+
     Args:
         values: Params to compare with, instead of those in the file.
 
     Raises:
-        PipelineError: DVC cannot read ``dvc.yaml``, or is at work.
+        PipelineError: DVC cannot read ``dvc.yaml``.
     """
     from dvc.exceptions import DvcException
-    from dvc.lock import LockError
+    from dvc.stage import Stage
 
+    status_without_lock = inspect.unwrap(Stage.status)
     values = read_yaml(artifacts.PARAMS) if values is None else values
-    locked = read_yaml(artifacts.LOCK).get("stages", {}) if artifacts.LOCK.is_file() else {}
+    locked = read_locked()
     stages = read_yaml(Path("dvc.yaml")).get("stages", {})
     states: dict[str, StageState] = {}
     try:
-        with open_repository() as repo, repo.lock:
+        with open_repository() as repo:
             for name in STAGES:
                 if name not in stages:
                     continue
                 reasons = ["never run here"] if name not in locked else []
                 if not reasons:
-                    changes = repo.stage.load_one(name=name).status().get(name, [])
+                    changes = status_without_lock(repo.stage.load_one(name=name)).get(name, [])
                     reasons = [*changed_params(locked[name], stages[name], values), *some(changed_files(changes))]
                 after = [
                     other for other in states if states[other].state != "up to date" and reads(stages, name, other)
                 ]
                 states[name] = StageState(name, reasons, after)
-    except LockError as error:
-        raise PipelineError("DVC is at work in this checkout; ask again when it has ended") from error
     except DvcException as error:
         raise PipelineError(" ".join(str(error).split())) from error
     return list(states.values())
+
+
+def read_locked() -> dict[str, Any]:
+    """The stages of ``dvc.lock``; DVC writes the file in pieces, so that a broken one is read again.
+
+    Raises:
+        PipelineError: It stays broken.
+    """
+    for _ in range(READ_AGAIN):
+        try:
+            return dict(read_yaml(artifacts.LOCK).get("stages", {})) if artifacts.LOCK.is_file() else {}
+        except PipelineError:
+            time.sleep(SETTLED_S)
+    return dict(read_yaml(artifacts.LOCK).get("stages", {}))
 
 
 def changed_params(locked: Mapping[str, Any], stage: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[str]:
