@@ -20,6 +20,7 @@ from tasks.corpus.rows.rows import Listing, column_messages, join_turns, row_of_
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 EXAMPLES = 3
+MAX_CHANGED_WORDS = 300
 EXAMPLE_CHARACTERS = 90
 
 
@@ -128,6 +129,22 @@ def show_change(before: str, after: str, show_before: bool = True) -> tuple[str,
         return ellipsis + make_visible(excerpt) + ("…" if len(text) > begin + EXAMPLE_CHARACTERS else "")
 
     return (cut(before) if show_before else "(not shown)"), cut(after)
+
+
+def list_changed_words(before: str, after: str) -> tuple[str, str]:
+    """The words that only one of two texts has, or has at another place; runs of them are separated by ` … `."""
+    from difflib import SequenceMatcher
+
+    one, other = before.split(), after.split()
+    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    rest = min(len(one), len(other)) - start
+    end = next((i for i in range(rest) if one[-1 - i] != other[-1 - i]), rest)
+    # Longer parts are compared in quadratic time.
+    one, other = one[start : len(one) - end][:MAX_CHANGED_WORDS], other[start : len(other) - end][:MAX_CHANGED_WORDS]
+    changes = [code for code in SequenceMatcher(None, one, other, autojunk=False).get_opcodes() if code[0] != "equal"]
+    of_one = [" ".join(one[low:high]) for _, low, high, _, _ in changes if low < high]
+    of_other = [" ".join(other[low:high]) for _, _, _, low, high in changes if low < high]
+    return make_visible(" … ".join(of_one)), make_visible(" … ".join(of_other))
 
 
 def make_visible(text: str) -> str:

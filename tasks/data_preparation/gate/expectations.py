@@ -124,6 +124,7 @@ def list_checks(
             "duplicate_share",
             None,
             duplicates,
+            "warning",
         ),
         between(
             "copies_few",

@@ -24,7 +24,13 @@ from tasks.data_preparation.gate.accepted import Statistics, compare_versions, m
 from tasks.data_preparation.gate.approval import Approval, find_approval, name_findings
 from tasks.data_preparation.gate.data_docs import write_docs
 from tasks.data_preparation.gate.expectations import Check, list_checks, refuse_empty
-from tasks.data_preparation.gate.measures import TEXTS, describe_rows, describe_sources, describe_splits
+from tasks.data_preparation.gate.measures import (
+    TEXTS,
+    describe_duplicates,
+    describe_rows,
+    describe_sources,
+    describe_splits,
+)
 from tasks.data_preparation.gate.params import Gate
 from tasks.data_preparation.gate.results import Result
 from tasks.data_preparation.screening.params import Duplicates
@@ -139,8 +145,9 @@ def check_quality(
         steps=[step.name for step in rows.steps],
         changes=tables["changes"].column_names if "changes" in tables else (),
     )
+    results = evaluate(checks, tables)
     verdict = Verdict(
-        tuple(evaluate(checks, tables)),
+        tuple(_add_reasons(result, rows, settings.max_duplicate_share) for result in results),
         described.num_rows,
         hash_data(rows, split.seed, balance),
         tables["sources"],
@@ -150,6 +157,13 @@ def check_quality(
         verdict = replace(verdict, approval=find_approval(approvals, verdict.findings))
     document(verdict, folder)
     return verdict
+
+
+def _add_reasons(result: Result, rows: Rows, max_duplicate_share: float) -> Result:
+    """The finding of too many duplicates names the sources and what their rows were dropped for."""
+    if result.success or result.check.name != "duplicates_few":
+        return result
+    return replace(result, finding=f"{result.finding}: {describe_duplicates(rows, max_duplicate_share)}")
 
 
 def check_suite(settings: Gate) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -253,6 +253,21 @@ def describe_sources(rows: Rows, described: pa.Table, split: Split) -> pa.Table:
             ),
             "held_out_share": column(lambda o: find_held_out_share(o.title), pa.float64()),
         }
+    )
+
+
+def describe_duplicates(rows: Rows, share: float) -> str:
+    """The sources of which more than this share are duplicates, with the share of each reason, in one line."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    dropped = rows.dropped.filter(pc.is_in(rows.dropped["step"], pa.array(DUPLICATE_STEPS)))
+    for place, reason in zip(dropped["source"].to_pylist(), dropped["reason"].to_pylist(), strict=True):
+        counts[place.partition("/")[0]][reason] += 1
+    return "; ".join(
+        f"{origin.title} {counts[origin.title].total() / origin.rows:.0%} ("
+        + ", ".join(f"{reason} {count / origin.rows:.0%}" for reason, count in counts[origin.title].most_common())
+        + ")"
+        for origin in rows.origins
+        if origin.rows and counts[origin.title].total() > share * origin.rows
     )
 
 

@@ -71,7 +71,7 @@ class Gate(Section):
         default=0.1, ge=0, le=1, description="maximum share of a source's rows that are unreadable or unclean"
     )
     max_duplicate_share: float = Field(
-        default=0.9, ge=0, le=1, description="maximum share of a source's rows that are duplicates"
+        default=0.2, ge=0, le=1, description="maximum share of a source's rows that are duplicates; more is a warning"
     )
     max_copies_share: float = Field(
         default=0.02, ge=0, le=1, description="maximum share of a source's rows that copy one and the same row"

@@ -185,7 +185,7 @@ def _make_page(rows: Rows, table: pa.Table, sizes: dict[int, int]) -> Page:
     _add_sources(page, rows)
     _add_splits(page, rows)
     for step in rows.steps:
-        if step.name == "contamination":
+        if step.name in ("near duplicates", "semantic duplicates", "contamination"):
             for listing in step.listings:
                 page.table(listing.heading, listing.columns, listing.rows, listing.note)
     _add_contamination(page, rows)

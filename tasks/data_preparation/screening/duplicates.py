@@ -21,8 +21,8 @@ from tasks.contracts.records import UNTRAINED, content_ids
 from tasks.corpus.engines.spread import IN_TURN, Spread
 from tasks.corpus.reading.answers import COLUMN as ANSWERS
 from tasks.corpus.reading.joining import join_repeats, list_conflicts
-from tasks.corpus.rows.rows import Rows, column_messages, cut_messages, finish_step, join_turns
-from tasks.corpus.rows.texts import EXAMPLES, show_conversation
+from tasks.corpus.rows.rows import Listing, Rows, column_messages, cut_messages, finish_step, join_turns
+from tasks.corpus.rows.texts import EXAMPLES, list_changed_words, show_change, show_conversation
 from tasks.corpus.similarity.differences import Differences, Texts
 from tasks.corpus.similarity.minhash import PERMUTATIONS
 from tasks.corpus.similarity.pairs import SimilarPairs, find_similar_pairs
@@ -34,6 +34,8 @@ from tasks.data_preparation.screening.similar_pairs import record_pairs
 # Prefix of the column with the MinHash signatures, followed by the length of the n-grams. The column is removed once
 # the search for leaks between splits has used it.
 SIGNATURES = "signatures:"
+# Pairs of a dropped and a kept row that the pages show with what differs.
+SHOWN_PAIRS = 12
 
 
 def remove_duplicates(rows: Rows, settings: Duplicates, spread: Spread = IN_TURN) -> Rows:
@@ -71,13 +73,46 @@ def _drop_similar(rows: Rows, kind: str, matches: SimilarPairs, settings: Duplic
     )
     examples = show_pairs(rows.table, pairs)
     rows = finish_step(
-        rows, f"{kind} duplicates", rows.table, reasons, examples=examples, notes=describe_recall(matches)
+        rows,
+        f"{kind} duplicates",
+        rows.table,
+        reasons,
+        examples=examples,
+        notes=describe_recall(matches),
+        listings=_list_pairs(rows.table, kind, matches, chosen, reasons),
     )
     if matches.signatures is None:
         return rows
     kept = matches.signatures[[reason is None for reason in reasons]]
     column = pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel()), PERMUTATIONS)
     return replace(rows, table=rows.table.append_column(signatures, column))
+
+
+def _list_pairs(
+    table: pa.Table, kind: str, matches: SimilarPairs, chosen: np.ndarray[Any, Any], reasons: Sequence[str | None]
+) -> list[Listing]:
+    """Examples of dropped rows beside the rows that were kept, evenly spread, with what differs."""
+    places = np.flatnonzero(chosen)
+    shown = places[:: max(-(-len(places) // SHOWN_PAIRS), 1)]
+    lines: list[tuple[str | float, ...]] = []
+    for place in shown.tolist():
+        first, second = matches.pairs[place].tolist()
+        kept, dropped = (
+            "\n".join(turn["content"] for turn in table["messages"][row].as_py()) for row in (first, second)
+        )
+        lines.append(
+            (
+                *show_change(dropped, kept),
+                *(words or "–" for words in list_changed_words(dropped, kept)),
+                round(float(matches.rows[place]), 3),
+                reasons[second] or "",
+            )
+        )
+    if not lines:
+        return []
+    columns = ("dropped", "kept", "only in the dropped row", "only in the kept row", "similarity", "reason")
+    note = f"{len(lines)} of {len(places):,} dropped rows, around the first difference."
+    return [Listing(f"What differs between {kind} duplicates", columns, tuple(lines), note)]
 
 
 def _exclude_new_answers(table: pa.Table, pairs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -286,6 +286,14 @@ def test_a_held_out_label_that_is_not_trained_is_a_warning(tmp_path: Path) -> No
     assert [r.check.name for r in strict.failed] == ["labels_trained"]
 
 
+def test_many_duplicates_are_a_warning_that_names_the_source_and_the_reasons(tmp_path: Path) -> None:
+    verdict = check(quarantined(sound(), 40, "near duplicates"), tmp_path)
+    assert verdict.passed
+    assert [r.check.name for r in verdict.warned] == ["duplicates_few"]
+    assert verdict.warned[0].finding.endswith(": s 25% (r 25%)")
+    assert not check(quarantined(sound(), 20, "near duplicates"), tmp_path).warned
+
+
 def test_a_split_far_from_its_share_is_a_warning(tmp_path: Path) -> None:
     verdict = check_quality(sound(), Gate(), Duplicates(), Split(validation=0.05, test=0.8), tmp_path)
     assert [r.check.name for r in verdict.warned] == ["splits_near_their_shares"]

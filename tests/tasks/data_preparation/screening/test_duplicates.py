@@ -132,6 +132,17 @@ def test_keep_all_keeps_near_duplicates() -> None:
     kept = remove_duplicates(rows, Duplicates())
     assert texts(kept) == [["Where is my parcel today?", "On its way."]]
     assert kept.steps[-1].reasons == {"near duplicate of an earlier row": 1}
+    shown = kept.steps[-1].listings[0].rows
+    assert shown == (
+        (
+            "where is my parcel, today\\nOn its way.",
+            "Where is my parcel today?\\nOn its way.",
+            "where … parcel, today",
+            "Where … parcel today?",
+            1.0,
+            "near duplicate of an earlier row",
+        ),
+    )
     assert kept.steps[-1].examples[0] == (
         "where is my parcel, today → On its way.",
         "Where is my parcel today? → On its way.",
