@@ -145,9 +145,14 @@ def check_quality(
         steps=[step.name for step in rows.steps],
         changes=tables["changes"].column_names if "changes" in tables else (),
     )
-    results = evaluate(checks, tables)
+    duplicated = describe_duplicates(rows, settings.max_duplicate_share)
     verdict = Verdict(
-        tuple(_add_reasons(result, rows, settings.max_duplicate_share) for result in results),
+        tuple(
+            replace(result, finding=f"{result.finding}: {duplicated}")
+            if result.check.name == "duplicates_few" and not result.success
+            else result
+            for result in evaluate(checks, tables)
+        ),
         described.num_rows,
         hash_data(rows, split.seed, balance),
         tables["sources"],
@@ -157,13 +162,6 @@ def check_quality(
         verdict = replace(verdict, approval=find_approval(approvals, verdict.findings))
     document(verdict, folder)
     return verdict
-
-
-def _add_reasons(result: Result, rows: Rows, max_duplicate_share: float) -> Result:
-    """The finding of too many duplicates names the sources and what their rows were dropped for."""
-    if result.success or result.check.name != "duplicates_few":
-        return result
-    return replace(result, finding=f"{result.finding}: {describe_duplicates(rows, max_duplicate_share)}")
 
 
 def check_suite(settings: Gate) -> dict[str, int]:
