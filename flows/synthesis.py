@@ -26,6 +26,7 @@ from flows.retraining import step  # noqa: E402
 from flows.wiring import artifacts  # noqa: E402
 from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.lock import one_at_a_time  # noqa: E402
+from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import Params, read_params  # noqa: E402
 from flows.wiring.recording import Recorder  # noqa: E402
 from flows.wiring.runs import addresses  # noqa: E402
@@ -89,6 +90,7 @@ def write(settings: Synthesis) -> Figures:
     record_run(settings, figures, page)
     with one_at_a_time(wait=True):
         step(write_synthetic)(settings, written, target(settings), refused)
+        write_overview()
     return figures
 
 

@@ -95,6 +95,7 @@ def bring_in(export: Path) -> tuple[ImportedLabels, Alpha]:
         PipelineError: The file cannot be read or no text in it has a label.
     """
     from flows.wiring.lock import one_at_a_time
+    from flows.wiring.overview import write_overview
     from flows.wiring.params import read_params
     from tasks.annotation.report import write_page
     from tasks.annotation.rounds import import_labels
@@ -102,7 +103,9 @@ def bring_in(export: Path) -> tuple[ImportedLabels, Alpha]:
     settings = read_params().annotation
     with one_at_a_time(wait=True):
         found = import_labels(settings, export, artifacts.ANNOTATION)
-        return found, write_page(found, export, artifacts.report("annotation"))
+        alpha = write_page(found, export, artifacts.report("annotation"))
+        write_overview()
+        return found, alpha
 
 
 def take_out(suspects: bool) -> WrittenTasks:

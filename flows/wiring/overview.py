@@ -35,6 +35,8 @@ SUBTITLES = {
     "deployment": "merged, exported, parity proven",
     "monitoring": "traffic against the frozen baseline",
 }
+# Commands that write a page of their own. It is no out of a stage, so its file tells when it was made.
+COMMANDS = {"annotation": "Annotation", "synthesis": "Synthesis"}
 FIGURES_SHOWN = 4
 # The most important figures with their names; a stage that has none of them shows its first ones.
 MAIN_FIGURES = {
@@ -99,6 +101,7 @@ def write_overview(root: Path = Path()) -> Path:
         champion=describe_champion(root),
         evaluation=describe_evaluation(root),
         monitoring=describe_monitoring(root),
+        others=[(f"{name}/index.html", title) for name, title in COMMANDS.items() if has_page(root, name)],
     )
     replace_file(root / artifacts.RUN_FACTS, render_facts(root, written))
     path = root / artifacts.INDEX
@@ -113,6 +116,10 @@ def replace_file(path: Path, text: str) -> None:
     aside.replace(path)
 
 
+def has_page(root: Path, name: str) -> bool:
+    return (root / artifacts.report(name)).is_file()
+
+
 def is_current(root: Path = Path()) -> bool:
     """Whether the page is newer than everything that it shows."""
     page = root / artifacts.INDEX
@@ -120,7 +127,7 @@ def is_current(root: Path = Path()) -> bool:
         return False
     shown = [artifacts.EVALUATION_VERDICT, artifacts.DRIFT_VERDICT, artifacts.CHAMPION, artifacts.CARD_PAGE]
     shown += [path for name in STAGE_TITLES for path in (artifacts.report(name), artifacts.metrics(name), RUNS / name)]
-    shown.append(artifacts.RELEASES / CHAMPION_NOTE)
+    shown += [artifacts.RELEASES / CHAMPION_NOTE, *(artifacts.report(name) for name in COMMANDS)]
     written = page.stat().st_mtime_ns
     return all(path.stat().st_mtime_ns <= written for path in (root / path for path in shown) if path.exists())
 
@@ -265,7 +272,10 @@ def list_facts(root: Path, record: RunRecord, deployed: RunRecord | None = None)
 def render_facts(root: Path, written: Mapping[str, RunRecord | None]) -> str:
     """The script that fills in the headers of the pages."""
     facts = {name: list_facts(root, record, written["deployment"]) for name, record in written.items() if record}
-    pages = [name for name in STAGE_TITLES if (root / artifacts.report(name)).is_file()]
+    for name in COMMANDS:
+        if has_page(root, name):
+            facts[name] = [("made", show_time((root / artifacts.report(name)).stat().st_mtime))]
+    pages = [name for name in STAGE_TITLES if has_page(root, name)]
     return f"const RUNS = {json.dumps(facts)};\nconst PAGES = {json.dumps(pages)};\n{SCRIPT}"
 
 

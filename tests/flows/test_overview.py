@@ -130,6 +130,14 @@ def test_the_pages_say_which_run_wrote_them(root: Path) -> None:
     assert "data_preparation" not in facts(root)
 
 
+def test_the_pages_of_commands_are_found_and_say_when_they_were_made(root: Path) -> None:
+    page = root / artifacts.report("synthesis")
+    Page("Synthesis: sums", "", stage="synthesis").write(page)
+    os.utime(page, (TEN, TEN))
+    assert 'Pages of commands: <a href="synthesis/index.html">Synthesis</a></p>' in read(root)
+    assert facts(root)["synthesis"] == {"made": "2026-11-29 10:00 UTC"}
+
+
 def test_it_is_written_anew_when_anything_that_it_shows_has_changed(root: Path) -> None:
     assert not is_current(root)
     page = write_overview(root)
