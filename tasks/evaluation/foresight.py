@@ -103,8 +103,8 @@ def foresee_verdicts(found: HeldOut, settings: Evaluation, test_share: float | N
                 min(scored, found.clusters), settings.bootstrap.confidence, settings.bootstrap.power
             )
             effect = (
-                f"{scored:,} held-out rows are likely to prove an improvement of {primary.name} by {share:.2g} of 1, "
-                "not a much smaller one"
+                f"on {scored:,} held-out rows an improvement of {primary.name} by {share:.2g} is found with a "
+                f"probability of {settings.bootstrap.power:.0%}, a smaller one less often"
             )
         if scored < needed:
             graded = "" if primary.name == "loss" else "primary: loss, "

@@ -96,7 +96,10 @@ class ReportMetrics(TrainerCallback):
 
 
 class LogProgress:
-    """Log a line a minute on how far the training is, how good, and how fast; the first after the first metrics."""
+    """Log a line a minute on how far the training is, how good, and how fast; the first after the first metrics.
+
+    A validation loss is told once, in the first line after it was measured; the last one has a line of its own.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.steps = plan.steps
@@ -107,10 +110,13 @@ class LogProgress:
     def __call__(self, step: int, figures: Mapping[str, float]) -> None:
         self.latest |= figures
         now = time.monotonic()
-        if "train_loss" not in self.latest or (self.told is not None and now - self.told < LINE_EVERY_S):
+        is_last = step == self.steps and "validation_loss" in figures
+        is_early = self.told is not None and now - self.told < LINE_EVERY_S
+        if "train_loss" not in self.latest or (is_early and not is_last):
             return
         self.told = now
         logger.info("%s", describe(step, self.steps, self.latest, self.tokens_per_step), extra=ON_BAR)
+        self.latest.pop("validation_loss", None)
 
 
 def describe(step: int, steps: int, figures: Mapping[str, float], tokens_per_step: float) -> str:

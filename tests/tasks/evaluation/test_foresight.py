@@ -37,7 +37,8 @@ def test_too_few_rows_for_the_gate_are_told_with_what_to_do() -> None:
         "rows, has 24; raise data_preparation.split.test from 0.1 to 0.46",
     )
     assert found.notes == (
-        "24 held-out rows are likely to prove an improvement of intent_accuracy by 0.42 of 1, not a much smaller one",
+        "on 24 held-out rows an improvement of intent_accuracy by 0.42 is found with a probability of 80%, a smaller "
+        "one less often",
     )
     # What it suggests does away with the problem.
     assert not foresee(SMALL, gate={"primary": "loss", "minimum_items": 24}).problems[1:]
@@ -63,7 +64,7 @@ def test_enough_rows_are_no_problem() -> None:
     found = foresee(HeldOut(rows=1000, labelled=1000, clusters=1000, labels=9, all_rows=9000), items=400)
     assert not found.problems
     assert found.notes[0].startswith(
-        "400 held-out rows are likely to prove an improvement of intent_accuracy by 0.099 of"
+        "on 400 held-out rows an improvement of intent_accuracy by 0.099 is found with a probability of 80%"
     )
 
 

@@ -20,7 +20,7 @@ def test_a_line_has_step_losses_speed_and_time_left() -> None:
 
 
 def test_the_log_gets_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    clock = iter([0.0, 1.0, 30.0, 61.0])
+    clock = iter([0.0, 1.0, 30.0, 61.0, 62.0])
     monkeypatch.setattr("tasks.fine_tuning.progress.time.monotonic", lambda: next(clock))
     listener = LogProgress(make_plan())
     with caplog.at_level(logging.INFO):
@@ -28,9 +28,11 @@ def test_the_log_gets_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: p
         listener(1, {"train_loss": 2.5})
         listener(2, {"train_loss": 2.0})
         listener(3, {"train_loss": 1.5})
+        listener(12, {"validation_loss": 1.75})
     assert [record.message for record in caplog.records] == [
         "step 1 of 12: loss 2.500, validation 2.000",
-        "step 3 of 12: loss 1.500, validation 2.000",
+        "step 3 of 12: loss 1.500",
+        "step 12 of 12: loss 1.500, validation 1.750",
     ]
 
 
