@@ -73,7 +73,9 @@ def ask_both(url: str, database: str) -> None:
     """A server is read as its database is."""
     client = MlflowClient(tracking_uri=url)
     client.create_registered_model("heptune")
-    client.create_model_version("heptune", "somewhere", tags={"release": "r1", "verdict": "keep"})
+    run = client.create_run("0").info
+    tags = {"release": "r1", "verdict": "keep"}
+    client.create_model_version("heptune", f"{run.artifact_uri}/release", run.run_id, tags)
     client.set_registered_model_alias("heptune", "champion", "1")
     server, tables = open_store(url), open_store(database)
     assert server.read_versions("heptune") == tables.read_versions("heptune") != []
