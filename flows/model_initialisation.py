@@ -23,7 +23,9 @@ def model_initialisation(params: Params) -> None:
     examples = read_examples(artifacts.TRAIN)
     base = task(check_folder)(task(fetch_model)(settings.source))
     tokenizer = task(open_tokenizer)(base.folder)
-    template = task(choose_template)(tokenizer, settings.chat_template, settings.template_date)
+    template = task(choose_template)(
+        tokenizer, settings.chat_template, settings.template_date, settings.template_arguments
+    )
     task(check_fit)(base.folder, tokenizer)
     generation_config = task(settle_generation_config)(base.folder, tokenizer)
     description = task(describe_model)(base, tokenizer)

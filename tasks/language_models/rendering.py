@@ -18,6 +18,8 @@ Turns = Sequence[Mapping[str, Any]]
 TEMPLATE_DATE = date(2026, 1, 1)
 # Named as in tokenizer_config.json; a template may add them to a text, which fails where they are not defined.
 _NO_SPECIAL_TOKENS = {"bos_token": "", "eos_token": "", "pad_token": "", "unk_token": ""}
+# What every template is given.
+GIVEN = frozenset({*_NO_SPECIAL_TOKENS, "messages", "add_generation_prompt", "tools", "documents", "strftime_now"})
 # What a template's own expressions raise, besides Jinja's errors and what the template raises on purpose.
 _TEMPLATE_FAULTS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _PROBE = "\ue000probe\ue001"
@@ -172,6 +174,15 @@ def find_constants(template: str) -> set[str]:
     compiled: Any = _compile_jinja_template(template)
     constants = compiled.environment.parse(template).find_all(nodes.Const)
     return {node.value for node in constants if isinstance(node.value, str)}
+
+
+def find_arguments(template: str) -> set[str]:
+    """Names that a template reads and that nothing here gives it, such as ``enable_thinking``."""
+    from jinja2 import meta
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    compiled: Any = _compile_jinja_template(template)
+    return meta.find_undeclared_variables(compiled.environment.parse(template)) - GIVEN
 
 
 def first_line(error: BaseException) -> str:

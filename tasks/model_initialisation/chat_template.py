@@ -6,7 +6,8 @@ TRL's edition of it, are a second opinion: where they mark something else, the t
 
 What differs between the prompt that is served and the text of a whole conversation is said, since the base may know
 only one of them, and a template that writes today's date gets a fixed one, written into the template itself: so the
-release writes it too, whoever serves it.
+release writes it too, whoever serves it. Arguments of a template (Qwen3's ``enable_thinking``) are written into it the
+same way.
 
 ``chatml`` supplies the format of OpenAI's ChatML, each turn ended by the tokenizer's own end-of-text token: base
 models were trained with that token, generation stops at it, and no row has to be added to the embeddings.
@@ -16,9 +17,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from types import MappingProxyType
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -26,10 +28,12 @@ import pyarrow as pa
 from tasks.contracts.errors import PipelineError
 from tasks.language_models.chat import Chat, chat_of, own_template
 from tasks.language_models.encoding import encode_examples
-from tasks.language_models.rendering import TEMPLATE_DATE, Rendering, find_constants
+from tasks.language_models.rendering import TEMPLATE_DATE, Rendering, find_arguments, find_constants
 
 logger = logging.getLogger(__name__)
 
+Argument = bool | int | float | str
+NO_ARGUMENTS: Mapping[str, Argument] = MappingProxyType({})
 MarkedBy = Literal["own", "TRL", "chatml", "nothing"]
 
 CHATML = (
@@ -76,16 +80,22 @@ class ChatTemplate:
     remarks: tuple[str, ...]
 
 
-def choose_template(tokenizer: Any, wanted: Literal["own", "chatml"], today: date = TEMPLATE_DATE) -> ChatTemplate:
+def choose_template(
+    tokenizer: Any,
+    wanted: Literal["own", "chatml"],
+    today: date = TEMPLATE_DATE,
+    arguments: Mapping[str, Argument] = NO_ARGUMENTS,
+) -> ChatTemplate:
     """Choose the template, set it on the tokenizer and examine on a test conversation how it writes answers.
 
     Args:
         tokenizer: The base model's tokenizer; a supplied template is set on it.
         wanted: ``model_initialisation.chat_template``.
         today: ``model_initialisation.template_date``.
+        arguments: ``model_initialisation.template_arguments``.
 
     Raises:
-        PipelineError: There is no usable template.
+        PipelineError: There is no usable template, or it does not read an argument.
     """
     supplied = None
     if wanted == "chatml":
@@ -105,14 +115,14 @@ def choose_template(tokenizer: Any, wanted: Literal["own", "chatml"], today: dat
     own = supplied or own_template(tokenizer)
     marked_by: MarkedBy
     marked_by, marked = ("chatml", CHATML) if supplied else _find_marks(own, tokenizer)
-    template = fix_date(own, today)
+    template = set_arguments(fix_date(own, today), arguments)
     if supplied or template != own:
         supplied = tokenizer.chat_template = template
     chat = chat_of(tokenizer)
     _verify_prompts(chat)
     if marked is not None:
-        _verify_marks(tokenizer, fix_date(marked, today))
-    remarks = tuple(_remarks(chat, tokenizer, template != own, today))
+        _verify_marks(tokenizer, write_arguments(fix_date(marked, today), arguments))
+    remarks = tuple(_remarks(chat, tokenizer, fix_date(own, today) != own, today, arguments))
     for remark in remarks:
         logger.warning("chat template: %s", remark)
     return ChatTemplate(wanted, marked_by, supplied, str(tokenizer.convert_ids_to_tokens(chat.form.end)), remarks)
@@ -142,6 +152,30 @@ def fix_date(template: str, today: date) -> str:
     body = f"{branches}{{%- else -%}}{otherwise}{{%- endif -%}}" if branches else otherwise
     # The plus keeps the line break that may open the template.
     return f"{{%- macro strftime_now(format) -%}}{body}{{%- endmacro +%}}{template}"
+
+
+def set_arguments(template: str, arguments: Mapping[str, Argument]) -> str:
+    """A template with these values for names that it reads.
+
+    Raises:
+        PipelineError: It does not read a name, so that its value would change nothing.
+    """
+    read = find_arguments(template)
+    if unread := sorted(arguments.keys() - read):
+        names = f"it reads {', '.join(sorted(read))}" if read else "it takes no arguments"
+        raise PipelineError(
+            f"model_initialisation.template_arguments: the chat template does not read {', '.join(unread)}; {names}; "
+            "correct the name or remove it"
+        )
+    return write_arguments(template, arguments)
+
+
+def write_arguments(template: str, arguments: Mapping[str, Argument]) -> str:
+    """A template that begins by setting names to values; without any it stays as it is."""
+    if not arguments:
+        return template
+    # The plus keeps the line break that may open the template.
+    return "".join(f"{{%- set {name} = {value!r} +%}}" for name, value in sorted(arguments.items())) + template
 
 
 def _find_marks(own: str, tokenizer: Any) -> tuple[MarkedBy, str | None]:
@@ -194,7 +228,7 @@ def _verify_marks(tokenizer: Any, marked: str) -> None:
         )
 
 
-def _remarks(chat: Chat, tokenizer: Any, dated: bool, today: date) -> Iterator[str]:
+def _remarks(chat: Chat, tokenizer: Any, dated: bool, today: date, arguments: Mapping[str, Argument]) -> Iterator[str]:
     form = chat.form
     end = tokenizer.convert_ids_to_tokens(form.end)
     if form.inserted.strip():
@@ -217,3 +251,5 @@ def _remarks(chat: Chat, tokenizer: Any, dated: bool, today: date) -> Iterator[s
         yield f"it writes no end after the last answer; {end!r} is trained as the end"
     if dated:
         yield f"it writes today's date, which is fixed to {today}; model_initialisation.template_date sets another"
+    if arguments:
+        yield f"it is given {', '.join(f'{name}={value!r}' for name, value in sorted(arguments.items()))}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from tasks.contracts.params import Section
 from tasks.language_models.rendering import TEMPLATE_DATE
@@ -27,6 +27,12 @@ class ModelInitialisation(Section):
     template_date: date = Field(
         default=TEMPLATE_DATE,
         description="the date for chat templates that write today's, such as gpt-oss's",
+    )
+    template_arguments: dict[str, bool | int | FiniteFloat | str] = Field(
+        default={},
+        description="values for names that the chat template reads, such as enable_thinking (Qwen3) or "
+        "reasoning_effort (gpt-oss); written into the template, so that training, evaluation and whoever serves the "
+        "release use them",
     )
     sample_rows: int = Field(
         default=32, ge=1, le=1000, description="number of training rows on which the loss of the base is measured"

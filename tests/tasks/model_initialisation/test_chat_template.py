@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+import trl
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
-from tasks.language_models.encoding import IGNORED, encode_examples
-from tasks.model_initialisation.chat_template import choose_template
+from tasks.language_models.encoding import IGNORED, encode_examples, encode_prompt, encode_reference
+from tasks.language_models.rendering import find_arguments
+from tasks.model_initialisation.chat_template import choose_template, fix_date, set_arguments
 from tasks.model_initialisation.checks import open_tokenizer
 
 TURNS = [
@@ -115,6 +118,47 @@ def test_today_s_date_is_written_into_the_template(model: Path) -> None:
     again = open_tokenizer(model)
     again.chat_template = template.supplied
     assert choose_template(again, "own", date(2030, 5, 18)).supplied != template.supplied
+
+
+WORDS = {"model_identity": 'It\'s {{ a }} %} "shop".\n', "knowledge_cutoff": "2030-01"}
+VALUES: dict[str, bool | str] = {"enable_thinking": False, "reasoning_effort": "low", "low_effort": True, **WORDS}
+FOLDER = Path(trl.__file__).parent / "chat_templates"
+SHIPPED = {path.stem: path.read_text("utf-8") for path in FOLDER.glob("*.jinja")}
+READ = {name: {key: VALUES[key] for key in find_arguments(text) & VALUES.keys()} for name, text in SHIPPED.items()}
+
+
+@pytest.mark.parametrize("name", sorted(name for name, values in READ.items() if values))
+def test_arguments_written_into_a_template_do_what_they_do_when_passed(model: Path, name: str) -> None:
+    tokenizer = open_tokenizer(model)
+    today = fix_date(SHIPPED[name], date(2030, 5, 17))
+    written = set_arguments(today, READ[name])
+    for turns, asking in ((TURNS[1:], False), (TURNS[1:4], True)):
+        render = partial(tokenizer.apply_chat_template, turns, tokenize=False, add_generation_prompt=asking)
+        assert render(chat_template=written) == render(chat_template=today, **READ[name])
+        assert name != "gptoss" or WORDS["model_identity"].strip() in render(chat_template=written)
+
+
+def test_what_is_trained_and_served_has_the_arguments(model: Path) -> None:
+    tokenizer = open_tokenizer(model)
+    tokenizer.chat_template = SHIPPED["qwen3"]
+    template = choose_template(tokenizer, "own", arguments={"enable_thinking": False})
+    assert template.supplied == tokenizer.chat_template != SHIPPED["qwen3"]
+    assert template.remarks[-1] == "it is given enable_thinking=False"
+    prompt = tokenizer.decode(encode_prompt(tokenizer, TURNS[1:2]))
+    assert prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert tokenizer.decode(encode_reference(tokenizer, TURNS[1:2], "Yes.")[1]) == "Yes.<|end|>"
+    plain = open_tokenizer(model)
+    plain.chat_template = SHIPPED["qwen3"]
+    assert choose_template(plain, "own").supplied is None
+
+
+def test_an_argument_that_the_template_does_not_read_is_refused(model: Path) -> None:
+    tokenizer = open_tokenizer(model)
+    tokenizer.chat_template = SHIPPED["gptoss"]
+    with pytest.raises(PipelineError, match=r"does not read enable_thinking, messages; it reads .*reasoning_effort"):
+        choose_template(tokenizer, "own", arguments={"enable_thinking": False, "messages": "x"})
+    with pytest.raises(PipelineError, match="does not read a; it takes no arguments"):
+        choose_template(tokenizer, "chatml", arguments={"a": 1})
 
 
 def test_no_template_is_refused_with_the_param(model: Path) -> None:
