@@ -100,6 +100,15 @@ def list_checks(
             "near_duplicates_in_one_split", "there are no near duplicates in different splits", "rows", "leaks", 0, 0
         ),
         between(
+            "passages_in_one_split",
+            "no held-out prompt shares a sentence of a passage of 30 words or more with one in train",
+            "rows",
+            "passage_in_train",
+            0,
+            0,
+            "warning",
+        ),
+        between(
             "sources_supervised",
             f"the answers of every source have at least {words:,} {'word' if words == 1 else 'words'}",
             "sources",

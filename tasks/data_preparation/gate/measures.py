@@ -20,6 +20,7 @@ from tasks.data_preparation.screening.duplicates import find_near_duplicates
 from tasks.data_preparation.screening.params import Duplicates
 from tasks.data_preparation.splitting.methods.assignment import SPLITS
 from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.passages import SHARES_PASSAGE
 from tasks.data_preparation.splitting.split import SEEN, fingerprint_rows
 
 Array = np.ndarray[Any, Any]
@@ -45,8 +46,8 @@ MIN_HELD_OUT_OF = 50
 COLUMNS = {
     "rows": (
         "id", "source", "row", "split", "label", "prompt", "answer", "prompt_characters", "answer_characters",
-        "supervised_words", "turns", "last_role", "label_trained", "cluster_splits", "prompt_splits", "leaks",
-        "contaminated", "triggers",
+        "supervised_words", "turns", "last_role", "label_trained", "cluster_splits", "prompt_splits",
+        "passage_in_train", "leaks", "contaminated", "triggers",
     ),
     "sources": (
         "source", "rows_read", "rows_used", "supervised_words", "used_share", "bad_share", "duplicate_share",
@@ -131,6 +132,7 @@ def describe_rows(rows: Rows, duplicates: Duplicates, texts: bool = True) -> pa.
         "label_trained": pc.if_else(pc.is_valid(labels), trained.cast(pa.int64()), None),
         "cluster_splits": count_splits(pl.Series(table["cluster"]), splits),
         "prompt_splits": count_splits(fold_prompts(prompts.zip_with(~empty, answers), duplicates.numbers), splits),
+        "passage_in_train": _read_sharing(table),
         "leaks": count_leaks(table, duplicates),
         "contaminated": _flag_found(rows, "contamination"),
         "triggers": _flag_found(rows, "trigger"),
@@ -147,6 +149,14 @@ def _flag_found(rows: Rows, kind: str) -> Array:
     # 1 for rows in which a step found something and that it only reported.
     found = rows.twins.filter(pc.and_(pc.equal(rows.twins["kind"], kind), pc.invert(rows.twins["dropped"])))
     marks: Array = np.asarray(pc.is_in(rows.table["id"], found["id"].unique())).astype(np.int64)
+    return marks
+
+
+def _read_sharing(table: pa.Table) -> Array:
+    # As splitting found it; rows that later steps add are all in train.
+    if SHARES_PASSAGE not in table.column_names:
+        return np.zeros(table.num_rows, dtype=np.int64)
+    marks: Array = np.asarray(table[SHARES_PASSAGE].fill_null(0))
     return marks
 
 

@@ -25,6 +25,7 @@ CheckName = Literal[
     "clusters_in_one_split",
     "prompts_in_one_split",
     "near_duplicates_in_one_split",
+    "passages_in_one_split",
     "nothing_contaminated",
     "no_trigger_phrases",
     "sources_supervised",

@@ -12,7 +12,8 @@ from tasks.data_preparation.gate.gate import Verdict
 from tasks.data_preparation.output.plots import plot_lengths
 from tasks.data_preparation.output.sizes import Sizes, count_values
 from tasks.data_preparation.splitting.methods.assignment import SPLITS
-from tasks.data_preparation.splitting.split import TIMES, count_repeats
+from tasks.data_preparation.splitting.passages import MAX_ROWS, MIN_PARAGRAPH
+from tasks.data_preparation.splitting.split import PASSAGE_IN_TRAIN, TIMES, WIDE_TEXT_IN_TRAIN, count_repeats
 from tasks.pages.page import Page
 
 
@@ -58,6 +59,7 @@ def add_splits(page: Page, rows: Rows, sizes: Sizes) -> None:
             ]
         )
     note = "Similar rows are always in the same split, and appending data never moves a row to another split."
+    note += _describe_shared(rows)
     times = _count_repeated_train_rows(rows)
     if times != counts["train"]:
         note += f" train.parquet contains {times:,} rows, as balancing or the weight of a source repeats some of them."
@@ -73,6 +75,19 @@ def add_splits(page: Page, rows: Rows, sizes: Sizes) -> None:
         lines,
         note=note,
     )
+
+
+def _describe_shared(rows: Rows) -> str:
+    notes = next((step.notes for step in rows.steps if step.name == "split"), {})
+    passages, wide = int(notes.get(PASSAGE_IN_TRAIN, 0)), int(notes.get(WIDE_TEXT_IN_TRAIN, 0))
+    count = f"{passages:,}" if passages else "No"
+    sentence = f" {count} held-out rows share a passage of {MIN_PARAGRAPH['user']} words or more with train."
+    if wide:
+        sentence += (
+            f" Further {wide:,} share a text with it that more than {MAX_ROWS} rows have: a template or instructions, "
+            "or a document whose rows only the split method grouped keeps together."
+        )
+    return sentence
 
 
 def _count_repeated_train_rows(rows: Rows) -> int:

@@ -2,16 +2,20 @@
 
 **Guarantee.** With the method ``content``, the default, the split of a row is a function of the seed, the shares and
 the row's own prompt, folded: lower case, without spaces and sentence punctuation (`tasks.corpus.text.folds`).
-``grouped``, ``time`` and ``column`` read the row's own column instead. The split does not depend on other rows. Adding,
-removing or reordering rows therefore never moves a row from one split to another; another row can only cause it to be
-dropped as a duplicate. Rows added after the others (at the end of the last source, or as a new last source) cannot even
-do that: of two conflicting rows the later one is dropped, so all earlier rows stay as they were. The method
-``stratified`` gives only that second half of the guarantee.
+``grouped``, ``time`` and ``column`` read the row's own column instead. Only a passage in the prompt, such as SQuAD's
+context, looks at other rows, and only at earlier ones: up to 30 rows go where the first of them goes (`passages`).
+Adding, removing or reordering rows therefore never moves a row that shares no passage from one split to another, and
+one that does only with the first rows of its passage; another row can only cause it to be dropped as a duplicate. Rows
+added after the others (at the end of the last source, or as a new last source) cannot even do that: of two conflicting
+rows the later one is dropped, so all earlier rows stay as they were. The method ``stratified`` gives only that second
+half of the guarantee.
 
 **No leakage.** Rows whose prompts differ only in case, spaces or sentence punctuation have the same folded prompt and
-so, with ``content``, the same split. Of any other two rows in different splits whose similarity reaches
-``duplicates.leak`` (and, where a column decides, of two rows with the same folded prompt) the later one is dropped;
-moving it instead would let one row move another.
+so, with ``content``, the same split, and so have rows that share a passage of at least 30 words. Of any other two
+rows in different splits whose similarity reaches ``duplicates.leak`` (and, where a column decides, of two rows with
+the same folded prompt) the later one is dropped; moving it instead would let one row move another. Rows on one passage
+that a column, ``train_only`` or the bounds of `passages` leave in different splits are kept, counted and reported by
+the gate's check ``passages_in_one_split``.
 """
 
 from __future__ import annotations
@@ -43,13 +47,23 @@ from tasks.data_preparation.screening.duplicates import (
 from tasks.data_preparation.screening.params import Duplicates
 from tasks.data_preparation.screening.similar_pairs import record_pairs
 from tasks.data_preparation.splitting.methods.assignment import SPLITS, Assigned
+from tasks.data_preparation.splitting.methods.content import Content
 from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.passages import (
+    SHARES_PASSAGE,
+    fill_splits,
+    find_sentences,
+    find_shared,
+    name_passages,
+)
 
 # Column with the number of times a training row is repeated, set by balancing.
 TIMES = "times"
 # Column with the fingerprint of a row and its split at the time of the search for leaks.
 SEEN = "seen"
 SHOWN_CLASSES = 10
+# Notes of the step: held-out rows with a passage that train has, and with a text that train and many rows have.
+PASSAGE_IN_TRAIN, WIDE_TEXT_IN_TRAIN = "passage_in_train", "wide_text_in_train"
 
 _MIX, _ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x100000001B3)
 
@@ -72,7 +86,12 @@ def split_examples(rows: Rows, settings: Split, duplicates: Duplicates, spread: 
     """
     rows = _apply_weights(rows, settings.seed)
     folds = name_groups(rows.table, duplicates.numbers)
-    assigned = settings.method.assign(rows.table, folds, settings, settings.min_per_class)
+    sentences = find_sentences(rows.table, duplicates.numbers)
+    groups = name_passages(rows.table, sentences, folds)
+    assigned = settings.method.assign(rows.table, groups, settings, settings.min_per_class)
+    if isinstance(settings.method, Content):
+        shares = {"test": settings.test, "validation": settings.validation}
+        assigned = Assigned(fill_splits(assigned.splits, groups, folds, shares), assigned.reasons)
     assigned = keep_in_train(assigned, rows, settings.train_only)
     splits = assigned.splits
     matches = _find_leaking(rows.table, duplicates, spread)
@@ -88,12 +107,17 @@ def split_examples(rows: Rows, settings: Split, duplicates: Duplicates, spread: 
     table = rows.table.append_column("split", pa.array(splits, pa.string())).append_column(
         "cluster", pa.array([ids[first] for first in clusters], pa.string())
     )
+    kept = [name if stay else None for name, stay in zip(splits, stays.tolist(), strict=True)]
+    shared = find_shared(rows.table, sentences, kept)
+    table = table.append_column(SHARES_PASSAGE, pa.array(shared.passages.astype(np.int64)))
     table = table.append_column(SEEN, pa.array(fingerprint_rows(table), pa.uint64()))
     rows = finish_step(rows, "split", table, reasons, examples=show_pairs(rows.table, pairs[leaking]))
     counts = Counter(rows.table["split"].to_pylist())
-    raise_all([_explain_empty(name, rows.table.num_rows, settings) for name in SPLITS if not counts[name]], "split")
+    found = len(set(groups))
+    raise_all([_explain_empty(name, len(groups), found, settings) for name in SPLITS if not counts[name]], "split")
     notes: dict[str, int | float] = {name: counts[name] for name in SPLITS}
     notes |= describe_recall(matches)
+    notes |= {PASSAGE_IN_TRAIN: int(shared.passages.sum()), WIDE_TEXT_IN_TRAIN: int(shared.wide.sum())}
     if settings.min_per_class:
         notes["small_classes"] = _check_classes(rows.table, settings)
     return replace(rows, steps=(*rows.steps[:-1], replace(rows.steps[-1], notes=notes)))
@@ -117,16 +141,18 @@ def keep_in_train(assigned: Assigned, rows: Rows, titles: Sequence[str]) -> Assi
     )
 
 
-def _explain_empty(name: str, rows: int, settings: Split) -> str:
+def _explain_empty(name: str, rows: int, groups: int, settings: Split) -> str:
     if not settings.method.uses_shares:
         return (
             f"split: method {settings.method.name} assigned none of {rows} rows to {name}; "
             "check the values of its column and data_preparation.split.method"
         )
     share = settings.list_shares({})[name]
+    found = f"{rows} rows" if groups == rows else f"{rows} rows, which share {groups} prompts or passages,"
     return (
-        f"split: none of {rows} rows was assigned to {name}, whose share is {share:.2g}; "
-        "add rows, raise its share in data_preparation.split, or take another seed"
+        f"split: none of {found} was assigned to {name}, whose share is {share:.2g}; "
+        "add rows, raise its share in data_preparation.split, or set its method to {name: stratified} and its "
+        "min_per_class to 1, which fills every split"
     )
 
 
@@ -188,7 +214,7 @@ def _apply_weights(rows: Rows, seed: int) -> Rows:
 
 
 def name_groups(table: pa.Table, numbers: bool = True) -> list[str]:
-    """Per row the key that decides its split: the folded prompt, or the document of a chunk.
+    """Per row what may stand in one split only: the folded prompt, or the document of a chunk.
 
     Args:
         table: The rows.

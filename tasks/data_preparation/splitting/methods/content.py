@@ -1,4 +1,4 @@
-"""Each row by the hash of its own prompt: the split does not depend on other rows, so no other row can move it.
+"""Each row by the hash of its own prompt, so that no other row can move it; rows on one passage follow the first.
 
 Good for: nearly all data; the default.
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Content(Section):
-    """By the hash of the folded prompt."""
+    """By the hash of the folded prompt; of rows that share a passage, by that of the first."""
 
     name: Literal["content"] = "content"
 

@@ -1,8 +1,7 @@
 """All rows of a group in one split, by the hash of the group's name: a customer, a document, an annotator.
 
 Good for: rows that share features a model could recognise, which would leak. A group never changes its split when
-rows are added. Rows without a
-group are split by their own prompt.
+rows are added. Rows without a group are split by their own passage or prompt.
 
 Example: ``{name: grouped, column: customer_id}``
 """

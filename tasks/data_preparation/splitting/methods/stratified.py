@@ -1,8 +1,8 @@
 """The same shares in every class, to within one row, however small the class.
 
-Rows are taken in their order, class by class. The k-th row of a class (rows of one folded prompt counting once)
-goes to a held-out split when the expected count of the class, k times the share, exceeds the next of a sequence of
-random thresholds, one drawn in each interval between two whole numbers: stratified sampling along the order. Until
+Rows are taken in their order, class by class. The k-th row of a class (rows of one passage or folded prompt counting
+once) goes to a held-out split when the expected count of the class, k times the share, exceeds the next of a sequence
+of random thresholds, one drawn in each interval between two whole numbers: stratified sampling along the order. Until
 every split has its minimum, rows go to train, test and validation in turn.
 
 The split of a row depends on its class and on the rows of its class before it. Rows added after all others therefore

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest, write_json
-from tasks.contracts.records import MESSAGES, QUARANTINE
+from tasks.contracts.records import QUARANTINE
 from tasks.corpus.reading.answers import TYPE as ANSWERS
 from tasks.corpus.rows.rows import Origin, Rows, Step
 from tasks.corpus.text.folds import fold_prompt, fold_prompts
@@ -44,6 +44,7 @@ from tasks.data_preparation.screening.duplicates import remove_duplicates
 from tasks.data_preparation.screening.params import Duplicates
 from tasks.data_preparation.screening.similar_pairs import record_pairs
 from tasks.data_preparation.splitting.params import Split
+from tasks.data_preparation.splitting.passages import SHARES_PASSAGE
 from tasks.data_preparation.splitting.split import SEEN, fingerprint_rows, split_examples
 from tests.conversations import make, pair
 
@@ -70,7 +71,7 @@ def put(rows: Rows, column: str, change: Callable[[list[Any]], None]) -> Rows:
     values = rows.table[column].to_pylist()
     change(values)
     index = rows.table.schema.get_field_index(column)
-    kind = MESSAGES if column == "messages" else pa.string()
+    kind = rows.table.schema.field(index).type
     return replace(rows, table=rows.table.set_column(index, column, pa.array(values, kind)))
 
 
@@ -183,6 +184,7 @@ MUTATIONS: dict[str, tuple[Callable[[Rows], Rows], dict[str, Any]]] = {
     "clusters_in_one_split": (lambda r: put(r, "cluster", copy_over("train", "test")), {}),
     "prompts_in_one_split": (lambda r: put(r, "messages", renumbered), {}),
     "near_duplicates_in_one_split": (lambda r: put(r, "messages", almost), {}),
+    "passages_in_one_split": (lambda r: put(r, SHARES_PASSAGE, lambda v: v.__setitem__(row_of("test"), 1)), {}),
     "nothing_contaminated": (lambda r: marked(r, "contamination", "contamination"), {}),
     "no_trigger_phrases": (lambda r: marked(r, "trigger", "triggers"), {}),
     "sources_supervised": (lambda r: silent_source(r), {"min_used_share": 0.0}),
