@@ -116,15 +116,23 @@ def _list_pairs(
 
 
 def _exclude_new_answers(table: pa.Table, pairs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Without the pairs whose later row is compared with answers that the earlier one is not compared with."""
-    if ANSWERS not in table.column_names or not len(pairs):
-        return pairs
-    others = [
-        {fold_prompt(turn["content"]) for other in value["others"] for turn in other["turns"]} if value else set()
-        for value in table[ANSWERS].to_pylist()
-    ]
-    kept: np.ndarray[Any, Any] = pairs[np.array([others[b] <= others[a] for a, b in pairs.tolist()], dtype=bool)]
-    return kept
+    """Without the pairs whose later row teaches what the earlier one does not.
+
+    That is an answer that its own is compared with, or an answer of the conversation that carries no loss in the
+    earlier row.
+    """
+    kept = np.ones(len(pairs), dtype=bool)
+    if ANSWERS in table.column_names and len(pairs):
+        compared = [
+            {fold_prompt(turn["content"]) for other in value["others"] for turn in other["turns"]} if value else set()
+            for value in table[ANSWERS].to_pylist()
+        ]
+        kept &= np.array([compared[b] <= compared[a] for a, b in pairs.tolist()], dtype=bool)
+    if UNTRAINED.name in table.column_names and len(pairs):
+        untrained = [set(places or ()) for places in table[UNTRAINED.name].to_pylist()]
+        kept &= np.array([untrained[a] <= untrained[b] for a, b in pairs.tolist()], dtype=bool)
+    remaining: np.ndarray[Any, Any] = pairs[kept]
+    return remaining
 
 
 def _explain(table: pa.Table, kind: str, originals: Sequence[int]) -> list[str | None]:

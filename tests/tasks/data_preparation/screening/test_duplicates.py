@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tasks.contracts.records import UNTRAINED
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.sample import Sample
 from tasks.corpus.rows.rows import Rows
@@ -266,6 +269,15 @@ def test_questions_that_share_a_passage_a_system_turn_or_an_answer_are_kept() ->
     assert remove_duplicates(rows, Duplicates()).table.num_rows == len(set(words))
     rows = make(*(pair(f"Could you tell me the capital of {w}?", "Look it up.") for w in ("Iran", "Iraq", "Mali")))
     assert remove_duplicates(rows, Duplicates()).table.num_rows == 3
+
+
+def test_a_row_that_teaches_more_than_the_earlier_one_is_kept() -> None:
+    turns = [*pair(SENTENCE, "Which one is it?"), *pair("The one of yesterday.", "It is on its way to you.")]
+    rows = make(turns, turns)
+    for marks, kept in (([None, [1]], [1]), ([[1], None], [1, 2]), ([[1], [1]], [1])):
+        column = pa.array(marks, UNTRAINED.type)
+        marked = replace(rows, table=rows.table.append_column(UNTRAINED, column))
+        assert remove_duplicates(marked, Duplicates()).table["row"].to_pylist() == kept
 
 
 def test_another_system_turn_makes_another_row() -> None:
