@@ -28,7 +28,7 @@ gc.disable()
 import httpx  # noqa: E402 - the engines read their settings when they are imported
 from prefect import Flow, flow  # noqa: E402
 from prefect import task as prefect_task  # noqa: E402
-from prefect.artifacts import create_link_artifact, create_table_artifact  # noqa: E402
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.exceptions import PrefectException  # noqa: E402
@@ -198,9 +198,9 @@ def show_report(name: str) -> None:
     key = name.replace("_", "-")
     create_table_artifact(key=f"{key}-figures", table=rows, description=f"Figures of {name}")
     if _record is not None and addresses.has_reports():
-        report, everything = addresses.report_page(_record.flow_run, name), addresses.run_page(_record.flow_run)
+        report = addresses.report_page(_record.flow_run, name)
         create_link_artifact(key=f"{key}-report", link=report, link_text=f"Report of {name}")
-        create_link_artifact(key=f"{key}-links", link=everything, link_text="MLflow run, data, release and requests")
+        create_markdown_artifact(key=f"{key}-links", markdown=addresses.list_links(_record.flow_run, _record.commit))
 
 
 def keep_report(name: str) -> None:

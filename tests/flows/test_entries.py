@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
@@ -49,7 +50,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def shown(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The artifacts that Prefect would be given."""
     made: list[dict[str, Any]] = []
-    for kind in ("create_table_artifact", "create_link_artifact"):
+    for kind in ("create_table_artifact", "create_link_artifact", "create_markdown_artifact"):
         monkeypatch.setattr(stage, kind, lambda **values: made.append(values))
     return made
 
@@ -152,8 +153,10 @@ def test_every_link_is_http(shown: list[dict[str, Any]], monkeypatch: pytest.Mon
     observe(monkeypatch)
     assert [item["link"] for item in shown if "link" in item] == [
         "http://127.0.0.1:4201/runs/0f-1/fine_tuning/index.html",
-        "http://127.0.0.1:4201/runs/0f-1/",
     ]
+    (links,) = [item["markdown"] for item in shown if "markdown" in item]
+    run = "http://127.0.0.1:4201/runs/0f-1/"
+    assert re.findall(r"\((.*?)\)", links) == [f"{run}mlflow", f"{run}version", f"{run}request", run]
     tags = stage.first_tags(Params(), RunRecord("fine_tuning", "0f-1", "p-1", "", 1.0, "ab+changes"))
     assert tags["mlflow.note.content"] == (
         "[Prefect run](http://127.0.0.1:4200/runs/flow-run/0f-1)"

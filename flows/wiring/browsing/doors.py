@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from flows.wiring import artifacts
 from flows.wiring.browsing.live import Curve, read_curves
@@ -199,6 +199,25 @@ def open_request(request_id: str) -> Door | None:
     return Door(f"Request {request_id}", facts, links=of_release.links if of_release else ())
 
 
+def find_address(flow_run: str, door: str) -> str | None:
+    """Address of the MLflow run (``mlflow``), model version (``version``) or newest request (``request``) of a run.
+
+    Raises:
+        PipelineError: The request log does not answer.
+    """
+    record = find_record(flow_run)
+    if record is None:
+        return None
+    known, release = mlflow_of(record), _release_of(record)
+    if door == "mlflow" and known:
+        return addresses.mlflow_page(known.run)
+    if door == "version" and (found := read_versions(artifacts.RELEASES).get(release)):
+        return addresses.version_page(found.model, found.version)
+    if door == "request" and release and (newest := _read_requests(release, 1)):
+        return f"/requests/{quote(newest[0]['id'], safe='')}"
+    return None
+
+
 def find_report(flow_run: str, stage: str) -> RunRecord | None:
     """The run whose report of a stage belongs to a run: its own, its pipeline's, or the newest before it."""
     record = find_record(flow_run)
@@ -262,24 +281,31 @@ def _runs(heading: str, records: Iterable[RunRecord]) -> Group:
 def _requests(release: str) -> Group:
     """The newest requests that a release answered, without their texts."""
     from tasks.contracts.errors import PipelineError
-    from tasks.gateway.store import open_store
 
     heading = "Newest requests that it answered"
-    store = open_store(store_url())
     try:
-        found: Sequence[Mapping[str, Any]] = store.list_requests(release, REQUESTS_SHOWN)
+        found = _read_requests(release, REQUESTS_SHOWN)
     except PipelineError as error:
         return Group(heading, ("",), [(str(error),)])
-    finally:
-        store.close()
     rows = [
-        (Link(row["id"], f"/requests/{row['id']}"), show_time(row["received_at"]), str(row["status"])) for row in found
+        (Link(row["id"], f"/requests/{quote(row['id'], safe='')}"), show_time(row["received_at"]), str(row["status"]))
+        for row in found
     ]
     return Group(heading, ("request", "received", "status"), rows)
 
 
 def _pipeline(record: RunRecord) -> Link:
     return Link(name_run(record), f"/pipelines/{record.pipeline}")
+
+
+def _read_requests(release: str, limit: int) -> Sequence[Mapping[str, Any]]:
+    from tasks.gateway.store import open_store
+
+    store = open_store(store_url())
+    try:
+        return store.list_requests(release, limit)
+    finally:
+        store.close()
 
 
 def _revision(commit: str) -> str | Link:

@@ -5,6 +5,7 @@
     /                              runs, the newest first
     /runs/<flow run>/              a run: its pages in Prefect and MLflow, its report, revision, release, requests
     /runs/<flow run>/<stage>/...   the report as that run wrote it
+    /runs/<flow run>/mlflow        goes on to its MLflow run; so do version and request (the newest)
     /pipelines/<key>  /releases/<hash>  /revisions/<commit>  /hashes/<md5>  /requests/<id>
     /reports/...                   the newest reports
 """
@@ -48,6 +49,7 @@ def make_site() -> Starlette:
         Route("/health", lambda _: PlainTextResponse("ok")),
         Route("/runs/{key}/", page_of(doors.open_run)),
         Route("/runs/{key}/index.html", page_of(doors.open_run)),
+        Route("/runs/{key}/{door}", go_on),
         Route("/runs/{key}/{stage}/{path:path}", send_report),
         Route("/pipelines/{key}", page_of(doors.open_pipeline)),
         Route("/releases/{key}", page_of(doors.open_release)),
@@ -85,6 +87,15 @@ def show(door: doors.Door | None, key: str) -> Response:
 
 def is_link(cell: object) -> bool:
     return isinstance(cell, doors.Link)
+
+
+def go_on(request: Request) -> Response:
+    """Go on to what belongs to a run; to the page of the run where it has none, or not yet."""
+    flow_run, door = request.path_params["key"], request.path_params["door"]
+    try:
+        return RedirectResponse(doors.find_address(flow_run, door) or f"/runs/{flow_run}/")
+    except PipelineError as error:
+        return PlainTextResponse(str(error), status_code=503)
 
 
 def send_report(request: Request) -> Response:

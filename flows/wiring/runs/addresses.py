@@ -76,6 +76,15 @@ def run_page(flow_run: str) -> str:
     return f"{reports()}/runs/{flow_run}/"
 
 
+def list_links(flow_run: str, commit: str) -> str:
+    """Links to all that belongs to a run of a stage, as Markdown; what is not known yet is found when followed."""
+    page, whole = run_page(flow_run), commit.removesuffix("+changes")
+    links = {"MLflow run": f"{page}mlflow", "Model version": f"{page}version", "Newest request": f"{page}request"}
+    if whole != "none":
+        links["Revision"] = f"{reports()}/revisions/{whole}"
+    return " · ".join(f"[{text}]({address})" for text, address in {**links, "All of this run": page}.items())
+
+
 def report_page(flow_run: str, stage: str) -> str:
     """The report that a run of a stage wrote, on the server of reports."""
     return f"{reports()}/runs/{flow_run}/{stage}/index.html"
