@@ -72,6 +72,8 @@ def test_with_json_every_command_writes_one_object(tmp_path: Path) -> None:
     assert set(CALLS) == set(ALL) - WITHOUT_ANSWER
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     (tmp_path / "params.yaml").write_text("data_preparation: {}\n")
+    (tmp_path / "models/base").mkdir(parents=True)
+    (tmp_path / "models/base/config.json").touch()
     subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=tmp_path, env=child_environment(), check=True)
     environment = {**child_environment(), "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     done = subprocess.run(
