@@ -54,10 +54,15 @@ def find_between(first: SignedTexts, second: SignedTexts, threshold: float) -> t
     bands = (key_bands(side.signatures, np.zeros(len(side.texts), dtype=np.int64)) for side in (first, second))
     for first_keys, second_keys in zip(*bands, strict=True):
         order = np.argsort(first_keys, kind="stable")
-        low = np.searchsorted(first_keys[order], second_keys)
-        count = np.searchsorted(first_keys[order], second_keys, side="right") - low
-        owner = np.repeat(np.arange(len(second.texts)), count)
-        position = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count) + low[owner]
+        sorted_keys = first_keys[order]
+        # Most keys occur in one list only, so the end of a run is searched for few of them.
+        low = np.searchsorted(sorted_keys, second_keys)
+        matched = np.flatnonzero(low < len(sorted_keys))
+        matched = matched[sorted_keys[low[matched]] == second_keys[matched]]
+        low = low[matched]
+        count = np.searchsorted(sorted_keys, second_keys[matched], side="right") - low
+        owner = np.repeat(matched, count)
+        position = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(low, count)
         candidate_codes.append(sort_unique(order[position] * len(second.texts) + owner))
     codes = sort_unique(np.concatenate(candidate_codes))
     pairs = np.stack(np.divmod(codes, max(len(second.texts), 1)), axis=1)

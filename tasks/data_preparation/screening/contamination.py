@@ -16,14 +16,14 @@ benchmark, or 0.5% of a large one, such as an instruction before every question,
 Of 150 items each of GSM8K, BIG-Bench Hard and IFEval, planted in rows, these are found: verbatim, or in capitals
 without punctuation, 100%; amid 47 other words 98%; cut to 80% of their words 95%; with 5% of their words exchanged 96%,
 with 10% exchanged 76%. A question of less than 13 words without its passage, as in SQuAD, is found when it is at least
-half of a turn. In 58,000 rows of 27 other public sets five are found, and are in both sets: problems of GSM8K in prompts
-with examples, a sentence of Winogender, passages of Wikipedia.
+half of a turn. In 58,000 rows of 27 other public sets five are found, and are in both sets: problems of GSM8K in
+prompts with examples, a sentence of Winogender, passages of Wikipedia.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +46,7 @@ from tasks.data_preparation.screening.item_coverage import (
     HashedWords,
     ItemIndex,
     find_contained,
-    hash_words,
+    hash_texts,
     index_items,
 )
 from tasks.data_preparation.screening.params import Contamination
@@ -191,13 +191,11 @@ def find_covered_items(table: pa.Table, benchmarks: Sequence[Items], index: Item
     is_short = index.counted < MIN_COVERED_WORDS
     is_minor = is_short & (index.counted < MIN_SHARE * _count_words_of_items(texts, index))
     found: list[dict[int, Contaminant]] = [{} for _ in benchmarks]
-    for rows, contents in _cut_turns(table):
-        turns = [find_words(content) for content in contents]
+    for rows, turns in _cut_turns(table):
         first_turns = np.flatnonzero(np.diff(rows, prepend=-1))
-        hashed = hash_words(turns)
-        hashed = HashedWords(hashed.hashes, hashed.offsets[[*first_turns.tolist(), len(turns)]])
         ends = [*first_turns[1:].tolist(), len(turns)]
-        contained = find_contained(hashed, index)
+        hashed = hash_texts(turns)
+        contained = find_contained(HashedWords(hashed.hashes, hashed.offsets[[0, *ends]]), index)
         for place, text, share in zip(
             contained.rows.tolist(), contained.texts.tolist(), contained.shares.tolist(), strict=True
         ):
@@ -225,7 +223,7 @@ def _count_words_of_items(texts: Sequence[tuple[int, int, list[str], str]], inde
     return np.array([counts[number, item] for number, item, _, _ in texts], dtype=np.int64)
 
 
-def _cut_turns(table: pa.Table) -> Iterator[tuple[Array, list[str]]]:
+def _cut_turns(table: pa.Table) -> Iterator[tuple[Array, pl.Series]]:
     """The turns that are no system turns, and the row of each, in batches of whole rows, which bounds the memory."""
     for first_row in range(0, table.num_rows, BATCH_ROWS):
         messages = column_messages(table.slice(first_row, BATCH_ROWS))
@@ -238,11 +236,12 @@ def _cut_turns(table: pa.Table) -> Iterator[tuple[Array, list[str]]]:
         batch = (characters[starts] // BATCH_CHARACTERS) if len(starts) else starts
         begins = starts[np.flatnonzero(np.diff(batch, prepend=-1))]
         for begin, end in zip(begins, [*begins[1:], len(rows)], strict=True):
-            yield rows[begin:end], contents.slice(begin, end - begin).to_pylist()
+            yield rows[begin:end], pl.Series(contents.slice(begin, end - begin), dtype=pl.String)
 
 
-def _is_half_of_a_turn(words: Sequence[str], turns: Sequence[Sequence[str]]) -> bool:
-    return any(MIN_SHARE * len(turn) <= len(words) and set(words) <= set(turn) for turn in turns)
+def _is_half_of_a_turn(words: Sequence[str], turns: Iterable[str]) -> bool:
+    of_turns = map(find_words, turns)
+    return any(MIN_SHARE * len(turn) <= len(words) and set(words) <= set(turn) for turn in of_turns)
 
 
 def find_near_duplicate_items(

@@ -11,8 +11,7 @@ Only the words of other n-grams are counted.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from tasks.corpus.reading.benchmark_items import MIN_NGRAM_WORDS, Items
+from tasks.corpus.text.words import find_words
 
 Array = np.ndarray[Any, Any]
 
@@ -29,13 +29,6 @@ MIN_COVERED_WORDS = 13
 
 _SHIFT = np.uint64(40)
 _PRIME = np.uint64(0x100000001B3)
-
-
-class _WordHashes(dict[str, int]):
-    def __missing__(self, word: str) -> int:
-        code = int.from_bytes(hashlib.blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest())
-        self[word] = code
-        return code
 
 
 @dataclass(frozen=True)
@@ -79,11 +72,31 @@ class HashedWords:
 
 
 def hash_words(words: Sequence[Sequence[str]]) -> HashedWords:
-    """Hash the words of texts."""
-    offsets = np.cumsum([0, *map(len, words)])
-    codes = _WordHashes()
-    hashes = np.fromiter(map(codes.__getitem__, chain.from_iterable(words)), dtype=np.uint64, count=int(offsets[-1]))
-    return HashedWords(hashes, offsets)
+    """Hash the words of texts, given word by word."""
+    return HashedWords(_hash(pl.Series(list(chain.from_iterable(words)), dtype=pl.String)), _offset(map(len, words)))
+
+
+def hash_texts(texts: pl.Series) -> HashedWords:
+    """Hash the words of texts, as `find_words` finds them; those of ASCII, as a rule nearly all, at once."""
+    is_ascii = (texts.str.len_bytes() == texts.str.len_chars()).to_numpy()
+    plain = texts.filter(pl.Series(is_ascii)).str.to_lowercase().str.extract_all(r"\w+")
+    others = [find_words(text) for text in texts.filter(pl.Series(~is_ascii))]
+    lengths = np.zeros(len(texts), dtype=np.int64)
+    lengths[is_ascii] = plain.list.len()
+    lengths[~is_ascii] = [len(words) for words in others]
+    hashes = np.empty(lengths.sum(), dtype=np.uint64)
+    is_plain = np.repeat(is_ascii, lengths)
+    hashes[is_plain] = _hash(plain.filter(plain.list.len() > 0).explode())
+    hashes[~is_plain] = hash_words(others).hashes
+    return HashedWords(hashes, _offset(lengths))
+
+
+def _offset(lengths: Iterable[int]) -> Array:
+    return np.cumsum([0, *lengths], dtype=np.int64)
+
+
+def _hash(words: pl.Series) -> Array:
+    return words.hash(seed=0).to_numpy()
 
 
 @dataclass(frozen=True)

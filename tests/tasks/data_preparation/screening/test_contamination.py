@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ from tasks.corpus.rows.rows import Rows
 from tasks.corpus.text.words import find_words
 from tasks.data_preparation.screening.contamination import remove_contamination
 from tasks.data_preparation.screening.duplicates import drop_exact_duplicates
-from tasks.data_preparation.screening.item_coverage import find_contained, hash_words, index_items
+from tasks.data_preparation.screening.item_coverage import find_contained, hash_texts, hash_words, index_items
 from tasks.data_preparation.screening.params import Contamination
 from tests.conversations import make, pair
 
@@ -46,7 +47,7 @@ def run(rows: Rows, folder: Path, *benchmarks: Benchmark, **params: object) -> R
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.text(alphabet="ab B.é", max_size=20), max_size=6), st.integers(1, 4))
+@given(st.lists(st.text(alphabet="ab B.é_7-\n", max_size=20), max_size=6), st.integers(1, 4))
 def test_ngrams_are_those_of_the_words(texts: list[str], size: int) -> None:
     words = [find_words(text) for text in texts]
     assert words == [re.findall(r"\w+", text.casefold()) for text in texts]
@@ -55,6 +56,9 @@ def test_ngrams_are_those_of_the_words(texts: list[str], size: int) -> None:
     ngrams = [tuple(row[i : i + size]) for row in words for i in range(len(row) - size + 1)]
     assert hashed.find_texts(first).tolist() == [i for i, row in enumerate(words) for _ in range(len(row) - size + 1)]
     assert len(dict(zip(ngrams, hashes.tolist(), strict=True))) == len(set(hashes.tolist()))
+    of_texts = hash_texts(pl.Series(texts, dtype=pl.String))
+    assert of_texts.hashes.tolist() == hashed.hashes.tolist()
+    assert of_texts.offsets.tolist() == hashed.offsets.tolist()
     some = np.array([0, 2])
     assert set(hashed.find_texts(hashed.list_ngrams(size, some)[1]).tolist()) <= {0, 2}
 
