@@ -45,7 +45,7 @@ def synthesize(folder: Path, prefect: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {data_preparation: {cmd: python -m flows.data_preparation}}\n")
     monkeypatch.chdir(tmp_path)
     read_params.cache_clear()
     yield tmp_path
