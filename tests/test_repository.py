@@ -96,12 +96,6 @@ def test_what_dvc_plots_is_an_out() -> None:
     assert {about["template"] for plot in DVC_FILE["plots"] for about in plot.values()} - {"simple"} == templates
 
 
-def test_the_page_of_plots_loads_nothing() -> None:
-    page = (ROOT / ".dvc/plots/page.html").read_text()
-    assert "<script src" not in page
-    assert page.count("{plot_divs}") == 1
-
-
 def test_the_params_file_is_valid_and_names_every_section() -> None:
     assert isinstance(read_params(ROOT / "params.yaml"), Params)
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
