@@ -38,6 +38,7 @@ MAX_ADDED_WORDS = 4
 CROWD = 10
 # Shorter words have no misspellings, only other words: cat, cut.
 MIN_SPELLED = 5
+MIN_STUTTER = 4
 # Word lists are easier to read as running text.
 # ruff: noqa: SIM905
 SMALL_WORDS = frozenset(
@@ -83,7 +84,7 @@ class Texts:
         if numbers is None:
             text = sentence.casefold().translate(_QUOTES)
             text = text if self.numbers else _NUMBER.sub("0", text)
-            words = tuple(word for each in split_words(text) if (word := each.strip(_PUNCTUATION)))
+            words = tuple(drop_stutter(word) for each in split_words(text) if (word := each.strip(_PUNCTUATION)))
             main = tuple(word for word in words if word not in SMALL_WORDS)
             numbers = self._numbers_of[sentence] = (self._number(main), self._number(words))
         return numbers
@@ -146,6 +147,11 @@ class Texts:
 def _cut_ngrams(text: str, size: int) -> set[str]:
     padded = f" {text} ".ljust(size)
     return {padded[start : start + size] for start in range(len(padded) - size + 1)}
+
+
+def drop_stutter(word: str) -> str:
+    """A word without a second first letter, as fingers write it: tthe, hhow. Shorter ones are names: AA, AAA, eel."""
+    return word[1:] if len(word) >= MIN_STUTTER and word[0] == word[1] and word.isalpha() else word
 
 
 def are_spellings(first: Sequence[str], second: Sequence[str]) -> bool:
