@@ -159,7 +159,7 @@ def test_all_problems_are_told_and_nothing_is_written(project: Path) -> None:
     told = str(raised.value)
     assert 'params.yaml with -S: training_setup.epoch: unknown key; did you mean "epochs"?' in told
     for part in (
-        "training_setup.seed: found 'many'",
+        'training_setup.seed: found "many"',
         "positions 0 to 4; found 9",
         "expected section.key=value",
         "training_setup.seed is set twice",
