@@ -16,8 +16,8 @@ benchmark, or 0.5% of a large one, such as an instruction before every question,
 Of 150 items each of GSM8K, BIG-Bench Hard and IFEval, planted in rows, these are found: verbatim, or in capitals
 without punctuation, 100%; amid 47 other words 98%; cut to 80% of their words 95%; with 5% of their words exchanged 96%,
 with 10% exchanged 76%. A question of less than 13 words without its passage, as in SQuAD, is found when it is at least
-half of a turn. In 58,000 rows of 27 other public sets none is found; in 32,000 longer ones of nine of them five, which are
-in both sets: problems of GSM8K in prompts with examples, a sentence of Winogender, passages of Wikipedia.
+half of a turn. In 58,000 rows of 27 other public sets none is found; in 32,000 longer ones of nine of them five, which
+are in both sets: problems of GSM8K in prompts with examples, a sentence of Winogender, passages of Wikipedia.
 """
 
 from __future__ import annotations
