@@ -15,6 +15,7 @@ from transformers import LlamaForCausalLM
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
+from tasks.fine_tuning.curve import describe_loss
 from tasks.fine_tuning.report import write_report
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.train import Run, fine_tune
@@ -120,7 +121,7 @@ def test_report(lora: Outcome, tmp_path: Path) -> None:
     assert set(points[1]) == {"step", "loss", "lr", "grad_norm"}
     page = first[1].decode()
     assert page.count("<svg") >= 2
-    assert "Validation loss went from" in page
+    assert f"Validation loss {describe_loss(figures['validation_loss_before'], figures['validation_loss'])}" in page
 
 
 def test_full_weights_load(initial: Path, tmp_path: Path) -> None:

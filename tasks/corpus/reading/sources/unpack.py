@@ -90,8 +90,11 @@ def open_unpacked(path: Path, name: str, max_bytes: int, encoding: str = "utf-8"
         file = path.open("rb")
     with file:
         unpacked = _unpack(file, start)
-        stream = io.BufferedReader(_Bounded(unpacked, name, None if unpacked is file else max_bytes), BLOCK)
-        start = stream.peek(4)[:4]
+        with _explain(name):
+            # A decompressor may give fewer bytes at a time.
+            start = read_ahead(unpacked, 4)
+        source, most = Chained(start, unpacked), None if unpacked is file else max_bytes
+        stream = io.BufferedReader(_Bounded(source, name, most), BLOCK)
         if start.startswith((b"\xff\xfe", b"\xfe\xff")):
             # Little endian UTF-32 begins like UTF-16.
             encoding = "utf-32" if start == b"\xff\xfe\0\0" else "utf-16"
@@ -253,20 +256,28 @@ def iterate_lines(stream: Readable, separator: bytes = b"\n") -> Iterator[tuple[
     while block := stream.read(BLOCK):
         lines = (rest + block).split(separator)
         rest = lines.pop()
-        if lines and len(lines[0]) > MAX_ROW_BYTES:
-            yield LongLine(number, lines[0][:MAX_SHOWN_CHARACTERS], len(lines[0]))
-            number += 1
-            del lines[0]
-        if lines:
-            yield number, lines
-            number += len(lines)
+        yield from set_long_apart(number, lines)
+        number += len(lines)
         if len(rest) > MAX_ROW_BYTES:
             start, length = rest[:MAX_SHOWN_CHARACTERS], len(rest)
             rest, skipped = skip_line(stream, separator)
             yield LongLine(number, start, length + skipped)
             number += 1
     if rest:
-        yield number, rest.split(separator)
+        yield from set_long_apart(number, rest.split(separator))
+
+
+def set_long_apart(number: int, lines: list[bytes]) -> Iterator[tuple[int, list[bytes]] | LongLine]:
+    """Lines from a number on, each that is longer than `MAX_ROW_BYTES` by itself."""
+    start = 0
+    for place, line in enumerate(lines):
+        if len(line) > MAX_ROW_BYTES:
+            if start < place:
+                yield number + start, lines[start:place]
+            yield LongLine(number + place, line[:MAX_SHOWN_CHARACTERS], len(line))
+            start = place + 1
+    if start < len(lines):
+        yield number + start, lines[start:]
 
 
 def skip_line(stream: Readable, separator: bytes) -> tuple[bytes, int]:

@@ -345,6 +345,13 @@ def test_where_a_file_is_cut_into_blocks_changes_nothing(
     hold()
 
 
+def test_a_byte_order_mark_may_come_out_of_a_decompressor_in_pieces() -> None:
+    data = b"\xef\xbb\xbfquestion,answer\nOpen?,No.\n"
+    packed = b"".join(gzip.compress(data[place : place + 1]) for place in range(len(data)))
+    (part,) = take(Csv(path="data/raw/x.csv"), packed) or []
+    assert part.items == [{"question": "Open?", "answer": "No."}]
+
+
 def test_a_large_array_is_streamed_to_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [*GOOD, 1, {"deep": json.loads("[" * 150 + "]" * 150)}, {"question": '\u20ac \\ "', "answer": "[{]}"}]
     texts = [
