@@ -27,7 +27,11 @@ Rows = st.SearchStrategy[dict[str, Any]]
 # Marks and separators of the shapes themselves are the texts most likely to be mistaken.
 TRAPS = ("\n\n", "\n\nHuman: ", "\n\nAssistant:", "Tools: ", "A. ", "B. x\nC. y", " ", "unanswerable", "[]", "true")
 SAID = st.lists(st.sampled_from(TRAPS) | st.text('ab1.:{"\\\té\u200d😀', max_size=4), max_size=3).map("".join)
-SOMETHING = SAID.map(lambda text: text if text.strip() else f"x{text}")
+# A transcript in which the person says nothing asks nothing, and its row is set aside.
+SAYS_NOTHING = re.compile(r"(Human|User):\s*(Human|User|Assistant|System):")
+SOMETHING = SAID.map(lambda text: text if text.strip() else f"x{text}").filter(
+    lambda text: not SAYS_NOTHING.search(text)
+)
 MAYBE = st.none() | SAID
 NUMBER = st.integers(-5, 5) | st.sampled_from([0.5, -1.5])
 
