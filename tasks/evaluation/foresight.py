@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.contracts.power import detectable_share
-from tasks.contracts.records import EXAMPLES
-from tasks.contracts.tables import read_table
+from tasks.contracts.tables import read_examples
 
 if TYPE_CHECKING:
     from tasks.evaluation.params import Evaluation
@@ -51,7 +50,7 @@ def count_held_out(train: Path, test: Path) -> HeldOut:
     """
     import pyarrow.compute as pc
 
-    table, trained = read_table(test, EXAMPLES), read_table(train, EXAMPLES)
+    table, trained = read_examples(test), read_examples(train)
     answerable = table.filter(pc.greater_equal(pc.list_value_length(table["messages"]), 2))
     return HeldOut(
         rows=answerable.num_rows,

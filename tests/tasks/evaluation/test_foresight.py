@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.contracts.power import detectable_share
-from tasks.contracts.records import EXAMPLES
+from tasks.contracts.records import EXAMPLES, UNTRAINED
 from tasks.contracts.tables import write_table
 from tasks.evaluation.foresight import Foresight, HeldOut, count_held_out, foresee_verdicts
 from tasks.evaluation.params import Evaluation
@@ -85,3 +85,7 @@ def test_rows_are_counted_as_evaluation_counts_them(tmp_path: Path) -> None:
         write_table(pa.Table.from_pylist(rows, schema=EXAMPLES), tmp_path / f"{name}.parquet", EXAMPLES)
     found = count_held_out(tmp_path / "train.parquet", tmp_path / "test.parquet")
     assert found == HeldOut(rows=3, labelled=2, clusters=2, labels=2, all_rows=8)
+    # Splits with answers that carry no loss have a column more.
+    marked = EXAMPLES.append(UNTRAINED)
+    write_table(pa.Table.from_pylist(rows, schema=marked), tmp_path / "test.parquet", marked)
+    assert count_held_out(tmp_path / "train.parquet", tmp_path / "test.parquet") == found
