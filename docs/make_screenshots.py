@@ -17,8 +17,6 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # Pages of the guide, with the height that is shown, pixels.
 PAGES = {
     "overview": ("index.html", 900),
-    "data": ("data_preparation/index.html", 1100),
-    "training": ("fine_tuning/index.html", 1000),
     "evaluation": ("evaluation/index.html", 1200),
     "monitoring": ("monitoring/index.html", 1000),
 }
