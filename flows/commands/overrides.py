@@ -35,7 +35,7 @@ MISSING: Any = object()
 
 
 @dataclass(frozen=True)
-class Change:
+class ParamChange:
     """One changed key.
 
     Attributes:
@@ -69,7 +69,7 @@ class PlannedChanges:
         params: All params with the changes.
     """
 
-    changes: list[Change]
+    changes: list[ParamChange]
     text: str
     values: Mapping[str, Any]
     params: Params
@@ -144,7 +144,7 @@ def plan_changes(assignments: Sequence[str] | None) -> PlannedChanges:
             text = set_value(text, keys, placed)
             values = put(values, keys, placed)
             if old is MISSING or json.dumps(old) != json.dumps(new):
-                changes.append(Change(key, None if old is MISSING else old, new))
+                changes.append(ParamChange(key, None if old is MISSING else old, new))
         except (ValueError, yaml.YAMLError) as error:
             problems.append(f"-S {assignment}: {' '.join(str(error).split())}")
     source = f"{artifacts.PARAMS} with -S"

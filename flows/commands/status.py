@@ -110,12 +110,13 @@ def look() -> Status:
         PipelineError: Params or ``dvc.yaml`` cannot be read.
     """
     from flows.commands.state.at_work import list_commands, list_serving
-    from flows.commands.state.conclusion import conclude, read
+    from flows.commands.state.conclusion import conclude
     from flows.commands.state.mlflow_store import open_store
     from flows.commands.state.stale import inspect_stages
     from flows.wiring.params import read_params
     from flows.wiring.recording import UNSENT
     from tasks.contracts.errors import PipelineError
+    from tasks.contracts.manifest import find_json
     from tasks.monitoring.decisions import read_decisions
 
     model = read_params().deployment.release.model
@@ -129,7 +130,7 @@ def look() -> Status:
         stages,
         versions,
         problem,
-        str(read(artifacts.RELEASE / "manifest.json").get("release", "")),
+        str(find_json(artifacts.RELEASE / "manifest.json").get("release", "")),
         list_commands(),
         gateways,
         decisions[-1] if decisions else None,
@@ -202,9 +203,9 @@ def describe_run(run: RecordedRun) -> str:
 
 def read_figures(release: str) -> dict[str, float]:
     """The candidate's metrics of a release, as far as its files are in this checkout."""
-    from flows.commands.state.conclusion import read
+    from tasks.contracts.manifest import find_json
 
-    return dict(read(artifacts.RELEASES / Path(release) / "manifest.json").get("metrics", {})) if release else {}
+    return dict(find_json(artifacts.RELEASES / Path(release) / "manifest.json").get("metrics", {})) if release else {}
 
 
 def row(name: str, text: str) -> str:

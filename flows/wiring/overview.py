@@ -24,6 +24,7 @@ from flows.wiring.runs.records import (
     show_time,
 )
 from flows.wiring.runs.releases import CHAMPION_NOTE, name_release, read_champion
+from tasks.contracts.manifest import find_json
 from tasks.pages.stages import STAGE_TITLES
 
 SUBTITLES = {
@@ -137,7 +138,7 @@ def describe(root: Path, name: str, failed: RunRecord | None, written: RunRecord
     from tasks.pages.page import show
 
     page = root / artifacts.report(name)
-    figures = read(root / artifacts.metrics(name))
+    figures = find_json(root / artifacts.metrics(name))
     names = {key: title for key, title in MAIN_FIGURES[name].items() if key in figures}
     names = names or {key: re.sub(r"[_.]", " ", key) for key in list(figures)[:FIGURES_SHOWN]}
     card = root / artifacts.CARD_PAGE if name == "data_preparation" else None
@@ -194,7 +195,7 @@ def describe_champion(root: Path) -> dict[str, str] | None:
     known = read_champion(root / artifacts.RELEASES)
     if known is None:
         return None
-    manifest = read(root / artifacts.RELEASES / known.release / "manifest.json")
+    manifest = find_json(root / artifacts.RELEASES / known.release / "manifest.json")
     titles = {key: "ROUGE-L" if key == "rouge_l" else key.replace("_", " ") for key in manifest.get("metrics", {})}
     figures = ", ".join(f"{title} {show_score(manifest['metrics'][key])}" for key, title in titles.items())
     return {
@@ -206,7 +207,7 @@ def describe_champion(root: Path) -> dict[str, str] | None:
 
 def describe_evaluation(root: Path) -> dict[str, str] | None:
     """The verdict on the candidate, with who was compared."""
-    verdict = read(root / artifacts.EVALUATION_VERDICT)
+    verdict = find_json(root / artifacts.EVALUATION_VERDICT)
     if not verdict:
         return None
     releases = root / artifacts.RELEASES
@@ -230,14 +231,14 @@ def first_sentence(verdict: Mapping[str, Any]) -> str:
 
 def find_release(root: Path, verdict: Mapping[str, Any]) -> str:
     """The release that was made on a verdict, or empty while there is none."""
-    release = read(root / artifacts.RELEASE / "manifest.json")
-    same = read(root / artifacts.RELEASE / "verdict.json") == verdict
+    release = find_json(root / artifacts.RELEASE / "manifest.json")
+    same = find_json(root / artifacts.RELEASE / "verdict.json") == verdict
     return str(release.get("release", "")) if same else ""
 
 
 def describe_monitoring(root: Path) -> dict[str, str] | None:
     """The verdict on the traffic, with which traffic it is about."""
-    verdict = read(root / artifacts.DRIFT_VERDICT)
+    verdict = find_json(root / artifacts.DRIFT_VERDICT)
     if not verdict:
         return None
     period, releases = verdict.get("period"), verdict.get("releases") or []
@@ -281,13 +282,3 @@ def render_facts(root: Path, written: Mapping[str, RunRecord | None]) -> str:
 
 def show_bytes(count: float) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
-
-
-def read(path: Path) -> Mapping[str, Any]:
-    """A JSON object; empty when the file is missing."""
-    import orjson
-
-    if not path.is_file():
-        return {}
-    value: Mapping[str, Any] = orjson.loads(path.read_bytes())
-    return value

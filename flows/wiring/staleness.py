@@ -94,7 +94,7 @@ def dvc_skips(stages: Sequence[str], single_item: bool = False) -> bool:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StagePlan:
     """What ``dvc repro`` would look at for some stages.
 
     Attributes:
@@ -123,7 +123,7 @@ class Plan:
             )  # fmt: skip
 
 
-def make_plan(repo: Repo, stages: Sequence[str], single_item: bool = False) -> Plan:
+def make_plan(repo: Repo, stages: Sequence[str], single_item: bool = False) -> StagePlan:
     """What has to be looked at for these stages.
 
     Args:
@@ -138,7 +138,7 @@ def make_plan(repo: Repo, stages: Sequence[str], single_item: bool = False) -> P
     ordered: dict[str, Stage] = {}
     for stage in named:
         ordered |= {each.addressing: each for each in plan_repro(graph, [stage])}
-    return Plan(
+    return StagePlan(
         tuple(stages),
         tuple(name for name in ordered if name in stages or not single_item),
         frozenset(name for name, stage in ordered.items() if stage.changed()),

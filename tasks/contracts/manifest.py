@@ -78,6 +78,17 @@ def write_json(path: Path, value: Any, private: bool = False) -> None:
     write_bytes(path, orjson.dumps(value, option=options), private)
 
 
+def find_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where it is missing, torn or no object: what is told then is told without it."""
+    import orjson
+
+    try:
+        values = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from flows.commands.state.mlflow_records import ModelVersion
@@ -14,6 +12,7 @@ from flows.commands.state.stale import StageState
 from flows.wiring import artifacts
 from flows.wiring.staleness import STAGES
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import find_json
 
 EVALUATED = STAGES.index("evaluation")
 GATE = "quality gate"
@@ -53,7 +52,7 @@ def conclude(stages: Sequence[StageState], model: str) -> Conclusion:
         model: Name of the registered model.
     """
     behind = [one.stage for one in stages if one.state != "up to date"]
-    verdict = read(artifacts.EVALUATION_VERDICT)
+    verdict = find_json(artifacts.EVALUATION_VERDICT)
     if any(stage in behind for stage in STAGES[: EVALUATED + 1]) or not verdict:
         return Conclusion(steps=[f"`heptune run` ({', '.join(behind)} to do)"] if behind else [])
     name, reasons = str(verdict["verdict"]), [str(reason) for reason in verdict["reasons"]]
@@ -70,7 +69,7 @@ def list_steps(verdict: dict[str, Any], versions: Sequence[ModelVersion]) -> lis
     """What follows from a verdict, as far as it has not been done; a gateway that is up swaps by itself."""
     from flows.wiring.serving import list_gateways
 
-    release = str(read(artifacts.RELEASE / "manifest.json").get("release", ""))
+    release = str(find_json(artifacts.RELEASE / "manifest.json").get("release", ""))
     champion = next((one for one in versions if "champion" in one.aliases), None)
     if champion and champion.release == release:
         return [] if list_gateways() else ["`heptune serve`"]
@@ -111,12 +110,3 @@ def conclude_failure(error: PipelineError) -> Conclusion:
             ],
         )
     return Conclusion(steps=["correct it", "`heptune run`; finished stages are kept"])
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -38,7 +38,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Group:
+class LinkTable:
     """Rows under a heading; a cell is text or a link."""
 
     heading: str
@@ -52,7 +52,7 @@ class Door:
 
     title: str
     facts: Sequence[tuple[str, str | Link]] = ()
-    groups: Sequence[Group] = ()
+    groups: Sequence[LinkTable] = ()
     curves: Sequence[Curve] = ()
     live: bool = False
     links: Sequence[Link] = field(default_factory=list)
@@ -89,7 +89,7 @@ def open_run(flow_run: str) -> Door | None:
     if known:
         for heading, hashes in (("What it read", known.deps), ("What it wrote", known.outs)):
             rows = [(path, Link(digest, f"/hashes/{digest}")) for path, digest in hashes.items()]
-            groups.append(Group(heading, ("path", "MD5, as in dvc.lock"), rows))
+            groups.append(LinkTable(heading, ("path", "MD5, as in dvc.lock"), rows))
     if release := _release_of(record):
         if release not in record.about.values():
             facts.append(("release of the pipeline", _release(release)))
@@ -259,7 +259,7 @@ def _release_of(record: RunRecord) -> str:
     return next((other.about["release"] for other in beside if "release" in other.about), "")
 
 
-def _runs(heading: str, records: Iterable[RunRecord]) -> Group:
+def _runs(heading: str, records: Iterable[RunRecord]) -> LinkTable:
     rows = []
     for record in records:
         known = mlflow_of(record)
@@ -275,10 +275,10 @@ def _runs(heading: str, records: Iterable[RunRecord]) -> Group:
                 Link("report", f"/runs/{record.flow_run}/{record.stage}/index.html") if record.page else "",
             )
         )
-    return Group(heading, ("stage", "began", "pipeline", "state", "revision", "", "", ""), rows)
+    return LinkTable(heading, ("stage", "began", "pipeline", "state", "revision", "", "", ""), rows)
 
 
-def _requests(release: str) -> Group:
+def _requests(release: str) -> LinkTable:
     """The newest requests that a release answered, without their texts."""
     from tasks.contracts.errors import PipelineError
 
@@ -286,12 +286,12 @@ def _requests(release: str) -> Group:
     try:
         found = _read_requests(release, REQUESTS_SHOWN)
     except PipelineError as error:
-        return Group(heading, ("",), [(str(error),)])
+        return LinkTable(heading, ("",), [(str(error),)])
     rows = [
         (Link(row["id"], f"/requests/{quote(row['id'], safe='')}"), show_time(row["received_at"]), str(row["status"]))
         for row in found
     ]
-    return Group(heading, ("request", "received", "status"), rows)
+    return LinkTable(heading, ("request", "received", "status"), rows)
 
 
 def _pipeline(record: RunRecord) -> Link:

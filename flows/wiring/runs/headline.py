@@ -5,12 +5,12 @@ The names are the same in every run, so that MLflow's table and comparison put r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flows.wiring import artifacts
+from tasks.contracts.manifest import find_json
 
 
 class Headline(NamedTuple):
@@ -43,31 +43,31 @@ def read_headline(stage: str, root: Path = Path()) -> Headline:
 
 
 def of_data(root: Path) -> Headline:
-    figures = _read(root / artifacts.metrics("data_preparation"))
+    figures = find_json(root / artifacts.metrics("data_preparation"))
     return Headline(_present({"rows_train": figures.get("rows_train"), "rows_test": figures.get("rows_test")}), {}, {})
 
 
 def of_base(root: Path) -> Headline:
-    source = _read(root / artifacts.INITIAL / "manifest.json").get("source", {})
+    source = find_json(root / artifacts.INITIAL / "manifest.json").get("source", {})
     return Headline(_present({"base": "@".join(str(value) for value in source.values() if value)}), {}, {})
 
 
 def of_plan(root: Path) -> Headline:
-    plan = _read(root / artifacts.PLAN / "plan.json")
+    plan = find_json(root / artifacts.PLAN / "plan.json")
     settings = {"method": plan.get("method", {}).get("name")}
     settings |= {key: plan.get(key) for key in ("learning_rate", "steps", "seed", "device")}
     return Headline(_present(settings), {}, {})
 
 
 def of_training(root: Path) -> Headline:
-    figures = _read(root / artifacts.metrics("fine_tuning"))
+    figures = find_json(root / artifacts.metrics("fine_tuning"))
     return Headline({}, _present({key: figures.get(key) for key in ("train_loss", "validation_loss")}), {})
 
 
 def of_verdict(root: Path) -> Headline:
     """The candidate's metrics as the verdict has them, and its decision."""
-    figures = _read(root / artifacts.metrics("evaluation"))
-    verdict = _read(root / artifacts.EVALUATION_VERDICT)
+    figures = find_json(root / artifacts.metrics("evaluation"))
+    verdict = find_json(root / artifacts.EVALUATION_VERDICT)
     scores = {key: value for key, value in figures.items() if key.startswith("candidate.")}
     reasons = "; ".join(verdict.get("reasons", []))
     tags = _present({"heptune.verdict": verdict.get("verdict"), "heptune.verdict_reasons": reasons})
@@ -75,12 +75,12 @@ def of_verdict(root: Path) -> Headline:
 
 
 def of_release(root: Path) -> Headline:
-    release = _read(root / artifacts.RELEASE / "manifest.json").get("release")
+    release = find_json(root / artifacts.RELEASE / "manifest.json").get("release")
     return Headline({}, {}, _present({"heptune.release": release}))
 
 
 def of_traffic(root: Path) -> Headline:
-    return Headline({}, {}, _present({"heptune.drift": _read(root / artifacts.DRIFT_VERDICT).get("verdict")}))
+    return Headline({}, {}, _present({"heptune.drift": find_json(root / artifacts.DRIFT_VERDICT).get("verdict")}))
 
 
 # In the order in which the stages run.
@@ -97,12 +97,3 @@ PARTS: Mapping[str, Part] = {
 
 def _present(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value not in (None, "")}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where a stage has not written it."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -22,6 +22,7 @@ from flows.wiring import artifacts
 from flows.wiring.lineage import git_commit
 from flows.wiring.processes import has_process, mark_process, read_mark, show_mark
 from flows.wiring.runs.releases import name_release
+from tasks.contracts.manifest import find_json
 
 logger = logging.getLogger(__name__)
 
@@ -153,15 +154,15 @@ def describe_subject(stage: str) -> dict[str, str]:
     from tasks.contracts.manifest import hash_file
 
     if stage == "monitoring":
-        window = _read(artifacts.DRIFT_VERDICT).get("window")
+        window = find_json(artifacts.DRIFT_VERDICT).get("window")
         found = {"window": window, "answered_by": _release_of_window()}
     else:
         prepared = artifacts.PREPARED / "manifest.json"
         found = {"data": hash_file(prepared) if prepared.is_file() else None}
     if stage == "evaluation":
-        found["champion"] = _read(artifacts.CHAMPION).get("release")
+        found["champion"] = find_json(artifacts.CHAMPION).get("release")
     if stage == "deployment":
-        found["release"] = _read(artifacts.RELEASE / "manifest.json").get("release")
+        found["release"] = find_json(artifacts.RELEASE / "manifest.json").get("release")
     return {key: str(value) for key, value in found.items() if value}
 
 
@@ -212,7 +213,7 @@ def read_records(stage: str = "*", root: Path = Path()) -> Iterator[RunRecord]:
     paths = (root / RUNS).glob(f"{stage}/*.json")
     found = [path for path in paths if not path.name.endswith(".mlflow.json")]
     for path in sorted(found, key=lambda path: path.name, reverse=True):
-        if (values := _read(path)) and (record := _parse(values)):
+        if (values := find_json(path)) and (record := _parse(values)):
             yield record
 
 
@@ -228,7 +229,7 @@ def find_record(flow_run: str, root: Path = Path()) -> RunRecord | None:
     if not flow_run or set(flow_run) - set("0123456789abcdef-"):
         return None
     paths = (root / RUNS).glob(f"*/*-{flow_run}.json")
-    return next((record for path in paths if (values := _read(path)) and (record := _parse(values))), None)
+    return next((record for path in paths if (values := find_json(path)) and (record := _parse(values))), None)
 
 
 def note_mlflow(stage: str, flow_run: str, known: MlflowRun) -> None:
@@ -239,7 +240,7 @@ def note_mlflow(stage: str, flow_run: str, known: MlflowRun) -> None:
 
 def mlflow_of(record: RunRecord, root: Path = Path()) -> MlflowRun | None:
     """What MLflow calls a run; None until its sender has told MLflow of it."""
-    values = _read(root / record.path.with_suffix(".mlflow.json"))
+    values = find_json(root / record.path.with_suffix(".mlflow.json"))
     try:
         return MlflowRun(**values) if values else None
     except TypeError:  # written by another version
@@ -251,15 +252,6 @@ def _parse(values: Mapping[str, Any]) -> RunRecord | None:
         return RunRecord(**values)
     except TypeError:  # written by another version
         return None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where it is missing or torn."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.manifest import replacing, write_bytes
+from tasks.contracts.manifest import find_json, replacing, write_bytes
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -40,3 +40,11 @@ def test_a_refusing_disk_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(PipelineError, match=r"file/x\.txt: cannot write \(.+\); free some space and run again"):
         write_bytes(tmp_path / "file/x.txt", b"one")
+
+
+def test_a_file_that_tells_nothing_is_an_empty_object(tmp_path: Path) -> None:
+    path = tmp_path / "facts.json"
+    assert find_json(path) == {}
+    for content, found in (('{"a": 1}', {"a": 1}), ('{"a": ', {}), ("[1]", {}), ("", {})):
+        path.write_text(content)
+        assert find_json(path) == found
