@@ -119,20 +119,18 @@ def test_a_body_sent_after_a_refusal_does_not_keep_the_connection(tmp_path: Path
 
 
 def test_a_client_that_does_not_read_its_answers_is_disconnected(small: RunningGateway) -> None:
-    request = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    requests = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 50
     with connect(small) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(0.2)
-        began = time.monotonic()
-        try:
-            while time.monotonic() - began < 15:
+        # Filling the server's send buffer takes as long as the machine needs for some thousand answers.
+        deadline = time.monotonic() + 120
+        with pytest.raises(ConnectionError):
+            while time.monotonic() < deadline:
                 try:
-                    connection.sendall(request * 50)
+                    connection.sendall(requests)
                 except TimeoutError:
                     time.sleep(0.1)
-        except OSError:
-            pass
-        assert time.monotonic() - began < 14
 
 
 def test_more_connections_than_files_are_not_promised() -> None:
