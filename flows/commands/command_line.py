@@ -22,16 +22,6 @@ from flows.wiring.settings import be_verbose, log_to_terminal
 from flows.wiring.stopping import COMMAND_GRACE_S, Stopped, listen, say_last_words
 from tasks.contracts.errors import PipelineError
 
-# What people call the stages, which are no commands.
-VERBS = {
-    "prepare": "run data_preparation",
-    "plan": "run training_setup",
-    "train": "run fine_tuning",
-    "finetune": "run fine_tuning",
-    "evaluate": "run evaluation",
-    "deploy": "run deployment",
-    "monitor": "run monitoring",
-}
 GROUPS = (run, pipeline, status, gate, models, gateway, annotation, synthesis, upkeep, up)
 
 
@@ -64,9 +54,10 @@ for group in GROUPS:
 
 def describe_unknown(word: str, commands: Sequence[str]) -> str:
     """What was typed instead of a command, and the nearest that there is; stages, too, are looked for."""
-    from flows.wiring.staleness import STAGES
+    from flows.wiring.staleness import STAGES, VERBS
 
-    known = {stage: f"run {stage}" for stage in STAGES} | VERBS | {name: name for name in commands}
+    stages = {stage: stage for stage in STAGES} | VERBS
+    known = {name: f"run {stage}" for name, stage in stages.items()} | {name: name for name in commands}
     near = difflib.get_close_matches(word.lower().replace("-", "_"), known, 1) or difflib.get_close_matches(
         word, known, 1
     )

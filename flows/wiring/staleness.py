@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 from collections.abc import Sequence
@@ -34,6 +35,16 @@ STAGES = (
     "deployment",
     "monitoring",
 )
+# What else a stage is called by people.
+VERBS = {
+    "prepare": "data_preparation",
+    "plan": "training_setup",
+    "train": "fine_tuning",
+    "finetune": "fine_tuning",
+    "evaluate": "evaluation",
+    "deploy": "deployment",
+    "monitor": "monitoring",
+}
 
 
 def check(stages: Sequence[str]) -> None:
@@ -45,7 +56,10 @@ def check(stages: Sequence[str]) -> None:
     read_params()
     read_yaml(artifacts.PIPELINE)
     if unknown := [name for name in stages if name not in STAGES]:
-        raise PipelineError(f'unknown stage "{unknown[0]}"; valid names: {", ".join(STAGES)}')
+        known = {name: name for name in STAGES} | VERBS
+        near = difflib.get_close_matches(unknown[0].lower().replace("-", "_"), known, 1)
+        hint = f'did you mean "{known[near[0]]}"? ' if near else ""
+        raise PipelineError(f'unknown stage "{unknown[0]}"; {hint}valid names: {", ".join(STAGES)}')
 
 
 def list_unchanged(stages: Sequence[str], wait: bool = False, single_item: bool = False) -> list[str]:

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Section(BaseModel):
-    """Frozen, no unknown keys, no silent conversion of text to numbers."""
+    """Frozen, no unknown keys, and ``true`` is not the number 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_bool_from_numbers(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {
+            name: _spell_bool(cls, name, value) if isinstance(value, bool) else value for name, value in values.items()
+        }
+
+
+def _spell_bool(section: type[BaseModel], name: str, value: bool) -> bool | str:
+    """A bool as text, which no number can be, where the field takes numbers; pydantic reads ``true`` as 1."""
+    field = section.model_fields.get(name)
+    kinds = _plain_types(field.annotation) if field else set()
+    return str(value).lower() if kinds & {int, float} and not kinds & {bool, str} else value
+
+
+def _plain_types(annotation: Any) -> set[type]:
+    """The types that an annotation is made of, without what they are marked with."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return {annotation}
+    return set().union(*map(_plain_types, get_args(annotation)))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -56,7 +57,7 @@ def serve(
     keys: Path,
     on_ready: Callable[[str, str], None] = lambda url, release: None,
 ) -> None:
-    """Answer until SIGINT or SIGTERM; then finish running requests and write the log.
+    """Answer until SIGINT, SIGTERM or SIGHUP; then finish running requests and write the log.
 
     Args:
         params: Settings.
@@ -79,7 +80,7 @@ def serve(
             server = make_server(state)
             # The socket is listening: connections made now are answered as soon as the server runs.
             on_ready(address(listener), state.releases.release)
-            with handling_signals():
+            with handling_signals(server):
                 server.run(sockets=[listener])
         finally:
             state.close()
@@ -173,16 +174,24 @@ def address(listener: socket.socket) -> str:
 
 
 @contextmanager
-def handling_signals() -> Iterator[None]:
+def handling_signals(server: uvicorn.Server) -> Iterator[None]:
     """Let a signal end the block instead of the process, so that the code after it runs.
 
-    The server handles the signals while it runs and raises them again when it ends.
+    The server handles SIGINT and SIGTERM while it runs and raises them again when it ends; that the terminal was closed
+    (SIGHUP) ends it in the same way, unless that is ignored (``nohup``).
     """
 
     def ignore(number: int, frame: FrameType | None) -> None:
         logger.info("ended by %s", signal.Signals(number).name)
 
-    before = {number: signal.signal(number, ignore) for number in (signal.SIGINT, signal.SIGTERM)}
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        (ignore if server.should_exit else server.handle_exit)(number, frame)
+
+    before: dict[signal.Signals, Any] = {
+        number: signal.signal(number, ignore) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
     try:
         yield
     finally:

@@ -55,6 +55,9 @@ MISTAKES = {
     "data_preparation: {cleaning: all}": [
         'data_preparation.cleaning: found "all"; expected a list; valid names: c4, chunk'
     ],
+    "training_setup: {batch_size: true}": ['training_setup.batch_size: found "true"; expected'],
+    "evaluation: {items: false}": ['evaluation.items: found "false"; expected a whole number'],
+    "training_setup: {epochs: true}": ['training_setup.epochs: found "true"; expected a number'],
     "data_preparation: {sources: []}": ["data_preparation.sources: found a list; expected a list of at least 1"],
     "data_preparation: {engine: ray}": [
         'data_preparation.engine: found "ray"; expected keys with values: write {name: ray}'
