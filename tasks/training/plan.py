@@ -11,6 +11,7 @@ from tasks.contracts.machine import Device, Machine, find_machine
 from tasks.contracts.manifest import read_json, read_manifest
 from tasks.contracts.record import Record
 from tasks.training.choices import Packing, Precision, Schedule
+from tasks.training.distribution import AnyDistribution
 from tasks.training.methods import AnyMethod
 
 NAME = "plan.json"
@@ -37,7 +38,8 @@ class Plan(Record):
         epochs: Passes over the training split that ``steps`` amounts to.
         steps: Optimizer steps of the whole run; training runs exactly these.
         threads: CPU threads of one process.
-        world_size: Processes.
+        world_size: Processes on all machines.
+        distribution: How they share the work.
         device: Where the model is trained.
         checkpoint_every_steps: Optimizer steps between checkpoints.
         evaluate_every_steps: Optimizer steps between validation losses.
@@ -70,6 +72,7 @@ class Plan(Record):
     steps: int
     threads: int
     world_size: int
+    distribution: AnyDistribution
     device: Device
     checkpoint_every_steps: int
     evaluate_every_steps: int

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.training.choices import Packing, Schedule
+from tasks.training.distribution import AnyDistribution
+from tasks.training.distribution.single import Single
 from tasks.training.methods import AnyMethod, names_where
 from tasks.training.methods.lora import Lora
 
@@ -47,7 +49,8 @@ class TrainingSetup(Section):
         default=None, ge=1, description="stop after so many optimizer steps; null: epochs decide"
     )
     seed: int = Field(default=17, ge=0, description="of initialisation, shuffling and dropout")
-    processes: int = Field(default=1, ge=1, description="training processes; one per accelerator")
+    processes: int = Field(default=1, ge=1, description="training processes of a machine; one per accelerator")
+    distribution: AnyDistribution = Field(default=Single(), description="how several processes share the work")
     threads: Count | Literal["auto"] = Field(default="auto", description="CPU threads of one process")
     memory_limit_gib: float | None = Field(
         default=None, gt=0, description="refuse plans above it; null: what the machine has"

@@ -83,7 +83,8 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
         epochs=round(steps * batches_per_step / batches, 6),
         steps=steps,
         threads=_threads(settings, machine),
-        world_size=settings.processes,
+        world_size=settings.distribution.ranks(settings.processes),
+        distribution=settings.distribution,
         device=machine.device,
         checkpoint_every_steps=settings.checkpoint_every_steps,
         evaluate_every_steps=settings.evaluate_every_steps,
@@ -138,7 +139,7 @@ def _memory_limit(settings: TrainingSetup, machine: Machine) -> int:
 def _memory(
     settings: TrainingSetup, shape: ModelShape, counts: Counts, machine: Machine, precision: Precision, batch: int
 ) -> Memory:
-    return predict_memory(
+    alone = predict_memory(
         shape,
         settings.method,
         batch_size=batch,
@@ -150,6 +151,7 @@ def _memory(
         gradient_checkpointing=settings.gradient_checkpointing,
         device=machine.device,
     )
+    return settings.distribution.per_rank(alone, settings.distribution.ranks(settings.processes))
 
 
 def _batch(
@@ -220,7 +222,7 @@ def _auto_batch(
 
 def _impossible(settings: TrainingSetup, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
     """Everything that cannot work, the fit into memory aside."""
-    problems = settings.method.problems(shape)
+    problems = settings.method.problems(shape) + settings.distribution.problems(settings.processes)
     if shape.context and settings.max_tokens > shape.context:
         problems.append(
             f"max_tokens: {settings.max_tokens} is more than the model's context ({shape.context}); "

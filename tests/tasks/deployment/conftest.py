@@ -13,6 +13,7 @@ from tasks.contracts.machine import Machine
 from tasks.contracts.manifest import hash_file, seal, write_json
 from tasks.contracts.records import PREDICTIONS
 from tasks.contracts.tables import write_table
+from tasks.training.distribution.single import Single
 from tasks.training.methods import AnyMethod
 from tasks.training.methods.full import Full
 from tasks.training.methods.lora import Lora
@@ -120,6 +121,7 @@ def write_plan(folder: Path, method: AnyMethod) -> None:
         method=method, seed=1, learning_rate=1e-3, schedule="cosine", warmup_steps=2, weight_decay=0.0, clip_norm=1.0,
         optimizer="adamw_torch", batch_size=4, accumulation_steps=2, max_tokens=256, packing="bfd", precision="fp32",
         gradient_checkpointing=False, epochs=2.0, steps=50, threads=2, world_size=1, device="cpu",
+        distribution=Single(),
         checkpoint_every_steps=10, evaluate_every_steps=10, log_every_steps=1, examples=300, rows=100, tokens=9000,
         supervised_tokens=4000, steps_per_epoch=25, trainable_parameters=1234, predicted_memory_bytes=10**8,
         made_for=Machine(device="cpu", cores=2, memory_bytes=2**33, bf16=True),

@@ -49,6 +49,7 @@ def make_plan(**changes: Any) -> Plan:
         "steps": STEPS,
         "threads": 1,
         "world_size": 1,
+        "distribution": {"name": "single"},
         "device": "cpu",
         "checkpoint_every_steps": 4,
         "evaluate_every_steps": 5,
