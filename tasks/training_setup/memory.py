@@ -11,7 +11,7 @@ With P parameters, T of them trained, and n tokens in a forward pass, in bytes:
   section 4.1) but without the attention matrix, which scaled-dot-product attention does not store, and with
   a gated feed-forward block, as `_layer_bytes` counts. Packed rows keep a mask of max_tokens squared in each layer.
   With gradient checkpointing each block keeps its input only, and one block at a time is alive.
-* output: logits of vocabulary V for the positions that the output layer computes, in compute precision and in fp32,
+* logits: of vocabulary V for the positions that the output layer computes, in compute precision and in fp32,
   their log-softmax and its gradient. On a CPU those are the supervised positions, elsewhere all n.
 * fragmentation: on a CPU 1.5 times the activations, which the C library's allocator keeps between blocks of
   changing size. Measured on a model of 10 million parameters: with it the total came within 20% of the peak resident
@@ -25,11 +25,11 @@ A prediction, not a promise: the tests hold activations and casts against a coun
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from tasks.contracts.machine import Device
 from tasks.language_models.shape import ModelShape
 from tasks.training.choices import Precision
+from tasks.training.memory import Memory
 from tasks.training.methods.method import Method
 
 OPTIMIZER_BYTES = {
@@ -43,28 +43,6 @@ OPTIMIZER_BYTES = {
 FRAGMENTATION = 1.5
 # Measured with the pinned versions: resident size with everything imported and no model.
 RUNTIME_BYTES: dict[Device, int] = {"cpu": 640 * 2**20, "cuda": 700 * 2**20}
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes by purpose."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-    casts: int
-    activations: int
-    output: int
-    fragmentation: int
-    runtime: int
-
-    @property
-    def total(self) -> int:
-        return sum(vars(self).values())
-
-    @property
-    def figures(self) -> dict[str, float | int]:
-        return {"predicted_memory_bytes": self.total, **vars(self)}
 
 
 def predict_memory(
@@ -107,7 +85,8 @@ def predict_memory(
         optimizer=round(OPTIMIZER_BYTES[optimizer] * trainable),
         casts=weights // 2 if precision == "bf16" else 0,
         activations=activations,
-        output=positions * shape.vocabulary * (size + 12),
+        logits=positions * shape.vocabulary * (size + 12),
+        communication=0,
         fragmentation=round(FRAGMENTATION * activations) if device == "cpu" else 0,
         runtime=RUNTIME_BYTES[device],
     )

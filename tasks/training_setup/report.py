@@ -12,10 +12,10 @@ from tasks.contracts.manifest import hash_file, seal, write_json
 from tasks.language_models.shape import ModelShape
 from tasks.pages.page import PALETTE, Page, plot_style, show
 from tasks.pages.text import plot_text, plural
+from tasks.training.memory import Memory
 from tasks.training.plan import NAME, Plan
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.environment import fingerprint
-from tasks.training_setup.memory import Memory
 from tasks.training_setup.resolve import Resolution
 from tasks.training_setup.schedule import learning_rate_at
 
@@ -224,7 +224,7 @@ def _memory_figure(memory: Memory, plan: Plan) -> Figure:
         figure = _figure(1.9)
         axes = figure.subplots()
         total = 0.0
-        colours = (*PALETTE, "#94a3b8", "#cbd5e1")
+        colours = (*PALETTE, "#94a3b8", "#cbd5e1", "#e2e8f0")
         for (name, amount), colour in zip(vars(memory).items(), colours, strict=True):
             axes.barh([0], [amount / _GIB], left=total, color=colour, label=plot_text(f"{name} {amount / _GIB:.2f}"))
             total += amount / _GIB

@@ -11,11 +11,12 @@ from tasks.contracts.machine import Machine
 from tasks.language_models.shape import ModelShape
 from tasks.pages.text import plural
 from tasks.training.choices import Precision
+from tasks.training.memory import Memory
 from tasks.training.methods import names_where
 from tasks.training.packing import count_packed_rows
 from tasks.training.plan import Plan
 from tasks.training_setup.counts import Counts
-from tasks.training_setup.memory import Memory, predict_memory
+from tasks.training_setup.memory import predict_memory
 from tasks.training_setup.params import TrainingSetup
 
 logger = logging.getLogger(__name__)

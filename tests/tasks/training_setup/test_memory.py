@@ -75,7 +75,7 @@ def test_full_by_hand(shape: ModelShape) -> None:
     assert memory.weights == memory.gradients == 4 * shape.parameters
     assert memory.optimizer == 8 * shape.parameters
     assert memory.casts == 0
-    assert memory.output == BATCH * TOKENS * 600 * 16
+    assert memory.logits == BATCH * TOKENS * 600 * 16
     assert memory.total == sum(vars(memory).values())
 
 
@@ -88,12 +88,12 @@ def test_lora_by_hand(shape: ModelShape) -> None:
     assert memory.weights == 4 * (shape.parameters + trained)
     assert memory.gradients == 4 * trained
     assert memory.optimizer == 8 * trained
-    assert memory.output == BATCH * TOKENS // 4 * 600 * 14
+    assert memory.logits == BATCH * TOKENS // 4 * 600 * 14
 
 
 def test_what_saves_memory(shape: ModelShape) -> None:
     plain = predicted(shape, Full())
     assert predicted(shape, Full(), gradient_checkpointing=True).activations < plain.activations
     assert predicted(shape, Full(), optimizer="sgd").optimizer == 0
-    assert predicted(shape, Full(), device="cuda", supervised_share=0.1).output == plain.output
+    assert predicted(shape, Full(), device="cuda", supervised_share=0.1).logits == plain.logits
     assert predicted(shape, Full(), batch_size=2 * BATCH).activations == 2 * plain.activations
