@@ -26,6 +26,7 @@ CALLS: dict[str, list[str]] = {
     "annotate import": ["nowhere.json"],
     "annotate next": [],
     "approve": ["--name", "Ada", "--reason", "a pilot"],
+    "doctor": [],
     "fetch": ["nothing"],
     "keys add": ["ada"],
     "keys list": [],
@@ -97,6 +98,7 @@ def test_with_json_every_command_writes_one_object(tmp_path: Path) -> None:
     assert not answers["retrain"]["would_start_by_itself"]
     assert answers["retrain"]["why"].startswith("0 corrected rows are waiting")
     assert answers["sample"]["path"] == str(tmp_path / "table.csv")
+    assert "prefect" in {one["check"] for one in answers["doctor"]["findings"] if one["severity"] == "error"}
     assert answers["register"]["error"].startswith("models/release: no manifest.json")
 
 

@@ -420,7 +420,7 @@ def a_base_without_a_tokenizer(bed: Sickbed) -> None:
     Path("models/base/tokenizer.json").unlink()
 
 
-@fault("plan", "accelerators")
+@fault("plan", "the plan is for cuda")
 def a_plan_for_another_machine(bed: Sickbed) -> None:
     bed.plan(device="cuda", world_size=8, made_for=bed.machine)
 

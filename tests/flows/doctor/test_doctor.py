@@ -89,4 +89,4 @@ def test_a_fault_is_found(bed: Sickbed, name: str) -> None:
     assert found[0].severity in ("error", "warning")
     assert all(part and part == part.strip() and "\n" not in part for part in (found[0].place, found[0].found))
     assert found[0].fix
-    assert found[0].fix[-1] not in "."
+    assert not found[0].fix.endswith(".")

@@ -30,7 +30,7 @@ def examine(here: Surroundings) -> Iterator[Finding]:
     for key, name in find_secrets(here.params, ""):
         if not os.environ.get(name):
             found = f"wants the secret in the variable {name}, which is not set"
-            yield Finding("error", f"{artifacts.PARAMS}: {key}", found, f"export {name}=...")
+            yield Finding("error", f"{artifacts.PARAMS}: {key}", found, f"export {name}=VALUE")
 
 
 def split(error: PipelineError, fix: str) -> Iterator[Finding]:
