@@ -111,7 +111,8 @@ def drive() -> None:
             os.dup2(stream.fileno(), 1)
             code = 0
             try:
-                app([*name.split(), *words, "--json"], standalone_mode=False)
+                # What a command exits with is returned then, not raised.
+                code = int(bool(app([*name.split(), *words, "--json"], standalone_mode=False)))
             except BaseException as error:  # noqa: BLE001 - reported
                 code = 1
                 sys.stderr.write(f"{name}: {error}\n")
