@@ -14,6 +14,7 @@ from tasks.model_initialisation.generation_config import settle_generation_confi
 from tasks.model_initialisation.measure import measure_loss, measure_tokenizer
 from tasks.model_initialisation.pin import fetch_model, pin_model
 from tasks.model_initialisation.report import write_report
+from tasks.model_initialisation.template_trial import try_template
 
 
 @stage
@@ -23,10 +24,11 @@ def model_initialisation(params: Params) -> None:
     examples = read_examples(artifacts.TRAIN)
     base = task(check_folder)(task(fetch_model)(settings.source))
     tokenizer = task(open_tokenizer)(base.folder)
+    task(try_template)(tokenizer, settings.chat_template, examples)
     template = task(choose_template)(
         tokenizer, settings.chat_template, settings.template_date, settings.template_arguments
     )
-    task(check_fit)(base.folder, tokenizer)
+    task(check_fit)(base.folder, tokenizer, base.weights.parameters)
     generation_config = task(settle_generation_config)(base.folder, tokenizer)
     description = task(describe_model)(base, tokenizer)
     fit = task(measure_tokenizer)(examples, tokenizer, description.context)

@@ -114,7 +114,7 @@ def open_on_meta(folder: Path) -> Any:
         with torch.device("meta"):
             auto: Any = AutoModelForCausalLM
             return auto.from_config(config, trust_remote_code=False)
-    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, OSError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise PipelineError(
             f"{folder / 'config.json'}: no causal language model that transformers knows ({reason}); expected a "

@@ -106,13 +106,14 @@ def choose_template(
             )
         if tokenizer.chat_template:
             logger.warning("chat_template: chatml replaces the model's own template; own is usually better")
-        supplied = CHATML
+        supplied = tokenizer.chat_template = CHATML
     elif not tokenizer.chat_template:
         raise PipelineError(
             "the model has no chat template (a base model?); expected chat_template.jinja in its folder; "
             "set model_initialisation.chat_template: chatml to supply one"
         )
     own = supplied or own_template(tokenizer)
+    chat_of(tokenizer)  # one that writes no conversation is told so before TRL looks at it
     marked_by: MarkedBy
     marked_by, marked = ("chatml", CHATML) if supplied else _find_marks(own, tokenizer)
     template = set_arguments(fix_date(own, today), arguments)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import fnmatch
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
-from tasks.model_initialisation.weights import PICKLED, Weights, read_weights
+from tasks.contracts.manifest import NAME
+from tasks.language_models.model_folder import ALLOWED
+from tasks.model_initialisation.config_checks import check_configuration
+from tasks.model_initialisation.entries import find_unsafe_entries
+from tasks.model_initialisation.weights import Weights, read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +36,30 @@ class CheckedModel:
     weights: Weights
 
     @property
+    def files(self) -> list[Path]:
+        """The files to store: weights in use, configuration, tokenizer, card, licence."""
+        weights = {path.name for path in self.weights.files}
+        return sorted(
+            path
+            for path in self.folder.iterdir()
+            if path.is_file()
+            and not path.name.startswith(".")
+            and path.name != NAME
+            and any(fnmatch.fnmatch(path.name, pattern) for pattern in ALLOWED)
+            and (path.suffix != ".safetensors" or path.name in weights)
+        )
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of what lies in the folder and is not used, such as pickles and Python code; hidden entries aside."""
+        used = {path.name for path in self.files} | {NAME}
+        return tuple(
+            path.name + ("/" if path.is_dir() else "")
+            for path in sorted(self.folder.iterdir())
+            if path.name not in used and not path.name.startswith(".")
+        )
+
+    @property
     def figures(self) -> dict[str, float | int]:
         return {"parameters": self.weights.parameters, "files": len(self.weights.files)}
 
@@ -44,25 +73,35 @@ def check_folder(folder: Path) -> CheckedModel:
     Raises:
         PipelineError: One line that lists everything missing or refused, what is there, and the next step.
     """
-    config, problems = _read_config(folder)
-    weights, weight_problems = read_weights(folder)
-    problems += weight_problems
+    if unsafe := find_unsafe_entries(folder):
+        # Nothing is read beside what is not safe to read.
+        raise _refuse(folder, unsafe)
+    weights, problems = read_weights(folder)
+    config, config_problems = check_configuration(folder, weights)
+    problems = config_problems + problems
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         problems.append("no tokenizer.json (or tokenizer.model)")
-    else:
-        problems += _find_remote_code(folder / "tokenizer_config.json")
     if problems or weights is None:
-        found = sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir())
-        shown = ", ".join(found[:12]) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
-        raise PipelineError(
-            f"{folder}: not a usable model folder: {'; '.join(problems)}. Found: {shown or 'nothing'}. "
-            "Next: put the files there (a folder as save_pretrained writes it) or set another "
-            "model_initialisation.source"
+        raise _refuse(folder, problems)
+    checked = CheckedModel(folder, config, weights)
+    if checked.left_out:
+        logger.info(
+            "%s: left out %s; only safetensors, configuration, tokenizer and texts are used",
+            folder,
+            ", ".join(checked.left_out),
         )
-    ignored = sorted(p.name for p in folder.iterdir() if p.name.endswith((*PICKLED, ".py")))
-    if ignored:
-        logger.info("%s: ignored %s; only safetensors, configuration and tokenizer are used", folder, ignored)
-    return CheckedModel(folder, config, weights)
+    return checked
+
+
+def _refuse(folder: Path, problems: Sequence[str]) -> PipelineError:
+    found = sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir())
+    shown = ", ".join(found[:12]) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
+    message = (
+        f"{folder}: not a usable model folder: {'; '.join(problems)}. Found: {shown or 'nothing'}. "
+        "Next: put the files there (a folder as save_pretrained writes it) or set another "
+        "model_initialisation.source"
+    )
+    return PipelineError(" ".join(message.split()))  # names of files may hold line breaks
 
 
 def open_tokenizer(folder: Path) -> Any:
@@ -74,8 +113,8 @@ def open_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, OSError, KeyError, TypeError, AttributeError, ImportError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:
         raise PipelineError(
             f"{folder}: the tokenizer does not load ({_first_line(error)}); expected a tokenizer.json that "
             "AutoTokenizer opens; copy it from where the model came from"
@@ -86,37 +125,6 @@ def open_tokenizer(folder: Path) -> Any:
             "answer; expected tokenizer.json; convert it with AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         )
     return tokenizer
-
-
-def _read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    path = folder / "config.json"
-    if not path.is_file():
-        if (folder / "adapter_config.json").is_file():
-            return {}, ["no config.json but an adapter_config.json: an adapter; merge it into its base first"]
-        return {}, ["no config.json"]
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        return {}, [f"config.json: not JSON ({error})"]
-    if not isinstance(config, dict) or "model_type" not in config:
-        return {}, ['config.json: no "model_type"']
-    return config, _find_remote_code(path)
-
-
-def _find_remote_code(path: Path) -> list[str]:
-    """The problem of a configuration that asks for the model authors' Python code."""
-    if not path.is_file():
-        return []
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        return [f"{path.name}: not JSON ({error})"]
-    if isinstance(content, dict) and content.get("auto_map"):
-        return [
-            f'{path.name}: "auto_map" asks to run code that came with the model, which is never allowed; use a model '
-            'that transformers supports itself, or remove "auto_map" where it does'
-        ]
-    return []
 
 
 def _first_line(error: Exception) -> str:

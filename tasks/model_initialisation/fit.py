@@ -11,23 +11,39 @@ from tasks.language_models.chat import own_template
 from tasks.language_models.model_folder import open_on_meta
 
 
-def check_fit(folder: Path, tokenizer: Any) -> None:
+def check_fit(folder: Path, tokenizer: Any, stored: int) -> None:
     """Refuse a base that would fail in a later stage.
 
     Args:
         folder: The base model's folder.
         tokenizer: Its tokenizer, with the chat template in use.
+        stored: Numbers in its weights' files.
 
     Raises:
-        PipelineError: The tokenizer gives ids that the embeddings lack, or the gateway could not serve the model.
+        PipelineError: The configuration describes more weights than the files hold, the tokenizer gives ids that the
+            embeddings lack, or the gateway could not serve the model.
     """
     model = open_on_meta(folder)
-    problems = [_missing_embeddings(model, tokenizer, folder), _not_served(model, folder)]
+    problems = [
+        _missing_weights(model, stored, folder),
+        _missing_embeddings(model, tokenizer, folder),
+        _not_served(model, folder),
+    ]
     try:
         find_context(model.config, tokenizer)
     except PipelineError as error:
         problems.append(str(error))
     raise_all([problem for problem in problems if problem], str(folder))
+
+
+def _missing_weights(model: Any, stored: int, folder: Path) -> str:
+    described = sum(parameter.numel() for parameter in model.parameters())
+    if described <= stored:
+        return ""
+    return (
+        f"config.json describes {described:,} weights, but the files of {folder} hold {stored:,}; the others would be "
+        "random; download the model again"
+    )
 
 
 def _missing_embeddings(model: Any, tokenizer: Any, folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import shutil
 from collections.abc import Mapping
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.manifest import NAME, hash_file, seal
+from tasks.contracts.manifest import hash_file, seal
 from tasks.contracts.progress import track
-from tasks.language_models.model_folder import ALLOWED, CHAT_TEMPLATE, GENERATION_CONFIG
+from tasks.language_models.model_folder import CHAT_TEMPLATE, GENERATION_CONFIG
 from tasks.model_initialisation.chat_template import ChatTemplate
 from tasks.model_initialisation.checks import CheckedModel
 from tasks.model_initialisation.params import Source
@@ -55,7 +54,7 @@ def pin_model(
     Raises:
         PipelineError: The disk is full or not writable.
     """
-    files = model_files(base)
+    files = base.files
     try:
         if out.exists():
             shutil.rmtree(out)
@@ -77,19 +76,6 @@ def pin_model(
         }
     seal(out, sorted(set(written)), manifest_facts)
     return out
-
-
-def model_files(base: CheckedModel) -> list[Path]:
-    """The files of a model to store: weights in use, configuration, tokenizer, card, licence."""
-    weights = {path.name for path in base.weights.files}
-    return sorted(
-        path
-        for path in base.folder.iterdir()
-        if path.is_file()
-        and path.name != NAME
-        and any(fnmatch.fnmatch(path.name, pattern) for pattern in ALLOWED)
-        and (path.suffix != ".safetensors" or path.name in weights)
-    )
 
 
 def _copy_file(source: Path, target: Path, hard_link: bool) -> Path:

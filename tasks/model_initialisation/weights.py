@@ -1,21 +1,32 @@
 """Weights as described by their safetensors headers, without loading a tensor.
 
 A file starts with 8 bytes of header length (little-endian) and a JSON header that gives each tensor's dtype,
-shape and byte range (https://huggingface.co/docs/safetensors), which reveals a truncated file.
+shape and byte range (https://huggingface.co/docs/safetensors), which reveals a truncated file. A header is believed
+only where its ranges follow one another without a gap, each as long as its shape and dtype say, up to the file's end.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tasks.model_initialisation.entries import read_object
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-_MAXIMUM_HEADER_BYTES = 100_000_000
+# A header of 100,000 tensors is half as long.
+_MAXIMUM_HEADER_BYTES = 25_000_000
+_SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,8 @@ def read_weights(folder: Path) -> tuple[Weights | None, list[str]]:
     Returns:
         The weights, or None with every problem found.
     """
+    if (folder / INDEX).is_file() and (folder / SINGLE).is_file():
+        return None, [f"{SINGLE} and {INDEX} are both there; expected one of them; remove the other"]
     if (folder / INDEX).is_file():
         names, problems = _indexed_tensors(folder)
         files = sorted({folder / name for name in names.values()})
@@ -73,6 +86,8 @@ def read_weights(folder: Path) -> tuple[Weights | None, list[str]]:
         if problem:
             problems.append(problem)
         for name, (dtype, shape) in header.items():
+            if name in shapes:
+                problems.append(f"{path.name}: holds {name}, which another shard holds too; download the model again")
             shapes[name] = shape
             dtypes[dtype] = dtypes.get(dtype, 0) + math.prod(shape)
     if not problems:
@@ -93,30 +108,61 @@ def read_header(path: Path) -> tuple[dict[str, tuple[str, tuple[int, ...]]], str
         if not 2 <= length <= min(_MAXIMUM_HEADER_BYTES, size - 8):
             return {}, f"{path.name}: not a safetensors file, or truncated ({size:,} bytes); download it again"
         try:
-            header = json.loads(stream.read(length))
-            tensors = {
-                name: (str(entry["dtype"]), tuple(int(n) for n in entry["shape"]))
-                for name, entry in header.items()
-                if name != "__metadata__"
-            }
-            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            return {}, f"{path.name}: its safetensors header is not readable; download it again"
-    expected = 8 + length + max(ends, default=0)
-    if size != expected:
-        return {}, f"{path.name}: {size:,} bytes, but its header describes {expected:,}; download it again"
-    return tensors, ""
+            header = json.loads(
+                stream.read(length), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
+            )
+            entries = {name: _read_entry(entry) for name, entry in header.items() if name != "__metadata__"}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = str(error).splitlines()[0][:80] if isinstance(error, ValueError) else "not as the format has it"
+            return {}, f"{path.name}: its safetensors header is not readable ({reason}); download it again"
+    end = 0
+    for begin, finish in sorted(place for _, _, place in entries.values()):
+        if begin != end:
+            return {}, f"{path.name}: its tensors overlap or leave gaps at byte {min(begin, end):,}; download it again"
+        end = finish
+    if size != 8 + length + end:
+        return {}, f"{path.name}: {size:,} bytes, but its header describes {8 + length + end:,}; download it again"
+    return {name: (dtype, shape) for name, (dtype, shape, _) in entries.items()}, ""
+
+
+def _read_entry(entry: Mapping[str, Any]) -> tuple[str, tuple[int, ...], tuple[int, int]]:
+    """Type, shape and place of a tensor.
+
+    Raises:
+        ValueError: They do not agree.
+        KeyError: One of them is missing.
+        TypeError: One of them is of another kind.
+    """
+    dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+    if dtype not in _BITS:
+        raise ValueError(f"type {str(dtype)[:20]}")
+    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        raise ValueError("a size or a place that is no whole number of 0 or more")
+    if (end - begin) * 8 != math.prod(shape) * _BITS[dtype]:
+        raise ValueError(f"a shape of {math.prod(shape):,} numbers in {end - begin:,} bytes")
+    return dtype, shape, (begin, end)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name that stands twice")
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} in place of a number")
 
 
 def _indexed_tensors(folder: Path) -> tuple[dict[str, str], list[str]]:
     """Tensor name to shard name, as the index has them."""
-    try:
-        names = {str(k): str(v) for k, v in json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}, [f'{INDEX}: no readable "weight_map"; download the model again']
-    outside = sorted({n for n in names.values() if Path(n).name != n or not n.endswith(".safetensors")})
+    content, problem = read_object(folder / INDEX)
+    names = content.get("weight_map")
+    if problem or not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        return {}, [problem or f'{INDEX}: no readable "weight_map"; download the model again']
+    outside = sorted(name for name in set(names.values()) if not _SHARD.fullmatch(name))
     if outside:
-        return {}, [f"{INDEX}: names {outside[0]}, which is no safetensors file of this folder"]
+        return {}, [f"{INDEX}: names {outside[0]!r}, which is no safetensors file of this folder"]
     return names, []
 
 

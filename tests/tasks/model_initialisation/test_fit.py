@@ -15,6 +15,7 @@ from tasks.model_initialisation.checks import open_tokenizer
 from tasks.model_initialisation.fit import check_fit
 from tasks.model_initialisation.generation_config import settle_generation_config
 
+STORED = 10**9
 SMALL: dict[str, Any] = {
     "vocab_size": 600,
     "hidden_size": 32,
@@ -27,7 +28,7 @@ SMALL: dict[str, Any] = {
 
 
 def test_the_tiny_base_fits(tiny_model: Path) -> None:
-    check_fit(tiny_model, open_tokenizer(tiny_model))
+    check_fit(tiny_model, open_tokenizer(tiny_model), 120_640)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_what_cannot_be_served_is_not_trained(tiny_model: Path, tmp_path: Path, 
         settings["layer_types"] = ["conv", "full_attention"] * 2
     AutoConfig.for_model(model_type, **settings).save_pretrained(tmp_path)
     with pytest.raises(PipelineError, match=reason):
-        check_fit(tmp_path, open_tokenizer(tiny_model))
+        check_fit(tmp_path, open_tokenizer(tiny_model), STORED)
 
 
 def with_rows(model: Path, rows: int) -> Path:
@@ -58,20 +59,20 @@ def with_rows(model: Path, rows: int) -> Path:
 def test_a_tokenizer_larger_than_the_embeddings_is_refused(model: Path) -> None:
     tokenizer = open_tokenizer(with_rows(model, 500))
     with pytest.raises(PipelineError, match=r"600 tokens and 100 of them .* no row in the embeddings of 500"):
-        check_fit(model, tokenizer)
+        check_fit(model, tokenizer, STORED)
 
 
 def test_special_tokens_beyond_the_embeddings_matter_only_where_they_are_used(model: Path) -> None:
     tokenizer = open_tokenizer(model)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image_soft_token>"]})
-    check_fit(model, tokenizer)
+    check_fit(model, tokenizer, STORED)
     tokenizer.chat_template = own_template(tokenizer) + "{# <image_soft_token> #}"
     with pytest.raises(PipelineError, match="'<image_soft_token>' is the first, id 600"):
-        check_fit(model, tokenizer)
+        check_fit(model, tokenizer, STORED)
     other = open_tokenizer(model)
     other.add_special_tokens({"pad_token": "[PAD]"})
     with pytest.raises(PipelineError, match=r"'\[PAD\]' is the first"):
-        check_fit(model, other)
+        check_fit(model, other, STORED)
 
 
 def test_a_generation_config_that_is_right_stays(model: Path) -> None:
