@@ -144,6 +144,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("rows per step", plan.batch_size * plan.accumulation_steps * plan.world_size),
         ("maximum row length, tokens", plan.max_tokens),
         ("rows", rows + stratified),
+        ("loss", plan.loss.describe()),
         ("loss weight of a row", _describe_weights(splits)),
         ("optimizer", plan.optimizer),
         ("peak learning rate", plan.learning_rate),

@@ -3,8 +3,8 @@
 What differs from TRL, and why:
 
 * batches come from `order_batches`, so that the position in the data is the step number and nothing else;
-* on a CPU the output layer runs only on supervised tokens. TRL does so on GPUs; on a CPU it computes every position,
-  and again in the backward pass;
+* the loss is one of ours, and the output layer runs on supervised tokens only, on every device. TRL does so where there
+  is Triton; on a CPU it computes every position, and again in the backward pass;
 * validation loss is the mean over tokens, not over batches;
 * checkpoints are sealed and have no pickled objects but tensors and states; a logged loss ends at each of them, so that
   a resumed run gives the same curve.
@@ -12,9 +12,9 @@ What differs from TRL, and why:
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -31,12 +31,17 @@ from trl.trainer.sft_trainer import SFTTrainer
 from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.batches import collate, order_batches, validation_batches
 from tasks.fine_tuning.checkpoints import TRAINED, Checkpoints
+from tasks.fine_tuning.output_layer import restrict_positions, scale_logits, sum_in_parts
 from tasks.fine_tuning.rows import Splits, TokenizedRows
 from tasks.language_models.encoding import IGNORED
+from tasks.training.losses.cross_entropy import CrossEntropy
+from tasks.training.losses.loss import MAXIMUM_LOGITS, Supervision, TrainingLoss
 from tasks.training.plan import Plan
 
+logger = logging.getLogger(__name__)
+
 VALIDATION_BATCH_TOKENS = 2048
-MAXIMUM_LOGITS = 1 << 28  # of a batch; above, TRL's tiled output layer is used on a CPU too
+MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
 
 ADVICE = "lower training_setup.learning_rate or raise its warmup_share, and run again"
 
@@ -93,6 +98,21 @@ class IntervalCallback(TrainerCallback):
         return control
 
 
+@dataclass(frozen=True)
+class LossSum:
+    """A loss over the supervised tokens of a batch.
+
+    Attributes:
+        total: Its sum, each token times its weight; a scalar with a gradient.
+        tokens: Number of the tokens.
+        auxiliary: Load-balancing loss of a mixture of experts; None for other models.
+    """
+
+    total: torch.Tensor
+    tokens: int
+    auxiliary: torch.Tensor | None
+
+
 class FineTuner(SFTTrainer):
     """One run of a plan.
 
@@ -119,6 +139,8 @@ class FineTuner(SFTTrainer):
         self.plan, self.splits, self.checkpoints = plan, splits, checkpoints
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.packed = plan.packing == "bfd"
+        self.vocabulary: int = model.config.get_text_config().vocab_size
+        self.sums_in_parts = True  # until the model does something to its logits that is not known
         super().__init__(
             model=model,
             args=trainer_arguments(plan, checkpoints.folder),
@@ -154,38 +176,96 @@ class FineTuner(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean negative log-likelihood of the supervised tokens, each weighted by its row's weight, nats."""
-        labels = inputs["labels"]
-        vocabulary = self.model.get_output_embeddings().weight.shape[0]
-        large = labels.device.type != "cpu" or labels.numel() * vocabulary > MAXIMUM_LOGITS
-        if return_outputs or (large and "weights" not in inputs):
-            compute_loss = super().compute_loss
-            return compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
-        total, count = self._token_losses(model, inputs)
-        loss = total / (num_items_in_batch if num_items_in_batch is not None else max(count, 1))
+        """The plan's loss over the supervised tokens, each weighted by its row's weight, per token of the whole step.
+
+        Args:
+            model: As wrapped for training.
+            inputs: What `collate` made.
+            return_outputs: Not possible, since the logits are not kept.
+            num_items_in_batch: Supervised tokens of the step, over all accumulated batches and processes; those of this
+                batch by default.
+        """
+        if return_outputs:
+            raise NotImplementedError("the logits of a training batch are not kept")
+        found = self.sum_losses(model, inputs, self.plan.loss)
+        loss = found.total / (num_items_in_batch if num_items_in_batch is not None else found.tokens)
+        if found.auxiliary is not None:
+            # A mean over the batch, not a sum over tokens.
+            steps = self.plan.accumulation_steps * (self.plan.world_size if num_items_in_batch is not None else 1)
+            loss = loss + self.router_aux_loss_coef * found.auxiliary / steps
+        if self.plan.world_size > 1 and num_items_in_batch is not None:
+            loss = loss * self.plan.world_size  # the processes' gradients are averaged, and so are their logged losses
         if self.model.training and not math.isfinite(loss.item()):
             raise PipelineError(f"step {self.state.global_step + 1}: the training loss is {loss.item()}; {ADVICE}")
         return loss
 
-    def _token_losses(self, model: Any, inputs: Any) -> tuple[torch.Tensor, int]:
-        """Sum of the weighted losses and number of the supervised tokens of a batch."""
-        targets = inputs["labels"][:, 1:]
-        keep = targets.ne(IGNORED)
-        # The last position predicts nothing, so its row of the mask is False.
-        positions = torch.nn.functional.pad(keep, (0, 1)).flatten().nonzero().squeeze(1)
-        weights = inputs.get("weights")
-        with _restrict_positions(self.model.get_output_embeddings(), positions):
-            model_inputs = {name: value for name, value in inputs.items() if name not in ("labels", "weights")}
-            logits = model(**model_inputs, use_cache=False).logits
-        if weights is None:
-            total = torch.nn.functional.cross_entropy(logits.float(), targets[keep], reduction="sum")
-        else:
-            losses = torch.nn.functional.cross_entropy(logits.float(), targets[keep], reduction="none")
-            total = losses @ weights[:, 1:][keep]
-        return total, int(keep.sum())
+    def sum_losses(self, model: Any, inputs: Any, loss: TrainingLoss) -> LossSum:
+        """A loss summed over the supervised tokens of a batch.
+
+        Raises:
+            PipelineError: The batch has no supervised token, so it would count as learned.
+        """
+        labels = inputs["labels"]
+        # The last position predicts nothing, so its column of the mask is False.
+        keep = torch.nn.functional.pad(labels[:, 1:].ne(IGNORED), (0, 1))
+        positions = keep.flatten().nonzero().squeeze(1)
+        if not len(positions):
+            raise PipelineError(
+                f"step {self.state.global_step + 1}: a batch of {len(labels)} rows has no supervised token; "
+                "rows without one are to be dropped before training"
+            )
+        # Each position predicts the token after it.
+        flat = (positions + 1).clamp(max=labels.numel() - 1)
+        weights = inputs["weights"].flatten()[flat] if "weights" in inputs else None
+        supervision = Supervision(labels.flatten()[flat], weights)
+        model_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
+        if self.aux_loss_enabled:
+            model_inputs["output_router_logits"] = True
+        size = max(1, MAXIMUM_LOGITS // self.vocabulary)
+        if len(positions) > size and self.sums_in_parts:
+            found = self._sum_in_parts(model, model_inputs, positions, size, supervision, loss)
+            if found is not None:
+                return found
+        with restrict_positions(self.model.get_output_embeddings(), positions):
+            outputs = model(**model_inputs, use_cache=False)
+        return LossSum(loss.total(outputs.logits.float(), supervision), len(positions), self._auxiliary(outputs))
+
+    def _sum_in_parts(
+        self,
+        model: Any,
+        model_inputs: dict[str, torch.Tensor],
+        positions: torch.Tensor,
+        size: int,
+        supervision: Supervision,
+        loss: TrainingLoss,
+    ) -> LossSum | None:
+        """The same in parts of ``size`` positions; None for a model that does more to its logits than is known."""
+
+        def sum_part(logits: torch.Tensor, span: slice) -> torch.Tensor:
+            return loss.total(scale_logits(logits.float(), self.model.config), supervision.part(span))
+
+        with sum_in_parts(self.model.get_output_embeddings(), positions, size, sum_part) as sums:
+            outputs = model(**model_inputs, use_cache=False)
+        total = sums[0].sum()
+        # The model did to the sum what it does to logits, so it shows whether all of that is known.
+        known = scale_logits(total.detach(), self.model.config)
+        if not torch.allclose(outputs.logits.detach().sum(), known, rtol=1e-5, equal_nan=True):
+            logger.warning(
+                "%s changes its logits in a way that is not known, so they are computed in one piece; lower "
+                "training_setup.batch_size where memory is short",
+                type(self.model).__name__,
+            )
+            self.sums_in_parts = False
+            return None
+        # Wrappers that gather weights see a backward pass by the gradient of the model's own result.
+        return LossSum(total + 0.0 * outputs.logits.sum(), len(positions), self._auxiliary(outputs))
+
+    def _auxiliary(self, outputs: Any) -> torch.Tensor | None:
+        """The load-balancing loss of a mixture of experts whose configuration asks for it."""
+        return outputs.aux_loss if self.aux_loss_enabled else None
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Validation loss: mean over the supervised tokens of the validation rows, nats."""
+        """Validation loss: mean cross-entropy of the validation rows' supervised tokens, nats, whatever is trained."""
         validation = self.splits.validation
         if not len(validation):
             return {}
@@ -194,8 +274,8 @@ class FineTuner(SFTTrainer):
         for batch in validation_batches(validation.lengths.tolist(), VALIDATION_BATCH_TOKENS):
             inputs = self._prepare_inputs(collate(validation, batch, self.pad, packed=False))
             with torch.no_grad(), self.compute_loss_context_manager():
-                batch_total, tokens = self._token_losses(self.model_wrapped, inputs)
-            total, count = total + batch_total.item(), count + tokens
+                found = self.sum_losses(self.model_wrapped, inputs, CrossEntropy())
+            total, count = total + found.total.item(), count + found.tokens
         self.model.train()
         figures = {"eval_loss": total / count}
         if not math.isfinite(figures["eval_loss"]):
@@ -254,17 +334,3 @@ def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def _collate_first(rows: TokenizedRows, pad: int, packed: bool, batches: list[Any]) -> dict[str, Any]:
     return collate(rows, batches[0], pad, packed)
-
-
-@contextmanager
-def _restrict_positions(output_layer: Any, positions: torch.Tensor) -> Iterator[None]:
-    """Run the output layer on some positions of (rows x width) only, so that logits are (positions, vocabulary)."""
-
-    def select(_: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (arguments[0].flatten(0, 1).index_select(0, positions),)
-
-    hook = output_layer.register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        hook.remove()

@@ -12,6 +12,7 @@ from tasks.contracts.manifest import read_json, read_manifest
 from tasks.contracts.record import Record
 from tasks.training.choices import Packing, Precision, Schedule
 from tasks.training.distribution import AnyDistribution
+from tasks.training.losses import AnyLoss
 from tasks.training.methods import AnyMethod
 
 NAME = "plan.json"
@@ -22,6 +23,7 @@ class Plan(Record):
 
     Attributes:
         method: What is trained, as params give it, resolved.
+        loss: What is minimised over the supervised tokens.
         seed: Of initialisation, shuffling and dropout.
         learning_rate: Peak.
         schedule: Shape after the warm-up; ``constant`` warms up too (transformers' ``constant_with_warmup``).
@@ -55,6 +57,7 @@ class Plan(Record):
     """
 
     method: AnyMethod
+    loss: AnyLoss
     seed: int
     learning_rate: float
     schedule: Schedule

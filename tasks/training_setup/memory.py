@@ -11,8 +11,8 @@ With P parameters, T of them trained, and n tokens in a forward pass, in bytes:
   section 4.1) but without the attention matrix, which scaled-dot-product attention does not store, and with
   a gated feed-forward block, as `_layer_bytes` counts. Packed rows keep a mask of max_tokens squared in each layer.
   With gradient checkpointing each block keeps its input only, and one block at a time is alive.
-* logits: of vocabulary V for the positions that the output layer computes, in compute precision and in fp32,
-  their log-softmax and its gradient. On a CPU those are the supervised positions, elsewhere all n.
+* logits: of vocabulary V for the positions that the output layer computes at once, in compute precision and in
+  fp32, their log-softmax and its gradient. Those are the supervised positions, at most MAXIMUM_LOGITS / V of them.
 * fragmentation: on a CPU 1.5 times the activations, which the C library's allocator keeps between blocks of
   changing size. Measured on a model of 10 million parameters: with it the total came within 20% of the peak resident
   size (LoRA and full, 1,024 and 4,096 tokens, bf16); without, the peak was up to twice the total, and close to it when
@@ -29,6 +29,7 @@ import math
 from tasks.contracts.machine import Device
 from tasks.language_models.shape import ModelShape
 from tasks.training.choices import Precision
+from tasks.training.losses.loss import MAXIMUM_LOGITS
 from tasks.training.memory import Memory
 from tasks.training.methods.method import Method
 
@@ -78,7 +79,7 @@ def predict_memory(
     activations = shape.layers * block + tokens * method.kept_per_token(shape) * size
     if gradient_checkpointing:
         activations = shape.layers * tokens * shape.hidden * 4 + activations // max(shape.layers, 1)
-    positions = math.ceil(tokens * supervised_share) if device == "cpu" else tokens
+    positions = min(math.ceil(tokens * supervised_share), max(1, MAXIMUM_LOGITS // max(shape.vocabulary, 1)))
     return Memory(
         weights=weights,
         gradients=4 * trainable,

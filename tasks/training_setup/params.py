@@ -10,6 +10,8 @@ from tasks.contracts.params import Section
 from tasks.training.choices import Packing, Schedule
 from tasks.training.distribution import AnyDistribution
 from tasks.training.distribution.single import Single
+from tasks.training.losses import AnyLoss
+from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.methods import AnyMethod, names_where
 from tasks.training.methods.lora import Lora
 
@@ -21,6 +23,7 @@ class TrainingSetup(Section):
     """What to train, how long and how, before it is resolved for a machine."""
 
     method: AnyMethod = Field(default=Lora(), description=f"what is trained: {' or '.join(names_where())}")
+    loss: AnyLoss = Field(default=CrossEntropy(), description="what is minimised over the answers' tokens")
     learning_rate: float = Field(default=2.0e-3, gt=0, description="peak learning rate")
     schedule: Schedule = Field(default="cosine", description="after the warm-up: linear, cosine or constant")
     warmup_share: float = Field(default=0.05, ge=0, lt=1, description="share of the steps with a rising learning rate")

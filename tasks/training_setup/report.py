@@ -155,6 +155,7 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
     return [
         ["method", _describe_method(plan)],
         *([f"method.{name}", ", ".join(value) if isinstance(value, list) else value] for name, value in chosen.items()),
+        ["loss", plan.loss.describe()],
         ["learning rate", plan.learning_rate],
         ["schedule", f"{plan.schedule}, {plan.warmup_steps:,} warm-up steps"],
         ["optimizer", f"{plan.optimizer}, weight decay {plan.weight_decay:g}, norm clipped at {plan.clip_norm:g}"],

@@ -68,6 +68,7 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
         steps = min(steps, settings.max_steps)
     plan = Plan(
         method=settings.method.resolve(shape),
+        loss=settings.loss,
         seed=settings.seed,
         learning_rate=settings.learning_rate,
         schedule=settings.schedule,

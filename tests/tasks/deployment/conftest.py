@@ -14,6 +14,7 @@ from tasks.contracts.manifest import hash_file, seal, write_json
 from tasks.contracts.records import PREDICTIONS
 from tasks.contracts.tables import write_table
 from tasks.training.distribution.single import Single
+from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.methods import AnyMethod
 from tasks.training.methods.full import Full
 from tasks.training.methods.lora import Lora
@@ -118,7 +119,8 @@ def make_world(root: Path, tiny_model: Path, scale: float = 0.5) -> World:
 
 def write_plan(folder: Path, method: AnyMethod) -> None:
     plan = Plan(
-        method=method, seed=1, learning_rate=1e-3, schedule="cosine", warmup_steps=2, weight_decay=0.0, clip_norm=1.0,
+        method=method, loss=CrossEntropy(), seed=1, learning_rate=1e-3, schedule="cosine", warmup_steps=2,
+        weight_decay=0.0, clip_norm=1.0,
         optimizer="adamw_torch", batch_size=4, accumulation_steps=2, max_tokens=256, packing="bfd", precision="fp32",
         gradient_checkpointing=False, epochs=2.0, steps=50, threads=2, world_size=1, device="cpu",
         distribution=Single(),

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -19,11 +19,15 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Machine
 from tasks.contracts.manifest import seal
 from tasks.contracts.records import EXAMPLES
+from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.language_models.shape import describe_shape
 from tasks.training.methods.lora import Lora
 from tasks.training.plan import Plan
 from tests.tiny import example_rows
+
+if TYPE_CHECKING:
+    from tasks.fine_tuning.trainer import FineTuner
 
 STEPS = 12
 
@@ -32,6 +36,7 @@ def make_plan(**changes: Any) -> Plan:
     """LoRA with dropout, so that random states matter; a checkpoint every 4 steps, a log every 3."""
     values: dict[str, Any] = {
         "method": Lora(rank=4, alpha=8, dropout=0.1, targets=["q_proj", "v_proj", "down_proj"]),
+        "loss": {"name": "cross_entropy"},
         "seed": 3,
         "learning_rate": 1e-2,
         "schedule": "cosine",
@@ -70,6 +75,15 @@ def make_splits(initial: Path, rows: int = 40, seed: int = 0, max_tokens: int = 
     train = pa.Table.from_pylist(example_rows(rows, seed), schema=EXAMPLES)
     validation = pa.Table.from_pylist(example_rows(8, seed + 100), schema=EXAMPLES)
     return tokenize_splits(train, validation, initial, max_tokens, 8)
+
+
+def make_full_trainer(initial: Path, folder: Path, **changes: Any) -> FineTuner:
+    """A trainer of all weights on 12 conversations that has not begun, its checkpoints in ``folder``."""
+    from tasks.fine_tuning.train import make_trainer, origin_of
+
+    plan = make_plan(**{"method": {"name": "full"}, **changes})
+    splits = make_splits(initial, rows=12)
+    return make_trainer(plan, splits, initial, Checkpoints(folder, origin_of(plan, splits, initial), 1))
 
 
 def make_initial(tiny_model: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,5 +97,12 @@ def test_what_saves_memory(shape: ModelShape) -> None:
     plain = predicted(shape, Full())
     assert predicted(shape, Full(), gradient_checkpointing=True).activations < plain.activations
     assert predicted(shape, Full(), optimizer="sgd").optimizer == 0
-    assert predicted(shape, Full(), device="cuda", supervised_share=0.1).logits == plain.logits
+    tenth = predicted(shape, Full(), device="cuda", supervised_share=0.1)
+    assert tenth.logits == math.ceil(BATCH * TOKENS / 10) * 600 * 16
     assert predicted(shape, Full(), batch_size=2 * BATCH).activations == 2 * plain.activations
+
+
+def test_logits_that_are_computed_in_parts_are_held_in_parts(shape: ModelShape) -> None:
+    wide = replace(shape, vocabulary=2**20)
+    # 2^27 logits at most are 128 positions of this vocabulary.
+    assert predicted(wide, Full()).logits == 128 * 2**20 * 16

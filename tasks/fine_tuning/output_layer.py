@@ -1,0 +1,86 @@
+"""The output layer on supervised positions only, in parts where their logits would not fit.
+
+The logits of a batch are its largest tensors: a vocabulary of 128,000 takes half a megabyte a position in fp32, and
+four of five positions of a prompt carry no loss. A hook picks the positions just before the output layer, so that it
+works for every model and inside whatever wraps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+
+@contextmanager
+def restrict_positions(output_layer: Any, positions: torch.Tensor) -> Iterator[None]:
+    """Run the output layer on some positions of (rows x width) only, so that logits are (positions, vocabulary)."""
+
+    def select(_: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (arguments[0].flatten(0, 1).index_select(0, positions),)
+
+    hook = output_layer.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def sum_in_parts(
+    output_layer: Any, positions: torch.Tensor, size: int, loss: Callable[[torch.Tensor, slice], torch.Tensor]
+) -> Iterator[list[torch.Tensor]]:
+    """Have the output layer give the sum of a loss over the positions; only ``size`` of them have logits at once.
+
+    The logits of each part are computed again in the backward pass instead of being kept.
+
+    Args:
+        output_layer: The model's.
+        positions: Of (rows x width), flattened.
+        size: Positions of a part.
+        loss: Sum of the losses of a part, from its logits and its place among ``positions``.
+
+    Yields:
+        A list that holds the sum after the forward pass, shape (1, 1).
+    """
+    plain, own = output_layer.forward, "forward" in vars(output_layer)
+    sums: list[torch.Tensor] = []
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        chosen = hidden.flatten(0, 1).index_select(0, positions)
+        total = torch.zeros((), device=hidden.device)
+        for start in range(0, len(positions), size):
+            span = slice(start, start + size)
+            part = checkpoint(lambda states, at: loss(plain(states), at), chosen[span], span, use_reentrant=False)
+            total = total + part
+        return total.reshape(1, 1)
+
+    hook = output_layer.register_forward_hook(lambda _, __, result: sums.append(result))
+    output_layer.forward = forward
+    try:
+        yield sums
+    finally:
+        hook.remove()
+        if own:
+            output_layer.forward = plain
+        else:
+            del output_layer.forward
+
+
+def scale_logits(logits: torch.Tensor, config: Any) -> torch.Tensor:
+    """What a model makes of its output layer's result, by the names that transformers' configurations have for it.
+
+    Gemma caps logits softly; Cohere, Falcon-H1 and Muse multiply them, Granite and MiniCPM divide them.
+    """
+    text = config.get_text_config()
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        if (factor := getattr(text, name, None)) is not None:
+            logits = logits * factor
+    if (divisor := getattr(text, "logits_scaling", None)) is not None:
+        logits = logits * divisor if text.model_type == "hyperclovax" else logits / divisor
+    if (cap := getattr(text, "final_logit_softcapping", None)) is not None:
+        logits = torch.tanh(logits / cap) * cap
+    return logits

@@ -1,0 +1,60 @@
+"""The shape of a training loss: a sum over the supervised tokens of a batch.
+
+The trainer hands over logits of the supervised positions alone, divides the sum by the number of supervised tokens of
+the whole step, over all accumulated batches and processes, and so gets the same gradient however a step is split.
+Every loss is therefore a sum of terms of one position each, and may be called with any part of the positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+# Logits computed at once; more positions go through the output layer in parts, again in the backward pass.
+MAXIMUM_LOGITS = 1 << 27
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What a loss is told of some supervised positions, beside their logits.
+
+    Attributes:
+        tokens: The right token of each position, shape (positions,).
+        weights: Weight of each position, that of its row, shape (positions,); None where all are 1.
+    """
+
+    tokens: torch.Tensor
+    weights: torch.Tensor | None = None
+
+    def part(self, span: slice) -> Supervision:
+        """The same of some neighbouring positions."""
+        return Supervision(self.tokens[span], None if self.weights is None else self.weights[span])
+
+    def weigh(self, losses: torch.Tensor) -> torch.Tensor:
+        """The sum of the losses of the positions, each times its weight."""
+        return losses.sum() if self.weights is None else losses @ self.weights
+
+
+class TrainingLoss(Protocol):
+    """A frozen `tasks.contracts.params.Section` with a ``Literal`` name, valid without any argument."""
+
+    @property
+    def name(self) -> str:
+        """The name in ``params.yaml``."""
+        ...
+
+    def describe(self) -> str:
+        """The loss in words, for a page, the middle of a sentence."""
+        ...
+
+    def total(self, logits: torch.Tensor, supervision: Supervision) -> torch.Tensor:
+        """The sum of the positions' losses, nats for what is a likelihood; a scalar.
+
+        Args:
+            logits: In fp32, shape (positions, vocabulary).
+            supervision: The right tokens and what else is known of the positions.
+        """
+        ...
