@@ -221,7 +221,7 @@ def test_auto_batch_shrinks_with_the_memory(shape: ModelShape) -> None:
         return found.plan.batch_size
 
     assert batch(80 * 2**30) == 64
-    assert 1 <= batch(990 * 2**20) < 64
+    assert 1 <= batch(930 * 2**20) < 64
 
 
 @pytest.mark.parametrize(
