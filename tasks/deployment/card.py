@@ -144,7 +144,7 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
         ["conversations per epoch", plan.examples],
         ["tokens per epoch", plan.tokens],
         ["supervised tokens per epoch", plan.supervised_tokens],
-        ["optimizer", plan.optimizer],
+        ["optimizer", plan.optimizer.describe()],
         ["learning rate", f"{plan.learning_rate:g}, {plan.schedule}, {plan.warmup_steps} warm-up steps"],
         [
             "batch",

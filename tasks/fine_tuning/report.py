@@ -146,7 +146,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("rows", rows + stratified),
         ("loss", plan.loss.describe()),
         ("loss weight of a row", _describe_weights(splits)),
-        ("optimizer", plan.optimizer),
+        ("optimizer", plan.optimizer.describe()),
         ("peak learning rate", plan.learning_rate),
         ("schedule", f"{plan.schedule} after {plan.warmup_steps:,} warm-up steps"),
         ("weight decay", plan.weight_decay),

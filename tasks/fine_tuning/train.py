@@ -23,7 +23,7 @@ from tasks.fine_tuning.curve import Point, find_last_loss, read_curve
 from tasks.fine_tuning.rows import Splits, TokenizedRows
 from tasks.language_models import encoding
 from tasks.language_models.model_folder import load_base, load_tokenizer
-from tasks.training import losses, methods
+from tasks.training import losses, methods, optimizers
 from tasks.training.plan import Plan, check_machine
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DECIDING_MODULES = ("batches.py", "output_layer.py", "rows.py", "train.py", "trainer.py")
-DECIDING_FOLDERS = (losses, methods)
+DECIDING_FOLDERS = (losses, methods, optimizers)
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 
 
@@ -132,7 +132,7 @@ def origin_of(plan: Plan, splits: Splits, initial: Path) -> RunOrigin:
     for file in (
         Path(encoding.__file__),
         *(here / name for name in DECIDING_MODULES),
-        *(file for folder in DECIDING_FOLDERS for file in sorted(Path(folder.__path__[0]).glob("*.py"))),
+        *(file for folder in DECIDING_FOLDERS for file in sorted(Path(folder.__path__[0]).rglob("*.py"))),
     ):
         code.update(f"{file.parent.name}/{file.name} {hash_file(file)}\n".encode())
     libraries = ",".join(f"{name}={version(name)}" for name in LIBRARIES)

@@ -36,6 +36,7 @@ from tasks.fine_tuning.rows import Splits, TokenizedRows
 from tasks.language_models.encoding import IGNORED
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.losses.loss import MAXIMUM_LOGITS, Supervision, TrainingLoss
+from tasks.training.optimizers.groups import group_weights
 from tasks.training.plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,6 @@ def trainer_arguments(plan: Plan, output: Path) -> SFTConfig:
         warmup_steps=plan.warmup_steps,
         weight_decay=plan.weight_decay,
         max_grad_norm=plan.clip_norm,
-        optim=plan.optimizer,
         bf16=plan.precision == "bf16",
         fp16=False,
         activation_checkpointing=plan.gradient_checkpointing,
@@ -165,6 +165,15 @@ class FineTuner(SFTTrainer):
             collate_fn=partial(_collate_first, train, self.pad, self.packed),
             pin_memory=self.args.dataloader_pin_memory,
         )
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The plan's optimizer, over groups of the trained weights."""
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            decayed = self.get_decay_parameter_names(model)
+            groups = group_weights(model, decayed, self.plan.learning_rate, self.plan.weight_decay)
+            self.optimizer = self.plan.optimizer.build(groups, self.plan.seed)
+        return self.optimizer
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         prepare = super()._prepare_for_training

@@ -14,6 +14,7 @@ from tasks.training.choices import Packing, Precision, Schedule
 from tasks.training.distribution import AnyDistribution
 from tasks.training.losses import AnyLoss
 from tasks.training.methods import AnyMethod
+from tasks.training.optimizers import AnyOptimizer
 
 NAME = "plan.json"
 
@@ -30,7 +31,7 @@ class Plan(Record):
         warmup_steps: Optimizer steps of linear warm-up.
         weight_decay: Decoupled, on weight matrices only.
         clip_norm: Largest norm of the gradient; 0 is off.
-        optimizer: Name as transformers' ``optim`` takes it.
+        optimizer: How the weights are updated, as params give it.
         batch_size: Rows of one forward pass of one process (packed rows with ``bfd``).
         accumulation_steps: Forward passes of one optimizer step.
         max_tokens: Length a row is cut to, or a packed row is filled to.
@@ -64,7 +65,7 @@ class Plan(Record):
     warmup_steps: int
     weight_decay: float
     clip_norm: float
-    optimizer: str
+    optimizer: AnyOptimizer
     batch_size: int
     accumulation_steps: int
     max_tokens: int

@@ -4,8 +4,7 @@ With P parameters, T of them trained, and n tokens in a forward pass, in bytes:
 
 * weights: 4 P, or what the method says of its own. They are loaded in fp32; ``bf16`` is autocast.
 * gradients: 4 T.
-* optimizer: s T with s = 8 for AdamW (two fp32 moments; Kingma & Ba 2015), 4 for one moment,
-  and next to nothing for Adafactor's row and column sums.
+* optimizer: what it keeps from step to step, which each says itself: 8 T for AdamW's two fp32 moments.
 * casts: half the weights' bytes under bf16 autocast, whose copies of the linear weights live until the backward pass.
 * activations: what the blocks keep for the backward pass, after Korthikanti et al. 2022 (arXiv:2205.05198,
   section 4.1) but without the attention matrix, which scaled-dot-product attention does not store, and with
@@ -32,15 +31,9 @@ from tasks.training.choices import Precision
 from tasks.training.losses.loss import MAXIMUM_LOGITS
 from tasks.training.memory import Memory
 from tasks.training.methods.method import Method
+from tasks.training.optimizers.optimizer import Optimizer
+from tasks.training.weights import list_trained_weights
 
-OPTIMIZER_BYTES = {
-    "adamw_torch": 8.0,
-    "adamw_torch_fused": 8.0,
-    "adafactor": 0.1,
-    "adagrad": 4.0,
-    "rmsprop": 4.0,
-    "sgd": 0.0,
-}
 FRAGMENTATION = 1.5
 # Measured with the pinned versions: resident size with everything imported and no model.
 RUNTIME_BYTES: dict[Device, int] = {"cpu": 640 * 2**20, "cuda": 700 * 2**20}
@@ -54,7 +47,7 @@ def predict_memory(
     packed: bool,
     supervised_share: float,
     precision: Precision,
-    optimizer: str,
+    optimizer: Optimizer,
     gradient_checkpointing: bool,
     device: Device,
 ) -> Memory:
@@ -68,7 +61,7 @@ def predict_memory(
         packed: Rows hold several conversations, so attention takes a mask.
         supervised_share: Share of the tokens that carry loss.
         precision: Of the computation.
-        optimizer: Its name.
+        optimizer: How the weights are updated.
         gradient_checkpointing: Recompute activations.
         device: Where the model is.
     """
@@ -83,7 +76,7 @@ def predict_memory(
     return Memory(
         weights=weights,
         gradients=4 * trainable,
-        optimizer=round(OPTIMIZER_BYTES[optimizer] * trainable),
+        optimizer=optimizer.state_bytes(list_trained_weights(method, shape)),
         casts=weights // 2 if precision == "bf16" else 0,
         activations=activations,
         logits=positions * shape.vocabulary * (size + 12),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.contracts.params import Section
 from tasks.training.choices import Packing, Schedule
@@ -14,9 +14,10 @@ from tasks.training.losses import AnyLoss
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.methods import AnyMethod, names_where
 from tasks.training.methods.lora import Lora
+from tasks.training.optimizers import EARLIER_NAMES, AnyOptimizer
+from tasks.training.optimizers.adamw import AdamW
 
 Count = Annotated[int, Field(ge=1)]
-Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "rmsprop", "sgd"]
 
 
 class TrainingSetup(Section):
@@ -29,7 +30,7 @@ class TrainingSetup(Section):
     warmup_share: float = Field(default=0.05, ge=0, lt=1, description="share of the steps with a rising learning rate")
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
     clip_norm: float = Field(default=1.0, ge=0, description="largest norm of the gradient; 0 is off")
-    optimizer: Optimizer = Field(default="adamw_torch", description="name as transformers' optim takes it")
+    optimizer: AnyOptimizer = Field(default=AdamW(), description="how the weights are updated")
     batch_size: Count | Literal["auto"] = Field(default="auto", description="rows of one forward pass of one process")
     accumulation_steps: Count | Literal["auto"] = Field(default="auto", description="forward passes per optimizer step")
     global_batch_size: int | None = Field(
@@ -61,3 +62,10 @@ class TrainingSetup(Section):
     checkpoint_every_steps: int = Field(default=200, ge=1, description="optimizer steps between checkpoints")
     evaluate_every_steps: int = Field(default=100, ge=1, description="optimizer steps between validation losses")
     log_every_steps: int = Field(default=10, ge=1, description="optimizer steps between logged training losses")
+
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _explain_earlier_name(cls, value: Any) -> Any:
+        if isinstance(value, str) and value in EARLIER_NAMES:
+            raise ValueError(f'found "{value}"; expected keys with values: write {EARLIER_NAMES[value]}')
+        return value

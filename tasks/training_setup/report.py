@@ -158,7 +158,10 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
         ["loss", plan.loss.describe()],
         ["learning rate", plan.learning_rate],
         ["schedule", f"{plan.schedule}, {plan.warmup_steps:,} warm-up steps"],
-        ["optimizer", f"{plan.optimizer}, weight decay {plan.weight_decay:g}, norm clipped at {plan.clip_norm:g}"],
+        [
+            "optimizer",
+            f"{plan.optimizer.describe()}, weight decay {plan.weight_decay:g}, {_describe_clipping(plan)}",
+        ],
         ["rows per step", f"{plan.batch_size} × {plan.accumulation_steps} accumulated × {processes}"],
         ["packing", packed],
         ["tokens per row", plan.max_tokens],
@@ -175,6 +178,10 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
             f"{plan.checkpoint_every_steps}, {plan.evaluate_every_steps}, {plan.log_every_steps} steps",
         ],
     ]
+
+
+def _describe_clipping(plan: Plan) -> str:
+    return f"norm clipped at {plan.clip_norm:g}" if plan.clip_norm else "norm not clipped"
 
 
 def _machine_rows(plan: Plan, environment: dict[str, str]) -> list[list[Any]]:

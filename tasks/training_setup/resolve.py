@@ -13,8 +13,11 @@ from tasks.pages.text import plural
 from tasks.training.choices import Precision
 from tasks.training.memory import Memory
 from tasks.training.methods import names_where
+from tasks.training.optimizers.optimizer import OptimizerUse
+from tasks.training.optimizers.refusals import list_problems
 from tasks.training.packing import count_packed_rows
 from tasks.training.plan import Plan
+from tasks.training.weights import list_trained_weights
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.memory import predict_memory
 from tasks.training_setup.params import TrainingSetup
@@ -58,6 +61,7 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
     rows = count_packed_rows(counts.lengths, settings.max_tokens) if settings.packing == "bfd" else counts.examples
     batch, accumulation, problems = _batch(settings, shape, counts, machine, precision, limit, rows)
     problems = _impossible(settings, shape, counts, machine) + problems
+    problems += list_problems(settings.optimizer, _use_of_optimizer(settings, shape, machine))
     memory = _memory(settings, shape, counts, machine, precision, batch)
     problems += _too_large(settings, memory, batch, limit, machine)
     raise_all(problems, "the training plan cannot work")
@@ -101,9 +105,21 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
         made_for=machine,
     )
     warnings = _unusual(plan, shape, counts, machine)
+    warnings += settings.optimizer.unusual(_use_of_optimizer(settings, shape, machine))
     for warning in warnings:
         logger.warning(warning)
     return Resolution(plan, memory, tuple(warnings))
+
+
+def _use_of_optimizer(settings: TrainingSetup, shape: ModelShape, machine: Machine) -> OptimizerUse:
+    return OptimizerUse(
+        trained=list_trained_weights(settings.method, shape),
+        frozen_base=settings.method.can.frozen_base,
+        device=machine.device,
+        learning_rate=settings.learning_rate,
+        schedule=settings.schedule,
+        processes=settings.processes,
+    )
 
 
 def count_steps(epochs: float, rows: int, batch_size: int, batches_per_step: int) -> int:
@@ -303,7 +319,8 @@ def _unusual(plan: Plan, shape: ModelShape, counts: Counts, machine: Machine) ->
         warnings.append(
             f"this machine has {machine.accelerators} accelerators, the plan uses {plan.world_size}; set processes"
         )
-    warnings += plan.method.unusual(plan.learning_rate, shape)
+    if plan.optimizer.can.rates_as_adamw:
+        warnings += plan.method.unusual(plan.learning_rate, shape)
     if plan.steps < 20:
         warnings.append(f"only {plural(plan.steps, 'optimizer step')}; raise epochs or lower the batch")
     if plan.epochs > 10:

@@ -63,6 +63,10 @@ MISTAKES = {
         'data_preparation.engine: found "ray"; expected keys with values: write {name: ray}'
     ],
     "training_setup: {method: lora}": ['.method: found "lora"; expected keys with values: write {name: lora}'],
+    "training_setup: {optimizer: adamw}": ['.optimizer: found "adamw"; expected keys with values: write {name: adamw}'],
+    "training_setup: {optimizer: adamw_torch_fused}": [
+        'found "adamw_torch_fused"; expected keys with values: write {name: adamw, fused: true}'
+    ],
     "model_initialisation: {source: hub}": [
         'source: found "hub"; expected keys with values: write {name: hub, id: ..., revision: ...}'
     ],

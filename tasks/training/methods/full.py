@@ -49,6 +49,9 @@ class Full(Section):
     def trainable(self, shape: ModelShape) -> int:
         return shape.parameters
 
+    def trained_matrices(self, shape: ModelShape) -> list[tuple[int, int]]:
+        return [size for sizes in shape.linear.values() for size in sizes]
+
     def weight_bytes(self, shape: ModelShape) -> int:
         return 4 * shape.parameters
 

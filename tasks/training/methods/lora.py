@@ -89,6 +89,10 @@ class Lora(Section):
         """The sum of rank x (in + out) over the adapted layers."""
         return sum(self.rank * (out + inner) for out, inner in self._layers(shape))
 
+    def trained_matrices(self, shape: ModelShape) -> list[tuple[int, int]]:
+        """A and B of every adapted layer."""
+        return [size for out, inner in self._layers(shape) for size in ((self.rank, inner), (out, self.rank))]
+
     def weight_bytes(self, shape: ModelShape) -> int:
         return 4 * (shape.parameters + self.trainable(shape))
 

@@ -61,6 +61,10 @@ class Method(Protocol):
         """Weights that get gradients and optimizer states."""
         ...
 
+    def trained_matrices(self, shape: ModelShape) -> list[tuple[int, int]]:
+        """Sizes of the trained matrices inside the blocks; what else `trainable` counts is embeddings and vectors."""
+        ...
+
     def weight_bytes(self, shape: ModelShape) -> int:
         """Bytes of all weights in fp32 training, the base's and the method's own."""
         ...

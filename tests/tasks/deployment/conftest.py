@@ -18,6 +18,7 @@ from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.methods import AnyMethod
 from tasks.training.methods.full import Full
 from tasks.training.methods.lora import Lora
+from tasks.training.optimizers.adamw import AdamW
 from tasks.training.plan import Plan
 from tests.tiny import example_rows, write_examples
 
@@ -121,7 +122,7 @@ def write_plan(folder: Path, method: AnyMethod) -> None:
     plan = Plan(
         method=method, loss=CrossEntropy(), seed=1, learning_rate=1e-3, schedule="cosine", warmup_steps=2,
         weight_decay=0.0, clip_norm=1.0,
-        optimizer="adamw_torch", batch_size=4, accumulation_steps=2, max_tokens=256, packing="bfd", precision="fp32",
+        optimizer=AdamW(), batch_size=4, accumulation_steps=2, max_tokens=256, packing="bfd", precision="fp32",
         gradient_checkpointing=False, epochs=2.0, steps=50, threads=2, world_size=1, device="cpu",
         distribution=Single(),
         checkpoint_every_steps=10, evaluate_every_steps=10, log_every_steps=1, examples=300, rows=100, tokens=9000,

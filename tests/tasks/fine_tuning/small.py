@@ -23,6 +23,7 @@ from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.language_models.shape import describe_shape
 from tasks.training.methods.lora import Lora
+from tasks.training.optimizers.adamw import AdamW
 from tasks.training.plan import Plan
 from tests.tiny import example_rows
 
@@ -43,7 +44,7 @@ def make_plan(**changes: Any) -> Plan:
         "warmup_steps": 2,
         "weight_decay": 0.0,
         "clip_norm": 1.0,
-        "optimizer": "adamw_torch",
+        "optimizer": AdamW(),
         "batch_size": 4,
         "accumulation_steps": 1,
         "max_tokens": 128,

@@ -13,6 +13,8 @@ from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.full import Full
 from tasks.training.methods.lora import Lora
+from tasks.training.optimizers.adamw import AdamW
+from tasks.training.optimizers.sgd import Sgd
 from tasks.training_setup.memory import predict_memory
 
 BATCH, TOKENS = 4, 128
@@ -28,7 +30,7 @@ def predicted(shape: ModelShape, method: Full | Lora, **changes: Any) -> Any:
             "packed": False,
             "supervised_share": 1.0,
             "precision": "fp32",
-            "optimizer": "adamw_torch",
+            "optimizer": AdamW(),
             "gradient_checkpointing": False,
             "device": "cpu",
             **changes,
@@ -96,7 +98,7 @@ def test_lora_by_hand(shape: ModelShape) -> None:
 def test_what_saves_memory(shape: ModelShape) -> None:
     plain = predicted(shape, Full())
     assert predicted(shape, Full(), gradient_checkpointing=True).activations < plain.activations
-    assert predicted(shape, Full(), optimizer="sgd").optimizer == 0
+    assert predicted(shape, Full(), optimizer=Sgd()).optimizer == 0
     tenth = predicted(shape, Full(), device="cuda", supervised_share=0.1)
     assert tenth.logits == math.ceil(BATCH * TOKENS / 10) * 600 * 16
     assert predicted(shape, Full(), batch_size=2 * BATCH).activations == 2 * plain.activations

@@ -60,6 +60,9 @@ class OneLayer(Section):
     def trainable(self, shape: ModelShape) -> int:
         return sum(out * inner for out, inner in shape.linear.get(self.layer, ()))
 
+    def trained_matrices(self, shape: ModelShape) -> list[tuple[int, int]]:
+        return list(shape.linear.get(self.layer, ()))
+
     def weight_bytes(self, shape: ModelShape) -> int:
         return 4 * shape.parameters
 

@@ -22,8 +22,10 @@ from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape, read_shape
 from tasks.training.methods import METHODS, names_where
 from tasks.training.methods.method import Method
+from tasks.training.optimizers.adamw import AdamW
 from tasks.training.plan import Plan
 from tasks.training.tuned import load_tuned, merge_tuned
+from tasks.training.weights import list_trained_weights
 from tasks.training_setup.counts import count_tokens
 from tasks.training_setup.memory import predict_memory
 from tasks.training_setup.params import TrainingSetup
@@ -97,6 +99,9 @@ def test_memory_is_what_torch_holds(resolved: Method, initial: Path, shape: Mode
     optimizer = train(model, 1)
     trainable = [p for p in model.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trainable) == resolved.trainable(shape)
+    inner = [p for name, p in model.named_parameters() if p.requires_grad and p.ndim == 2 and ".layers." in name]
+    assert sorted(p.shape for p in inner) == sorted(resolved.trained_matrices(shape))
+    assert list_trained_weights(resolved, shape).total == resolved.trainable(shape)
     memory = predict_memory(
         shape,
         resolved,
@@ -105,7 +110,7 @@ def test_memory_is_what_torch_holds(resolved: Method, initial: Path, shape: Mode
         packed=False,
         supervised_share=1.0,
         precision="fp32",
-        optimizer="adamw_torch",
+        optimizer=AdamW(),
         gradient_checkpointing=False,
         device="cpu",
     )

@@ -1,0 +1,62 @@
+"""The sizes of the weights that a method trains: what an optimizer keeps depends on them, not on their number alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tasks.language_models.shape import ModelShape
+from tasks.training.methods.method import Method
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """Trained tensors by their part in the model.
+
+    Attributes:
+        matrices: (rows, columns) of every trained matrix inside the blocks.
+        embeddings: (rows, columns) of the trained embedding and of an output layer of its own.
+        vectors: Length of every other trained tensor: norms and biases.
+    """
+
+    matrices: tuple[Size, ...]
+    embeddings: tuple[Size, ...] = ()
+    vectors: tuple[int, ...] = ()
+
+    @property
+    def in_matrices(self) -> int:
+        """Weights in matrices inside the blocks."""
+        return sum(rows * columns for rows, columns in self.matrices)
+
+    @property
+    def outside_matrices(self) -> int:
+        """Weights of embeddings, norms and biases."""
+        return sum(rows * columns for rows, columns in self.embeddings) + sum(self.vectors)
+
+    @property
+    def total(self) -> int:
+        """All trained weights."""
+        return self.in_matrices + self.outside_matrices
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Weights of each tensor."""
+        return (*(math.prod(size) for size in (*self.matrices, *self.embeddings)), *self.vectors)
+
+
+def list_trained_weights(method: Method, shape: ModelShape) -> TrainedWeights:
+    """What the method trains of a base of this shape.
+
+    The shape has the number of all weights and the size of every linear layer; of what a method trains beside them,
+    whole embeddings are taken off first and the rest are vectors as wide as the model.
+    """
+    matrices = tuple(method.trained_matrices(shape))
+    rest = method.trainable(shape) - sum(rows * columns for rows, columns in matrices)
+    embedding = max(1, shape.vocabulary * shape.hidden)
+    embeddings = ((shape.vocabulary, shape.hidden),) * (rest // embedding)
+    rest %= embedding
+    width = max(1, shape.hidden)
+    vectors = (width,) * (rest // width) + ((rest % width,) if rest % width else ())
+    return TrainedWeights(matrices, embeddings, vectors)

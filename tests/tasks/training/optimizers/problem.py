@@ -1,0 +1,150 @@
+"""One small problem for every optimizer: the tiny base, all of its weights, forty conversations, a few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+
+from tasks.contracts.machine import Machine
+from tasks.contracts.manifest import hash_folder
+from tasks.contracts.records import EXAMPLES
+from tasks.fine_tuning.progress import OnMetrics
+from tasks.fine_tuning.rows import Splits
+from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.trainer import FineTuner
+from tasks.language_models.shape import ModelShape
+from tasks.training.optimizers.optimizer import Optimizer
+from tasks.training.plan import Plan
+from tasks.training_setup.counts import Counts, count_tokens
+from tasks.training_setup.params import TrainingSetup
+from tasks.training_setup.resolve import resolve_plan
+from tests.tasks.fine_tuning.small import make_splits
+from tests.tiny import example_rows
+
+# Peak learning rate and the validation loss after the last step, nats per token; 6.342 before the first.
+PINNED: dict[str, tuple[float, float]] = {
+    "sgd": (1.0, 2.154),
+    "momentum": (0.4, 1.829),
+    "adagrad": (0.1, 1.956),
+    "rmsprop": (1e-2, 2.065),
+    "adadelta": (5.0, 3.076),
+    "adam": (2e-2, 2.118),
+    "adamw": (2e-2, 2.118),
+    "adafactor": (1e-2, 2.514),
+    "lion": (1e-2, 2.215),
+    "muon": (2e-2, 0.828),
+}
+
+MAX_TOKENS = 128
+STEPS, SEALED_AT, INTERRUPTED_AT = 16, 8, 10
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of one optimizer on the small problem.
+
+    Attributes:
+        optimizer: With its defaults.
+        plan: What was run.
+        whole: The run without interruption.
+        halves: The same, interrupted and resumed.
+        same_weights: The two wrote the same bytes.
+        state_bytes: Bytes of the tensors in the optimizer's state after the last step, each counted once.
+    """
+
+    optimizer: Optimizer
+    plan: Plan
+    whole: Run
+    halves: Run
+    same_weights: bool
+    state_bytes: int
+
+
+class Interrupted(Exception):
+    """Stands for the end of a machine."""
+
+
+def interrupt(step: int, _: Mapping[str, float]) -> None:
+    if step == INTERRUPTED_AT:
+        raise Interrupted
+
+
+@cache
+def count_rows(initial: Path) -> Counts:
+    rows = pa.Table.from_pylist(example_rows(40), schema=EXAMPLES)
+    return count_tokens(rows, rows.slice(0, 8), initial, MAX_TOKENS)
+
+
+@cache
+def read_splits(initial: Path) -> Splits:
+    return make_splits(initial, max_tokens=MAX_TOKENS)
+
+
+def make_plan(initial: Path, shape: ModelShape, **changes: Any) -> Plan:
+    """Some steps of training all weights of the tiny base, a checkpoint in the middle, every step logged."""
+    settings = TrainingSetup.model_validate(
+        {
+            "method": {"name": "full"},
+            "packing": "none",
+            "precision": "fp32",
+            "max_tokens": MAX_TOKENS,
+            "batch_size": 4,
+            "epochs": 100,
+            "max_steps": STEPS,
+            "threads": 1,
+            "checkpoint_every_steps": SEALED_AT,
+            "evaluate_every_steps": SEALED_AT,
+            "log_every_steps": 1,
+            **changes,
+        }
+    )
+    machine = Machine(device="cpu", cores=1, memory_bytes=2**33, bf16=True)
+    plan = resolve_plan(settings, shape, count_rows(initial), machine).plan
+    # The machine of the tests may have less.
+    return plan.model_copy(update={"predicted_memory_bytes": 2**20})
+
+
+def tensors_in(state: Any) -> Iterator[torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, Mapping):
+        for inner in state.values():
+            yield from tensors_in(inner)
+
+
+def recording(seen: list[int]) -> type[FineTuner]:
+    """A trainer that notes the bytes of the optimizer's state at each checkpoint."""
+
+    class Recording(FineTuner):
+        def write_state(self, folder: Path) -> None:
+            super().write_state(folder)
+            state: Any = self.optimizer.state
+            found = {tensor.data_ptr(): tensor.numel() * tensor.element_size() for tensor in tensors_in(state)}
+            seen.append(sum(found.values()))
+
+    return Recording
+
+
+def solve(optimizer: Optimizer, initial: Path, shape: ModelShape, folder: Path, **changes: Any) -> Trained:
+    """The small problem, once without interruption and once in two halves."""
+    seen: list[int] = []
+    plan = make_plan(initial, shape, optimizer=optimizer.model_dump(), **changes)  # type: ignore[attr-defined]
+    splits = read_splits(initial)
+
+    def run(name: str, on_metrics: OnMetrics | None = None) -> Run:
+        where = folder / name
+        return fine_tune(plan, splits, initial, where / "checkpoints", where / "tuned", 2, on_metrics, recording(seen))
+
+    whole = run("whole")
+    with pytest.raises(Interrupted):
+        run("halves", interrupt)
+    halves = run("halves")
+    same = hash_folder(folder / "whole/tuned") == hash_folder(folder / "halves/tuned")
+    return Trained(optimizer, plan, whole, halves, same, seen[1])
