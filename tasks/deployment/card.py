@@ -145,7 +145,10 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
         ["tokens per epoch", plan.tokens],
         ["supervised tokens per epoch", plan.supervised_tokens],
         ["optimizer", plan.optimizer.describe()],
-        ["learning rate", f"{plan.learning_rate:g}, {plan.schedule}, {plan.warmup_steps} warm-up steps"],
+        [
+            "learning rate",
+            f"{plan.learning_rate:g}, {plan.schedule.describe()}, after {plan.warmup_steps} warm-up steps",
+        ],
         [
             "batch",
             f"{plan.batch_size} rows × {plan.accumulation_steps} accumulated × {processes}",

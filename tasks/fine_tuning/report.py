@@ -148,7 +148,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("loss weight of a row", _describe_weights(splits)),
         ("optimizer", plan.optimizer.describe()),
         ("peak learning rate", plan.learning_rate),
-        ("schedule", f"{plan.schedule} after {plan.warmup_steps:,} warm-up steps"),
+        ("schedule", f"{plan.schedule.describe()}, after {plan.warmup_steps:,} warm-up steps"),
         ("weight decay", plan.weight_decay),
         ("gradient clipping norm", plan.clip_norm),
         ("precision", plan.precision),

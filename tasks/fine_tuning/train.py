@@ -23,7 +23,7 @@ from tasks.fine_tuning.curve import Point, find_last_loss, read_curve
 from tasks.fine_tuning.rows import Splits, TokenizedRows
 from tasks.language_models import encoding
 from tasks.language_models.model_folder import load_base, load_tokenizer
-from tasks.training import losses, methods, optimizers
+from tasks.training import losses, methods, optimizers, schedules
 from tasks.training.plan import Plan, check_machine
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DECIDING_MODULES = ("batches.py", "output_layer.py", "rows.py", "train.py", "trainer.py")
-DECIDING_FOLDERS = (losses, methods, optimizers)
+DECIDING_FOLDERS = (losses, methods, optimizers, schedules)
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 
 

@@ -38,6 +38,7 @@ from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.losses.loss import MAXIMUM_LOGITS, Supervision, TrainingLoss
 from tasks.training.optimizers.groups import group_weights
 from tasks.training.plan import Plan
+from tasks.training.schedules.schedule import share_of_peak
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +56,6 @@ def trainer_arguments(plan: Plan, output: Path) -> SFTConfig:
         per_device_train_batch_size=plan.batch_size,
         gradient_accumulation_steps=plan.accumulation_steps,
         learning_rate=plan.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if plan.schedule == "constant" else plan.schedule,
-        warmup_steps=plan.warmup_steps,
         weight_decay=plan.weight_decay,
         max_grad_norm=plan.clip_norm,
         bf16=plan.precision == "bf16",
@@ -181,6 +180,16 @@ class FineTuner(SFTTrainer):
         if resume_from_checkpoint is None:
             self.evaluate()  # the curve begins with the loss before the first step
         return prepared
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        plan = self.plan
+        if self.lr_scheduler is None:
+            share = partial(share_of_peak, plan.schedule, plan.warmup_steps, plan.steps)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

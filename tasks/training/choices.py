@@ -4,6 +4,5 @@ from __future__ import annotations
 
 from typing import Literal
 
-Schedule = Literal["linear", "cosine", "constant"]
 Packing = Literal["none", "bfd"]
 Precision = Literal["bf16", "fp32"]

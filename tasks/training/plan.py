@@ -10,11 +10,13 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Device, Machine, find_machine
 from tasks.contracts.manifest import read_json, read_manifest
 from tasks.contracts.record import Record
-from tasks.training.choices import Packing, Precision, Schedule
+from tasks.training.choices import Packing, Precision
 from tasks.training.distribution import AnyDistribution
 from tasks.training.losses import AnyLoss
 from tasks.training.methods import AnyMethod
 from tasks.training.optimizers import AnyOptimizer
+from tasks.training.schedules import AnySchedule
+from tasks.training.schedules.schedule import share_of_peak
 
 NAME = "plan.json"
 
@@ -27,7 +29,7 @@ class Plan(Record):
         loss: What is minimised over the supervised tokens.
         seed: Of initialisation, shuffling and dropout.
         learning_rate: Peak.
-        schedule: Shape after the warm-up; ``constant`` warms up too (transformers' ``constant_with_warmup``).
+        schedule: What becomes of the learning rate after the warm-up.
         warmup_steps: Optimizer steps of linear warm-up.
         weight_decay: Decoupled, on weight matrices only.
         clip_norm: Largest norm of the gradient; 0 is off.
@@ -61,7 +63,7 @@ class Plan(Record):
     loss: AnyLoss
     seed: int
     learning_rate: float
-    schedule: Schedule
+    schedule: AnySchedule
     warmup_steps: int
     weight_decay: float
     clip_norm: float
@@ -89,6 +91,10 @@ class Plan(Record):
     trainable_parameters: int
     predicted_memory_bytes: int
     made_for: Machine
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of optimizer step ``step``, counted from 0."""
+        return self.learning_rate * share_of_peak(self.schedule, self.warmup_steps, self.steps, step)
 
 
 def load_plan(folder: Path) -> Plan:

@@ -7,15 +7,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from tasks.contracts.params import Section
-from tasks.training.choices import Packing, Schedule
+from tasks.training.choices import Packing
 from tasks.training.distribution import AnyDistribution
 from tasks.training.distribution.single import Single
+from tasks.training.interval import Interval
 from tasks.training.losses import AnyLoss
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.methods import AnyMethod, names_where
 from tasks.training.methods.lora import Lora
 from tasks.training.optimizers import EARLIER_NAMES, AnyOptimizer
 from tasks.training.optimizers.adamw import AdamW
+from tasks.training.schedules import AnySchedule
+from tasks.training.schedules.cosine import Cosine
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -26,7 +29,7 @@ class TrainingSetup(Section):
     method: AnyMethod = Field(default=Lora(), description=f"what is trained: {' or '.join(names_where())}")
     loss: AnyLoss = Field(default=CrossEntropy(), description="what is minimised over the answers' tokens")
     learning_rate: float = Field(default=2.0e-3, gt=0, description="peak learning rate")
-    schedule: Schedule = Field(default="cosine", description="after the warm-up: linear, cosine or constant")
+    schedule: AnySchedule = Field(default=Cosine(), description="the learning rate after the warm-up")
     warmup_share: float = Field(default=0.05, ge=0, lt=1, description="share of the steps with a rising learning rate")
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
     clip_norm: float = Field(default=1.0, ge=0, description="largest norm of the gradient; 0 is off")
@@ -59,8 +62,12 @@ class TrainingSetup(Section):
     memory_limit_gib: float | None = Field(
         default=None, gt=0, description="refuse plans above it; null: what the machine has"
     )
-    checkpoint_every_steps: int = Field(default=200, ge=1, description="optimizer steps between checkpoints")
-    evaluate_every_steps: int = Field(default=100, ge=1, description="optimizer steps between validation losses")
+    checkpoint_every: Interval = Field(
+        default=Interval(steps=200), description="between checkpoints: {steps: 200} or {epochs: 1}"
+    )
+    evaluate_every: Interval = Field(
+        default=Interval(steps=100), description="between validation losses: {steps: 100} or {epochs: 0.25}"
+    )
     log_every_steps: int = Field(default=10, ge=1, description="optimizer steps between logged training losses")
 
     @field_validator("optimizer", mode="before")

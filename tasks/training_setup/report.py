@@ -17,7 +17,6 @@ from tasks.training.plan import NAME, Plan
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.environment import fingerprint
 from tasks.training_setup.resolve import Resolution
-from tasks.training_setup.schedule import learning_rate_at
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +116,11 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     if resolution.warnings:
         page.listing([f"{warning[0].upper()}{warning[1:]}." for warning in resolution.warnings], "Warnings")
     page.table("The plan", ["setting", "value"], _as_text(_plan_rows(plan, counts)))
-    page.figure(_schedule_figure(plan), "Learning rate", f"{plan.schedule}, {plan.warmup_steps:,} warm-up steps.")
+    page.figure(
+        _schedule_figure(plan),
+        "Learning rate",
+        f"{plan.schedule.describe().capitalize()}, after {plan.warmup_steps:,} warm-up steps.",
+    )
     page.figure(
         _memory_figure(memory, plan),
         "Predicted memory of one process",
@@ -157,7 +160,7 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
         *([f"method.{name}", ", ".join(value) if isinstance(value, list) else value] for name, value in chosen.items()),
         ["loss", plan.loss.describe()],
         ["learning rate", plan.learning_rate],
-        ["schedule", f"{plan.schedule}, {plan.warmup_steps:,} warm-up steps"],
+        ["schedule", f"{plan.schedule.describe()}, after {plan.warmup_steps:,} warm-up steps"],
         [
             "optimizer",
             f"{plan.optimizer.describe()}, weight decay {plan.weight_decay:g}, {_describe_clipping(plan)}",
@@ -214,7 +217,7 @@ def _schedule_figure(plan: Plan) -> Figure:
         axes = figure.subplots()
         stride = max(1, plan.steps // 400)
         steps = sorted({*range(0, plan.steps, stride), plan.steps - 1, min(plan.warmup_steps, plan.steps - 1)})
-        axes.plot(steps, [learning_rate_at(plan, step) for step in steps], linewidth=1.8)
+        axes.plot(steps, [plan.learning_rate_at(step) for step in steps], linewidth=1.8)
         axes.set_xlabel("optimizer step")
         axes.set_ylabel("learning rate")
         axes.set_xlim(0, max(plan.steps - 1, 1))

@@ -92,8 +92,8 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
         world_size=settings.distribution.ranks(settings.processes),
         distribution=settings.distribution,
         device=machine.device,
-        checkpoint_every_steps=settings.checkpoint_every_steps,
-        evaluate_every_steps=settings.evaluate_every_steps,
+        checkpoint_every_steps=settings.checkpoint_every.in_steps(batches / batches_per_step),
+        evaluate_every_steps=settings.evaluate_every.in_steps(batches / batches_per_step),
         log_every_steps=settings.log_every_steps,
         examples=counts.examples,
         rows=rows,
@@ -241,6 +241,7 @@ def _auto_batch(
 def _impossible(settings: TrainingSetup, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
     """Everything that cannot work, the fit into memory aside."""
     problems = settings.method.problems(shape) + settings.distribution.problems(settings.processes)
+    problems += settings.schedule.problems(settings.warmup_share)
     if shape.context and settings.max_tokens > shape.context:
         problems.append(
             f"max_tokens: {settings.max_tokens} is more than the model's context ({shape.context}); "
@@ -326,5 +327,5 @@ def _unusual(plan: Plan, shape: ModelShape, counts: Counts, machine: Machine) ->
     if plan.epochs > 10:
         warnings.append(f"{plan.epochs:.3g} epochs repeat the same rows; watch the validation loss")
     if plan.evaluate_every_steps > plan.steps:
-        warnings.append("evaluate_every_steps is beyond the last step, so validation loss is seen at the end only")
+        warnings.append("evaluate_every is beyond the last step, so validation loss is seen at the end only")
     return warnings

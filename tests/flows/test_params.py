@@ -74,8 +74,18 @@ MISTAKES = {
         'sources: found "data/raw/x.csv"; expected a list: write [{name: csv, path: data/raw/x.csv}]'
     ],
     "training_setup: {batch_size: many}": ['batch_size: found "many"; expected a whole number or auto'],
-    "training_setup: {schedule: cosin}": [
-        'found "cosin"; expected linear, cosine or constant (did you mean "cosine"?)'
+    "training_setup: {packing: bdf}": ['found "bdf"; expected none or bfd (did you mean "bfd"?)'],
+    "training_setup: {schedule: cosine}": [
+        '.schedule: found "cosine"; expected keys with values: write {name: cosine}'
+    ],
+    "training_setup: {schedule: {name: wds}}": [
+        'unknown name "wds"; did you mean "wsd"? valid names: constant, cosine'
+    ],
+    "training_setup: {evaluate_every_steps: 50}": [
+        'evaluate_every_steps: this is now "training_setup.evaluate_every.steps"'
+    ],
+    "training_setup: {checkpoint_every: {steps: 5, epochs: 1}}": [
+        "training_setup.checkpoint_every: found both or neither of steps and epochs; write {steps: 200} or {epochs: 1}"
     ],
     "training_setup: {lerning_rate: 1e-4}": ['.lerning_rate: unknown key; did you mean "learning_rate"?'],
     "evaluation: {learning_rate: 1e-4}": [".learning_rate: unknown key; there is training_setup.learning_rate"],

@@ -50,8 +50,8 @@ def make_checkout(folder: Path, base: Path, changes: Mapping[str, Any] | None = 
         "method": {"name": "lora", "rank": 8, "alpha": 16},
         "max_tokens": 192,
         "max_steps": 12,
-        "evaluate_every_steps": 6,
-        "checkpoint_every_steps": 6,
+        "evaluate_every": {"steps": 6},
+        "checkpoint_every": {"steps": 6},
     }
     params["evaluation"] |= {"items": 24}
     params["evaluation"]["gate"]["minimum_items"] = 24

@@ -25,6 +25,8 @@ MOVED = {
     "data_preparation.annotation": "annotation",
     "data_preparation.synthesis": "synthesis",
     "evaluation.gate.must_not_fall": "evaluation.gate.must_not_worsen",
+    "training_setup.checkpoint_every_steps": "training_setup.checkpoint_every.steps",
+    "training_setup.evaluate_every_steps": "training_setup.evaluate_every.steps",
 }
 EXPECTED = "; expected "
 KEYS, LIST = "keys with values", "a list"

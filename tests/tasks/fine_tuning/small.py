@@ -40,7 +40,7 @@ def make_plan(**changes: Any) -> Plan:
         "loss": {"name": "cross_entropy"},
         "seed": 3,
         "learning_rate": 1e-2,
-        "schedule": "cosine",
+        "schedule": {"name": "cosine"},
         "warmup_steps": 2,
         "weight_decay": 0.0,
         "clip_norm": 1.0,

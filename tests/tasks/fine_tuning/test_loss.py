@@ -125,7 +125,13 @@ def test_validation_loss_is_a_mean_over_tokens(initial: Path, tmp_path: Path) ->
 
 def test_accumulated_steps_are_one_large_batch(initial: Path, tmp_path: Path) -> None:
     """Two batches of 2 give the weights of one batch of 4, though they hold different numbers of tokens."""
-    common = {"steps": 1, "warmup_steps": 0, "schedule": "constant", "optimizer": {"name": "sgd"}, "learning_rate": 0.5}
+    common = {
+        "steps": 1,
+        "warmup_steps": 0,
+        "schedule": {"name": "constant"},
+        "optimizer": {"name": "sgd"},
+        "learning_rate": 0.5,
+    }
     whole = make_full_trainer(initial, tmp_path / "a", batch_size=4, accumulation_steps=1, **common)
     halves = make_full_trainer(initial, tmp_path / "b", batch_size=2, accumulation_steps=2, **common)
     loader = whole.get_train_dataloader()

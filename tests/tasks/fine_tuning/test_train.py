@@ -91,7 +91,7 @@ def test_curve_has_the_planned_points_and_metrics_are_passed_on(lora: Outcome) -
     for point in lora.run.curve:
         if point.loss is not None:
             assert by_step[point.step]["train_loss"] == point.loss
-            assert by_step[point.step]["learning_rate"] == point.lr
+            assert by_step[point.step]["learning_rate"] == point.lr == lora.plan.learning_rate_at(point.step - 1)
             assert by_step[point.step]["tokens"] == point.step * 200.0
     assert [v["validation_loss"] for _, v in lora.reported if "validation_loss" in v] == [
         p.eval_loss for p in lora.run.curve if p.eval_loss is not None

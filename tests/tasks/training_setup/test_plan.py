@@ -1,4 +1,4 @@
-"""A plan survives its file and is the same bytes twice; its curve is the scheduler's."""
+"""A plan survives its file and is the same bytes twice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from tasks.training_setup.environment import fingerprint, read_environment
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.report import write_plan, write_report
 from tasks.training_setup.resolve import Resolution, resolve_plan
-from tasks.training_setup.schedule import learning_rate_at
 from tests.tiny import example_rows
 
 
@@ -63,21 +62,6 @@ def test_a_machine_is_the_same_on_every_look() -> None:
     assert here.cores >= 1
     assert here.memory_bytes > 2**28
     assert here.training_memory_bytes > 0
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
-def test_the_curve_is_the_scheduler_s(plan: Plan, schedule: str) -> None:
-    import torch
-    from transformers import get_scheduler
-
-    changed = plan.model_copy(update={"schedule": schedule, "steps": 40, "warmup_steps": 7})
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=changed.learning_rate)
-    name = "constant_with_warmup" if schedule == "constant" else schedule
-    scheduler = get_scheduler(name, optimizer, num_warmup_steps=7, num_training_steps=40)
-    for step in range(40):
-        assert learning_rate_at(changed, step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
-        optimizer.step()
-        scheduler.step()
 
 
 def test_the_fingerprint_follows_versions_and_nothing_else() -> None:

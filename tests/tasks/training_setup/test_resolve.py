@@ -99,6 +99,18 @@ def test_max_steps_ends_a_run_early(shape: ModelShape, machine: Machine) -> None
     assert plan.steps == 21
 
 
+def test_intervals_in_epochs_become_steps(shape: ModelShape, machine: Machine) -> None:
+    # 50 packed rows, 8 a step, are 6.25 steps an epoch where the next epoch fills the last one up.
+    plan = resolve_plan(
+        settings(evaluate_every={"epochs": 0.5}, checkpoint_every={"epochs": 2}, batch_size=2, accumulation_steps=4),
+        shape,
+        counts([60] * 100),
+        machine,
+    ).plan
+    assert (plan.evaluate_every_steps, plan.checkpoint_every_steps) == (3, 12)
+    assert resolve_plan(settings(), shape, counts([60] * 100), machine).plan.evaluate_every_steps == 100
+
+
 @pytest.mark.parametrize(
     ("changes", "batch", "accumulation"),
     [
@@ -141,9 +153,10 @@ def test_all_reasons_at_once(shape: ModelShape, machine: Machine) -> None:
         batch_size=4,
         memory_limit_gib=0.1,
         threads=3,
+        schedule={"name": "wsd", "decay_share": 1},
     )
     lines = message.splitlines()
-    assert lines[0] == "the training plan cannot work: 9 problems"
+    assert lines[0] == "the training plan cannot work: 10 problems"
     for reason in (
         "method.targets: lm_head is the output layer",
         "no linear module query; expected all-linear or some of down_proj, gate_proj, k_proj",
@@ -154,6 +167,7 @@ def test_all_reasons_at_once(shape: ModelShape, machine: Machine) -> None:
         "none of 40 conversations has an answer within the first 300 tokens",
         "global_batch_size: 10",
         "memory: about ",
+        "schedule.decay_share: 1 and warmup_share 0.05 are more than all steps",
     ):
         assert sum(reason in line for line in lines) == 1
 
@@ -231,7 +245,7 @@ def test_auto_batch_shrinks_with_the_memory(shape: ModelShape) -> None:
         ({"learning_rate": 1e-7}, {}, "unusual for LoRA"),
         ({"max_steps": 3}, {}, "only 3 optimizer steps"),
         ({"epochs": 20}, {}, "20 epochs repeat the same rows"),
-        ({"evaluate_every_steps": 500}, {}, "evaluate_every_steps"),
+        ({"evaluate_every": {"steps": 500}}, {}, "evaluate_every is beyond"),
         ({}, {"rows": 120}, "20 of 120 conversations have no answer within 128 tokens"),
         ({}, {"validation": 0}, "validation split has no supervised token"),
     ],
@@ -251,7 +265,7 @@ def test_unusual_plans_warn_and_pass(
 
 def test_a_usual_plan_says_nothing(shape: ModelShape, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="tasks.training_setup"):
-        found = resolve_plan(settings(evaluate_every_steps=10), shape, counts([60] * 100), machine)
+        found = resolve_plan(settings(evaluate_every={"steps": 10}), shape, counts([60] * 100), machine)
     assert found.warnings == ()
     assert caplog.text == ""
 

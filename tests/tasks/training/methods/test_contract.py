@@ -204,8 +204,8 @@ def make_plan(method: Method, shape: ModelShape, initial: Path) -> Plan:
             "max_steps": 6,
             "learning_rate": LEARNING_RATE,
             "threads": 1,
-            "checkpoint_every_steps": 3,
-            "evaluate_every_steps": 3,
+            "checkpoint_every": {"steps": 3},
+            "evaluate_every": {"steps": 3},
             "log_every_steps": 1,
         }
     )
