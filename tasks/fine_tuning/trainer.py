@@ -184,10 +184,10 @@ class FineTuner(SFTTrainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        plan = self.plan
-        if self.lr_scheduler is None:
+        plan, chosen = self.plan, optimizer or self.optimizer
+        if self.lr_scheduler is None and chosen is not None:
             share = partial(share_of_peak, plan.schedule, plan.warmup_steps, plan.steps)
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, share)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 

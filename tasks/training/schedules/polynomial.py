@@ -7,6 +7,7 @@ Example: ``schedule: {name: polynomial, power: 2.0}``. Halfway between warm-up a
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -29,5 +30,5 @@ class Polynomial(Section):
         return f"polynomial of power {self.power:g}{describe_floor(self.minimum_share)}"
 
     def share(self, step: int, steps: int, warmup_steps: int) -> float:
-        left = max(0.0, (steps - step) / steps) ** self.power
+        left = math.pow(max(0.0, (steps - step) / steps), self.power)
         return left * (1 - self.minimum_share) + self.minimum_share
