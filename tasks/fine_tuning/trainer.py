@@ -185,7 +185,8 @@ class FineTuner(SFTTrainer):
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
         plan, chosen = self.plan, optimizer or self.optimizer
-        if self.lr_scheduler is None and chosen is not None:
+        assert chosen is not None, "the trainer makes the optimizer first"
+        if self.lr_scheduler is None:
             share = partial(share_of_peak, plan.schedule, plan.warmup_steps, plan.steps)
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, share)
             self._created_lr_scheduler = True
