@@ -117,7 +117,7 @@ def _use_of_optimizer(settings: TrainingSetup, shape: ModelShape, machine: Machi
         frozen_base=settings.method.can.frozen_base,
         device=machine.device,
         learning_rate=settings.learning_rate,
-        schedule=settings.schedule,
+        schedule=settings.schedule.name,
         processes=settings.processes,
     )
 
