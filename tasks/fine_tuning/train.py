@@ -22,8 +22,8 @@ from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin, refusal
 from tasks.fine_tuning.curve import Point, find_last_loss, read_curve
 from tasks.fine_tuning.rows import Splits, TokenizedRows
 from tasks.language_models import encoding
-from tasks.language_models.model_folder import load_base, load_tokenizer
-from tasks.training import losses, methods, optimizers, schedules
+from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
+from tasks.training import losses, methods, optimizers, quantization, schedules
 from tasks.training.plan import Plan, check_machine
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DECIDING_MODULES = ("batches.py", "output_layer.py", "rows.py", "train.py", "trainer.py")
-DECIDING_FOLDERS = (losses, methods, optimizers, schedules)
+DECIDING_FOLDERS = (losses, methods, optimizers, quantization, schedules)
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 
 
@@ -135,7 +135,8 @@ def origin_of(plan: Plan, splits: Splits, initial: Path) -> RunOrigin:
         *(file for folder in DECIDING_FOLDERS for file in sorted(Path(folder.__path__[0]).rglob("*.py"))),
     ):
         code.update(f"{file.parent.name}/{file.name} {hash_file(file)}\n".encode())
-    libraries = ",".join(f"{name}={version(name)}" for name in LIBRARIES)
+    used = LIBRARIES if plan.quantization.can.trained_base else (*LIBRARIES, "bitsandbytes")
+    libraries = ",".join(f"{name}={version(name)}" for name in used)
     return RunOrigin(
         data=hash_rows(splits.train) + hash_rows(splits.validation),
         plan=hashlib.sha256(orjson.dumps(plan.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest(),
@@ -189,7 +190,7 @@ def make_trainer(
     on_metrics: OnMetrics | None = None,
     trainer_class: type[FineTuner] | None = None,
 ) -> FineTuner:
-    """The base in fp32, adapted, in a trainer that is ready to start."""
+    """The base as the plan holds it, adapted, in a trainer that is ready to start."""
     from transformers import PrinterCallback, set_seed
     from transformers.utils import logging as library_logging
 
@@ -198,11 +199,12 @@ def make_trainer(
 
     library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar is enough
     set_seed(plan.seed)
-    base = load_base(initial)
+    base = plan.quantization.load(resolve_model(initial), plan.precision, plan.device)
+    set_generation_config(base, initial)
     base.config.use_cache = False
     listeners: list[OnMetrics] = [LogProgress(plan), *([on_metrics] if on_metrics else [])]
     callbacks: list[Any] = [ShowProgress(plan.steps), ReportMetrics(plan, listeners)]
-    model = plan.method.adapt(base, plan.precision)
+    model = plan.method.adapt(base)
     trainer = (trainer_class or FineTuner)(model, load_tokenizer(initial), plan, splits, store, callbacks)
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -233,6 +235,7 @@ def write_tuned(
     curve = read_curve(history)
     facts = {
         "method": plan.method.model_dump(),
+        "quantization": plan.quantization.model_dump(),
         "base": origin.model,
         "data": origin.data,
         "plan": origin.plan,

@@ -38,6 +38,7 @@ from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.losses.loss import MAXIMUM_LOGITS, Supervision, TrainingLoss
 from tasks.training.optimizers.groups import group_weights
 from tasks.training.plan import Plan
+from tasks.training.quantization.loading import quantization_hidden
 from tasks.training.schedules.schedule import share_of_peak
 
 logger = logging.getLogger(__name__)
@@ -140,14 +141,15 @@ class FineTuner(SFTTrainer):
         self.packed = plan.packing == "bfd"
         self.vocabulary: int = model.config.get_text_config().vocab_size
         self.sums_in_parts = True  # until the model does something to its logits that is not known
-        super().__init__(
-            model=model,
-            args=trainer_arguments(plan, checkpoints.folder),
-            # Required and inspected by TRL, but never iterated: batches are made in `get_train_dataloader`.
-            train_dataset=datasets.Dataset.from_dict({"input_ids": [[self.pad]], "labels": [[IGNORED]]}),
-            processing_class=tokenizer,
-            callbacks=[IntervalCallback(plan), *callbacks],
-        )
+        with quantization_hidden(model):
+            super().__init__(
+                model=model,
+                args=trainer_arguments(plan, checkpoints.folder),
+                # Required and inspected by TRL, but never iterated: batches are made in `get_train_dataloader`.
+                train_dataset=datasets.Dataset.from_dict({"input_ids": [[self.pad]], "labels": [[IGNORED]]}),
+                processing_class=tokenizer,
+                callbacks=[IntervalCallback(plan), *callbacks],
+            )
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader[dict[str, Any]]:
         """All batches of the whole run, those of this process."""

@@ -62,18 +62,6 @@ def load_tokenizer(initial: Path) -> Any:
     return tokenizer
 
 
-def load_base(initial: Path) -> Any:
-    """The base model in fp32, ready to be trained.
-
-    Args:
-        initial: Folder written by model initialisation.
-
-    Raises:
-        PipelineError: The folder is not complete, or the files it refers to are gone or changed.
-    """
-    return set_generation_config(load_model(resolve_model(initial)), initial)
-
-
 def set_generation_config(model: Any, initial: Path) -> Any:
     """Give a model the generation config that model initialisation wrote, where it wrote one."""
     if (initial / GENERATION_CONFIG).is_file():
@@ -83,17 +71,19 @@ def set_generation_config(model: Any, initial: Path) -> Any:
     return model
 
 
-def load_model(folder: Path) -> Any:
-    """A causal language model in fp32, from safetensors, without code of its own.
+def load_model(folder: Path, dtype: Any = None, **options: Any) -> Any:
+    """A causal language model from safetensors, without code of its own.
 
     Args:
         folder: Folder with ``config.json`` and weights, as `resolve_model` gives it.
+        dtype: PyTorch's type of the weights; fp32 by default.
+        options: More arguments of ``from_pretrained``.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+        folder, dtype=dtype or torch.float32, trust_remote_code=False, use_safetensors=True, **options
     )
 
 

@@ -53,6 +53,17 @@ class ModelShape:
     isolates_packed: bool
 
     @property
+    def linear_weights(self) -> int:
+        """Weights of the linear layers, the output layer apart."""
+        return sum(out * inner for sizes in self.linear.values() for out, inner in sizes)
+
+    @property
+    def embedding_weights(self) -> int:
+        """Weights of the token embedding and the output layer, once where they are tied."""
+        table, rest = self.vocabulary * self.hidden, self.parameters - self.linear_weights
+        return min(rest, 2 * table if rest >= 2 * table else table)
+
+    @property
     def figures(self) -> dict[str, float | int]:
         return {"parameters": self.parameters, "layers": self.layers, "hidden": self.hidden}
 

@@ -5,4 +5,5 @@ from __future__ import annotations
 from typing import Literal
 
 Packing = Literal["none", "bfd"]
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["bf16", "fp16", "fp32"]
+WeightType = Literal["auto", "bf16", "fp16", "fp32"]  # auto until it is resolved

@@ -15,6 +15,7 @@ from tasks.training.distribution import AnyDistribution
 from tasks.training.losses import AnyLoss
 from tasks.training.methods import AnyMethod
 from tasks.training.optimizers import AnyOptimizer
+from tasks.training.quantization import AnyQuantization
 from tasks.training.schedules import AnySchedule
 from tasks.training.schedules.schedule import share_of_peak
 
@@ -27,6 +28,7 @@ class Plan(Record):
     Attributes:
         method: What is trained, as params give it, resolved.
         loss: What is minimised over the supervised tokens.
+        quantization: In how many bits the base is held, resolved.
         seed: Of initialisation, shuffling and dropout.
         learning_rate: Peak.
         schedule: What becomes of the learning rate after the warm-up.
@@ -38,7 +40,7 @@ class Plan(Record):
         accumulation_steps: Forward passes of one optimizer step.
         max_tokens: Length a row is cut to, or a packed row is filled to.
         packing: ``bfd`` fills rows with whole conversations, each in its own attention block.
-        precision: ``bf16`` is autocast over fp32 weights.
+        precision: Of the computation; ``bf16`` and ``fp16`` are autocast.
         gradient_checkpointing: Recompute activations in the backward pass.
         epochs: Passes over the training split that ``steps`` amounts to.
         steps: Optimizer steps of the whole run; training runs exactly these.
@@ -61,6 +63,7 @@ class Plan(Record):
 
     method: AnyMethod
     loss: AnyLoss
+    quantization: AnyQuantization
     seed: int
     learning_rate: float
     schedule: AnySchedule

@@ -2,10 +2,11 @@
 
 With P parameters, T of them trained, and n tokens in a forward pass, in bytes:
 
-* weights: 4 P, or what the method says of its own. They are loaded in fp32; ``bf16`` is autocast.
+* weights: what the quantisation says of the base's, and what the method says of its own.
 * gradients: 4 T.
 * optimizer: what it keeps from step to step, which each says itself: 8 T for AdamW's two fp32 moments.
-* casts: half the weights' bytes under bf16 autocast, whose copies of the linear weights live until the backward pass.
+* casts: the copies of weights in 16 bits under autocast, which live until the backward pass: half the bytes of the
+  method's own, and what the quantisation says of the base's.
 * activations: what the blocks keep for the backward pass, after Korthikanti et al. 2022 (arXiv:2205.05198,
   section 4.1) but without the attention matrix, which scaled-dot-product attention does not store, and with
   a gated feed-forward block, as `_layer_bytes` counts. Packed rows keep a mask of max_tokens squared in each layer.
@@ -32,6 +33,7 @@ from tasks.training.losses.loss import MAXIMUM_LOGITS
 from tasks.training.memory import Memory
 from tasks.training.methods.method import Method
 from tasks.training.optimizers.optimizer import Optimizer
+from tasks.training.quantization.quantization import Quantization
 from tasks.training.weights import list_trained_weights
 
 FRAGMENTATION = 1.5
@@ -42,6 +44,7 @@ RUNTIME_BYTES: dict[Device, int] = {"cpu": 640 * 2**20, "cuda": 700 * 2**20}
 def predict_memory(
     shape: ModelShape,
     method: Method,
+    quantization: Quantization,
     batch_size: int,
     max_tokens: int,
     packed: bool,
@@ -56,6 +59,7 @@ def predict_memory(
     Args:
         shape: The model.
         method: What is trained.
+        quantization: How the base is held, resolved.
         batch_size: Rows of a forward pass.
         max_tokens: Tokens of a row.
         packed: Rows hold several conversations, so attention takes a mask.
@@ -65,19 +69,19 @@ def predict_memory(
         gradient_checkpointing: Recompute activations.
         device: Where the model is.
     """
-    size = 2 if precision == "bf16" else 4
+    size = 4 if precision == "fp32" else 2
     tokens = batch_size * max_tokens
-    weights, trainable = method.weight_bytes(shape), method.trainable(shape)
+    own, trainable = method.own_bytes(shape), method.trainable(shape)
     block = tokens * _layer_bytes(shape, size, method.can.frozen_base) + (tokens * max_tokens * size if packed else 0)
     activations = shape.layers * block + tokens * method.kept_per_token(shape) * size
     if gradient_checkpointing:
         activations = shape.layers * tokens * shape.hidden * 4 + activations // max(shape.layers, 1)
     positions = min(math.ceil(tokens * supervised_share), max(1, MAXIMUM_LOGITS // max(shape.vocabulary, 1)))
     return Memory(
-        weights=weights,
+        weights=quantization.base_bytes(shape) + own,
         gradients=4 * trainable,
         optimizer=optimizer.state_bytes(list_trained_weights(method, shape)),
-        casts=weights // 2 if precision == "bf16" else 0,
+        casts=quantization.cast_bytes(shape, precision) + (own // 2 if size == 2 else 0),
         activations=activations,
         logits=positions * shape.vocabulary * (size + 12),
         communication=0,

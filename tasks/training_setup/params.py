@@ -17,6 +17,8 @@ from tasks.training.methods import AnyMethod, names_where
 from tasks.training.methods.lora import Lora
 from tasks.training.optimizers import EARLIER_NAMES, AnyOptimizer
 from tasks.training.optimizers.adamw import AdamW
+from tasks.training.quantization import AnyQuantization, quantizations_where
+from tasks.training.quantization.none import Unquantized
 from tasks.training.schedules import AnySchedule
 from tasks.training.schedules.cosine import Cosine
 
@@ -28,6 +30,9 @@ class TrainingSetup(Section):
 
     method: AnyMethod = Field(default=Lora(), description=f"what is trained: {' or '.join(names_where())}")
     loss: AnyLoss = Field(default=CrossEntropy(), description="what is minimised over the answers' tokens")
+    quantization: AnyQuantization = Field(
+        default=Unquantized(), description=f"bits of a frozen base's weights: {' or '.join(quantizations_where())}"
+    )
     learning_rate: float = Field(default=2.0e-3, gt=0, description="peak learning rate")
     schedule: AnySchedule = Field(default=Cosine(), description="the learning rate after the warm-up")
     warmup_share: float = Field(default=0.05, ge=0, lt=1, description="share of the steps with a rising learning rate")

@@ -17,6 +17,7 @@ from tasks.training.optimizers.optimizer import OptimizerUse
 from tasks.training.optimizers.refusals import list_problems
 from tasks.training.packing import count_packed_rows
 from tasks.training.plan import Plan
+from tasks.training.quantization import quantizations_where
 from tasks.training.weights import list_trained_weights
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.memory import predict_memory
@@ -73,6 +74,7 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
     plan = Plan(
         method=settings.method.resolve(shape),
         loss=settings.loss,
+        quantization=settings.quantization.resolve(settings.method.can.frozen_base, precision),
         seed=settings.seed,
         learning_rate=settings.learning_rate,
         schedule=settings.schedule,
@@ -160,6 +162,7 @@ def _memory(
     alone = predict_memory(
         shape,
         settings.method,
+        settings.quantization.resolve(settings.method.can.frozen_base, precision),
         batch_size=batch,
         max_tokens=settings.max_tokens,
         packed=settings.packing == "bfd",
@@ -240,7 +243,8 @@ def _auto_batch(
 
 def _impossible(settings: TrainingSetup, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
     """Everything that cannot work, the fit into memory aside."""
-    problems = settings.method.problems(shape) + settings.distribution.problems(settings.processes)
+    problems = settings.method.problems(shape) + _quantization_problems(settings, shape, machine)
+    problems += settings.distribution.problems(settings.processes)
     problems += settings.schedule.problems(settings.warmup_share)
     if shape.context and settings.max_tokens > shape.context:
         problems.append(
@@ -278,6 +282,17 @@ def _impossible(settings: TrainingSetup, shape: ModelShape, counts: Counts, mach
         )
         problems.append(f"no supervised tokens: {why}; raise max_tokens or look at reports/data_preparation")
     return problems
+
+
+def _quantization_problems(settings: TrainingSetup, shape: ModelShape, machine: Machine) -> list[str]:
+    quantization, frozen = settings.quantization, settings.method.can.frozen_base
+    if frozen or quantization.can.trained_base:
+        return quantization.problems(shape, frozen, _precision(settings, machine), machine.device)
+    trains = " or ".join(quantizations_where(lambda can: can.trained_base))
+    return [
+        f"quantization: {quantization.name}, whose weights cannot be trained, but method {settings.method.name} trains "
+        f"them; take method {' or '.join(names_where(lambda can: can.frozen_base))}, or quantization {trains}"
+    ]
 
 
 def _too_large(settings: TrainingSetup, memory: Memory, batch: int, limit: int, machine: Machine) -> list[str]:

@@ -17,7 +17,6 @@ from typing import Any, ClassVar, Literal, Self
 from tasks.contracts.params import Section
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
-from tasks.training.choices import Precision
 from tasks.training.methods.method import Can
 
 FOLDER = "weights"
@@ -52,8 +51,8 @@ class Full(Section):
     def trained_matrices(self, shape: ModelShape) -> list[tuple[int, int]]:
         return [size for sizes in shape.linear.values() for size in sizes]
 
-    def weight_bytes(self, shape: ModelShape) -> int:
-        return 4 * shape.parameters
+    def own_bytes(self, shape: ModelShape) -> int:
+        return 0
 
     def kept_per_token(self, shape: ModelShape) -> int:
         return 0
@@ -61,7 +60,7 @@ class Full(Section):
     def describe(self) -> str:
         return "full fine-tuning"
 
-    def adapt(self, model: Any, precision: Precision) -> Any:
+    def adapt(self, model: Any) -> Any:
         return model
 
     def save(self, model: Any, folder: Path) -> list[Path]:

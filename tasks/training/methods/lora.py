@@ -26,7 +26,6 @@ from tasks.contracts.manifest import read_json, write_json
 from tasks.contracts.params import Section
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
-from tasks.training.choices import Precision
 from tasks.training.methods.method import Can
 
 FOLDER = "adapter"
@@ -93,8 +92,8 @@ class Lora(Section):
         """A and B of every adapted layer."""
         return [size for out, inner in self._layers(shape) for size in ((self.rank, inner), (out, self.rank))]
 
-    def weight_bytes(self, shape: ModelShape) -> int:
-        return 4 * (shape.parameters + self.trainable(shape))
+    def own_bytes(self, shape: ModelShape) -> int:
+        return 4 * self.trainable(shape)
 
     def kept_per_token(self, shape: ModelShape) -> int:
         """The result of A of every adapted layer: its rank."""
@@ -105,7 +104,7 @@ class Lora(Section):
         targets = self.targets if isinstance(self.targets, str) else ", ".join(self.targets)
         return f"LoRA (rank {self.rank}, alpha {self._alpha:g}{scale}; {targets})"
 
-    def adapt(self, model: Any, precision: Precision) -> Any:
+    def adapt(self, model: Any) -> Any:
         from peft import LoraConfig, get_peft_model
 
         config = LoraConfig(
@@ -119,10 +118,7 @@ class Lora(Section):
         with warnings.catch_warnings():
             # PEFT asks the model for an attribute by its old name.
             warnings.simplefilter("ignore", FutureWarning)
-            adapted = get_peft_model(model, config)
-        if precision == "bf16":
-            _store_in_bf16(adapted)
-        return adapted
+            return get_peft_model(model, config)
 
     def save(self, model: Any, folder: Path) -> list[Path]:
         target = folder / FOLDER
@@ -167,13 +163,3 @@ class Lora(Section):
 
 def _listed(shape: ModelShape) -> str:
     return ", ".join(sorted(shape.linear))
-
-
-def _store_in_bf16(adapted: Any) -> None:
-    """Keep the frozen linear weights as autocast would cast them in each pass: the same products, a tenth faster."""
-    import torch
-
-    head = adapted.get_output_embeddings()
-    for module in adapted.modules():
-        if isinstance(module, torch.nn.Linear) and module is not head and not module.weight.requires_grad:
-            module.weight.data = module.weight.data.to(torch.bfloat16)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from tasks.language_models.shape import ModelShape
-from tasks.training.choices import Precision
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,8 @@ class Method(Protocol):
         """Sizes of the trained matrices inside the blocks; what else `trainable` counts is embeddings and vectors."""
         ...
 
-    def weight_bytes(self, shape: ModelShape) -> int:
-        """Bytes of all weights in fp32 training, the base's and the method's own."""
+    def own_bytes(self, shape: ModelShape) -> int:
+        """Bytes of the method's own weights, which are fp32, beside those of the base."""
         ...
 
     def kept_per_token(self, shape: ModelShape) -> int:
@@ -77,12 +76,11 @@ class Method(Protocol):
         """The resolved method in words, for a page, a card, the middle of a sentence."""
         ...
 
-    def adapt(self, model: Any, precision: Precision) -> Any:
+    def adapt(self, model: Any) -> Any:
         """The base model as it is trained.
 
         Args:
-            model: The base in fp32; changed in place.
-            precision: Of the computation; ``bf16`` is autocast.
+            model: The base as a quantisation loads it, in fp32 without `Can.frozen_base`; changed in place.
 
         Returns:
             A model whose trainable parameters, and only they, require gradients. Checkpoints keep those and nothing

@@ -20,6 +20,7 @@ from tasks.training.methods.full import Full
 from tasks.training.methods.lora import Lora
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.plan import Plan
+from tasks.training.quantization.none import Unquantized
 from tasks.training.schedules.cosine import Cosine
 from tests.tiny import example_rows, write_examples
 
@@ -121,8 +122,8 @@ def make_world(root: Path, tiny_model: Path, scale: float = 0.5) -> World:
 
 def write_plan(folder: Path, method: AnyMethod) -> None:
     plan = Plan(
-        method=method, loss=CrossEntropy(), seed=1, learning_rate=1e-3, schedule=Cosine(), warmup_steps=2,
-        weight_decay=0.0, clip_norm=1.0,
+        method=method, quantization=Unquantized(weights="fp32"), loss=CrossEntropy(), seed=1, learning_rate=1e-3,
+        schedule=Cosine(), warmup_steps=2, weight_decay=0.0, clip_norm=1.0,
         optimizer=AdamW(), batch_size=4, accumulation_steps=2, max_tokens=256, packing="bfd", precision="fp32",
         gradient_checkpointing=False, epochs=2.0, steps=50, threads=2, world_size=1, device="cpu",
         distribution=Single(),

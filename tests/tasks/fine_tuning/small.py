@@ -25,6 +25,7 @@ from tasks.language_models.shape import describe_shape
 from tasks.training.methods.lora import Lora
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.plan import Plan
+from tasks.training.quantization.none import Unquantized
 from tests.tiny import example_rows
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def make_plan(**changes: Any) -> Plan:
     values: dict[str, Any] = {
         "method": Lora(rank=4, alpha=8, dropout=0.1, targets=["q_proj", "v_proj", "down_proj"]),
         "loss": {"name": "cross_entropy"},
+        "quantization": Unquantized(weights="fp32"),
         "seed": 3,
         "learning_rate": 1e-2,
         "schedule": {"name": "cosine"},

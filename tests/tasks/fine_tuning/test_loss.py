@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.batches import collate, pack
 from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.fine_tuning.train import fine_tune, hash_rows, make_trainer, origin_of
+from tasks.fine_tuning.trainer import trained_weights
+from tasks.language_models.model_folder import load_model
 from tasks.training.losses import LOSSES
 from tasks.training.losses.cross_entropy import CrossEntropy
-from tasks.training.methods.lora import Lora
-from tests.tasks.fine_tuning.small import make_full_trainer, make_plan, make_splits
+from tests.tasks.fine_tuning.small import make_full_trainer, make_initial, make_plan, make_splits
 
 
 def by_hand(model: Any, tokens: np.ndarray, labels: np.ndarray) -> float:
@@ -192,22 +194,32 @@ def test_a_batch_without_a_supervised_token_is_refused(initial: Path, tmp_path: 
         trainer.compute_loss(trainer.model, inputs, num_items_in_batch=torch.tensor(9))
 
 
-def test_frozen_weights_in_bf16_change_no_bit_of_the_loss(
-    initial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float32])
+def test_a_frozen_base_in_bf16_gives_the_losses_of_one_in_fp32(
+    initial: Path, tmp_path: Path, stored: torch.dtype
 ) -> None:
-    plan, splits = make_plan(precision="bf16"), make_splits(initial, rows=12)
-    store = Checkpoints(tmp_path, origin_of(plan, splits, initial), 1)
-    losses, adapt = [], Lora.adapt
-    for precision in ("bf16", "fp32"):
-        monkeypatch.setattr(Lora, "adapt", lambda method, model, _, stored=precision: adapt(method, model, stored))
-        trainer = make_trainer(plan, splits, initial, store)
-        layer = trainer.model.base_model.model.model.layers[0].self_attn
-        assert (layer.k_proj.weight.dtype == torch.bfloat16) == (precision == "bf16")
-        assert layer.q_proj.lora_A["default"].weight.dtype == torch.float32
-        assert trainer.model.get_output_embeddings().weight.dtype == torch.float32
+    """To the last bit where the base is stored in bf16; one stored in fp32 is rounded."""
+    base = tmp_path / "base"
+    shutil.copytree(initial, base)
+    load_model(base, stored).save_pretrained(base)
+    make_initial(base)
+    splits, losses = make_splits(base, rows=12), []
+    start: dict[str, torch.Tensor] = {}
+    for weights in ("bf16", "fp32"):
+        plan = make_plan(precision="bf16", quantization={"name": "none", "weights": weights})
+        trainer = make_trainer(plan, splits, base, Checkpoints(tmp_path, origin_of(plan, splits, base), 1))
+        model = trainer.model.base_model.model
+        layer, dtype = model.model.layers[0], torch.bfloat16 if weights == "bf16" else torch.float32
+        assert layer.self_attn.k_proj.weight.dtype == model.lm_head.weight.dtype == dtype
+        assert layer.self_attn.q_proj.lora_A["default"].weight.dtype == layer.input_layernorm.weight.dtype
+        assert layer.input_layernorm.weight.dtype == torch.float32
+        assert model.lm_head.weight is model.model.embed_tokens.weight, "no longer tied"
+        for name, trained in trained_weights(trainer.model).items():
+            trained.copy_(start.setdefault(name, trained.clone()))  # PEFT rounds where updates begin to the base's type
         trainer.train()
-        losses.append([entry.get("loss", entry.get("eval_loss")) for entry in trainer.state.log_history])
-    assert losses[0] == losses[1]
+        losses.append([e[name] for e in trainer.state.log_history for name in ("loss", "eval_loss") if name in e])
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+    assert (losses[0] == losses[1]) == (stored == torch.bfloat16)
 
 
 def test_loss_that_is_no_number_stops_with_the_step_and_advice(initial: Path, tmp_path: Path) -> None:

@@ -15,15 +15,18 @@ from tasks.training.methods.full import Full
 from tasks.training.methods.lora import Lora
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.optimizers.sgd import Sgd
+from tasks.training.quantization.none import Unquantized
 from tasks.training_setup.memory import predict_memory
 
 BATCH, TOKENS = 4, 128
 
 
 def predicted(shape: ModelShape, method: Full | Lora, **changes: Any) -> Any:
+    held = Unquantized(weights=changes.pop("weights", "auto"))
     return predict_memory(
         shape,
         method,
+        held.resolve(method.can.frozen_base, changes.get("precision", "fp32")),
         **{
             "batch_size": BATCH,
             "max_tokens": TOKENS,
@@ -45,7 +48,7 @@ def kept_by_autograd(model_folder: Path, method: Full | Lora, bf16: bool, packed
     """
     import torch
 
-    model: Any = method.adapt(load_model(model_folder), "fp32").train()
+    model: Any = method.adapt(load_model(model_folder)).train()
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     alive: list[Any] = []  # so that no storage is used again while counting
 
@@ -69,7 +72,7 @@ def kept_by_autograd(model_folder: Path, method: Full | Lora, bf16: bool, packed
 def test_activations_and_casts(
     tiny_model: Path, shape: ModelShape, method: Full | Lora, bf16: bool, packed: bool
 ) -> None:
-    memory = predicted(shape, method, precision="bf16" if bf16 else "fp32", packed=packed)
+    memory = predicted(shape, method, precision="bf16" if bf16 else "fp32", packed=packed, weights="fp32")
     counted = kept_by_autograd(tiny_model, method, bf16, packed)
     assert memory.activations + memory.casts == pytest.approx(counted, rel=0.15)
 
@@ -89,7 +92,9 @@ def test_lora_by_hand(shape: ModelShape) -> None:
     memory = predicted(shape, method, precision="bf16", supervised_share=0.25)
     assert method.trainable(shape) == trained
     assert method.kept_per_token(shape) == 8 * 2 * 2
-    assert memory.weights == 4 * (shape.parameters + trained)
+    norms = (2 * 2 + 1) * 64
+    assert memory.weights == 2 * (shape.parameters - norms) + 4 * (norms + trained)
+    assert memory.casts == 2 * trained
     assert memory.gradients == 4 * trained
     assert memory.optimizer == 8 * trained
     assert memory.logits == BATCH * TOKENS // 4 * 600 * 14

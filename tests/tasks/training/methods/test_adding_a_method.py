@@ -33,7 +33,6 @@ from pydantic import Field
 from tasks.contracts.params import Section
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
-from tasks.training.choices import Precision
 from tasks.training.methods.method import Can
 
 FILE = "one_layer.safetensors"
@@ -63,8 +62,8 @@ class OneLayer(Section):
     def trained_matrices(self, shape: ModelShape) -> list[tuple[int, int]]:
         return list(shape.linear.get(self.layer, ()))
 
-    def weight_bytes(self, shape: ModelShape) -> int:
-        return 4 * shape.parameters
+    def own_bytes(self, shape: ModelShape) -> int:
+        return 0
 
     def kept_per_token(self, shape: ModelShape) -> int:
         return 0
@@ -72,7 +71,7 @@ class OneLayer(Section):
     def describe(self) -> str:
         return f"training of {self.layer} alone"
 
-    def adapt(self, model: Any, precision: Precision) -> Any:
+    def adapt(self, model: Any) -> Any:
         for name, weights in model.named_parameters():
             weights.requires_grad_(name.endswith(f".{self.layer}.weight"))
         return model
