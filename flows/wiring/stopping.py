@@ -20,8 +20,8 @@ from types import FrameType
 from flows.wiring.processes import ProcessMark, has_process, list_below
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# A stage has less than its command, which waits for it.
-STAGE_GRACE_S, COMMAND_GRACE_S = 4.0, 8.0
+# A stage has less than its command, which waits for it; enough for a step of training and its checkpoint.
+STAGE_GRACE_S, COMMAND_GRACE_S = 6.0, 8.0
 # Of two signals within this time one is that of the terminal, and the other is that of the command above.
 SAME_S = 1.0
 OWNER_POLL_S = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Sequence
 
 
@@ -30,3 +31,9 @@ def full_disk(error: BaseException | None) -> str | None:
             return f"{place}no space left on the disk; free some and run again, finished stages are kept"
         error = error.__cause__
     return None
+
+
+def write_advice(reason: str) -> str:
+    """What to do about a place that cannot be written, by the system's words for why."""
+    closed = {os.strerror(number) for number in (errno.EACCES, errno.EPERM, errno.EROFS)}
+    return "make it writable" if reason in closed else "free some space"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts.errors import PipelineError, raise_all
+from tasks.contracts.errors import PipelineError, raise_all, write_advice
 
 NAME = "manifest.json"
 VERSION = 1
@@ -45,9 +45,8 @@ def replacing(path: Path, private: bool = False) -> Iterator[Path]:
         finally:
             aside.unlink(missing_ok=True)
     except OSError as error:
-        raise PipelineError(
-            f"{path}: cannot write ({error.strerror or error}); free some space and run again"
-        ) from error
+        reason = error.strerror or str(error)
+        raise PipelineError(f"{path}: cannot write ({reason}); {write_advice(reason)} and run again") from error
 
 
 def make_private(path: Path) -> None:
@@ -140,12 +139,16 @@ def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
     manifest: dict[str, Any] = read_json(folder / NAME)
     if manifest.get("version") != VERSION:
         raise PipelineError(f"{folder / NAME}: version {manifest.get('version')}; expected {VERSION}; run again")
+    try:
+        entries = [(name, entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()]
+    except KeyError as error:
+        raise PipelineError(f"{folder / NAME}: lacks {error}, so it was changed; run the stage again") from error
     problems = []
-    for name, entry in manifest["files"].items():
+    for name, size, sha256 in entries:
         path = folder / name
         if not path.is_file():
             problems.append(f"{path}: missing, though the manifest lists it; run the stage again")
-        elif path.stat().st_size != entry["bytes"] or (verify and hash_file(path) != entry["sha256"]):
+        elif path.stat().st_size != size or (verify and hash_file(path) != sha256):
             problems.append(f"{path}: changed since it was written; run the stage again")
     raise_all(problems, str(folder))
     return manifest

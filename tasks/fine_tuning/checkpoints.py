@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,15 @@ from typing import Any
 import orjson
 from safetensors import SafetensorError
 
-from tasks.contracts.errors import PipelineError
+from tasks.contracts.errors import PipelineError, write_advice
 from tasks.contracts.manifest import NAME, read_manifest, seal, write_json
 
 logger = logging.getLogger(__name__)
 
 FINISHED = "finished.json"
 TRAINED = "trained.safetensors"  # the weights that get gradients, by name
-STATE_FILES = (TRAINED, "optimizer.pt", "scheduler.pt", "trainer_state.json")
+UNLOGGED = "unlogged.json"  # the training loss since the last logged step
+STATE_FILES = (TRAINED, "optimizer.pt", "scheduler.pt", "trainer_state.json", UNLOGGED)
 _STEP = re.compile(r"step-(\d{6,})$")
 _DIFFERENCES = {
     "data": "other data",
@@ -116,8 +116,8 @@ class Checkpoints:
             older = self.steps()
             resume = f"it resumes at step {older[-1]}" if older else "it starts from the beginning"
             raise PipelineError(
-                f"{part.with_suffix('')}: cannot write the checkpoint ({reason} after {size / 1e6:,.1f} MB); free some "
-                f"space and run again, {resume}"
+                f"{part.with_suffix('')}: cannot write the checkpoint ({reason} after {size / 1e6:,.1f} MB); "
+                f"{write_advice(reason)} and run again, {resume}"
             ) from error
         final = part.with_suffix("")
         for old in self.steps()[: -self.keep]:
@@ -207,8 +207,11 @@ def _steps_below(run: Path) -> Iterable[tuple[int, Path]]:
 
 def remove(path: Path) -> None:
     """Remove a checkpoint, its manifest first, so that a partly removed one never passes as complete."""
-    with suppress(FileNotFoundError):
-        (path / NAME).unlink()
+    try:
+        (path / NAME).unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("checkpoint %s: cannot be removed (%s), so it stays", path, error.strerror or error)
+        return
     shutil.rmtree(path, ignore_errors=True)
 
 

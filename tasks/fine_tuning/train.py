@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from safetensors import SafetensorError
 
-from tasks.contracts.errors import PipelineError, raise_all
+from tasks.contracts.errors import PipelineError, raise_all, write_advice
 from tasks.contracts.manifest import NAME, hash_file, seal
 from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin, refusal
 from tasks.fine_tuning.curve import Point, find_last_loss, read_curve
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DECIDING_MODULES = ("batches.py", "output_layer.py", "rows.py", "train.py", "trainer.py")
+DECIDING_MODULES = ("batches.py", "interrupts.py", "output_layer.py", "rows.py", "train.py", "trainer.py")
 DECIDING_FOLDERS = (losses, methods, optimizers, quantization, schedules)
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 
@@ -211,10 +211,14 @@ def make_trainer(
 
 
 def _train(trainer: FineTuner, resume: Path | None) -> None:
+    from tasks.fine_tuning.interrupts import Interrupt, SealAndLeave
     from tasks.fine_tuning.progress import ShowProgress
 
+    interrupt = Interrupt()
+    trainer.add_callback(SealAndLeave(trainer, interrupt))
     try:
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        with interrupt.deferred():
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     finally:
         shown = trainer.pop_callback(ShowProgress)
         if isinstance(shown, ShowProgress):
@@ -256,6 +260,6 @@ def write_tuned(
             raise
         shutil.rmtree(tuned, ignore_errors=True)
         raise PipelineError(
-            f"{tuned}: cannot write ({reason}); free some space and run again, the last checkpoint is kept"
+            f"{tuned}: cannot write ({reason}); {write_advice(reason)} and run again, the last checkpoint is kept"
         ) from error
     return sum(path.stat().st_size for path in files)

@@ -29,8 +29,9 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import read_json, write_json
 from tasks.fine_tuning.batches import collate, order_batches, validation_batches
-from tasks.fine_tuning.checkpoints import TRAINED, Checkpoints
+from tasks.fine_tuning.checkpoints import TRAINED, UNLOGGED, Checkpoints
 from tasks.fine_tuning.output_layer import restrict_positions, scale_logits, sum_in_parts
 from tasks.fine_tuning.rows import Splits, TokenizedRows
 from tasks.language_models.encoding import IGNORED
@@ -126,6 +127,7 @@ class FineTuner(SFTTrainer):
     """
 
     model: Any
+    unlogged: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -336,6 +338,7 @@ class FineTuner(SFTTrainer):
             if isinstance(callback, ExportableState):
                 states[type(callback).__name__] = callback.state()
         self.state.save_to_json(str(folder / "trainer_state.json"))
+        write_json(folder / UNLOGGED, {"loss": self._tr_loss.item(), "logged_step": self._globalstep_last_logged})
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -346,6 +349,13 @@ class FineTuner(SFTTrainer):
             raise RuntimeError(f"{resume_from_checkpoint}: holds other weights than those that are trained")
         for name, weights in own.items():
             weights.copy_(saved[name])
+        self.unlogged = read_json(Path(resume_from_checkpoint) / UNLOGGED)
+
+    def restore_loss(self) -> None:
+        """Go on with the sum of the training losses where the checkpoint left it; called when training begins."""
+        if self.unlogged:
+            self._tr_loss += self.unlogged["loss"]
+            self._globalstep_last_logged = self.unlogged["logged_step"]
 
 
 def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

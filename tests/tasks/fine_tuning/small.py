@@ -138,19 +138,21 @@ def run_small(initial: Path, folder: Path, options: dict[str, Any]) -> None:
             on_metrics=on_metrics,
             trainer_class=Slow if "slow_from" in options else FineTuner,
         )
+        report.write_report(run, splits, folder / "curve.json", folder / "index.html", folder / "metrics.json")
     except PipelineError as error:
         logging.getLogger(__name__).error("PipelineError: %s", error)
         sys.exit(1)
-    report.write_report(run, splits, folder / "curve.json", folder / "index.html", folder / "metrics.json")
     logging.getLogger(__name__).info("resumed at %s", run.resumed_at)
 
 
-def start(initial: Path, folder: Path, options: dict[str, Any]) -> BaseProcess:
-    """`run_small` in a process of its own, forked from one that has the libraries loaded."""
+def start(
+    initial: Path, folder: Path, options: dict[str, Any], body: Callable[[Path, Path, dict[str, Any]], None] = run_small
+) -> BaseProcess:
+    """`run_small`, or another body, in a process of its own, forked from one that has the libraries loaded."""
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.tasks.fine_tuning.preload"])
-    process = context.Process(target=run_small, args=(initial, folder, options))
+    process = context.Process(target=body, args=(initial, folder, options))
     process.start()
     return process
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts.errors import PipelineError
-from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin, remove
+from tasks.fine_tuning.checkpoints import STATE_FILES, Checkpoints, RunOrigin, remove
 from tasks.fine_tuning.train import origin_of
 from tests.tasks.fine_tuning.small import finish, make_plan, make_splits
 
 ORIGIN = RunOrigin("data", "plan", "model", "code", "libraries", 1)
-FILES = ("trained.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+FILES = (*STATE_FILES, "rng_state.pth")
 
 
 def make_store(root: Path, origin: RunOrigin = ORIGIN, keep: int = 3) -> Checkpoints:
@@ -73,6 +73,18 @@ def test_a_manifest_that_leaves_a_file_out_is_refused(tmp_path: Path, caplog: py
     path.write_text(json.dumps(manifest))
     assert store.newest() is None
     assert "does not list rng_state.pth" in caplog.text
+
+
+def test_no_flipped_bit_of_a_manifest_passes_for_another_checkpoint(tmp_path: Path) -> None:
+    """The step alone may differ: it is read from the folder's name."""
+    store = make_store(tmp_path)
+    save(store, 10)
+    path = store.path(10) / "manifest.json"
+    intact = path.read_bytes()
+    for place in range(len(intact)):
+        path.write_bytes(intact[:place] + bytes([intact[place] ^ 1 << place % 8]) + intact[place + 1 :])
+        line = intact[intact.rfind(b"\n", 0, place) + 1 :].partition(b"\n")[0]
+        assert store.newest() is None or b'"step":' in line, path.read_bytes()
 
 
 def test_a_half_written_one_is_never_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -147,6 +159,30 @@ def test_a_refused_write_keeps_the_older_one_and_says_so(tmp_path: Path) -> None
         store.save(20, full)
     assert "\n" not in str(caught.value)
     assert not store.aside(20).exists()
+    assert store.newest() == store.path(10)
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_its_own_advice(tmp_path: Path) -> None:
+    def closed(_: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with pytest.raises(PipelineError, match=r"Read-only file system .*make it writable and run again, it starts from"):
+        make_store(tmp_path).save(10, closed)
+
+
+def test_an_old_one_that_cannot_be_removed_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = make_store(tmp_path, keep=1)
+    save(store, 10)
+
+    def refuse(self: Path, **_: bool) -> None:
+        raise OSError(30, "Read-only file system", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        remove(store.path(10))
+    assert "step-000010: cannot be removed (Read-only file system), so it stays" in caplog.text
     assert store.newest() == store.path(10)
 
 

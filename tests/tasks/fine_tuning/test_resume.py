@@ -1,10 +1,13 @@
 """A run that is killed with SIGKILL, at any point, ends with the bytes of one that was not: weights, curve, figures.
 
-Each run is a real process. The points: before the first checkpoint, between two, and inside the writing of one.
+Each run is a real process. The points: before the first checkpoint, between two, and inside the writing of one. So does
+one that is asked to end (SIGTERM), which seals a checkpoint first.
 """
 
 from __future__ import annotations
 
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,10 @@ def outcome(folder: Path) -> dict[str, bytes]:
 def steps(folder: Path) -> int:
     path = folder / "steps.jsonl"
     return len(path.read_text().splitlines()) if path.is_file() else 0
+
+
+def has_logged(folder: Path, entry: str) -> bool:
+    return steps(folder) > 0 and entry in (folder / "steps.jsonl").read_text()
 
 
 def sealed(folder: Path) -> list[str]:
@@ -91,6 +98,25 @@ def test_killed_twice_one_time_inside_a_checkpoint(
     assert "step-000010.part: incomplete when the run ended, not used" in log
     assert "resumed at 10" in log
     assert outcome(tmp_path) == uninterrupted["full"]
+
+
+def test_asked_to_end_it_saves_the_step_and_goes_on_from_there(
+    initial: Path, uninterrupted: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    """In a step, whose loss is logged together with the next one's, and in a validation; neither is a step to save."""
+    for logged, step in (("[1,", 2), ("[5,", 5)):
+        process = start(initial, tmp_path, {"plan": PACKED, "pause_s": 0.3})
+        wait_for(partial(has_logged, tmp_path, logged), process)
+        process.terminate()
+        process.join()
+        assert process.exitcode == -signal.SIGTERM
+        assert sealed(tmp_path)[-1] == f"step-{step:06d}"
+        assert f"SIGTERM: step {step} is saved" in (tmp_path / "log.txt").read_text()
+        assert not (tmp_path / "tuned").exists()
+    assert finish(initial, tmp_path, {"plan": PACKED}) == 0
+    assert "resuming from" in (tmp_path / "log.txt").read_text()
+    assert "resumed at 5" in (tmp_path / "log.txt").read_text()
+    assert outcome(tmp_path) == uninterrupted["lora"]
 
 
 def test_finished_run_is_not_trained_again(

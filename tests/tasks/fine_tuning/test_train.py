@@ -124,6 +124,21 @@ def test_report(lora: Outcome, tmp_path: Path) -> None:
     assert f"Validation loss {describe_loss(figures['validation_loss_before'], figures['validation_loss'])}" in page
 
 
+def test_a_report_that_finds_no_space_is_told_in_one_line(
+    lora: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    paths = [tmp_path / name for name in ("curve.json", "index.html", "metrics.json")]
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", refuse)
+        with pytest.raises(PipelineError, match=r"curve\.json: cannot write \(No space left on device\); free some"):
+            write_report(lora.run, lora.splits, *paths)
+    assert list(tmp_path.iterdir()) == []
+    write_report(lora.run, lora.splits, *paths)
+
+
 def test_full_weights_load(initial: Path, tmp_path: Path) -> None:
     outcome = Outcome(initial, tmp_path, method={"name": "full"}, learning_rate=1e-3, steps=3)
     model, _ = load_tuned(initial, tmp_path / "tuned")
