@@ -1,23 +1,25 @@
 """Peak memory of training against what the plan predicts, each configuration in a process of its own.
 
-The peak is the largest resident size of the process (``VmHWM``) above what it held before, with everything imported and a
-run of a minute model behind it; the prediction is the plan's, without its part for the runtime. Models have random
-weights, since memory does not depend on them.
+The peak is the largest resident size of the process (``VmHWM``) above what it held before, with everything imported and
+the training of a minute model behind it; the prediction is the plan's, without its part for the runtime. Models have
+random weights, since memory does not depend on them.
 
-    python benchmarks/memory.py [--only NAME] [--seconds]
+    python benchmarks/memory.py [--only NAME] [--parts] [--seconds]
 
-``--seconds`` runs more steps and shows the time of one, to compare settings of the allocator.
+``--seconds`` trains more steps and shows the time of one, to compare settings of the allocator.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
+import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "gradient_checkpointing": True,
     },
     "embedded, full, SGD, long rows": {
-        "model": EMBEDDED, "method": FULL, "batch_size": 2, "max_tokens": 512, "optimizer": "sgd",
+        "model": EMBEDDED, "method": FULL, "batch_size": 2, "max_tokens": 512, "optimizer": {"name": "sgd"},
     },
     "embedded, full, accumulation": {
         "model": EMBEDDED, "method": FULL, "batch_size": 4, "max_tokens": 256, "accumulation_steps": 2,
@@ -65,48 +67,49 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     },
     "wide, LoRA": {"model": WIDE, "method": LORA, "batch_size": 4, "max_tokens": 256},
     "many words, full, Adafactor": {
-        "model": MANY_WORDS, "method": FULL, "batch_size": 4, "max_tokens": 128, "optimizer": "adafactor",
+        "model": MANY_WORDS, "method": FULL, "batch_size": 4, "max_tokens": 128, "optimizer": {"name": "adafactor"},
     },
 }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", help="a part of a configuration's name")
-    parser.add_argument("--seconds", action="store_true", help="time of a step too")
-    parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="", help="a part of a configuration's name")
+    parser.add_argument("--parts", action="store_true", help="the parts of each prediction")
+    parser.add_argument("--seconds", action="store_true", help="time of a step too, over more steps")
     asked = parser.parse_args()
-    if asked.work:
-        print(json.dumps(measure(CONFIGURATIONS[asked.work], 20 if asked.seconds else STEPS)))
-        return
+    names = [name for name in CONFIGURATIONS if asked.only in name]
+    # Imported once; each process below begins as a copy of this one, which has trained nothing and has one thread.
+    import_module("tasks.fine_tuning.trainer")
     print(f"{'configuration':<40}{'predicted':>11}{'measured':>11}{'ratio':>8}" + "  s/step" * asked.seconds)
     ratios = []
-    for name in CONFIGURATIONS:
-        if asked.only and asked.only not in name:
-            continue
-        command = [sys.executable, __file__, "--work", name, *(["--seconds"] if asked.seconds else [])]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
-        found = json.loads(done.stdout.splitlines()[-1])
+    for name in names:
+        found = run_apart(measure, CONFIGURATIONS[name], 12 if asked.seconds else STEPS)
         ratios.append(found["predicted"] / found["measured"])
         shown = f"{found['predicted'] / MIB:>7.1f} MiB{found['measured'] / MIB:>7.1f} MiB{ratios[-1]:>8.3f}"
         print(f"{name:<40}{shown}" + (f"{found['seconds']:>8.3f}" if asked.seconds else ""), flush=True)
-        if os.environ.get("PARTS"):
-            print("   ", {k: round(v / MIB, 1) for k, v in found["parts"].items()}, flush=True)
+        if asked.parts:
+            print("    " + ", ".join(f"{part} {size / MIB:.1f}" for part, size in found["parts"].items() if size))
     within = sum(abs(ratio - 1) <= 0.05 for ratio in ratios)
     print(f"{within} of {len(ratios)} within 5%, largest difference {max(abs(r - 1) for r in ratios):.1%}")
+
+
+def run_apart(work: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a function that runs in a process of its own."""
+    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def measure(configuration: dict[str, Any], steps: int) -> dict[str, Any]:
     """Train in this process: bytes predicted and measured, seconds of a step."""
     with tempfile.TemporaryDirectory() as folder:
-        # Whatever is imported or set up at the first use is there before the floor is read.
-        minute = {"precision": configuration.get("precision", "fp32"), "method": configuration["method"]}
-        train({**configuration, **minute, "model": TINY, "batch_size": 1, "max_tokens": 32}, 2, Path(folder) / "tiny")
+        # Whatever is set up at the first use is there before the floor is read.
+        train({**configuration, "model": TINY, "batch_size": 1, "max_tokens": 32}, 2, Path(folder) / "tiny")
+        (place := Path(folder) / "whole").mkdir()
+        run_apart(write_model, configuration["model"], configuration["max_tokens"], place / "initial")
         floor = read_status("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")
-        began, trained = time.monotonic(), train(configuration, steps, Path(folder) / "whole")
+        began, trained = time.monotonic(), train(configuration, steps, place)
         seconds = (time.monotonic() - began) / steps
         return {"measured": read_status("VmHWM") - floor, "seconds": seconds, **trained}
 
@@ -130,14 +133,15 @@ def train(configuration: dict[str, Any], steps: int, folder: Path) -> dict[str, 
         {
             "packing": "none",
             "precision": "fp32",
-            "optimizer": "adamw_torch",
             "accumulation_steps": 1,
             "max_steps": steps,
             "threads": 1,
             **values,
         }
     )
-    initial = make_model(configuration["model"], settings.max_tokens, folder / "initial")
+    initial = folder / "initial"
+    if not initial.exists():
+        write_model(configuration["model"], settings.max_tokens, initial)
     shape, rows = read_shape(initial), settings.batch_size * settings.accumulation_steps * steps
     splits, counts = make_rows(rows, settings.max_tokens, shape.vocabulary)
     machine = Machine(device="cpu", cores=2, memory_bytes=2**36, bf16=True)
@@ -151,19 +155,8 @@ def train(configuration: dict[str, Any], steps: int, folder: Path) -> dict[str, 
     return {"predicted": memory.total - memory.runtime, "parts": vars(memory)}
 
 
-def make_model(model: dict[str, int], context: int, folder: Path) -> Path:
-    """A Llama of random weights, as model initialisation leaves it, made in a process of its own."""
-    code = "import sys, json; sys.path.insert(0, sys.argv[1]); from benchmarks.memory import write_model; "
-    code += "write_model(json.loads(sys.argv[2]), int(sys.argv[3]), __import__('pathlib').Path(sys.argv[4]))"
-    command = [sys.executable, "-c", code, str(ROOT), json.dumps(model), str(context), str(folder)]
-    subprocess.run(command, check=True, cwd=ROOT)
-    return folder
-
-
 def write_model(model: dict[str, int], context: int, folder: Path) -> None:
     """Write weights, the embedded base's tokenizer and a manifest."""
-    import shutil
-
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
