@@ -33,6 +33,7 @@ clean:  ## remove everything the pipeline made; sources, params and the base mod
 	rm -rf .heptune data/prepared data/production/*.parquet models/initial models/plan models/tuned \
 		models/release models/checkpoints reports/*/ reports/index.html reports/runs.js data/raw/feedback data/raw.dvc dvc_plots dvc.lock .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache
 	echo '{"release": null, "version": null}' > models/champion.json
+	echo '{}' > models/source.json
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv

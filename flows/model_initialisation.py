@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from flows.wiring import artifacts
 from flows.wiring.params import Params
+from flows.wiring.source import source_access
 from flows.wiring.stage import run, stage, task
 from tasks.contracts.tables import read_examples
+from tasks.language_models.bias_probe import probe_bias
 from tasks.model_initialisation.chat_template import choose_template, render_first
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model
 from tasks.model_initialisation.fit import check_fit
 from tasks.model_initialisation.generation_config import settle_generation_config
-from tasks.model_initialisation.measure import measure_loss, measure_tokenizer
+from tasks.model_initialisation.licences import check_licence
+from tasks.model_initialisation.measure import measure_loss, measure_tokenizer, open_base
 from tasks.model_initialisation.pin import fetch_model, pin_model
-from tasks.model_initialisation.report import write_report
+from tasks.model_initialisation.report import Findings, write_report
+from tasks.model_initialisation.sample_check import check_sample
 from tasks.model_initialisation.template_trial import try_template
 
 
@@ -22,39 +26,38 @@ def model_initialisation(params: Params) -> None:
     """Fetch the base, check its folder, choose the chat template, measure it on the data, and pin it."""
     settings = params.model_initialisation
     examples = read_examples(artifacts.TRAIN)
-    base = task(check_folder)(task(fetch_model)(settings.source))
+    base = task(check_folder)(task(fetch_model)(settings.source, source_access(params)))
+    task(check_licence)(base, settings.licenses.deny)
     tokenizer = task(open_tokenizer)(base.folder)
     task(try_template)(tokenizer, settings.chat_template, examples)
     template = task(choose_template)(
-        tokenizer, settings.chat_template, settings.template_date, settings.template_arguments
+        tokenizer, settings.chat_template, settings.template_date, settings.template_arguments, settings.fold_roles
     )
+    sample = task(check_sample)(examples, tokenizer)
     task(check_fit)(base.folder, tokenizer, base.weights.parameters)
     generation_config = task(settle_generation_config)(base.folder, tokenizer)
     description = task(describe_model)(base, tokenizer)
     fit = task(measure_tokenizer)(examples, tokenizer, description.context)
-    loss = task(measure_loss)(
-        base,
-        settings.measure_up_to_parameters,
-        examples,
-        tokenizer,
-        description.context,
-        settings.sample_rows,
-    )
+    model = task(open_base)(base, settings.measure_up_to_parameters)
+    loss = task(measure_loss)(model, examples, tokenizer, description.context, settings.sample_rows)
+    bias = task(probe_bias)(model, tokenizer)
     task(pin_model)(
         base, settings.source, settings.reference, template, generation_config, description.facts(), artifacts.INITIAL
     )
-    task(write_report)(
+    findings = Findings(
+        base,
         description,
-        settings.source.origin(),
+        settings.source.origin(base.folder),
         settings.source.facts(base.folder),
         settings.reference,
         template,
+        sample,
         fit,
         loss,
+        bias,
         render_first(examples, tokenizer),
-        artifacts.report("model_initialisation"),
-        artifacts.metrics("model_initialisation"),
     )
+    task(write_report)(findings, artifacts.report("model_initialisation"), artifacts.metrics("model_initialisation"))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from flows.wiring.processes import end, list_below, mark_process, show_mark  # n
 from flows.wiring.recording import PIPELINE, REASON, wait_until_sent, warn_unanswered  # noqa: E402
 from flows.wiring.runs import addresses  # noqa: E402
 from flows.wiring.server import OWNER, ensure_server, prefect_at  # noqa: E402
+from flows.wiring.source import freeze_source  # noqa: E402
 from flows.wiring.staleness import STAGES, check, order_stages  # noqa: E402
 from flows.wiring.stopping import Stopped, end_in_time, signal_of  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
@@ -154,7 +155,10 @@ def pipeline(
         check(stages)
         show_links()
         with one_at_a_time(wait), recorded(), environment(**children):
-            for name in order_stages(stages, single_item, force):
+            names = order_stages(stages, single_item, force)
+            if "model_initialisation" in names:
+                freeze_source()
+            for name in names:
                 began = time.monotonic()
                 state = stage_task(name)(name, force and name in stages, return_state=True)
                 if not state.is_completed():

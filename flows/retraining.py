@@ -51,6 +51,7 @@ from flows.wiring.screening import screen_rows  # noqa: E402
 from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
 from flows.wiring.serving import store_url  # noqa: E402
 from flows.wiring.snapshot import snapshot  # noqa: E402
+from flows.wiring.source import freeze_source  # noqa: E402
 from flows.wiring.staleness import STAGES, dvc_skips  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
 from tasks.contracts.manifest import read_json, write_json  # noqa: E402
@@ -258,6 +259,7 @@ def rebuild(attempt: Attempt, version: str = "") -> tuple[DecisionKind, str]:
     """
     registry = open_registry()
     champion = step(registry.freeze_champion)()
+    step(freeze_source)(anew=True)
     attempt.versions["champion"] = champion.release if champion else None
     step(freeze_accepted)()
     prepare_data(attempt, version)

@@ -36,6 +36,7 @@ CHECKPOINTS = Path("models/checkpoints")
 TUNED = Path("models/tuned")
 RELEASE = Path("models/release")
 CHAMPION = Path("models/champion.json")
+SOURCE = Path("models/source.json")
 
 REPORTS = Path("reports")
 INDEX = REPORTS / "index.html"

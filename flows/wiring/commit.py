@@ -19,7 +19,7 @@ from flows.wiring.lineage import is_tracked
 from flows.wiring.lock import one_at_a_time
 from tasks.contracts.errors import PipelineError
 
-INPUTS = (artifacts.PARAMS, artifacts.RAW, artifacts.RAW_HASHES, artifacts.CHAMPION, artifacts.LOCK)
+INPUTS = (artifacts.PARAMS, artifacts.RAW, artifacts.RAW_HASHES, artifacts.CHAMPION, artifacts.SOURCE, artifacts.LOCK)
 PREFIX = "retrain/"
 
 

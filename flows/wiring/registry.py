@@ -194,6 +194,23 @@ class Registry:
         found = self._by_alias(CHAMPION)
         return self._named(found) if found else None
 
+    def find_version(self, alias: str | None = None, version: int | None = None) -> Champion:
+        """Release and number of a version, by alias or by number.
+
+        Raises:
+            PipelineError: There is no such version.
+        """
+        if alias is None:
+            with self._answering():
+                return self._version(version)
+        found = self._by_alias(alias)
+        if found is None:
+            raise PipelineError(
+                f'"{self.model}" has no version with the alias {alias}; train the first release from another source '
+                "and promote it (`heptune promote`)"
+            )
+        return self._named(found)
+
     def resolve_champion(self) -> tuple[str, Path] | None:
         """Release hash and folder of the champion, or None; fetched and verified when first seen."""
         present = self.champion()

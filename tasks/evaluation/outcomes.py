@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation.items import Item
+from tasks.language_models.bias_probe import BiasMeasure, probe_bias
 from tasks.language_models.generation import generate_answers, score_references
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
 from tasks.training.tuned import load_tuned
@@ -36,6 +37,7 @@ class Outcome:
         losses: Mean negative log-likelihood of the reference, nats per token.
         tokens: Tokens of the reference, its end of turn included.
         answer_tokens: Tokens of the answer.
+        bias: Leans of the bias probe; None where it was not measured.
     """
 
     model: ModelName
@@ -44,6 +46,7 @@ class Outcome:
     losses: NDArray[np.float64] = field(repr=False)
     tokens: NDArray[np.int64] = field(repr=False)
     answer_tokens: NDArray[np.int64] = field(repr=False)
+    bias: BiasMeasure | None = None
 
     @property
     def figures(self) -> dict[str, float]:
@@ -160,6 +163,7 @@ def _answer(
             "weights are damaged; fine-tune again with a lower learning rate or another base model"
         )
     answers = generate_answers(model, tokenizer, prompts, max_new_tokens, batch_size, f"{name}: answering")
+    bias = probe_bias(model, tokenizer)
     del model
     gc.collect()
     if target == "cuda":
@@ -173,4 +177,5 @@ def _answer(
         values,
         np.array([loss.tokens for loss in losses]),
         np.array([len(answer.tokens) for answer in answers]),
+        bias,
     )

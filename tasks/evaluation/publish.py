@@ -11,6 +11,7 @@ from tasks.contracts.headline import write_headline
 from tasks.contracts.manifest import write_json
 from tasks.contracts.records import PREDICTIONS
 from tasks.contracts.tables import write_table
+from tasks.evaluation.bias import bias_figures
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.slices import Slice
 from tasks.evaluation.verdict import PromotionVerdict
@@ -64,4 +65,4 @@ def write_figures(board: Scoreboard, verdict: PromotionVerdict, path: Path, head
     metric and its difference to the opponent."""
     primary = board.against_opponent[verdict.primary]
     write_headline(headline, {"score": primary.mean_a, "difference": primary.difference})
-    write_json(path, {**board.figures, "promote": int(verdict.verdict == "promote")})
+    write_json(path, {**board.figures, **bias_figures(board.outcomes), "promote": int(verdict.verdict == "promote")})

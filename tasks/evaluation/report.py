@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.evaluation.bias import bias_table
 from tasks.evaluation.changes import Change, find_changes
 from tasks.evaluation.items import ItemSet
 from tasks.evaluation.plots import MAXIMUM_LABELS, plot_differences, plot_labels, plot_losses, plot_scores
@@ -51,6 +52,8 @@ def write_report(
     )
     page.figure(plot_losses(board), "Loss by item", "Dashed: medians. The last bin includes all larger losses.")
     _add_slices(page, board, verdict, slices)
+    if probe := bias_table(board.outcomes):
+        page.table("Bias probe", *probe)
     _add_examples(page, board, verdict, examples)
     page.listing(_method(selected, board), "How this was measured")
     page.link("predictions.parquet", "All answers, item by item (predictions.parquet)")

@@ -7,7 +7,7 @@ TRL's edition of it, are a second opinion: where they mark something else, the t
 What differs between the prompt that is served and the text of a whole conversation is said, since the base may know
 only one of them, and a template that writes today's date gets a fixed one, written into the template itself: so the
 release writes it too, whoever serves it. Arguments of a template (Qwen3's ``enable_thinking``) are written into it the
-same way.
+same way, and so is the folding of turns whose role it does not know into those of the user.
 
 ``chatml`` supplies the format of OpenAI's ChatML, each turn ended by the tokenizer's own end-of-text token: base
 models were trained with that token, generation stops at it, and no row has to be added to the embeddings.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
@@ -29,6 +29,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.language_models.chat import Chat, chat_of, own_template
 from tasks.language_models.encoding import encode_examples
 from tasks.language_models.rendering import TEMPLATE_DATE, Rendering, find_arguments, find_constants
+from tasks.model_initialisation.params import FoldedRole
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,26 @@ CHATML = (
     "{{- '\\n' -}}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+)
+_FOLD = (
+    "{%- macro text_of(turn) -%}{%- if turn['content'] is string -%}{{- turn['content'] -}}{%- else -%}"
+    "{{- turn['content'] | map(attribute='text') | join('\n') -}}{%- endif -%}{%- endmacro -%}"
+    "{%- set folded = namespace(turns=[], open=false) -%}"
+    "{%- for turn in messages -%}"
+    "{%- set folds = turn['role'] in ROLES -%}"
+    "{%- set after_user = folded.turns and folded.turns[-1]['role'] == 'user' -%}"
+    "{%- if after_user and (folds or (turn['role'] == 'user' and folded.open)) -%}"
+    "{%- set text = text_of(folded.turns[-1]) ~ '\n\n' ~ text_of(turn) -%}"
+    "{%- set content = text if turn['content'] is string else [{'type': 'text', 'text': text}] -%}"
+    "{%- set folded.turns = folded.turns[:-1] + [{'role': 'user', 'content': content}] -%}"
+    "{%- elif folds -%}"
+    "{%- set folded.turns = folded.turns + [{'role': 'user', 'content': turn['content']}] -%}"
+    "{%- else -%}"
+    "{%- set folded.turns = folded.turns + [turn] -%}"
+    "{%- endif -%}"
+    "{%- set folded.open = folds or (folded.open and turn['role'] == 'user') -%}"
+    "{%- endfor -%}"
+    "{%- set messages = folded.turns +%}"
 )
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _SHOWN_TOKENS = 2048
@@ -85,6 +106,7 @@ def choose_template(
     wanted: Literal["own", "chatml"],
     today: date = TEMPLATE_DATE,
     arguments: Mapping[str, Argument] = NO_ARGUMENTS,
+    fold_roles: Sequence[FoldedRole] = (),
 ) -> ChatTemplate:
     """Choose the template, set it on the tokenizer and examine on a test conversation how it writes answers.
 
@@ -93,6 +115,7 @@ def choose_template(
         wanted: ``model_initialisation.chat_template``.
         today: ``model_initialisation.template_date``.
         arguments: ``model_initialisation.template_arguments``.
+        fold_roles: ``model_initialisation.fold_roles``.
 
     Raises:
         PipelineError: There is no usable template, or it does not read an argument.
@@ -116,7 +139,7 @@ def choose_template(
     chat_of(tokenizer)  # one that writes no conversation is told so before TRL looks at it
     marked_by: MarkedBy
     marked_by, marked = ("chatml", CHATML) if supplied else _find_marks(own, tokenizer)
-    template = set_arguments(fix_date(own, today), arguments)
+    template = fold_turns(set_arguments(fix_date(own, today), arguments), fold_roles)
     if supplied or template != own:
         supplied = tokenizer.chat_template = template
     chat = chat_of(tokenizer)
@@ -124,6 +147,8 @@ def choose_template(
     if marked is not None:
         _verify_marks(tokenizer, write_arguments(fix_date(marked, today), arguments))
     remarks = tuple(_remarks(chat, tokenizer, fix_date(own, today) != own, today, arguments))
+    if fold_roles:
+        remarks += (f"turns of {' and '.join(sorted(set(fold_roles)))} are written into those of the user, by choice",)
     for remark in remarks:
         logger.warning("chat template: %s", remark)
     return ChatTemplate(wanted, marked_by, supplied, str(tokenizer.convert_ids_to_tokens(chat.form.end)), remarks)
@@ -177,6 +202,22 @@ def write_arguments(template: str, arguments: Mapping[str, Argument]) -> str:
         return template
     # The plus keeps the line break that may open the template.
     return "".join(f"{{%- set {name} = {value!r} +%}}" for name, value in sorted(arguments.items())) + template
+
+
+def fold_turns(template: str, roles: Sequence[FoldedRole]) -> str:
+    """A template that first writes the turns of some roles into those of the user.
+
+    The text of a system turn goes before that of the user's next turn; the result of a tool becomes a turn of the
+    user's, together with what the user says next to it. Without roles the template stays as it is.
+
+    Args:
+        template: The chat template's text.
+        roles: Roles that it does not write.
+    """
+    if not roles:
+        return template
+    # The plus keeps the line break that may open the template.
+    return _FOLD.replace("ROLES", repr(sorted(set(roles)))) + template
 
 
 def _find_marks(own: str, tokenizer: Any) -> tuple[MarkedBy, str | None]:

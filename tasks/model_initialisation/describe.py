@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tasks.language_models.shape import ModelShape, describe_shape
 from tasks.model_initialisation.checks import CheckedModel
+from tasks.model_initialisation.licences import find_licence
 
 _DTYPE_NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
@@ -54,7 +54,7 @@ def describe_model(base: CheckedModel, tokenizer: Any) -> Description:
         architecture=str(names[0]),
         parameters=base.weights.parameters,
         stored_as=" + ".join(_DTYPE_NAMES.get(d, d) for d in sorted(base.weights.dtypes)),
-        licence=_licence(base.folder, base.config),
+        licence=find_licence(base.folder, base.config),
         context=context,
         vocabulary=len(tokenizer),
         hidden=_number(config, "hidden_size", "n_embd", "d_model"),
@@ -69,20 +69,3 @@ def describe_model(base: CheckedModel, tokenizer: Any) -> Description:
 
 def _number(config: dict[str, Any], *keys: str) -> int:
     return next((int(config[key]) for key in keys if isinstance(config.get(key), int)), 0)
-
-
-def _licence(folder: Path, config: dict[str, Any]) -> str:
-    """``license`` of the model card's front matter, else of the configuration, else the licence file's name."""
-    card = folder / "README.md"
-    lines = card.read_text("utf-8", errors="replace").splitlines() if card.is_file() else []
-    if lines and lines[0].strip() == "---":
-        for line in lines[1:]:
-            if line.strip() == "---":
-                break
-            key, _, value = line.partition(":")
-            if key in ("license", "license_name") and value.strip():
-                return value.strip().strip("\"'")
-    if isinstance(config.get("license"), str):
-        return str(config["license"])
-    files = sorted(path.name for path in folder.iterdir() if path.name.upper().startswith("LICENSE"))
-    return f"see {files[0]}" if files else "not stated"

@@ -125,26 +125,15 @@ def _report_refused(reasons: Sequence[str], rows: int) -> None:
         )
 
 
-def measure_loss(
-    base: CheckedModel,
-    limit: int,
-    examples: pa.Table,
-    tokenizer: Any,
-    context: int,
-    rows: int,
-) -> BaseLoss | None:
-    """Loss of the base on a sample of training answers, in fp32 on the CPU.
+def open_base(base: CheckedModel, limit: int) -> Any | None:
+    """The base in fp32 on the CPU, to be measured.
 
     Args:
         base: The checked model.
         limit: Models with more parameters are not loaded.
-        examples: Training split.
-        tokenizer: The base model's.
-        context: Longest input of the model; 0 when unknown.
-        rows: Conversations to measure.
 
     Returns:
-        The loss, or None when the model is larger than ``limit`` or than the free memory.
+        The model, or None when it is larger than ``limit`` or than the free memory.
 
     Raises:
         PipelineError: The model does not load, or tensors are missing from its files.
@@ -153,9 +142,29 @@ def measure_loss(
 
     parameters = base.weights.parameters
     if parameters > limit or parameters * 4 * 1.2 > psutil.virtual_memory().available:
-        logger.info("the base has %s parameters; its loss is not measured here", f"{parameters:,}")
+        logger.info("%s has %s parameters; it is not measured here", base.folder, f"{parameters:,}")
         return None
-    model = _load(base.folder)
+    return _load(base.folder)
+
+
+def measure_loss(model: Any | None, examples: pa.Table, tokenizer: Any, context: int, rows: int) -> BaseLoss | None:
+    """Loss of the base on a sample of training answers.
+
+    Args:
+        model: The base; None where it was not loaded.
+        examples: Training split.
+        tokenizer: The base model's.
+        context: Longest input of the model; 0 when unknown.
+        rows: Conversations to measure.
+
+    Returns:
+        The loss; None without a model.
+
+    Raises:
+        PipelineError: No sampled row has an answer that fits the context.
+    """
+    if model is None:
+        return None
     sample = take_evenly(examples, rows)
     encoded = encode_examples(sample, tokenizer, max_tokens=context or 4096)
     untruncated = [

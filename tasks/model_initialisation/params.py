@@ -12,14 +12,27 @@ from tasks.language_models.rendering import TEMPLATE_DATE
 from tasks.model_initialisation.sources.folder import Folder
 from tasks.model_initialisation.sources.gguf import Gguf
 from tasks.model_initialisation.sources.hub import Hub
+from tasks.model_initialisation.sources.registry import RegisteredVersion
 
-Source = Annotated[Folder | Gguf | Hub, Field(discriminator="name")]
+FoldedRole = Literal["system", "tool"]
+Source = Annotated[Folder | Gguf | Hub | RegisteredVersion, Field(discriminator="name")]
+
+
+class Licences(Section):
+    """Which licences a base may have."""
+
+    deny: tuple[str, ...] = Field(
+        default=(), description="names as on model cards that stop the stage, * for anything: [cc-by-nc-*, llama2]"
+    )
 
 
 class ModelInitialisation(Section):
     """The base model, and how it is stored."""
 
-    source: Source = Field(default=Folder(), description="a local folder, a GGUF file, or a hub model at a commit")
+    source: Source = Field(
+        default=Folder(), description="a local folder, a GGUF file, a hub model at a commit, or a registered version"
+    )
+    licenses: Licences = Field(default_factory=Licences)
     reference: bool = Field(default=False, description="store only hashes and load the files from their source")
     chat_template: Literal["own", "chatml"] = Field(
         default="own", description="own: the model's; chatml: supply one, for base models that have none"
@@ -33,6 +46,10 @@ class ModelInitialisation(Section):
         description="values for names that the chat template reads, such as enable_thinking (Qwen3) or "
         "reasoning_effort (gpt-oss); written into the template, so that training, evaluation and whoever serves the "
         "release use them",
+    )
+    fold_roles: tuple[FoldedRole, ...] = Field(
+        default=(),
+        description="roles that the chat template does not write, system or tool; the user's turns get their texts",
     )
     sample_rows: int = Field(
         default=32, ge=1, le=1000, description="number of training rows on which the loss of the base is measured"

@@ -15,13 +15,22 @@ from tasks.language_models.model_folder import CHAT_TEMPLATE, GENERATION_CONFIG
 from tasks.model_initialisation.chat_template import ChatTemplate
 from tasks.model_initialisation.checks import CheckedModel
 from tasks.model_initialisation.params import Source
+from tasks.model_initialisation.sources.access import NO_ACCESS, Access
 
 _FICLONE = 0x40049409
 
 
-def fetch_model(source: Source) -> Path:
-    """The folder of the base model's files on this machine, downloaded where necessary."""
-    return source.fetch()
+def fetch_model(source: Source, access: Access = NO_ACCESS) -> Path:
+    """The folder of the base model's files on this machine, downloaded where necessary.
+
+    Args:
+        source: Where it comes from.
+        access: What only a flow has.
+
+    Raises:
+        PipelineError: It is not there, or cannot be had.
+    """
+    return source.fetch(access)
 
 
 def pin_model(
@@ -68,7 +77,7 @@ def pin_model(
                 written.append(out / name)
     except OSError as error:
         raise PipelineError(f"{out}: cannot write ({error.strerror}); free some space and run again") from error
-    manifest_facts: dict[str, Any] = {"source": source.origin(), "reference": None, **facts}
+    manifest_facts: dict[str, Any] = {"source": source.origin(base.folder), "reference": None, **facts}
     if reference:
         manifest_facts["reference"] = source.reference(base.folder)
         manifest_facts["referenced_files"] = {

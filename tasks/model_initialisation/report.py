@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.contracts.manifest import write_json
+from tasks.language_models.bias_probe import MEANING, BiasMeasure, Lean
 from tasks.model_initialisation.chat_template import ChatTemplate
+from tasks.model_initialisation.checks import CheckedModel
 from tasks.model_initialisation.describe import Description
+from tasks.model_initialisation.licences import UNKNOWN
 from tasks.model_initialisation.measure import BaseLoss, TokenizerFit
+from tasks.model_initialisation.needs import count_parts, estimate_needs
+from tasks.model_initialisation.sample_check import SampleCheck
 from tasks.pages.page import Page, show
 
 _MARKED_BY = {
@@ -20,35 +26,49 @@ _MARKED_BY = {
 }
 
 
-def write_report(
-    description: Description,
-    origin: dict[str, str],
-    conversion: dict[str, str],
-    reference: bool,
-    template: ChatTemplate,
-    fit: TokenizerFit,
-    loss: BaseLoss | None,
-    rendered: str,
-    page_path: Path,
-    metrics_path: Path,
-) -> dict[str, float | int]:
-    """Write ``index.html`` and ``metrics.json``.
+@dataclass(frozen=True)
+class Findings:
+    """Everything that the page shows.
 
-    Args:
-        description: Properties of the model.
-        origin: Source of the model.
+    Attributes:
+        base: The checked model.
+        description: Its properties.
+        origin: Its source.
         conversion: What a conversion of its files proved; empty where there was none.
         reference: Whether only hashes are stored.
         template: The chat template.
+        sample: Training rows under it.
         fit: Measurements of the tokenizer on the training data.
         loss: Loss of the base, where it was measured.
+        bias: Leans of the base, where they were measured.
         rendered: One training conversation rendered by the template.
+    """
+
+    base: CheckedModel
+    description: Description
+    origin: Mapping[str, str]
+    conversion: Mapping[str, str]
+    reference: bool
+    template: ChatTemplate
+    sample: SampleCheck
+    fit: TokenizerFit
+    loss: BaseLoss | None
+    bias: BiasMeasure | None
+    rendered: str
+
+
+def write_report(findings: Findings, page_path: Path, metrics_path: Path) -> dict[str, float | int]:
+    """Write ``index.html`` and ``metrics.json``.
+
+    Args:
+        findings: What was found.
         page_path: The page to write.
         metrics_path: File of the figures.
 
     Returns:
         The figures.
     """
+    description, fit, loss = findings.description, findings.fit, findings.loss
     figures: dict[str, float | int] = {
         "parameters": description.parameters,
         "context": description.context,
@@ -62,8 +82,10 @@ def write_report(
     }
     if loss:
         figures |= {"base_bits_per_byte": loss.bits_per_byte, "base_nats_per_token": loss.nats_per_token}
+    if findings.bias:
+        figures |= findings.bias.figures
     write_json(metrics_path, figures)
-    _page(description, origin, conversion, reference, template, fit, loss, rendered).write(page_path)
+    _page(findings).write(page_path)
     return figures
 
 
@@ -72,19 +94,13 @@ def show_first(conversation: str, limit: int = 1200) -> str:
     return conversation if len(conversation) <= limit else conversation[:limit] + " …"
 
 
-def _page(
-    description: Description,
-    origin: dict[str, str],
-    conversion: dict[str, str],
-    reference: bool,
-    template: ChatTemplate,
-    fit: TokenizerFit,
-    loss: BaseLoss | None,
-    rendered: str,
-) -> Page:
+def _page(findings: Findings) -> Page:
+    description, origin, reference = findings.description, findings.origin, findings.reference
+    template, fit, loss = findings.template, findings.fit, findings.loss
     name = next(iter(origin.values()))
     stored = "stored as a reference with the hash of every file" if reference else "copied with the hash of every file"
     warnings = _warnings(description, template, fit)
+    parts = count_parts(findings.base.weights.shapes)
     page = Page(
         "Model initialisation",
         f"{name} ({description.architecture}, {abbreviate(description.parameters)} parameters) was checked and "
@@ -119,11 +135,19 @@ def _page(
                 ["layers × width", f"{description.layers} × {description.hidden}"],
                 ["attention heads (key/value)", f"{description.heads} ({description.key_value_heads})"],
                 ["vocabulary", description.vocabulary],
+                ["left out of its folder", ", ".join(findings.base.left_out) or "nothing"],
             ]
         ),
     )
-    if conversion:
-        page.table("Unpacked from a GGUF file", ["property", "value"], _show_values([*conversion.items()]))
+    page.table(
+        "Parameters by part",
+        ["part", "parameters", "share"],
+        [[part, count, f"{count / description.parameters:.1%}"] for part, count in parts.items()],
+        note="" if "output layer" in parts else "The output layer shares its weights with the embeddings.",
+    )
+    _add_needs(page, description)
+    if findings.conversion:
+        page.table("Unpacked from a GGUF file", ["property", "value"], _show_values([*findings.conversion.items()]))
     page.table(
         "Tokenizer on the training data",
         ["property", "value"],
@@ -153,6 +177,16 @@ def _page(
         page.text(
             "The loss of the base was not measured, because the model exceeds measure_up_to_parameters or free memory."
         )
+    if findings.bias:
+        page.table(
+            "Bias probe of the base",
+            ["group", "pairs", "lean, nats", "95% interval", "couples that lean to the stereotype"],
+            [
+                [lean.group, 2 * lean.couples, *show_lean(lean), f"{lean.share:.0%}"]
+                for lean in findings.bias.by_group()
+            ],
+            note=f"{MEANING} It is measured again on the tuned model.",
+        )
     page.table(
         "Chat template",
         ["property", "value"],
@@ -162,11 +196,41 @@ def _page(
                 ["answers located by", "comparing the prompts that are served"],
                 ["confirmed by", _MARKED_BY[template.marked_by]],
                 ["end of an answer", template.end],
+                ["training rows tried", f"{findings.sample.rows:,}, of which it refuses {findings.sample.refused:,}"],
+                ["every turn in the text, the end learned, prompts as served", f"{findings.sample.answered:,} answers"],
             ]
         ),
     )
-    page.conversation([("rendered by the chat template", show_first(rendered))], "One training conversation")
+    page.conversation([("rendered by the chat template", show_first(findings.rendered))], "One training conversation")
     return page
+
+
+def _add_needs(page: Page, description: Description) -> None:
+    page.table(
+        "Memory by method, before the first row",
+        ["method", "base held in", "trained parameters", "weights", "gradients", "optimizer", "together"],
+        [
+            [
+                f"{needs.method[0].upper()}{needs.method[1:]}",
+                needs.base,
+                needs.trained,
+                *(show_bytes(n) for n in (needs.weights, needs.gradients, needs.optimizer, needs.total)),
+            ]
+            for needs in estimate_needs(description.shape)
+        ],
+        note="Computed in bf16, AdamW, default params of each method, one process. Activations and logits come on top; "
+        "training setup predicts them for your rows and machine.",
+    )
+
+
+def show_bytes(count: int) -> str:
+    """A size in the unit that suits it: 38.5 MiB or 12.1 GiB."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
+
+
+def show_lean(lean: Lean) -> tuple[str, str]:
+    """Mean and interval of a lean, with signs."""
+    return f"{lean.mean:+.2f}", f"[{lean.low:+.2f}, {lean.high:+.2f}]"
 
 
 def _show_values(rows: Iterable[Sequence[Any]]) -> list[list[str]]:
@@ -176,7 +240,7 @@ def _show_values(rows: Iterable[Sequence[Any]]) -> list[list[str]]:
 
 def _warnings(description: Description, template: ChatTemplate, fit: TokenizerFit) -> list[str]:
     warnings = []
-    if description.licence == "not stated":
+    if description.licence == UNKNOWN:
         warnings.append("The model's files state no licence; find it out before you distribute a fine-tuned copy.")
     warnings += [f"The chat template: {remark}." for remark in template.remarks]
     if fit.unknown_share > 0.001:

@@ -32,7 +32,6 @@ CALLS: dict[str, list[str]] = {
     "keys list": [],
     "keys remove": ["ada"],
     "list": [],
-    "plan": [],
     "params": ["-S", "training_setup.seed=3"],
     "pretrain-base": ["--corpus", "nowhere"],
     "promote": [],

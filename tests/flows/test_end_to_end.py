@@ -131,3 +131,27 @@ def test_the_release_is_registered_promoted_and_named(checkout: Path) -> None:
     assert states["data_preparation"] == states["model_initialisation"] == "no"
     assert states["evaluation"] == "maybe"
     assert foreseen["seconds"] > 0
+
+
+def test_a_retrain_goes_on_from_the_champion(checkout: Path) -> None:
+    # The champion is the release of the test above.
+    path = checkout / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["model_initialisation"]["source"] = {"name": "registry", "alias": "champion"}
+    params["training_setup"] |= {"max_steps": 2, "checkpoint_every_steps": 2, "evaluate_every_steps": 2}
+    path.write_text(yaml.safe_dump(params))
+    refused = command(checkout, "dvc", "repro", "model_initialisation")
+    assert refused.returncode != 0
+    assert "models/source.json: says nothing of alias champion" in refused.stdout + refused.stderr
+    release = json.loads((checkout / artifacts.RELEASE / "manifest.json").read_text())["release"]
+    done = command(checkout, sys.executable, "-m", "flows", "retrain")
+    assert done.returncode == 0, done.stdout + done.stderr
+    frozen = json.loads((checkout / artifacts.SOURCE).read_text())
+    assert frozen == {"alias champion": {"release": release, "version": 1}}
+    initial = json.loads((checkout / artifacts.INITIAL / "manifest.json").read_text())
+    assert initial["source"] == {"registry": "alias champion", "release": release}
+    stored = checkout / artifacts.RELEASES / release / "model"
+    weights = (checkout / artifacts.INITIAL / "model.safetensors").read_bytes()
+    assert weights == (stored / "model.safetensors").read_bytes()
+    assert weights != (checkout / "models/base/model.safetensors").read_bytes()
+    assert command(checkout, "dvc", "repro").stdout.count("didn't change, skipping") == len(STAGES)

@@ -14,8 +14,11 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.commands.state.mlflow_store import open_store
+from flows.wiring import artifacts
+from flows.wiring.params import Params
 from flows.wiring.registry import Champion, Registry
 from flows.wiring.runs.releases import read_champion
+from flows.wiring.source import freeze_source, open_release
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, read_json, write_json
 from tasks.deployment.release import seal_release
@@ -347,6 +350,31 @@ def test_the_champion_is_frozen_into_a_file(registry: Registry, make: Make, tmp_
     registry.promote()
     registry.freeze_champion(path)
     assert read_json(path) == {"release": first.release, "version": 1}
+
+
+def test_what_training_starts_from_is_frozen_until_a_retrain(
+    registry: Registry, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = Params.model_validate({"model_initialisation": {"source": {"name": "registry", "alias": "champion"}}})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flows.wiring.source.read_params", lambda: params)
+    monkeypatch.setattr("flows.wiring.registry.open_registry", lambda: registry)
+    with pytest.raises(PipelineError, match="no version with the alias champion; train the first release"):
+        freeze_source()
+    first, second = (registry.register(make(weights)) for weights in ("one", "two"))
+    registry.promote(first.version)
+    freeze_source()
+    assert read_json(artifacts.SOURCE) == {"alias champion": {"release": first.release, "version": 1}}
+    registry.promote(second.version, force=True, reason="better")
+    freeze_source()
+    assert open_release("alias champion") == registry.releases / first.release / "model"
+    freeze_source(anew=True)
+    assert open_release("alias champion") == registry.releases / second.release / "model"
+    with pytest.raises(PipelineError, match=r"says nothing of version 1, which .*`heptune run`"):
+        open_release("version 1")
+    assert registry.find_version(version=1) == first
+    with pytest.raises(PipelineError, match=r"no version 9; expected one of \[1, 2\]"):
+        registry.find_version(version=9)
 
 
 def test_a_server_that_is_gone_is_one_line(tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

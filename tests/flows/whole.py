@@ -23,6 +23,7 @@ TRACKED = (
     "tasks",
     "data",
     "models/champion.json",
+    "models/source.json",
 )
 
 

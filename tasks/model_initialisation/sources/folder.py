@@ -14,6 +14,7 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Reads, Section
+from tasks.model_initialisation.sources.access import NO_ACCESS, Access
 
 
 class Folder(Section):
@@ -26,7 +27,7 @@ class Folder(Section):
         default=Path("models/base"), description="folder with config.json, *.safetensors and the tokenizer"
     )
 
-    def fetch(self) -> Path:
+    def fetch(self, access: Access = NO_ACCESS) -> Path:
         """The folder itself.
 
         Raises:
@@ -40,7 +41,7 @@ class Folder(Section):
             "set model_initialisation.source.path or use a hub source: {name: hub, id: ..., revision: ...}"
         )
 
-    def origin(self) -> dict[str, str]:
+    def origin(self, folder: Path) -> dict[str, str]:
         return {"folder": self.path.as_posix()}
 
     def reference(self, folder: Path) -> dict[str, str]:

@@ -23,6 +23,7 @@ from pydantic import Field, model_validator
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file
 from tasks.contracts.params import Reads, Section
+from tasks.model_initialisation.sources.access import NO_ACCESS, Access
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Gguf(Section):
             raise ValueError("a gguf source has a path or a package, exactly one of them")
         return self
 
-    def fetch(self) -> Path:
+    def fetch(self, access: Access = NO_ACCESS) -> Path:
         """The unpacked model's folder, made when it is not there yet.
 
         Raises:
@@ -67,7 +68,7 @@ class Gguf(Section):
         from huggingface_hub import cached_assets_path
         from transformers import __version__
 
-        file = self.path if self.path is not None else find_packaged_file(str(self.package))
+        file = self.path if self.path is not None else _packaged_file(str(self.package))
         _check_file(file)
         digest = hash_file(file)
         if self.sha256 not in (None, digest):
@@ -81,7 +82,7 @@ class Gguf(Section):
             _convert(file, digest, self.dtype, folder)
         return folder
 
-    def origin(self) -> dict[str, str]:
+    def origin(self, folder: Path) -> dict[str, str]:
         return {"gguf": self.path.as_posix() if self.path is not None else f"package {self.package}"}
 
     def reference(self, folder: Path) -> dict[str, str]:
@@ -94,7 +95,7 @@ class Gguf(Section):
         return dict(json.loads((folder / _PROOF).read_text("utf-8")))
 
 
-def find_packaged_file(package: str) -> Path:
+def _packaged_file(package: str) -> Path:
     """The one GGUF file of an installed package; its code is not imported."""
     from importlib.metadata import PackageNotFoundError, distribution
 

@@ -212,7 +212,7 @@ def test_a_package_is_searched_for_its_one_file(model: Path, tmp_path: Path, mon
     monkeypatch.syspath_prepend(site)
     source = Gguf(package="carrier")
     assert check_folder(source.fetch()).weights.parameters > 0
-    assert source.origin() == {"gguf": "package carrier"}
+    assert source.origin(site) == {"gguf": "package carrier"}
     (info / "RECORD").write_text("carrier/__init__.py,,\n")
     with pytest.raises(PipelineError, match=r"0 GGUF files \(none\)"):
         source.fetch()

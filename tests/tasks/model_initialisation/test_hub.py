@@ -21,6 +21,7 @@ from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model
 from tasks.model_initialisation.params import ModelInitialisation, Source
 from tasks.model_initialisation.pin import fetch_model, pin_model
+from tasks.model_initialisation.sources.access import Access
 from tasks.model_initialisation.sources.hub import Hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -31,6 +32,9 @@ class SmallHub(ThreadingHTTPServer):
 
     folder: Path
     asked: list[str]
+    tokens: list[str | None]
+    refusal: tuple[int, str] | None
+    card: dict[str, object]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -44,12 +48,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         path = self.path.partition("?")[0]
+        self.server.tokens.append(self.headers.get("Authorization"))
+        if self.server.refusal:
+            status, code = self.server.refusal
+            self._send(status, b"{}", {"X-Error-Code": code} if code else {}, body)
+            return
         names = sorted(p.name for p in self.server.folder.iterdir())
         name = path.rpartition("/")[2]
         if "/house/tiny/" in path and COMMIT not in path:
             self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, body)
         elif path.startswith("/api/models/house/tiny/revision/"):
             info = {"id": "house/tiny", "sha": COMMIT, "siblings": [{"rfilename": n} for n in names]}
+            info["cardData"] = self.server.card
             self._send(200, json.dumps(info).encode(), {}, body)
         elif path.startswith("/api/models/house/tiny/tree/"):
             tree = [
@@ -83,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
 def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallHub]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     server = SmallHub(("127.0.0.1", 0), Handler)
-    server.folder, server.asked = model, []
+    server.folder, server.asked, server.tokens, server.refusal, server.card = model, [], [], None, {}
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -131,6 +141,48 @@ def test_offline_the_cache_answers_and_without_it_the_line_says_so(hub: SmallHub
     shutil.rmtree(first.parent.parent)
     with pytest.raises(PipelineError, match="does not answer"):
         fetch_model(online)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "without_token", "with_token"),
+    [
+        ((403, "GatedRepo"), "accept them on the model's page and set HF_TOKEN", "HF_TOKEN has not accepted"),
+        ((401, "GatedRepo"), "accept them on the model's page and set HF_TOKEN", "HF_TOKEN has not accepted"),
+        ((401, ""), "no such model, or a private one without HF_TOKEN", r"the hub refuses HF_TOKEN \(401\)"),
+        ((404, "RepoNotFound"), "no such model, or a private one without", "no such model, or a private one that HF"),
+        ((403, ""), "to nobody without a token", r"HF_TOKEN may not read it \(403\)"),
+        ((503, ""), "answers with status 503", "answers with status 503"),
+    ],
+)
+def test_a_refusal_of_the_hub_says_what_is_missing(
+    hub: SmallHub, monkeypatch: pytest.MonkeyPatch, refusal: tuple[int, str], without_token: str, with_token: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: None)
+    hub.refusal = refusal
+    for token, expected in ((None, without_token), ("hf_secret", with_token)):
+        with pytest.raises(PipelineError, match=expected) as refused:
+            fetch_model(source(hub), Access(token))
+        assert "\n" not in str(refused.value)
+        assert "hf_secret" not in str(refused.value) + repr(Access(token))
+        assert hub.tokens[-1] == (f"Bearer {token}" if token else None)
+
+
+def test_a_gated_model_is_downloaded_with_the_token(hub: SmallHub) -> None:
+    fetch_model(source(hub), Access("hf_secret"))
+    assert set(hub.tokens) == {"Bearer hf_secret"}
+
+
+def test_offline_mode_is_told_from_a_hub_that_is_gone(hub: SmallHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(PipelineError, match="HF_HUB_OFFLINE forbids"):
+        fetch_model(source(hub))
+
+
+def test_a_denied_licence_is_refused_before_anything_is_downloaded(hub: SmallHub) -> None:
+    hub.card = {"license": "other", "license_name": "llama2"}
+    with pytest.raises(PipelineError, match=r"its licence is llama2, which .*deny \(llama\*\) rules out"):
+        fetch_model(source(hub), Access(deny=("llama*",)))
+    assert hub.asked == []
 
 
 @pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:12], COMMIT.upper()])

@@ -12,11 +12,14 @@ import pytest
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES, UNTRAINED
+from tasks.language_models.bias_probe import probe_bias
 from tasks.model_initialisation.chat_template import choose_template, render_first
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model
-from tasks.model_initialisation.measure import measure_loss, measure_tokenizer, take_evenly
-from tasks.model_initialisation.report import write_report
+from tasks.model_initialisation.measure import measure_loss, measure_tokenizer, open_base, take_evenly
+from tasks.model_initialisation.needs import count_parts, estimate_needs
+from tasks.model_initialisation.report import Findings, write_report
+from tasks.model_initialisation.sample_check import check_sample
 from tests.tiny import example_rows
 
 
@@ -83,7 +86,7 @@ def test_base_loss_is_the_model_s_own_on_the_answers(tiny_model: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     tokenizer = open_tokenizer(tiny_model)
-    found = measure_loss(check_folder(tiny_model), 10**9, table(), tokenizer, 256, rows=3)
+    found = measure_loss(open_base(check_folder(tiny_model), 10**9), table(), tokenizer, 256, rows=3)
     assert found is not None
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     nats, tokens, size = 0.0, 0, 0
@@ -109,7 +112,7 @@ def test_base_loss_leaves_out_answers_that_are_not_to_be_learned(tiny_model: Pat
     ]
     row = {"id": "a", "messages": turns, "source": "s", "row": 1, "label": None, "cluster": "a", "untrained": [1]}
     rows = pa.Table.from_pylist([row], schema=EXAMPLES.append(UNTRAINED))
-    found = measure_loss(check_folder(tiny_model), 10**9, rows, tokenizer, 256, rows=1)
+    found = measure_loss(open_base(check_folder(tiny_model), 10**9), rows, tokenizer, 256, rows=1)
     assert found is not None
     # One digit, which is a byte and a token, and the end of the answer.
     assert found.tokens == 2
@@ -117,8 +120,8 @@ def test_base_loss_leaves_out_answers_that_are_not_to_be_learned(tiny_model: Pat
 
 
 def test_a_large_base_is_not_loaded(tiny_model: Path) -> None:
-    tokenizer = open_tokenizer(tiny_model)
-    assert measure_loss(check_folder(tiny_model), 1000, table(), tokenizer, 256, 3) is None
+    assert open_base(check_folder(tiny_model), 1000) is None
+    assert measure_loss(None, table(), open_tokenizer(tiny_model), 256, 3) is None
 
 
 def test_weights_of_another_configuration_are_refused(model: Path) -> None:
@@ -126,7 +129,7 @@ def test_weights_of_another_configuration_are_refused(model: Path) -> None:
     config.pop("layer_types", None)
     (model / "config.json").write_text(json.dumps(config))
     with pytest.raises(PipelineError, match="lack 9 tensors"):
-        measure_loss(check_folder(model), 10**9, table(), open_tokenizer(model), 256, 3)
+        open_base(check_folder(model), 10**9)
 
 
 def test_no_rows_is_refused(tiny_model: Path) -> None:
@@ -134,18 +137,10 @@ def test_no_rows_is_refused(tiny_model: Path) -> None:
         measure_tokenizer(table(0), open_tokenizer(tiny_model), 256)
 
 
-@pytest.mark.parametrize(
-    ("card", "licence"),
-    [
-        ("---\ntags: [a]\nlicense: apache-2.0\n---\n# Model\n", "apache-2.0"),
-        ("# Model\nlicense: mit\n", "not stated"),
-        ("---\nlicense_name: 'house-rules'\n---\n", "house-rules"),
-    ],
-)
-def test_licence_is_the_card_s(model: Path, card: str, licence: str) -> None:
-    (model / "README.md").write_text(card)
+def test_the_description_is_that_of_the_files(model: Path) -> None:
+    (model / "README.md").write_text("---\nlicense: mit\n---\n")
     description = describe_model(check_folder(model), open_tokenizer(model))
-    assert description.licence == licence
+    assert description.licence == "mit"
     assert (description.context, description.hidden, description.layers, description.heads) == (256, 64, 2, 2)
 
 
@@ -155,15 +150,67 @@ def test_report_is_the_same_twice_and_says_the_figures(tiny_model: Path, tmp_pat
         base, tokenizer = check_folder(tiny_model), open_tokenizer(tiny_model)
         template = choose_template(tokenizer, "own")
         fit = measure_tokenizer(table(), tokenizer, 256)
-        loss = measure_loss(base, 10**9, table(), tokenizer, 256, rows=2)
+        model = open_base(base, 10**9)
+        loss = measure_loss(model, table(), tokenizer, 256, rows=2)
         page, metrics = tmp_path / name / "index.html", tmp_path / name / "metrics.json"
-        origin, rendered = {"gguf": "models/tiny.gguf"}, render_first(table(), tokenizer)
-        conversion = {"weights in the file": "Q4_1 (210), F32 (61)"}
-        description = describe_model(base, tokenizer)
-        figures = write_report(description, origin, conversion, False, template, fit, loss, rendered, page, metrics)
+        findings = Findings(
+            base,
+            describe_model(base, tokenizer),
+            {"gguf": "models/tiny.gguf"},
+            {"weights in the file": "Q4_1 (210), F32 (61)"},
+            False,
+            template,
+            check_sample(table(), tokenizer),
+            fit,
+            loss,
+            probe_bias(model, tokenizer),
+            render_first(table(), tokenizer),
+        )
+        figures = write_report(findings, page, metrics)
         assert json.loads(metrics.read_text()) == figures
         assert all(isinstance(value, int | float) for value in figures.values())
         pages.append((page.read_text(), metrics.read_bytes()))
     assert pages[0] == pages[1]
     assert "not stated" in pages[0][0]
     assert "&lt;|start|&gt;" in pages[0][0]
+    for text in ("The output layer shares its weights", "LoRA (rank 32", "Full fine-tuning", "social class"):
+        assert text in pages[0][0]
+
+
+def test_parameters_are_counted_by_part(tiny_model: Path) -> None:
+    base = check_folder(tiny_model)
+    # Two layers of 4 x 64 x 64 attention, 3 x 64 x 128 feed-forward and two norms of 64, and the last norm.
+    assert count_parts(base.weights.shapes) == {
+        "feed-forward": 2 * 3 * 64 * 128,
+        "embeddings": 600 * 64,
+        "attention": 2 * 4 * 64 * 64,
+        "norms": 5 * 64,
+    }
+    names = {
+        "transformer.wte.weight": [7, 2],
+        "transformer.h.0.ln_1.weight": [2],
+        "transformer.h.0.attn.c_attn.weight": [2, 6],
+        "transformer.h.0.mlp.c_fc.weight": [2, 8],
+        "lm_head.weight": [7, 2],
+        "model.layers.0.self_attn.q_norm.weight": [1],
+        "model.vision.patch": [5],
+    }
+    assert count_parts(names) == {
+        "feed-forward": 16,
+        "embeddings": 14,
+        "output layer": 14,
+        "attention": 12,
+        "other": 5,
+        "norms": 3,
+    }
+
+
+def test_needs_are_those_of_the_methods(tiny_model: Path) -> None:
+    shape = describe_model(check_folder(tiny_model), open_tokenizer(tiny_model)).shape
+    full, *others = estimate_needs(shape)
+    # 16 bytes a weight: itself, its gradient, and AdamW's two moments.
+    assert (full.method, full.trained, full.total) == ("full fine-tuning", shape.parameters, 16 * shape.parameters)
+    assert {one.method.partition(" ")[0] for one in others} == {"LoRA"}
+    assert len({one.base for one in others}) == 3
+    assert [one.total for one in others] == sorted((one.total for one in others), reverse=True)
+    assert min(one.weights for one in others) < 4 * shape.parameters
