@@ -28,6 +28,7 @@ def fine_tuning(params: Params) -> None:
         plan.max_tokens,
         settings.validation_rows,
         read_balance(artifacts.BALANCE),
+        plan.long_rows,
     )
     trained = task(fine_tune)(
         plan,

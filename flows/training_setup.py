@@ -23,7 +23,7 @@ def training_setup(params: Params) -> None:
     machine = task(find_machine)()
     environment = task(read_environment)()
     shape = task(read_shape)(artifacts.INITIAL)
-    counts = task(count_tokens)(train, validation, artifacts.INITIAL, settings.max_tokens)
+    counts = task(count_tokens)(train, validation, artifacts.INITIAL, settings.max_tokens, settings.long_rows)
     resolution = task(resolve_plan)(settings, shape, counts, machine)
     task(write_plan)(resolution, environment, artifacts.INITIAL, artifacts.PLAN)
     task(write_report)(

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.fine_tuning.rows import TokenizedRows
 from tasks.language_models.encoding import IGNORED
+from tasks.training.rows import TokenizedRows
 
 CONVERSATIONS_PACKED_TOGETHER = 1000  # as TRL packs them; the number of steps in the plan relies on it
 BATCHES_SORTED_TOGETHER = 24

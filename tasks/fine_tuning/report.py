@@ -12,6 +12,7 @@ from tasks.contracts.manifest import write_json
 from tasks.fine_tuning.curve import Point, Shape, diagnose, find_last_loss, smooth
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.train import Run
+from tasks.language_models.long_rows import OUTCOMES
 from tasks.pages.page import Page, Tone, plot_style
 from tasks.pages.text import plot_text, plural
 
@@ -63,8 +64,9 @@ def write_report(
     if splits.train.dropped or splits.train.cut:
         rows = [*splits.train.dropped.items()]
         if splits.train.cut:
-            rows.append((f"truncated to {run.plan.max_tokens} tokens", splits.train.cut))
-        page.table("Conversations dropped or truncated", ["reason", "conversations"], rows)
+            outcome = OUTCOMES[run.plan.long_rows]
+            rows.append((f"longer than {run.plan.max_tokens} tokens, {outcome}", splits.train.cut))
+        page.table("Conversations left out, cut or split", ["reason", "conversations"], rows)
     page.link("curve.json", "Loss curve as JSON (curve.json)")
     page.write(page_path)
     return figures

@@ -20,11 +20,12 @@ from tasks.contracts.errors import PipelineError, raise_all, write_advice
 from tasks.contracts.manifest import NAME, hash_file, seal
 from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin, refusal
 from tasks.fine_tuning.curve import Point, find_last_loss, read_curve
-from tasks.fine_tuning.rows import Splits, TokenizedRows
-from tasks.language_models import encoding
+from tasks.fine_tuning.rows import Splits
+from tasks.language_models import encoding, long_rows
 from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
-from tasks.training import losses, methods, optimizers, quantization, schedules
+from tasks.training import losses, methods, optimizers, quantization, rows, schedules
 from tasks.training.plan import Plan, check_machine
+from tasks.training.rows import TokenizedRows
 
 if TYPE_CHECKING:
     from tasks.fine_tuning.progress import OnMetrics
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 DECIDING_MODULES = ("batches.py", "interrupts.py", "output_layer.py", "rows.py", "train.py", "trainer.py")
 DECIDING_FOLDERS = (losses, methods, optimizers, quantization, schedules)
+DECIDING_SHARED = (encoding, long_rows, rows)
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 
 
@@ -130,7 +132,7 @@ def origin_of(plan: Plan, splits: Splits, initial: Path) -> RunOrigin:
     here = Path(__file__).parent
     code = hashlib.sha256()
     for file in (
-        Path(encoding.__file__),
+        *(Path(str(module.__file__)) for module in DECIDING_SHARED),
         *(here / name for name in DECIDING_MODULES),
         *(file for folder in DECIDING_FOLDERS for file in sorted(Path(folder.__path__[0]).rglob("*.py"))),
     ):

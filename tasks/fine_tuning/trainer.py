@@ -33,13 +33,14 @@ from tasks.contracts.manifest import read_json, write_json
 from tasks.fine_tuning.batches import collate, order_batches, validation_batches
 from tasks.fine_tuning.checkpoints import TRAINED, UNLOGGED, Checkpoints
 from tasks.fine_tuning.output_layer import restrict_positions, scale_logits, sum_in_parts
-from tasks.fine_tuning.rows import Splits, TokenizedRows
+from tasks.fine_tuning.rows import Splits
 from tasks.language_models.encoding import IGNORED
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.losses.loss import MAXIMUM_LOGITS, Supervision, TrainingLoss
 from tasks.training.optimizers.groups import group_weights
 from tasks.training.plan import Plan
 from tasks.training.quantization.loading import quantization_hidden
+from tasks.training.rows import TokenizedRows
 from tasks.training.schedules.schedule import share_of_peak
 
 logger = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ import pyarrow as pa
 from tasks.contracts.progress import track
 from tasks.contracts.records import UNTRAINED
 from tasks.language_models.chat import Chat, Written, chat_of
+from tasks.language_models.long_rows import LongRows, Row, shorten
 from tasks.language_models.rendering import TemplateRefusal, Turns
 
 if TYPE_CHECKING:
@@ -30,31 +31,39 @@ ENCODED = pa.schema(
         pa.field("labels", pa.list_(pa.int32()), nullable=False),
         pa.field("full_length", pa.int64(), nullable=False),
         pa.field("refused", pa.string()),
+        pa.field("place", pa.int64(), nullable=False),
     ]
 )
 _BATCH = 256
 
 
-def encode_examples(examples: pa.Table, tokenizer: Any, max_tokens: int) -> pa.Table:
+def encode_examples(
+    examples: pa.Table, tokenizer: Any, max_tokens: int, long_rows: LongRows = "truncate_right"
+) -> pa.Table:
     """Write and tokenize conversations; the assistant's turns, their end included, are the labels.
 
     Args:
         examples: Rows of the schema `EXAMPLES`; answers named in a column `UNTRAINED` carry no loss.
         tokenizer: A fast tokenizer with a chat template.
-        max_tokens: Longer conversations lose their tail.
+        max_tokens: Length of a row.
+        long_rows: What becomes of longer conversations.
 
     Returns:
-        Rows of `ENCODED` in the same order: ``labels`` is the token where it carries loss and -100
-        elsewhere, ``full_length`` the number of tokens before the cut. Rows whose labels are all -100
-        are kept, so that the caller decides. A conversation that the chat template refuses has no tokens, and the
-        template's reason in ``refused``: one row never stops a stage.
+        Rows of `ENCODED` in the same order, several for a conversation that is split: ``labels`` is the token where
+        it carries loss and -100 elsewhere, ``full_length`` the number of tokens of the conversation before the cut,
+        ``place`` its number among the examples. Rows whose labels are all -100 are kept, so that the caller decides.
+        A conversation that the chat template refuses has no tokens, and the template's reason in ``refused``: one row
+        never stops a stage.
 
     Raises:
         PipelineError: The tokenizer has no usable chat template.
     """
     chat = chat_of(tokenizer)
     starts = range(0, examples.num_rows, _BATCH)
-    encoded = [_encode_batch(examples.slice(start, _BATCH), chat, max_tokens) for start in track(starts, "tokenizing")]
+    encoded = [
+        _encode_batch(examples.slice(start, _BATCH), chat, max_tokens, long_rows, start)
+        for start in track(starts, "tokenizing")
+    ]
     return pa.concat_tables(encoded) if encoded else ENCODED.empty_table()
 
 
@@ -76,19 +85,31 @@ def encode_reference(tokenizer: Any, prompt: Turns, reference: str) -> tuple[lis
     return chat_of(tokenizer).answer_ids([*prompt, {"role": "assistant", "content": reference}])
 
 
-def _encode_batch(examples: pa.Table, chat: Chat, max_tokens: int) -> pa.Table:
+def _encode_batch(examples: pa.Table, chat: Chat, max_tokens: int, long_rows: LongRows, first: int) -> pa.Table:
     """Rows of `ENCODED` for a few conversations, so that Python's lists of tokens live no longer than a batch."""
     has_marks = UNTRAINED.name in examples.column_names
     untrained = examples[UNTRAINED.name].to_pylist() if has_marks else [None] * examples.num_rows
-    rows, reasons = _tokenize(examples["messages"].to_pylist(), untrained, chat)
-    kept = [row[:max_tokens] for row in rows]
+    conversations = examples["messages"].to_pylist()
+    rows, reasons = _tokenize(conversations, untrained, chat)
+    kept: list[Row] = []
+    places: list[int] = []
+    for place, row in enumerate(rows):
+        parts = [row]
+        if len(row) > max_tokens:
+            parts = shorten(conversations[place], untrained[place] or (), row, chat, max_tokens, long_rows)
+        kept += parts
+        places += [place] * len(parts)
     ends = np.cumsum([0, *map(len, kept)], dtype=np.int32)
     pairs = np.fromiter(chain.from_iterable(chain.from_iterable(kept)), np.int32, count=2 * ends[-1]).reshape(-1, 2)
     flat = np.ascontiguousarray(pairs[:, 0])
     labels = np.where(pairs[:, 1] != 0, flat, np.int32(IGNORED))
-    lengths = np.array([len(row) for row in rows], np.int64)
+    lengths = np.array([len(rows[place]) for place in places], np.int64)
+    told = [reasons[place] for place in places]
+    taken = _array(np.array(places, np.int64))
+    ids = examples["id"] if len(places) == examples.num_rows else examples["id"].take(taken)
+    numbers = _array(np.array(places, np.int64) + first)
     return pa.Table.from_arrays(
-        [examples["id"], _lists(ends, flat), _lists(ends, labels), _array(lengths), _texts(reasons)],
+        [ids, _lists(ends, flat), _lists(ends, labels), _array(lengths), _texts(told), numbers],
         schema=ENCODED,
     )
 

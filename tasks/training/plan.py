@@ -10,6 +10,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Device, Machine, find_machine
 from tasks.contracts.manifest import read_json, read_manifest
 from tasks.contracts.record import Record
+from tasks.language_models.long_rows import LongRows
 from tasks.training.choices import Packing, Precision
 from tasks.training.distribution import AnyDistribution
 from tasks.training.losses import AnyLoss
@@ -39,6 +40,7 @@ class Plan(Record):
         batch_size: Rows of one forward pass of one process (packed rows with ``bfd``).
         accumulation_steps: Forward passes of one optimizer step.
         max_tokens: Length a row is cut to, or a packed row is filled to.
+        long_rows: What becomes of longer conversations.
         packing: ``bfd`` fills rows with whole conversations, each in its own attention block.
         precision: Of the computation; ``bf16`` and ``fp16`` are autocast.
         gradient_checkpointing: Recompute activations in the backward pass.
@@ -74,6 +76,7 @@ class Plan(Record):
     batch_size: int
     accumulation_steps: int
     max_tokens: int
+    long_rows: LongRows
     packing: Packing
     precision: Precision
     gradient_checkpointing: bool

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
-from tasks.language_models.encoding import IGNORED, encode_examples
+from tasks.language_models.encoding import encode_examples
+from tasks.language_models.long_rows import LongRows
 from tasks.language_models.model_folder import load_tokenizer
+from tasks.training.rows import ANSWER_CUT, TOO_LONG, keep_supervised
 
 
 @dataclass(frozen=True)
@@ -18,13 +20,14 @@ class Counts:
 
     Attributes:
         rows: Conversations of the training split.
-        examples: Those that carry supervised tokens after the cut to ``max_tokens``.
-        cut: Conversations longer than ``max_tokens``.
+        examples: Rows that carry supervised tokens: conversations, or parts of those that are split.
+        cut: Conversations longer than ``max_tokens`` that train, cut or split.
         full_lengths: Tokens of each conversation before the cut, every row.
-        lengths: Tokens of each example after the cut, in training order.
+        lengths: Tokens of each example, in training order.
         tokens: Their sum.
         supervised_tokens: Those that carry loss.
-        validation_examples: Conversations of the validation split with supervised tokens.
+        validation_examples: Rows of the validation split with supervised tokens.
+        dropped: Reason to number of conversations that do not train.
     """
 
     rows: int
@@ -35,48 +38,54 @@ class Counts:
     tokens: int
     supervised_tokens: int
     validation_examples: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def longer(self) -> int:
+        """Conversations longer than a row, cut, split or left out."""
+        return self.cut + sum(self.dropped.get(reason, 0) for reason in (ANSWER_CUT, TOO_LONG))
+
+    @property
+    def without_loss(self) -> int:
+        """Conversations that do not train."""
+        return sum(self.dropped.values())
 
     @property
     def figures(self) -> dict[str, float | int]:
         return {
             "examples": self.examples,
-            "rows_without_loss": self.rows - self.examples,
+            "rows_without_loss": self.without_loss,
             "cut": self.cut,
             "tokens": self.tokens,
             "supervised_tokens": self.supervised_tokens,
         }
 
 
-def count_tokens(train: pa.Table, validation: pa.Table, initial: Path, max_tokens: int) -> Counts:
-    """Tokenize both splits and count.
+def count_tokens(
+    train: pa.Table, validation: pa.Table, initial: Path, max_tokens: int, long_rows: LongRows = "truncate_right"
+) -> Counts:
+    """Tokenize both splits and count what fine-tuning will train on.
 
     Args:
         train: Schema `EXAMPLES`.
         validation: The same.
         initial: Folder written by model initialisation.
-        max_tokens: Length a conversation is cut to.
+        max_tokens: Length of a row.
+        long_rows: What becomes of longer conversations.
     """
     tokenizer = load_tokenizer(initial)
-    lengths, supervised, full = _lengths(encode_examples(train, tokenizer, max_tokens))
-    _, validated, _ = _lengths(encode_examples(validation, tokenizer, max_tokens))
-    used = [n for n, marked in zip(lengths, supervised, strict=True) if marked]
+    encoded = encode_examples(train, tokenizer, max_tokens, long_rows)
+    kept = keep_supervised(encoded, max_tokens)
+    watched = keep_supervised(encode_examples(validation, tokenizer, max_tokens, long_rows), max_tokens)
+    full_lengths = dict(zip(encoded["place"].to_pylist(), encoded["full_length"].to_pylist(), strict=True))
     return Counts(
         rows=train.num_rows,
-        examples=len(used),
-        cut=sum(n > max_tokens for n in full),
-        full_lengths=full,
-        lengths=used,
-        tokens=sum(used),
-        supervised_tokens=sum(supervised),
-        validation_examples=sum(n > 0 for n in validated),
+        examples=len(kept),
+        cut=kept.cut,
+        full_lengths=list(full_lengths.values()),
+        lengths=kept.lengths.tolist(),
+        tokens=int(kept.offsets[-1]),
+        supervised_tokens=kept.supervised,
+        validation_examples=len(watched),
+        dropped=kept.dropped,
     )
-
-
-def _lengths(encoded: pa.Table) -> tuple[list[int], list[int], list[int]]:
-    """Tokens after the cut, supervised ones of them, tokens before the cut; row by row.
-
-    The first token of a row is never predicted, so a label there carries no loss.
-    """
-    labels = encoded["labels"].to_pylist()
-    supervised = [sum(label != IGNORED for label in row[1:]) for row in labels]
-    return [len(row) for row in labels], supervised, encoded["full_length"].to_pylist()

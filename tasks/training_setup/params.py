@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from tasks.contracts.params import Section
+from tasks.language_models.long_rows import LongRows
 from tasks.training.choices import Packing
 from tasks.training.distribution import AnyDistribution
 from tasks.training.distribution.single import Single
@@ -48,6 +49,10 @@ class TrainingSetup(Section):
     )
     max_tokens: int = Field(
         default=512, ge=8, description="tokens a conversation is cut to, or a packed row is filled to"
+    )
+    long_rows: LongRows = Field(
+        default="truncate_right",
+        description="longer conversations: cut at the end, at the beginning or in the middle, drop, or split into rows",
     )
     packing: Packing = Field(default="bfd", description="bfd: several whole conversations per row; none: one per row")
     precision: Literal["auto", "bf16", "fp32"] = Field(

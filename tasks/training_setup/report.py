@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, seal, write_json
+from tasks.language_models.long_rows import OUTCOMES
 from tasks.language_models.shape import ModelShape
 from tasks.pages.page import PALETTE, Page, plot_style, show
 from tasks.pages.text import plot_text, plural
@@ -78,7 +79,7 @@ def write_report(
         "supervised_tokens": plan.supervised_tokens,
         "fill": round(_fill(plan), 6),
         "cut": counts.cut,
-        "rows_without_loss": counts.rows - counts.examples,
+        "rows_without_loss": counts.without_loss,
         "parameters": shape.parameters,
         "trainable_parameters": plan.trainable_parameters,
         "predicted_memory_bytes": plan.predicted_memory_bytes,
@@ -130,7 +131,7 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     page.figure(
         _length_figure(counts, plan),
         "Conversation lengths",
-        f"{counts.cut:,} of {counts.rows:,} conversations are longer than {plan.max_tokens} tokens.",
+        f"{counts.longer:,} of {counts.rows:,} conversations are longer than {plan.max_tokens} tokens.",
     )
     page.table("Machine and software", ["fact", "value"], _as_text(_machine_rows(plan, environment)))
     return page
@@ -168,6 +169,7 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
         ["rows per step", f"{plan.batch_size} × {plan.accumulation_steps} accumulated × {processes}"],
         ["packing", packed],
         ["tokens per row", plan.max_tokens],
+        ["longer conversations", OUTCOMES[plan.long_rows]],
         ["rows per epoch", plan.rows],
         ["share of positions filled", f"{_fill(plan):.1%}"],
         ["steps per epoch", plan.steps_per_epoch],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tasks.contracts.errors import raise_all
 from tasks.contracts.machine import Machine
+from tasks.language_models.long_rows import OUTCOMES
 from tasks.language_models.shape import ModelShape
 from tasks.pages.text import plural
 from tasks.training.choices import Precision
@@ -18,6 +19,7 @@ from tasks.training.optimizers.refusals import list_problems
 from tasks.training.packing import count_packed_rows
 from tasks.training.plan import Plan
 from tasks.training.quantization import quantizations_where
+from tasks.training.rows import ANSWER_CUT, TOO_LONG
 from tasks.training.weights import list_trained_weights
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.memory import predict_memory
@@ -85,6 +87,7 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
         batch_size=batch,
         accumulation_steps=accumulation,
         max_tokens=settings.max_tokens,
+        long_rows=settings.long_rows,
         packing=settings.packing,
         precision=precision,
         gradient_checkpointing=settings.gradient_checkpointing,
@@ -278,7 +281,8 @@ def _impossible(settings: TrainingSetup, shape: ModelShape, counts: Counts, mach
         why = (
             "the training split is empty"
             if not counts.rows
-            else (f"none of {counts.rows} conversations has an answer within the first {settings.max_tokens} tokens")
+            else f"none of {counts.rows} conversations has an answer within {settings.max_tokens} tokens "
+            f"(long_rows: {settings.long_rows})"
         )
         problems.append(f"no supervised tokens: {why}; raise max_tokens or look at reports/data_preparation")
     return problems
@@ -317,15 +321,13 @@ def _too_large(settings: TrainingSetup, memory: Memory, batch: int, limit: int, 
 def _unusual(plan: Plan, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
     """What works, but is probably not meant."""
     warnings = []
-    without_loss = counts.rows - counts.examples
-    if without_loss:
-        warnings.append(
-            f"{without_loss:,} of {counts.rows:,} conversations have no answer within {plan.max_tokens} tokens and do "
-            "not train; raise max_tokens"
-        )
+    for reason, count in counts.dropped.items():
+        way_out = "; raise max_tokens or choose another long_rows" if reason in (ANSWER_CUT, TOO_LONG) else ""
+        warnings.append(f"{count:,} of {counts.rows:,} conversations do not train: {reason}{way_out}")
     if counts.cut:
         warnings.append(
-            f"{counts.cut:,} of {counts.rows:,} conversations are cut at {plan.max_tokens} tokens; raise max_tokens"
+            f"{counts.cut:,} of {counts.rows:,} conversations are longer than {plan.max_tokens} tokens and "
+            f"{OUTCOMES[plan.long_rows]}; raise max_tokens or choose another long_rows"
         )
     if not counts.validation_examples:
         warnings.append("the validation split has no supervised token, so no validation loss will be seen")

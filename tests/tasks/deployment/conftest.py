@@ -124,7 +124,8 @@ def write_plan(folder: Path, method: AnyMethod) -> None:
     plan = Plan(
         method=method, quantization=Unquantized(weights="fp32"), loss=CrossEntropy(), seed=1, learning_rate=1e-3,
         schedule=Cosine(), warmup_steps=2, weight_decay=0.0, clip_norm=1.0,
-        optimizer=AdamW(), batch_size=4, accumulation_steps=2, max_tokens=256, packing="bfd", precision="fp32",
+        optimizer=AdamW(), batch_size=4, accumulation_steps=2, max_tokens=256, long_rows="truncate_right",
+        packing="bfd", precision="fp32",
         gradient_checkpointing=False, epochs=2.0, steps=50, threads=2, world_size=1, device="cpu",
         distribution=Single(),
         checkpoint_every_steps=10, evaluate_every_steps=10, log_every_steps=1, examples=300, rows=100, tokens=9000,

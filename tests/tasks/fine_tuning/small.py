@@ -50,6 +50,7 @@ def make_plan(**changes: Any) -> Plan:
         "batch_size": 4,
         "accumulation_steps": 1,
         "max_tokens": 128,
+        "long_rows": "truncate_right",
         "packing": "none",
         "precision": "fp32",
         "gradient_checkpointing": False,

@@ -11,8 +11,9 @@ from transformers import AutoTokenizer
 from tasks.contracts.balance import Balance
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
-from tasks.fine_tuning.rows import ANSWER_CUT, NO_ANSWER, keep_supervised, tokenize_splits
+from tasks.fine_tuning.rows import tokenize_splits
 from tasks.language_models.encoding import ENCODED
+from tasks.training.rows import ANSWER_CUT, NO_ANSWER, keep_supervised
 from tests.tiny import example_rows
 
 CONVERSATION = [
@@ -96,7 +97,7 @@ def test_rows_without_loss_are_left_out_with_their_reason_and_long_ones_are_cut(
         # cut inside the answer
         {"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8], "full_length": 6},
     ]
-    table = pa.Table.from_pylist([{"id": str(i), **row} for i, row in enumerate(rows)], schema=ENCODED)
+    table = pa.Table.from_pylist([{"id": str(i), "place": i, **row} for i, row in enumerate(rows)], schema=ENCODED)
     kept = keep_supervised(table, 4)
     assert len(kept) == 2
     assert [kept.row(i)[0].tolist() for i in range(2)] == [[5, 6, 7], [5, 6, 7, 8]]
@@ -108,7 +109,9 @@ def test_rows_without_loss_are_left_out_with_their_reason_and_long_ones_are_cut(
 
 
 def test_sliced_tables_keep_their_own_rows() -> None:
-    rows = [{"id": str(n), "input_ids": [n, n + 1], "labels": [-100, n + 1], "full_length": 2} for n in range(6)]
+    rows = [
+        {"id": str(n), "place": n, "input_ids": [n, n + 1], "labels": [-100, n + 1], "full_length": 2} for n in range(6)
+    ]
     kept = keep_supervised(pa.Table.from_pylist(rows, schema=ENCODED).slice(2, 3), 8)
     assert [kept.row(i)[0].tolist() for i in range(len(kept))] == [[2, 3], [3, 4], [4, 5]]
 

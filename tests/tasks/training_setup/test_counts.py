@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tasks.contracts.records import EXAMPLES
 from tasks.language_models.encoding import IGNORED, encode_examples
 from tasks.language_models.model_folder import load_tokenizer
+from tasks.training.rows import ANSWER_CUT
 from tasks.training_setup.counts import count_tokens
 
 
@@ -49,7 +50,8 @@ def test_by_hand(initial: Path) -> None:
 def test_a_cut_row_keeps_the_head_and_may_lose_its_answer(initial: Path) -> None:
     found = count_tokens(rows(SHORT, LONG_QUESTION, TWO_TURNS), rows(LONG_QUESTION), initial, 8)
     # SHORT keeps one supervised token of three, TWO_TURNS its first answer and the end of that turn.
-    assert (found.rows, found.examples, found.cut) == (3, 2, 3)
+    assert (found.rows, found.examples, found.cut) == (3, 2, 2)
+    assert (found.longer, found.without_loss, found.dropped) == (3, 1, {ANSWER_CUT: 1})
     assert list(found.lengths) == [8, 8]
     assert found.supervised_tokens == 1 + 2
     assert found.validation_examples == 0

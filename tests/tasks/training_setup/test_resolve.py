@@ -14,6 +14,7 @@ from tasks.contracts.machine import Machine
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.full import Full
 from tasks.training.methods.lora import Lora
+from tasks.training.rows import ANSWER_CUT
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.resolve import count_steps, resolve_plan
@@ -29,6 +30,7 @@ def counts(lengths: list[int], rows: int | None = None, supervised: int = 10, va
         tokens=sum(lengths),
         supervised_tokens=supervised * len(lengths),
         validation_examples=validation,
+        dropped={} if rows is None else {ANSWER_CUT: rows - len(lengths)},
     )
 
 
@@ -164,7 +166,7 @@ def test_all_reasons_at_once(shape: ModelShape, machine: Machine) -> None:
         "max_tokens: 300 is more than the model's context (256); set max_tokens: 256",
         "packing: bfd would let this model see one conversation from another",
         "threads x processes: 3, but this process may use 2 cores",
-        "none of 40 conversations has an answer within the first 300 tokens",
+        "none of 40 conversations has an answer within 300 tokens (long_rows: truncate_right)",
         "global_batch_size: 10",
         "memory: about ",
         "schedule.decay_share: 1 and warmup_share 0.05 are more than all steps",
@@ -246,7 +248,7 @@ def test_auto_batch_shrinks_with_the_memory(shape: ModelShape) -> None:
         ({"max_steps": 3}, {}, "only 3 optimizer steps"),
         ({"epochs": 20}, {}, "20 epochs repeat the same rows"),
         ({"evaluate_every": {"steps": 500}}, {}, "evaluate_every is beyond"),
-        ({}, {"rows": 120}, "20 of 120 conversations have no answer within 128 tokens"),
+        ({}, {"rows": 120}, "20 of 120 conversations do not train: the answer is beyond max_tokens; raise"),
         ({}, {"validation": 0}, "validation split has no supervised token"),
     ],
 )
