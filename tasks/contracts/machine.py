@@ -51,7 +51,7 @@ def find_machine() -> Machine:
     cores = _allowed_cores(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     memory = min(psutil.virtual_memory().total, _number(_CGROUP / "memory.max") or 1 << 62)
     without_accelerator = Machine(device="cpu", cores=cores, memory_bytes=memory, bf16=True)
-    if not _has_gpu_driver():
+    if not has_gpu_driver():
         return without_accelerator
     import torch
 
@@ -69,7 +69,7 @@ def find_machine() -> Machine:
     )
 
 
-def _has_gpu_driver() -> bool:
+def has_gpu_driver() -> bool:
     """Whether this system may have a driver that PyTorch's ``cuda`` device needs: NVIDIA's, or AMD's with ROCm."""
     if not sys.platform.startswith("linux"):
         return sys.platform != "darwin"

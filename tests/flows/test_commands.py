@@ -32,6 +32,7 @@ CALLS: dict[str, list[str]] = {
     "keys list": [],
     "keys remove": ["ada"],
     "list": [],
+    "plan": [],
     "params": ["-S", "training_setup.seed=3"],
     "pretrain-base": ["--corpus", "nowhere"],
     "promote": [],

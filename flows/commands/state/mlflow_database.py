@@ -10,6 +10,7 @@ from typing import Any
 from flows.commands.state.mlflow_records import (
     EXPERIMENT,
     LOOKED_THROUGH,
+    THROUGHPUT_METRIC,
     ModelVersion,
     RecordedRun,
     describe_run,
@@ -34,6 +35,14 @@ SECONDS = """
     SELECT tags.value, start_time, end_time FROM runs JOIN tags USING (run_uuid) JOIN experiments USING (experiment_id)
     WHERE experiments.name = :experiment AND tags.key = 'heptune.stage' AND status = 'FINISHED'
     AND runs.lifecycle_stage = 'active' ORDER BY start_time DESC LIMIT :limit
+"""
+# The median of a run: its first and last steps are slower.
+THROUGHPUT = """
+    SELECT value FROM metrics WHERE key = :metric AND run_uuid = (
+        SELECT run_uuid FROM metrics JOIN runs USING (run_uuid) JOIN experiments USING (experiment_id)
+        WHERE key = :metric AND experiments.name = :experiment AND runs.lifecycle_stage = 'active'
+        ORDER BY timestamp DESC LIMIT 1
+    ) ORDER BY value
 """
 
 
@@ -86,6 +95,12 @@ class Database:
         with self._connected() as rows:
             found = list(rows(SECONDS, {"experiment": EXPERIMENT, "limit": LOOKED_THROUGH}))
         return {stage: (ended - began) / 1000 for stage, began, ended in reversed(found)}
+
+    def read_throughput(self) -> float | None:
+        """See `Store`."""
+        with self._connected() as rows:
+            found = list(rows(THROUGHPUT, {"experiment": EXPERIMENT, "metric": THROUGHPUT_METRIC}))
+        return float(found[len(found) // 2][0]) if found else None
 
     def _connected(self) -> AbstractContextManager[Rows]:
         return open_sqlite(self._url) if self._url.startswith("sqlite:") else open_server(self._url)

@@ -17,6 +17,7 @@ LOOKED_THROUGH = 400
 PARENT = "mlflow.parentRunId"
 # Runs that only carry the files of a release.
 RELEASE = "release"
+THROUGHPUT_METRIC = "tokens_per_second"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ class Store(Protocol):
 
     def read_seconds(self) -> dict[str, float]:
         """Stage to the seconds of its last finished run."""
+        ...
+
+    def read_throughput(self) -> float | None:
+        """Tokens a second of the last training that told them; None where none has."""
         ...
 
 

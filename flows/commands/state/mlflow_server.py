@@ -8,6 +8,7 @@ from typing import Any
 from flows.commands.state.mlflow_records import (
     EXPERIMENT,
     LOOKED_THROUGH,
+    THROUGHPUT_METRIC,
     TIMEOUT_S,
     ModelVersion,
     RecordedRun,
@@ -75,6 +76,14 @@ class Server:
             if "heptune.stage" in tags:
                 seconds[tags["heptune.stage"]] = (int(info["end_time"]) - int(info["start_time"])) / 1000
         return seconds
+
+    def read_throughput(self) -> float | None:
+        """See `Store`."""
+        for run in self._search_runs(""):
+            metrics = {one["key"]: one["value"] for one in run["data"].get("metrics", [])}
+            if THROUGHPUT_METRIC in metrics:
+                return float(metrics[THROUGHPUT_METRIC])
+        return None
 
     def _search_runs(self, query: str) -> list[Any]:
         experiment = self._ask("experiments/get-by-name", {"experiment_name": EXPERIMENT})

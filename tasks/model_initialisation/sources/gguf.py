@@ -68,7 +68,7 @@ class Gguf(Section):
         from huggingface_hub import cached_assets_path
         from transformers import __version__
 
-        file = self.path if self.path is not None else _packaged_file(str(self.package))
+        file = self.path if self.path is not None else find_packaged_file(str(self.package))
         _check_file(file)
         digest = hash_file(file)
         if self.sha256 not in (None, digest):
@@ -95,7 +95,7 @@ class Gguf(Section):
         return dict(json.loads((folder / _PROOF).read_text("utf-8")))
 
 
-def _packaged_file(package: str) -> Path:
+def find_packaged_file(package: str) -> Path:
     """The one GGUF file of an installed package; its code is not imported."""
     from importlib.metadata import PackageNotFoundError, distribution
 
