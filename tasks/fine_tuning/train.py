@@ -137,8 +137,8 @@ def origin_of(plan: Plan, splits: Splits, initial: Path) -> RunOrigin:
         *(file for folder in DECIDING_FOLDERS for file in sorted(Path(folder.__path__[0]).rglob("*.py"))),
     ):
         code.update(f"{file.parent.name}/{file.name} {hash_file(file)}\n".encode())
-    used = LIBRARIES if plan.quantization.can.trained_base else (*LIBRARIES, "bitsandbytes")
-    libraries = ",".join(f"{name}={version(name)}" for name in used)
+    own = {"" if plan.quantization.can.trained_base else "bitsandbytes", plan.optimizer.can.library} - {""}
+    libraries = ",".join(f"{name}={version(name)}" for name in (*LIBRARIES, *sorted(own)))
     return RunOrigin(
         data=hash_rows(splits.train) + hash_rows(splits.validation),
         plan=hashlib.sha256(orjson.dumps(plan.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest(),
@@ -221,6 +221,7 @@ def _train(trainer: FineTuner, resume: Path | None) -> None:
     try:
         with interrupt.deferred():
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            trainer.settle_weights()
     finally:
         shown = trainer.pop_callback(ShowProgress)
         if isinstance(shown, ShowProgress):

@@ -179,6 +179,37 @@ class FineTuner(SFTTrainer):
             self.optimizer = self.plan.optimizer.build(groups, self.plan.seed)
         return self.optimizer
 
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """A batch's part of a step: its gradient, or what the optimizer measures instead of one."""
+        if self.plan.optimizer.can.needs_backward:
+            step = super().training_step
+            return step(model, inputs, num_items_in_batch)  # type: ignore[no-untyped-call,no-any-return]
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+
+        def loss() -> torch.Tensor:
+            with self.compute_loss_context_manager():
+                found: torch.Tensor = self.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+            # Without the number of tokens of the whole step, a batch's loss is a mean of its own.
+            return found if num_items_in_batch is not None else found / self.current_gradient_accumulation_steps
+
+        return self._own_optimizer.measure(loss)  # type: ignore[no-any-return]
+
+    @property
+    def _own_optimizer(self) -> Any:
+        """The optimizer without accelerate's wrapper; None before there is one."""
+        return getattr(self.optimizer, "optimizer", self.optimizer)
+
+    def settle_weights(self) -> None:
+        """Put the weights where they are to be used; schedule-free optimizers take gradients at another point."""
+        if hasattr(self._own_optimizer, "eval"):
+            self._own_optimizer.eval()  # the next step changes back
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        if not self.plan.optimizer.can.keeps_gradients:
+            return None
+        return super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         prepare = super()._prepare_for_training
         prepared = prepare(max_steps, train_dataloader, resume_from_checkpoint)  # type: ignore[no-untyped-call]
@@ -293,6 +324,7 @@ class FineTuner(SFTTrainer):
         validation = self.splits.validation
         if not len(validation):
             return {}
+        self.settle_weights()
         self.model.eval()
         total, count = 0.0, 0
         for batch in validation_batches(validation.lengths.tolist(), VALIDATION_BATCH_TOKENS):
@@ -320,6 +352,7 @@ class FineTuner(SFTTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
+        self.settle_weights()
         if self.args.should_save:
             self.checkpoints.save(step, self.write_state)
         else:

@@ -3,7 +3,8 @@
 With P parameters, T of them trained, and n tokens in a forward pass, in bytes:
 
 * weights: what the quantisation says of the base's, and what the method says of its own.
-* gradients: 4 T.
+* gradients: 4 T; those of one tensor where the optimizer uses each at once, none without a backward pass, which also
+  keeps the activations of one block only.
 * optimizer: what it keeps from step to step, which each says itself: 8 T for AdamW's two fp32 moments.
 * casts: the copies of weights in 16 bits under autocast, which live until the backward pass: half the bytes of the
   method's own, and what the quantisation says of the base's.
@@ -32,9 +33,9 @@ from tasks.training.choices import Precision
 from tasks.training.losses.loss import MAXIMUM_LOGITS
 from tasks.training.memory import Memory
 from tasks.training.methods.method import Method
-from tasks.training.optimizers.optimizer import Optimizer
+from tasks.training.optimizers.optimizer import Optimizer, OptimizerCan
 from tasks.training.quantization.quantization import Quantization
-from tasks.training.weights import list_trained_weights
+from tasks.training.weights import TrainedWeights, list_trained_weights
 
 FRAGMENTATION = 1.5
 # Measured with the pinned versions: resident size with everything imported and no model.
@@ -71,16 +72,18 @@ def predict_memory(
     """
     size = 4 if precision == "fp32" else 2
     tokens = batch_size * max_tokens
-    own, trainable = method.own_bytes(shape), method.trainable(shape)
+    own, trained = method.own_bytes(shape), list_trained_weights(method, shape)
     block = tokens * _layer_bytes(shape, size, method.can.frozen_base) + (tokens * max_tokens * size if packed else 0)
     activations = shape.layers * block + tokens * method.kept_per_token(shape) * size
-    if gradient_checkpointing:
+    if not optimizer.can.needs_backward:
+        activations //= max(shape.layers, 1)
+    elif gradient_checkpointing:
         activations = shape.layers * tokens * shape.hidden * 4 + activations // max(shape.layers, 1)
     positions = min(math.ceil(tokens * supervised_share), max(1, MAXIMUM_LOGITS // max(shape.vocabulary, 1)))
     return Memory(
         weights=quantization.base_bytes(shape) + own,
-        gradients=4 * trainable,
-        optimizer=optimizer.state_bytes(list_trained_weights(method, shape)),
+        gradients=_gradient_bytes(optimizer.can, trained),
+        optimizer=optimizer.state_bytes(trained),
         casts=quantization.cast_bytes(shape, precision) + (own // 2 if size == 2 else 0),
         activations=activations,
         logits=positions * shape.vocabulary * (size + 12),
@@ -88,6 +91,13 @@ def predict_memory(
         fragmentation=round(FRAGMENTATION * activations) if device == "cpu" else 0,
         runtime=RUNTIME_BYTES[device],
     )
+
+
+def _gradient_bytes(can: OptimizerCan, trained: TrainedWeights) -> int:
+    """All gradients; the largest, where each is used at once; none, where there is no backward pass."""
+    if can.keeps_gradients:
+        return 4 * trained.total
+    return 4 * max(trained.numbers, default=0) if can.needs_backward else 0
 
 
 def _layer_bytes(shape: ModelShape, size: int, frozen_base: bool) -> int:

@@ -22,6 +22,7 @@ from tasks.training.quantization import quantizations_where
 from tasks.training.rows import ANSWER_CUT, TOO_LONG
 from tasks.training.weights import list_trained_weights
 from tasks.training_setup.counts import Counts
+from tasks.training_setup.full_batch import fit_full_batch
 from tasks.training_setup.memory import predict_memory
 from tasks.training_setup.params import TrainingSetup
 
@@ -64,7 +65,8 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
     rows = count_packed_rows(counts.lengths, settings.max_tokens) if settings.packing == "bfd" else counts.examples
     batch, accumulation, problems = _batch(settings, shape, counts, machine, precision, limit, rows)
     problems = _impossible(settings, shape, counts, machine) + problems
-    problems += list_problems(settings.optimizer, _use_of_optimizer(settings, shape, machine))
+    use = _use_of_optimizer(settings, shape, machine, accumulation)
+    problems += list_problems(settings.optimizer, use)
     memory = _memory(settings, shape, counts, machine, precision, batch)
     problems += _too_large(settings, memory, batch, limit, machine)
     raise_all(problems, "the training plan cannot work")
@@ -110,19 +112,21 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
         made_for=machine,
     )
     warnings = _unusual(plan, shape, counts, machine)
-    warnings += settings.optimizer.unusual(_use_of_optimizer(settings, shape, machine))
+    warnings += settings.optimizer.unusual(use)
     for warning in warnings:
         logger.warning(warning)
     return Resolution(plan, memory, tuple(warnings))
 
 
-def _use_of_optimizer(settings: TrainingSetup, shape: ModelShape, machine: Machine) -> OptimizerUse:
+def _use_of_optimizer(settings: TrainingSetup, shape: ModelShape, machine: Machine, accumulation: int) -> OptimizerUse:
     return OptimizerUse(
         trained=list_trained_weights(settings.method, shape),
         frozen_base=settings.method.can.frozen_base,
         device=machine.device,
         learning_rate=settings.learning_rate,
         schedule=settings.schedule.name,
+        accumulation_steps=accumulation,
+        clip_norm=settings.clip_norm,
         processes=settings.processes,
     )
 
@@ -188,6 +192,10 @@ def _batch(
     rows: int,
 ) -> tuple[int, int, list[str]]:
     """Batch size, accumulation steps, and why the numbers given do not go together."""
+    if settings.optimizer.can.full_batch:
+        if isinstance(settings.batch_size, int):
+            return fit_full_batch(settings, settings.batch_size, rows)
+        return fit_full_batch(settings, _auto_batch(settings, shape, counts, machine, precision, limit, rows), rows)
     processes, global_batch = settings.processes, settings.global_batch_size
     if global_batch is not None and global_batch % processes:
         return (

@@ -14,17 +14,44 @@ from pydantic import Field
 from tasks.training.optimizers.adadelta import Adadelta
 from tasks.training.optimizers.adafactor import Adafactor
 from tasks.training.optimizers.adagrad import Adagrad
+from tasks.training.optimizers.adalomo import AdaLomo
 from tasks.training.optimizers.adam import Adam
 from tasks.training.optimizers.adamw import AdamW
+from tasks.training.optimizers.adamw_8bit import AdamW8bit
+from tasks.training.optimizers.apollo import Apollo
+from tasks.training.optimizers.galore import GaLore
+from tasks.training.optimizers.gradient_descent import GradientDescent
 from tasks.training.optimizers.lion import Lion
+from tasks.training.optimizers.lomo import Lomo
+from tasks.training.optimizers.mezo import MeZO
 from tasks.training.optimizers.momentum import Momentum
 from tasks.training.optimizers.muon import Muon
 from tasks.training.optimizers.optimizer import Optimizer, OptimizerCan
+from tasks.training.optimizers.paged_adamw import PagedAdamW
 from tasks.training.optimizers.rmsprop import RMSprop
+from tasks.training.optimizers.schedule_free import ScheduleFree
 from tasks.training.optimizers.sgd import Sgd
 
 AnyOptimizer = Annotated[
-    AdamW | Sgd | Momentum | Adagrad | RMSprop | Adadelta | Adam | Adafactor | Lion | Muon,
+    AdamW
+    | GradientDescent
+    | Sgd
+    | Momentum
+    | Adagrad
+    | RMSprop
+    | Adadelta
+    | Adam
+    | AdamW8bit
+    | PagedAdamW
+    | Adafactor
+    | Lion
+    | Muon
+    | ScheduleFree
+    | GaLore
+    | Apollo
+    | Lomo
+    | AdaLomo
+    | MeZO,
     Field(discriminator="name"),
 ]
 

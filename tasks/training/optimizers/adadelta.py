@@ -14,12 +14,13 @@ step is sqrt(1e-6) / sqrt(0.1) = 0.0032.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.training.optimizers.optimizer import BYTES, OptimizerCan, OptimizerUse
+from tasks.training.optimizers.optimizer import BYTES, USUAL, OptimizerCan, OptimizerUse
 from tasks.training.weights import TrainedWeights
 
 LOWEST_RATE = 0.05
@@ -28,7 +29,7 @@ LOWEST_RATE = 0.05
 class Adadelta(Section):
     """Running means of the squared gradient and of the squared step of each weight."""
 
-    can: ClassVar[OptimizerCan] = OptimizerCan(several_ranks=True, sharded=True, rates_as_adamw=False)
+    can: ClassVar[OptimizerCan] = replace(USUAL, rates_as_adamw=False)
 
     name: Literal["adadelta"] = "adadelta"
     rho: float = Field(default=0.9, ge=0, lt=1, description="share of both means kept at each step")

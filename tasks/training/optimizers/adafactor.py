@@ -16,12 +16,13 @@ Example: ``optimizer: {name: adafactor}`` with ``learning_rate: 1.0e-3``; a laye
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.training.optimizers.optimizer import BYTES, OptimizerCan, OptimizerUse
+from tasks.training.optimizers.optimizer import BYTES, USUAL, OptimizerCan, OptimizerUse
 from tasks.training.weights import TrainedWeights
 
 
@@ -29,7 +30,7 @@ class Adafactor(Section):
     """A running mean of the squared gradient for each row and each column."""
 
     # Sharded weights are flat, without rows and columns.
-    can: ClassVar[OptimizerCan] = OptimizerCan(several_ranks=True, sharded=False, rates_as_adamw=True)
+    can: ClassVar[OptimizerCan] = replace(USUAL, sharded=False)
 
     name: Literal["adafactor"] = "adafactor"
     clip_update: float = Field(default=1.0, gt=0, description="largest root mean square of a tensor's update over lr")

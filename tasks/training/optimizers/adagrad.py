@@ -18,14 +18,14 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.training.optimizers.optimizer import BYTES, OptimizerCan, OptimizerUse
+from tasks.training.optimizers.optimizer import BYTES, USUAL, OptimizerCan, OptimizerUse
 from tasks.training.weights import TrainedWeights
 
 
 class Adagrad(Section):
     """The sum of all squared gradients of each weight."""
 
-    can: ClassVar[OptimizerCan] = OptimizerCan(several_ranks=True, sharded=True, rates_as_adamw=True)
+    can: ClassVar[OptimizerCan] = USUAL
 
     name: Literal["adagrad"] = "adagrad"
     epsilon: float = Field(default=1.0e-10, gt=0, description="added to the root of the sum")

@@ -19,14 +19,14 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.training.optimizers.optimizer import BYTES, OptimizerCan, OptimizerUse
+from tasks.training.optimizers.optimizer import BYTES, USUAL, OptimizerCan, OptimizerUse
 from tasks.training.weights import TrainedWeights
 
 
 class Adam(Section):
     """Two running means a weight; weight decay inside the gradient."""
 
-    can: ClassVar[OptimizerCan] = OptimizerCan(several_ranks=True, sharded=True, rates_as_adamw=True)
+    can: ClassVar[OptimizerCan] = USUAL
 
     name: Literal["adam"] = "adam"
     beta1: float = Field(default=0.9, ge=0, lt=1, description="share of the mean gradient kept at each step")

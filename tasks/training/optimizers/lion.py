@@ -14,12 +14,13 @@ gradient that never changes its sign, a weight has moved by 0.002.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.training.optimizers.optimizer import BYTES, OptimizerCan, OptimizerUse
+from tasks.training.optimizers.optimizer import BYTES, USUAL, OptimizerCan, OptimizerUse
 from tasks.training.weights import TrainedWeights
 
 HIGHEST_RATE = 1e-3
@@ -28,7 +29,7 @@ HIGHEST_RATE = 1e-3
 class Lion(Section):
     """The sign of a mean of momentum and gradient."""
 
-    can: ClassVar[OptimizerCan] = OptimizerCan(several_ranks=True, sharded=True, rates_as_adamw=False)
+    can: ClassVar[OptimizerCan] = replace(USUAL, rates_as_adamw=False)
 
     name: Literal["lion"] = "lion"
     beta1: float = Field(default=0.9, ge=0, lt=1, description="share of the momentum in the direction of a step")

@@ -14,19 +14,20 @@ weight moves by 0.05, 0.095, 0.1355, ... and at last by 0.5 a step.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.training.optimizers.optimizer import BYTES, OptimizerCan, OptimizerUse
+from tasks.training.optimizers.optimizer import BYTES, USUAL, OptimizerCan, OptimizerUse
 from tasks.training.weights import TrainedWeights
 
 
 class Momentum(Section):
     """SGD along a fading sum of gradients."""
 
-    can: ClassVar[OptimizerCan] = OptimizerCan(several_ranks=True, sharded=True, rates_as_adamw=False)
+    can: ClassVar[OptimizerCan] = replace(USUAL, rates_as_adamw=False)
 
     name: Literal["momentum"] = "momentum"
     momentum: float = Field(default=0.9, gt=0, lt=1, description="share of the sum kept at each step")

@@ -18,12 +18,13 @@ at 0.0005.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.training.optimizers.optimizer import BYTES, OptimizerCan, OptimizerUse
+from tasks.training.optimizers.optimizer import BYTES, USUAL, OptimizerCan, OptimizerUse
 from tasks.training.weights import TrainedWeights
 
 
@@ -31,7 +32,7 @@ class Muon(Section):
     """Orthogonal steps for matrices, AdamW for everything else."""
 
     # Where weights are sharded, no process has a whole matrix.
-    can: ClassVar[OptimizerCan] = OptimizerCan(several_ranks=True, sharded=False, rates_as_adamw=True)
+    can: ClassVar[OptimizerCan] = replace(USUAL, sharded=False)
 
     name: Literal["muon"] = "muon"
     momentum: float = Field(default=0.95, ge=0, lt=1, description="share of the momentum kept at each step")

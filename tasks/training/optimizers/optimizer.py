@@ -22,15 +22,41 @@ class OptimizerCan:
     A fact is added together with the code that asks for it; none has a default, so every optimizer has to answer.
 
     Attributes:
+        needs_backward: Need gradients; else two forward passes are all that a step takes.
+        keeps_gradients: Take a step after the backward pass, when the gradients of all weights exist; else within it.
+        accumulates: Take one step for the batches of several passes.
+        clips: Take a step after the norm of the whole gradient was limited.
+        full_batch: Take a step over all rows of the training split.
         several_ranks: Train in several processes, each with all weights and the mean of their gradients.
         sharded: Train where each process keeps a part of the weights or of the states (ZeRO, FSDP): every number of a
             weight is then updated by itself.
+        library: Name of the package, beside PyTorch and transformers, that has the update; empty without one.
         rates_as_adamw: Take the learning rates that are usual with AdamW.
     """
 
+    needs_backward: bool
+    keeps_gradients: bool
+    accumulates: bool
+    clips: bool
+    full_batch: bool
     several_ranks: bool
     sharded: bool
+    library: str
     rates_as_adamw: bool
+
+
+# What is true of every optimizer that takes a step once the backward pass has left the gradients of all weights.
+USUAL = OptimizerCan(
+    needs_backward=True,
+    keeps_gradients=True,
+    accumulates=True,
+    clips=True,
+    full_batch=False,
+    several_ranks=True,
+    sharded=True,
+    library="",
+    rates_as_adamw=True,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +69,8 @@ class OptimizerUse:
         device: Where they are.
         learning_rate: Peak.
         schedule: Name of the learning rate's course.
+        accumulation_steps: Forward passes of a step.
+        clip_norm: Largest norm of the gradient; 0 is off.
         processes: Training processes.
     """
 
@@ -51,6 +79,8 @@ class OptimizerUse:
     device: Device
     learning_rate: float
     schedule: str
+    accumulation_steps: int
+    clip_norm: float
     processes: int
 
 

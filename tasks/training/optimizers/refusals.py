@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.util import find_spec
+
 from tasks.training.optimizers import optimizers_where
-from tasks.training.optimizers.optimizer import Optimizer, OptimizerUse
+from tasks.training.optimizers.optimizer import Optimizer, OptimizerCan, OptimizerUse
 
 
 def list_problems(optimizer: Optimizer, use: OptimizerUse) -> list[str]:
     """Everything that cannot work: what was found, what was expected, the next step."""
-    problems = optimizer.problems(use)
-    if use.processes > 1 and not optimizer.can.several_ranks:
+    can, name, problems = optimizer.can, optimizer.name, optimizer.problems(use)
+    if use.accumulation_steps > 1 and not can.accumulates:
         problems.append(
-            f"processes: {use.processes}, but optimizer {optimizer.name} trains in one; set processes: 1 or take "
-            + ", ".join(optimizers_where(lambda can: can.several_ranks))
+            f"accumulation_steps: {use.accumulation_steps}, but optimizer {name} updates within each backward pass and "
+            f"keeps no gradient to add to; set accumulation_steps: 1 or take {_others(lambda can: can.accumulates)}"
+        )
+    if use.clip_norm and not can.clips:
+        why = "never has the whole gradient" if can.needs_backward else "has no gradient"
+        problems.append(
+            f"clip_norm: {use.clip_norm:g}, but optimizer {name} {why} whose norm could be limited; set clip_norm: 0"
+        )
+    if can.library and find_spec(can.library) is None:
+        problems.append(
+            f"optimizer {name} needs the package {can.library}, which is not installed; install it or take "
+            + _others(lambda can: not can.library)
+        )
+    if use.processes > 1 and not can.several_ranks:
+        problems.append(
+            f"processes: {use.processes}, but optimizer {name} trains in one; set processes: 1 or take "
+            + _others(lambda can: can.several_ranks)
         )
     return problems
+
+
+def _others(fact: Callable[[OptimizerCan], bool]) -> str:
+    return "optimizer " + ", ".join(optimizers_where(fact))

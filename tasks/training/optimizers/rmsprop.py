@@ -18,14 +18,14 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.training.optimizers.optimizer import BYTES, OptimizerCan, OptimizerUse
+from tasks.training.optimizers.optimizer import BYTES, USUAL, OptimizerCan, OptimizerUse
 from tasks.training.weights import TrainedWeights
 
 
 class RMSprop(Section):
     """A running mean of the squared gradient of each weight."""
 
-    can: ClassVar[OptimizerCan] = OptimizerCan(several_ranks=True, sharded=True, rates_as_adamw=True)
+    can: ClassVar[OptimizerCan] = USUAL
 
     name: Literal["rmsprop"] = "rmsprop"
     smoothing: float = Field(default=0.99, ge=0, lt=1, description="share of the mean squared gradient kept at a step")

@@ -16,17 +16,18 @@ gradient over the 16 rows is 0.2 moves by -0.02.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from tasks.contracts.params import Section
-from tasks.training.optimizers.optimizer import OptimizerCan, OptimizerUse
+from tasks.training.optimizers.optimizer import USUAL, OptimizerCan, OptimizerUse
 from tasks.training.weights import TrainedWeights
 
 
 class Sgd(Section):
     """A step against the gradient of a batch; nothing is kept."""
 
-    can: ClassVar[OptimizerCan] = OptimizerCan(several_ranks=True, sharded=True, rates_as_adamw=False)
+    can: ClassVar[OptimizerCan] = replace(USUAL, rates_as_adamw=False)
 
     name: Literal["sgd"] = "sgd"
 

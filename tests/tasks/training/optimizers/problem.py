@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,42 @@ from tasks.training_setup.resolve import resolve_plan
 from tests.tasks.fine_tuning.small import make_splits
 from tests.tiny import example_rows
 
-# Peak learning rate and the validation loss after the last step, nats per token; 6.342 before the first.
-PINNED: dict[str, tuple[float, float]] = {
-    "sgd": (1.0, 2.154),
-    "momentum": (0.4, 1.829),
-    "adagrad": (0.1, 1.956),
-    "rmsprop": (1e-2, 2.065),
-    "adadelta": (5.0, 3.076),
-    "adam": (2e-2, 2.118),
-    "adamw": (2e-2, 2.118),
-    "adafactor": (1e-2, 2.514),
-    "lion": (1e-2, 2.215),
-    "muon": (2e-2, 0.828),
+
+@dataclass(frozen=True)
+class Case:
+    """An optimizer on the small problem.
+
+    Attributes:
+        rate: Peak learning rate.
+        loss: Validation loss after the last step, nats per token; 6.342 before the first.
+        params: What differs from the optimizer's defaults, to suit a model whose widest matrix is 64 x 128.
+    """
+
+    rate: float
+    loss: float
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+CASES = {
+    "gradient_descent": Case(1.0, 1.562),
+    "sgd": Case(1.0, 2.154),
+    "momentum": Case(0.4, 1.829),
+    "adagrad": Case(0.1, 1.956),
+    "rmsprop": Case(1e-2, 2.065),
+    "adadelta": Case(5.0, 3.076),
+    "adam": Case(2e-2, 2.118),
+    "adamw": Case(2e-2, 2.118),
+    "adamw_8bit": Case(2e-2, 2.206),
+    "paged_adamw": Case(2e-2, 2.118),
+    "adafactor": Case(1e-2, 2.514),
+    "lion": Case(1e-2, 2.215),
+    "muon": Case(2e-2, 0.828),
+    "schedule_free": Case(1e-2, 2.253),
+    "galore": Case(5e-2, 0.532, {"rank": 16, "refresh_every_steps": 5}),
+    "apollo": Case(2e-2, 1.360, {"rank": 16, "refresh_every_steps": 5}),
+    "lomo": Case(0.3, 3.240),
+    "adalomo": Case(0.1, 2.516),
+    "mezo": Case(1e-3, 6.276),
 }
 
 MAX_TOKENS = 128
@@ -51,7 +75,8 @@ class Trained:
     """What became of one optimizer on the small problem.
 
     Attributes:
-        optimizer: With its defaults.
+        case: What is expected.
+        optimizer: With the params of the case.
         plan: What was run.
         whole: The run without interruption.
         halves: The same, interrupted and resumed.
@@ -59,6 +84,7 @@ class Trained:
         state_bytes: Bytes of the tensors in the optimizer's state after the last step, each counted once.
     """
 
+    case: Case
     optimizer: Optimizer
     plan: Plan
     whole: Run
@@ -99,8 +125,8 @@ def make_plan(initial: Path, shape: ModelShape, **changes: Any) -> Plan:
             "epochs": 100,
             "max_steps": STEPS,
             "threads": 1,
-            "checkpoint_every_steps": SEALED_AT,
-            "evaluate_every_steps": SEALED_AT,
+            "checkpoint_every": {"steps": SEALED_AT},
+            "evaluate_every": {"steps": SEALED_AT},
             "log_every_steps": 1,
             **changes,
         }
@@ -132,10 +158,19 @@ def recording(seen: list[int]) -> type[FineTuner]:
     return Recording
 
 
-def solve(optimizer: Optimizer, initial: Path, shape: ModelShape, folder: Path, **changes: Any) -> Trained:
+def solve(kind: type[Optimizer], initial: Path, shape: ModelShape, folder: Path) -> Trained:
     """The small problem, once without interruption and once in two halves."""
-    seen: list[int] = []
-    plan = make_plan(initial, shape, optimizer=optimizer.model_dump(), **changes)  # type: ignore[attr-defined]
+    name, seen = kind().name, list[int]()
+    assert name in CASES, f"give {name} a learning rate for the small problem and the loss that it reaches"
+    case = CASES[name]
+    optimizer = kind(**case.params)
+    plan = make_plan(
+        initial,
+        shape,
+        optimizer=optimizer.model_dump(),  # type: ignore[attr-defined]
+        learning_rate=case.rate,
+        clip_norm=1.0 if optimizer.can.clips else 0,
+    )
     splits = read_splits(initial)
 
     def run(name: str, on_metrics: OnMetrics | None = None) -> Run:
@@ -147,4 +182,4 @@ def solve(optimizer: Optimizer, initial: Path, shape: ModelShape, folder: Path, 
         run("halves", interrupt)
     halves = run("halves")
     same = hash_folder(folder / "whole/tuned") == hash_folder(folder / "halves/tuned")
-    return Trained(optimizer, plan, whole, halves, same, seen[1])
+    return Trained(case, optimizer, plan, whole, halves, same, seen[1])
