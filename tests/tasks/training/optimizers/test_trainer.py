@@ -151,7 +151,7 @@ def test_what_an_optimizer_cannot_do_is_refused(
 
 def test_a_missing_package_is_told(initial: Path, shape: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "find_spec", lambda _: None)
-    with pytest.raises(PipelineError, match="adamw_8bit needs the package bitsandbytes.*take optimizer adamw, grad"):
+    with pytest.raises(PipelineError, match=r"adamw_8bit needs the package bitsandbytes.*take optimizer adamw, grad"):
         make_plan(initial, shape, optimizer={"name": "adamw_8bit"})
     make_plan(initial, shape, optimizer={"name": "muon"})
 
