@@ -15,6 +15,7 @@ from tasks.fine_tuning.train import Run
 from tasks.language_models.long_rows import OUTCOMES
 from tasks.pages.page import Page, Tone, plot_style
 from tasks.pages.text import plot_text, plural
+from tasks.training.quantization.measure import TRAINED, WeightPart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +61,16 @@ def write_report(
     page.figure(
         plot_rates(run.curve), "Learning rate and gradient norm", "The gradient norm is measured before clipping."
     )
+    if run.plan.batch_halved:
+        page.listing(
+            [
+                f"Memory ran out with {2 * run.plan.batch_size} rows a forward pass, so the run took half of them and "
+                "accumulated twice as often: as many rows a step."
+            ],
+            "Warnings",
+        )
     page.table("Run", ["property", "value"], _facts(run, splits))
+    page.table("Weights in memory", ["part", "weights", "MB", "bits a weight"], _weight_rows(run.weights))
     if splits.train.dropped or splits.train.cut:
         rows = [*splits.train.dropped.items()]
         if splits.train.cut:
@@ -136,7 +146,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
     return [
         ("method", plan.method.describe()),
         ("trainable parameters", run.trained),
-        ("all parameters", run.parameters),
+        ("all parameters", sum(part.weights for part in run.weights)),
         ("saved weights", f"{run.bytes / 1e6:,.1f} MB"),
         ("training conversations", len(splits.train)),
         ("tokens per epoch", int(splits.train.offsets[-1])),
@@ -144,6 +154,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("epochs", f"{plan.epochs:.3g}"),
         ("optimizer steps", plan.steps),
         ("rows per step", plan.batch_size * plan.accumulation_steps * plan.world_size),
+        ("rows of a forward pass", f"{plan.batch_size}{', half of what was planned' if plan.batch_halved else ''}"),
         ("maximum row length, tokens", plan.max_tokens),
         ("rows", rows + stratified),
         ("loss", plan.loss.describe()),
@@ -157,6 +168,16 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("device", f"{plan.device}, {plan.world_size} × {plural(plan.threads, 'thread')}"),
         ("validation conversations", len(splits.validation)),
         ("seed", plan.seed),
+    ]
+
+
+def _weight_rows(parts: Sequence[WeightPart]) -> list[list[object]]:
+    """Every part, and the base as a whole with all that decodes it."""
+    base = [part for part in parts if part.name != TRAINED]
+    whole = WeightPart("the base, all parts", sum(p.weights for p in base), sum(p.bytes for p in base))
+    return [
+        [part.name, part.weights, f"{part.bytes / 1e6:,.2f}", f"{part.bits:.3f}"]
+        for part in (*parts, *([whole] if len(base) > 1 else []))
     ]
 
 

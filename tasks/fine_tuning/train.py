@@ -20,11 +20,13 @@ from tasks.contracts.errors import PipelineError, raise_all, write_advice
 from tasks.contracts.manifest import NAME, hash_file, seal
 from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin, refusal
 from tasks.fine_tuning.curve import Point, find_last_loss, read_curve
+from tasks.fine_tuning.out_of_memory import survive_shortage
 from tasks.fine_tuning.rows import Splits
 from tasks.language_models import encoding, long_rows
 from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
 from tasks.training import losses, methods, optimizers, quantization, rows, schedules
 from tasks.training.plan import Plan, check_machine
+from tasks.training.quantization.measure import WeightPart, measure_weights
 from tasks.training.rows import TokenizedRows
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Run:
         plan: What was run.
         curve: Logged steps.
         trained: Weights that got gradients.
-        parameters: Weights of the model as trained.
+        weights: The weights of the model as trained, by part.
         bytes: Size of the tuned folder's files.
         resumed_at: Step of the checkpoint that the run resumed from; 0 without one.
     """
@@ -55,7 +57,7 @@ class Run:
     plan: Plan
     curve: tuple[Point, ...]
     trained: int
-    parameters: int
+    weights: tuple[WeightPart, ...]
     bytes: int
     resumed_at: int
 
@@ -64,6 +66,7 @@ class Run:
         return {"steps": self.plan.steps, "resumed_at": self.resumed_at, "bytes": self.bytes}
 
 
+@survive_shortage
 def fine_tune(
     plan: Plan,
     splits: Splits,
@@ -87,7 +90,8 @@ def fine_tune(
         trainer_class: An edition of `FineTuner`; itself by default.
 
     Raises:
-        PipelineError: The plan does not fit this machine, the loss is not a number, or the disk is full.
+        PipelineError: The plan does not fit this machine, the loss is not a number, memory ran out, or the disk is
+            full.
     """
     raise_all(check_machine(plan) + _wrong_world_size(plan), "the plan cannot run here")
     store = Checkpoints(checkpoints, origin_of(plan, splits, initial), keep_checkpoints)
@@ -102,7 +106,7 @@ def fine_tune(
             plan=plan,
             curve=tuple(read_curve(trainer.state.log_history)),
             trained=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-            parameters=sum(p.numel() for p in trainer.model.parameters()),
+            weights=measure_weights(trainer.model),
             bytes=write_tuned(trainer.model, plan, store.origin, initial, tuned, trainer.state.log_history),
             resumed_at=int(resume.name.removeprefix("step-")) if resume else 0,
         )
@@ -246,6 +250,8 @@ def write_tuned(
         "base": origin.model,
         "data": origin.data,
         "plan": origin.plan,
+        "batch_size": plan.batch_size,
+        "accumulation_steps": plan.accumulation_steps,
         "libraries": origin.libraries,
         "steps": plan.steps,
         "seed": plan.seed,

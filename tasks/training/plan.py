@@ -17,6 +17,7 @@ from tasks.training.losses import AnyLoss
 from tasks.training.methods import AnyMethod
 from tasks.training.optimizers import AnyOptimizer
 from tasks.training.quantization import AnyQuantization
+from tasks.training.remedies import Remedy
 from tasks.training.schedules import AnySchedule
 from tasks.training.schedules.schedule import share_of_peak
 
@@ -60,6 +61,9 @@ class Plan(Record):
         steps_per_epoch: Optimizer steps of one epoch.
         trainable_parameters: Weights that get gradients.
         predicted_memory_bytes: Peak of one process.
+        remedies: Changes of params that would save most of it.
+        auto_batch: The batch was chosen for the memory; where it runs out, half of it is tried once.
+        batch_halved: That happened.
         made_for: The machine the plan was resolved on.
     """
 
@@ -96,6 +100,9 @@ class Plan(Record):
     steps_per_epoch: int
     trainable_parameters: int
     predicted_memory_bytes: int
+    remedies: tuple[Remedy, ...] = ()
+    auto_batch: bool = False
+    batch_halved: bool = False
     made_for: Machine
 
     def learning_rate_at(self, step: int) -> float:

@@ -25,6 +25,7 @@ from tasks.training_setup.counts import Counts
 from tasks.training_setup.full_batch import fit_full_batch
 from tasks.training_setup.memory import predict_memory
 from tasks.training_setup.params import TrainingSetup
+from tasks.training_setup.remedies import find_remedies
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,15 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
         steps_per_epoch=count_steps(1, rows, batch, batches_per_step),
         trainable_parameters=settings.method.trainable(shape),
         predicted_memory_bytes=memory.total,
+        remedies=find_remedies(
+            settings,
+            shape,
+            machine,
+            precision,
+            batch,
+            lambda changed, taken, size: _memory(changed, shape, counts, machine, taken, size),
+        ),
+        auto_batch=settings.batch_size == "auto",
         made_for=machine,
     )
     warnings = _unusual(plan, shape, counts, machine)

@@ -143,7 +143,8 @@ def test_full_weights_load(initial: Path, tmp_path: Path) -> None:
     outcome = Outcome(initial, tmp_path, method={"name": "full"}, learning_rate=1e-3, steps=3)
     model, _ = load_tuned(initial, tmp_path / "tuned")
     saved = load_file(tmp_path / "tuned/weights/model.safetensors")
-    assert outcome.run.trained == outcome.run.parameters == sum(p.numel() for p in model.parameters())
+    (part,) = outcome.run.weights
+    assert outcome.run.trained == part.weights == part.bytes // 4 == sum(p.numel() for p in model.parameters())
     assert torch.equal(saved["model.norm.weight"], model.model.norm.weight)
     assert str(initial) not in (tmp_path / "tuned/weights/config.json").read_text()
 

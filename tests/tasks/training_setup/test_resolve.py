@@ -197,6 +197,31 @@ def test_too_little_memory_names_the_ways_out(shape: ModelShape) -> None:
         assert way in message
 
 
+def test_a_plan_keeps_what_would_save_most(shape: ModelShape, machine: Machine) -> None:
+    """By the same prediction with the param changed."""
+
+    def total(**changes: Any) -> int:
+        plan = resolve_plan(settings(**{"batch_size": 8, **changes}), shape, counts([60] * 100), machine).plan
+        return plan.predicted_memory_bytes
+
+    for method, precision, expected in (
+        ("full", "bf16", [{"batch_size": 4}, {"max_tokens": 64}, {"gradient_checkpointing": True}]),
+        ("lora", "fp32", [{"max_tokens": 64}, {"batch_size": 4}, {"gradient_checkpointing": True}]),
+    ):
+        own = {"method": {"name": method}, "precision": precision}
+        found = resolve_plan(settings(batch_size=8, **own), shape, counts([60] * 100), machine).plan.remedies
+        saved = {remedy.change: remedy.saved_bytes for remedy in found}
+        assert saved == {
+            ", ".join(f"{key}: {str(value).lower()}" for key, value in change.items()): total(**own)
+            - total(**own, **change)
+            for change in expected
+        }
+        assert list(saved.values()) == sorted(saved.values(), reverse=True)
+    plan = resolve_plan(settings(), shape, counts([60] * 100), machine).plan
+    assert plan.auto_batch
+    assert not plan.batch_halved
+
+
 def test_memory_is_shared_by_processes_of_one_cpu(shape: ModelShape) -> None:
     machine = Machine(device="cpu", cores=4, memory_bytes=2**30, bf16=True)
     resolve_plan(settings(), shape, counts([60] * 100), machine)
