@@ -22,6 +22,7 @@ from tasks.training.quantization import AnyQuantization, quantizations_where
 from tasks.training.quantization.none import Unquantized
 from tasks.training.schedules import AnySchedule
 from tasks.training.schedules.cosine import Cosine
+from tasks.training_setup.auto import Auto
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -29,7 +30,9 @@ Count = Annotated[int, Field(ge=1)]
 class TrainingSetup(Section):
     """What to train, how long and how, before it is resolved for a machine."""
 
-    method: AnyMethod = Field(default=Lora(), description=f"what is trained: {' or '.join(names_where())}")
+    method: Annotated[AnyMethod | Auto, Field(discriminator="name")] = Field(
+        default=Lora(), description=f"what is trained: {' or '.join(names_where())}; or auto: what fits the memory"
+    )
     loss: AnyLoss = Field(default=CrossEntropy(), description="what is minimised over the answers' tokens")
     quantization: AnyQuantization = Field(
         default=Unquantized(), description=f"bits of a frozen base's weights: {' or '.join(quantizations_where())}"
@@ -86,3 +89,9 @@ class TrainingSetup(Section):
         if isinstance(value, str) and value in EARLIER_NAMES:
             raise ValueError(f'found "{value}"; expected keys with values: write {EARLIER_NAMES[value]}')
         return value
+
+
+class ResolvableSetup(TrainingSetup):
+    """The same once ``auto`` has taken a method."""
+
+    method: AnyMethod = Lora()

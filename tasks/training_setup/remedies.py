@@ -11,15 +11,15 @@ from tasks.training.memory import Memory
 from tasks.training.methods import METHODS
 from tasks.training.quantization.nf4 import Nf4
 from tasks.training.remedies import Remedy, choose_remedies
-from tasks.training_setup.params import TrainingSetup
+from tasks.training_setup.params import ResolvableSetup
 
 SHORTEST = 64  # tokens of a row below which shorter rows are no advice
 
-Predict = Callable[[TrainingSetup, Precision, int], Memory]
+Predict = Callable[[ResolvableSetup, Precision, int], Memory]
 
 
 def find_remedies(
-    settings: TrainingSetup, shape: ModelShape, machine: Machine, precision: Precision, batch: int, predict: Predict
+    settings: ResolvableSetup, shape: ModelShape, machine: Machine, precision: Precision, batch: int, predict: Predict
 ) -> tuple[Remedy, ...]:
     """The changes that save most.
 
@@ -41,11 +41,11 @@ def find_remedies(
 
 
 def _changes(
-    settings: TrainingSetup, shape: ModelShape, machine: Machine, precision: Precision, batch: int
-) -> Iterator[tuple[str, TrainingSetup, Precision, int]]:
+    settings: ResolvableSetup, shape: ModelShape, machine: Machine, precision: Precision, batch: int
+) -> Iterator[tuple[str, ResolvableSetup, Precision, int]]:
     """What to write, and the params, precision and batch that it makes."""
 
-    def with_(**changes: object) -> TrainingSetup:
+    def with_(**changes: object) -> ResolvableSetup:
         return settings.model_copy(update=changes)
 
     if batch > 1:

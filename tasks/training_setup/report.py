@@ -13,7 +13,7 @@ from tasks.language_models.long_rows import OUTCOMES
 from tasks.language_models.shape import ModelShape
 from tasks.pages.page import PALETTE, Page, plot_style, show
 from tasks.pages.text import plot_text, plural
-from tasks.training.memory import Memory
+from tasks.training.memory import MEANINGS, Memory
 from tasks.training.plan import NAME, Plan
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.environment import fingerprint
@@ -117,6 +117,8 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     if resolution.warnings:
         page.listing([f"{warning[0].upper()}{warning[1:]}." for warning in resolution.warnings], "Warnings")
     page.table("The plan", ["setting", "value"], _as_text(_plan_rows(plan, counts)))
+    if resolution.choices:
+        page.listing([f"{choice[0].upper()}{choice[1:]}." for choice in resolution.choices], "Chosen, and why")
     page.figure(
         _schedule_figure(plan),
         "Learning rate",
@@ -125,9 +127,10 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     page.figure(
         _memory_figure(memory, plan),
         "Predicted memory of one process",
-        f"{memory.total / _GIB:.2f} GiB of {plan.made_for.training_memory_bytes / _GIB:.1f} GiB. Activations and "
-        "output are for full rows.",
+        f"{memory.total / _GIB:.2f} GiB of {plan.made_for.training_memory_bytes / _GIB:.1f} GiB, at its peak. "
+        "Activations and logits are for full rows.",
     )
+    page.table("Memory in parts", ["part", "MiB", "share", "what it is"], _memory_rows(memory))
     page.figure(
         _length_figure(counts, plan),
         "Conversation lengths",
@@ -188,6 +191,15 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
 
 def _describe_clipping(plan: Plan) -> str:
     return f"norm clipped at {plan.clip_norm:g}" if plan.clip_norm else "norm not clipped"
+
+
+def _memory_rows(memory: Memory) -> list[list[Any]]:
+    """Every part that is not zero, largest first, and their sum."""
+    parts = sorted(((size, name) for name, size in vars(memory).items() if size), reverse=True)
+    rows: list[list[Any]] = [
+        [name, f"{size / 2**20:,.1f}", f"{size / memory.total:.0%}", MEANINGS[name]] for size, name in parts
+    ]
+    return [*rows, ["total", f"{memory.total / 2**20:,.1f}", "100%", "the peak of one process"]]
 
 
 def _machine_rows(plan: Plan, environment: dict[str, str]) -> list[list[Any]]:

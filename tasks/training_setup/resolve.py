@@ -21,39 +21,49 @@ from tasks.training.plan import Plan
 from tasks.training.quantization import quantizations_where
 from tasks.training.rows import ANSWER_CUT, TOO_LONG
 from tasks.training.weights import list_trained_weights
+from tasks.training_setup.choose import (
+    CPU_TOKENS,
+    LARGEST_AUTO_BATCH,
+    USABLE_MEMORY_SHARE,
+    Trial,
+    choose_setup,
+    explain_automatic,
+)
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.full_batch import fit_full_batch
 from tasks.training_setup.memory import predict_memory
-from tasks.training_setup.params import TrainingSetup
+from tasks.training_setup.params import ResolvableSetup, TrainingSetup
 from tasks.training_setup.remedies import find_remedies
 
 logger = logging.getLogger(__name__)
 
-# Beyond about a thousand tokens a forward pass is no faster on a CPU, and packed rows are slower.
-CPU_TOKENS = 1024
-LARGEST_AUTO_BATCH = 64
-# Of the memory limit, for an automatic batch; the rest is left for fragmentation.
-USABLE_MEMORY_SHARE = 0.8
-
 
 @dataclass(frozen=True)
 class Resolution:
-    """A plan with what led to it."""
+    """A plan with what led to it.
+
+    Attributes:
+        plan: The plan.
+        memory: Of one process, in parts.
+        warnings: What works, but is probably not meant.
+        choices: What was left to choose, what was taken and why.
+    """
 
     plan: Plan
     memory: Memory
     warnings: tuple[str, ...]
+    choices: tuple[str, ...] = ()
 
     @property
     def figures(self) -> dict[str, float | int]:
         return {"steps": self.plan.steps, "batch_size": self.plan.batch_size, **self.memory.figures}
 
 
-def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, machine: Machine) -> Resolution:
+def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machine: Machine) -> Resolution:
     """Make the plan.
 
     Args:
-        settings: Params of training setup.
+        params: Params of training setup.
         shape: The base model.
         counts: Tokens of the splits.
         machine: Where it will run.
@@ -61,6 +71,11 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
     Raises:
         PipelineError: Everything that cannot work, listed.
     """
+
+    def judge(candidate: ResolvableSetup) -> Trial:
+        return _judge(candidate, shape, counts, machine)
+
+    settings, choices = choose_setup(params, shape, machine, judge)
     precision = _precision(settings, machine)
     limit = _memory_limit(settings, machine)
     rows = count_packed_rows(counts.lengths, settings.max_tokens) if settings.packing == "bfd" else counts.examples
@@ -123,12 +138,27 @@ def resolve_plan(settings: TrainingSetup, shape: ModelShape, counts: Counts, mac
     )
     warnings = _unusual(plan, shape, counts, machine)
     warnings += settings.optimizer.unusual(use)
+    for choice in choices:
+        logger.info(choice)
     for warning in warnings:
         logger.warning(warning)
-    return Resolution(plan, memory, tuple(warnings))
+    choices += explain_automatic(settings, plan)
+    return Resolution(plan, memory, tuple(warnings), tuple(choices))
 
 
-def _use_of_optimizer(settings: TrainingSetup, shape: ModelShape, machine: Machine, accumulation: int) -> OptimizerUse:
+def _judge(settings: ResolvableSetup, shape: ModelShape, counts: Counts, machine: Machine) -> Trial:
+    """What a candidate would take with its smallest batch, and why it would be refused, memory and batch apart."""
+    precision, limit = _precision(settings, machine), _memory_limit(settings, machine)
+    problems = _impossible(settings, shape, counts, machine)
+    problems += list_problems(settings.optimizer, _use_of_optimizer(settings, shape, machine, 1))
+    batch = settings.batch_size if isinstance(settings.batch_size, int) else 1
+    memory = _memory(settings, shape, counts, machine, precision, batch)
+    return Trial(memory.total, round(USABLE_MEMORY_SHARE * limit), problems)
+
+
+def _use_of_optimizer(
+    settings: ResolvableSetup, shape: ModelShape, machine: Machine, accumulation: int
+) -> OptimizerUse:
     return OptimizerUse(
         trained=list_trained_weights(settings.method, shape),
         frozen_base=settings.method.can.frozen_base,
@@ -155,17 +185,17 @@ def count_steps(epochs: float, rows: int, batch_size: int, batches_per_step: int
     return max(1, math.ceil(epochs * math.ceil(rows / batch_size) / batches_per_step))
 
 
-def _precision(settings: TrainingSetup, machine: Machine) -> Precision:
+def _precision(settings: ResolvableSetup, machine: Machine) -> Precision:
     if settings.precision == "auto":
         return "bf16" if machine.bf16 else "fp32"
     return settings.precision
 
 
-def _threads(settings: TrainingSetup, machine: Machine) -> int:
+def _threads(settings: ResolvableSetup, machine: Machine) -> int:
     return max(1, machine.cores // settings.processes) if settings.threads == "auto" else settings.threads
 
 
-def _memory_limit(settings: TrainingSetup, machine: Machine) -> int:
+def _memory_limit(settings: ResolvableSetup, machine: Machine) -> int:
     """Bytes that one process may take."""
     available = machine.training_memory_bytes
     if machine.device == "cpu":
@@ -174,7 +204,7 @@ def _memory_limit(settings: TrainingSetup, machine: Machine) -> int:
 
 
 def _memory(
-    settings: TrainingSetup, shape: ModelShape, counts: Counts, machine: Machine, precision: Precision, batch: int
+    settings: ResolvableSetup, shape: ModelShape, counts: Counts, machine: Machine, precision: Precision, batch: int
 ) -> Memory:
     alone = predict_memory(
         shape,
@@ -193,7 +223,7 @@ def _memory(
 
 
 def _batch(
-    settings: TrainingSetup,
+    settings: ResolvableSetup,
     shape: ModelShape,
     counts: Counts,
     machine: Machine,
@@ -240,7 +270,7 @@ def _batch(
 
 
 def _auto_batch(
-    settings: TrainingSetup,
+    settings: ResolvableSetup,
     shape: ModelShape,
     counts: Counts,
     machine: Machine,
@@ -262,7 +292,7 @@ def _auto_batch(
     return size
 
 
-def _impossible(settings: TrainingSetup, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
+def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
     """Everything that cannot work, the fit into memory aside."""
     problems = settings.method.problems(shape) + _quantization_problems(settings, shape, machine)
     problems += settings.distribution.problems(settings.processes)
@@ -306,7 +336,7 @@ def _impossible(settings: TrainingSetup, shape: ModelShape, counts: Counts, mach
     return problems
 
 
-def _quantization_problems(settings: TrainingSetup, shape: ModelShape, machine: Machine) -> list[str]:
+def _quantization_problems(settings: ResolvableSetup, shape: ModelShape, machine: Machine) -> list[str]:
     quantization, frozen = settings.quantization, settings.method.can.frozen_base
     if frozen or quantization.can.trained_base:
         return quantization.problems(shape, frozen, _precision(settings, machine), machine.device)
@@ -317,7 +347,7 @@ def _quantization_problems(settings: TrainingSetup, shape: ModelShape, machine: 
     ]
 
 
-def _too_large(settings: TrainingSetup, memory: Memory, batch: int, limit: int, machine: Machine) -> list[str]:
+def _too_large(settings: ResolvableSetup, memory: Memory, batch: int, limit: int, machine: Machine) -> list[str]:
     if memory.total <= limit:
         return []
     remedies = []
