@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# What each part of `Memory` is, for pages.
+MEANINGS = {
+    "weights": "the base's and the method's own, as they are loaded",
+    "gradients": "of the trained weights",
+    "optimizer": "what the optimizer keeps from step to step",
+    "casts": "copies of weights in the precision of the computation",
+    "activations": "what the blocks keep for the backward pass",
+    "logits": "results of the output layer, and what the loss makes of them",
+    "communication": "what is held to exchange weights and gradients between processes",
+    "fragmentation": "what the allocator keeps and cannot use",
+    "runtime": "PyTorch and what else is imported",
+}
+
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes by purpose, of one process at its peak.
-
-    Attributes:
-        weights: The base's and the method's own, as they are loaded.
-        gradients: Of the trained weights.
-        optimizer: States of the optimizer.
-        casts: Copies of weights in the precision of the computation.
-        activations: What the blocks keep for the backward pass.
-        logits: The output layer's results, and what the loss makes of them.
-        communication: What is held to exchange weights and gradients between processes; 0 with one process.
-        fragmentation: What the allocator keeps and cannot use.
-        runtime: PyTorch and what else is imported.
-    """
+    """Bytes by purpose, of one process at its peak; `MEANINGS` says what each is."""
 
     weights: int
     gradients: int

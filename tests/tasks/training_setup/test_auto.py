@@ -76,7 +76,7 @@ def test_why_is_told_with_what_was_tried(caplog: pytest.LogCaptureFixture) -> No
 
 def test_the_plan_holds_what_was_taken(shape: ModelShape, machine: Machine) -> None:
     found = resolve(shape, machine, method={"name": "auto", "rank": 4}, memory_limit_gib=None)
-    assert "auto" not in found.plan.model_dump_json()
+    assert '"auto"' not in found.plan.model_dump_json()
     assert [choice.partition(" ")[0] for choice in found.choices] == [
         "method", "precision", "batch_size", "accumulation_steps", "threads",
     ]  # fmt: skip
