@@ -19,6 +19,7 @@ from tasks.model_initialisation.pin import fetch_model, pin_model
 from tasks.model_initialisation.report import Findings, write_report
 from tasks.model_initialisation.sample_check import check_sample
 from tasks.model_initialisation.template_trial import try_template
+from tasks.model_initialisation.vocabulary import describe_padding, settle_vocabulary
 
 
 @stage
@@ -28,7 +29,10 @@ def model_initialisation(params: Params) -> None:
     examples = read_examples(artifacts.TRAIN)
     base = task(check_folder)(task(fetch_model)(settings.source, source_access(params)))
     task(check_licence)(base, settings.licenses.deny)
-    tokenizer = task(open_tokenizer)(base.folder)
+    vocabulary = settings.vocabulary
+    base, tokenizer = task(settle_vocabulary)(
+        base, task(open_tokenizer)(base.folder), vocabulary.add, vocabulary.pad, settings.reference
+    )
     task(try_template)(tokenizer, settings.chat_template, examples)
     template = task(choose_template)(
         tokenizer, settings.chat_template, settings.template_date, settings.template_arguments, settings.fold_roles
@@ -47,14 +51,15 @@ def model_initialisation(params: Params) -> None:
     findings = Findings(
         base,
         description,
-        settings.source.origin(base.folder),
-        settings.source.facts(base.folder),
+        settings.source.origin(base.source_folder),
+        settings.source.facts(base.source_folder),
         settings.reference,
         template,
         sample,
         fit,
         loss,
         bias,
+        describe_padding(tokenizer),
         render_first(examples, tokenizer),
     )
     task(write_report)(findings, artifacts.report("model_initialisation"), artifacts.metrics("model_initialisation"))

@@ -29,11 +29,18 @@ class CheckedModel:
         folder: The model's folder.
         config: Content of ``config.json``.
         weights: Tensors of the safetensors files.
+        fetched: Folder that its source gave, where this one was made from it.
     """
 
     folder: Path
     config: dict[str, Any]
     weights: Weights
+    fetched: Path | None = None
+
+    @property
+    def source_folder(self) -> Path:
+        """The folder that its source gave."""
+        return self.fetched or self.folder
 
     @property
     def files(self) -> list[Path]:

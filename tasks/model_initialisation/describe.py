@@ -54,7 +54,7 @@ def describe_model(base: CheckedModel, tokenizer: Any) -> Description:
         architecture=str(names[0]),
         parameters=base.weights.parameters,
         stored_as=" + ".join(_DTYPE_NAMES.get(d, d) for d in sorted(base.weights.dtypes)),
-        licence=find_licence(base.folder, base.config),
+        licence=find_licence(base.source_folder, base.config),
         context=context,
         vocabulary=len(tokenizer),
         hidden=_number(config, "hidden_size", "n_embd", "d_model"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, model_validator
 
 from tasks.contracts.params import Section
 from tasks.language_models.rendering import TEMPLATE_DATE
@@ -26,6 +26,19 @@ class Licences(Section):
     )
 
 
+class Vocabulary(Section):
+    """What is added to the base's vocabulary."""
+
+    add: tuple[str, ...] = Field(
+        default=(), description="terms that become tokens of their own, initialised with the mean of their pieces"
+    )
+    pad: str | None = Field(
+        default=None,
+        min_length=1,
+        description="token to pad with; null: the base's, or one that its vocabulary has for it",
+    )
+
+
 class ModelInitialisation(Section):
     """The base model, and how it is stored."""
 
@@ -33,6 +46,7 @@ class ModelInitialisation(Section):
         default=Folder(), description="a local folder, a GGUF file, a hub model at a commit, or a registered version"
     )
     licenses: Licences = Field(default_factory=Licences)
+    vocabulary: Vocabulary = Field(default_factory=Vocabulary)
     reference: bool = Field(default=False, description="store only hashes and load the files from their source")
     chat_template: Literal["own", "chatml"] = Field(
         default="own", description="own: the model's; chatml: supply one, for base models that have none"
@@ -57,3 +71,9 @@ class ModelInitialisation(Section):
     measure_up_to_parameters: int = Field(
         default=2_000_000_000, ge=0, description="larger models are described without loading them; 0 never loads"
     )
+
+    @model_validator(mode="after")
+    def _reference_is_unchanged(self) -> Self:
+        if self.reference and (self.vocabulary.add or self.vocabulary.pad):
+            raise ValueError("reference: true stores no files, so vocabulary can change nothing; set reference: false")
+        return self

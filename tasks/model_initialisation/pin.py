@@ -77,7 +77,7 @@ def pin_model(
                 written.append(out / name)
     except OSError as error:
         raise PipelineError(f"{out}: cannot write ({error.strerror}); free some space and run again") from error
-    manifest_facts: dict[str, Any] = {"source": source.origin(base.folder), "reference": None, **facts}
+    manifest_facts: dict[str, Any] = {"source": source.origin(base.source_folder), "reference": None, **facts}
     if reference:
         manifest_facts["reference"] = source.reference(base.folder)
         manifest_facts["referenced_files"] = {

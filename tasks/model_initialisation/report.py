@@ -41,6 +41,7 @@ class Findings:
         fit: Measurements of the tokenizer on the training data.
         loss: Loss of the base, where it was measured.
         bias: Leans of the base, where they were measured.
+        padding: The token to pad with.
         rendered: One training conversation rendered by the template.
     """
 
@@ -54,6 +55,7 @@ class Findings:
     fit: TokenizerFit
     loss: BaseLoss | None
     bias: BiasMeasure | None
+    padding: str
     rendered: str
 
 
@@ -196,6 +198,7 @@ def _page(findings: Findings) -> Page:
                 ["answers located by", "comparing the prompts that are served"],
                 ["confirmed by", _MARKED_BY[template.marked_by]],
                 ["end of an answer", template.end],
+                ["padding", findings.padding],
                 ["training rows tried", f"{findings.sample.rows:,}, of which it refuses {findings.sample.refused:,}"],
                 ["every turn in the text, the end learned, prompts as served", f"{findings.sample.answered:,} answers"],
             ]
@@ -225,7 +228,8 @@ def _add_needs(page: Page, description: Description) -> None:
 
 def show_bytes(count: int) -> str:
     """A size in the unit that suits it: 38.5 MiB or 12.1 GiB."""
-    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
+    size, unit = (2**30, "GiB") if count >= 2**30 else (2**20, "MiB")
+    return f"{count / size:,.1f}\N{NO-BREAK SPACE}{unit}"
 
 
 def show_lean(lean: Lean) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 import numpy as np
+import pytest
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -106,3 +107,17 @@ def test_validation_sees_every_row_once(lengths: list[int]) -> None:
     batches = validation_batches(lengths, 100)
     assert sorted(row[0] for batch in batches for row in batch) == list(range(len(lengths)))
     assert all(len(batch) == 1 or len(batch) * max(lengths[r[0]] for r in batch) <= 100 for batch in batches)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_end_that_is_also_padding_is_learned_and_padding_is_not(packed: bool) -> None:
+    # Told apart by the token, as some collators do, no answer would have an end, and the model would never stop.
+    end = 2
+    rows = TokenizedRows(
+        tokens=np.array([5, 6, end, 5, 6, 7, 8, end]),
+        labels=np.array([-100, 6, end, -100, -100, 7, 8, end]),
+        offsets=np.array([0, 3, 8]),
+    )
+    batch = collate(rows, [[0], [1]], pad=end, packed=packed)
+    assert batch["input_ids"].tolist() == [[5, 6, end, end, end], [5, 6, 7, 8, end]]
+    assert batch["labels"].tolist() == [[-100, 6, end, -100, -100], [-100, -100, 7, 8, end]]

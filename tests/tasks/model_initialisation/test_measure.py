@@ -20,6 +20,7 @@ from tasks.model_initialisation.measure import measure_loss, measure_tokenizer, 
 from tasks.model_initialisation.needs import count_parts, estimate_needs
 from tasks.model_initialisation.report import Findings, write_report
 from tasks.model_initialisation.sample_check import check_sample
+from tasks.model_initialisation.vocabulary import describe_padding
 from tests.tiny import example_rows
 
 
@@ -164,6 +165,7 @@ def test_report_is_the_same_twice_and_says_the_figures(tiny_model: Path, tmp_pat
             fit,
             loss,
             probe_bias(model, tokenizer),
+            describe_padding(tokenizer),
             render_first(table(), tokenizer),
         )
         figures = write_report(findings, page, metrics)
