@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,6 @@ from tasks.language_models.model_folder import ALLOWED
 from tasks.model_initialisation.config_checks import check_configuration
 from tasks.model_initialisation.entries import find_unsafe_entries
 from tasks.model_initialisation.weights import Weights, read_weights
-
-logger = logging.getLogger(__name__)
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json")
 
@@ -90,14 +87,7 @@ def check_folder(folder: Path) -> CheckedModel:
         problems.append("no tokenizer.json (or tokenizer.model)")
     if problems or weights is None:
         raise _refuse(folder, problems)
-    checked = CheckedModel(folder, config, weights)
-    if checked.left_out:
-        logger.info(
-            "%s: left out %s; only safetensors, configuration, tokenizer and texts are used",
-            folder,
-            ", ".join(checked.left_out),
-        )
-    return checked
+    return CheckedModel(folder, config, weights)
 
 
 def _refuse(folder: Path, problems: Sequence[str]) -> PipelineError:
