@@ -175,8 +175,9 @@ class FineTuner(SFTTrainer):
         if self.optimizer is None:
             model = self.model if model is None else model
             decayed = self.get_decay_parameter_names(model)
-            groups = group_weights(model, decayed, self.plan.learning_rate, self.plan.weight_decay)
-            self.optimizer = self.plan.optimizer.build(groups, self.plan.seed)
+            plan = self.plan
+            groups = group_weights(model, decayed, plan.learning_rate, plan.weight_decay, plan.parameter_groups)
+            self.optimizer = plan.optimizer.build(groups, plan.seed)
         return self.optimizer
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:

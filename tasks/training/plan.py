@@ -16,6 +16,7 @@ from tasks.training.distribution import AnyDistribution
 from tasks.training.losses import AnyLoss
 from tasks.training.methods import AnyMethod
 from tasks.training.optimizers import AnyOptimizer
+from tasks.training.optimizers.groups import ParameterGroups
 from tasks.training.quantization import AnyQuantization
 from tasks.training.remedies import Remedy
 from tasks.training.schedules import AnySchedule
@@ -38,6 +39,7 @@ class Plan(Record):
         weight_decay: Decoupled, on weight matrices only.
         clip_norm: Largest norm of the gradient; 0 is off.
         optimizer: How the weights are updated, as params give it.
+        parameter_groups: Weights that learn or decay otherwise than the rest.
         batch_size: Rows of one forward pass of one process (packed rows with ``bfd``).
         accumulation_steps: Forward passes of one optimizer step.
         max_tokens: Length a row is cut to, or a packed row is filled to.
@@ -77,6 +79,7 @@ class Plan(Record):
     weight_decay: float
     clip_norm: float
     optimizer: AnyOptimizer
+    parameter_groups: ParameterGroups
     batch_size: int
     accumulation_steps: int
     max_tokens: int

@@ -18,6 +18,7 @@ from tasks.training.methods import AnyMethod, names_where
 from tasks.training.methods.lora import Lora
 from tasks.training.optimizers import EARLIER_NAMES, AnyOptimizer
 from tasks.training.optimizers.adamw import AdamW
+from tasks.training.optimizers.groups import ParameterGroups
 from tasks.training.quantization import AnyQuantization, quantizations_where
 from tasks.training.quantization.none import Unquantized
 from tasks.training.schedules import AnySchedule
@@ -43,6 +44,9 @@ class TrainingSetup(Section):
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
     clip_norm: float = Field(default=1.0, ge=0, description="largest norm of the gradient; 0 is off")
     optimizer: AnyOptimizer = Field(default=AdamW(), description="how the weights are updated")
+    parameter_groups: ParameterGroups = Field(
+        default=ParameterGroups(), description="weights that learn or decay otherwise than the rest"
+    )
     batch_size: Count | Literal["auto"] = Field(default="auto", description="rows of one forward pass of one process")
     accumulation_steps: Count | Literal["auto"] = Field(default="auto", description="forward passes per optimizer step")
     global_batch_size: int | None = Field(

@@ -169,6 +169,7 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
             "optimizer",
             f"{plan.optimizer.describe()}, weight decay {plan.weight_decay:g}, {_describe_clipping(plan)}",
         ],
+        *([["parameter groups", plan.parameter_groups.describe()]] if plan.parameter_groups.describe() else []),
         ["rows per step", f"{plan.batch_size} × {plan.accumulation_steps} accumulated × {processes}"],
         ["packing", packed],
         ["tokens per row", plan.max_tokens],

@@ -82,7 +82,7 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
     batch, accumulation, problems = _batch(settings, shape, counts, machine, precision, limit, rows)
     problems = _impossible(settings, shape, counts, machine) + problems
     use = _use_of_optimizer(settings, shape, machine, accumulation)
-    problems += list_problems(settings.optimizer, use)
+    problems += list_problems(settings.optimizer, use) + settings.parameter_groups.problems(settings.method)
     memory = _memory(settings, shape, counts, machine, precision, batch)
     problems += _too_large(settings, memory, batch, limit, machine)
     raise_all(problems, "the training plan cannot work")
@@ -102,6 +102,7 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
         weight_decay=settings.weight_decay,
         clip_norm=settings.clip_norm,
         optimizer=settings.optimizer,
+        parameter_groups=settings.parameter_groups,
         batch_size=batch,
         accumulation_steps=accumulation,
         max_tokens=settings.max_tokens,

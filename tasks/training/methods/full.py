@@ -26,7 +26,7 @@ SMALL_MODEL = 100_000_000  # weights; models below it bear, and need, larger ste
 class Full(Section):
     """Train every weight."""
 
-    can: ClassVar[Can] = Can(frozen_base=False, packing=True, merging=True)
+    can: ClassVar[Can] = Can(frozen_base=False, packing=True, merging=True, low_rank=False)
 
     name: Literal["full"] = "full"
 

@@ -34,7 +34,7 @@ FOLDER = "adapter"
 class Lora(Section):
     """Train low-rank updates of frozen linear layers."""
 
-    can: ClassVar[Can] = Can(frozen_base=True, packing=True, merging=True)
+    can: ClassVar[Can] = Can(frozen_base=True, packing=True, merging=True, low_rank=True)
 
     name: Literal["lora"] = "lora"
     rank: int = Field(default=32, ge=1, description="inner dimension of the updates")

@@ -24,11 +24,13 @@ class Can:
         frozen_base: Leave every weight of the base as it is and train only weights of its own.
         packing: Train on rows of several conversations, none of which sees another.
         merging: Become a model of the base's own architecture, without anything of the method left in it.
+        low_rank: Train pairs of thin matrices beside layers of the base, named ``lora_A`` and ``lora_B``.
     """
 
     frozen_base: bool
     packing: bool
     merging: bool
+    low_rank: bool
 
 
 class Method(Protocol):

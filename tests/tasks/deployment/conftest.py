@@ -19,6 +19,7 @@ from tasks.training.methods import AnyMethod
 from tasks.training.methods.full import Full
 from tasks.training.methods.lora import Lora
 from tasks.training.optimizers.adamw import AdamW
+from tasks.training.optimizers.groups import ParameterGroups
 from tasks.training.plan import Plan
 from tasks.training.quantization.none import Unquantized
 from tasks.training.schedules.cosine import Cosine
@@ -124,7 +125,8 @@ def write_plan(folder: Path, method: AnyMethod) -> None:
     plan = Plan(
         method=method, quantization=Unquantized(weights="fp32"), loss=CrossEntropy(), seed=1, learning_rate=1e-3,
         schedule=Cosine(), warmup_steps=2, weight_decay=0.0, clip_norm=1.0,
-        optimizer=AdamW(), batch_size=4, accumulation_steps=2, max_tokens=256, long_rows="truncate_right",
+        optimizer=AdamW(), parameter_groups=ParameterGroups(),
+        batch_size=4, accumulation_steps=2, max_tokens=256, long_rows="truncate_right",
         packing="bfd", precision="fp32",
         gradient_checkpointing=False, epochs=2.0, steps=50, threads=2, world_size=1, device="cpu",
         distribution=Single(),

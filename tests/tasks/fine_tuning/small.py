@@ -47,6 +47,7 @@ def make_plan(**changes: Any) -> Plan:
         "weight_decay": 0.0,
         "clip_norm": 1.0,
         "optimizer": AdamW(),
+        "parameter_groups": {},
         "batch_size": 4,
         "accumulation_steps": 1,
         "max_tokens": 128,

@@ -41,7 +41,7 @@ FILE = "one_layer.safetensors"
 class OneLayer(Section):
     """Train the linear layers of one name."""
 
-    can: ClassVar[Can] = Can(frozen_base=False, packing=True, merging=True)
+    can: ClassVar[Can] = Can(frozen_base=False, packing=True, merging=True, low_rank=False)
 
     name: Literal["one_layer"] = "one_layer"
     layer: str = Field(default="down_proj", description="last part of the layers' name")
@@ -161,7 +161,7 @@ def test_the_contract_notices_a_method_that_is_not_what_it_says(copy: Path) -> N
 def test_the_readme_says_what_each_method_can() -> None:
     rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", SECTION, re.MULTILINE)
     told = {name: tuple(cell.strip() == "yes" for cell in cells.split("|")) for name, cells in rows}
-    assert told == {m().name: (m.can.frozen_base, m.can.packing, m.can.merging) for m in METHODS}
+    assert told == {m().name: (m.can.frozen_base, m.can.packing, m.can.merging, m.can.low_rank) for m in METHODS}
 
 
 def test_params_of_methods_are_read_without_the_libraries_that_train() -> None:
