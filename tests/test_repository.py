@@ -169,7 +169,7 @@ def test_the_docs_say_what_each_method_can() -> None:
     page = (ROOT / "docs/extending.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE))
     said = {name: [word == "yes" for word in words.split(" | ")] for name, words in rows.items()}
-    assert said == {m().name: [m.can.frozen_base, m.can.packing, m.can.merging] for m in METHODS}
+    assert said == {m().name: [m.can.frozen_base, m.can.packing, m.can.merging, m.can.low_rank] for m in METHODS}
 
 
 def test_cleaning_leaves_what_is_committed(tmp_path: Path) -> None:
