@@ -62,7 +62,7 @@ def trainer_arguments(plan: Plan, output: Path) -> SFTConfig:
         weight_decay=plan.weight_decay,
         max_grad_norm=plan.clip_norm,
         bf16=plan.precision == "bf16",
-        fp16=False,
+        fp16=plan.precision == "fp16",
         activation_checkpointing=plan.gradient_checkpointing,
         use_cpu=plan.device == "cpu",
         seed=plan.seed,
@@ -344,6 +344,9 @@ class FineTuner(SFTTrainer):
         return figures
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.plan.precision == "fp16" and not math.isfinite(logs.get("grad_norm", 0.0)):
+            # The scale of the loss was too large: the step was left out and the scale halved, as at every beginning.
+            logs = {name: value for name, value in logs.items() if name != "grad_norm"}
         for name in ("loss", "grad_norm"):
             if name in logs and not math.isfinite(logs[name]):
                 raise PipelineError(
@@ -367,6 +370,7 @@ class FineTuner(SFTTrainer):
         self.accelerator.wait_for_everyone()
         save_file(trained_weights(self.model), folder / TRAINED)
         self._save_optimizer_and_scheduler(str(folder))
+        self._save_scaler(str(folder))
         self._save_rng_state(str(folder))
         states: Any = self.state.stateful_callbacks
         for callback in [*self.callback_handler.callbacks, self.control]:

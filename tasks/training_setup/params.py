@@ -62,8 +62,9 @@ class TrainingSetup(Section):
         description="longer conversations: cut at the end, at the beginning or in the middle, drop, or split into rows",
     )
     packing: Packing = Field(default="bfd", description="bfd: several whole conversations per row; none: one per row")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        default="auto", description="auto: bf16 where the hardware has it"
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        default="auto",
+        description="auto: bf16 where the hardware has it, else fp16 with a scaled loss on a GPU and fp32 on a CPU",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="recompute activations: less memory, about 25% slower"

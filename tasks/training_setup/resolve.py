@@ -188,7 +188,9 @@ def count_steps(epochs: float, rows: int, batch_size: int, batches_per_step: int
 
 def _precision(settings: ResolvableSetup, machine: Machine) -> Precision:
     if settings.precision == "auto":
-        return "bf16" if machine.bf16 else "fp32"
+        if machine.bf16:
+            return "bf16"
+        return "fp16" if machine.device == "cuda" else "fp32"
     return settings.precision
 
 
@@ -314,7 +316,9 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
             + " or ".join(names_where(lambda can: can.packing))
         )
     if settings.precision == "bf16" and machine.device == "cuda" and not machine.bf16:
-        problems.append(f"precision: bf16, which {machine.accelerator} lacks; set precision: fp32")
+        problems.append(f"precision: bf16, which {machine.accelerator} lacks; set precision: fp16")
+    if settings.precision == "fp16" and machine.device == "cpu":
+        problems.append("precision: fp16, which a CPU does not train in; set precision: bf16 or fp32")
     if machine.device == "cuda" and settings.processes > machine.accelerators:
         problems.append(
             f"processes: {settings.processes}, but this machine has {machine.accelerators} accelerators; "

@@ -3,7 +3,9 @@ arXiv:2106.09685).
 
 A layer y = W x becomes y = W x + (alpha / rank) B A x, with A of rank x in drawn at random and B of out x rank zero, so
 that training begins at the base's own answers. ``rslora`` divides by the square root of the rank instead, which keeps
-the size of the update as the rank grows (Kalajdzievski 2023, arXiv:2312.03732).
+the size of the update as the rank grows (Kalajdzievski 2023, arXiv:2312.03732). ``dora`` trains the norm of each row
+of the weights too, apart from its direction, which is what A and B turn (Liu et al. 2024, arXiv:2402.09353): closer to
+full fine-tuning at small ranks, for about twice the time.
 
 Good for fine-tuning on little memory and for many variants of one base. All linear layers of the blocks, not only those
 of attention, reach full fine-tuning's quality (Schulman et al. 2025, "LoRA Without Regret"). What comes out is a
@@ -46,6 +48,7 @@ class Lora(Section):
         default="all-linear", description="all-linear (all but the output layer) or names such as [q_proj, v_proj]"
     )
     rslora: bool = Field(default=False, description="scale by alpha / sqrt(rank), for ranks of 64 and more")
+    dora: bool = Field(default=False, description="train the norms of the weights' rows too: better at small ranks")
 
     def problems(self, shape: ModelShape) -> list[str]:
         """Targets that do not exist or cannot be adapted, and a rank that no layer can hold."""
@@ -85,8 +88,8 @@ class Lora(Section):
         return self.model_copy(update={"targets": self._targets(shape), "alpha": self._alpha})
 
     def trainable(self, shape: ModelShape) -> int:
-        """The sum of rank x (in + out) over the adapted layers."""
-        return sum(self.rank * (out + inner) for out, inner in self._layers(shape))
+        """The sum of rank x (in + out) over the adapted layers, and with DoRA of out."""
+        return sum(self.rank * (out + inner) + (out if self.dora else 0) for out, inner in self._layers(shape))
 
     def trained_matrices(self, shape: ModelShape) -> list[tuple[int, int]]:
         """A and B of every adapted layer."""
@@ -96,13 +99,14 @@ class Lora(Section):
         return 4 * self.trainable(shape)
 
     def kept_per_token(self, shape: ModelShape) -> int:
-        """The result of A of every adapted layer: its rank."""
-        return self.rank * len(self._layers(shape))
+        """The result of A of every adapted layer, its rank; with DoRA those of the base and of B too."""
+        layers = self._layers(shape)
+        return self.rank * len(layers) + (2 * sum(out for out, _ in layers) if self.dora else 0)
 
     def describe(self) -> str:
         scale = ", rank-stabilised" if self.rslora else ""
         targets = self.targets if isinstance(self.targets, str) else ", ".join(self.targets)
-        return f"LoRA (rank {self.rank}, alpha {self._alpha:g}{scale}; {targets})"
+        return f"{'DoRA' if self.dora else 'LoRA'} (rank {self.rank}, alpha {self._alpha:g}{scale}; {targets})"
 
     def adapt(self, model: Any) -> Any:
         from peft import LoraConfig, get_peft_model
@@ -114,11 +118,15 @@ class Lora(Section):
             lora_dropout=self.dropout,
             target_modules=self.targets,
             use_rslora=self.rslora,
+            use_dora=self.dora,
         )
         with warnings.catch_warnings():
             # PEFT asks the model for an attribute by its old name.
             warnings.simplefilter("ignore", FutureWarning)
-            return get_peft_model(model, config)
+            adapted = get_peft_model(model, config)
+        if self.dora:
+            _measure_norms(adapted)
+        return adapted
 
     def save(self, model: Any, folder: Path) -> list[Path]:
         target = folder / FOLDER
@@ -163,3 +171,14 @@ class Lora(Section):
 
 def _listed(shape: ModelShape) -> str:
     return ", ".join(sorted(shape.linear))
+
+
+def _measure_norms(adapted: Any) -> None:
+    """Begin at the norms in fp32: PEFT rounds them to the weights' type, and with them every answer."""
+    import torch
+    from peft.utils.integrations import dequantize_module_weight
+
+    for module in adapted.modules():
+        for norms in getattr(module, "lora_magnitude_vector", {}).values():
+            weights = dequantize_module_weight(module.get_base_layer()).float()
+            norms.weight.data = torch.linalg.norm(weights.T if module.fan_in_fan_out else weights, dim=1)

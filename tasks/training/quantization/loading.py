@@ -118,6 +118,7 @@ def load_in_bits(base: Path, weights: WeightType, precision: Precision, device: 
             # backward pass reads them as before, and everything learned after it is wrong, without an error.
             module.support_avx512bf16_for_cpu = False
         if isinstance(module, Linear8bitLt):
+            module.register_forward_pre_hook(_keep_scales)
             _answer_as_in_training(module)
     return model
 
@@ -140,6 +141,12 @@ def _answer_as_in_training(module: Any) -> None:
     """Compute in validation what training computes: on a CPU the layer rounds its inputs where it does not train."""
     module.train(True)
     module.train = lambda mode=True: module
+
+
+def _keep_scales(module: Any, _inputs: Any) -> None:
+    """Keep the scales that the layer has: PEFT's DoRA makes its weight anew in each pass on a CPU, without them."""
+    if module.weight.CB is not None and module.weight.SCB is None:
+        module.weight.CB = None
 
 
 def _widen(_module: Any, _inputs: Any, embedded: Any) -> Any:

@@ -18,12 +18,15 @@ from tasks.contracts.manifest import hash_folder, read_json, read_manifest, seal
 from tasks.deployment.exports.safetensors import Safetensors
 from tasks.deployment.merge import export_merged
 from tasks.deployment.parity import ParityProof, choose_prompts, prove_parity
+from tasks.fine_tuning.train import fine_tune
 from tasks.gateway.answering import answer_all
 from tasks.language_models.encoding import encode_prompt
 from tasks.language_models.generation import generate_answers
 from tasks.training.methods.lora import Lora
+from tasks.training.quantization.nf4 import Nf4
 from tasks.training.tuned import load_tuned
 from tests.tasks.deployment.conftest import World
+from tests.tasks.fine_tuning.small import make_plan, make_splits
 
 Turns = list[dict[str, str]]
 Prove = Callable[..., ParityProof]
@@ -168,6 +171,20 @@ def test_a_bf16_export_says_how_much_it_rounds(world: World, prove: Prove, tmp_p
     assert proof.max_logit_difference > 1e-3
     assert proof.passed
     assert replace(proof, minimum_match=(proof.answers_all + 1) / proof.prompts).passed is False
+
+
+def test_what_was_trained_over_4_bits_is_released_like_any_other(world: World, tmp_path: Path) -> None:
+    """Evaluated, merged, exported and served over the base in full precision."""
+    plan = make_plan(quantization=Nf4(weights="bf16"), precision="bf16", steps=8, evaluate_every_steps=8)
+    tuned, folder, proof = tmp_path / "tuned", tmp_path / "model", tmp_path / "parity.json"
+    fine_tune(plan, make_splits(world.initial), world.initial, tmp_path / "checkpoints", tuned)
+    export_merged(world.initial, tuned, Safetensors(), folder)
+    found = prove_parity(world.initial, tuned, folder, world.test, answer_all, 6, 12, 1.0, proof)
+    assert (found.prompts, found.answers_all) == (6, 6)
+    assert 0 < found.max_logit_difference < 1e-4
+    base, merged = load_file(world.initial / "model.safetensors"), load_file(folder / "model.safetensors")
+    kept = "model.layers.0.self_attn.k_proj.weight"  # no target of the adapter: quantised weights would be rounded
+    assert torch.equal(base[kept], merged[kept])
 
 
 def test_nothing_to_compare_is_no_proof(world: World, prove: Prove, exported: Path) -> None:

@@ -228,3 +228,24 @@ def test_loss_that_is_no_number_stops_with_the_step_and_advice(initial: Path, tm
         fine_tune(plan, make_splits(initial), initial, tmp_path / "checkpoints", tmp_path / "tuned")
     assert not (tmp_path / "tuned").exists()
     assert not list(tmp_path.glob("checkpoints/*/step-*"))
+
+
+def test_the_scale_of_an_fp16_loss_is_resumed_and_skipped_steps_are_not_errors(initial: Path, tmp_path: Path) -> None:
+    """fp16 itself needs a GPU; what a run does with its scaler does not."""
+    trainer = make_full_trainer(initial, tmp_path)
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    trainer.create_optimizer_and_scheduler(4)
+    trainer._tr_loss, trainer._globalstep_last_logged = torch.tensor(0.0), 0
+    trainer.write_state(tmp_path)
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
+    trainer._load_scaler(str(tmp_path))
+    assert trainer.accelerator.scaler.state_dict()["scale"] == 1024.0
+    overflown = {"loss": 2.0, "grad_norm": float("inf"), "learning_rate": 1e-3}
+    with pytest.raises(PipelineError, match="grad norm is inf"):
+        trainer.log(dict(overflown))
+    trainer.plan = trainer.plan.model_copy(update={"precision": "fp16"})
+    trainer.log(dict(overflown))
+    assert trainer.state.log_history[-1]["loss"] == 2.0
+    assert "grad_norm" not in trainer.state.log_history[-1]
+    with pytest.raises(PipelineError, match="loss is nan"):
+        trainer.log({"loss": float("nan")})

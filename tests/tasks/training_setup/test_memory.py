@@ -68,7 +68,7 @@ def kept_by_autograd(model_folder: Path, method: Full | Lora, bf16: bool, packed
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("method", [Full(), Lora(rank=8)], ids=["full", "lora"])
+@pytest.mark.parametrize("method", [Full(), Lora(rank=8), Lora(rank=8, dora=True)], ids=["full", "lora", "dora"])
 def test_activations_and_casts(
     tiny_model: Path, shape: ModelShape, method: Full | Lora, bf16: bool, packed: bool
 ) -> None:

@@ -228,7 +228,7 @@ def test_memory_is_shared_by_processes_of_one_cpu(shape: ModelShape) -> None:
     assert "0.5 GiB for each process" in refusal(shape, machine, processes=2)
 
 
-def test_accelerators(shape: ModelShape) -> None:
+def test_accelerators(shape: ModelShape, machine: Machine) -> None:
     old = Machine(
         device="cuda",
         accelerator="T4",
@@ -238,11 +238,12 @@ def test_accelerators(shape: ModelShape) -> None:
         memory_bytes=2**35,
         bf16=False,
     )
+    assert "precision: fp16, which a CPU does not train in" in refusal(shape, machine, precision="fp16")
     message = refusal(shape, old, precision="bf16", processes=3)
-    assert "precision: bf16, which T4 lacks; set precision: fp32" in message
+    assert "precision: bf16, which T4 lacks; set precision: fp16" in message
     assert "processes: 3, but this machine has 2 accelerators" in message
     found = resolve_plan(settings(processes=2), shape, counts([60] * 100), old)
-    assert (found.plan.precision, found.plan.device, found.plan.world_size) == ("fp32", "cuda", 2)
+    assert (found.plan.precision, found.plan.device, found.plan.world_size) == ("fp16", "cuda", 2)
     assert found.plan.threads == 4
 
 

@@ -21,6 +21,7 @@ from tasks.fine_tuning.train import Run, fine_tune
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape, read_shape
 from tasks.training.methods import METHODS, names_where
+from tasks.training.methods.lora import Lora
 from tasks.training.methods.method import Method
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.plan import Plan
@@ -34,7 +35,9 @@ from tasks.training_setup.resolve import resolve_plan
 from tests.tasks.fine_tuning.small import make_initial
 from tests.tiny import example_rows
 
-pytestmark = pytest.mark.parametrize("method", [method() for method in METHODS], ids=names_where())
+pytestmark = pytest.mark.parametrize(
+    "method", [*(method() for method in METHODS), Lora(dora=True, rslora=True)], ids=[*names_where(), "dora"]
+)
 
 LONG, SHORT = list(range(90, 104)), list(range(200, 209))
 LEARNING_RATE = 1e-2  # large, so that two steps are seen

@@ -184,12 +184,23 @@ def test_validation_computes_what_training_does(quantization: Quantization, init
     assert torch.equal(trained, validated)
 
 
+def test_norms_begin_at_those_of_the_weights(initial: Path, shape: ModelShape) -> None:
+    """DoRA answers as its base before the first step, though PEFT measures the norms in 16 bits."""
+    base = load(Nf4(), initial, "bf16")
+    with torch.autocast("cpu", torch.bfloat16):
+        before = logits(base, IDS)
+        after = logits(Lora(rank=4, dora=True).resolve(shape).adapt(base), IDS)
+    torch.testing.assert_close(before, after, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dora", [False, True])
 @MEMBERS
-def test_from_plan_to_merged_model(quantization: Quantization, initial: Path, tmp_path: Path) -> None:
+def test_from_plan_to_merged_model(quantization: Quantization, initial: Path, tmp_path: Path, dora: bool) -> None:
     """Interrupted and taken up again to the same bytes; opened and merged over the base in full precision."""
     held = quantization.resolve(True, "bf16")
     every = {"checkpoint_every_steps": 3, "evaluate_every_steps": 3, "log_every_steps": 1}
-    plan = make_plan(quantization=held, precision="bf16", steps=6, **every)
+    method = Lora(rank=4, alpha=8, dropout=0.1, targets=["q_proj", "v_proj", "down_proj"], dora=dora)
+    plan = make_plan(method=method, quantization=held, precision="bf16", steps=6, **every)
     rows = pa.Table.from_pylist(example_rows(32), schema=EXAMPLES)
     splits = tokenize_splits(rows.slice(0, 24), rows.slice(24), initial, plan.max_tokens, 8)
 
