@@ -40,7 +40,11 @@ def fine_tuning(params: Params) -> None:
         record_training(plan.steps, recorder().metrics),
     )
     task(write_losses)(
-        trained.curve, artifacts.TRAINING_LOSS, artifacts.VALIDATION_LOSS, artifacts.headline("fine_tuning")
+        trained.curve,
+        artifacts.TRAINING_LOSS,
+        artifacts.VALIDATION_LOSS,
+        artifacts.headline("fine_tuning"),
+        trained.kept_step,
     )
     task(write_report)(
         trained,

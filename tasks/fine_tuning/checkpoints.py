@@ -82,6 +82,7 @@ class Checkpoints:
 
     def __init__(self, root: Path, origin: RunOrigin, keep: int) -> None:
         self.root, self.origin, self.keep = root, origin, keep
+        self.protected: set[int] = set()  # steps whose checkpoints stay however old they are
         self.folder = root / origin.fingerprint
         ranks = range(origin.world_size)
         states = ["rng_state.pth"] if origin.world_size == 1 else [f"rng_state_{rank}.pth" for rank in ranks]
@@ -121,7 +122,8 @@ class Checkpoints:
             ) from error
         final = part.with_suffix("")
         for old in self.steps()[: -self.keep]:
-            remove(self.path(old))
+            if old not in self.protected:
+                remove(self.path(old))
         logger.info("checkpoint %s sealed", final.name)
         return final
 
@@ -181,13 +183,14 @@ class Checkpoints:
                 logger.info("checkpoint %s: %s; not used", newest[1], self._problem(newest[1]))
 
     def finish(self, steps: int) -> None:
-        """After a successful run, keep its last checkpoint and those of interrupted runs, and remove all others.
+        """After a successful run, keep its last and protected checkpoints and interrupted runs, and remove all others.
 
         Args:
             steps: Optimizer steps of this run.
         """
         for step in self.steps()[:-1]:
-            remove(self.path(step))
+            if step not in self.protected:
+                remove(self.path(step))
         for run in sorted(path for path in self.root.glob("*") if path.is_dir() and path != self.folder):
             if _is_finished(run):
                 shutil.rmtree(run, ignore_errors=True)

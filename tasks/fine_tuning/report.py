@@ -82,7 +82,9 @@ def write_report(
     return figures
 
 
-def write_losses(curve: Sequence[Point], training: Path, validation: Path, headline: Path) -> dict[str, float]:
+def write_losses(
+    curve: Sequence[Point], training: Path, validation: Path, headline: Path, kept_step: int | None = None
+) -> dict[str, float]:
     """Write the losses as DVC plots them, a file a curve, and the loss that tells runs apart.
 
     Args:
@@ -90,6 +92,7 @@ def write_losses(curve: Sequence[Point], training: Path, validation: Path, headl
         training: File of step, loss, learning rate and gradient norm.
         validation: File of step and loss; without validation rows an empty list.
         headline: File of the last validation loss, or of the last training loss where there is none.
+        kept_step: Step whose weights are kept, and whose losses tell runs apart; the last one by default.
 
     Returns:
         The headline figures.
@@ -98,16 +101,18 @@ def write_losses(curve: Sequence[Point], training: Path, validation: Path, headl
     validated = [point for point in curve if point.eval_loss is not None]
     write_json(training, [{"step": p.step, "loss": p.loss, "lr": p.lr, "grad_norm": p.grad_norm} for p in trained])
     write_json(validation, [{"step": point.step, "loss": point.eval_loss} for point in validated])
-    losses = [point.eval_loss for point in validated if point.eval_loss is not None]
-    last = losses[-1] if losses else find_last_loss(curve)
+    kept = [point for point in curve if kept_step is None or point.step <= kept_step]
+    losses = [point.eval_loss for point in kept if point.eval_loss is not None]
+    last = losses[-1] if losses else find_last_loss(kept)
     return write_headline(headline, {} if last is None else {"loss": last})
 
 
 def measure(run: Run, splits: Splits) -> dict[str, float | int]:
     """The figures of a run; they hold no times, so the same run gives the same bytes."""
-    validated = [p.eval_loss for p in run.curve if p.eval_loss is not None]
+    kept = [point for point in run.curve if point.step <= run.kept_step]
+    validated = [p.eval_loss for p in kept if p.eval_loss is not None]
     figures: dict[str, float | int] = {
-        "steps": run.plan.steps,
+        "steps": run.steps,
         "epochs": run.plan.epochs,
         "rows": len(splits.train),
         "rows_dropped": sum(splits.train.dropped.values()),
@@ -117,7 +122,7 @@ def measure(run: Run, splits: Splits) -> dict[str, float | int]:
         "trained_parameters": run.trained,
         "bytes": run.bytes,
     }
-    if (last := find_last_loss(run.curve)) is not None:
+    if (last := find_last_loss(kept)) is not None:
         figures["train_loss"] = last
     if validated:
         figures |= {
@@ -152,7 +157,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("tokens per epoch", int(splits.train.offsets[-1])),
         ("supervised tokens per epoch", splits.train.supervised),
         ("epochs", f"{plan.epochs:.3g}"),
-        ("optimizer steps", plan.steps),
+        ("optimizer steps", _describe_steps(run)),
         ("rows per step", plan.batch_size * plan.accumulation_steps * plan.world_size),
         ("rows of a forward pass", f"{plan.batch_size}{', half of what was planned' if plan.batch_halved else ''}"),
         ("maximum row length, tokens", plan.max_tokens),
@@ -179,6 +184,12 @@ def _weight_rows(parts: Sequence[WeightPart]) -> list[list[object]]:
         [part.name, part.weights, f"{part.bytes / 1e6:,.2f}", f"{part.bits:.3f}"]
         for part in (*parts, *([whole] if len(base) > 1 else []))
     ]
+
+
+def _describe_steps(run: Run) -> str:
+    stopped = f" of {run.plan.steps:,}, stopped early" if run.steps < run.plan.steps else ""
+    kept = f"; the weights are those of step {run.kept_step:,}" if run.kept_step < run.steps else ""
+    return f"{run.steps:,}{stopped}{kept}"
 
 
 def _describe_weights(splits: Splits) -> str:

@@ -24,7 +24,7 @@ from tasks.fine_tuning.out_of_memory import survive_shortage
 from tasks.fine_tuning.rows import Splits
 from tasks.language_models import encoding, long_rows
 from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
-from tasks.training import losses, methods, optimizers, quantization, rows, schedules
+from tasks.training import losses, methods, optimizers, quantization, rows, schedules, stopping
 from tasks.training.plan import Plan, check_machine
 from tasks.training.quantization.measure import WeightPart, measure_weights
 from tasks.training.rows import TokenizedRows
@@ -35,9 +35,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DECIDING_MODULES = ("batches.py", "interrupts.py", "output_layer.py", "rows.py", "train.py", "trainer.py")
+DECIDING_MODULES = (
+    "batch_loss.py",
+    "batches.py",
+    "interrupts.py",
+    "not_finite.py",
+    "output_layer.py",
+    "rows.py",
+    "train.py",
+    "trainer.py",
+    "watch.py",
+)
 DECIDING_FOLDERS = (losses, methods, optimizers, quantization, schedules)
-DECIDING_SHARED = (encoding, long_rows, rows)
+DECIDING_SHARED = (encoding, long_rows, rows, stopping)
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 
 
@@ -48,6 +58,8 @@ class Run:
     Attributes:
         plan: What was run.
         curve: Logged steps.
+        steps: Optimizer steps done; fewer than planned where the run was stopped early.
+        kept_step: The step whose weights are in the tuned folder.
         trained: Weights that got gradients.
         weights: The weights of the model as trained, by part.
         bytes: Size of the tuned folder's files.
@@ -56,6 +68,8 @@ class Run:
 
     plan: Plan
     curve: tuple[Point, ...]
+    steps: int
+    kept_step: int
     trained: int
     weights: tuple[WeightPart, ...]
     bytes: int
@@ -63,7 +77,7 @@ class Run:
 
     @property
     def figures(self) -> dict[str, float | int]:
-        return {"steps": self.plan.steps, "resumed_at": self.resumed_at, "bytes": self.bytes}
+        return {"steps": self.steps, "kept_step": self.kept_step, "resumed_at": self.resumed_at, "bytes": self.bytes}
 
 
 @survive_shortage
@@ -102,15 +116,18 @@ def fine_tune(
             logger.info("resuming from %s", resume)
         logger.info("training on %s: %s steps of %s", describe_device(plan), f"{plan.steps:,}", plan.method.name)
         _train(trainer, resume)
+        trainer.restore_kept()
         run = Run(
             plan=plan,
             curve=tuple(read_curve(trainer.state.log_history)),
+            steps=trainer.state.global_step,
+            kept_step=trainer.kept_step,
             trained=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
             weights=measure_weights(trainer.model),
-            bytes=write_tuned(trainer.model, plan, store.origin, initial, tuned, trainer.state.log_history),
+            bytes=write_tuned(trainer, plan, store.origin, initial, tuned),
             resumed_at=int(resume.name.removeprefix("step-")) if resume else 0,
         )
-    store.finish(plan.steps)
+    store.finish(run.steps)
     return run
 
 
@@ -232,9 +249,7 @@ def _train(trainer: FineTuner, resume: Path | None) -> None:
             shown.stop()
 
 
-def write_tuned(
-    model: Any, plan: Plan, origin: RunOrigin, initial: Path, tuned: Path, history: list[dict[str, Any]]
-) -> int:
+def write_tuned(trainer: FineTuner, plan: Plan, origin: RunOrigin, initial: Path, tuned: Path) -> int:
     """Write what was trained, as the method saves it, and then the manifest.
 
     Returns:
@@ -243,7 +258,7 @@ def write_tuned(
     Raises:
         PipelineError: The disk refused it; the checkpoints are untouched.
     """
-    curve = read_curve(history)
+    curve = [point for point in read_curve(trainer.state.log_history) if point.step <= trainer.kept_step]
     facts = {
         "method": plan.method.model_dump(),
         "quantization": plan.quantization.model_dump(),
@@ -253,7 +268,8 @@ def write_tuned(
         "batch_size": plan.batch_size,
         "accumulation_steps": plan.accumulation_steps,
         "libraries": origin.libraries,
-        "steps": plan.steps,
+        "steps": trainer.state.global_step,
+        "kept_step": trainer.kept_step,
         "seed": plan.seed,
         "final_loss": find_last_loss(curve),
         "final_validation_loss": next((p.eval_loss for p in reversed(curve) if p.eval_loss is not None), None),
@@ -261,7 +277,7 @@ def write_tuned(
     try:
         shutil.rmtree(tuned, ignore_errors=True)
         tuned.mkdir(parents=True)
-        files = plan.method.save(model, tuned)
+        files = plan.method.save(trainer.model, tuned)
         seal(tuned, files, facts)
     except (OSError, RuntimeError, SafetensorError, PipelineError) as error:
         reason = refusal(error)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -30,13 +29,15 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json, write_json
-from tasks.fine_tuning.batches import collate, order_batches, validation_batches
+from tasks.fine_tuning.batch_loss import BatchLoss, LossSum
+from tasks.fine_tuning.batches import Bins, collate, order_batches, validation_batches
 from tasks.fine_tuning.checkpoints import TRAINED, UNLOGGED, Checkpoints
-from tasks.fine_tuning.output_layer import restrict_positions, scale_logits, sum_in_parts
+from tasks.fine_tuning.not_finite import StepGuard
 from tasks.fine_tuning.rows import Splits
+from tasks.fine_tuning.watch import ADVICE, WatchCallback, find_kept_step, is_over, list_protected
 from tasks.language_models.encoding import IGNORED
 from tasks.training.losses.cross_entropy import CrossEntropy
-from tasks.training.losses.loss import MAXIMUM_LOGITS, Supervision, TrainingLoss
+from tasks.training.losses.loss import TrainingLoss
 from tasks.training.optimizers.groups import group_weights
 from tasks.training.plan import Plan
 from tasks.training.quantization.loading import quantization_hidden
@@ -46,9 +47,6 @@ from tasks.training.schedules.schedule import share_of_peak
 logger = logging.getLogger(__name__)
 
 VALIDATION_BATCH_TOKENS = 2048
-MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
-
-ADVICE = "lower training_setup.learning_rate or raise its warmup_share, and run again"
 
 
 def trainer_arguments(plan: Plan, output: Path) -> SFTConfig:
@@ -96,23 +94,10 @@ class IntervalCallback(TrainerCallback):
         step, last = state.global_step, state.global_step >= self.plan.steps
         control.should_save = last or step % self.plan.checkpoint_every_steps == 0
         control.should_evaluate = last or step % self.plan.evaluate_every_steps == 0
-        control.should_log = control.should_save or step == 1 or step % self.plan.log_every_steps == 0
+        # A validation may end the run, or have its step saved.
+        saves = control.should_save or (control.should_evaluate and self.plan.saves_validated)
+        control.should_log = saves or step == 1 or step % self.plan.log_every_steps == 0
         return control
-
-
-@dataclass(frozen=True)
-class LossSum:
-    """A loss over the supervised tokens of a batch.
-
-    Attributes:
-        total: Its sum, each token times its weight; a scalar with a gradient.
-        tokens: Number of the tokens.
-        auxiliary: Load-balancing loss of a mixture of experts; None for other models.
-    """
-
-    total: torch.Tensor
-    tokens: int
-    auxiliary: torch.Tensor | None
 
 
 class FineTuner(SFTTrainer):
@@ -142,8 +127,8 @@ class FineTuner(SFTTrainer):
         self.plan, self.splits, self.checkpoints = plan, splits, checkpoints
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.packed = plan.packing == "bfd"
-        self.vocabulary: int = model.config.get_text_config().vocab_size
-        self.sums_in_parts = True  # until the model does something to its logits that is not known
+        self.own_batches: list[Bins] = []
+        self.guard = StepGuard(self)
         with quantization_hidden(model):
             super().__init__(
                 model=model,
@@ -151,8 +136,9 @@ class FineTuner(SFTTrainer):
                 # Required and inspected by TRL, but never iterated: batches are made in `get_train_dataloader`.
                 train_dataset=datasets.Dataset.from_dict({"input_ids": [[self.pad]], "labels": [[IGNORED]]}),
                 processing_class=tokenizer,
-                callbacks=[IntervalCallback(plan), *callbacks],
+                callbacks=[IntervalCallback(plan), WatchCallback(plan, checkpoints), *callbacks],
             )
+        self.batch_loss = BatchLoss(self.model, self.aux_loss_enabled)
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader[dict[str, Any]]:
         """All batches of the whole run, those of this process."""
@@ -162,10 +148,10 @@ class FineTuner(SFTTrainer):
             train.lengths.tolist(), self.packed, plan.max_tokens, plan.batch_size, plan.seed, train.classes
         )
         needed = plan.steps * plan.accumulation_steps * plan.world_size
-        own_batches = list(islice(order, self.args.process_index, needed, plan.world_size))
+        self.own_batches = list(islice(order, self.args.process_index, needed, plan.world_size))
         return torch.utils.data.DataLoader(
-            own_batches,  # type: ignore[arg-type]  # a list is a dataset
-            batch_sampler=[[number] for number in range(len(own_batches))],
+            self.own_batches,  # type: ignore[arg-type]  # a list is a dataset
+            batch_sampler=[[number] for number in range(len(self.own_batches))],
             collate_fn=partial(_collate_first, train, self.pad, self.packed),
             pin_memory=self.args.dataloader_pin_memory,
         )
@@ -208,8 +194,9 @@ class FineTuner(SFTTrainer):
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         if not self.plan.optimizer.can.keeps_gradients:
+            self.guard.passes.clear()
             return None
-        return super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        return self.guard.check_norm(super()._get_grad_norm(model, grad_norm))  # type: ignore[no-untyped-call]
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         prepare = super()._prepare_for_training
@@ -251,74 +238,11 @@ class FineTuner(SFTTrainer):
             loss = loss + self.router_aux_loss_coef * found.auxiliary / steps
         if self.plan.world_size > 1 and num_items_in_batch is not None:
             loss = loss * self.plan.world_size  # the processes' gradients are averaged, and so are their logged losses
-        if self.model.training and not math.isfinite(loss.item()):
-            raise PipelineError(f"step {self.state.global_step + 1}: the training loss is {loss.item()}; {ADVICE}")
-        return loss
+        return self.guard.check_loss(loss, inputs) if self.model.training and self.own_batches else loss
 
     def sum_losses(self, model: Any, inputs: Any, loss: TrainingLoss) -> LossSum:
-        """A loss summed over the supervised tokens of a batch.
-
-        Raises:
-            PipelineError: The batch has no supervised token, so it would count as learned.
-        """
-        labels = inputs["labels"]
-        # The last position predicts nothing, so its column of the mask is False.
-        keep = torch.nn.functional.pad(labels[:, 1:].ne(IGNORED), (0, 1))
-        positions = keep.flatten().nonzero().squeeze(1)
-        if not len(positions):
-            raise PipelineError(
-                f"step {self.state.global_step + 1}: a batch of {len(labels)} rows has no supervised token; "
-                "rows without one are to be dropped before training"
-            )
-        # Each position predicts the token after it.
-        flat = (positions + 1).clamp(max=labels.numel() - 1)
-        weights = inputs["weights"].flatten()[flat] if "weights" in inputs else None
-        supervision = Supervision(labels.flatten()[flat], weights)
-        model_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
-        if self.aux_loss_enabled:
-            model_inputs["output_router_logits"] = True
-        size = max(1, MAXIMUM_LOGITS // self.vocabulary)
-        if len(positions) > size and self.sums_in_parts:
-            found = self._sum_in_parts(model, model_inputs, positions, size, supervision, loss)
-            if found is not None:
-                return found
-        with restrict_positions(self.model.get_output_embeddings(), positions):
-            outputs = model(**model_inputs, use_cache=False)
-        return LossSum(loss.total(outputs.logits.float(), supervision), len(positions), self._auxiliary(outputs))
-
-    def _sum_in_parts(
-        self,
-        model: Any,
-        model_inputs: dict[str, torch.Tensor],
-        positions: torch.Tensor,
-        size: int,
-        supervision: Supervision,
-        loss: TrainingLoss,
-    ) -> LossSum | None:
-        """The same in parts of ``size`` positions; None for a model that does more to its logits than is known."""
-
-        def sum_part(logits: torch.Tensor, span: slice) -> torch.Tensor:
-            return loss.total(scale_logits(logits.float(), self.model.config), supervision.part(span))
-
-        with sum_in_parts(self.model.get_output_embeddings(), positions, size, sum_part) as sums:
-            outputs = model(**model_inputs, use_cache=False)
-        total = sums[0].sum()
-        # The model did to the sum what it does to logits, so it shows whether all of that is known.
-        known = scale_logits(total.detach(), self.model.config)
-        if not torch.allclose(outputs.logits.detach().sum(), known, rtol=1e-5, equal_nan=True):
-            logger.warning(
-                "%s changes its logits in a way that is not known, so they are computed in one piece; lower "
-                "training_setup.batch_size where memory is short",
-                type(self.model).__name__,
-            )
-            self.sums_in_parts = False
-            return None
-        # Wrappers that gather weights see a backward pass by the gradient of the model's own result.
-        return LossSum(total + 0.0 * outputs.logits.sum(), len(positions), self._auxiliary(outputs))
-
-    def _auxiliary(self, outputs: Any) -> torch.Tensor | None:
-        """The load-balancing loss of a mixture of experts whose configuration asks for it."""
-        return outputs.aux_loss if self.aux_loss_enabled else None
+        """A loss summed over the supervised tokens of a batch, see `BatchLoss.sum`."""
+        return self.batch_loss.sum(model, inputs, loss, self.state.global_step + 1)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validation loss: mean cross-entropy of the validation rows' supervised tokens, nats, whatever is trained."""
@@ -343,20 +267,34 @@ class FineTuner(SFTTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         return figures
 
+    def _maybe_log_save_evaluate(self, *arguments: Any, **named: Any) -> None:
+        self._steps_logged = self.state.global_step - self._globalstep_last_logged
+        super()._maybe_log_save_evaluate(*arguments, **named)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if self.plan.precision == "fp16" and not math.isfinite(logs.get("grad_norm", 0.0)):
-            # The scale of the loss was too large: the step was left out and the scale halved, as at every beginning.
-            logs = {name: value for name, value in logs.items() if name != "grad_norm"}
-        for name in ("loss", "grad_norm"):
-            if name in logs and not math.isfinite(logs[name]):
-                raise PipelineError(
-                    f"step {self.state.global_step}: {name.replace('_', ' ')} is {logs[name]}; {ADVICE}"
-                )
+        if "loss" in logs:
+            self.guard.leave_out_skipped(logs, self._steps_logged)
         super().log(logs, start_time)
+
+    def _run_epoch(self, *arguments: Any, **named: Any) -> None:
+        # A run that was stopped early and is opened again has nothing left to do.
+        if not is_over(self.plan, self.state.log_history):
+            super()._run_epoch(*arguments, **named)  # type: ignore[no-untyped-call]
+
+    @property
+    def kept_step(self) -> int:
+        """The step whose weights are left behind."""
+        return find_kept_step(self.plan, self.state)
+
+    def restore_kept(self) -> None:
+        """After the last step, put the weights of the kept one into the model."""
+        if self.kept_step != self.state.global_step:
+            self._load_from_checkpoint(str(self.checkpoints.path(self.kept_step)))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
         self.settle_weights()
+        self.checkpoints.protected = list_protected(self.plan, self.state, self.checkpoints.steps())
         if self.args.should_save:
             self.checkpoints.save(step, self.write_state)
         else:

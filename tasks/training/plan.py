@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -21,6 +22,7 @@ from tasks.training.quantization import AnyQuantization
 from tasks.training.remedies import Remedy
 from tasks.training.schedules import AnySchedule
 from tasks.training.schedules.schedule import share_of_peak
+from tasks.training.stopping import Divergence, EarlyStopping
 
 NAME = "plan.json"
 
@@ -46,6 +48,11 @@ class Plan(Record):
         long_rows: What becomes of longer conversations.
         packing: ``bfd`` fills rows with whole conversations, each in its own attention block.
         precision: Of the computation; ``bf16`` and ``fp16`` are autocast.
+        on_nan: What a loss or gradient that is not a number does: stop the run, or skip the step.
+        nan_limit: Steps that may be skipped for it.
+        divergence: When a rising loss stops the run; None: never.
+        early_stopping: When a validation loss that no longer falls ends the run; None: never.
+        keep: Which step's weights the run leaves behind.
         gradient_checkpointing: Recompute activations in the backward pass.
         epochs: Passes over the training split that ``steps`` amounts to.
         steps: Optimizer steps of the whole run; training runs exactly these.
@@ -86,6 +93,11 @@ class Plan(Record):
     long_rows: LongRows
     packing: Packing
     precision: Precision
+    on_nan: Literal["stop", "skip"]
+    nan_limit: int
+    divergence: Divergence | None
+    early_stopping: EarlyStopping | None
+    keep: Literal["last", "best"]
     gradient_checkpointing: bool
     epochs: float
     steps: int
@@ -107,6 +119,11 @@ class Plan(Record):
     auto_batch: bool = False
     batch_halved: bool = False
     made_for: Machine
+
+    @property
+    def saves_validated(self) -> bool:
+        """Whether a step may be saved for its validation loss."""
+        return self.keep == "best" or self.early_stopping is not None
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of optimizer step ``step``, counted from 0."""

@@ -6,8 +6,9 @@ Training setup counts with it what fine-tuning trains on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,7 @@ class TokenizedRows:
         offsets: Start of each row and end of the last one, shape (rows + 1,).
         dropped: Reason to number of conversations dropped.
         cut: Conversations longer than ``max_tokens`` that train, cut or split.
+        ids: Id of each row's conversation; None where none are known.
         weights: Loss weight of each row, shape (rows,); None where all are 1.
         classes: Class number of each row, shape (rows,), where batches are stratified.
     """
@@ -39,6 +41,7 @@ class TokenizedRows:
     offsets: np.ndarray
     dropped: Mapping[str, int] = field(default_factory=dict)
     cut: int = 0
+    ids: Sequence[str] | None = None
     weights: np.ndarray | None = None
     classes: np.ndarray | None = None
 
@@ -110,6 +113,7 @@ def keep_supervised(
         offsets=np.concatenate([[0], np.cumsum(lengths[useful])]).astype(np.int64),
         dropped={reason: count for reason, count in counts.items() if count},
         cut=int((trains & long).sum()),
+        ids=list(compress(encoded["id"].to_pylist(), useful.tolist())),
         weights=None if weights is None else weights[places[rows_of[useful]]],
         classes=None if classes is None else classes[places[rows_of[useful]]],
     )

@@ -23,6 +23,7 @@ from tasks.training.quantization import AnyQuantization, quantizations_where
 from tasks.training.quantization.none import Unquantized
 from tasks.training.schedules import AnySchedule
 from tasks.training.schedules.cosine import Cosine
+from tasks.training.stopping import Divergence, EarlyStopping
 from tasks.training_setup.auto import Auto
 
 Count = Annotated[int, Field(ge=1)]
@@ -87,6 +88,21 @@ class TrainingSetup(Section):
         default=Interval(steps=100), description="between validation losses: {steps: 100} or {epochs: 0.25}"
     )
     log_every_steps: int = Field(default=10, ge=1, description="optimizer steps between logged training losses")
+
+    early_stopping: EarlyStopping | None = Field(
+        default=None, description="end when the validation loss no longer falls: {patience: 3}; null: never"
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="weights that are left behind: those of the last step, or of the best validation loss",
+    )
+    divergence: Divergence | None = Field(
+        default=Divergence(), description="stop when the loss rises far above its best and stays there; null: never"
+    )
+    on_nan: Literal["stop", "skip"] = Field(
+        default="stop", description="a loss or gradient that is not a number stops the run, or its step is skipped"
+    )
+    nan_limit: int = Field(default=10, ge=1, description="steps that on_nan: skip may skip")
 
     @field_validator("optimizer", mode="before")
     @classmethod

@@ -116,6 +116,11 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
         world_size=settings.distribution.ranks(settings.processes),
         distribution=settings.distribution,
         device=machine.device,
+        on_nan=settings.on_nan,
+        nan_limit=settings.nan_limit,
+        divergence=settings.divergence,
+        early_stopping=settings.early_stopping,
+        keep=settings.keep,
         checkpoint_every_steps=settings.checkpoint_every.in_steps(batches / batches_per_step),
         evaluate_every_steps=settings.evaluate_every.in_steps(batches / batches_per_step),
         log_every_steps=settings.log_every_steps,
@@ -324,6 +329,18 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
             f"processes: {settings.processes}, but this machine has {machine.accelerators} accelerators; "
             f"set processes: {machine.accelerators}"
         )
+    if settings.on_nan == "skip" and not settings.optimizer.can.keeps_gradients:
+        problems.append(
+            f"on_nan: skip, which optimizer {settings.optimizer.name} cannot: its steps are done before the whole "
+            "gradient is known; set on_nan: stop"
+        )
+    if not counts.validation_examples:
+        problems += [
+            f"{key}: needs a validation loss, and the validation split has no supervised token; raise "
+            "data_preparation.split.validation or leave it out"
+            for key, is_set in (("early_stopping", settings.early_stopping), ("keep: best", settings.keep == "best"))
+            if is_set
+        ]
     threads = _threads(settings, machine) * settings.processes
     if threads > machine.cores:
         problems.append(

@@ -224,7 +224,7 @@ def test_a_frozen_base_in_bf16_gives_the_losses_of_one_in_fp32(
 
 def test_loss_that_is_no_number_stops_with_the_step_and_advice(initial: Path, tmp_path: Path) -> None:
     plan = make_plan(method={"name": "full"}, learning_rate=1e30, clip_norm=0.0, warmup_steps=0)
-    with pytest.raises(PipelineError, match=r"step [23]: the training loss is (nan|inf); lower .*learning_rate"):
+    with pytest.raises(PipelineError, match=r"step 2: the norm of the gradient is nan; lower .*learning_rate"):
         fine_tune(plan, make_splits(initial), initial, tmp_path / "checkpoints", tmp_path / "tuned")
     assert not (tmp_path / "tuned").exists()
     assert not list(tmp_path.glob("checkpoints/*/step-*"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from tasks.fine_tuning import trainer as module
+from tasks.fine_tuning import batch_loss
 from tasks.fine_tuning.batches import collate
 from tasks.fine_tuning.output_layer import restrict_positions, scale_logits, sum_in_parts
 from tasks.fine_tuning.trainer import FineTuner
@@ -45,7 +45,7 @@ def measure(trainer: FineTuner, loss: Any) -> tuple[torch.Tensor, torch.Tensor, 
 @pytest.mark.parametrize("loss", [member() for member in LOSSES], ids=lambda loss: loss.name)
 def test_in_parts_as_in_one_piece(trainer: FineTuner, loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, gradient, tokens = measure(trainer, loss)
-    monkeypatch.setattr(module, "MAXIMUM_LOGITS", 7 * trainer.vocabulary)
+    monkeypatch.setattr(batch_loss, "MAXIMUM_LOGITS", 7 * trainer.batch_loss.vocabulary)
     most: list[int] = []
     plain = type(loss).total
     monkeypatch.setattr(
@@ -104,7 +104,7 @@ def test_a_model_with_another_end_is_computed_in_one_piece(
 
     monkeypatch.setattr(trainer.model, "forward", doubled.__get__(trainer.model))
     whole, gradient, _ = measure(trainer, CrossEntropy())
-    monkeypatch.setattr(module, "MAXIMUM_LOGITS", 7 * trainer.vocabulary)
+    monkeypatch.setattr(batch_loss, "MAXIMUM_LOGITS", 7 * trainer.batch_loss.vocabulary)
     with caplog.at_level(logging.WARNING):
         again, gradient_again, _ = measure(trainer, CrossEntropy())
         measure(trainer, CrossEntropy())
