@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -17,9 +17,6 @@ from tasks.fine_tuning.batches import Bins
 from tasks.fine_tuning.watch import ADVICE
 from tasks.language_models.encoding import IGNORED
 from tasks.training.rows import TokenizedRows
-
-if TYPE_CHECKING:
-    from tasks.fine_tuning.trainer import FineTuner
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +36,10 @@ class StepGuard:
     """Looks at every loss and every gradient before it changes a weight.
 
     Args:
-        trainer: Whose steps they are; its plan says what happens to one that is not a number.
+        trainer: The `FineTuner` whose steps they are; its plan says what happens to one that is not a number.
     """
 
-    def __init__(self, trainer: FineTuner) -> None:
+    def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
         self.passes: list[ForwardPass] = []  # of this step so far
         self.losses_before = torch.zeros(())
