@@ -8,6 +8,7 @@ from flows.wiring.source import source_access
 from flows.wiring.stage import run, stage, task
 from tasks.contracts.tables import read_examples
 from tasks.language_models.bias_probe import probe_bias
+from tasks.model_initialisation.candidates import choose_base
 from tasks.model_initialisation.chat_template import choose_template, render_first
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model
@@ -27,7 +28,18 @@ def model_initialisation(params: Params) -> None:
     """Fetch the base, check its folder, choose the chat template, measure it on the data, and pin it."""
     settings = params.model_initialisation
     examples = read_examples(artifacts.TRAIN)
-    base = task(check_folder)(task(fetch_model)(settings.source, source_access(params)))
+    access = source_access(params)
+    choice = task(choose_base)(
+        settings.source,
+        settings.candidates,
+        settings.choose,
+        access,
+        read_examples(artifacts.VALIDATION),
+        settings.candidate_rows,
+        settings.measure_up_to_parameters,
+    )
+    source = choice.source
+    base = task(check_folder)(task(fetch_model)(source, access))
     task(check_licence)(base, settings.licenses.deny)
     vocabulary = settings.vocabulary
     base, tokenizer = task(settle_vocabulary)(
@@ -46,13 +58,13 @@ def model_initialisation(params: Params) -> None:
     loss = task(measure_loss)(model, examples, tokenizer, description.context, settings.sample_rows)
     bias = task(probe_bias)(model, tokenizer)
     task(pin_model)(
-        base, settings.source, settings.reference, template, generation_config, description.facts(), artifacts.INITIAL
+        base, source, settings.reference, template, generation_config, description.facts(), artifacts.INITIAL
     )
     findings = Findings(
         base,
         description,
-        settings.source.origin(base.source_folder),
-        settings.source.facts(base.source_folder),
+        source.origin(base.source_folder),
+        source.facts(base.source_folder),
         settings.reference,
         template,
         sample,
@@ -61,6 +73,7 @@ def model_initialisation(params: Params) -> None:
         bias,
         describe_padding(tokenizer),
         render_first(examples, tokenizer),
+        choice,
     )
     task(write_report)(findings, artifacts.report("model_initialisation"), artifacts.metrics("model_initialisation"))
 

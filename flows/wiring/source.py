@@ -74,6 +74,7 @@ def open_release(asked: str) -> Path:
 
 
 def _registered(params: Params) -> Iterator[RegisteredVersion]:
-    source = params.model_initialisation.source
-    if isinstance(source, RegisteredVersion):
-        yield source
+    settings = params.model_initialisation
+    for source in (settings.source, *settings.candidates):
+        if isinstance(source, RegisteredVersion):
+            yield source

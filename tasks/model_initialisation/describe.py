@@ -47,9 +47,9 @@ def describe_model(base: CheckedModel, tokenizer: Any) -> Description:
         PipelineError: transformers knows no causal language model of this type.
     """
     config = base.config.get("text_config") or base.config
+    context = find_context_of(base.config)
     heads = _number(config, "num_attention_heads", "n_head")
     names = base.config.get("architectures") or [str(base.config["model_type"])]
-    context = _number(config, *_CONTEXT_KEYS)
     return Description(
         architecture=str(names[0]),
         parameters=base.weights.parameters,
@@ -65,6 +65,11 @@ def describe_model(base: CheckedModel, tokenizer: Any) -> Description:
         tokenizer_class=type(tokenizer).__name__,
         shape=describe_shape(base.folder, context),
     )
+
+
+def find_context_of(config: dict[str, Any]) -> int:
+    """Longest input that ``config.json`` states; 0 where it states none."""
+    return _number(config.get("text_config") or config, *_CONTEXT_KEYS)
 
 
 def _number(config: dict[str, Any], *keys: str) -> int:

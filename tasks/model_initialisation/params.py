@@ -45,6 +45,17 @@ class ModelInitialisation(Section):
     source: Source = Field(
         default=Folder(), description="a local folder, a GGUF file, a hub model at a commit, or a registered version"
     )
+    candidates: tuple[Source, ...] = Field(
+        default=(), description="other sources, compared with this one by their loss per byte on validation rows"
+    )
+    choose: Literal["source", "recommended"] = Field(
+        default="source",
+        description="source: take it whatever the comparison says, which the page shows; recommended: take the "
+        "smallest candidate that is not proven worse than the best",
+    )
+    candidate_rows: int = Field(
+        default=64, ge=8, le=1000, description="validation rows that candidates are compared on"
+    )
     licenses: Licences = Field(default_factory=Licences)
     vocabulary: Vocabulary = Field(default_factory=Vocabulary)
     reference: bool = Field(default=False, description="store only hashes and load the files from their source")

@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.contracts.manifest import write_json
 from tasks.language_models.bias_probe import MEANING, BiasMeasure, Lean
+from tasks.model_initialisation.candidates import BaseChoice
 from tasks.model_initialisation.chat_template import ChatTemplate
 from tasks.model_initialisation.checks import CheckedModel
 from tasks.model_initialisation.describe import Description
@@ -43,6 +44,7 @@ class Findings:
         bias: Leans of the base, where they were measured.
         padding: The token to pad with.
         rendered: One training conversation rendered by the template.
+        choice: How the candidates compare.
     """
 
     base: CheckedModel
@@ -57,6 +59,7 @@ class Findings:
     bias: BiasMeasure | None
     padding: str
     rendered: str
+    choice: BaseChoice
 
 
 def write_report(findings: Findings, page_path: Path, metrics_path: Path) -> dict[str, float | int]:
@@ -84,6 +87,7 @@ def write_report(findings: Findings, page_path: Path, metrics_path: Path) -> dic
     }
     if loss:
         figures |= {"base_bits_per_byte": loss.bits_per_byte, "base_nats_per_token": loss.nats_per_token}
+    figures |= findings.choice.figures
     if findings.bias:
         figures |= findings.bias.figures
     write_json(metrics_path, figures)
@@ -102,6 +106,9 @@ def _page(findings: Findings) -> Page:
     name = next(iter(origin.values()))
     stored = "stored as a reference with the hash of every file" if reference else "copied with the hash of every file"
     warnings = _warnings(description, template, fit)
+    choice = findings.choice
+    if choice.recommended != choice.taken:
+        warnings.append(f"{choice.recommended} is recommended as base, but {choice.taken} is taken (choose: source).")
     parts = count_parts(findings.base.weights.shapes)
     page = Page(
         "Model initialisation",
@@ -122,6 +129,8 @@ def _page(findings: Findings) -> Page:
     )
     if warnings:
         page.listing(warnings, "Warnings")
+    if choice.scores:
+        _add_candidates(page, choice)
     page.table(
         "Model",
         ["property", "value"],
@@ -206,6 +215,27 @@ def _page(findings: Findings) -> Page:
     )
     page.conversation([("rendered by the chat template", show_first(findings.rendered))], "One training conversation")
     return page
+
+
+def _add_candidates(page: Page, choice: BaseChoice) -> None:
+    marks = {choice.recommended: "recommended"}
+    page.table(
+        "Candidates for the base",
+        ["candidate", "parameters", "bits per byte", "difference to the best, 95% interval", ""],
+        [
+            [
+                score.name,
+                abbreviate(score.parameters) if score.parameters else "–",
+                "–" if score.bits_per_byte is None else f"{score.bits_per_byte:.3f}",
+                "–" if score.problem else f"[{score.low:+.3f}, {score.high:+.3f}]",
+                score.problem or marks.get(score.name) or ("proven worse" if score.is_worse else "not proven worse"),
+            ]
+            for score in choice.scores
+        ],
+        note=f"Bits that each needs for a byte of the reference answers of the same {choice.rows} validation rows, "
+        "before any training, given the conversation before them; paired bootstrap. Recommended is the smallest that "
+        f"is not proven worse than the best. Taken: {choice.taken}.",
+    )
 
 
 def _add_needs(page: Page, description: Description) -> None:

@@ -132,7 +132,7 @@ def _write(base: CheckedModel, tokenizer: Any, new: Sequence[str], pad: str | No
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    logger.info("%s: %s tokens added, pad token %s", base.folder, len(new), tokenizer.pad_token)
+    logger.info("%s: tokens added: %s, pad token: %s", base.folder, len(new), tokenizer.pad_token)
 
 
 def _write_model(

@@ -44,7 +44,9 @@ def find_base(params: Params) -> FoundBase:
     """
     source = params.model_initialisation.source
     origin = find_json(artifacts.INITIAL / "manifest.json").get("source")
-    if origin is not None and origin == source.origin(_release_of(source)):
+    settings = params.model_initialisation
+    possible = [source, *(settings.candidates if settings.choose == "recommended" else ())]
+    if origin is not None and any(origin == each.origin(_release_of(each)) for each in possible):
         return FoundBase(read_shape(artifacts.INITIAL), _name(source), str(artifacts.INITIAL))
     if isinstance(source, Gguf):
         return FoundBase(_read_gguf(source), _name(source), "its header")

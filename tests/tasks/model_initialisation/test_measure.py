@@ -13,6 +13,7 @@ import pytest
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES, UNTRAINED
 from tasks.language_models.bias_probe import probe_bias
+from tasks.model_initialisation.candidates import BaseChoice
 from tasks.model_initialisation.chat_template import choose_template, render_first
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model
@@ -20,6 +21,7 @@ from tasks.model_initialisation.measure import measure_loss, measure_tokenizer, 
 from tasks.model_initialisation.needs import count_parts, estimate_needs
 from tasks.model_initialisation.report import Findings, write_report
 from tasks.model_initialisation.sample_check import check_sample
+from tasks.model_initialisation.sources.folder import Folder
 from tasks.model_initialisation.vocabulary import describe_padding
 from tests.tiny import example_rows
 
@@ -167,6 +169,7 @@ def test_report_is_the_same_twice_and_says_the_figures(tiny_model: Path, tmp_pat
             probe_bias(model, tokenizer),
             describe_padding(tokenizer),
             render_first(table(), tokenizer),
+            BaseChoice(Folder(path=tiny_model)),
         )
         figures = write_report(findings, page, metrics)
         assert json.loads(metrics.read_text()) == figures
