@@ -26,6 +26,7 @@ from tasks.contracts.manifest import NAME, read_manifest, seal, write_json
 logger = logging.getLogger(__name__)
 
 FINISHED = "finished.json"
+AVERAGED = "averaged.safetensors"  # their moving averages, where the plan asks for them
 TRAINED = "trained.safetensors"  # the weights that get gradients, by name
 UNLOGGED = "unlogged.json"  # the training loss since the last logged step
 STATE_FILES = (TRAINED, "optimizer.pt", "scheduler.pt", "trainer_state.json", UNLOGGED)

@@ -36,9 +36,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DECIDING_MODULES = (
+    "averaging.py",
     "batch_loss.py",
     "batches.py",
     "interrupts.py",
+    "noise.py",
     "not_finite.py",
     "output_layer.py",
     "rows.py",

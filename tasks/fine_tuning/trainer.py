@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,9 +30,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json, write_json
+from tasks.fine_tuning.averaging import AverageCallback, WeightAverage
 from tasks.fine_tuning.batch_loss import BatchLoss, LossSum
 from tasks.fine_tuning.batches import Bins, collate, order_batches, validation_batches
-from tasks.fine_tuning.checkpoints import TRAINED, UNLOGGED, Checkpoints
+from tasks.fine_tuning.checkpoints import AVERAGED, TRAINED, UNLOGGED, Checkpoints
+from tasks.fine_tuning.noise import noisy_embeddings
 from tasks.fine_tuning.not_finite import StepGuard
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.watch import ADVICE, WatchCallback, find_kept_step, is_over, list_protected
@@ -114,6 +117,7 @@ class FineTuner(SFTTrainer):
 
     model: Any
     unlogged: dict[str, Any] | None = None
+    average: WeightAverage | None = None
 
     def __init__(
         self,
@@ -129,6 +133,8 @@ class FineTuner(SFTTrainer):
         self.packed = plan.packing == "bfd"
         self.own_batches: list[Bins] = []
         self.guard = StepGuard(self)
+        averaging = [] if plan.ema_decay is None else [AverageCallback(self)]
+        checkpoints.needed |= {AVERAGED} if averaging else set()
         with quantization_hidden(model):
             super().__init__(
                 model=model,
@@ -136,7 +142,7 @@ class FineTuner(SFTTrainer):
                 # Required and inspected by TRL, but never iterated: batches are made in `get_train_dataloader`.
                 train_dataset=datasets.Dataset.from_dict({"input_ids": [[self.pad]], "labels": [[IGNORED]]}),
                 processing_class=tokenizer,
-                callbacks=[IntervalCallback(plan), WatchCallback(plan, checkpoints), *callbacks],
+                callbacks=[*averaging, IntervalCallback(plan), WatchCallback(plan, checkpoints), *callbacks],
             )
         self.batch_loss = BatchLoss(self.model, self.aux_loss_enabled)
 
@@ -201,6 +207,10 @@ class FineTuner(SFTTrainer):
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         prepare = super()._prepare_for_training
         prepared = prepare(max_steps, train_dataloader, resume_from_checkpoint)  # type: ignore[no-untyped-call]
+        if self.plan.ema_decay is not None:
+            self.average = WeightAverage(trained_weights(self.model), self.plan.ema_decay)
+            if resume_from_checkpoint is not None:
+                self.average.load(Path(resume_from_checkpoint) / AVERAGED)
         if resume_from_checkpoint is None:
             self.evaluate()  # the curve begins with the loss before the first step
         return prepared
@@ -230,7 +240,9 @@ class FineTuner(SFTTrainer):
         """
         if return_outputs:
             raise NotImplementedError("the logits of a training batch are not kept")
-        found = self.sum_losses(model, inputs, self.plan.loss)
+        alpha = self.plan.neftune_alpha if self.model.training else None
+        with noisy_embeddings(self.model.get_input_embeddings(), alpha, inputs):
+            found = self.sum_losses(model, inputs, self.plan.loss)
         loss = found.total / (num_items_in_batch if num_items_in_batch is not None else found.tokens)
         if found.auxiliary is not None:
             # A mean over the batch, not a sum over tokens.
@@ -252,11 +264,12 @@ class FineTuner(SFTTrainer):
         self.settle_weights()
         self.model.eval()
         total, count = 0.0, 0
-        for batch in validation_batches(validation.lengths.tolist(), VALIDATION_BATCH_TOKENS):
-            inputs = self._prepare_inputs(collate(validation, batch, self.pad, packed=False))
-            with torch.no_grad(), self.compute_loss_context_manager():
-                found = self.sum_losses(self.model_wrapped, inputs, CrossEntropy())
-            total, count = total + found.total.item(), count + found.tokens
+        with nullcontext() if self.average is None else self.average.in_model():
+            for batch in validation_batches(validation.lengths.tolist(), VALIDATION_BATCH_TOKENS):
+                inputs = self._prepare_inputs(collate(validation, batch, self.pad, packed=False))
+                with torch.no_grad(), self.compute_loss_context_manager():
+                    found = self.sum_losses(self.model_wrapped, inputs, CrossEntropy())
+                total, count = total + found.total.item(), count + found.tokens
         self.model.train()
         figures = {"eval_loss": total / count}
         if not math.isfinite(figures["eval_loss"]):
@@ -287,9 +300,13 @@ class FineTuner(SFTTrainer):
         return find_kept_step(self.plan, self.state)
 
     def restore_kept(self) -> None:
-        """After the last step, put the weights of the kept one into the model."""
+        """After the last step, put the weights of the kept one into the model, or their averages if there are any."""
+        folder = self.checkpoints.path(self.kept_step)
         if self.kept_step != self.state.global_step:
-            self._load_from_checkpoint(str(self.checkpoints.path(self.kept_step)))
+            self._load_from_checkpoint(str(folder))
+        if self.average is not None:
+            self.average.load(folder / AVERAGED)
+            self.average.leave_in_model()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
@@ -307,6 +324,8 @@ class FineTuner(SFTTrainer):
         """Write everything that a resumed run needs."""
         self.accelerator.wait_for_everyone()
         save_file(trained_weights(self.model), folder / TRAINED)
+        if self.average is not None:
+            self.average.save(folder / AVERAGED)
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
         self._save_rng_state(str(folder))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 MEANINGS = {
     "weights": "the base's and the method's own, as they are loaded",
     "gradients": "of the trained weights",
-    "optimizer": "what the optimizer keeps from step to step",
+    "optimizer": "what the optimizer keeps from step to step, and averages of the weights",
     "casts": "copies of weights in the precision of the computation",
     "activations": "what the blocks keep for the backward pass",
     "logits": "results of the output layer, and what the loss makes of them",

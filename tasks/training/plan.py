@@ -48,6 +48,8 @@ class Plan(Record):
         long_rows: What becomes of longer conversations.
         packing: ``bfd`` fills rows with whole conversations, each in its own attention block.
         precision: Of the computation; ``bf16`` and ``fp16`` are autocast.
+        neftune_alpha: Size of the noise on the embeddings; None: none.
+        ema_decay: Of the moving average of the weights; None: none.
         on_nan: What a loss or gradient that is not a number does: stop the run, or skip the step.
         nan_limit: Steps that may be skipped for it.
         divergence: When a rising loss stops the run; None: never.
@@ -93,6 +95,8 @@ class Plan(Record):
     long_rows: LongRows
     packing: Packing
     precision: Precision
+    neftune_alpha: float | None
+    ema_decay: float | None
     on_nan: Literal["stop", "skip"]
     nan_limit: int
     divergence: Divergence | None

@@ -89,6 +89,15 @@ class TrainingSetup(Section):
     )
     log_every_steps: int = Field(default=10, ge=1, description="optimizer steps between logged training losses")
 
+    neftune_alpha: float | None = Field(
+        default=None, gt=0, description="size of the noise on the embeddings while training, 5 to 15; null: none"
+    )
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="validate and keep a moving average of the weights, 0.99 over about 100 steps; null: none",
+    )
     early_stopping: EarlyStopping | None = Field(
         default=None, description="end when the validation loss no longer falls: {patience: 3}; null: never"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.contracts.errors import raise_all
 from tasks.contracts.machine import Machine
@@ -116,6 +116,8 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
         world_size=settings.distribution.ranks(settings.processes),
         distribution=settings.distribution,
         device=machine.device,
+        neftune_alpha=settings.neftune_alpha,
+        ema_decay=settings.ema_decay,
         on_nan=settings.on_nan,
         nan_limit=settings.nan_limit,
         divergence=settings.divergence,
@@ -227,6 +229,8 @@ def _memory(
         gradient_checkpointing=settings.gradient_checkpointing,
         device=machine.device,
     )
+    if settings.ema_decay is not None:
+        alone = replace(alone, optimizer=alone.optimizer + 4 * settings.method.trainable(shape))
     return settings.distribution.per_rank(alone, settings.distribution.ranks(settings.processes))
 
 
@@ -328,6 +332,16 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
         problems.append(
             f"processes: {settings.processes}, but this machine has {machine.accelerators} accelerators; "
             f"set processes: {machine.accelerators}"
+        )
+    if settings.neftune_alpha is not None and not settings.optimizer.can.needs_backward:
+        problems.append(
+            f"neftune_alpha: its noise hides what optimizer {settings.optimizer.name} measures between two forward "
+            "passes; leave it out"
+        )
+    if settings.ema_decay is not None and settings.distribution.can.many:
+        problems.append(
+            f"ema_decay: needs all weights in one process, which distribution {settings.distribution.name} spreads; "
+            "leave it out or set distribution: {name: single}"
         )
     if settings.on_nan == "skip" and not settings.optimizer.can.keeps_gradients:
         problems.append(

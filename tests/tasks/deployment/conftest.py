@@ -128,6 +128,7 @@ def write_plan(folder: Path, method: AnyMethod) -> None:
         optimizer=AdamW(), parameter_groups=ParameterGroups(),
         batch_size=4, accumulation_steps=2, max_tokens=256, long_rows="truncate_right",
         packing="bfd", precision="fp32",
+        neftune_alpha=None, ema_decay=None,
         on_nan="stop", nan_limit=10, divergence=None, early_stopping=None, keep="last",
         gradient_checkpointing=False, epochs=2.0, steps=50, threads=2, world_size=1, device="cpu",
         distribution=Single(),

@@ -55,6 +55,8 @@ def make_plan(**changes: Any) -> Plan:
         "packing": "none",
         "precision": "fp32",
         "gradient_checkpointing": False,
+        "neftune_alpha": None,
+        "ema_decay": None,
         "on_nan": "stop",
         "nan_limit": 10,
         "divergence": None,
