@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -240,12 +241,9 @@ def test_the_scale_of_an_fp16_loss_is_resumed_and_skipped_steps_are_not_errors(i
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
     trainer._load_scaler(str(tmp_path))
     assert trainer.accelerator.scaler.state_dict()["scale"] == 1024.0
-    overflown = {"loss": 2.0, "grad_norm": float("inf"), "learning_rate": 1e-3}
-    with pytest.raises(PipelineError, match="grad norm is inf"):
-        trainer.log(dict(overflown))
-    trainer.plan = trainer.plan.model_copy(update={"precision": "fp16"})
-    trainer.log(dict(overflown))
-    assert trainer.state.log_history[-1]["loss"] == 2.0
-    assert "grad_norm" not in trainer.state.log_history[-1]
-    with pytest.raises(PipelineError, match="loss is nan"):
-        trainer.log({"loss": float("nan")})
+    # The scaler leaves such a step out; its norm is not logged.
+    assert trainer.guard.check_norm(torch.tensor(math.inf)) is None
+    assert trainer.guard.check_norm(torch.tensor(2.0)).item() == 2.0
+    trainer.accelerator.scaler = None
+    with pytest.raises(PipelineError, match="the norm of the gradient is inf"):
+        trainer.guard.check_norm(torch.tensor(math.inf))
