@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.machine import Device
-from tasks.language_models.model_folder import load_model
+from tasks.language_models.model_folder import load_model, open_on_meta
 from tasks.language_models.shape import ModelShape
 from tasks.training.choices import Precision, WeightType
 
@@ -91,6 +91,27 @@ def load_frozen(base: Path, weights: WeightType, **options: Any) -> Any:
     # The blocks add to what the embedding gives: in 16 bits each addition would round the sum.
     model.get_input_embeddings().register_forward_hook(_widen)
     return model
+
+
+def layers_to_skip(base: Path, block: int) -> list[str] | None:
+    """Names of what stays as it is where some layer's inputs are no multiple of a block wide; else None, the default.
+
+    Args:
+        base: Folder with the base.
+        block: Weights with one magnitude.
+    """
+    import torch
+    from transformers.pytorch_utils import Conv1D
+    from transformers.quantizers.base import get_keys_to_not_convert
+
+    model = open_on_meta(base)
+    uneven = [
+        name
+        for name, module in model.named_modules()
+        if (isinstance(module, torch.nn.Linear) and module.in_features % block)
+        or (isinstance(module, Conv1D) and module.weight.shape[0] % block)
+    ]
+    return [*get_keys_to_not_convert(model), *uneven] if uneven else None
 
 
 def load_in_bits(base: Path, weights: WeightType, precision: Precision, device: Device, config: Any) -> Any:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-LAYERS, EMBEDDINGS, OTHERS, TRAINED = (
-    "linear layers", "embeddings and output layer", "norms, biases and others", "trained weights",
+LAYERS_IN_BITS, LAYERS, EMBEDDINGS, OTHERS, TRAINED = (
+    "linear layers, quantised", "linear layers", "embeddings and output layer", "norms, biases and others",
+    "trained weights",
 )  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def measure_weights(model: Any) -> tuple[WeightPart, ...]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    sizes = {name: [0, 0] for name in (LAYERS, EMBEDDINGS, OTHERS, TRAINED)}
+    sizes = {name: [0, 0] for name in (LAYERS_IN_BITS, LAYERS, EMBEDDINGS, OTHERS, TRAINED)}
     tables = {id(table.weight) for table in (model.get_input_embeddings(), model.get_output_embeddings()) if table}
     seen: set[int] = set()
     for module in model.modules():
@@ -58,7 +59,7 @@ def measure_weights(model: Any) -> tuple[WeightPart, ...]:
             elif id(weights) in tables:
                 part = EMBEDDINGS
             elif name == "weight" and isinstance(module, (torch.nn.Linear, Conv1D)):
-                part = LAYERS
+                part = LAYERS if weights.is_floating_point() else LAYERS_IN_BITS
             state = getattr(weights, "quant_state", None)
             sizes[part][0] += weights.numel() if state is None else math.prod(state.shape)
             for tensor in (weights, *_decoders(module, weights)):

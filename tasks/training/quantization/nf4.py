@@ -3,8 +3,8 @@ arXiv:2305.14314).
 
 Each 64 weights are divided by the largest magnitude among them and rounded to the 16 quantiles of a normal
 distribution. ``double_quantization`` holds the magnitudes in 8 bits themselves: 4.127 bits a weight instead of 4.5. A
-layer's weights are decoded for each product, into the precision of the run. Embeddings and the output layer are not
-quantised but held in that precision, norms and biases in fp32.
+layer's weights are decoded for each product, into the precision of the run. Embeddings, the output layer, and layers
+whose inputs are no multiple of 64 wide are not quantised but held in that precision, norms and biases in fp32.
 
 Good for a base that does not fit otherwise: of 8 billion weights, under LoRA, it makes 5.6 GB instead of 16 GB. It is
 slower than bf16, and the rounded base answers a little worse than the base; what is trained learns around that. It is
@@ -25,7 +25,14 @@ from tasks.contracts.machine import Device
 from tasks.contracts.params import Section
 from tasks.language_models.shape import ModelShape
 from tasks.training.choices import Precision, WeightType
-from tasks.training.quantization.loading import DTYPES, base_bytes, decoded_bytes, load_in_bits, problems_of_bits
+from tasks.training.quantization.loading import (
+    DTYPES,
+    base_bytes,
+    decoded_bytes,
+    layers_to_skip,
+    load_in_bits,
+    problems_of_bits,
+)
 from tasks.training.quantization.quantization import Abilities
 
 BLOCK = 64  # weights with one magnitude
@@ -47,12 +54,10 @@ class Nf4(Section):
 
     def problems(self, shape: ModelShape, frozen_base: bool, precision: Precision, device: Device) -> list[str]:
         problems = problems_of_bits(self.name, self.weights, shape, precision)
-        uneven = sorted({name for name, sizes in shape.linear.items() if any(inner % BLOCK for _, inner in sizes)})
-        if uneven and device == "cpu":
-            # bitsandbytes 0.50.2 decodes rows of 96 weights, say, with the magnitudes of other blocks, and no error.
+        if shape.linear and all(inner % BLOCK for sizes in shape.linear.values() for _, inner in sizes):
             problems.append(
-                f"quantization: nf4, but layers ({', '.join(uneven)}) have inputs whose width is no multiple of "
-                f"{BLOCK}, which bitsandbytes decodes wrongly on a CPU; set {{name: int8}} or {{name: none}}"
+                f"quantization: nf4, but no linear layer has inputs whose width is a multiple of {BLOCK}; set "
+                "{name: int8} or {name: none}"
             )
         return problems
 
@@ -78,11 +83,15 @@ class Nf4(Section):
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=self.double_quantization,
             bnb_4bit_compute_dtype=DTYPES[precision],
+            # bitsandbytes 0.50.2 decodes rows of 96 weights, say, with the magnitudes of other blocks on a CPU.
+            llm_int8_skip_modules=layers_to_skip(base, BLOCK),
         )
         return load_in_bits(base, self.weights, precision, device, config)
 
     def _layer_bytes(self, out: int, inner: int) -> int:
         weights = out * inner
+        if inner % BLOCK:
+            return (4 if self.weights == "fp32" else 2) * weights
         blocks = -(-weights // BLOCK)
         packed = -(-weights // 2) + CODE_BYTES
         if not self.double_quantization:
