@@ -13,16 +13,26 @@ from pathlib import Path
 from typing import Any
 
 MAXIMUM_ENTRIES = 10_000
-# No model that is known has files of these kinds a tenth as large, but for tokenizers (Gemma's 33 MB).
+# Of files that are read as a whole; published models have none that is a tenth as large, Gemma's tokenizer aside.
 MAXIMUM_BYTES = {
-    "tokenizer.json": 256_000_000,
-    "tokenizer.model": 256_000_000,
-    "vocab.json": 64_000_000,
-    "merges.txt": 64_000_000,
-    "model.safetensors.index.json": 64_000_000,
+    **dict.fromkeys(
+        (
+            "README.md",
+            "added_tokens.json",
+            "chat_template.jinja",
+            "chat_template.json",
+            "config.json",
+            "generation_config.json",
+            "preprocessor_config.json",
+            "processor_config.json",
+            "special_tokens_map.json",
+            "tokenizer_config.json",
+        ),
+        16_000_000,
+    ),
+    **dict.fromkeys(("merges.txt", "model.safetensors.index.json", "vocab.json"), 64_000_000),
+    **dict.fromkeys(("tokenizer.json", "tokenizer.model"), 256_000_000),
 }
-MAXIMUM_OTHER_BYTES = 16_000_000
-_LARGE = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".msgpack", ".h5")
 
 
 def find_unsafe_entries(folder: Path) -> list[str]:
@@ -70,8 +80,8 @@ def _find_problem(path: Path, name: str, allowed: list[Path]) -> str:
         return ""
     if not stat.S_ISREG(status.st_mode):
         return f"{name}: neither a file nor a folder (a pipe, a socket or a device); remove it"
-    largest = MAXIMUM_BYTES.get(path.name, MAXIMUM_OTHER_BYTES)
-    if status.st_size > largest and not path.name.endswith(_LARGE):
+    largest = MAXIMUM_BYTES.get(path.name)
+    if largest is not None and status.st_size > largest:
         return f"{name}: {status.st_size:,} bytes; at most {largest:,} are read of such a file; remove it"
     return ""
 

@@ -221,13 +221,13 @@ def _add_candidates(page: Page, choice: BaseChoice) -> None:
     marks = {choice.recommended: "recommended"}
     page.table(
         "Candidates for the base",
-        ["candidate", "parameters", "bits per byte", "difference to the best, 95% interval", ""],
+        ["candidate", "parameters", "bits per byte", "difference to the best, 95% interval", "result"],
         [
             [
                 score.name,
                 abbreviate(score.parameters) if score.parameters else "–",
                 "–" if score.bits_per_byte is None else f"{score.bits_per_byte:.3f}",
-                "–" if score.problem else f"[{score.low:+.3f}, {score.high:+.3f}]",
+                "–" if score.problem or score.low == score.high else f"[{score.low:+.3f}, {score.high:+.3f}]",
                 score.problem or marks.get(score.name) or ("proven worse" if score.is_worse else "not proven worse"),
             ]
             for score in choice.scores

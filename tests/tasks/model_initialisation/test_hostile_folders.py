@@ -292,6 +292,7 @@ LEFT_OUT: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "a compiled library": (text("kernel.so", b"\x7fELF"), ("kernel.so",)),
     "weights that the index does not name": (text("other.safetensors", b"hidden"), ("other.safetensors",)),
+    "a large file that nobody reads": (sparse("notes.pdf", 1 << 40), ("notes.pdf",)),
     "hidden files": (both(text(".env", "TOKEN=1"), text(".hidden.json", "{}"), text(".npmrc", "x")), ()),
     "another model's address": (setting("config.json", _name_or_path="evil/model"), ()),
     "a tokenizer of another place": (
