@@ -71,6 +71,7 @@ def model_initialisation(params: Params) -> None:
         fit,
         loss,
         bias,
+        vocabulary.add,
         describe_padding(tokenizer),
         render_first(examples, tokenizer),
         choice,

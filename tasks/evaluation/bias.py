@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.evaluation.outcomes import ModelName, Outcome
-from tasks.evaluation.wording import signed
 from tasks.language_models.bias_probe import ALL, MEANING, BiasMeasure, Lean
 
 
@@ -38,9 +37,9 @@ def bias_table(outcomes: Mapping[ModelName, Outcome]) -> tuple[list[str], list[l
     rows: list[list[Any]] = [
         [
             group,
-            *(signed(of_model[group].mean) for of_model in leans.values()),
-            signed(change[group].mean) if change else "–",
-            f"[{signed(change[group].low)}, {signed(change[group].high)}]" if change else "–",
+            *(f"{of_model[group].mean:+.3f}" for of_model in leans.values()),
+            f"{change[group].mean:+.3f}" if change else "–",
+            f"[{change[group].low:+.3f}, {change[group].high:+.3f}]" if change else "–",
         ]
         for group in next(iter(leans.values()))
     ]

@@ -72,6 +72,7 @@ _FOLD = (
     "{%- endfor -%}"
     "{%- set messages = folded.turns +%}"
 )
+_DATE_MACRO = "{%- macro strftime_now(format) -%}"
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _SHOWN_TOKENS = 2048
 _TEST_CONVERSATION = [
@@ -167,7 +168,7 @@ def fix_date(template: str, today: date) -> str:
         template: The chat template's text.
         today: The date.
     """
-    if "strftime_now" not in template:
+    if "strftime_now" not in template or _DATE_MACRO in template:  # that of a release has its date already
         return template
     formats = sorted(text for text in find_constants(template) if "%" in text)
     branches = "".join(
@@ -177,7 +178,7 @@ def fix_date(template: str, today: date) -> str:
     otherwise = "{{- raise_exception('the template asks for a date in a format that is not known beforehand') -}}"
     body = f"{branches}{{%- else -%}}{otherwise}{{%- endif -%}}" if branches else otherwise
     # The plus keeps the line break that may open the template.
-    return f"{{%- macro strftime_now(format) -%}}{body}{{%- endmacro +%}}{template}"
+    return f"{_DATE_MACRO}{body}{{%- endmacro +%}}{template}"
 
 
 def set_arguments(template: str, arguments: Mapping[str, Argument]) -> str:
@@ -186,6 +187,8 @@ def set_arguments(template: str, arguments: Mapping[str, Argument]) -> str:
     Raises:
         PipelineError: It does not read a name, so that its value would change nothing.
     """
+    if write_arguments("", arguments) in template:  # that of a release has them already
+        return template
     read = find_arguments(template)
     if unread := sorted(arguments.keys() - read):
         names = f"it reads {', '.join(sorted(read))}" if read else "it takes no arguments"
@@ -214,10 +217,11 @@ def fold_turns(template: str, roles: Sequence[FoldedRole]) -> str:
         template: The chat template's text.
         roles: Roles that it does not write.
     """
-    if not roles:
+    fold = _FOLD.replace("ROLES", repr(sorted(set(roles))))
+    if not roles or fold in template:  # that of a release folds already
         return template
     # The plus keeps the line break that may open the template.
-    return _FOLD.replace("ROLES", repr(sorted(set(roles)))) + template
+    return fold + template
 
 
 def _find_marks(own: str, tokenizer: Any) -> tuple[MarkedBy, str | None]:

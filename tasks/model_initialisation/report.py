@@ -42,6 +42,7 @@ class Findings:
         fit: Measurements of the tokenizer on the training data.
         loss: Loss of the base, where it was measured.
         bias: Leans of the base, where they were measured.
+        added: Terms added to the vocabulary.
         padding: The token to pad with.
         rendered: One training conversation rendered by the template.
         choice: How the candidates compare.
@@ -57,6 +58,7 @@ class Findings:
     fit: TokenizerFit
     loss: BaseLoss | None
     bias: BiasMeasure | None
+    added: Sequence[str]
     padding: str
     rendered: str
     choice: BaseChoice
@@ -106,6 +108,11 @@ def _page(findings: Findings) -> Page:
     name = next(iter(origin.values()))
     stored = "stored as a reference with the hash of every file" if reference else "copied with the hash of every file"
     warnings = _warnings(description, template, fit)
+    if findings.added:
+        warnings.append(
+            "Terms were added to the vocabulary. Methods that leave the base frozen, such as LoRA, leave their rows as "
+            "the mean of their pieces; full fine-tuning trains them."
+        )
     choice = findings.choice
     if choice.recommended != choice.taken:
         warnings.append(f"{choice.recommended} is recommended as base, but {choice.taken} is taken (choose: source).")
@@ -170,6 +177,7 @@ def _page(findings: Findings) -> Page:
                 ["UTF-8 bytes per token", fit.bytes_per_token],
                 ["unknown tokens", f"{fit.unknown_share:.2%}"],
                 ["tokens that are parts of a character", f"{fit.byte_share:.2%}"],
+                ["terms added to the vocabulary", ", ".join(findings.added) or "none"],
                 ["longest conversation, tokens", fit.longest],
                 ["conversations longer than the context", f"{fit.over_context:.2%}"],
             ]

@@ -6,6 +6,7 @@ results, and nothing fails. It is refused; ``fold_roles`` writes such turns into
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -73,7 +74,12 @@ def _lost_roles(rendering: Rendering, turns: Turns) -> set[str]:
     """Roles of turns whose text is not in the rendered conversation; answers aside, which templates shorten."""
     asked = [turn for turn in turns if turn["role"] != "assistant"]
     text = rendering.render(turns, answering=turns[-1]["role"] != "assistant")
-    return {turn["role"] for turn in asked if (turn["content"] or "").strip() not in text}
+    return {turn["role"] for turn in asked if not _is_written((turn["content"] or "").strip(), text)}
+
+
+def _is_written(content: str, text: str) -> bool:
+    """Whether a text has a content in it, as it is or as JSON, as Llama 3.1 writes the results of tools."""
+    return content in text or json.dumps(content, ensure_ascii=False)[1:-1] in text
 
 
 def _compare(chat: Chat, tokenizer: Any, turns: Turns) -> list[str] | None:

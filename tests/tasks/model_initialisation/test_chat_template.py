@@ -152,6 +152,22 @@ def test_what_is_trained_and_served_has_the_arguments(model: Path) -> None:
     assert choose_template(plain, "own").supplied is None
 
 
+def test_a_release_s_template_is_not_changed_again(model: Path) -> None:
+    tokenizer = open_tokenizer(model)
+    tokenizer.chat_template = (
+        "{{ strftime_now('%Y-%m-%d') }}{% if low_effort %}low{% endif %}"
+        "{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}"
+    )
+    choose = partial(choose_template, wanted="own", arguments={"low_effort": True}, fold_roles=("system",))
+    written = choose(tokenizer).supplied
+    assert written == tokenizer.chat_template
+    # Training goes on from the release, with the same params and another day.
+    again = open_tokenizer(model)
+    again.chat_template = written
+    assert choose(again, today=date(2031, 1, 1)).supplied is None
+    assert again.chat_template == written
+
+
 def test_an_argument_that_the_template_does_not_read_is_refused(model: Path) -> None:
     tokenizer = open_tokenizer(model)
     tokenizer.chat_template = SHIPPED["gptoss"]

@@ -167,6 +167,7 @@ def test_report_is_the_same_twice_and_says_the_figures(tiny_model: Path, tmp_pat
             fit,
             loss,
             probe_bias(model, tokenizer),
+            ("XK-42",),
             describe_padding(tokenizer),
             render_first(table(), tokenizer),
             BaseChoice(Folder(path=tiny_model)),
@@ -178,7 +179,14 @@ def test_report_is_the_same_twice_and_says_the_figures(tiny_model: Path, tmp_pat
     assert pages[0] == pages[1]
     assert "not stated" in pages[0][0]
     assert "&lt;|start|&gt;" in pages[0][0]
-    for text in ("The output layer shares its weights", "LoRA (rank 32", "Full fine-tuning", "social class"):
+    for text in (
+        "The output layer shares its weights",
+        "LoRA (rank 32",
+        "Full fine-tuning",
+        "social class",
+        "XK-42",
+        "such as LoRA",
+    ):
         assert text in pages[0][0]
 
 

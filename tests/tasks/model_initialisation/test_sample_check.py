@@ -51,6 +51,17 @@ def test_a_sample_that_is_whole_is_counted(model: Path) -> None:
     assert (found.rows, found.refused, found.answered) == (3, 0, 2)
 
 
+def test_a_result_written_as_json_is_not_lost(model: Path) -> None:
+    tokenizer = open_tokenizer(model)
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m['role'] }}]"
+        "{{ (m['content'] | tojson if m['role'] == 'tool' else m['content']) + eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    result = {"role": "tool", "content": '{"room": 7,\n "free": "ja, für 2"}'}
+    assert check_sample(table([ASKED, ANSWERED, result, ANSWERED]), tokenizer).answered == 1
+
+
 @pytest.mark.parametrize(
     ("role", "conversation"),
     [("system", [SYSTEM, ASKED, ANSWERED]), ("tool", [ASKED, ANSWERED, RESULT, ANSWERED])],

@@ -107,6 +107,13 @@ def test_it_is_made_once_and_always_the_same(model: Path, cache: Path) -> None:
     assert len(list((cache / "heptune/vocabulary/extended").iterdir())) == 1
 
 
+def test_a_generation_config_that_its_library_would_not_save_is_left_as_it_is(model: Path) -> None:
+    asked = json.dumps({"temperature": 0.6, "eos_token_id": 2})
+    (model / "generation_config.json").write_text(asked)
+    grown, _ = settle_vocabulary(check_folder(model), open_tokenizer(model), TERMS, None)
+    assert (grown.folder / "generation_config.json").read_text() == asked
+
+
 def test_without_anything_to_add_the_base_stays_as_it_is(model: Path) -> None:
     base, tokenizer = check_folder(model), open_tokenizer(model)
     assert settle_vocabulary(base, tokenizer, ("<|end|>",), None) == (base, tokenizer)
