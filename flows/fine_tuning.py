@@ -29,6 +29,7 @@ def fine_tuning(params: Params) -> None:
         settings.validation_rows,
         read_balance(artifacts.BALANCE),
         plan.long_rows,
+        plan.loss.needs_costs,
     )
     trained = task(fine_tune)(
         plan,

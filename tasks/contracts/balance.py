@@ -5,8 +5,8 @@ Data preparation writes ``balance.json``; training reads it with `read_balance`.
 * ``weights``: multiply the loss of a row by the weight of its label. Their mean over the training rows is 1, so that
   the learning rate keeps its meaning.
 * ``costs``: ``costs[i][j]`` is what it costs to answer class j where i is right, in the order of ``classes``. The
-  weights hold the sum of each class already (Ting 2002, IEEE TKDE 14(3)); a classifier can have the expected cost, the
-  probabilities times a row of it, as its loss instead.
+  weights hold the sum of each class already (Ting 2002, IEEE TKDE 14(3)); the loss `expected_cost` takes the matrix
+  itself, and the weights without the sums.
 * ``batches``: ``stratified`` asks for batches in which every label has its share of the training rows, as near as
   whole rows allow; the label of a row is in the column ``label`` of ``train.parquet``. ``any``: as they come.
 * ``vectors``: a Parquet file beside it, with rows and rows made by SMOTE as points, for a classifier on embeddings.

@@ -70,7 +70,10 @@ class BatchLoss:
         # Each position predicts the token after it.
         flat = (positions + 1).clamp(max=labels.numel() - 1)
         weights = inputs["weights"].flatten()[flat] if "weights" in inputs else None
-        supervision = Supervision(labels.flatten()[flat], weights)
+        costs = None
+        if "costs" in inputs:
+            costs = (torch.searchsorted(flat, inputs["cost_places"]), inputs["cost_tokens"], inputs["costs"])
+        supervision = Supervision(labels.flatten()[flat], weights, costs)
         model_inputs = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
         if self.has_auxiliary:
             model_inputs["output_router_logits"] = True

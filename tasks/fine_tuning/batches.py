@@ -104,7 +104,8 @@ def collate(rows: TokenizedRows, batch: Bins, pad: int, packed: bool) -> dict[st
     """A batch as tensors of shape (rows, longest row).
 
     Packed batches have ``position_ids`` and no ``attention_mask``: transformers derives the blocks from positions
-    that restart. The padding is a block of its own. Where rows have weights, ``weights`` has that of each token.
+    that restart. The padding is a block of its own. Where rows have weights, ``weights`` has that of each token; where
+    wrong tokens have costs, ``cost_places`` (among all tokens of the batch), ``cost_tokens`` and ``costs`` have those.
 
     Args:
         rows: All conversations.
@@ -120,10 +121,15 @@ def collate(rows: TokenizedRows, batch: Bins, pad: int, packed: bool) -> dict[st
     labels = np.full((len(batch), width), IGNORED, dtype=np.int64)
     positions = np.zeros((len(batch), width), dtype=np.int64)  # or the attention mask, where rows are not packed
     weights = np.ones((len(batch), width), dtype=np.float32)
+    costs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for number, row in enumerate(batch):
         start = 0
         for index in row:
             end = start + int(lengths[index])
+            if rows.costs is not None:
+                first = int(rows.offsets[index])
+                places, wrong, each = rows.costs.between(first, int(rows.offsets[index + 1]))
+                costs.append((places - first + number * width + start, wrong, each))
             tokens[number, start:end], labels[number, start:end] = rows.row(index)
             positions[number, start:end] = np.arange(end - start) if packed else 1
             if rows.weights is not None:
@@ -137,7 +143,18 @@ def collate(rows: TokenizedRows, batch: Bins, pad: int, packed: bool) -> dict[st
         "labels": torch.from_numpy(labels),
         name: torch.from_numpy(positions),
         **({} if rows.weights is None else {"weights": torch.from_numpy(weights)}),
+        **(_join_costs(costs, labels) if costs else {}),
     }
+
+
+def _join_costs(costs: list[tuple[np.ndarray, np.ndarray, np.ndarray]], labels: np.ndarray) -> dict[str, Any]:
+    """Costs of all rows of a batch, without those of the right tokens, whose further places have their own."""
+    import torch
+
+    places, tokens, each = (np.concatenate(parts) for parts in zip(*costs, strict=True))
+    wrong = labels.ravel()[places] != tokens
+    arrays = {"cost_places": places[wrong], "cost_tokens": tokens[wrong], "costs": each[wrong]}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def validation_batches(lengths: Sequence[int], tokens: int) -> list[Bins]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.language_models.encoding import encode_examples
 from tasks.language_models.long_rows import OUTCOMES, LongRows
 from tasks.language_models.model_folder import load_tokenizer
+from tasks.training.answer_costs import find_answer_costs
 from tasks.training.rows import TokenizedRows, keep_supervised
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def tokenize_splits(
     validation_rows: int,
     balance: Balance | None = None,
     long_rows: LongRows = "truncate_right",
+    needs_costs: bool = False,
 ) -> Splits:
     """Tokenize both splits with the base's chat template.
 
@@ -58,13 +60,17 @@ def tokenize_splits(
         validation_rows: Maximum number of validation conversations.
         balance: Weights of the labels and stratification of batches, from data preparation.
         long_rows: What becomes of longer conversations.
+        needs_costs: The loss takes the costs of confusing labels.
 
     Raises:
         PipelineError: No row of the training split has a supervised token.
     """
     tokenizer = load_tokenizer(initial)
-    weights, classes = read_labels(train["label"].to_pylist(), balance) if balance else (None, None)
+    names = train["label"].to_pylist()
+    weights, classes = read_labels(names, balance, needs_costs) if balance else (None, None)
     kept = keep_supervised(encode_examples(train, tokenizer, max_tokens, long_rows), max_tokens, weights, classes)
+    if needs_costs:
+        kept = add_costs(kept, balance)
     if not len(kept):
         reasons = "; ".join(f"{count:,} x {reason}" for reason, count in kept.dropped.items()) or "the split is empty"
         raise PipelineError(
@@ -85,16 +91,48 @@ def tokenize_splits(
     return Splits(kept, keep_supervised(encoded_validation, max_tokens))
 
 
-def read_labels(labels: Sequence[str | None], balance: Balance) -> tuple[np.ndarray | None, np.ndarray | None]:
+def read_labels(
+    labels: Sequence[str | None], balance: Balance, needs_costs: bool = False
+) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Weight and class of each row, each None where the balance does not use it.
 
     Args:
         labels: Labels of the training rows; rows without one have weight 1 and form a class of their own.
         balance: Weights and stratification, from data preparation.
+        needs_costs: Classes are needed for costs too, and the weights without the sum of the costs.
     """
-    weights = balance.weights
+    weights = weights_without_costs(balance) if needs_costs else balance.weights
     numbers = {label: number for number, label in enumerate(balance.classes)}
     return (
         None if weights is None else np.array([weights.get(label or "", 1.0) for label in labels], dtype=np.float32),
-        np.array([numbers.get(label or "", -1) for label in labels]) if balance.batches == "stratified" else None,
+        np.array([numbers.get(label or "", -1) for label in labels])
+        if balance.batches == "stratified" or needs_costs
+        else None,
     )
+
+
+def weights_without_costs(balance: Balance) -> dict[str, float] | None:
+    """The weights of the labels as they would be without costs, their mean over the training rows 1; None for none."""
+    if balance.weights is None or balance.costs is None or balance.weighting == "none":
+        return None if balance.weighting == "none" else balance.weights
+    sums = {label: sum(row) for label, row in zip(balance.classes, balance.costs, strict=True)}
+    raw = {label: weight / sums[label] for label, weight in balance.weights.items()}
+    mean = sum(raw[label] * count for label, count in balance.after.items()) / sum(balance.after.values())
+    return {label: weight / mean for label, weight in raw.items()}
+
+
+def add_costs(rows: TokenizedRows, balance: Balance | None) -> TokenizedRows:
+    """The rows with what wrong tokens of their answers cost.
+
+    Raises:
+        PipelineError: Data preparation was given no costs.
+    """
+    if balance is None or balance.costs is None or rows.classes is None:
+        raise PipelineError(
+            "training_setup.loss: expected_cost takes the costs of confusing labels, and there are none; set "
+            "data_preparation.balancing.costs, or take another loss"
+        )
+    costs = find_answer_costs(rows.tokens, rows.labels, rows.offsets, rows.classes, np.array(balance.costs))
+    if not len(costs.places):
+        logger.warning("no answer of the training rows parts from one of another label at a cost; costs change nothing")
+    return replace(rows, costs=costs, classes=rows.classes if balance.batches == "stratified" else None)

@@ -24,7 +24,7 @@ from tasks.fine_tuning.out_of_memory import survive_shortage
 from tasks.fine_tuning.rows import Splits
 from tasks.language_models import encoding, long_rows
 from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
-from tasks.training import losses, methods, optimizers, quantization, rows, schedules, stopping
+from tasks.training import answer_costs, losses, methods, optimizers, quantization, rows, schedules, stopping
 from tasks.training.plan import Plan, check_machine
 from tasks.training.quantization.measure import WeightPart, measure_weights
 from tasks.training.rows import TokenizedRows
@@ -49,7 +49,7 @@ DECIDING_MODULES = (
     "watch.py",
 )
 DECIDING_FOLDERS = (losses, methods, optimizers, quantization, schedules)
-DECIDING_SHARED = (encoding, long_rows, rows, stopping)
+DECIDING_SHARED = (answer_costs, encoding, long_rows, rows, stopping)
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 
 
@@ -173,9 +173,10 @@ def origin_of(plan: Plan, splits: Splits, initial: Path) -> RunOrigin:
 
 
 def hash_rows(rows: TokenizedRows) -> str:
-    """SHA-256 over tokens, labels, row boundaries, and weights and classes where there are any, 64 hex digits."""
+    """SHA-256 over tokens, labels, row boundaries, and weights, classes and costs if there are any, 64 hex digits."""
     digest = hashlib.sha256()
-    for array in (rows.tokens, rows.labels, rows.offsets, rows.weights, rows.classes):
+    costs = rows.costs.arrays if rows.costs is not None else ()
+    for array in (rows.tokens, rows.labels, rows.offsets, rows.weights, rows.classes, *costs):
         if array is not None:
             digest.update(array.tobytes())
             digest.update(b"\0")

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.language_models.encoding import IGNORED
+from tasks.training.answer_costs import AnswerCosts
 
 REFUSED = "the chat template refuses it"
 NO_ANSWER = "no supervised token"
@@ -34,6 +35,7 @@ class TokenizedRows:
         ids: Id of each row's conversation; None where none are known.
         weights: Loss weight of each row, shape (rows,); None where all are 1.
         classes: Class number of each row, shape (rows,), where batches are stratified.
+        costs: What wrong tokens cost that lead to another label, where the loss needs it.
     """
 
     tokens: np.ndarray
@@ -44,6 +46,7 @@ class TokenizedRows:
     ids: Sequence[str] | None = None
     weights: np.ndarray | None = None
     classes: np.ndarray | None = None
+    costs: AnswerCosts | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -333,6 +333,11 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
             f"processes: {settings.processes}, but this machine has {machine.accelerators} accelerators; "
             f"set processes: {machine.accelerators}"
         )
+    if settings.loss.needs_costs and settings.long_rows == "split":
+        problems.append(
+            f"loss: {settings.loss.name} reads costs at the beginnings of answers, which long_rows: split cuts in two; "
+            "set long_rows: truncate_right"
+        )
     if settings.neftune_alpha is not None and not settings.optimizer.can.needs_backward:
         problems.append(
             f"neftune_alpha: its noise hides what optimizer {settings.optimizer.name} measures between two forward "

@@ -49,6 +49,15 @@ class Params(Section):
     )
 
     @model_validator(mode="after")
+    def _costs_are_there(self) -> Params:
+        if self.training_setup.loss.needs_costs and not self.data_preparation.balancing.costs:
+            raise ValueError(
+                f"training_setup.loss: {self.training_setup.loss.name} takes the costs of confusing labels; set "
+                "data_preparation.balancing.costs, such as {late_fee: {lost_item: 5.0}}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batches_can_be_stratified(self) -> Params:
         if self.data_preparation.balancing.stratified_batches and self.training_setup.packing != "none":
             raise ValueError(

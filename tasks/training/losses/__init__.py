@@ -12,10 +12,13 @@ from pydantic import Field
 
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.losses.dft import DynamicFineTuning
+from tasks.training.losses.expected_cost import ExpectedCost
 from tasks.training.losses.focal import Focal
 from tasks.training.losses.label_smoothing import LabelSmoothing
 from tasks.training.losses.loss import TrainingLoss
 
-AnyLoss = Annotated[CrossEntropy | LabelSmoothing | Focal | DynamicFineTuning, Field(discriminator="name")]
+AnyLoss = Annotated[
+    CrossEntropy | LabelSmoothing | Focal | DynamicFineTuning | ExpectedCost, Field(discriminator="name")
+]
 
 LOSSES: tuple[type[TrainingLoss], ...] = get_args(get_args(AnyLoss)[0])

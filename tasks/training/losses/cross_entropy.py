@@ -7,7 +7,7 @@ Example: ``loss: {name: cross_entropy}``. A right token of probability 0.25 cost
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.contracts.params import Section
 from tasks.training.losses.loss import Supervision
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 class CrossEntropy(Section):
     """Negative log-likelihood of the right tokens."""
+
+    needs_costs: ClassVar[bool] = False
 
     name: Literal["cross_entropy"] = "cross_entropy"
 

@@ -12,7 +12,7 @@ logit is 0.25 * (0.25 - 1) = -0.1875 instead of -0.75.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.contracts.params import Section
 from tasks.training.losses.loss import Supervision
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 class DynamicFineTuning(Section):
     """Cross-entropy times the detached probability of the right token."""
+
+    needs_costs: ClassVar[bool] = False
 
     name: Literal["dft"] = "dft"
 

@@ -10,7 +10,7 @@ Example: ``loss: {name: focal, gamma: 2.0}``. A token of probability 0.9 counts 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 class Focal(Section):
     """Cross-entropy times a power of the probability of being wrong."""
+
+    needs_costs: ClassVar[bool] = False
 
     name: Literal["focal"] = "focal"
     # Below 1 the gradient has no bound where the right token is certain.

@@ -11,7 +11,7 @@ Example: ``loss: {name: label_smoothing, share: 0.1}``. Over two tokens of proba
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 class LabelSmoothing(Section):
     """Cross-entropy with a target that leaves something to every token."""
+
+    needs_costs: ClassVar[bool] = False
 
     name: Literal["label_smoothing"] = "label_smoothing"
     share: float = Field(default=0.1, gt=0, lt=1, description="share of the target spread over the vocabulary")

@@ -8,7 +8,7 @@ Every loss is therefore a sum of terms of one position each, and may be called w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -24,14 +24,22 @@ class Supervision:
     Attributes:
         tokens: The right token of each position, shape (positions,).
         weights: Weight of each position, that of its row, shape (positions,); None where all are 1.
+        costs: Position, token and cost of wrong tokens that lead to another label, each of shape (costs,); None unless
+            the loss needs them.
     """
 
     tokens: torch.Tensor
     weights: torch.Tensor | None = None
+    costs: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
     def part(self, span: slice) -> Supervision:
         """The same of some neighbouring positions."""
-        return Supervision(self.tokens[span], None if self.weights is None else self.weights[span])
+        weights = None if self.weights is None else self.weights[span]
+        if self.costs is None:
+            return Supervision(self.tokens[span], weights)
+        at, tokens, costs = self.costs
+        inside = (at >= span.start) & (at < span.stop)
+        return Supervision(self.tokens[span], weights, (at[inside] - span.start, tokens[inside], costs[inside]))
 
     def weigh(self, losses: torch.Tensor) -> torch.Tensor:
         """The sum of the losses of the positions, each times its weight."""
@@ -39,7 +47,13 @@ class Supervision:
 
 
 class TrainingLoss(Protocol):
-    """A frozen `tasks.contracts.params.Section` with a ``Literal`` name, valid without any argument."""
+    """A frozen `tasks.contracts.params.Section` with a ``Literal`` name, valid without any argument.
+
+    Attributes:
+        needs_costs: Takes the costs of confusing labels, which data preparation has to hand over.
+    """
+
+    needs_costs: ClassVar[bool]
 
     @property
     def name(self) -> str:

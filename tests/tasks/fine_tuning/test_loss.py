@@ -9,19 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from trl import SFTTrainer
 
+from tasks.contracts.balance import Balance
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.records import EXAMPLES
 from tasks.fine_tuning.batches import collate, pack
 from tasks.fine_tuning.checkpoints import Checkpoints
+from tasks.fine_tuning.rows import tokenize_splits, weights_without_costs
 from tasks.fine_tuning.train import fine_tune, hash_rows, make_trainer, origin_of
 from tasks.fine_tuning.trainer import trained_weights
 from tasks.language_models.model_folder import load_model
 from tasks.training.losses import LOSSES
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tests.tasks.fine_tuning.small import make_full_trainer, make_initial, make_plan, make_splits
+from tests.tiny import LABELS, example_rows
 
 
 def by_hand(model: Any, tokens: np.ndarray, labels: np.ndarray) -> float:
@@ -247,3 +252,66 @@ def test_the_scale_of_an_fp16_loss_is_resumed_and_skipped_steps_are_not_errors(i
     trainer.accelerator.scaler = None
     with pytest.raises(PipelineError, match="the norm of the gradient is inf"):
         trainer.guard.check_norm(torch.tensor(math.inf))
+
+
+COSTS = ("cost_places", "cost_tokens", "costs")
+
+
+def test_expected_cost_of_real_answers(initial: Path, tmp_path: Path) -> None:
+    """Costs of one label for another reach the very tokens at which its answer parts from the other's."""
+    labels = sorted(LABELS)
+    counts = dict.fromkeys(labels, 6)
+    costs = [[0.0 if i == j else 1.0 for j in labels] for i in labels]
+    costs[labels.index("late_fee")][labels.index("lost_item")] = 9.0
+    balance = Balance(
+        classes=labels, before=counts, after=counts, weighting="none", weights=dict.fromkeys(labels, 1.0), costs=costs,
+        batches="any", vectors=None,
+    )  # fmt: skip
+    table = pa.Table.from_pylist(example_rows(24), schema=EXAMPLES)
+    splits = tokenize_splits(table, table.slice(0, 2), initial, 128, 8, balance, needs_costs=True)
+    rows = splits.train
+    assert (rows.weights, rows.classes) == (None, None)
+    trainer = make_full_trainer(initial, tmp_path, loss={"name": "expected_cost", "share": 2.0})
+    index = table["label"].to_pylist().index("late_fee")
+    other = table["label"].to_pylist().index("lost_item")
+    answers = [rows.row(i)[1][rows.row(i)[1] != -100].tolist() for i in (index, other)]
+    depth = next(n for n, (own, others) in enumerate(zip(*answers, strict=False)) if own != others)
+    (first,) = np.flatnonzero(rows.row(index)[1] != -100)[:1]
+    with torch.no_grad():
+        logits = trainer.model(input_ids=torch.tensor(rows.row(index)[0])[None], use_cache=False).logits[0]
+    p = torch.softmax(logits[first + depth - 1].double(), -1)
+    inputs = [collate(rows, batch, trainer.pad, packed) for batch, packed in (([[index]], False), ([[0, index]], True))]
+    alone = trainer.sum_losses(trainer.model, inputs[0], trainer.plan.loss).total.item()
+    plain = trainer.sum_losses(trainer.model, inputs[0], CrossEntropy()).total.item()
+    chosen = inputs[0]["cost_tokens"] == answers[1][depth]
+    assert inputs[0]["costs"][chosen].tolist() == [9.0]
+    expected = sum(
+        torch.softmax(logits[place - 1].double(), -1)[token].item() * cost
+        for place, token, cost in zip(*(inputs[0][name].tolist() for name in COSTS), strict=True)
+    )
+    assert expected >= 9 * p[answers[1][depth]].item()
+    assert alone == pytest.approx(plain + 2 * expected, rel=1e-6)
+    # Packed beside another row, the same costs at other places.
+    pair = [
+        trainer.sum_losses(trainer.model, inputs[1], loss).total.item() for loss in (trainer.plan.loss, CrossEntropy())
+    ]
+    first_row = collate(rows, [[0]], trainer.pad, packed=False)
+    both = [
+        trainer.sum_losses(trainer.model, first_row, loss).total.item() for loss in (trainer.plan.loss, CrossEntropy())
+    ]
+    assert pair[0] - pair[1] == pytest.approx(2 * expected + both[0] - both[1], abs=5e-5)
+    # Other costs are another run.
+    assert hash_rows(rows) != hash_rows(replace(rows, costs=None))
+    with pytest.raises(PipelineError, match=r"expected_cost takes the costs .* set data_preparation\.balancing\.costs"):
+        tokenize_splits(table, table, initial, 128, 8, balance.model_copy(update={"costs": None}), needs_costs=True)
+
+
+def test_weights_are_taken_without_the_costs_that_expected_cost_has_itself() -> None:
+    balance = Balance(
+        classes=["a", "b"], before={"a": 3, "b": 1}, after={"a": 3, "b": 1}, weighting="inverse",
+        # 1/3 x 1 and 1 x 6, their mean over the rows 1: divided by (1 + 6) / 4.
+        weights={"a": (1 / 3) / 1.75, "b": 6 / 1.75}, costs=[[0, 1], [6, 0]], batches="any", vectors=None,
+    )  # fmt: skip
+    # 1/3 and 1, their mean over the rows 1: divided by 2/4.
+    assert weights_without_costs(balance) == pytest.approx({"a": 2 / 3, "b": 2.0})
+    assert weights_without_costs(balance.model_copy(update={"weighting": "none"})) is None

@@ -14,6 +14,7 @@ from tasks.training import losses
 from tasks.training.losses import LOSSES
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.losses.dft import DynamicFineTuning
+from tasks.training.losses.expected_cost import ExpectedCost
 from tasks.training.losses.focal import Focal
 from tasks.training.losses.label_smoothing import LabelSmoothing
 from tasks.training.losses.loss import Supervision, TrainingLoss
@@ -33,6 +34,7 @@ BY_HAND: list[tuple[TrainingLoss, list[float]]] = [
     (Focal(gamma=2.0), [0.2**2 * EASY, 0.8**2 * HARD]),
     (Focal(gamma=1.0), [0.2 * EASY, 0.8 * HARD]),
     (DynamicFineTuning(), [0.8 * EASY, 0.2 * HARD]),
+    (ExpectedCost(share=2.0), [EASY, HARD]),  # without costs; with them below
 ]
 
 
@@ -40,7 +42,9 @@ def random_case(seed: int = 0) -> tuple[torch.Tensor, Supervision]:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(7, 5, generator=generator, dtype=torch.float64)
     tokens = torch.randint(0, 5, (7,), generator=generator)
-    return logits, Supervision(tokens, torch.rand(7, generator=generator, dtype=torch.float64))
+    weights = torch.rand(7, generator=generator, dtype=torch.float64)
+    at, wrong = torch.tensor([0, 2, 2, 6]), torch.tensor([1, 0, 3, 4])
+    return logits, Supervision(tokens, weights, (at, wrong, torch.tensor([1.0, 0.5, 4.0, 2.0], dtype=torch.float64)))
 
 
 def test_every_loss_has_numbers_by_hand() -> None:
@@ -53,6 +57,20 @@ def test_by_hand(loss: TrainingLoss, expected: list[float]) -> None:
     assert loss.total(logits, Supervision(RIGHT)).item() == pytest.approx(sum(expected), abs=1e-12)
     weighted = loss.total(logits, Supervision(RIGHT, torch.tensor([2.0, 0.5], dtype=torch.float64)))
     assert weighted.item() == pytest.approx(2 * expected[0] + 0.5 * expected[1], abs=1e-12)
+
+
+def test_expected_cost_by_hand() -> None:
+    """The example of its file, and a second position of weight 3 at which nothing can be confused."""
+    logits = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.25, 0.25]], dtype=torch.float64).log()
+    costs = (torch.tensor([0, 0]), torch.tensor([1, 2]), torch.tensor([5.0, 1.0], dtype=torch.float64))
+    weights = torch.tensor([2.0, 3.0], dtype=torch.float64)
+    right = torch.tensor([0, 1])
+    first = -math.log(0.7) + 0.2 * 5 + 0.1 * 1
+    assert first == pytest.approx(1.4567, abs=1e-4)
+    plain = ExpectedCost().total(logits, Supervision(right, None, costs))
+    assert plain.item() == pytest.approx(first - math.log(0.25), abs=1e-12)
+    weighted = ExpectedCost(share=0.5).total(logits, Supervision(right, weights, costs))
+    assert weighted.item() == pytest.approx(2 * (-math.log(0.7) + 0.5 * 1.1) - 3 * math.log(0.25), abs=1e-12)
 
 
 @EVERY
