@@ -14,13 +14,11 @@ from tasks.pages.text import plural
 from tasks.training.choices import Precision
 from tasks.training.memory import Memory
 from tasks.training.methods import names_where
-from tasks.training.optimizers.optimizer import OptimizerUse
 from tasks.training.optimizers.refusals import list_problems
 from tasks.training.packing import count_packed_rows
 from tasks.training.plan import Plan
 from tasks.training.quantization import quantizations_where
 from tasks.training.rows import ANSWER_CUT, TOO_LONG
-from tasks.training.weights import list_trained_weights
 from tasks.training_setup.choose import (
     CPU_TOKENS,
     LARGEST_AUTO_BATCH,
@@ -32,6 +30,7 @@ from tasks.training_setup.choose import (
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.full_batch import fit_full_batch
 from tasks.training_setup.memory import predict_memory
+from tasks.training_setup.optimizer_use import describe_optimizer_use
 from tasks.training_setup.params import ResolvableSetup, TrainingSetup
 from tasks.training_setup.remedies import find_remedies
 
@@ -81,7 +80,7 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
     rows = count_packed_rows(counts.lengths, settings.max_tokens) if settings.packing == "bfd" else counts.examples
     batch, accumulation, problems = _batch(settings, shape, counts, machine, precision, limit, rows)
     problems = _impossible(settings, shape, counts, machine) + problems
-    use = _use_of_optimizer(settings, shape, machine, accumulation)
+    use = describe_optimizer_use(settings, shape, machine, precision, accumulation)
     problems += list_problems(settings.optimizer, use) + settings.parameter_groups.problems(settings.method)
     memory = _memory(settings, shape, counts, machine, precision, batch)
     problems += _too_large(settings, memory, batch, limit, machine)
@@ -158,25 +157,10 @@ def _judge(settings: ResolvableSetup, shape: ModelShape, counts: Counts, machine
     """What a candidate would take with its smallest batch, and why it would be refused, memory and batch apart."""
     precision, limit = _precision(settings, machine), _memory_limit(settings, machine)
     problems = _impossible(settings, shape, counts, machine)
-    problems += list_problems(settings.optimizer, _use_of_optimizer(settings, shape, machine, 1))
+    problems += list_problems(settings.optimizer, describe_optimizer_use(settings, shape, machine, precision, 1))
     batch = settings.batch_size if isinstance(settings.batch_size, int) else 1
     memory = _memory(settings, shape, counts, machine, precision, batch)
     return Trial(memory.total, round(USABLE_MEMORY_SHARE * limit), problems)
-
-
-def _use_of_optimizer(
-    settings: ResolvableSetup, shape: ModelShape, machine: Machine, accumulation: int
-) -> OptimizerUse:
-    return OptimizerUse(
-        trained=list_trained_weights(settings.method, shape),
-        frozen_base=settings.method.can.frozen_base,
-        device=machine.device,
-        learning_rate=settings.learning_rate,
-        schedule=settings.schedule.name,
-        accumulation_steps=accumulation,
-        clip_norm=settings.clip_norm,
-        processes=settings.processes,
-    )
 
 
 def count_steps(epochs: float, rows: int, batch_size: int, batches_per_step: int) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from tasks.contracts.machine import Device
+from tasks.training.choices import Precision
 from tasks.training.weights import TrainedWeights
 
 BYTES = 4  # of a number that an optimizer keeps in fp32
@@ -71,7 +72,9 @@ class OptimizerUse:
         schedule: Name of the learning rate's course.
         accumulation_steps: Forward passes of a step.
         clip_norm: Largest norm of the gradient; 0 is off.
+        precision: Of the computation.
         processes: Training processes.
+        sharded: Each of them keeps a part of the weights or of the states.
     """
 
     trained: TrainedWeights
@@ -81,7 +84,9 @@ class OptimizerUse:
     schedule: str
     accumulation_steps: int
     clip_norm: float
+    precision: Precision
     processes: int
+    sharded: bool
 
 
 class Optimizer(Protocol):

@@ -32,6 +32,16 @@ def list_problems(optimizer: Optimizer, use: OptimizerUse) -> list[str]:
             f"processes: {use.processes}, but optimizer {name} trains in one; set processes: 1 or take "
             + _others(lambda can: can.several_ranks)
         )
+    if use.sharded and not can.sharded:
+        problems.append(
+            f"distribution: each process keeps a part of the weights or states, and optimizer {name} needs whole ones; "
+            f"set distribution: {{name: ddp}} or take {_others(lambda can: can.sharded)}"
+        )
+    if use.precision == "fp16" and not can.keeps_gradients:
+        problems.append(
+            f"precision: fp16 scales the gradients of a whole step, which optimizer {name} never has; set precision: "
+            "bf16 or fp32"
+        )
     return problems
 
 

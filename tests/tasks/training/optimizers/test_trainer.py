@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from tasks.training.optimizers import refusals
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.optimizers.lomo import Lomo
 from tasks.training.optimizers.mezo import MeZO
-from tasks.training.optimizers.optimizer import Optimizer
+from tasks.training.optimizers.muon import Muon
+from tasks.training.optimizers.optimizer import Optimizer, OptimizerUse
 from tasks.training.quantization.none import Unquantized
+from tasks.training.weights import TrainedWeights
 from tasks.training_setup.memory import Memory, predict_memory
 from tests.tasks.training.optimizers.problem import make_plan, read_splits
 
@@ -74,7 +77,7 @@ def test_schedule_free_weights_are_validated_and_written_where_they_are_good(
         torch.testing.assert_close(sealed[name], x, rtol=0, atol=1e-5)
     at_y = flat(trainer.model)
     assert (at_y - flat(written)).abs().max() > 1e-3
-    trainer.model = trainer.model_wrapped = written
+    trainer.model.load_state_dict(written.state_dict())
     trainer.optimizer = None
     found = trainer.evaluate()["eval_loss"]
     assert run.curve[-1].eval_loss == pytest.approx(found, abs=1e-5)
@@ -147,6 +150,38 @@ def test_what_an_optimizer_cannot_do_is_refused(
         make_plan(initial, shape, **changes)
     assert words in str(caught.value)
     assert "set " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "changes", "words"),
+    [
+        (
+            Muon(),
+            {"sharded": True, "processes": 2},
+            "and optimizer muon needs whole ones; set distribution: {name: ddp}",
+        ),
+        (Lomo(), {"processes": 2}, "processes: 2, but optimizer lomo trains in one; set processes: 1"),
+        (MeZO(), {"precision": "fp16"}, "precision: fp16 scales the gradients of a whole step, which optimizer mezo"),
+        (Muon(), {"trained": TrainedWeights((), ((9, 9),))}, "optimizer: muon updates matrices inside the blocks"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(optimizer: Optimizer, changes: dict[str, Any], words: str) -> None:
+    use = OptimizerUse(
+        trained=TrainedWeights(((64, 128),)),
+        frozen_base=False,
+        device="cuda",
+        learning_rate=1e-3,
+        schedule="constant",
+        accumulation_steps=1,
+        clip_norm=0,
+        precision="bf16",
+        processes=1,
+        sharded=False,
+    )
+    assert refusals.list_problems(optimizer, use) == []
+    (problem,) = refusals.list_problems(optimizer, replace(use, **changes))
+    assert words in problem
+    assert refusals.list_problems(AdamW(), replace(use, **changes)) == []
 
 
 def test_a_missing_package_is_told(initial: Path, shape: ModelShape, monkeypatch: pytest.MonkeyPatch) -> None:
