@@ -28,4 +28,5 @@ def describe_optimizer_use(
         precision=precision,
         processes=settings.distribution.ranks(settings.processes),
         sharded=settings.distribution.name in SHARDED,
+        averaged=settings.ema_decay is not None,
     )

@@ -42,11 +42,7 @@ class TrainingSetup(Section):
     learning_rate: float = Field(default=2.0e-3, gt=0, description="peak learning rate")
     schedule: AnySchedule = Field(default=Cosine(), description="the learning rate after the warm-up")
     warmup_share: float = Field(default=0.05, ge=0, lt=1, description="share of the steps with a rising learning rate")
-    weight_decay: float = Field(
-        default=0.0,
-        ge=0,
-        description="pull of matrices and embeddings towards zero; apart from the gradient with AdamW and its kin",
-    )
+    weight_decay: float = Field(default=0.0, ge=0, description="pull of matrices and embeddings towards zero")
     clip_norm: float = Field(default=1.0, ge=0, description="largest norm of the gradient; 0 is off")
     optimizer: AnyOptimizer = Field(default=AdamW(), description="how the weights are updated")
     parameter_groups: ParameterGroups = Field(

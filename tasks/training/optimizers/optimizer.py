@@ -75,6 +75,7 @@ class OptimizerUse:
         precision: Of the computation.
         processes: Training processes.
         sharded: Each of them keeps a part of the weights or of the states.
+        averaged: A moving average of the weights is kept beside them, and is what counts.
     """
 
     trained: TrainedWeights
@@ -87,6 +88,7 @@ class OptimizerUse:
     precision: Precision
     processes: int
     sharded: bool
+    averaged: bool
 
 
 class Optimizer(Protocol):

@@ -39,7 +39,9 @@ class ScheduleFree(Section):
     epsilon: float = Field(default=1.0e-8, gt=0, description="added to the root of the mean squared gradient")
 
     def problems(self, use: OptimizerUse) -> list[str]:
-        return []
+        if not use.averaged:
+            return []
+        return ["ema_decay: schedule_free averages its weights itself; set ema_decay: null or take another optimizer"]
 
     def unusual(self, use: OptimizerUse) -> list[str]:
         if use.schedule == "constant":

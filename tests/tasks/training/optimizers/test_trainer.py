@@ -25,6 +25,7 @@ from tasks.training.optimizers.lomo import Lomo
 from tasks.training.optimizers.mezo import MeZO
 from tasks.training.optimizers.muon import Muon
 from tasks.training.optimizers.optimizer import Optimizer, OptimizerUse
+from tasks.training.optimizers.schedule_free import ScheduleFree
 from tasks.training.quantization.none import Unquantized
 from tasks.training.weights import TrainedWeights
 from tasks.training_setup.memory import Memory, predict_memory
@@ -161,6 +162,7 @@ def test_what_an_optimizer_cannot_do_is_refused(
             "and optimizer muon needs whole ones; set distribution: {name: ddp}",
         ),
         (Lomo(), {"processes": 2}, "processes: 2, but optimizer lomo trains in one; set processes: 1"),
+        (ScheduleFree(), {"averaged": True}, "ema_decay: schedule_free averages its weights itself"),
         (MeZO(), {"precision": "fp16"}, "precision: fp16 scales the gradients of a whole step, which optimizer mezo"),
         (Muon(), {"trained": TrainedWeights((), ((9, 9),))}, "optimizer: muon updates matrices inside the blocks"),
     ],
@@ -177,6 +179,7 @@ def test_what_does_not_go_together_is_refused(optimizer: Optimizer, changes: dic
         precision="bf16",
         processes=1,
         sharded=False,
+        averaged=False,
     )
     assert refusals.list_problems(optimizer, use) == []
     (problem,) = refusals.list_problems(optimizer, replace(use, **changes))
