@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from tasks.contracts.errors import PipelineError, raise_all, write_advice
 from tasks.contracts.manifest import NAME, hash_file, seal
+from tasks.fine_tuning.allocation import map_large_blocks
 from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin, refusal
 from tasks.fine_tuning.curve import Point, find_last_loss, read_curve
 from tasks.fine_tuning.out_of_memory import survive_shortage
@@ -110,6 +111,8 @@ def fine_tune(
             full.
     """
     raise_all(check_machine(plan) + _wrong_world_size(plan), "the plan cannot run here")
+    if plan.release_freed_memory:
+        map_large_blocks()
     store = Checkpoints(checkpoints, origin_of(plan, splits, initial), keep_checkpoints)
     with reproducible(plan):
         trainer = make_trainer(plan, splits, initial, store, on_metrics, trainer_class)

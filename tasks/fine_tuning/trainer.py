@@ -39,6 +39,7 @@ from tasks.fine_tuning.not_finite import StepGuard
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.watch import ADVICE, WatchCallback, find_kept_step, is_over, list_protected
 from tasks.language_models.encoding import IGNORED
+from tasks.training.choices import VALIDATION_TOKENS
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.losses.loss import TrainingLoss
 from tasks.training.optimizers.groups import group_weights
@@ -48,8 +49,6 @@ from tasks.training.rows import TokenizedRows
 from tasks.training.schedules.schedule import share_of_peak
 
 logger = logging.getLogger(__name__)
-
-VALIDATION_BATCH_TOKENS = 2048
 
 
 def trainer_arguments(plan: Plan, output: Path) -> SFTConfig:
@@ -265,7 +264,7 @@ class FineTuner(SFTTrainer):
         self.model.eval()
         total, count = 0.0, 0
         with nullcontext() if self.average is None else self.average.in_model():
-            for batch in validation_batches(validation.lengths.tolist(), VALIDATION_BATCH_TOKENS):
+            for batch in validation_batches(validation.lengths.tolist(), VALIDATION_TOKENS):
                 inputs = self._prepare_inputs(collate(validation, batch, self.pad, packed=False))
                 with torch.no_grad(), self.compute_loss_context_manager():
                     found = self.sum_losses(self.model_wrapped, inputs, CrossEntropy())

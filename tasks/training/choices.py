@@ -7,3 +7,6 @@ from typing import Literal
 Packing = Literal["none", "bfd"]
 Precision = Literal["bf16", "fp16", "fp32"]
 WeightType = Literal["auto", "bf16", "fp16", "fp32"]  # auto until it is resolved
+
+# Tokens of a batch in validation, about.
+VALIDATION_TOKENS = 2048

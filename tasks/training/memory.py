@@ -13,7 +13,8 @@ MEANINGS = {
     "activations": "what the blocks keep for the backward pass",
     "logits": "results of the output layer, and what the loss makes of them",
     "communication": "what is held to exchange weights and gradients between processes",
-    "fragmentation": "what the allocator keeps and cannot use",
+    "buffers": "what the libraries hold beside, and copies that a step makes",
+    "fragmentation": "what the C library keeps of freed blocks and cannot use; release_freed_memory: true avoids it",
     "runtime": "PyTorch and what else is imported",
 }
 
@@ -29,6 +30,7 @@ class Memory:
     activations: int
     logits: int
     communication: int
+    buffers: int
     fragmentation: int
     runtime: int
 

@@ -56,6 +56,7 @@ class Plan(Record):
         early_stopping: When a validation loss that no longer falls ends the run; None: never.
         keep: Which step's weights the run leaves behind.
         gradient_checkpointing: Recompute activations in the backward pass.
+        release_freed_memory: Give freed blocks back to the system at once.
         epochs: Passes over the training split that ``steps`` amounts to.
         steps: Optimizer steps of the whole run; training runs exactly these.
         threads: CPU threads of one process.
@@ -103,6 +104,7 @@ class Plan(Record):
     early_stopping: EarlyStopping | None
     keep: Literal["last", "best"]
     gradient_checkpointing: bool
+    release_freed_memory: bool
     epochs: float
     steps: int
     threads: int

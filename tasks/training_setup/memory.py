@@ -10,26 +10,38 @@ With P parameters, T of them trained, and n tokens in a forward pass, in bytes:
   method's own, and what the quantisation says of the base's.
 * activations: what the blocks keep for the backward pass, after Korthikanti et al. 2022 (arXiv:2205.05198,
   section 4.1) but without the attention matrix, which scaled-dot-product attention does not store, and with
-  a gated feed-forward block, as `_layer_bytes` counts. Packed rows keep a mask of max_tokens squared in each layer.
-  With gradient checkpointing each block keeps its input only, and one block at a time is alive.
-* logits: of vocabulary V for the positions that the output layer computes at once, in compute precision and in
-  fp32, their log-softmax and its gradient. Those are the supervised positions, at most MAXIMUM_LOGITS / V of them.
-* fragmentation: on a CPU 1.5 times the activations, which the C library's allocator keeps between blocks of
-  changing size. Measured on a model of 10 million parameters: with it the total came within 20% of the peak resident
-  size (LoRA and full, 1,024 and 4,096 tokens, bf16); without, the peak was up to twice the total, and close to it when
-  every block was mapped on its own.
+  a gated feed-forward block, as `_layer_bytes` counts; the last norm, and a mask of max_tokens squared for each row,
+  which all blocks share: of numbers where rows are packed, else of single bytes. With gradient checkpointing each block
+  keeps its input only, and one block at a time is alive.
+* logits: of vocabulary V for the positions that the output layer computes at once: the supervised ones, at most
+  MAXIMUM_LOGITS / V. When the backward pass begins three fp32 numbers of each are alive, its log-softmax, the gradient
+  of that and its own; in validation two.
+* buffers: what the libraries hold beside, and two copies of the largest tensor while the optimizer takes its step.
 * runtime: PyTorch, the trainer and the stage's engines themselves.
 
-A prediction, not a promise: the tests hold activations and casts against a count of what autograd keeps (within 15%).
+The parts are not at their largest at the same time, so each of these moments is summed, and the largest is the peak:
+
+* the backward pass begins: activations, casts and logits; of the gradients those of earlier passes alone, where a step
+  has several;
+* the output layer is done with: its logits' gradient, and its weight's;
+* the step: all gradients, no activations;
+* validation: the logits of VALIDATION_TOKENS, no activations of more than one block.
+
+`benchmarks/memory.py` holds that peak against the resident size of twelve trainings, the tests hold activations and
+casts against a count of what autograd keeps. It is what is in use; on a CPU glibc keeps more of what was freed, unless
+``release_freed_memory`` is set:
+
+* fragmentation: 1.5 times the activations, between 0.6 and 1.5 times as measured on the same trainings.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from tasks.contracts.machine import Device
 from tasks.language_models.shape import ModelShape
-from tasks.training.choices import Precision
+from tasks.training.choices import VALIDATION_TOKENS, Precision
 from tasks.training.losses.loss import MAXIMUM_LOGITS
 from tasks.training.memory import Memory
 from tasks.training.methods.method import Method
@@ -40,6 +52,8 @@ from tasks.training.weights import TrainedWeights, list_trained_weights
 FRAGMENTATION = 1.5
 # Measured with the pinned versions: resident size with everything imported and no model.
 RUNTIME_BYTES: dict[Device, int] = {"cpu": 640 * 2**20, "cuda": 700 * 2**20}
+# Measured too, between two steps, above weights and optimizer states; on a GPU it is in main memory.
+SCRATCH_BYTES: dict[Device, int] = {"cpu": 10 * 2**20, "cuda": 0}
 
 
 def predict_memory(
@@ -54,8 +68,44 @@ def predict_memory(
     optimizer: Optimizer,
     gradient_checkpointing: bool,
     device: Device,
+    accumulates: bool = True,
+    release_freed: bool = False,
 ) -> Memory:
-    """Predict the peak of one process.
+    """Predict the peak of one process: the largest of `list_moments`, whose arguments it takes."""
+    moments = list_moments(
+        shape,
+        method,
+        quantization,
+        batch_size,
+        max_tokens,
+        packed,
+        supervised_share,
+        precision,
+        optimizer,
+        gradient_checkpointing,
+        device,
+        accumulates,
+        release_freed,
+    )
+    return max(moments.values(), key=lambda moment: moment.total)
+
+
+def list_moments(
+    shape: ModelShape,
+    method: Method,
+    quantization: Quantization,
+    batch_size: int,
+    max_tokens: int,
+    packed: bool,
+    supervised_share: float,
+    precision: Precision,
+    optimizer: Optimizer,
+    gradient_checkpointing: bool,
+    device: Device,
+    accumulates: bool = True,
+    release_freed: bool = False,
+) -> dict[str, Memory]:
+    """What one process holds at each of the moments of which one is the peak.
 
     Args:
         shape: The model.
@@ -69,28 +119,48 @@ def predict_memory(
         optimizer: How the weights are updated.
         gradient_checkpointing: Recompute activations.
         device: Where the model is.
+        accumulates: A step has several passes, through which the gradients stay.
+        release_freed: Freed blocks go back to the system at once.
     """
     size = 4 if precision == "fp32" else 2
     tokens = batch_size * max_tokens
     own, trained = method.own_bytes(shape), list_trained_weights(method, shape)
-    block = tokens * _layer_bytes(shape, size, method.can.frozen_base) + (tokens * max_tokens * size if packed else 0)
-    activations = shape.layers * block + tokens * method.kept_per_token(shape) * size
-    if not optimizer.can.needs_backward:
+    frozen, can = method.can.frozen_base, optimizer.can
+    activations = shape.layers * tokens * _layer_bytes(shape, size, frozen)
+    activations += tokens * (method.kept_per_token(shape) * size + (1 if frozen else 2) * shape.hidden * 4)
+    activations += tokens * max_tokens * (size if packed else 1)
+    if not can.needs_backward:
         activations //= max(shape.layers, 1)
     elif gradient_checkpointing:
         activations = shape.layers * tokens * shape.hidden * 4 + activations // max(shape.layers, 1)
-    positions = min(math.ceil(tokens * supervised_share), max(1, MAXIMUM_LOGITS // max(shape.vocabulary, 1)))
-    return Memory(
+    logits = shape.vocabulary * 4 * _positions(tokens, supervised_share, shape)
+    gradients = _gradient_bytes(can, trained)
+    head = 0 if frozen else 4 * shape.vocabulary * shape.hidden
+    begins = Memory(
         weights=quantization.base_bytes(shape) + own,
-        gradients=_gradient_bytes(optimizer.can, trained),
+        gradients=gradients if accumulates else 0,
         optimizer=optimizer.state_bytes(trained),
         casts=quantization.cast_bytes(shape, precision) + (own // 2 if size == 2 else 0),
         activations=activations,
-        logits=positions * shape.vocabulary * (size + 12),
+        logits=(3 if can.needs_backward else 2) * logits,
         communication=0,
-        fragmentation=round(FRAGMENTATION * activations) if device == "cpu" else 0,
+        buffers=SCRATCH_BYTES[device],
+        fragmentation=0 if device != "cpu" or release_freed else round(FRAGMENTATION * activations),
         runtime=RUNTIME_BYTES[device],
     )
+    step = replace(begins, gradients=gradients, casts=0, activations=0, logits=0, fragmentation=0)
+    validated = shape.vocabulary * 4 * _positions(VALIDATION_TOKENS, supervised_share, shape)
+    return {
+        "backward": begins,
+        "head": replace(begins, gradients=gradients if accumulates else min(gradients, head), logits=logits),
+        "step": replace(step, buffers=step.buffers + 2 * 4 * max(trained.numbers, default=0)),
+        "validation": replace(step, gradients=0, logits=2 * validated),
+    }
+
+
+def _positions(tokens: int, supervised_share: float, shape: ModelShape) -> int:
+    """Positions of so many tokens that the output layer computes at once."""
+    return min(math.ceil(tokens * supervised_share), max(1, MAXIMUM_LOGITS // max(shape.vocabulary, 1)))
 
 
 def _gradient_bytes(can: OptimizerCan, trained: TrainedWeights) -> int:

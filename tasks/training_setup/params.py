@@ -81,6 +81,10 @@ class TrainingSetup(Section):
     memory_limit_gib: float | None = Field(
         default=None, gt=0, description="refuse plans above it; null: what the machine has"
     )
+    release_freed_memory: bool = Field(
+        default=False,
+        description="give freed blocks back to the system at once (CPU): a lower peak, as predicted; up to 70% slower",
+    )
     checkpoint_every: Interval = Field(
         default=Interval(steps=200), description="between checkpoints: {steps: 200} or {epochs: 1}"
     )

@@ -251,7 +251,7 @@ def _memory_figure(memory: Memory, plan: Plan) -> Figure:
         figure = _figure(1.9)
         axes = figure.subplots()
         total = 0.0
-        colours = (*PALETTE, "#94a3b8", "#cbd5e1", "#e2e8f0")
+        colours = (*PALETTE, "#94a3b8", "#cbd5e1", "#fbbf24", "#e2e8f0")
         for (name, amount), colour in zip(vars(memory).items(), colours, strict=True):
             axes.barh([0], [amount / _GIB], left=total, color=colour, label=plot_text(f"{name} {amount / _GIB:.2f}"))
             total += amount / _GIB

@@ -109,6 +109,7 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
         packing=settings.packing,
         precision=precision,
         gradient_checkpointing=settings.gradient_checkpointing,
+        release_freed_memory=settings.release_freed_memory,
         epochs=round(steps * batches_per_step / batches, 6),
         steps=steps,
         threads=_threads(settings, machine),
@@ -212,10 +213,19 @@ def _memory(
         optimizer=settings.optimizer,
         gradient_checkpointing=settings.gradient_checkpointing,
         device=machine.device,
+        accumulates=_may_accumulate(settings),
+        release_freed=settings.release_freed_memory,
     )
     if settings.ema_decay is not None:
         alone = replace(alone, optimizer=alone.optimizer + 4 * settings.method.trainable(shape))
     return settings.distribution.per_rank(alone, settings.distribution.ranks(settings.processes))
+
+
+def _may_accumulate(settings: ResolvableSetup) -> bool:
+    """Whether gradients may stay from pass to pass; what is shared among processes counts as if they did."""
+    given = settings.accumulation_steps
+    alone = given == 1 or (given == "auto" and settings.global_batch_size is None)
+    return not alone or settings.optimizer.can.full_batch or settings.distribution.can.many
 
 
 def _batch(

@@ -57,6 +57,7 @@ def make_plan(**changes: Any) -> Plan:
         "gradient_checkpointing": False,
         "neftune_alpha": None,
         "ema_decay": None,
+        "release_freed_memory": False,
         "on_nan": "stop",
         "nan_limit": 10,
         "divergence": None,

@@ -16,14 +16,14 @@ from tasks.training.methods.lora import Lora
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.optimizers.sgd import Sgd
 from tasks.training.quantization.none import Unquantized
-from tasks.training_setup.memory import predict_memory
+from tasks.training_setup.memory import RUNTIME_BYTES, SCRATCH_BYTES, list_moments, predict_memory
 
 BATCH, TOKENS = 4, 128
 
 
 def predicted(shape: ModelShape, method: Full | Lora, **changes: Any) -> Any:
     held = Unquantized(weights=changes.pop("weights", "auto"))
-    return predict_memory(
+    return list_moments(
         shape,
         method,
         held.resolve(method.can.frozen_base, changes.get("precision", "fp32")),
@@ -38,7 +38,7 @@ def predicted(shape: ModelShape, method: Full | Lora, **changes: Any) -> Any:
             "device": "cpu",
             **changes,
         },
-    )
+    )["backward"]
 
 
 def kept_by_autograd(model_folder: Path, method: Full | Lora, bf16: bool, packed: bool) -> int:
@@ -82,8 +82,25 @@ def test_full_by_hand(shape: ModelShape) -> None:
     assert memory.weights == memory.gradients == 4 * shape.parameters
     assert memory.optimizer == 8 * shape.parameters
     assert memory.casts == 0
-    assert memory.logits == BATCH * TOKENS * 600 * 16
+    assert memory.logits == 3 * BATCH * TOKENS * 600 * 4
     assert memory.total == sum(vars(memory).values())
+
+
+def test_the_peak_is_the_largest_moment(shape: ModelShape) -> None:
+    values: dict[str, Any] = {
+        "batch_size": BATCH, "max_tokens": TOKENS, "packed": False, "supervised_share": 1.0, "precision": "fp32",
+        "optimizer": AdamW(), "gradient_checkpointing": False, "device": "cpu", "accumulates": False,
+    }  # fmt: skip
+    model = (shape, Full(), Unquantized(weights="fp32"))
+    moments = list_moments(*model, **values)
+    total, largest = 4 * shape.parameters, 4 * 600 * 64
+    held = total + 2 * total + SCRATCH_BYTES["cpu"] + RUNTIME_BYTES["cpu"]
+    # Gradients come as activations go: none at first, that of the tied embedding next, all of them for the step.
+    assert [moment.gradients for moment in moments.values()] == [0, largest, total, 0]
+    assert moments["step"].total == held + total + 2 * largest
+    assert moments["validation"].total == held + 2 * 2048 * 600 * 4
+    assert predict_memory(*model, **values) == max(moments.values(), key=lambda moment: moment.total)
+    assert list_moments(*model, **{**values, "accumulates": True})["backward"].gradients == total
 
 
 def test_lora_by_hand(shape: ModelShape) -> None:
@@ -97,7 +114,7 @@ def test_lora_by_hand(shape: ModelShape) -> None:
     assert memory.casts == 2 * trained
     assert memory.gradients == 4 * trained
     assert memory.optimizer == 8 * trained
-    assert memory.logits == BATCH * TOKENS // 4 * 600 * 14
+    assert memory.logits == 3 * BATCH * TOKENS // 4 * 600 * 4
 
 
 def test_what_saves_memory(shape: ModelShape) -> None:
@@ -105,11 +122,11 @@ def test_what_saves_memory(shape: ModelShape) -> None:
     assert predicted(shape, Full(), gradient_checkpointing=True).activations < plain.activations
     assert predicted(shape, Full(), optimizer=Sgd()).optimizer == 0
     tenth = predicted(shape, Full(), device="cuda", supervised_share=0.1)
-    assert tenth.logits == math.ceil(BATCH * TOKENS / 10) * 600 * 16
+    assert tenth.logits == math.ceil(BATCH * TOKENS / 10) * 600 * 12
     assert predicted(shape, Full(), batch_size=2 * BATCH).activations == 2 * plain.activations
 
 
 def test_logits_that_are_computed_in_parts_are_held_in_parts(shape: ModelShape) -> None:
     wide = replace(shape, vocabulary=2**20)
     # 2^27 logits at most are 128 positions of this vocabulary.
-    assert predicted(wide, Full()).logits == 128 * 2**20 * 16
+    assert predicted(wide, Full()).logits == 128 * 2**20 * 12

@@ -29,7 +29,7 @@ from tasks.training.quantization.none import Unquantized
 from tasks.training.tuned import load_tuned, merge_tuned
 from tasks.training.weights import list_trained_weights
 from tasks.training_setup.counts import count_tokens
-from tasks.training_setup.memory import predict_memory
+from tasks.training_setup.memory import list_moments
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.resolve import resolve_plan
 from tests.tasks.fine_tuning.small import make_initial
@@ -106,7 +106,7 @@ def test_memory_is_what_torch_holds(resolved: Method, initial: Path, shape: Mode
     inner = [p for name, p in model.named_parameters() if p.requires_grad and p.ndim == 2 and ".layers." in name]
     assert sorted(p.shape for p in inner) == sorted(resolved.trained_matrices(shape))
     assert list_trained_weights(resolved, shape).total == resolved.trainable(shape)
-    memory = predict_memory(
+    memory = list_moments(
         shape,
         resolved,
         Unquantized().resolve(resolved.can.frozen_base, "fp32"),
@@ -118,7 +118,7 @@ def test_memory_is_what_torch_holds(resolved: Method, initial: Path, shape: Mode
         optimizer=AdamW(),
         gradient_checkpointing=False,
         device="cpu",
-    )
+    )["backward"]
     assert memory.weights == size(model.parameters())
     assert memory.gradients == size(p.grad for p in model.parameters() if p.grad is not None)
     moments = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]

@@ -18,6 +18,7 @@ from tasks.fine_tuning.train import fine_tune, make_trainer, origin_of, reproduc
 from tasks.fine_tuning.trainer import FineTuner
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
+from tasks.training.memory import Memory
 from tasks.training.methods.full import Full
 from tasks.training.optimizers import refusals
 from tasks.training.optimizers.adamw import AdamW
@@ -28,7 +29,7 @@ from tasks.training.optimizers.optimizer import Optimizer, OptimizerUse
 from tasks.training.optimizers.schedule_free import ScheduleFree
 from tasks.training.quantization.none import Unquantized
 from tasks.training.weights import TrainedWeights
-from tasks.training_setup.memory import Memory, predict_memory
+from tasks.training_setup.memory import list_moments
 from tests.tasks.training.optimizers.problem import make_plan, read_splits
 
 
@@ -214,7 +215,7 @@ def test_a_doubtful_choice_is_told(
 
 def test_memory_of_optimizers_without_all_gradients(initial: Path, shape: ModelShape) -> None:
     def predict(optimizer: Optimizer) -> Memory:
-        return predict_memory(
+        return list_moments(
             shape,
             Full(),
             Unquantized(weights="fp32"),
@@ -226,7 +227,7 @@ def test_memory_of_optimizers_without_all_gradients(initial: Path, shape: ModelS
             optimizer=optimizer,
             gradient_checkpointing=False,
             device="cpu",
-        )
+        )["backward"]
 
     usual, inside, none = predict(AdamW()), predict(Lomo()), predict(MeZO())
     assert usual.gradients == 4 * shape.parameters
