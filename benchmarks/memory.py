@@ -2,9 +2,10 @@
 
 The peak is the largest resident size of the process (``VmHWM``) above what it held before, with everything imported and
 the training of a minute model behind it; the prediction is the plan's, without its part for the runtime. Models have
-random weights, since memory does not depend on them.
+random weights, since memory does not depend on them. All train with ``release_freed_memory``, without which the C
+library keeps some of what was freed; ``--keep`` trains without it.
 
-    python benchmarks/memory.py [--only NAME] [--parts] [--seconds]
+    python benchmarks/memory.py [--only NAME] [--keep] [--parts] [--seconds]
 
 ``--seconds`` trains more steps and shows the time of one, to compare settings of the allocator.
 """
@@ -75,6 +76,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="a part of a configuration's name")
+    parser.add_argument("--keep", action="store_true", help="train without release_freed_memory")
     parser.add_argument("--parts", action="store_true", help="the parts of each prediction")
     parser.add_argument("--seconds", action="store_true", help="time of a step too, over more steps")
     asked = parser.parse_args()
@@ -84,7 +86,9 @@ def main() -> None:
     print(f"{'configuration':<40}{'predicted':>11}{'measured':>11}{'ratio':>8}" + "  s/step" * asked.seconds)
     ratios = []
     for name in names:
-        found = run_apart(measure, CONFIGURATIONS[name], 12 if asked.seconds else STEPS)
+        found = run_apart(
+            measure, {**CONFIGURATIONS[name], "release_freed_memory": not asked.keep}, 12 if asked.seconds else STEPS
+        )
         ratios.append(found["predicted"] / found["measured"])
         shown = f"{found['predicted'] / MIB:>7.1f} MiB{found['measured'] / MIB:>7.1f} MiB{ratios[-1]:>8.3f}"
         print(f"{name:<40}{shown}" + (f"{found['seconds']:>8.3f}" if asked.seconds else ""), flush=True)

@@ -12,14 +12,10 @@ from tasks.training.distribution import DISTRIBUTIONS
 from tasks.training.methods.full import SMALL_MODEL
 from tasks.training.plan import Plan
 from tasks.training_setup.auto import Auto
+from tasks.training_setup.batch import CPU_TOKENS, LARGEST_AUTO_BATCH, USABLE_MEMORY_SHARE
 from tasks.training_setup.params import ResolvableSetup, TrainingSetup
 
 GIB = 2**30
-# Beyond about a thousand tokens a forward pass is no faster on a CPU, and packed rows are slower.
-CPU_TOKENS = 1024
-LARGEST_AUTO_BATCH = 64
-# Of the memory limit, for an automatic batch; the rest is left for fragmentation.
-USABLE_MEMORY_SHARE = 0.8
 SHARINGS: tuple[dict[str, Any], ...] = ({"name": "ddp"}, {"name": "zero", "stage": 2}, {"name": "zero", "stage": 3})
 
 

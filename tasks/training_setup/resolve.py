@@ -19,16 +19,9 @@ from tasks.training.packing import count_packed_rows
 from tasks.training.plan import Plan
 from tasks.training.quantization import quantizations_where
 from tasks.training.rows import ANSWER_CUT, TOO_LONG
-from tasks.training_setup.choose import (
-    CPU_TOKENS,
-    LARGEST_AUTO_BATCH,
-    USABLE_MEMORY_SHARE,
-    Trial,
-    choose_setup,
-    explain_automatic,
-)
+from tasks.training_setup.batch import USABLE_MEMORY_SHARE, choose_batch
+from tasks.training_setup.choose import Trial, choose_setup, explain_automatic
 from tasks.training_setup.counts import Counts
-from tasks.training_setup.full_batch import fit_full_batch
 from tasks.training_setup.memory import predict_memory
 from tasks.training_setup.optimizer_use import describe_optimizer_use
 from tasks.training_setup.params import ResolvableSetup, TrainingSetup
@@ -78,7 +71,11 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
     precision = _precision(settings, machine)
     limit = _memory_limit(settings, machine)
     rows = count_packed_rows(counts.lengths, settings.max_tokens) if settings.packing == "bfd" else counts.examples
-    batch, accumulation, problems = _batch(settings, shape, counts, machine, precision, limit, rows)
+
+    def needs(batch: int) -> int:
+        return _memory(settings, shape, counts, machine, precision, batch).total
+
+    batch, accumulation, problems = choose_batch(settings, counts, machine, rows, needs, limit)
     problems = _impossible(settings, shape, counts, machine) + problems
     use = describe_optimizer_use(settings, shape, machine, precision, accumulation)
     problems += list_problems(settings.optimizer, use) + settings.parameter_groups.problems(settings.method)
@@ -226,76 +223,6 @@ def _may_accumulate(settings: ResolvableSetup) -> bool:
     given = settings.accumulation_steps
     alone = given == 1 or (given == "auto" and settings.global_batch_size is None)
     return not alone or settings.optimizer.can.full_batch or settings.distribution.can.many
-
-
-def _batch(
-    settings: ResolvableSetup,
-    shape: ModelShape,
-    counts: Counts,
-    machine: Machine,
-    precision: Precision,
-    limit: int,
-    rows: int,
-) -> tuple[int, int, list[str]]:
-    """Batch size, accumulation steps, and why the numbers given do not go together."""
-    if settings.optimizer.can.full_batch:
-        if isinstance(settings.batch_size, int):
-            return fit_full_batch(settings, settings.batch_size, rows)
-        return fit_full_batch(settings, _auto_batch(settings, shape, counts, machine, precision, limit, rows), rows)
-    processes, global_batch = settings.processes, settings.global_batch_size
-    if global_batch is not None and global_batch % processes:
-        return (
-            1,
-            1,
-            [f"global_batch_size: {global_batch} does not divide by processes ({processes}); expected a multiple"],
-        )
-    rows_per_process = global_batch // processes if global_batch is not None else None
-    if isinstance(settings.batch_size, int):
-        batch = settings.batch_size
-    else:
-        batch = _auto_batch(settings, shape, counts, machine, precision, limit, rows)
-        if rows_per_process is not None and isinstance(settings.accumulation_steps, int):
-            batch = max(1, rows_per_process // max(settings.accumulation_steps, 1))
-        elif rows_per_process is not None:
-            batch = max(n for n in range(1, batch + 1) if rows_per_process % n == 0)
-    if isinstance(settings.accumulation_steps, int):
-        accumulation = settings.accumulation_steps
-    else:
-        accumulation = max(1, rows_per_process // max(batch, 1)) if rows_per_process is not None else 1
-    if global_batch is not None and batch * accumulation * processes != global_batch:
-        return (
-            batch,
-            accumulation,
-            [
-                f"global_batch_size: {global_batch}, but batch_size {batch} x accumulation_steps {accumulation} x "
-                f"processes {processes} = {batch * accumulation * processes}; make them agree or set one of them "
-                "to auto"
-            ],
-        )
-    return batch, accumulation, []
-
-
-def _auto_batch(
-    settings: ResolvableSetup,
-    shape: ModelShape,
-    counts: Counts,
-    machine: Machine,
-    precision: Precision,
-    limit: int,
-    rows: int,
-) -> int:
-    """The largest power of two that is useful on the device and fits its memory."""
-    largest = LARGEST_AUTO_BATCH
-    if machine.device == "cpu":
-        mean = counts.tokens / max(counts.examples, 1)
-        typical = settings.max_tokens if settings.packing == "bfd" else max(mean, 1.0)
-        largest = min(largest, max(1, int(CPU_TOKENS / typical)))
-    size = 1
-    while size * 2 <= min(largest, max(rows, 1)):
-        if _memory(settings, shape, counts, machine, precision, size * 2).total > USABLE_MEMORY_SHARE * limit:
-            break
-        size *= 2
-    return size
 
 
 def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
