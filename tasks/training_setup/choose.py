@@ -65,7 +65,10 @@ def choose_setup(
         passed.append(f"{label} ({why.partition('; ')[0]})")
         tried.append((len(trial.problems), trial.bytes, candidate))
     smallest = min(tried, key=lambda one: one[:2])[2]
-    return smallest, [f"method auto found nothing that fits; tried were {'; '.join(passed)}"]
+    return smallest, [
+        f"method auto took {describe(smallest)}: the least of all that were tried, none of which fits "
+        f"{USABLE_MEMORY_SHARE:.0%} of the memory: {'; '.join(passed)}"
+    ]
 
 
 def list_candidates(

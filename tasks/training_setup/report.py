@@ -115,10 +115,11 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
         }
     )
     if resolution.warnings:
-        page.listing([f"{warning[0].upper()}{warning[1:]}." for warning in resolution.warnings], "Warnings")
+        page.listing([_as_sentence(warning) for warning in resolution.warnings], "Warnings")
     page.table("The plan", ["setting", "value"], _as_text(_plan_rows(plan, counts)))
     if resolution.choices:
-        page.listing([f"{choice[0].upper()}{choice[1:]}." for choice in resolution.choices], "Chosen, and why")
+        rows = [list(choice.split(": ", 1)) for choice in resolution.choices]
+        page.table("Chosen, and why", ["choice", "why"], rows)
     page.figure(
         _schedule_figure(plan),
         "Learning rate",
@@ -138,6 +139,12 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     )
     page.table("Machine and software", ["fact", "value"], _as_text(_machine_rows(plan, environment)))
     return page
+
+
+def _as_sentence(text: str) -> str:
+    """With a capital, unless it begins with the name of a param."""
+    first = text.partition(" ")[0].rstrip(":")
+    return f"{text}." if "_" in first else f"{text[0].upper()}{text[1:]}."
 
 
 def _as_text(rows: list[list[Any]]) -> list[list[str]]:
@@ -253,6 +260,8 @@ def _memory_figure(memory: Memory, plan: Plan) -> Figure:
         total = 0.0
         colours = (*PALETTE, "#94a3b8", "#cbd5e1", "#fbbf24", "#e2e8f0")
         for (name, amount), colour in zip(vars(memory).items(), colours, strict=True):
+            if not amount:
+                continue
             axes.barh([0], [amount / _GIB], left=total, color=colour, label=plot_text(f"{name} {amount / _GIB:.2f}"))
             total += amount / _GIB
         available = plan.made_for.training_memory_bytes / _GIB
