@@ -32,9 +32,9 @@ Where a key takes one of several choices, each choice is named by `name` and has
 COMBINATIONS_HEAD = """\
 # What goes together
 
-Of the keys of `training_setup`, from what each choice says of itself (`can`). The plan refuses what says no here, all of it at
-once, each with what to write instead. Kinds of choice that have no table go together whatever they are; what depends on the
-model, the machine or numbers is refused by the choice itself.
+Of the keys of `training_setup`, from what each choice says of itself (`can`). The plan refuses what says no here, all of
+it at once, each with what to write instead. Kinds of choice that have no table go together whatever they are; what
+depends on the model, the machine or numbers is refused by the choice itself.
 """
 # Signs that a bound is written with, by the attribute of pydantic's metadata.
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}

@@ -1,8 +1,8 @@
 """What goes together: rules over what choices say of themselves (`can`), each for two kinds of choice.
 
-The plan refuses what breaks a rule, `docs/reference/combinations.md` is printed from the same rules, and a test tries every
-combination of all of them. What depends on more than two choices' facts (the model, the machine, numbers) a choice tells
-itself, in its ``problems``.
+The plan refuses what breaks a rule, `docs/reference/combinations.md` is printed from the same rules, and a test tries
+every combination of all of them. What depends on more than the facts of two choices (the model, the machine, numbers) a
+choice tells itself, in its ``problems``.
 """
 
 from __future__ import annotations

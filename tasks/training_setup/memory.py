@@ -24,6 +24,7 @@ The parts are not at their largest at the same time, so each of these moments is
 * the backward pass begins: activations, casts and logits; of the gradients those of earlier passes alone, where a step
   has several;
 * the output layer is done with: its logits' gradient, and its weight's;
+* the last block is: with gradient checkpointing what it keeps is there again;
 * the step: all gradients, no activations;
 * validation: the logits of VALIDATION_TOKENS, no activations of more than one block.
 
@@ -129,10 +130,12 @@ def list_moments(
     activations = shape.layers * tokens * _layer_bytes(shape, size, frozen)
     activations += tokens * (method.kept_per_token(shape) * size + (1 if frozen else 2) * shape.hidden * 4)
     activations += tokens * max_tokens * (size if packed else 1)
+    block = activations // max(shape.layers, 1)
+    recomputed = block if gradient_checkpointing and can.needs_backward else 0
     if not can.needs_backward:
-        activations //= max(shape.layers, 1)
+        activations = block
     elif gradient_checkpointing:
-        activations = shape.layers * tokens * shape.hidden * 4 + activations // max(shape.layers, 1)
+        activations = shape.layers * tokens * shape.hidden * 4
     logits = shape.vocabulary * 4 * _positions(tokens, supervised_share, shape)
     gradients = _gradient_bytes(can, trained)
     head = 0 if frozen else 4 * shape.vocabulary * shape.hidden
@@ -145,14 +148,16 @@ def list_moments(
         logits=(3 if can.needs_backward else 2) * logits,
         communication=0,
         buffers=SCRATCH_BYTES[device],
-        fragmentation=0 if device != "cpu" or release_freed else round(FRAGMENTATION * activations),
+        fragmentation=0 if device != "cpu" or release_freed else round(FRAGMENTATION * (activations + recomputed)),
         runtime=RUNTIME_BYTES[device],
     )
+    ended = replace(begins, gradients=gradients if accumulates else min(gradients, head))
     step = replace(begins, gradients=gradients, casts=0, activations=0, logits=0, fragmentation=0)
     validated = shape.vocabulary * 4 * _positions(VALIDATION_TOKENS, supervised_share, shape)
     return {
         "backward": begins,
-        "head": replace(begins, gradients=gradients if accumulates else min(gradients, head), logits=logits),
+        "head": replace(ended, logits=logits),
+        "blocks": replace(ended, activations=activations + recomputed, logits=0),
         "step": replace(step, buffers=step.buffers + 2 * 4 * max(trained.numbers, default=0)),
         "validation": replace(step, gradients=0, logits=2 * validated),
     }
