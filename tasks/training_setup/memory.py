@@ -10,9 +10,9 @@ With P parameters, T of them trained, and n tokens in a forward pass, in bytes:
   method's own, and what the quantisation says of the base's.
 * activations: what the blocks keep for the backward pass, after Korthikanti et al. 2022 (arXiv:2205.05198,
   section 4.1) but without the attention matrix, which scaled-dot-product attention does not store, and with
-  a gated feed-forward block, as `_layer_bytes` counts; the last norm, and a mask of max_tokens squared for each row,
-  which all blocks share: of numbers where rows are packed, else of single bytes. With gradient checkpointing each block
-  keeps its input only, and one block at a time is alive.
+  a gated feed-forward block, as `_layer_bytes` counts; the last norm, sines and cosines of the positions, and a mask
+  of max_tokens squared for each row. With gradient checkpointing each block keeps its input only, and one block at a
+  time is there again.
 * logits: of vocabulary V for the positions that the output layer computes at once: the supervised ones, at most
   MAXIMUM_LOGITS / V. When the backward pass begins three fp32 numbers of each are alive, its log-softmax, the gradient
   of that and its own; in validation two.
@@ -129,7 +129,8 @@ def list_moments(
     frozen, can = method.can.frozen_base, optimizer.can
     activations = shape.layers * tokens * _layer_bytes(shape, size, frozen)
     activations += tokens * (method.kept_per_token(shape) * size + (1 if frozen else 2) * shape.hidden * 4)
-    activations += tokens * max_tokens * (size if packed else 1)
+    activations += tokens * 2 * 4 * shape.hidden // max(shape.heads, 1)
+    activations += _mask_bytes(tokens * max_tokens, packed, size, shape)
     block = activations // max(shape.layers, 1)
     recomputed = block if gradient_checkpointing and can.needs_backward else 0
     if not can.needs_backward:
@@ -163,6 +164,13 @@ def list_moments(
     }
 
 
+def _mask_bytes(positions: int, packed: bool, size: int, shape: ModelShape) -> int:
+    """The mask of all rows: bytes without packing, else numbers, of which autocast makes a copy in each block."""
+    if not packed:
+        return positions
+    return positions * size * (shape.layers if size == 2 else 1)
+
+
 def _positions(tokens: int, supervised_share: float, shape: ModelShape) -> int:
     """Positions of so many tokens that the output layer computes at once."""
     return min(math.ceil(tokens * supervised_share), max(1, MAXIMUM_LOGITS // max(shape.vocabulary, 1)))
@@ -180,12 +188,12 @@ def _layer_bytes(shape: ModelShape, size: int, frozen_base: bool) -> int:
 
     Its two norms compute in fp32 and keep their normalised input, and the input itself where the norm's weight is
     trained. Linear layers keep their inputs: the norms' two results and that of the attention, which autocast
-    copies anew for each of query, key, value, gate and up. Attention keeps queries, keys and values; the gated
+    copies anew for each of query, key, value, gate, up and output. Attention keeps queries, keys and values; the gated
     feed-forward block keeps gate, activated gate, up and their product.
     """
     h, f, kv = shape.hidden, shape.intermediate, shape.key_value_width
     norms = (1 if frozen_base else 2) * 2 * h * 4
-    linear_inputs = (6 if size == 2 else 3) * h * size
+    linear_inputs = (7 if size == 2 else 3) * h * size
     attention = (h + 2 * kv) * size
     feed_forward = 4 * f * size
     return norms + linear_inputs + attention + feed_forward
