@@ -5,7 +5,6 @@ They are written to the file, because that is what DVC sees; comments and order 
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import typer
 from flows.commands.terminal import console
 from flows.wiring import artifacts
 from flows.wiring.lock import one_at_a_time
+from flows.wiring.params.places import MISSING, find, place, put
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import write_bytes
 
@@ -31,7 +31,6 @@ SET = Annotated[
         help="Change params.yaml first, such as training_setup.epochs=3; several times for several keys.",
     ),
 ]
-MISSING: Any = object()
 
 
 @dataclass(frozen=True)
@@ -187,38 +186,3 @@ def keep_type(old: Any, new: Any, written: str) -> Any:
     if type(old) is int and isinstance(new, float) and new.is_integer():
         return int(new)
     return new
-
-
-def find(values: Any, keys: Sequence[str]) -> Any:
-    """What stands at a place; `MISSING` where there is no such place."""
-    for key in keys:
-        if isinstance(values, dict) and key in values:
-            values = values[key]
-        elif isinstance(values, list) and key.isdecimal() and int(key) < len(values):
-            values = values[int(key)]
-        else:
-            return MISSING
-    return values
-
-
-def place(values: Any, present: Any, keys: list[str], new: Any) -> tuple[list[str], Any]:
-    """Where to write a value, and what: a list that only the defaults have is written whole."""
-    for depth in range(1, len(keys)):
-        default = find(present, keys[:depth])
-        if find(values, keys[:depth]) is MISSING and isinstance(default, list):
-            if find(default, keys[depth : depth + 1]) is MISSING:
-                raise ValueError(f"{'.'.join(keys[:depth])} has {len(default)} entries; found position {keys[depth]}")
-            return keys[:depth], put(default, keys[depth:], new)
-    return keys, new
-
-
-def put(values: Any, keys: Sequence[str], new: Any) -> Any:
-    """A copy of values with another one at a place."""
-    if not keys:
-        return new
-    copied = copy.copy(values) if isinstance(values, dict | list) else {}
-    if isinstance(copied, list):
-        copied[int(keys[0])] = put(copied[int(keys[0])], keys[1:], new)
-    else:
-        copied[keys[0]] = put(copied.get(keys[0]), keys[1:], new)
-    return copied

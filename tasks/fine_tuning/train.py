@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -93,6 +93,7 @@ def fine_tune(
     keep_checkpoints: int = 2,
     on_metrics: OnMetrics | None = None,
     trainer_class: type[FineTuner] | None = None,
+    on_trained: Callable[[FineTuner], None] | None = None,
 ) -> Run:
     """Train, resuming from the newest complete checkpoint of the same run, and write what was trained.
 
@@ -105,6 +106,7 @@ def fine_tune(
         keep_checkpoints: Newest ones kept while the run is under way.
         on_metrics: Gets each logged step's figures.
         trainer_class: An edition of `FineTuner`; itself by default.
+        on_trained: Gets the trainer when the last step is done, before anything is written.
 
     Raises:
         PipelineError: The plan does not fit this machine, the loss is not a number, memory ran out, or the disk is
@@ -122,6 +124,8 @@ def fine_tune(
         logger.info("training on %s: %s steps of %s", describe_device(plan), f"{plan.steps:,}", plan.method.name)
         _train(trainer, resume)
         trainer.restore_kept()
+        if on_trained:
+            on_trained(trainer)
         run = Run(
             plan=plan,
             curve=tuple(read_curve(trainer.state.log_history)),

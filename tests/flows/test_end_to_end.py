@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from flows.pipeline import STAGES
 from flows.wiring import artifacts
-from tests.flows.small import outcomes
+from tests.flows.small import child_environment, outcomes, wait_for_mlflow
 from tests.flows.whole import command, make_checkout
 
 
@@ -93,6 +97,55 @@ def test_every_stage_leaves_a_page_and_figures(checkout: Path) -> None:
         ).replace("http://127.0.0.1", ""), f"{name}: the page loads something from elsewhere"
         assert json.loads((checkout / artifacts.metrics(name)).read_text())
         assert f'href="{name}/index.html"' in overview
+
+
+def test_a_search_ranks_trials_beside_the_pipeline(checkout: Path, tmp_path: Path) -> None:
+    """Real trainings in processes of their own; the first dies, and is repeated from its checkpoint."""
+    before = {name: (checkout / name).read_bytes() for name in ("params.yaml", "dvc.lock")}
+    space = {
+        "training_setup.learning_rate": [1e-6, 1e-2],
+        "training_setup.optimizer.name": ["sgd", "adamw"],
+        "training_setup.max_tokens": [192, 96],
+    }
+    settings = {"space": space, "method": {"name": "random"}, "trials": 3, "pruning": {"name": "none"}}
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(settings))
+    words = [sys.executable, "-m", "flows", "search", "--file", str(tmp_path / "search.yaml")]
+    started = subprocess.Popen(words, cwd=checkout, env={**child_environment(), "PYTHONPATH": str(checkout)})
+    scratch = checkout / ".heptune/search/search"
+    deadline = time.monotonic() + 300
+    while not list(scratch.glob("trial-0000/checkpoints/*/step-000006")):
+        assert started.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    started.send_signal(signal.SIGINT)
+    assert started.wait(60) == 130
+    done = command(checkout, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["finished"], found["failed"]) == (3, 1)
+    assert found["best"]["training_setup.learning_rate"] == 1e-2
+    assert (checkout / "reports/search/index.html").is_file()
+    # Trials differ in how long their rows are; what they are measured on does not.
+    rows = [np.load(path) for path in sorted(scratch.glob("rows-*.npy"))]
+    assert len({found[:, 1].tobytes() for found in rows}) == 1
+    assert {name: (checkout / name).read_bytes() for name in before} == before
+    assert command(checkout, "dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+    wait_for_mlflow(checkout)
+    with sqlite3.connect(checkout / ".heptune/mlflow.db") as database:
+        runs = database.execute(
+            "select runs.name, runs.status, parents.value from runs left join tags as parents "
+            "on parents.run_uuid = runs.run_uuid and parents.key = 'mlflow.parentRunId' order by runs.rowid"
+        ).fetchall()
+    trials = [run for run in runs if run[0].startswith("trial ")]
+    assert len(trials) == 4
+    assert len({parent for *_, parent in trials}) == 1
+    assert [name.partition(",")[0] for name, status, parent in runs if name.startswith("search")] == ["search search"]
+    applied = command(checkout, sys.executable, "-m", "flows", "search", "--apply")
+    assert applied.returncode == 0, applied.stderr
+    values = yaml.safe_load((checkout / "params.yaml").read_text())["training_setup"]
+    assert values["optimizer"]["name"] == found["best"]["training_setup.optimizer"]["name"]
+    assert values["learning_rate"] == 1e-2
+    (checkout / "params.yaml").write_bytes(before["params.yaml"])
 
 
 def test_the_release_is_registered_promoted_and_named(checkout: Path) -> None:

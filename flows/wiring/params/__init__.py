@@ -22,6 +22,7 @@ from tasks.fine_tuning.params import FineTuning
 from tasks.gateway.params import Gateway
 from tasks.model_initialisation.params import ModelInitialisation
 from tasks.monitoring.params import Monitoring
+from tasks.search.params import ParamSearch
 from tasks.synthesis.params import Synthesis
 from tasks.training_setup.params import TrainingSetup
 
@@ -47,6 +48,7 @@ class Params(Section):
     synthesis: Synthesis | None = Field(
         default=None, description="rows that `heptune synthesize` has a teacher write; null: none"
     )
+    search: ParamSearch | None = Field(default=None, description="trials of `heptune search`; null: none")
 
     @model_validator(mode="after")
     def _costs_are_there(self) -> Params:

@@ -1,0 +1,208 @@
+"""The trials of a search in its SQLite file, by optuna; whoever opens it again goes on where it was."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.contracts.errors import PipelineError
+from tasks.search.params import ParamSearch
+from tasks.search.space import Labels, distributions, list_changes
+from tasks.search.trials import SearchTrial, State
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
+
+KEY, ORIGIN, AGAIN_OF, DEATHS, REASON, STEPS = "key", "origin", "again_of", "deaths", "reason", "steps"
+# What a search is made from, and how to say that it differs.
+DIFFERENCES = {
+    "space": "another space",
+    "data": "other data",
+    "base": "another base model",
+    "params": "other params beside the space",
+}
+# Attempts of a trial whose process dies.
+ATTEMPTS = 2
+
+
+class TrialStore:
+    """The trials of one search.
+
+    Args:
+        path: The SQLite file.
+        settings: What is searched.
+        origin: Hashes of what the trials are made from, by the names in `DIFFERENCES`.
+
+    Attributes:
+        key: What this search is known by, in every call of it.
+
+    Raises:
+        PipelineError: The file is of a search that was made from something else.
+    """
+
+    def __init__(self, path: Path, settings: ParamSearch, origin: Mapping[str, str]) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.settings, self.path = settings, path
+        self.space = distributions(settings.space)
+        self.study: Study = optuna.create_study(
+            storage=f"sqlite:///{path.resolve()}",
+            study_name=settings.title,
+            pruner=settings.pruning.make(),
+            load_if_exists=True,
+        )
+        self._check(origin)
+        self.key = f"search-{self.study.user_attrs[KEY]}"
+        self._repeat_interrupted()
+        self._enqueue_grid()
+
+    def _check(self, origin: Mapping[str, str]) -> None:
+        known = self.study.user_attrs.get(ORIGIN)
+        if known is None:
+            self.study.set_user_attr(KEY, uuid.uuid4().hex[:12])
+            self.study.set_user_attr(ORIGIN, dict(origin))
+        elif different := [words for key, words in DIFFERENCES.items() if known.get(key) != origin[key]]:
+            raise PipelineError(
+                f'search "{self.settings.title}" has trials of {", ".join(different)}, which are not comparable; give '
+                "search.title another name, or begin anew with --fresh"
+            )
+
+    def _repeat_interrupted(self) -> None:
+        """Trials that were running when the process was killed."""
+        for trial in self._list("RUNNING"):
+            self.fail(trial.number, "the search was killed while it ran", died=True)
+
+    def _enqueue_grid(self) -> None:
+        every = self.settings.method.list_all(self.settings.space)
+        if every is None:
+            return
+        begun = [trial.system_attrs.get("fixed_params", trial.params) for trial in self.study.get_trials()]
+        for labels in every:
+            if labels not in begun:
+                self.study.enqueue_trial(labels)
+
+    def ask(self) -> Trial | None:
+        """The next trial, with its values; None when there are enough."""
+        if not self._list("WAITING"):
+            drawn = sum(AGAIN_OF not in trial.user_attrs for trial in self.study.get_trials())
+            if drawn >= self.planned:
+                return None
+            self.study.sampler = self.settings.method.make(_seed(self.settings.seed, drawn))
+        return self.study.ask(self.space)
+
+    @property
+    def planned(self) -> int:
+        """Trials in all, without those that repeat another one."""
+        every = self.settings.method.list_all(self.settings.space)
+        return self.settings.trials if every is None else len(every)
+
+    @property
+    def left(self) -> int:
+        """Trials that have not begun."""
+        trials = self.study.get_trials()
+        drawn = sum(AGAIN_OF not in trial.user_attrs for trial in trials)
+        return len(self._list("WAITING")) + max(0, self.planned - drawn)
+
+    def finish(self, number: int, loss: float, steps: int) -> None:
+        self._note(number, STEPS, steps)
+        self.study.tell(number, loss)
+
+    def prune(self, number: int) -> None:
+        self.study.tell(number, state=_state("PRUNED"))
+
+    def fail(self, number: int, reason: str, died: bool = False, again: bool = False) -> bool:
+        """End a trial without a loss.
+
+        Args:
+            number: Which.
+            reason: Why, in one line.
+            died: Its process died, maybe by chance: it is repeated once.
+            again: It is repeated in any case.
+
+        Returns:
+            Whether it is repeated.
+        """
+        self._note(number, REASON, reason)
+        self.study.tell(number, state=_state("FAIL"))
+        trial = self.study.get_trials()[number]
+        deaths = trial.user_attrs.get(DEATHS, 0) + died
+        repeated = bool(trial.params) and (again or (died and deaths < ATTEMPTS))
+        if repeated:
+            first = trial.user_attrs.get(AGAIN_OF, number)
+            self.study.enqueue_trial(trial.params, user_attrs={AGAIN_OF: first, DEATHS: deaths})
+        return repeated
+
+    def first_of(self, number: int) -> int:
+        """The trial that this one repeats, or itself."""
+        found: int = self.study.get_trials(deepcopy=False)[number].user_attrs.get(AGAIN_OF, number)
+        return found
+
+    def changes_of(self, labels: Labels) -> dict[str, Any]:
+        """The values of a trial as ``-S`` takes them."""
+        return list_changes(self.settings.space, labels)
+
+    def _note(self, number: int, key: str, value: Any) -> None:
+        storage = self.study._storage
+        trial = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        storage.set_trial_user_attr(trial, key, value)
+
+    def _list(self, state: str) -> list[FrozenTrial]:
+        found: list[FrozenTrial] = self.study.get_trials(deepcopy=False, states=(_state(state),))
+        return found
+
+    def list_trials(self) -> list[SearchTrial]:
+        """All trials that have ended, in the order in which they began."""
+        return [self.show(trial.number) for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
+
+    def show(self, number: int) -> SearchTrial:
+        """One trial that has ended."""
+        trial = self.study.get_trials(deepcopy=False)[number]
+        states: dict[str, State] = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
+        labels: Labels = dict(trial.params)
+        took = trial.duration
+        return SearchTrial(
+            number=number,
+            again_of=trial.user_attrs.get(AGAIN_OF),
+            labels=labels,
+            changes=self.changes_of(labels) if labels else {},
+            state=states[trial.state.name],
+            loss=trial.value,
+            losses={step: loss for step, loss in sorted(trial.intermediate_values.items()) if math.isfinite(loss)},
+            steps=trial.user_attrs.get(STEPS),
+            seconds=took.total_seconds() if took else 0.0,
+            reason=trial.user_attrs.get(REASON, ""),
+        )
+
+    def importances(self) -> dict[str, float]:
+        """Share of each key in what tells good from bad trials, the largest first; none where it cannot be told.
+
+        PED-ANOVA: Watanabe, Bansal and Hutter, IJCAI 2023, arXiv:2304.10255.
+        """
+        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+        finished = self._list("COMPLETE")
+        varied = [key for key in self.space if len({trial.params[key] for trial in finished}) > 1]
+        if len({trial.value for trial in finished}) < 2 or not varied:
+            return {}
+        found: dict[str, float] = get_param_importances(
+            self.study, evaluator=PedAnovaImportanceEvaluator(), params=varied
+        )
+        return found
+
+
+def _state(name: str) -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState[name]
+
+
+def _seed(seed: int, drawn: int) -> int:
+    import numpy as np
+
+    return int(np.random.SeedSequence([seed, drawn]).generate_state(1)[0])
