@@ -146,9 +146,18 @@ class FineTuner(SFTTrainer):
         self.batch_loss = BatchLoss(self.model, self.aux_loss_enabled)
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader[dict[str, Any]]:
-        """All batches of the whole run, those of this process."""
+        """All batches of the whole run, those of this process.
+
+        Raises:
+            PipelineError: A row has no supervised token.
+        """
         plan = self.plan
         train = self.splits.train
+        if len(unsupervised := train.find_unsupervised()):
+            raise PipelineError(
+                f"{len(unsupervised)} of {len(train)} training rows have no supervised token, the first is row "
+                f"{unsupervised[0]}; rows without one are to be dropped before training"
+            )
         order = order_batches(
             train.lengths.tolist(), self.packed, plan.max_tokens, plan.batch_size, plan.seed, train.classes
         )

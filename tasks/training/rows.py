@@ -61,6 +61,11 @@ class TokenizedRows:
         """Number of supervised tokens."""
         return int((self.labels != IGNORED).sum())
 
+    def find_unsupervised(self) -> np.ndarray:
+        """Indices of rows without a supervised token, which would count as learned without a loss."""
+        before = np.concatenate([[0], np.cumsum(self.labels != IGNORED)])
+        return np.flatnonzero(before[self.offsets[1:]] == before[self.offsets[:-1]])
+
     def row(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens and labels of one row."""
         span = slice(self.offsets[index], self.offsets[index + 1])

@@ -198,6 +198,13 @@ def test_a_batch_without_a_supervised_token_is_refused(initial: Path, tmp_path: 
     inputs["labels"][:] = -100
     with pytest.raises(PipelineError, match="step 1: a batch of 2 rows has no supervised token"):
         trainer.compute_loss(trainer.model, inputs, num_items_in_batch=torch.tensor(9))
+    # One such row among others is refused before the first step.
+    rows = trainer.splits.train
+    labels = rows.labels.copy()
+    labels[rows.offsets[4] : rows.offsets[5]] = -100
+    trainer.splits = replace(trainer.splits, train=replace(rows, labels=labels))
+    with pytest.raises(PipelineError, match="1 of 12 training rows have no supervised token, the first is row 4;"):
+        trainer.train()
 
 
 @pytest.mark.parametrize("stored", [torch.bfloat16, torch.float32])
