@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+import math
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -60,13 +61,19 @@ def survive_shortage(
 
 
 def halve_batch(plan: Plan) -> Plan | None:
-    """The same rows a step in half the batch; None where the batch was given, or has no half."""
-    if not plan.auto_batch or plan.batch_size % 2:
+    """The same rows a step in half the batch; None where the batch was given, or a step cannot be had in halves."""
+    if not plan.auto_batch or plan.batch_size % 2 or not plan.optimizer.can.accumulates:
         return None
+    accumulation = plan.accumulation_steps * 2
+    if plan.optimizer.can.full_batch:  # a step ends where the rows do, and their last batch may be smaller
+        batches = math.ceil(plan.rows / (plan.batch_size // 2))
+        accumulation = batches // plan.world_size
+        if batches % plan.world_size:
+            return None
     return plan.model_copy(
         update={
             "batch_size": plan.batch_size // 2,
-            "accumulation_steps": plan.accumulation_steps * 2,
+            "accumulation_steps": accumulation,
             "auto_batch": False,
             "batch_halved": True,
         }

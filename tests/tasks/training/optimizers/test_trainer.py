@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.checkpoints import Checkpoints
+from tasks.fine_tuning.out_of_memory import halve_batch
 from tasks.fine_tuning.train import fine_tune, make_trainer, origin_of, reproducible
 from tasks.fine_tuning.trainer import FineTuner
 from tasks.language_models.model_folder import load_model
@@ -124,6 +125,17 @@ def test_a_step_of_gradient_descent_sees_every_row_once(initial: Path, shape: Mo
         seen = Counter(index for batch in islice(batches, 4) for row in batch for index in row)
         assert seen == Counter(range(40))
     assert next(batches, None) is None
+
+
+def test_half_the_batch_after_a_shortage_is_the_same_step(initial: Path, shape: ModelShape) -> None:
+    def halved(optimizer: str, **changes: Any) -> tuple[int, int] | None:
+        plan = make_plan(initial, shape, optimizer={"name": optimizer}, batch_size=16, **changes)
+        half = halve_batch(plan.model_copy(update={"auto_batch": True}))
+        return half and (half.batch_size, half.accumulation_steps)
+
+    assert halved("sgd") == (8, 2)
+    assert halved("gradient_descent") == (8, 5)  # 40 rows: 16 + 16 + 8, and then five times 8
+    assert halved("lomo", clip_norm=0) is None
 
 
 @pytest.mark.parametrize(
