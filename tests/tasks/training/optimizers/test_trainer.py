@@ -86,6 +86,21 @@ def test_schedule_free_weights_are_validated_and_written_where_they_are_good(
     assert run.curve[-1].eval_loss == pytest.approx(found, abs=1e-5)
 
 
+def test_lomo_trains_as_sgd_does_also_over_recomputed_activations(
+    initial: Path, shape: ModelShape, tmp_path: Path
+) -> None:
+    """Weights change while the backward pass is under way, tied and recomputed ones too."""
+    found = []
+    for name, again in (("sgd", False), ("lomo", False), ("lomo", True)):
+        changes = {"optimizer": {"name": name}, "clip_norm": 0, "gradient_checkpointing": again, "weight_decay": 0.1}
+        trainer = make(initial, shape, tmp_path / f"{name}-{again}", learning_rate=0.1, **changes)
+        with reproducible(trainer.plan):
+            trainer.train()
+        found.append(flat(trainer.model))
+    for other in found[1:]:
+        torch.testing.assert_close(found[0], other, rtol=0, atol=1e-6)
+
+
 def test_no_backward_pass_where_none_is_needed(
     initial: Path, shape: ModelShape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
