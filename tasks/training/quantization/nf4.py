@@ -6,7 +6,7 @@ distribution. ``double_quantization`` holds the magnitudes in 8 bits themselves:
 layer's weights are decoded for each product, into the precision of the run. Embeddings, the output layer, and layers
 whose inputs are no multiple of 64 wide are not quantised but held in that precision, norms and biases in fp32.
 
-Good for a base that does not fit otherwise: of 8 billion weights, under LoRA, it makes 5.6 GB instead of 16 GB. It is
+Good for a base that does not fit otherwise: of 8 billion weights, under LoRA, it makes 5.7 GB instead of 16 GB. It is
 slower than bf16, and the rounded base answers a little worse than the base; what is trained learns around that. It is
 merged into the base in full precision: into rounded weights, logits would differ by 13 to 15%.
 
