@@ -191,7 +191,7 @@ def test_a_retrain_goes_on_from_the_champion(checkout: Path) -> None:
     path = checkout / "params.yaml"
     params = yaml.safe_load(path.read_text())
     params["model_initialisation"]["source"] = {"name": "registry", "alias": "champion"}
-    params["training_setup"] |= {"max_steps": 2, "checkpoint_every_steps": 2, "evaluate_every_steps": 2}
+    params["training_setup"] |= {"max_steps": 2, "checkpoint_every": {"steps": 2}, "evaluate_every": {"steps": 2}}
     path.write_text(yaml.safe_dump(params))
     refused = command(checkout, "dvc", "repro", "model_initialisation")
     assert refused.returncode != 0
