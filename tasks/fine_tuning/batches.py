@@ -157,6 +157,17 @@ def _join_costs(costs: list[tuple[np.ndarray, np.ndarray, np.ndarray]], labels: 
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
+def share_batches(batches: Sequence[Bins], rank: int, ranks: int) -> Iterator[tuple[Bins, bool]]:
+    """The batches of one rank, in turn, and whether each counts.
+
+    All ranks get equally many, since they compute together; one that has none left gets the first batch again, which
+    does not count.
+    """
+    for start in range(0, len(batches), ranks):
+        own = start + rank
+        yield (batches[own], True) if own < len(batches) else (batches[0], False)
+
+
 def validation_batches(lengths: Sequence[int], tokens: int) -> list[Bins]:
     """All rows once, rows of similar length together, about ``tokens`` tokens per batch."""
     order = np.argsort(-np.asarray(lengths), kind="stable")

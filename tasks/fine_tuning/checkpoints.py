@@ -12,8 +12,10 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +24,21 @@ from safetensors import SafetensorError
 
 from tasks.contracts.errors import PipelineError, write_advice
 from tasks.contracts.manifest import NAME, read_manifest, seal, write_json
+from tasks.training.distribution.whole import WHOLE_FILES
 
 logger = logging.getLogger(__name__)
 
 FINISHED = "finished.json"
-AVERAGED = "averaged.safetensors"  # their moving averages, where the plan asks for them
-TRAINED = "trained.safetensors"  # the weights that get gradients, by name
+AVERAGED = "averaged.safetensors"  # moving averages of the trained weights, where the plan asks for them
+# Of the first rank, beside what the distribution writes and the random states of each rank.
+SCHEDULER = "scheduler.pt"
 UNLOGGED = "unlogged.json"  # the training loss since the last logged step
-STATE_FILES = (TRAINED, "optimizer.pt", "scheduler.pt", "trainer_state.json", UNLOGGED)
+STATE_FILES = (SCHEDULER, "trainer_state.json", UNLOGGED)
 _STEP = re.compile(r"step-(\d{6,})$")
 _DIFFERENCES = {
     "data": "other data",
     "plan": "another plan",
+    "work": "another plan",
     "model": "another base model",
     "code": "other code",
     "libraries": "other library versions",
@@ -52,6 +57,7 @@ class RunOrigin:
         code: Hash of the modules that determine the weights.
         libraries: Versions of the libraries that do so too.
         world_size: Number of processes.
+        work: Hash of the plan without how many ranks share it; empty where no other number of them can go on.
     """
 
     data: str
@@ -60,15 +66,24 @@ class RunOrigin:
     code: str
     libraries: str
     world_size: int
+    work: str = ""
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all attributes, 16 hex digits."""
-        return hashlib.sha256(orjson.dumps(vars(self), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        """Hash of all that a checkpoint must have in common with this run to be resumed, 16 hex digits."""
+        ignored = {"plan", "world_size"} if self.work else {"work"}
+        values = {key: value for key, value in vars(self).items() if key not in ignored}
+        return hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
     def differences(self, facts: Mapping[str, Any]) -> list[str]:
-        """Where a checkpoint's origin differs from this one, in words."""
-        return [words for key, words in _DIFFERENCES.items() if facts.get(key) != getattr(self, key)]
+        """Where a checkpoint's origin, or that of another machine, differs from this one, in words."""
+        ignored = {"plan", "world_size"} if self.is_resized(facts) else set()
+        differing = [key for key in _DIFFERENCES if key not in ignored and facts.get(key) != vars(self)[key]]
+        return list(dict.fromkeys(_DIFFERENCES[key] for key in differing))
+
+    def is_resized(self, facts: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint is of the same work by another number of ranks."""
+        return bool(self.work) and facts.get("work") == self.work and facts.get("world_size") != self.world_size
 
 
 class Checkpoints:
@@ -77,17 +92,28 @@ class Checkpoints:
     Args:
         root: Folder of all runs' checkpoints.
         origin: What this run is made from.
-        weights: Name of the file with the trained weights.
         keep: Number of newest checkpoints kept during the run.
+        state_files: Number of ranks to the files of weights and optimizer that they write, which may be patterns.
     """
 
-    def __init__(self, root: Path, origin: RunOrigin, keep: int) -> None:
-        self.root, self.origin, self.keep = root, origin, keep
+    def __init__(
+        self,
+        root: Path,
+        origin: RunOrigin,
+        keep: int,
+        state_files: Callable[[int], list[str]] = lambda _: list(WHOLE_FILES),
+    ) -> None:
+        self.root, self.origin, self.keep, self.state_files = root, origin, keep, state_files
+        self.needed: set[str] = set()  # files of a plan's own
         self.protected: set[int] = set()  # steps whose checkpoints stay however old they are
         self.folder = root / origin.fingerprint
-        ranks = range(origin.world_size)
-        states = ["rng_state.pth"] if origin.world_size == 1 else [f"rng_state_{rank}.pth" for rank in ranks]
-        self.needed = frozenset({*STATE_FILES, *states})
+
+    def missing(self, files: Iterable[str], ranks: int) -> list[str]:
+        """What a checkpoint of so many ranks needs and is not among its files."""
+        present = list(files)
+        states = ["rng_state.pth"] if ranks == 1 else [f"rng_state_{rank}.pth" for rank in range(ranks)]
+        needed = {*STATE_FILES, *self.state_files(ranks), *states, *self.needed}
+        return sorted(name for name in needed if not any(fnmatchcase(file, name) for file in present))
 
     def aside(self, step: int) -> Path:
         """Where the files of a step are written before they are sealed."""
@@ -104,11 +130,28 @@ class Checkpoints:
             PipelineError: The disk is full or not writable; older checkpoints are untouched.
         """
         part = self.aside(step)
-        try:
+        with self.writing(step):
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             write(part)
             self._seal(part, step)
+        final = part.with_suffix("")
+        for old in self.steps()[: -self.keep]:
+            if old not in self.protected:
+                remove(self.path(old))
+        logger.info("checkpoint %s sealed", final.name)
+        return final
+
+    @contextmanager
+    def writing(self, step: int) -> Iterator[None]:
+        """The block writes files of a checkpoint.
+
+        Raises:
+            PipelineError: The disk refused one; what was written is removed.
+        """
+        part = self.aside(step)
+        try:
+            yield
         except (OSError, RuntimeError, SafetensorError, PipelineError) as error:
             reason = refusal(error)
             if reason is None:
@@ -121,16 +164,10 @@ class Checkpoints:
                 f"{part.with_suffix('')}: cannot write the checkpoint ({reason} after {size / 1e6:,.1f} MB); "
                 f"{write_advice(reason)} and run again, {resume}"
             ) from error
-        final = part.with_suffix("")
-        for old in self.steps()[: -self.keep]:
-            if old not in self.protected:
-                remove(self.path(old))
-        logger.info("checkpoint %s sealed", final.name)
-        return final
 
     def _seal(self, part: Path, step: int) -> None:
         files = sorted(path for path in part.rglob("*") if path.is_file())
-        missing = sorted(self.needed - {str(path.relative_to(part)) for path in files})
+        missing = self.missing((str(path.relative_to(part)) for path in files), self.origin.world_size)
         if missing:
             raise RuntimeError(f"{part}: the trainer wrote no {', '.join(missing)}")
         for path in files:
@@ -171,11 +208,21 @@ class Checkpoints:
             manifest = read_manifest(path, verify=True)
         except PipelineError as error:
             return str(error).replace("\n", " ").split("; ")[0]
-        missing = sorted(self.needed - set(manifest["files"]))
+        origin = manifest.get("origin", {})
+        missing = self.missing(manifest["files"], origin.get("world_size", 1))
         if missing:
             return f"its manifest does not list {', '.join(missing)}"
-        differences = self.origin.differences(manifest.get("origin", {}))
-        return f"made from {', '.join(differences)}" if differences else None
+        differences = self.origin.differences(origin)
+        if differences:
+            return f"made from {', '.join(differences)}"
+        if self.origin.is_resized(origin):
+            logger.warning(
+                "checkpoint %s: of %s processes, resumed by %s: the same rows, but other random states",
+                path,
+                origin["world_size"],
+                self.origin.world_size,
+            )
+        return None
 
     def _explain_others(self) -> None:
         for run in sorted(path for path in self.root.glob("*") if path.is_dir() and path != self.folder):

@@ -12,8 +12,8 @@ import logging
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -23,6 +23,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Asking(Protocol):
+    """How a training learns that it is asked to end."""
+
+    @property
+    def number(self) -> int | None:
+        """The signal; None as long as there was none."""
+        ...
+
+    def deferred(self) -> AbstractContextManager[None]:
+        """The block in which it is only noted."""
+        ...
+
+    def leave(self) -> None:
+        """The step is saved; raises in order to end the training."""
+        ...
 
 
 class Interrupt:
@@ -78,7 +95,7 @@ class SealAndLeave(TrainerCallback):
         interrupt: Where signals are noted.
     """
 
-    def __init__(self, trainer: FineTuner, interrupt: Interrupt) -> None:
+    def __init__(self, trainer: FineTuner, interrupt: Asking) -> None:
         self.trainer, self.interrupt = trainer, interrupt
 
     def on_train_begin(

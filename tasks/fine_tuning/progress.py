@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -26,7 +26,19 @@ METRIC_NAMES = {
 }
 
 
-class ShowProgress(TrainerCallback):
+class Progressing(Protocol):
+    """Where the steps of a training are shown."""
+
+    def begin(self, step: int) -> None: ...
+
+    def advance(self, step: int) -> None: ...
+
+    def tell(self, logs: Mapping[str, float]) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class ProgressBar:
     """A progress bar with the losses; disabled where stderr is no terminal."""
 
     def __init__(self, steps: int) -> None:
@@ -43,17 +55,14 @@ class ShowProgress(TrainerCallback):
         )
         self.row = self.bar.add_task("fine-tuning", total=steps, loss="–", validation="–")
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.bar.update(self.row, completed=state.global_step)
+    def begin(self, step: int) -> None:
+        self.bar.update(self.row, completed=step)
         self.bar.start()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.bar.update(self.row, completed=state.global_step)
+    def advance(self, step: int) -> None:
+        self.bar.update(self.row, completed=step)
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        logs = kwargs["logs"]
+    def tell(self, logs: Mapping[str, float]) -> None:
         if "loss" in logs:
             self.bar.update(self.row, loss=f"{logs['loss']:.3f}")
         if "eval_loss" in logs:
@@ -61,6 +70,24 @@ class ShowProgress(TrainerCallback):
 
     def stop(self) -> None:
         self.bar.stop()
+
+
+class ShowProgress(TrainerCallback):
+    """Tells where the steps are shown how far the trainer is."""
+
+    def __init__(self, shown: Progressing) -> None:
+        self.shown = shown
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.shown.begin(state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.shown.advance(state.global_step)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.shown.tell(kwargs["logs"])
 
 
 class ReportMetrics(TrainerCallback):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,21 +16,36 @@ import orjson
 from safetensors import SafetensorError
 
 from tasks.contracts.errors import PipelineError, raise_all, write_advice
-from tasks.contracts.manifest import NAME, hash_file, seal
+from tasks.contracts.manifest import NAME, hash_file, read_json, seal
 from tasks.fine_tuning.allocation import map_large_blocks
 from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin, refusal
 from tasks.fine_tuning.curve import Point, find_last_loss, read_curve
+from tasks.fine_tuning.launch.agent import run_ranks
+from tasks.fine_tuning.launch.job import written
+from tasks.fine_tuning.launch.messages import Message, Receiver, log_message
 from tasks.fine_tuning.out_of_memory import survive_shortage
 from tasks.fine_tuning.rows import Splits
 from tasks.language_models import encoding, long_rows
 from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
-from tasks.training import answer_costs, losses, methods, optimizers, quantization, rows, schedules, stopping
+from tasks.training import (
+    answer_costs,
+    distribution,
+    losses,
+    methods,
+    optimizers,
+    quantization,
+    rows,
+    schedules,
+    stopping,
+)
+from tasks.training.distribution.whole import put_weights
 from tasks.training.plan import Plan, check_machine
 from tasks.training.quantization.measure import WeightPart, measure_weights
 from tasks.training.rows import TokenizedRows
 
 if TYPE_CHECKING:
-    from tasks.fine_tuning.progress import OnMetrics
+    from tasks.fine_tuning.interrupts import Asking
+    from tasks.fine_tuning.progress import OnMetrics, Progressing
     from tasks.fine_tuning.trainer import FineTuner
 
 logger = logging.getLogger(__name__)
@@ -44,14 +58,17 @@ DECIDING_MODULES = (
     "noise.py",
     "not_finite.py",
     "output_layer.py",
+    "rank.py",
     "rows.py",
     "train.py",
     "trainer.py",
     "watch.py",
 )
-DECIDING_FOLDERS = (losses, methods, optimizers, quantization, schedules)
+DECIDING_FOLDERS = (distribution, losses, methods, optimizers, quantization, schedules)
 DECIDING_SHARED = (answer_costs, encoding, long_rows, rows, stopping)
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
+# Of the plan, what may differ where another number of ranks resumes a run.
+LAYOUT = {"accumulation_steps", "distribution", "made_for", "predicted_memory_bytes", "threads", "world_size"}
 
 
 @dataclass(frozen=True)
@@ -106,38 +123,110 @@ def fine_tune(
         keep_checkpoints: Newest ones kept while the run is under way.
         on_metrics: Gets each logged step's figures.
         trainer_class: An edition of `FineTuner`; itself by default.
-        on_trained: Gets the trainer when the last step is done, before anything is written.
+        on_trained: Gets the trainer when the last step is done, before anything is written; in one process only.
 
     Raises:
         PipelineError: The plan does not fit this machine, the loss is not a number, memory ran out, or the disk is
             full.
     """
-    raise_all(check_machine(plan) + _wrong_world_size(plan), "the plan cannot run here")
+    from tasks.fine_tuning.progress import LogProgress
+
+    alone = ["a trial of a search trains in one process; set distribution: {name: single} and processes: 1 for it"]
+    raise_all(
+        check_machine(plan) + (alone if on_trained and plan.distribution.can.many else []), "the plan cannot run here"
+    )
     if plan.release_freed_memory:
         map_large_blocks()
-    store = Checkpoints(checkpoints, origin_of(plan, splits, initial), keep_checkpoints)
+    origin = origin_of(plan, splits, initial)
+    store = Checkpoints(checkpoints, origin, keep_checkpoints, plan.distribution.state_files)
+    listeners: list[OnMetrics] = [LogProgress(plan), *([on_metrics] if on_metrics else [])]
     with reproducible(plan):
-        trainer = make_trainer(plan, splits, initial, store, on_metrics, trainer_class)
-        resume = store.newest()
-        if resume is not None:
-            logger.info("resuming from %s", resume)
-        logger.info("training on %s: %s steps of %s", describe_device(plan), f"{plan.steps:,}", plan.method.name)
-        _train(trainer, resume)
-        trainer.restore_kept()
-        if on_trained:
-            on_trained(trainer)
+        if plan.distribution.can.many:
+            trained = _train_in_ranks(plan, splits, initial, store, listeners)
+        else:
+            trained = _train_here(plan, splits, initial, store, listeners, trainer_class, on_trained)
         run = Run(
             plan=plan,
-            curve=tuple(read_curve(trainer.state.log_history)),
-            steps=trainer.state.global_step,
-            kept_step=trainer.kept_step,
-            trained=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-            weights=measure_weights(trainer.model),
-            bytes=write_tuned(trainer, plan, store.origin, initial, tuned),
-            resumed_at=int(resume.name.removeprefix("step-")) if resume else 0,
+            curve=tuple(read_curve(trained.history)),
+            steps=trained.steps,
+            kept_step=trained.kept_step,
+            trained=sum(p.numel() for p in trained.model.parameters() if p.requires_grad),
+            weights=measure_weights(trained.model),
+            bytes=write_tuned(trained, plan, origin, initial, tuned),
+            resumed_at=trained.resumed_at,
         )
     store.finish(run.steps)
     return run
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What a trainer, or the ranks, leave behind.
+
+    Attributes:
+        model: Adapted, with the weights of the step that is kept.
+        history: The trainer's log.
+        steps: Optimizer steps done.
+        kept_step: The step whose weights are kept.
+        resumed_at: Step of the checkpoint that the run resumed from; 0 without one.
+    """
+
+    model: Any
+    history: list[dict[str, Any]]
+    steps: int
+    kept_step: int
+    resumed_at: int
+
+
+def _train_here(
+    plan: Plan,
+    splits: Splits,
+    initial: Path,
+    store: Checkpoints,
+    listeners: Sequence[OnMetrics],
+    trainer_class: type[FineTuner] | None,
+    on_trained: Callable[[FineTuner], None] | None,
+) -> _Trained:
+    trainer = make_trainer(plan, splits, initial, store, listeners, trainer_class)
+    resume = store.newest()
+    train(trainer, resume)
+    trainer.restore_kept()
+    if on_trained:
+        on_trained(trainer)
+    state = trainer.state
+    return _Trained(trainer.model, state.log_history, state.global_step, trainer.kept_step, step_of(resume))
+
+
+def _train_in_ranks(
+    plan: Plan, splits: Splits, initial: Path, store: Checkpoints, listeners: Sequence[OnMetrics]
+) -> _Trained:
+    """Have the ranks train, and put what they trained into a model of this process."""
+    from safetensors.torch import load_file
+
+    from tasks.fine_tuning.progress import ProgressBar
+
+    bar = ProgressBar(plan.steps)
+
+    def tell(message: Message) -> None:
+        for listener in listeners:
+            listener(message["step"], message["figures"])
+
+    on: dict[str, Callable[[Message], None]] = {
+        "begin": lambda message: bar.begin(message["step"]),
+        "step": lambda message: bar.advance(message["step"]),
+        "logs": lambda message: bar.tell(message["logs"]),
+        "metrics": tell,
+        "log": log_message,
+    }
+    with written(store.root.absolute() / "ranks", plan, splits, store.origin, initial, store.root, store.keep) as job:
+        try:
+            run_ranks(job, Receiver(job.messages, on).receive)
+        finally:
+            bar.stop()
+        result = read_json(job.result)
+        model = make_model(plan, initial)
+        put_weights(model, load_file(job.trained), "the ranks")
+    return _Trained(model, **result)
 
 
 def describe_device(plan: Plan) -> str:
@@ -147,18 +236,13 @@ def describe_device(plan: Plan) -> str:
     return f"{plan.device}, {found}{processes}" if found else f"{plan.device}{processes}"
 
 
-def _wrong_world_size(plan: Plan) -> list[str]:
-    """Why the number of processes is not that of the plan; torchrun sets it in ``WORLD_SIZE``."""
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started == plan.world_size:
-        return []
-    return [
-        f"the plan takes {plan.world_size} processes, but {started} started; set training_setup.processes: {started}"
-    ]
-
-
 def origin_of(plan: Plan, splits: Splits, initial: Path) -> RunOrigin:
     """Hashes of everything that decides about the weights and the curve of a run."""
+    return hash_origin(plan, hash_rows(splits.train) + hash_rows(splits.validation), initial)
+
+
+def hash_origin(plan: Plan, data: str, initial: Path) -> RunOrigin:
+    """The same, with the hash of the rows."""
     here = Path(__file__).parent
     code = hashlib.sha256()
     for file in (
@@ -167,16 +251,28 @@ def origin_of(plan: Plan, splits: Splits, initial: Path) -> RunOrigin:
         *(file for folder in DECIDING_FOLDERS for file in sorted(Path(folder.__path__[0]).rglob("*.py"))),
     ):
         code.update(f"{file.parent.name}/{file.name} {hash_file(file)}\n".encode())
-    own = {"" if plan.quantization.can.trained_base else "bitsandbytes", plan.optimizer.can.library} - {""}
-    libraries = ",".join(f"{name}={version(name)}" for name in (*LIBRARIES, *sorted(own)))
+    own = {"" if plan.quantization.can.trained_base else "bitsandbytes", plan.optimizer.can.library}
+    own |= {"deepspeed" if plan.distribution.name == "zero" else ""}
+    libraries = ",".join(f"{name}={version(name)}" for name in (*LIBRARIES, *sorted(own - {""})))
     return RunOrigin(
-        data=hash_rows(splits.train) + hash_rows(splits.validation),
-        plan=hashlib.sha256(orjson.dumps(plan.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest(),
+        data=data,
+        plan=_hash(plan.model_dump()),
         model=hash_file(initial / NAME),
         code=code.hexdigest(),
         libraries=libraries,
         world_size=plan.world_size,
+        work=_hash(_work(plan)) if plan.distribution.can.resize else "",
     )
+
+
+def _work(plan: Plan) -> dict[str, Any]:
+    """The plan without how many ranks, on which machines, share it; the rows of a step stay the same."""
+    values = plan.model_dump(exclude=LAYOUT)
+    return {**values, "batches_per_step": plan.world_size * plan.accumulation_steps, "shared": plan.distribution.name}
+
+
+def _hash(values: dict[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def hash_rows(rows: TokenizedRows) -> str:
@@ -220,46 +316,82 @@ def make_trainer(
     splits: Splits,
     initial: Path,
     store: Checkpoints,
-    on_metrics: OnMetrics | None = None,
+    listeners: Sequence[OnMetrics] = (),
     trainer_class: type[FineTuner] | None = None,
+    shown: Progressing | None = None,
 ) -> FineTuner:
-    """The base as the plan holds it, adapted, in a trainer that is ready to start."""
-    from transformers import PrinterCallback, set_seed
+    """The base as the plan holds it, adapted, in a trainer that is ready to start; that of one rank.
+
+    Args:
+        plan: What to run.
+        splits: What to train on and to watch.
+        initial: Folder written by model initialisation.
+        store: The run's checkpoints.
+        listeners: Get each logged step's figures.
+        trainer_class: An edition of `FineTuner`; itself by default.
+        shown: Where the steps are shown; a bar on the terminal by default.
+    """
+    from transformers import PrinterCallback
     from transformers.utils import logging as library_logging
 
-    from tasks.fine_tuning.progress import LogProgress, ReportMetrics, ShowProgress
-    from tasks.fine_tuning.trainer import FineTuner
+    from tasks.fine_tuning.progress import ProgressBar, ReportMetrics, ShowProgress
+    from tasks.fine_tuning.trainer import FineTuner, trainer_arguments
 
     library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar is enough
-    set_seed(plan.seed)
-    base = plan.quantization.load(resolve_model(initial), plan.precision, plan.device)
-    set_generation_config(base, initial)
-    base.config.use_cache = False
-    listeners: list[OnMetrics] = [LogProgress(plan), *([on_metrics] if on_metrics else [])]
-    callbacks: list[Any] = [ShowProgress(plan.steps), ReportMetrics(plan, listeners)]
-    model = plan.method.adapt(base)
-    trainer = (trainer_class or FineTuner)(model, load_tokenizer(initial), plan, splits, store, callbacks)
+    # Before the base: ZeRO-3 splits it while it is read, as these say.
+    arguments = trainer_arguments(plan, store.folder)
+    model = plan.distribution.shard(make_model(plan, initial))
+    callbacks: list[Any] = [ShowProgress(shown or ProgressBar(plan.steps)), ReportMetrics(plan, listeners)]
+    trainer = (trainer_class or FineTuner)(model, load_tokenizer(initial), plan, splits, store, callbacks, arguments)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _train(trainer: FineTuner, resume: Path | None) -> None:
+def make_model(plan: Plan, initial: Path) -> Any:
+    """The base as the plan's method trains it, before the first step; the same in each rank."""
+    from transformers import set_seed
+
+    set_seed(plan.seed)
+    base = plan.quantization.load(resolve_model(initial), plan.precision, plan.device)
+    set_generation_config(base, initial)
+    base.config.use_cache = False
+    return plan.method.adapt(base)
+
+
+def train(trainer: FineTuner, resume: Path | None, interrupt: Asking | None = None) -> None:
+    """Train to the last step, from a checkpoint where there is one.
+
+    Args:
+        trainer: What `make_trainer` gave.
+        resume: The checkpoint.
+        interrupt: How the training learns that it is asked to end; by a signal to this process by default.
+    """
     from tasks.fine_tuning.interrupts import Interrupt, SealAndLeave
     from tasks.fine_tuning.progress import ShowProgress
 
-    interrupt = Interrupt()
-    trainer.add_callback(SealAndLeave(trainer, interrupt))
+    plan = trainer.plan
+    asked: Asking = interrupt or Interrupt()
+    trainer.add_callback(SealAndLeave(trainer, asked))
+    if trainer.is_world_process_zero():
+        if resume is not None:
+            logger.info("resuming from %s", resume)
+        logger.info("training on %s: %s steps of %s", describe_device(plan), f"{plan.steps:,}", plan.method.name)
     try:
-        with interrupt.deferred():
+        with asked.deferred():
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
             trainer.settle_weights()
     finally:
-        shown = trainer.pop_callback(ShowProgress)
-        if isinstance(shown, ShowProgress):
-            shown.stop()
+        callback = trainer.pop_callback(ShowProgress)
+        if isinstance(callback, ShowProgress):
+            callback.shown.stop()
 
 
-def write_tuned(trainer: FineTuner, plan: Plan, origin: RunOrigin, initial: Path, tuned: Path) -> int:
+def step_of(checkpoint: Path | None) -> int:
+    """The step of a checkpoint; 0 without one."""
+    return int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
+
+
+def write_tuned(trained: _Trained, plan: Plan, origin: RunOrigin, initial: Path, tuned: Path) -> int:
     """Write what was trained, as the method saves it, and then the manifest.
 
     Returns:
@@ -268,7 +400,7 @@ def write_tuned(trainer: FineTuner, plan: Plan, origin: RunOrigin, initial: Path
     Raises:
         PipelineError: The disk refused it; the checkpoints are untouched.
     """
-    curve = [point for point in read_curve(trainer.state.log_history) if point.step <= trainer.kept_step]
+    curve = [point for point in read_curve(trained.history) if point.step <= trained.kept_step]
     facts = {
         "method": plan.method.model_dump(),
         "quantization": plan.quantization.model_dump(),
@@ -278,8 +410,8 @@ def write_tuned(trainer: FineTuner, plan: Plan, origin: RunOrigin, initial: Path
         "batch_size": plan.batch_size,
         "accumulation_steps": plan.accumulation_steps,
         "libraries": origin.libraries,
-        "steps": trainer.state.global_step,
-        "kept_step": trainer.kept_step,
+        "steps": trained.steps,
+        "kept_step": trained.kept_step,
         "seed": plan.seed,
         "final_loss": find_last_loss(curve),
         "final_validation_loss": next((p.eval_loss for p in reversed(curve) if p.eval_loss is not None), None),
@@ -287,7 +419,7 @@ def write_tuned(trainer: FineTuner, plan: Plan, origin: RunOrigin, initial: Path
     try:
         shutil.rmtree(tuned, ignore_errors=True)
         tuned.mkdir(parents=True)
-        files = plan.method.save(trainer.model, tuned)
+        files = plan.method.save(trained.model, tuned)
         seal(tuned, files, facts)
     except (OSError, RuntimeError, SafetensorError, PipelineError) as error:
         reason = refusal(error)

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import logging
 import math
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,6 @@ from typing import Any
 
 import datasets
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 from trl.trainer.sft_config import SFTConfig
@@ -32,14 +32,15 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json, write_json
 from tasks.fine_tuning.averaging import AverageCallback, WeightAverage
 from tasks.fine_tuning.batch_loss import BatchLoss, LossSum
-from tasks.fine_tuning.batches import Bins, collate, order_batches, validation_batches
-from tasks.fine_tuning.checkpoints import AVERAGED, TRAINED, UNLOGGED, Checkpoints
+from tasks.fine_tuning.batches import Bins, collate, order_batches, share_batches, validation_batches
+from tasks.fine_tuning.checkpoints import AVERAGED, SCHEDULER, UNLOGGED, Checkpoints
 from tasks.fine_tuning.noise import noisy_embeddings
 from tasks.fine_tuning.not_finite import StepGuard
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.watch import ADVICE, WatchCallback, find_kept_step, is_over, list_protected
 from tasks.language_models.encoding import IGNORED
 from tasks.training.choices import VALIDATION_TOKENS
+from tasks.training.distribution.whole import trained_weights
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.losses.loss import TrainingLoss
 from tasks.training.optimizers.groups import group_weights
@@ -81,6 +82,7 @@ def trainer_arguments(plan: Plan, output: Path) -> SFTConfig:
         disable_tqdm=True,
         include_num_input_tokens_seen="no",
         push_to_hub=False,
+        **plan.distribution.arguments(plan.batch_size, plan.accumulation_steps),
     )
 
 
@@ -112,6 +114,7 @@ class FineTuner(SFTTrainer):
         splits: Training and validation rows.
         checkpoints: Store of the run's checkpoints.
         callbacks: Callbacks for progress and metrics.
+        arguments: What `trainer_arguments` gave.
     """
 
     model: Any
@@ -126,6 +129,7 @@ class FineTuner(SFTTrainer):
         splits: Splits,
         checkpoints: Checkpoints,
         callbacks: list[TrainerCallback],
+        arguments: SFTConfig,
     ) -> None:
         self.plan, self.splits, self.checkpoints = plan, splits, checkpoints
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -137,7 +141,7 @@ class FineTuner(SFTTrainer):
         with quantization_hidden(model):
             super().__init__(
                 model=model,
-                args=trainer_arguments(plan, checkpoints.folder),
+                args=arguments,
                 # Required and inspected by TRL, but never iterated: batches are made in `get_train_dataloader`.
                 train_dataset=datasets.Dataset.from_dict({"input_ids": [[self.pad]], "labels": [[IGNORED]]}),
                 processing_class=tokenizer,
@@ -210,7 +214,10 @@ class FineTuner(SFTTrainer):
         if not self.plan.optimizer.can.keeps_gradients:
             self.guard.passes.clear()
             return None
-        return self.guard.check_norm(super()._get_grad_norm(model, grad_norm))  # type: ignore[no-untyped-call]
+        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        if hasattr(norm, "full_tensor"):
+            norm = norm.full_tensor()  # of all ranks, where weights are shared
+        return self.guard.check_norm(norm)
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         prepare = super()._prepare_for_training
@@ -233,6 +240,14 @@ class FineTuner(SFTTrainer):
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, share)
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    @contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        self.model.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            self.model.set_requires_gradient_sync(True)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -272,12 +287,15 @@ class FineTuner(SFTTrainer):
         self.settle_weights()
         self.model.eval()
         total, count = 0.0, 0
+        batches = validation_batches(validation.lengths.tolist(), VALIDATION_TOKENS)
         with nullcontext() if self.average is None else self.average.in_model():
-            for batch in validation_batches(validation.lengths.tolist(), VALIDATION_TOKENS):
+            for batch, counts in share_batches(batches, self.args.process_index, self.args.world_size):
                 inputs = self._prepare_inputs(collate(validation, batch, self.pad, packed=False))
                 with torch.no_grad(), self.compute_loss_context_manager():
                     found = self.sum_losses(self.model_wrapped, inputs, CrossEntropy())
-                total, count = total + found.total.item(), count + found.tokens
+                if counts:
+                    total, count = total + found.total.item(), count + found.tokens
+        total, count = self._sum_over_ranks(total, count)
         self.model.train()
         figures = {"eval_loss": total / count}
         if not math.isfinite(figures["eval_loss"]):
@@ -291,6 +309,13 @@ class FineTuner(SFTTrainer):
     def _maybe_log_save_evaluate(self, *arguments: Any, **named: Any) -> None:
         self._steps_logged = self.state.global_step - self._globalstep_last_logged
         super()._maybe_log_save_evaluate(*arguments, **named)
+
+    def _sum_over_ranks(self, total: float, count: int) -> tuple[float, int]:
+        if self.args.world_size == 1:
+            return total, count
+        sums = torch.tensor([total, count], dtype=torch.float64, device=self.args.device)
+        torch.distributed.all_reduce(sums)
+        return float(sums[0]), int(sums[1])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
@@ -311,7 +336,7 @@ class FineTuner(SFTTrainer):
         """After the last step, put the weights of the kept one into the model, or their averages if there are any."""
         folder = self.checkpoints.path(self.kept_step)
         if self.kept_step != self.state.global_step:
-            self._load_from_checkpoint(str(folder))
+            self.plan.distribution.load_weights(self, folder)
         if self.average is not None:
             self.average.load(folder / AVERAGED)
             self.average.leave_in_model()
@@ -323,37 +348,38 @@ class FineTuner(SFTTrainer):
         if self.args.should_save:
             self.checkpoints.save(step, self.write_state)
         else:
-            self.accelerator.wait_for_everyone()  # until the first process has made the folder
-            self._save_rng_state(str(self.checkpoints.aside(step)))
+            self.accelerator.wait_for_everyone()  # until the first rank has made the folder
+            with self.checkpoints.writing(step):
+                self._write_share(self.checkpoints.aside(step))
             self.accelerator.wait_for_everyone()  # until all have written into it
         self.accelerator.wait_for_everyone()
 
     def write_state(self, folder: Path) -> None:
-        """Write everything that a resumed run needs."""
+        """Write everything that a resumed run needs; as the first rank, while the others write their shares."""
         self.accelerator.wait_for_everyone()
-        save_file(trained_weights(self.model), folder / TRAINED)
+        loss = self._write_share(folder)
         if self.average is not None:
             self.average.save(folder / AVERAGED)
-        self._save_optimizer_and_scheduler(str(folder))
+        scheduler: Any = self.lr_scheduler
+        torch.save(scheduler.state_dict(), folder / SCHEDULER)
         self._save_scaler(str(folder))
-        self._save_rng_state(str(folder))
         states: Any = self.state.stateful_callbacks
         for callback in [*self.callback_handler.callbacks, self.control]:
             if isinstance(callback, ExportableState):
                 states[type(callback).__name__] = callback.state()
         self.state.save_to_json(str(folder / "trainer_state.json"))
-        write_json(folder / UNLOGGED, {"loss": self._tr_loss.item(), "logged_step": self._globalstep_last_logged})
+        write_json(folder / UNLOGGED, {"loss": loss, "logged_step": self._globalstep_last_logged})
         self.accelerator.wait_for_everyone()
 
+    def _write_share(self, folder: Path) -> float:
+        """Write this rank's share; gives the training loss since the last logged step, the mean of all ranks."""
+        self.plan.distribution.save_state(self, folder)
+        self._save_rng_state(str(folder))
+        total, _ = self._sum_over_ranks(self._tr_loss.item(), 0)
+        return total / int(self.args.world_size)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Put the trained weights of a checkpoint into the adapted base."""
-        own = trained_weights(self.model)
-        saved = load_file(Path(resume_from_checkpoint) / TRAINED)
-        if own.keys() != saved.keys():
-            raise RuntimeError(f"{resume_from_checkpoint}: holds other weights than those that are trained")
-        for name, weights in own.items():
-            weights.copy_(saved[name])
-        self.unlogged = read_json(Path(resume_from_checkpoint) / UNLOGGED)
+        """Nothing yet: weights are read with the optimizer's states, once both are made."""
 
     def restore_loss(self) -> None:
         """Go on with the sum of the training losses where the checkpoint left it; called when training begins."""
@@ -361,10 +387,13 @@ class FineTuner(SFTTrainer):
             self._tr_loss += self.unlogged["loss"]
             self._globalstep_last_logged = self.unlogged["logged_step"]
 
-
-def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The weights that get gradients, by name, tied ones once; not copied."""
-    return {name: weights.detach() for name, weights in model.named_parameters() if weights.requires_grad}
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        self.unlogged = read_json(Path(checkpoint) / UNLOGGED)
+        self.plan.distribution.load_state(self, Path(checkpoint))
+        scheduler: Any = self.lr_scheduler
+        scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
 
 
 def _collate_first(rows: TokenizedRows, pad: int, packed: bool, batches: list[Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ The folder's ``manifest.json`` says under ``reference`` where the files are: nul
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,20 @@ def load_model(folder: Path, dtype: Any = None, **options: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    _spare_deepspeed()
     return AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype or torch.float32, trust_remote_code=False, use_safetensors=True, **options
     )
+
+
+def _spare_deepspeed() -> None:
+    """Keep accelerate from importing DeepSpeed, which takes seconds, to ask whether a model is one of its engines.
+
+    None is, as long as nobody has imported it.
+    """
+    from accelerate.utils import other
+
+    other.is_deepspeed_available = lambda: "deepspeed" in sys.modules
 
 
 def open_on_meta(folder: Path) -> Any:

@@ -163,16 +163,16 @@ def check_machine(plan: Plan, machine: Machine | None = None) -> list[str]:
     if plan.device != here.device:
         problems.append(f"the plan is for {plan.device}, this machine offers {here.device}; {again}")
         return problems
-    if plan.device == "cuda" and plan.world_size > here.accelerators:
-        problems.append(f"the plan takes {plan.world_size} accelerators, this machine has {here.accelerators}; {again}")
-    if plan.device == "cpu" and plan.threads * plan.world_size > here.cores:
+    processes = plan.world_size // plan.distribution.nodes
+    if plan.device == "cuda" and processes > here.accelerators:
+        problems.append(f"the plan takes {processes} accelerators, this machine has {here.accelerators}; {again}")
+    if plan.device == "cpu" and plan.threads * processes > here.cores:
         problems.append(
-            f"the plan takes {plan.threads * plan.world_size} CPU threads, this process may use "
-            f"{here.cores} cores; {again}"
+            f"the plan takes {plan.threads * processes} CPU threads, this process may use {here.cores} cores; {again}"
         )
     if plan.precision == "bf16" and not here.bf16:
         problems.append(f"the plan computes in bf16, which {here.accelerator or 'this CPU'} lacks; {again}")
-    shared = plan.world_size if plan.device == "cpu" else 1
+    shared = processes if plan.device == "cpu" else 1
     if plan.predicted_memory_bytes * shared > here.training_memory_bytes:
         problems.append(
             f"the plan needs about {plan.predicted_memory_bytes * shared / 2**30:.1f} GiB, this machine has "

@@ -38,7 +38,7 @@ def choose_batch(
         if isinstance(settings.batch_size, int):
             return fit_full_batch(settings, settings.batch_size, rows)
         return fit_full_batch(settings, _auto_batch(settings, counts, machine, rows, needs, limit), rows)
-    processes, global_batch = settings.processes, settings.global_batch_size
+    processes, global_batch = settings.distribution.ranks(settings.processes), settings.global_batch_size
     if global_batch is not None and global_batch % processes:
         return (
             1,

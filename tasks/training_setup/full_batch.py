@@ -17,7 +17,7 @@ def fit_full_batch(settings: TrainingSetup, largest: int, rows: int) -> tuple[in
         largest: Rows of a forward pass that fit; the number given where one is.
         rows: Rows of an epoch, after packing.
     """
-    name, processes = settings.optimizer.name, settings.processes
+    name, processes = settings.optimizer.name, settings.distribution.ranks(settings.processes)
     candidates = range(largest, 0, -1) if settings.batch_size == "auto" else (largest,)
     batch = next((size for size in candidates if math.ceil(rows / size) % processes == 0), largest)
     batches = math.ceil(max(rows, 1) / batch)

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from tasks.contracts.params import Section
 from tasks.language_models.long_rows import LongRows
 from tasks.training.choices import Packing
-from tasks.training.distribution import AnyDistribution
+from tasks.training.distribution import AnyDistribution, distributions_where
 from tasks.training.distribution.single import Single
 from tasks.training.interval import Interval
 from tasks.training.losses import AnyLoss
@@ -76,7 +76,9 @@ class TrainingSetup(Section):
     )
     seed: int = Field(default=17, ge=0, description="of initialisation, shuffling and dropout")
     processes: int = Field(default=1, ge=1, description="training processes of a machine; one per accelerator")
-    distribution: AnyDistribution = Field(default=Single(), description="how several processes share the work")
+    distribution: AnyDistribution = Field(
+        default=Single(), description=f"how processes share the work: {', '.join(distributions_where())}"
+    )
     threads: Count | Literal["auto"] = Field(default="auto", description="CPU threads of one process")
     memory_limit_gib: float | None = Field(
         default=None, gt=0, description="refuse plans above it; null: what the machine has"

@@ -17,6 +17,7 @@ from tasks.training.memory import MEANINGS, Memory
 from tasks.training.plan import NAME, Plan
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.environment import fingerprint
+from tasks.training_setup.launch_files import write_launch_files
 from tasks.training_setup.resolve import Resolution
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _GIB = 2**30
 
 
 def write_plan(resolution: Resolution, environment: Mapping[str, str], initial: Path, folder: Path) -> Path:
-    """Write ``plan.json`` and seal the folder.
+    """Write ``plan.json`` and what starts its processes, and seal the folder.
 
     Args:
         resolution: The plan.
@@ -42,7 +43,7 @@ def write_plan(resolution: Resolution, environment: Mapping[str, str], initial: 
         raise PipelineError(f"{folder}: cannot write ({error.strerror}); free some space and run again") from error
     write_json(folder / NAME, resolution.plan.model_dump(mode="json"))
     facts = {"environment": dict(environment), "initial": hash_file(initial / "manifest.json")}
-    seal(folder, [folder / NAME], facts)
+    seal(folder, [folder / NAME, *write_launch_files(resolution.plan, folder)], facts)
     return folder
 
 
@@ -137,6 +138,8 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
         "Conversation lengths",
         f"{counts.longer:,} of {counts.rows:,} conversations are longer than {plan.max_tokens} tokens.",
     )
+    if (config := getattr(plan.distribution, "config", None)) is not None:
+        page.table("What DeepSpeed gets", ["key", "value"], _as_text(_flatten(config)))
     page.table("Machine and software", ["fact", "value"], _as_text(_machine_rows(plan, environment)))
     return page
 
@@ -177,6 +180,7 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
             f"{plan.optimizer.describe()}, weight decay {plan.weight_decay:g}, {_describe_clipping(plan)}",
         ],
         *([["parameter groups", plan.parameter_groups.describe()]] if plan.parameter_groups.describe() else []),
+        ["distribution", plan.distribution.describe()],
         ["rows per step", f"{plan.batch_size} × {plan.accumulation_steps} accumulated × {processes}"],
         ["packing", packed],
         ["tokens per row", plan.max_tokens],
@@ -208,6 +212,14 @@ def _memory_rows(memory: Memory) -> list[list[Any]]:
         [name, f"{size / 2**20:,.1f}", f"{size / memory.total:.0%}", MEANINGS[name]] for size, name in parts
     ]
     return [*rows, ["total", f"{memory.total / 2**20:,.1f}", "100%", "the peak of one process"]]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[list[Any]]:
+    """Nested values as rows of dotted keys."""
+    rows: list[list[Any]] = []
+    for key, value in values.items():
+        rows += _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [[f"{prefix}{key}", value]]
+    return rows
 
 
 def _machine_rows(plan: Plan, environment: dict[str, str]) -> list[list[Any]]:

@@ -12,6 +12,7 @@ from tasks.language_models.long_rows import OUTCOMES
 from tasks.language_models.shape import ModelShape
 from tasks.pages.text import plural
 from tasks.training.choices import Precision
+from tasks.training.distribution.distribution import Layout
 from tasks.training.memory import Memory
 from tasks.training.methods import names_where
 from tasks.training.optimizers.refusals import list_problems
@@ -26,6 +27,7 @@ from tasks.training_setup.memory import predict_memory
 from tasks.training_setup.optimizer_use import describe_optimizer_use
 from tasks.training_setup.params import ResolvableSetup, TrainingSetup
 from tasks.training_setup.remedies import find_remedies
+from tasks.training_setup.sharing import list_sharing_problems
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +85,8 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
     problems += _too_large(settings, memory, batch, limit, machine)
     raise_all(problems, "the training plan cannot work")
 
-    batches, batches_per_step = math.ceil(rows / batch), accumulation * settings.processes
+    ranks = _ranks(settings)
+    batches, batches_per_step = math.ceil(rows / batch), accumulation * ranks
     steps = count_steps(settings.epochs, rows, batch, batches_per_step)
     if settings.max_steps is not None:
         steps = min(steps, settings.max_steps)
@@ -110,8 +113,10 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
         epochs=round(steps * batches_per_step / batches, 6),
         steps=steps,
         threads=_threads(settings, machine),
-        world_size=settings.distribution.ranks(settings.processes),
-        distribution=settings.distribution,
+        world_size=ranks,
+        distribution=settings.distribution.resolve(
+            shape, Layout(ranks, batch, accumulation, settings.clip_norm, precision, machine.device)
+        ),
         device=machine.device,
         neftune_alpha=settings.neftune_alpha,
         ema_decay=settings.ema_decay,
@@ -175,6 +180,10 @@ def count_steps(epochs: float, rows: int, batch_size: int, batches_per_step: int
     return max(1, math.ceil(epochs * math.ceil(rows / batch_size) / batches_per_step))
 
 
+def _ranks(settings: ResolvableSetup) -> int:
+    return settings.distribution.ranks(settings.processes)
+
+
 def _precision(settings: ResolvableSetup, machine: Machine) -> Precision:
     if settings.precision == "auto":
         if machine.bf16:
@@ -215,7 +224,7 @@ def _memory(
     )
     if settings.ema_decay is not None:
         alone = replace(alone, optimizer=alone.optimizer + 4 * settings.method.trainable(shape))
-    return settings.distribution.per_rank(alone, settings.distribution.ranks(settings.processes))
+    return settings.distribution.per_rank(alone, shape, _ranks(settings), precision)
 
 
 def _may_accumulate(settings: ResolvableSetup) -> bool:
@@ -228,7 +237,7 @@ def _may_accumulate(settings: ResolvableSetup) -> bool:
 def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
     """Everything that cannot work, the fit into memory aside."""
     problems = settings.method.problems(shape) + _quantization_problems(settings, shape, machine)
-    problems += settings.distribution.problems(settings.processes)
+    problems += settings.distribution.problems(settings.processes, machine.device) + list_sharing_problems(settings)
     problems += settings.schedule.problems(settings.warmup_share)
     if shape.context and settings.max_tokens > shape.context:
         problems.append(
@@ -343,9 +352,11 @@ def _unusual(plan: Plan, shape: ModelShape, counts: Counts, machine: Machine) ->
         warnings.append("the validation split has no supervised token, so no validation loss will be seen")
     if plan.device == "cpu" and plan.precision == "bf16" and not machine.bf16:
         warnings.append("this CPU computes bf16 in software, which is slow; set precision: fp32")
-    if plan.device == "cuda" and machine.accelerators > plan.world_size:
+    processes = plan.world_size // plan.distribution.nodes
+    if plan.device == "cuda" and machine.accelerators > processes:
         warnings.append(
-            f"this machine has {machine.accelerators} accelerators, the plan uses {plan.world_size}; set processes"
+            f"this machine has {machine.accelerators} accelerators, the plan uses {processes}; set processes and "
+            "distribution"
         )
     if plan.optimizer.can.rates_as_adamw:
         warnings += plan.method.unusual(plan.learning_rate, shape)

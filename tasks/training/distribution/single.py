@@ -1,33 +1,75 @@
 """One process: the stage's own trains.
 
-The fastest way on a CPU, whose cores one process uses, and on a machine with one accelerator.
+The fastest way on a CPU, whose cores one process uses, and the only one on a machine with one accelerator that is large
+enough.
 
 Example: ``distribution: {name: single}``, the default.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
+from tasks.contracts.machine import Device
 from tasks.contracts.params import Section
-from tasks.training.distribution.distribution import Can, M
+from tasks.language_models.shape import ModelShape
+from tasks.training.choices import Precision
+from tasks.training.distribution.distribution import DistributionCan, Layout
+from tasks.training.distribution.whole import WHOLE_FILES, gather_whole, load_trained, load_whole, save_whole
+from tasks.training.memory import Memory
 
 
 class Single(Section):
     """Train in the process of the stage."""
 
-    can: ClassVar[Can] = Can(many=False)
+    can: ClassVar[DistributionCan] = DistributionCan(
+        many=False, sharded=False, resize=False, quantized_base=True, skips_steps=True
+    )
 
     name: Literal["single"] = "single"
+
+    @property
+    def nodes(self) -> int:
+        return 1
 
     def ranks(self, processes: int) -> int:
         return processes
 
-    def problems(self, processes: int) -> list[str]:
-        return []
+    def problems(self, processes: int, device: Device) -> list[str]:
+        if processes == 1:
+            return []
+        return [
+            f"processes: {processes}, but distribution single trains in one; set distribution: {{name: ddp}}, or zero "
+            "or fsdp where the model is too large for one of them, or processes: 1"
+        ]
 
-    def per_rank(self, memory: M, ranks: int) -> M:
+    def resolve(self, shape: ModelShape, layout: Layout) -> Self:
+        return self
+
+    def per_rank(self, memory: Memory, shape: ModelShape, ranks: int, precision: Precision) -> Memory:
         return memory
 
     def describe(self) -> str:
         return "one process"
+
+    def arguments(self, batch_size: int, accumulation_steps: int) -> dict[str, Any]:
+        return {}
+
+    def shard(self, model: Any) -> Any:
+        return model
+
+    def gather(self, model: Any) -> dict[str, Any]:
+        return gather_whole(model)
+
+    def state_files(self, ranks: int) -> list[str]:
+        return WHOLE_FILES
+
+    def save_state(self, trainer: Any, folder: Path) -> None:
+        save_whole(trainer, folder)
+
+    def load_state(self, trainer: Any, folder: Path) -> None:
+        load_whole(trainer, folder)
+
+    def load_weights(self, trainer: Any, folder: Path) -> None:
+        load_trained(trainer.model, folder)

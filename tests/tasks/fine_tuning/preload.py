@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from contextlib import suppress
 
 import matplotlib.backends.backend_svg
 import matplotlib.figure  # noqa: F401
@@ -13,9 +12,6 @@ import transformers  # noqa: F401
 
 import tasks.fine_tuning.report
 import tasks.fine_tuning.trainer  # noqa: F401
-
-with suppress(ImportError):  # what transformers loads where it is installed
-    import deepspeed  # noqa: F401
 
 # A run collects garbage; what is loaded here is none.
 gc.freeze()

@@ -153,6 +153,7 @@ def run_small(initial: Path, folder: Path, options: dict[str, Any]) -> None:
         logging.getLogger(__name__).error("PipelineError: %s", error)
         sys.exit(1)
     logging.getLogger(__name__).info("resumed at %s", run.resumed_at)
+    logging.getLogger(__name__).info("DeepSpeed imported: %s", "deepspeed" in sys.modules)
 
 
 def start(

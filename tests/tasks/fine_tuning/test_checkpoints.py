@@ -12,10 +12,11 @@ import pytest
 from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.checkpoints import STATE_FILES, Checkpoints, RunOrigin, remove
 from tasks.fine_tuning.train import origin_of
+from tasks.training.distribution.whole import WHOLE_FILES
 from tests.tasks.fine_tuning.small import finish, make_plan, make_splits
 
 ORIGIN = RunOrigin("data", "plan", "model", "code", "libraries", 1)
-FILES = (*STATE_FILES, "rng_state.pth")
+FILES = (*STATE_FILES, *WHOLE_FILES, "rng_state.pth")
 
 
 def make_store(root: Path, origin: RunOrigin = ORIGIN, keep: int = 3) -> Checkpoints:

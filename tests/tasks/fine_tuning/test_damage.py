@@ -8,15 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
+from transformers import Trainer
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.manifest import hash_folder
-from tasks.fine_tuning.checkpoints import STATE_FILES, Checkpoints
+from tasks.contracts.manifest import hash_folder, read_json
+from tasks.fine_tuning.checkpoints import STATE_FILES, UNLOGGED, Checkpoints
 from tasks.fine_tuning.train import fine_tune
+from tasks.fine_tuning.trainer import FineTuner
+from tasks.training.distribution.whole import TRAINED, WHOLE_FILES, put_weights
 from tests.tasks.fine_tuning.small import make_plan, make_splits
 
 PLAN = make_plan(steps=6, checkpoint_every_steps=2, evaluate_every_steps=6)
-FILES = (*STATE_FILES, "rng_state.pth", "manifest.json")
+FILES = (*STATE_FILES, *WHOLE_FILES, "rng_state.pth", "manifest.json")
 
 
 def truncate(path: Path) -> None:
@@ -90,12 +94,20 @@ def test_where_every_checkpoint_is_damaged_it_starts_over(
     assert caplog.text.count("not used") == 2
 
 
+def load_what_is_there(trainer: FineTuner, checkpoint: str | None) -> None:
+    if checkpoint:
+        put_weights(trainer.model, load_file(Path(checkpoint) / TRAINED), checkpoint)
+        trainer.unlogged = read_json(Path(checkpoint) / UNLOGGED)
+        Trainer._load_optimizer_and_scheduler(trainer, checkpoint)
+
+
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
 def test_without_the_check_a_missing_state_would_change_the_weights_and_say_nothing(
     initial: Path, uninterrupted: Path, killed: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """What transformers does by itself: it takes up what is there."""
     monkeypatch.setattr(Checkpoints, "_problem", lambda *_: None)
+    monkeypatch.setattr(FineTuner, "_load_optimizer_and_scheduler", load_what_is_there)
     (newest(killed) / name).unlink()
     assert train(initial, killed) == 4
     assert hash_folder(killed / "tuned") != hash_folder(uninterrupted / "tuned")

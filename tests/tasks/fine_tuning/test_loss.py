@@ -21,8 +21,8 @@ from tasks.fine_tuning.batches import collate, pack
 from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.fine_tuning.rows import tokenize_splits, weights_without_costs
 from tasks.fine_tuning.train import fine_tune, hash_rows, make_trainer, origin_of
-from tasks.fine_tuning.trainer import trained_weights
 from tasks.language_models.model_folder import load_model
+from tasks.training.distribution.whole import trained_weights
 from tasks.training.losses import LOSSES
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tests.tasks.fine_tuning.small import make_full_trainer, make_initial, make_plan, make_splits

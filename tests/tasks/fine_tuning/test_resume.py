@@ -128,3 +128,9 @@ def test_finished_run_is_not_trained_again(
     assert finish(initial, tmp_path, {"plan": PACKED}) == 0
     assert steps(tmp_path) == before
     assert outcome(tmp_path) == uninterrupted["lora"]
+
+
+def test_one_process_does_without_deepspeed(initial: Path, tmp_path: Path) -> None:
+    """accelerate would import it, for seconds, to ask whether a model is one of its engines."""
+    assert finish(initial, tmp_path, {"plan": {**PACKED, "steps": 1}}) == 0
+    assert "DeepSpeed imported: False" in (tmp_path / "log.txt").read_text()

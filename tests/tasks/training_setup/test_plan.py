@@ -69,3 +69,19 @@ def test_the_fingerprint_follows_versions_and_nothing_else() -> None:
     assert set(environment) >= {"python", "torch", "transformers", "trl", "peft"}
     assert fingerprint(environment) == fingerprint(dict(reversed(environment.items())))
     assert fingerprint(environment) != fingerprint({**environment, "trl": "0"})
+
+
+def test_what_deepspeed_gets_is_in_the_folder_and_on_the_page(
+    initial: Path, shape: ModelShape, machine: Machine, tmp_path: Path
+) -> None:
+    shared = {"processes": 2, "distribution": {"name": "zero", "stage": 3}}
+    found, counts = resolve(initial, shape, machine, **shared)
+    environment = read_environment()
+    write_plan(found, environment, initial, tmp_path / "plan")
+    plan = load_plan(tmp_path / "plan")
+    assert plan == found.plan
+    assert json.loads((tmp_path / "plan/deepspeed.json").read_text()) == plan.distribution.config  # type: ignore[union-attr]
+    write_report(found, shape, counts, environment, tmp_path / "index.html", tmp_path / "metrics.json")
+    page = (tmp_path / "index.html").read_text().replace("<wbr>", "")
+    assert "shares of optimizer states, gradients and weights (ZeRO-3)" in page
+    assert "zero_optimization.stage3_param_persistence_threshold" in page

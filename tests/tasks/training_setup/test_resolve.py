@@ -137,7 +137,7 @@ def test_batch_and_accumulation(
         {"global_batch_size": 24, "batch_size": 5},
         {"global_batch_size": 24, "accumulation_steps": 7},
         {"global_batch_size": 24, "batch_size": 4, "accumulation_steps": 4},
-        {"global_batch_size": 3, "processes": 2, "threads": 1},
+        {"global_batch_size": 3, "processes": 2, "threads": 1, "distribution": {"name": "ddp"}},
     ],
 )
 def test_numbers_that_do_not_go_together(shape: ModelShape, machine: Machine, changes: dict[str, Any]) -> None:
@@ -225,7 +225,7 @@ def test_a_plan_keeps_what_would_save_most(shape: ModelShape, machine: Machine) 
 def test_memory_is_shared_by_processes_of_one_cpu(shape: ModelShape) -> None:
     machine = Machine(device="cpu", cores=4, memory_bytes=2**30, bf16=True)
     resolve_plan(settings(), shape, counts([60] * 100), machine)
-    assert "0.5 GiB for each process" in refusal(shape, machine, processes=2)
+    assert "0.5 GiB for each process" in refusal(shape, machine, processes=2, distribution={"name": "ddp"})
 
 
 def test_accelerators(shape: ModelShape, machine: Machine) -> None:
@@ -239,10 +239,10 @@ def test_accelerators(shape: ModelShape, machine: Machine) -> None:
         bf16=False,
     )
     assert "precision: fp16, which a CPU does not train in" in refusal(shape, machine, precision="fp16")
-    message = refusal(shape, old, precision="bf16", processes=3)
+    message = refusal(shape, old, precision="bf16", processes=3, distribution={"name": "ddp"})
     assert "precision: bf16, which T4 lacks; set precision: fp16" in message
     assert "processes: 3, but this machine has 2 accelerators" in message
-    found = resolve_plan(settings(processes=2), shape, counts([60] * 100), old)
+    found = resolve_plan(settings(processes=2, distribution={"name": "ddp"}), shape, counts([60] * 100), old)
     assert (found.plan.precision, found.plan.device, found.plan.world_size) == ("fp16", "cuda", 2)
     assert found.plan.threads == 4
 
@@ -305,3 +305,29 @@ def test_unknown_methods_and_keys_are_answered_with_the_valid_ones() -> None:
         settings(method={"name": "lora", "ranks": 8})
     with pytest.raises(ValidationError, match="batch_size"):
         settings(batch_size=0)
+
+
+def test_processes_need_to_know_how_they_share_the_work(shape: ModelShape, machine: Machine) -> None:
+    message = refusal(shape, machine, processes=2)
+    assert message.startswith("processes: 2, but distribution single trains in one; set distribution: {name: ddp}")
+
+
+def test_machines_times_processes_are_ranks(shape: ModelShape, machine: Machine) -> None:
+    shared = {"name": "ddp", "nodes": 3, "rendezvous": "train-0:29400"}
+    found = resolve_plan(settings(processes=2, distribution=shared, batch_size=2), shape, counts([60] * 100), machine)
+    plan = found.plan
+    # 50 packed rows are 25 batches of 2, of which a step takes one a rank.
+    assert (plan.world_size, plan.threads, plan.steps_per_epoch) == (6, 1, 5)
+    assert found.memory.communication == found.memory.gradients
+
+
+def test_shares_are_not_for_everything(shape: ModelShape, machine: Machine) -> None:
+    shared = {"processes": 2, "distribution": {"name": "zero"}}
+    message = refusal(
+        shape, machine, **shared, method={"name": "full"}, learning_rate=1e-4, optimizer={"name": "adafactor"}
+    )
+    assert "adafactor" in message
+    assert "{name: ddp}" in message
+    shared["distribution"] = {"name": "fsdp"}
+    message = refusal(shape, machine, **shared, quantization={"name": "nf4"})
+    assert message.startswith("quantization: nf4, whose weights distribution fsdp cannot share; take distribution ddp")

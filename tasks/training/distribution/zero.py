@@ -1,0 +1,252 @@
+"""ZeRO: each process keeps a share of what data parallel repeats (Rajbhandari et al. 2020, arXiv:1910.02054), by
+DeepSpeed; what does not fit can live in main memory or on NVMe (Ren et al. 2021, arXiv:2101.06840; Rajbhandari et al.
+2021, arXiv:2104.07857).
+
+Stage 1 shares the optimizer states, stage 2 the gradients too, stage 3 the weights as well, which are fetched layer by
+layer while they are needed. Good where a model's states do not fit one accelerator; stage 3 also reads the base in
+shares, so that no process ever holds all of it. In bf16 the model computes on bf16 weights, and the fp32 ones belong to
+the optimizer's states.
+
+DeepSpeed keeps weights as one flat list of numbers per rank, so an optimizer sees no matrices. Its checkpoints are a
+share per rank, which another number of ranks cannot read.
+
+Example: ``distribution: {name: zero, stage: 2}`` with ``processes: 2``. A model of 1 billion weights under AdamW in
+fp32 takes 4 GB of weights in each rank, and 2 GB of gradients and 4 GB of moments instead of 4 and 8.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from tasks.contracts.errors import raise_all
+from tasks.contracts.machine import Device
+from tasks.contracts.manifest import read_json
+from tasks.contracts.params import Reads
+from tasks.language_models.shape import ModelShape
+from tasks.training.choices import Precision
+from tasks.training.distribution.distribution import DistributionCan, Layout
+from tasks.training.distribution.machines import Machines
+from tasks.training.distribution.whole import trained_weights
+from tasks.training.memory import Memory
+
+Place = Literal["none", "cpu", "nvme"]
+Json = dict[str, Any]
+
+# Sections of DeepSpeed's configuration that the plan decides itself.
+DECIDED = ("optimizer", "scheduler", "amp", "torch_autocast", "tensor_parallel", "pipeline")
+
+
+class Zero(Machines):
+    """Train on shares of optimizer states, gradients and weights, by DeepSpeed."""
+
+    can: ClassVar[DistributionCan] = DistributionCan(
+        many=True, sharded=True, resize=False, quantized_base=True, skips_steps=False
+    )
+
+    name: Literal["zero"] = "zero"
+    stage: Literal[1, 2, 3] = Field(
+        default=2, description="shared are 1: optimizer states; 2: gradients too; 3: weights too"
+    )
+    offload_optimizer: Place = Field(default="none", description="where optimizer states live: cpu is main memory")
+    offload_weights: Place = Field(default="none", description="where weights live, with stage 3")
+    nvme_path: str | None = Field(default=None, description="folder on the NVMe disk, where something lives there")
+    config: Annotated[str, Reads("file")] | Json | None = Field(
+        default=None, description="DeepSpeed's own configuration, or a JSON file of it; null: made of these params"
+    )
+
+    def problems(self, processes: int, device: Device) -> list[str]:
+        offloads = {"offload_optimizer": self.offload_optimizer, "offload_weights": self.offload_weights}
+        places = {place for place in offloads.values() if place != "none"}
+        problems = self.machine_problems(self.name, processes, least=1 if places else 2)
+        if not sys.platform.startswith("linux"):
+            problems.append(
+                f"distribution: zero needs DeepSpeed, which runs on Linux, not {sys.platform}; take {{name: fsdp}}"
+            )
+        if self.offload_weights != "none" and self.stage != 3:
+            problems.append(f"distribution.offload_weights: {self.offload_weights} needs stage: 3; set it, or none")
+        problems += [
+            f"distribution.{key}: cpu, but the training is on the CPU already; set none"
+            for key, place in offloads.items()
+            if place == "cpu" and device == "cpu"
+        ]
+        if "nvme" in places and self.nvme_path is None:
+            problems.append("distribution.nvme_path: missing; expected a folder on an NVMe disk")
+        if "nvme" in places and self.stage != 3:
+            problems.append("distribution.offload_optimizer: nvme needs stage: 3; set it, or cpu")
+        return problems
+
+    def resolve(self, shape: ModelShape, layout: Layout) -> Self:
+        """The same with the configuration that DeepSpeed gets, whole.
+
+        Raises:
+            PipelineError: The file cannot be read, or disagrees with the plan.
+        """
+        own = read_json(Path(self.config)) if isinstance(self.config, str) else self.config
+        planned = _planned_values(layout)
+        if own is None:
+            config = {**planned, "zero_optimization": self._zero_section(layout.device)}
+        else:
+            raise_all(self._disagreements(own, planned), "distribution.config")
+            config = {**own, **planned}
+        section = {**_sizes(shape, self.stage), **config["zero_optimization"]}
+        section = {
+            key: _sizes(shape, self.stage).get(key) if value == "auto" else value for key, value in section.items()
+        }
+        return self.model_copy(update={"config": {**config, "zero_optimization": section}})
+
+    def _zero_section(self, device: Device) -> Json:
+        section: Json = {
+            "stage": self.stage,
+            "contiguous_gradients": True,
+            "overlap_comm": device != "cpu",  # overlapping needs the streams of an accelerator
+            "reduce_scatter": True,
+        }
+        for key, place in (("offload_optimizer", self.offload_optimizer), ("offload_param", self.offload_weights)):
+            if place != "none":
+                section[key] = {"device": place, "pin_memory": device != "cpu"}
+                if place == "nvme":
+                    section[key]["nvme_path"] = self.nvme_path
+        return section
+
+    def _disagreements(self, own: Json, planned: Json) -> list[str]:
+        """Where a configuration of the user's says other than the plan."""
+        where = self.config if isinstance(self.config, str) else "distribution.config"
+        problems = [
+            f"{where}: has {key}, which the params of training_setup decide; take it out"
+            for key in DECIDED
+            if key in own
+        ]
+        problems += [
+            f"{where}: {key} is {own[key]}, but the plan has {value}; write auto or take it out"
+            for key, value in planned.items()
+            if key in own and own[key] not in ("auto", value) and not isinstance(value, dict)
+        ]
+        for name in ("bf16", "fp16"):
+            found = own.get(name, {}).get("enabled", "auto")
+            if found not in ("auto", planned[name]["enabled"]):
+                problems.append(f"{where}: {name}.enabled is {found}, but precision says otherwise; write auto")
+        stage = own.get("zero_optimization", {}).get("stage")
+        if stage != self.stage:
+            problems.append(
+                f"{where}: zero_optimization.stage is {stage}, distribution.stage {self.stage}; make them agree"
+            )
+        return problems
+
+    def per_rank(self, memory: Memory, shape: ModelShape, ranks: int, precision: Precision) -> Memory:
+        """Shares of what the stage shares; in 16 bits half the weights, gradients of that size, and no casts."""
+        trained = memory.gradients
+        weights, gradients, optimizer, casts = memory.weights, trained, memory.optimizer, memory.casts
+        if precision != "fp32":
+            weights, gradients, optimizer, casts = weights // 2, trained // 2, optimizer + trained, 0
+        optimizer = 0 if self.offload_optimizer != "none" else -(-optimizer // ranks)
+        if self.stage >= 2:
+            gradients = -(-gradients // ranks)
+        if self.stage == 3:
+            weights = 0 if self.offload_weights != "none" else -(-weights // ranks)
+        buckets = _sizes(shape, self.stage)["reduce_bucket_size"] * (4 if precision == "fp32" else 2)
+        communication = memory.communication + 2 * buckets
+        return replace(
+            memory,
+            weights=weights,
+            gradients=gradients,
+            optimizer=optimizer,
+            casts=casts,
+            communication=communication,
+        )
+
+    def describe(self) -> str:
+        shared = {
+            1: "optimizer states",
+            2: "optimizer states and gradients",
+            3: "optimizer states, gradients and weights",
+        }
+        moved = [
+            f"{what} in {'main memory' if place == 'cpu' else 'files on NVMe'}"
+            for what, place in (("optimizer states", self.offload_optimizer), ("weights", self.offload_weights))
+            if place != "none"
+        ]
+        return f"shares of {shared[self.stage]} (ZeRO-{self.stage}){self.on_machines()}" + "".join(
+            f", {words}" for words in moved
+        )
+
+    def arguments(self, batch_size: int, accumulation_steps: int) -> dict[str, Any]:
+        assert isinstance(self.config, dict), "a plan holds what is resolved"
+        rows = {"train_micro_batch_size_per_gpu": batch_size, "gradient_accumulation_steps": accumulation_steps}
+        return {"deepspeed": {**self.config, **rows}, "ddp_timeout": self.timeout_s}
+
+    def shard(self, model: Any) -> Any:
+        """The same; in 16 bits with all weights in them, as stage 3 has read the base's."""
+        import torch
+
+        config = self.config if isinstance(self.config, dict) else {}
+        for name, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
+            if config[name]["enabled"]:
+                for weights in model.parameters():
+                    if weights.is_floating_point() and not hasattr(weights, "ds_id"):
+                        weights.data = weights.data.to(dtype)
+        return model
+
+    def gather(self, model: Any) -> dict[str, Any]:
+        import deepspeed
+        import torch
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        first = torch.distributed.get_rank() == 0
+        gathered = {}
+        for name, weights in model.named_parameters():
+            if not weights.requires_grad:
+                continue
+            whole = safe_get_full_fp32_param(weights)
+            if whole is None:  # fp32 weights that each rank has
+                with deepspeed.zero.GatheredParameters([weights]):
+                    whole = weights.detach().clone()
+            if first:
+                size = weights.ds_shape if self.stage == 3 else weights.shape
+                gathered[name] = whole.detach().float().cpu().reshape(size)
+        return gathered
+
+    def state_files(self, ranks: int) -> list[str]:
+        states = [f"global_step*/*zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(ranks)]
+        if self.stage < 3:
+            return ["latest", "global_step*/mp_rank_00_model_states.pt", *states]
+        models = [f"global_step*/zero_pp_rank_{rank}_mp_rank_00_model_states.pt" for rank in range(ranks)]
+        return ["latest", *models, *states]
+
+    def save_state(self, trainer: Any, folder: Path) -> None:
+        frozen = len(trained_weights(trainer.model)) < len(list(trainer.model.parameters()))
+        trainer.deepspeed.save_checkpoint(str(folder), exclude_frozen_parameters=frozen)
+
+    def load_state(self, trainer: Any, folder: Path) -> None:
+        """Nothing: transformers' trainer has DeepSpeed read its shares."""
+
+    def load_weights(self, trainer: Any, folder: Path) -> None:
+        trainer.deepspeed.load_checkpoint(str(folder), load_module_strict=False)
+
+
+def _planned_values(layout: Layout) -> Json:
+    """What the plan decides, by DeepSpeed's names."""
+    return {
+        "train_micro_batch_size_per_gpu": layout.batch_size,
+        "gradient_accumulation_steps": layout.accumulation_steps,
+        "train_batch_size": layout.batch_size * layout.accumulation_steps * layout.ranks,
+        "gradient_clipping": layout.clip_norm,
+        "bf16": {"enabled": layout.precision == "bf16"},
+        "fp16": {"enabled": layout.precision == "fp16"},
+        # The optimizer is the plan's, which DeepSpeed has not tested, also where its states are in main memory.
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+
+
+def _sizes(shape: ModelShape, stage: int) -> dict[str, int]:
+    """Numbers sent at once, numbers fetched ahead, and size up to which a weight stays whole, as transformers has."""
+    sizes = {"reduce_bucket_size": shape.hidden * shape.hidden}
+    if stage == 3:
+        sizes["stage3_prefetch_bucket_size"] = 9 * shape.hidden * shape.hidden // 10
+        sizes["stage3_param_persistence_threshold"] = 10 * shape.hidden
+    return sizes

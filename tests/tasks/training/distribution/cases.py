@@ -1,0 +1,105 @@
+"""Every distribution trains with two methods, all in the same two ranks, since starting them costs most of the time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from tasks.contracts.manifest import write_json
+from tasks.fine_tuning.launch.job import Job, read_job
+from tasks.fine_tuning.rank import end_with_parent, joined, leave_reason, run_rank
+
+METHODS: dict[str, dict[str, Any]] = {
+    "full": {"name": "full"},
+    "lora": {"name": "lora", "rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj", "down_proj"]},
+}
+# accelerate remembers DeepSpeed once it was used, so its cases come last.
+DISTRIBUTIONS: dict[str, dict[str, Any]] = {
+    "ddp": {"name": "ddp"},
+    "fsdp": {"name": "fsdp"},
+    "zero-1": {"name": "zero", "stage": 1},
+    "zero-2": {"name": "zero", "stage": 2},
+    "zero-3": {"name": "zero", "stage": 3},
+}
+# Of LoRA, in other bits; slow.
+LORA = METHODS["lora"]
+MORE: dict[str, dict[str, Any]] = {
+    "ddp-nf4": {"distribution": DISTRIBUTIONS["ddp"], "quantization": {"name": "nf4"}},
+    "ddp-bf16": {"distribution": DISTRIBUTIONS["ddp"], "precision": "bf16"},
+    "fsdp-bf16": {"distribution": DISTRIBUTIONS["fsdp"], "precision": "bf16"},
+    "fsdp-checkpointing": {"distribution": DISTRIBUTIONS["fsdp"], "gradient_checkpointing": True},
+    "zero-2-nf4": {"distribution": DISTRIBUTIONS["zero-2"], "quantization": {"name": "nf4"}},
+    "zero-2-bf16": {"distribution": DISTRIBUTIONS["zero-2"], "precision": "bf16"},
+    "zero-3-bf16": {"distribution": DISTRIBUTIONS["zero-3"], "precision": "bf16"},
+    "zero-3-checkpointing": {"distribution": DISTRIBUTIONS["zero-3"], "gradient_checkpointing": True},
+    "zero-3-nf4": {"distribution": DISTRIBUTIONS["zero-3"], "quantization": {"name": "nf4"}},
+}
+RANKS = 2
+CHECKPOINT = 3
+
+
+def run_cases(root: Path) -> None:
+    """Run each case twice: from the beginning, and from the checkpoint in the middle."""
+    import torch
+
+    names = [f"{distribution}-{method}" for distribution in DISTRIBUTIONS for method in METHODS]
+    jobs = [read_job(root / name) for name in (*names, *MORE) if (root / name).is_dir()]
+    with joined(jobs[-1].plan):
+        for job in jobs:
+            held = train(job)
+            everyone: list[Any] = [None] * RANKS
+            torch.distributed.all_gather_object(everyone, held)
+            if torch.distributed.get_rank() == 0:
+                write_json(job.folder / "held.json", everyone)
+                keep(job, "whole")
+                for checkpoint in job.checkpoints.glob("*/step-*"):
+                    if int(checkpoint.name[-6:]) > CHECKPOINT:
+                        shutil.rmtree(checkpoint)
+            torch.distributed.barrier()
+            train(job)
+            if torch.distributed.get_rank() == 0:
+                keep(job, "resumed")
+            torch.distributed.barrier()
+
+
+def keep(job: Job, name: str) -> None:
+    job.trained.rename(job.folder / f"{name}.safetensors")
+    job.result.rename(job.folder / f"{name}.json")
+
+
+def train(job: Job) -> dict[str, int]:
+    """Train, and count the numbers that this rank held."""
+    from torch.distributed.tensor import DTensor
+
+    trainer = run_rank(job)
+    weights = states = 0
+    for parameter in trainer.model.parameters():
+        if not parameter.requires_grad:
+            continue
+        if hasattr(parameter, "ds_tensor"):
+            weights += parameter.ds_tensor.numel()
+        elif isinstance(parameter, DTensor):
+            weights += parameter.to_local().numel()
+        else:
+            weights += parameter.numel()
+    optimizer = trainer.optimizer
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    for state in optimizer.state.values():
+        moments = state.get("exp_avg")
+        if moments is not None:
+            states += moments.to_local().numel() if isinstance(moments, DTensor) else moments.numel()
+    return {"weights": weights, "optimizer": states}
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    here = Path(sys.argv[1])
+    try:
+        run_cases(here)
+    except BaseException as error:
+        leave_reason(here / f"error-{os.environ['RANK']}.json", int(os.environ["RANK"]), error)
+        raise

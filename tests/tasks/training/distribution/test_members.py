@@ -1,0 +1,148 @@
+"""What each distribution says before anything runs: refusals with a way out, memory of a rank, what DeepSpeed gets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.contracts.errors import PipelineError
+from tasks.language_models.shape import ModelShape
+from tasks.training.distribution import DISTRIBUTIONS
+from tasks.training.distribution.ddp import Ddp
+from tasks.training.distribution.distribution import Distribution, Layout
+from tasks.training.distribution.fsdp import Fsdp
+from tasks.training.distribution.single import Single
+from tasks.training.distribution.zero import Zero
+from tasks.training.memory import Memory
+from tasks.training_setup.params import TrainingSetup
+from tests.checkout import ROOT
+
+LAYOUT = Layout(ranks=2, batch_size=4, accumulation_steps=3, clip_norm=1.0, precision="fp32", device="cuda")
+MEMORY = Memory(
+    weights=4000, gradients=4000, optimizer=8000, casts=2000, activations=500, logits=300, buffers=0, communication=0,
+    fragmentation=0, runtime=100,
+)  # fmt: skip
+every = pytest.mark.parametrize("distribution", [kind() for kind in DISTRIBUTIONS], ids=lambda d: d.name)
+
+
+@every
+def test_what_is_resolved_stays_so_and_survives_json(distribution: Distribution, shape: ModelShape) -> None:
+    resolved = distribution.resolve(shape, LAYOUT)
+    assert resolved.resolve(shape, LAYOUT) == resolved
+    values = json.loads(json.dumps(resolved.model_dump(mode="json")))  # type: ignore[attr-defined]
+    assert TrainingSetup.model_validate({"distribution": values}).distribution == resolved
+    assert resolved.describe()[-1] not in ".\n"
+    assert resolved.state_files(2)
+
+
+@every
+def test_it_takes_as_many_processes_as_it_says(distribution: Distribution) -> None:
+    refused, taken = (1, 2) if distribution.can.many else (2, 1)
+    assert distribution.problems(taken, "cpu") == []
+    (problem,) = distribution.problems(refused, "cpu")
+    assert "processes" in problem
+    assert "; set " in problem
+
+
+@every
+def test_a_rank_holds_no_more_than_one_process_but_what_is_sent(distribution: Distribution, shape: ModelShape) -> None:
+    for ranks in (2, 8):
+        found = distribution.per_rank(MEMORY, shape, ranks, "fp32")
+        assert found.optimizer == (8000 // ranks if distribution.can.sharded else 8000)
+        for part in ("weights", "gradients", "activations", "logits", "runtime"):
+            assert getattr(found, part) <= getattr(MEMORY, part)
+        assert (found.communication > 0) == distribution.can.many
+
+
+def test_memory_of_a_rank_by_hand(shape: ModelShape) -> None:
+    def parts(found: Memory) -> tuple[int, int, int]:
+        return found.weights, found.gradients, found.optimizer
+
+    assert parts(Ddp().per_rank(MEMORY, shape, 4, "fp32")) == (4000, 4000, 8000)
+    assert Ddp().per_rank(MEMORY, shape, 4, "fp32").communication == 4000
+    assert parts(Zero(stage=1).per_rank(MEMORY, shape, 4, "fp32")) == (4000, 4000, 2000)
+    assert parts(Zero(stage=2).per_rank(MEMORY, shape, 4, "fp32")) == (4000, 1000, 2000)
+    assert parts(Zero(stage=3).per_rank(MEMORY, shape, 4, "fp32")) == (1000, 1000, 2000)
+    assert parts(Fsdp().per_rank(MEMORY, shape, 4, "fp32")) == (1000, 1000, 2000)
+    # Half the weights and gradients, and the fp32 weights beside the moments: (8,000 + 4,000) / 4.
+    halved = Zero(stage=3).per_rank(MEMORY, shape, 4, "bf16")
+    assert (*parts(halved), halved.casts) == (500, 500, 3000, 0)
+    moved = Zero(stage=3, offload_optimizer="cpu", offload_weights="cpu").per_rank(MEMORY, shape, 4, "fp32")
+    assert parts(moved) == (0, 1000, 0)
+    # 64 x 600 of the embeddings and two blocks of 4 x 64 x 64 + 3 x 64 x 128 + 2 x 64 weights, and the last norm's.
+    blocks = (shape.parameters - 64 * 600) // 2
+    assert Fsdp().per_rank(MEMORY, shape, 4, "fp32").communication == 4 * (64 * 600 + 2 * blocks)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "device", "words"),
+    [
+        (Ddp(nodes=2), "cuda", "distribution.rendezvous: missing for 2 machines"),
+        (Ddp(nodes=2, rendezvous="train-0"), "cuda", 'found "train-0"; expected host:port'),
+        (Ddp(nodes=2, rendezvous="a:1", hosts=["a"]), "cuda", "1 names for 2 machines"),
+        (Zero(offload_weights="cpu"), "cuda", "offload_weights: cpu needs stage: 3"),
+        (Zero(offload_optimizer="cpu"), "cpu", "the training is on the CPU already; set none"),
+        (Zero(stage=3, offload_optimizer="nvme"), "cuda", "nvme_path: missing"),
+        (Zero(offload_optimizer="nvme", nvme_path="/nvme"), "cuda", "nvme needs stage: 3"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_way_out(distribution: Distribution, device: Any, words: str) -> None:
+    (problem,) = distribution.problems(2, device)
+    assert words in problem
+
+
+def test_zero_is_for_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    (problem,) = Zero().problems(2, "cpu")
+    assert problem.endswith("take {name: fsdp}")
+
+
+def test_offload_is_of_use_in_one_process_too() -> None:
+    assert Zero(stage=3, offload_optimizer="cpu").problems(1, "cuda") == []
+    assert Single().problems(1, "cuda") == []
+
+
+def test_deepspeed_gets_what_the_plan_says(shape: ModelShape) -> None:
+    config = Zero(stage=3, offload_optimizer="cpu").resolve(shape, LAYOUT).config
+    assert isinstance(config, dict)
+    assert (config["train_micro_batch_size_per_gpu"], config["gradient_accumulation_steps"]) == (4, 3)
+    assert config["train_batch_size"] == 4 * 3 * 2
+    assert config["gradient_clipping"] == 1.0
+    assert config["bf16"] == {"enabled": False}
+    assert config["zero_optimization"]["offload_optimizer"] == {"device": "cpu", "pin_memory": True}
+    assert config["zero_optimization"]["stage3_param_persistence_threshold"] == 640
+    assert "auto" not in json.dumps(config)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_the_examples_are_taken_with_all_their_blanks_filled(shape: ModelShape, stage: Any) -> None:
+    path = ROOT / f"infra/deepspeed/zero{stage}.json"
+    config = Zero(stage=stage, config=str(path)).resolve(shape, replace(LAYOUT, precision="bf16")).config
+    assert isinstance(config, dict)
+    assert "auto" not in json.dumps(config)
+    assert config["zero_optimization"]["stage"] == stage
+    assert config["bf16"] == {"enabled": True}
+    assert set(json.loads(path.read_text())) <= set(config)
+
+
+def test_a_configuration_that_disagrees_is_refused_whole(shape: ModelShape, tmp_path: Path) -> None:
+    path = tmp_path / "zero.json"
+    path.write_text(json.dumps({
+        "optimizer": {"type": "Adam"}, "gradient_clipping": 0.5, "bf16": {"enabled": True},
+        "zero_optimization": {"stage": 3},
+    }))  # fmt: skip
+    with pytest.raises(PipelineError, match="4 problems") as caught:
+        Zero(stage=2, config=str(path)).resolve(shape, LAYOUT)
+    for words in (
+        "has optimizer",
+        "gradient_clipping is 0.5, but the plan has 1.0",
+        "bf16.enabled is True",
+        "stage is 3",
+    ):
+        assert words in str(caught.value)
+    with pytest.raises(PipelineError, match="missing"):
+        Zero(config=str(tmp_path / "none.json")).resolve(shape, LAYOUT)
