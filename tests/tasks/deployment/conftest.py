@@ -130,7 +130,7 @@ def write_plan(folder: Path, method: AnyMethod) -> None:
         packing="bfd", precision="fp32",
         neftune_alpha=None, ema_decay=None,
         on_nan="stop", nan_limit=10, divergence=None, early_stopping=None, keep="last",
-        gradient_checkpointing=False, epochs=2.0, steps=50, threads=2, world_size=1, device="cpu",
+        gradient_checkpointing=False, release_freed_memory=False, epochs=2.0, steps=50, threads=2, world_size=1, device="cpu",
         distribution=Single(),
         checkpoint_every_steps=10, evaluate_every_steps=10, log_every_steps=1, examples=300, rows=100, tokens=9000,
         supervised_tokens=4000, steps_per_epoch=25, trainable_parameters=1234, predicted_memory_bytes=10**8,
