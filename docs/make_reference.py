@@ -29,15 +29,26 @@ with its defaults; `heptune params --schema` prints the JSON schema, which edito
 Where a key takes one of several choices, each choice is named by `name` and has keys of its own:
 `method: {name: lora, rank: 16}`.
 """
+COMBINATIONS_HEAD = """\
+# What goes together
+
+Of the keys of `training_setup`, from what each choice says of itself (`can`). The plan refuses what says no here, all
+of it at once, each with what to write instead. Kinds of choice that have no table go together whatever they are; what
+depends on the model, the machine or numbers is refused by the choice itself.
+"""
 # Signs that a bound is written with, by the attribute of pydantic's metadata.
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
 
 def main() -> int:
     sys.path.insert(0, str(ROOT))
-    pages = {"params.md": describe_params(), "commands.md": describe_commands()}
+    pages = {
+        "params.md": describe_params(),
+        "commands.md": describe_commands(),
+        "combinations.md": describe_combinations(),
+    }
     if "--check" in sys.argv[1:]:
-        stale = [name for name, text in pages.items() if (REFERENCE / name).read_text(encoding="utf-8") != text]
+        stale = [name for name, text in pages.items() if not is_current(REFERENCE / name, text)]
         if stale:
             print(
                 f"docs/reference: {', '.join(stale)} not up to date; run python docs/make_reference.py", file=sys.stderr
@@ -46,6 +57,32 @@ def main() -> int:
     for name, text in pages.items():
         (REFERENCE / name).write_text(text, encoding="utf-8")
     return 0
+
+
+def is_current(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+def describe_combinations() -> str:
+    """A table for every two kinds of choice that have rules, and the kinds that go with all."""
+    from tasks.training.combinations import CHOICES, RULES, find_reasons, name_of
+
+    parts, pairs = [COMBINATIONS_HEAD], list(dict.fromkeys(rule.kinds for rule in RULES))
+    for first, second in pairs:
+        parts.append(heading(2, f"`{first}` and `{second}`"))
+        columns = [name_of(other) for other in CHOICES[second]]
+        lines = [f"| | {' | '.join(f'`{name}`' for name in columns)} |", "|---" * (len(columns) + 1) + "|"]
+        reasons: dict[str, int] = {}
+        for one in CHOICES[first]:
+            cells = []
+            for other in CHOICES[second]:
+                found = find_reasons((first, second), one, other)
+                numbers = [reasons.setdefault(reason, len(reasons) + 1) for reason in found]
+                cells.append(f"no ({', '.join(map(str, numbers))})" if numbers else "yes")
+            lines.append(f"| `{name_of(one)}` | {' | '.join(cells)} |")
+        notes = [f"{number}. {reason[0].upper()}{reason[1:]}." for reason, number in reasons.items()]
+        parts.append("\n".join([*lines, "", *notes]).rstrip() + "\n")
+    return "\n".join(parts)
 
 
 def describe_commands() -> str:

@@ -9,9 +9,6 @@ from tasks.training.optimizers.optimizer import OptimizerUse
 from tasks.training.weights import list_trained_weights
 from tasks.training_setup.params import ResolvableSetup
 
-# Ways of sharing the work in which a process has only a part of the weights or of the optimizer's states.
-SHARDED = frozenset({"zero", "fsdp"})
-
 
 def describe_optimizer_use(
     settings: ResolvableSetup, shape: ModelShape, machine: Machine, precision: Precision, accumulation_steps: int
@@ -26,7 +23,5 @@ def describe_optimizer_use(
         accumulation_steps=accumulation_steps,
         clip_norm=settings.clip_norm,
         precision=precision,
-        processes=settings.distribution.ranks(settings.processes),
-        sharded=settings.distribution.name in SHARDED,
         averaged=settings.ema_decay is not None,
     )

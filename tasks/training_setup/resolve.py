@@ -12,13 +12,13 @@ from tasks.language_models.long_rows import OUTCOMES
 from tasks.language_models.shape import ModelShape
 from tasks.pages.text import plural
 from tasks.training.choices import Precision
+from tasks.training.combinations import CHOICES, list_conflicts
 from tasks.training.distribution.distribution import Layout
 from tasks.training.memory import Memory
 from tasks.training.methods import names_where
 from tasks.training.optimizers.refusals import list_problems
 from tasks.training.packing import count_packed_rows
 from tasks.training.plan import Plan
-from tasks.training.quantization import quantizations_where
 from tasks.training.rows import ANSWER_CUT, TOO_LONG
 from tasks.training_setup.batch import USABLE_MEMORY_SHARE, choose_batch
 from tasks.training_setup.choose import Trial, choose_setup, explain_automatic
@@ -27,7 +27,6 @@ from tasks.training_setup.memory import predict_memory
 from tasks.training_setup.optimizer_use import describe_optimizer_use
 from tasks.training_setup.params import ResolvableSetup, TrainingSetup
 from tasks.training_setup.remedies import find_remedies
-from tasks.training_setup.sharing import list_sharing_problems
 
 logger = logging.getLogger(__name__)
 
@@ -236,8 +235,11 @@ def _may_accumulate(settings: ResolvableSetup) -> bool:
 
 def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
     """Everything that cannot work, the fit into memory aside."""
-    problems = settings.method.problems(shape) + _quantization_problems(settings, shape, machine)
-    problems += settings.distribution.problems(settings.processes, machine.device) + list_sharing_problems(settings)
+    problems = list_conflicts({kind: getattr(settings, kind) for kind in CHOICES}) + settings.method.problems(shape)
+    if settings.method.can.frozen_base or settings.quantization.can.trained_base:
+        precision = _precision(settings, machine)
+        problems += settings.quantization.problems(shape, settings.method.can.frozen_base, precision, machine.device)
+    problems += settings.distribution.problems(settings.processes, machine.device)
     problems += settings.schedule.problems(settings.warmup_share)
     if shape.context and settings.max_tokens > shape.context:
         problems.append(
@@ -248,11 +250,6 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
         problems.append(
             "packing: bfd would let this model see one conversation from another (it has recurrent layers or takes "
             "no position ids); set packing: none"
-        )
-    if settings.packing == "bfd" and not settings.method.can.packing:
-        problems.append(
-            f"packing: bfd, which method {settings.method.name} cannot train on; set packing: none or take method "
-            + " or ".join(names_where(lambda can: can.packing))
         )
     if settings.precision == "bf16" and machine.device == "cuda" and not machine.bf16:
         problems.append(f"precision: bf16, which {machine.accelerator} lacks; set precision: fp16")
@@ -305,17 +302,6 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
         )
         problems.append(f"no supervised tokens: {why}; raise max_tokens or look at reports/data_preparation")
     return problems
-
-
-def _quantization_problems(settings: ResolvableSetup, shape: ModelShape, machine: Machine) -> list[str]:
-    quantization, frozen = settings.quantization, settings.method.can.frozen_base
-    if frozen or quantization.can.trained_base:
-        return quantization.problems(shape, frozen, _precision(settings, machine), machine.device)
-    trains = " or ".join(quantizations_where(lambda can: can.trained_base))
-    return [
-        f"quantization: {quantization.name}, whose weights cannot be trained, but method {settings.method.name} trains "
-        f"them; take method {' or '.join(names_where(lambda can: can.frozen_base))}, or quantization {trains}"
-    ]
 
 
 def _too_large(settings: ResolvableSetup, memory: Memory, batch: int, limit: int, machine: Machine) -> list[str]:

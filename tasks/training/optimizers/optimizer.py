@@ -73,8 +73,6 @@ class OptimizerUse:
         accumulation_steps: Forward passes of a step.
         clip_norm: Largest norm of the gradient; 0 is off.
         precision: Of the computation.
-        processes: Training processes.
-        sharded: Each of them keeps a part of the weights or of the states.
         averaged: A moving average of the weights is kept beside them, and is what counts.
     """
 
@@ -86,8 +84,6 @@ class OptimizerUse:
     accumulation_steps: int
     clip_norm: float
     precision: Precision
-    processes: int
-    sharded: bool
     averaged: bool
 
 

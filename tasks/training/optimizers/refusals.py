@@ -1,4 +1,5 @@
-"""What an optimizer cannot be used for, from what it says it can."""
+"""What an optimizer cannot be used for, from what it says it can; how processes share the work is a rule of
+`tasks.training.combinations`."""
 
 from __future__ import annotations
 
@@ -26,16 +27,6 @@ def list_problems(optimizer: Optimizer, use: OptimizerUse) -> list[str]:
         problems.append(
             f"optimizer {name} needs the package {can.library}, which is not installed; install it or take "
             + _others(lambda can: not can.library)
-        )
-    if use.processes > 1 and not can.several_ranks:
-        problems.append(
-            f"processes: {use.processes}, but optimizer {name} trains in one; set processes: 1 or take "
-            + _others(lambda can: can.several_ranks)
-        )
-    if use.sharded and not can.sharded:
-        problems.append(
-            f"distribution: each process keeps a part of the weights or states, and optimizer {name} needs whole ones; "
-            f"set distribution: {{name: ddp}} or take {_others(lambda can: can.sharded)}"
         )
     if use.precision == "fp16" and not can.keeps_gradients:
         problems.append(

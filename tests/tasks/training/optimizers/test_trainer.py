@@ -184,12 +184,6 @@ def test_what_an_optimizer_cannot_do_is_refused(
 @pytest.mark.parametrize(
     ("optimizer", "changes", "words"),
     [
-        (
-            Muon(),
-            {"sharded": True, "processes": 2},
-            "and optimizer muon needs whole ones; set distribution: {name: ddp}",
-        ),
-        (Lomo(), {"processes": 2}, "processes: 2, but optimizer lomo trains in one; set processes: 1"),
         (ScheduleFree(), {"averaged": True}, "ema_decay: schedule_free averages its weights itself"),
         (MeZO(), {"precision": "fp16"}, "precision: fp16 scales the gradients of a whole step, which optimizer mezo"),
         (Muon(), {"trained": TrainedWeights((), ((9, 9),))}, "optimizer: muon updates matrices inside the blocks"),
@@ -205,8 +199,6 @@ def test_what_does_not_go_together_is_refused(optimizer: Optimizer, changes: dic
         accumulation_steps=1,
         clip_norm=0,
         precision="bf16",
-        processes=1,
-        sharded=False,
         averaged=False,
     )
     assert refusals.list_problems(optimizer, use) == []

@@ -117,8 +117,8 @@ def test_a_trained_base_is_held_in_fp32_and_takes_no_bits(initial: Path, shape: 
         with pytest.raises(PipelineError) as refused:
             resolve_plan(settings, shape, counts, machine)
         assert str(refused.value) == (
-            f"quantization: {quantization}, whose weights cannot be trained, but method full trains them; take method "
-            "lora, or quantization none"
+            f"quantization: {quantization}, with method full: quantised weights cannot be trained, and the method "
+            "trains the base's; take method lora, or quantization none"
         )
 
 

@@ -1,0 +1,122 @@
+"""What goes together: rules over what choices say of themselves (`can`), each for two kinds of choice.
+
+The plan refuses what breaks a rule, `docs/reference/combinations.md` is printed from the same rules, and a test tries
+every combination of all of them. What depends on more than the facts of two choices (the model, the machine, numbers) a
+choice tells itself, in its ``problems``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from tasks.training.choices import Packing
+from tasks.training.distribution import DISTRIBUTIONS
+from tasks.training.methods import METHODS
+from tasks.training.optimizers import OPTIMIZERS
+from tasks.training.quantization import QUANTIZATIONS
+
+# Param to everything that it may be, as it is without any argument.
+CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "method": tuple(one() for one in METHODS),
+    "quantization": tuple(one() for one in QUANTIZATIONS),
+    "distribution": tuple(one() for one in DISTRIBUTIONS),
+    "optimizer": tuple(one() for one in OPTIMIZERS),
+    "packing": get_args(Packing),
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Choices of two kinds that do not go together.
+
+    Attributes:
+        kinds: The two params.
+        why: The reason, as the end of a sentence.
+        breaks: Whether two choices do not go together.
+        way_out: What to write instead, for two that do not.
+    """
+
+    kinds: tuple[str, str]
+    why: str
+    breaks: Callable[[Any, Any], bool]
+    way_out: Callable[[Any, Any], str]
+
+    def tell(self, one: Any, other: Any) -> str:
+        """What was found, and the next step, in one line."""
+        first, second = self.kinds
+        return f"{first}: {name_of(one)}, with {second} {name_of(other)}: {self.why}; {self.way_out(one, other)}"
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        ("packing", "method"),
+        "the method cannot train on packed rows, which see one another",
+        lambda packing, method: packing == "bfd" and not method.can.packing,
+        lambda packing, method: f"set packing: none or take method {either('method', lambda can: can.packing)}",
+    ),
+    Rule(
+        ("quantization", "method"),
+        "quantised weights cannot be trained, and the method trains the base's",
+        lambda quantization, method: not quantization.can.trained_base and not method.can.frozen_base,
+        lambda quantization, method: (
+            f"take method {either('method', lambda can: can.frozen_base)}, or quantization "
+            + either("quantization", lambda can: can.trained_base)
+        ),
+    ),
+    Rule(
+        ("quantization", "distribution"),
+        "the distribution cannot share quantised weights",
+        lambda quantization, distribution: not quantization.can.trained_base and not distribution.can.quantized_base,
+        lambda quantization, distribution: (
+            f"take distribution {either('distribution', lambda can: can.many and can.quantized_base)}, or "
+            f"quantization {either('quantization', lambda can: can.trained_base)}"
+        ),
+    ),
+    Rule(
+        ("optimizer", "distribution"),
+        "the optimizer needs whole weights, and the distribution gives it shares of them",
+        lambda optimizer, distribution: distribution.can.sharded and not optimizer.can.sharded,
+        lambda optimizer, distribution: (
+            f"take distribution {either('distribution', lambda can: can.many and not can.sharded)}, or optimizer "
+            + either("optimizer", lambda can: can.sharded)
+        ),
+    ),
+    Rule(
+        ("optimizer", "distribution"),
+        "the optimizer trains in one process",
+        lambda optimizer, distribution: distribution.can.many and not optimizer.can.several_ranks,
+        lambda optimizer, distribution: (
+            f"take distribution {either('distribution', lambda can: not can.many)}, or optimizer "
+            + either("optimizer", lambda can: can.several_ranks)
+        ),
+    ),
+)
+
+
+def list_conflicts(chosen: Mapping[str, Any]) -> list[str]:
+    """Every rule that the choices break, one line each.
+
+    Args:
+        chosen: Param to choice, of all kinds in `CHOICES`.
+    """
+    return [
+        rule.tell(chosen[rule.kinds[0]], chosen[rule.kinds[1]])
+        for rule in RULES
+        if rule.breaks(chosen[rule.kinds[0]], chosen[rule.kinds[1]])
+    ]
+
+
+def find_reasons(kinds: tuple[str, str], one: Any, other: Any) -> list[str]:
+    """Why two choices do not go together; nothing where they do."""
+    return [rule.why for rule in RULES if rule.kinds == kinds and rule.breaks(one, other)]
+
+
+def name_of(choice: Any) -> str:
+    return choice if isinstance(choice, str) else str(choice.name)
+
+
+def either(kind: str, fact: Callable[[Any], bool]) -> str:
+    """The choices of a kind of whose facts something holds, as the middle of a sentence."""
+    return " or ".join(name_of(one) for one in CHOICES[kind] if fact(one.can))
