@@ -38,6 +38,7 @@ casts against a count of what autograd keeps. It is what is in use; on a CPU gli
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 from tasks.contracts.machine import Device
@@ -57,37 +58,8 @@ RUNTIME_BYTES: dict[Device, int] = {"cpu": 640 * 2**20, "cuda": 700 * 2**20}
 SCRATCH_BYTES: dict[Device, int] = {"cpu": 10 * 2**20, "cuda": 0}
 
 
-def predict_memory(
-    shape: ModelShape,
-    method: Method,
-    quantization: Quantization,
-    batch_size: int,
-    max_tokens: int,
-    packed: bool,
-    supervised_share: float,
-    precision: Precision,
-    optimizer: Optimizer,
-    gradient_checkpointing: bool,
-    device: Device,
-    accumulates: bool = True,
-    release_freed: bool = False,
-) -> Memory:
-    """Predict the peak of one process: the largest of `list_moments`, whose arguments it takes."""
-    moments = list_moments(
-        shape,
-        method,
-        quantization,
-        batch_size,
-        max_tokens,
-        packed,
-        supervised_share,
-        precision,
-        optimizer,
-        gradient_checkpointing,
-        device,
-        accumulates,
-        release_freed,
-    )
+def find_peak(moments: Mapping[str, Memory]) -> Memory:
+    """The largest of `list_moments`."""
     return max(moments.values(), key=lambda moment: moment.total)
 
 

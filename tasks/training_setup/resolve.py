@@ -23,7 +23,7 @@ from tasks.training.rows import ANSWER_CUT, TOO_LONG
 from tasks.training_setup.batch import USABLE_MEMORY_SHARE, choose_batch
 from tasks.training_setup.choose import Trial, choose_setup, explain_automatic
 from tasks.training_setup.counts import Counts
-from tasks.training_setup.memory import predict_memory
+from tasks.training_setup.memory import find_peak, list_moments
 from tasks.training_setup.optimizer_use import describe_optimizer_use
 from tasks.training_setup.params import ResolvableSetup, TrainingSetup
 from tasks.training_setup.remedies import find_remedies
@@ -206,7 +206,7 @@ def _memory_limit(settings: ResolvableSetup, machine: Machine) -> int:
 def _memory(
     settings: ResolvableSetup, shape: ModelShape, counts: Counts, machine: Machine, precision: Precision, batch: int
 ) -> Memory:
-    alone = predict_memory(
+    moments = list_moments(
         shape,
         settings.method,
         settings.quantization.resolve(settings.method.can.frozen_base, precision),
@@ -221,6 +221,8 @@ def _memory(
         accumulates=_may_accumulate(settings),
         release_freed=settings.release_freed_memory,
     )
+    # What processes share is taken off a moment at which all of it is there.
+    alone = moments["backward"] if settings.distribution.can.many else find_peak(moments)
     if settings.ema_decay is not None:
         alone = replace(alone, optimizer=alone.optimizer + 4 * settings.method.trainable(shape))
     return settings.distribution.per_rank(alone, shape, _ranks(settings), precision)

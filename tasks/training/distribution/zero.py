@@ -138,11 +138,11 @@ class Zero(Machines):
         return problems
 
     def per_rank(self, memory: Memory, shape: ModelShape, ranks: int, precision: Precision) -> Memory:
-        """Shares of what the stage shares; in 16 bits half the weights, gradients of that size, and no casts."""
+        """Shares of what the stage shares; in 16 bits trained weights and gradients of that size, and no casts."""
         trained = memory.gradients
         weights, gradients, optimizer, casts = memory.weights, trained, memory.optimizer, memory.casts
         if precision != "fp32":
-            weights, gradients, optimizer, casts = weights // 2, trained // 2, optimizer + trained, 0
+            weights, gradients, optimizer, casts = weights - trained // 2, trained // 2, optimizer + trained, 0
         optimizer = 0 if self.offload_optimizer != "none" else -(-optimizer // ranks)
         if self.stage >= 2:
             gradients = -(-gradients // ranks)

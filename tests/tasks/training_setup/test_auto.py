@@ -114,3 +114,13 @@ def test_the_order_is_the_documented_one(shape: ModelShape, machine: Machine) ->
         describe(ResolvableSetup.model_validate(one)) for one in list_candidates(settings, Auto(), LARGE, card(80))
     ]
     assert large == listed[2:]
+
+
+def test_several_cards_share_what_one_cannot_hold() -> None:
+    """Copies of 16 GB of weights do not fit cards of 16 GiB, nor does sharing what is trained help; shares of them do."""
+    found = resolve(LARGE, card(16, cards=4))
+    assert taken(found) == ("lora", "none", False)
+    assert (found.plan.distribution.name, getattr(found.plan.distribution, "stage", None)) == ("zero", 3)
+    assert found.plan.world_size == 4
+    assert "before it were tried lora, ddp (" in found.choices[0]
+    assert resolve(LARGE, card(80, cards=4)).plan.distribution.name == "ddp"

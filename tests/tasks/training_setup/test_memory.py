@@ -16,7 +16,7 @@ from tasks.training.methods.lora import Lora
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.optimizers.sgd import Sgd
 from tasks.training.quantization.none import Unquantized
-from tasks.training_setup.memory import RUNTIME_BYTES, SCRATCH_BYTES, list_moments, predict_memory
+from tasks.training_setup.memory import RUNTIME_BYTES, SCRATCH_BYTES, find_peak, list_moments
 
 BATCH, TOKENS = 4, 128
 
@@ -99,7 +99,7 @@ def test_the_peak_is_the_largest_moment(shape: ModelShape) -> None:
     assert [moment.gradients for moment in moments.values()] == [0, largest, largest, total, 0]
     assert moments["step"].total == held + total + 2 * largest
     assert moments["validation"].total == held + 2 * 2048 * 600 * 4
-    assert predict_memory(*model, **values) == max(moments.values(), key=lambda moment: moment.total)
+    assert find_peak(moments) == max(moments.values(), key=lambda moment: moment.total)
     assert list_moments(*model, **{**values, "accumulates": True})["backward"].gradients == total
 
 
