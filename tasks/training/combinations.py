@@ -24,6 +24,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "distribution": tuple(one() for one in DISTRIBUTIONS),
     "optimizer": tuple(one() for one in OPTIMIZERS),
     "packing": get_args(Packing),
+    "on_nan": ("stop", "skip"),
 }
 
 
@@ -90,6 +91,20 @@ RULES: tuple[Rule, ...] = (
         lambda optimizer, distribution: (
             f"take distribution {either('distribution', lambda can: not can.many)}, or optimizer "
             + either("optimizer", lambda can: can.several_ranks)
+        ),
+    ),
+    Rule(
+        ("on_nan", "optimizer"),
+        "the optimizer's steps are done before the whole gradient is known",
+        lambda on_nan, optimizer: on_nan == "skip" and not optimizer.can.keeps_gradients,
+        lambda on_nan, optimizer: "set on_nan: stop",
+    ),
+    Rule(
+        ("on_nan", "distribution"),
+        "DeepSpeed has made the step by the time its gradient is seen",
+        lambda on_nan, distribution: on_nan == "skip" and not distribution.can.skips_steps,
+        lambda on_nan, distribution: (
+            "set on_nan: stop, or take distribution " + either("distribution", lambda can: can.many and can.skips_steps)
         ),
     ),
 )

@@ -277,11 +277,6 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
             f"ema_decay: needs all weights in one process, which distribution {settings.distribution.name} spreads; "
             "leave it out or set distribution: {name: single}"
         )
-    if settings.on_nan == "skip" and not settings.optimizer.can.keeps_gradients:
-        problems.append(
-            f"on_nan: skip, which optimizer {settings.optimizer.name} cannot: its steps are done before the whole "
-            "gradient is known; set on_nan: stop"
-        )
     if not counts.validation_examples:
         problems += [
             f"{key}: needs a validation loss, and the validation split has no supervised token; raise "

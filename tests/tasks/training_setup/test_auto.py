@@ -117,7 +117,7 @@ def test_the_order_is_the_documented_one(shape: ModelShape, machine: Machine) ->
 
 
 def test_several_cards_share_what_one_cannot_hold() -> None:
-    """Copies of 16 GB of weights do not fit cards of 16 GiB, nor does sharing what is trained help; shares of them do."""
+    """Copies of 16 GB of weights do not fit on cards of 16 GiB, whatever of the rest is shared."""
     found = resolve(LARGE, card(16, cards=4))
     assert taken(found) == ("lora", "none", False)
     assert (found.plan.distribution.name, getattr(found.plan.distribution, "stage", None)) == ("zero", 3)
