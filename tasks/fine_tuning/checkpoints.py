@@ -202,6 +202,19 @@ class Checkpoints:
             self._explain_others()
         return newest
 
+    def sound(self, step: int) -> Path:
+        """The checkpoint of a step, verified.
+
+        Raises:
+            PipelineError: It is missing or damaged.
+        """
+        problem = self._problem(self.path(step))
+        if problem is not None:
+            raise PipelineError(
+                f"{self.path(step)}: {problem}; its weights were to be kept; remove {self.folder} and run again"
+            )
+        return self.path(step)
+
     def _problem(self, path: Path) -> str | None:
         """Why a checkpoint cannot be resumed, or None."""
         try:

@@ -334,11 +334,13 @@ class FineTuner(SFTTrainer):
 
     def restore_kept(self) -> None:
         """After the last step, put the weights of the kept one into the model, or their averages if there are any."""
-        folder = self.checkpoints.path(self.kept_step)
+        self.checkpoints.protected |= {self.kept_step}
         if self.kept_step != self.state.global_step:
+            folder = self.checkpoints.sound(self.kept_step)
             self.plan.distribution.load_weights(self, folder)
+            if self.average is not None:
+                self.average.load(folder / AVERAGED)
         if self.average is not None:
-            self.average.load(folder / AVERAGED)
             self.average.leave_in_model()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

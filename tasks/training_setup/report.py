@@ -198,7 +198,26 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
             "checkpoint, validate, log every",
             f"{plan.checkpoint_every_steps}, {plan.evaluate_every_steps}, {plan.log_every_steps} steps",
         ],
+        ["ends before the last step", _describe_ends(plan)],
+        ["weights kept", _describe_kept(plan)],
+        *([["noise on the embeddings (NEFTune)", plan.neftune_alpha]] if plan.neftune_alpha is not None else []),
     ]
+
+
+def _describe_ends(plan: Plan) -> str:
+    """What stops a run, or has it skip a step."""
+    ends = []
+    if plan.early_stopping is not None:
+        ends.append(f"{plan.early_stopping.patience} validations without improvement")
+    if plan.divergence is not None:
+        ends.append(f"{plan.divergence.logs} losses above {plan.divergence.factor:g} times the best")
+    skipped = f" (after {plan.nan_limit} skipped steps)" if plan.on_nan == "skip" else ""
+    return ", or ".join([*ends, f"a loss that is not a number{skipped}"])
+
+
+def _describe_kept(plan: Plan) -> str:
+    step = "of the best validation loss" if plan.keep == "best" else "of the last step"
+    return f"{step}, their moving average (decay {plan.ema_decay:g})" if plan.ema_decay is not None else step
 
 
 def _describe_clipping(plan: Plan) -> str:

@@ -155,6 +155,13 @@ def test_the_best_step_is_kept(initial: Path, tmp_path: Path) -> None:
     assert (halves.resumed_at > 0, again.resumed_at) == (True, 12)
     assert whole.curve == halves.curve == again.curve
     assert hash_folder(tmp_path / "halves/tuned") == hash_folder(tmp_path / "whole/tuned")
+    # Its checkpoint is verified before it is opened.
+    (kept,) = (tmp_path / "halves").glob(f"checkpoints/*/step-{best:06d}/trained.safetensors")
+    content = bytearray(kept.read_bytes())
+    content[-1] ^= 1
+    kept.write_bytes(content)
+    with pytest.raises(PipelineError, match=r"changed since it was written.*; its weights were to be kept; remove "):
+        run(initial, tmp_path / "halves", plan)
 
 
 def hash_weights(folder: Path) -> str:
