@@ -53,7 +53,7 @@ def find_stated(text: str | None) -> tuple[Machine, str]:
             device="cuda", accelerator=name.upper(), accelerators=count, accelerator_memory_bytes=round(memory * GIB),
             cores=CORES_OF_A_CARD * count, memory_bytes=round(GIB_OF_A_CARD * count * GIB), bf16=bf16,
         )  # fmt: skip
-        return machine, f"{count} x {name.upper()}"
+        return machine, "the stated machine"
     if name in CPUS and number is None:
         cores, memory = CPUS[name]
         return Machine(device="cpu", cores=cores, memory_bytes=round(memory * GIB), bf16=True), f"a {name}"
