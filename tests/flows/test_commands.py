@@ -42,6 +42,7 @@ CALLS: dict[str, list[str]] = {
     "rollback": [],
     "run": ["--dry-run"],
     "sample": ["table.csv", "--rows", "10"],
+    "search": ["--dry-run"],
     "snapshot": [],
     "status": [],
     "stop": [],
