@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,21 +91,29 @@ def search_params(candidates: Any, fresh: bool) -> Any:
 
 
 def run_search(store: TrialStore, candidates: Candidates) -> SearchOutcome:
-    """The trials, then what they say; also where the search was interrupted."""
-    trainer, status = TrialTrainer(candidates), "KILLED"
+    """The trials, and what they say so far after each."""
+    trainer = TrialTrainer(candidates)
     with environment(**{REASON: f"search {candidates.settings.title}"}):
         whole = Recorder("search", store.key, {"heptune.kind": "search"}, whole=True)
         try:
-            step(run_trials)(store, trainer.train, lambda *trial: RecordedTrial(store.key, *trial))
-            status = "FINISHED"
-        finally:
-            outcome = read_outcome(store)
-            write_best(outcome, best_file())
-            figures = write_report(outcome, artifacts.report("search"), artifacts.metrics("search"))
-            record_search(whole, candidates, figures, status)
-    show_search(figures)
+            begin = partial(RecordedTrial, store.key)
+            step(run_trials)(store, trainer.train, begin, partial(publish, store))
+        except BaseException:
+            whole.finish("KILLED")
+            raise
+        outcome = publish(store)
+        record_search(whole, candidates, outcome.figures)
+    show_search(outcome.figures)
     end_recording()
     write_overview()
+    return outcome
+
+
+def publish(store: TrialStore) -> SearchOutcome:
+    """Write the page and the best values."""
+    outcome = read_outcome(store)
+    write_best(outcome, best_file())
+    write_report(outcome, artifacts.report("search"), artifacts.metrics("search"))
     return outcome
 
 
@@ -200,13 +209,13 @@ def set_aside(title: str) -> None:
         logger.info("the trials so far are set aside in %s", aside)
 
 
-def record_search(recorder: Recorder, candidates: Candidates, figures: Mapping[str, float | int], status: str) -> None:
+def record_search(recorder: Recorder, candidates: Candidates, figures: Mapping[str, float | int]) -> None:
     """End the MLflow run of the search."""
     recorder.params(flatten(candidates.settings.model_dump(mode="json", exclude={"space"})))
     recorder.figures(figures)
     recorder.artifact(artifacts.report("search"))
     recorder.artifact(best_file())
-    recorder.finish(status)
+    recorder.finish("FINISHED")
 
 
 def show_search(figures: Mapping[str, float | int]) -> None:

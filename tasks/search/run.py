@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,21 @@ from tasks.search.trials import LOSS, BeginRecord, DeadTrial, PrunedTrial, RunTr
 logger = logging.getLogger(__name__)
 
 
-def run_trials(store: TrialStore, train: RunTrial, begin: BeginRecord) -> None:
+def run_trials(store: TrialStore, train: RunTrial, begin: BeginRecord, show_so_far: Callable[[], object]) -> None:
     """Run what is left of a search.
 
     Args:
         store: The search.
         train: Trains with some params changed.
         begin: Begins to show a trial.
+        show_so_far: Called after each trial but the last.
     """
     while (trial := store.ask()) is not None:
         run_trial(store, trial, train, begin)
         ended = store.show(trial.number)
         logger.info("%s; %s left", describe_trial(ended), plural(store.left, "trial"))
+        if store.left:
+            show_so_far()
 
 
 def run_trial(store: TrialStore, trial: Any, train: RunTrial, begin: BeginRecord) -> None:

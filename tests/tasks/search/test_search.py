@@ -16,6 +16,11 @@ from tasks.search.samplers import AnySampler
 from tasks.search.trials import DeadTrial
 from tests.tasks.search.fakes import RANK, RATE, Bowl, Records, make_settings, open_store
 
+
+def quiet() -> None:
+    """Nobody looks."""
+
+
 SAMPLERS, PRUNERS = (get_args(get_args(union)[0]) for union in (AnySampler, AnyPruner))
 GRID = {"space": {RATE: {"log": [1e-4, 1e-2], "points": 3}, RANK: [8, 16]}, "method": {"name": "grid"}}
 
@@ -25,18 +30,18 @@ GRID = {"space": {RATE: {"log": [1e-4, 1e-2], "points": 3}, RANK: [8, 16]}, "met
 def test_every_sampler_and_pruner_runs_the_trials_that_it_says(tmp_path: Path, sampler: Any, pruner: Any) -> None:
     settings = make_settings(space=GRID["space"], method={"name": sampler().name}, pruning={"name": pruner().name})
     store, bowl = open_store(tmp_path, settings), Bowl()
-    run_trials(store, bowl, Records())
+    run_trials(store, bowl, Records(), quiet)
     assert len(bowl.seen) == store.planned == (6 if sampler().name == "grid" else 4)
     assert store.left == 0
     assert [trial.state for trial in store.list_trials()].count("failed") == 0
     # There is nothing left to do, and nothing is done.
-    run_trials(open_store(tmp_path, settings), bowl, Records())
+    run_trials(open_store(tmp_path, settings), bowl, Records(), quiet)
     assert len(bowl.seen) == store.planned
 
 
 def test_a_grid_finds_the_best_of_its_combinations(tmp_path: Path) -> None:
     store, bowl, records = open_store(tmp_path, make_settings(**GRID, pruning={"name": "none"})), Bowl(), Records()
-    run_trials(store, bowl, records)
+    run_trials(store, bowl, records, quiet)
     assert sorted((seen[RATE], seen[RANK]) for seen in bowl.seen) == [
         (rate, rank) for rate in (0.0001, 0.001, 0.01) for rank in (8, 16)
     ]
@@ -57,14 +62,14 @@ def test_a_grid_finds_the_best_of_its_combinations(tmp_path: Path) -> None:
 def test_an_interrupted_search_goes_on_with_the_values_it_would_have_had(tmp_path: Path, method: str) -> None:
     settings = make_settings(space=GRID["space"], trials=6, pruning={"name": "none"}, method={"name": method})
     whole, interrupted, records = Bowl(), Bowl({3: KeyboardInterrupt()}), Records()
-    run_trials(open_store(tmp_path / "whole", settings), whole, Records())
+    run_trials(open_store(tmp_path / "whole", settings), whole, Records(), quiet)
     with pytest.raises(KeyboardInterrupt):
-        run_trials(open_store(tmp_path / "interrupted", settings), interrupted, records)
+        run_trials(open_store(tmp_path / "interrupted", settings), interrupted, records, quiet)
     assert records.ended[-1] is None
     store = open_store(tmp_path / "interrupted", settings)
     assert store.left == 3
     assert interrupted.folders[-1].exists(), "the checkpoints that it goes on from"
-    run_trials(store, interrupted, Records())
+    run_trials(store, interrupted, Records(), quiet)
     # What is planned from the start is in the file before the repetition is.
     again_at = -1 if method == "grid" else 4
     assert interrupted.folders[3] == interrupted.folders[again_at]
@@ -93,7 +98,7 @@ def test_a_trial_that_cannot_work_fails_and_one_whose_process_died_is_repeated_o
     died = DeadTrial("its process was ended by SIGKILL, maybe for lack of memory")
     bowl = Bowl({0: PipelineError("memory: about 9 GiB needed\n  - try less"), 1: died, 2: died, 3: died})
     store = open_store(tmp_path, make_settings(trials=3, pruning={"name": "none"}))
-    run_trials(store, bowl, Records())
+    run_trials(store, bowl, Records(), quiet)
     trials = store.list_trials()
     assert [(trial.state, trial.again_of) for trial in trials] == [
         ("failed", None),
@@ -114,7 +119,7 @@ def test_a_trial_that_cannot_work_fails_and_one_whose_process_died_is_repeated_o
 def test_bad_trials_are_given_up(tmp_path: Path) -> None:
     settings = make_settings(**GRID, pruning={"name": "median", "finished_trials": 2})
     store, bowl = open_store(tmp_path, settings), Bowl()
-    run_trials(store, bowl, Records())
+    run_trials(store, bowl, Records(), quiet)
     states = {(trial.changes[RATE], trial.changes[RANK]): trial.state for trial in store.list_trials()}
     assert "pruned" in states.values()
     assert states[0.001, 8] == "finished"
@@ -135,7 +140,7 @@ def test_trials_of_something_else_are_not_mixed(tmp_path: Path, changed: str, wo
 
 def test_the_best_values_are_a_file_and_the_page_says_how_sure_it_is(tmp_path: Path) -> None:
     store = open_store(tmp_path, make_settings(trials=12, pruning={"name": "none"}))
-    run_trials(store, Bowl(), Records())
+    run_trials(store, Bowl(), Records(), quiet)
     outcome = read_outcome(store)
     best = write_best(outcome, tmp_path / "best.yaml")
     assert yaml.safe_load((tmp_path / "best.yaml").read_text()) == dict(best) == dict(outcome.ranked[0].changes)
@@ -159,7 +164,7 @@ def test_the_best_values_are_a_file_and_the_page_says_how_sure_it_is(tmp_path: P
 
 def test_without_a_finished_trial_there_is_no_best(tmp_path: Path) -> None:
     store = open_store(tmp_path, make_settings(trials=1))
-    run_trials(store, Bowl({0: PipelineError("no")}), Records())
+    run_trials(store, Bowl({0: PipelineError("no")}), Records(), quiet)
     outcome = read_outcome(store)
     assert write_best(outcome, tmp_path / "best.yaml") == {}
     assert not (tmp_path / "best.yaml").exists()
