@@ -28,7 +28,8 @@ def well(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("doctor") / "checkout"
     for folder in ("data/raw", "data/production", "models", "reports", ".dvc"):
         (root / folder).mkdir(parents=True)
-    for name in ("params.yaml", "dvc.yaml", "pyproject.toml", "models/champion.json"):
+    frozen = [f"models/{path.name}" for path in (ROOT / "models").glob("*.json")]
+    for name in ("params.yaml", "dvc.yaml", "pyproject.toml", *frozen):
         shutil.copy(ROOT / name, root / name)
     for name in ("flows", "tasks"):
         (root / name).symlink_to(ROOT / name)
