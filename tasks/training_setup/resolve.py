@@ -13,6 +13,7 @@ from tasks.language_models.shape import ModelShape
 from tasks.pages.text import plural
 from tasks.training.choices import Precision
 from tasks.training.combinations import CHOICES, list_conflicts
+from tasks.training.distribution import distributions_where
 from tasks.training.distribution.distribution import Layout
 from tasks.training.memory import Memory
 from tasks.training.methods import names_where
@@ -272,10 +273,11 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
             f"neftune_alpha: its noise hides what optimizer {settings.optimizer.name} measures between two forward "
             "passes; leave it out"
         )
-    if settings.ema_decay is not None and settings.distribution.can.many:
+    if settings.ema_decay is not None and settings.distribution.can.sharded:
         problems.append(
-            f"ema_decay: needs all weights in one process, which distribution {settings.distribution.name} spreads; "
-            "leave it out or set distribution: {name: single}"
+            f"ema_decay: needs all trained weights in each process, and distribution {settings.distribution.name} "
+            "shares them; leave it out, or take distribution "
+            + " or ".join(distributions_where(lambda can: not can.sharded))
         )
     if not counts.validation_examples:
         problems += [

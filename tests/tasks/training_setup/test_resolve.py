@@ -231,6 +231,14 @@ def test_memory_is_shared_by_processes_of_one_cpu(shape: ModelShape) -> None:
     assert "0.5 GiB for each process" in refusal(shape, machine, processes=2, distribution={"name": "ddp"})
 
 
+def test_averages_need_whole_weights(shape: ModelShape, machine: Machine) -> None:
+    message = refusal(shape, machine, ema_decay=0.9, distribution={"name": "fsdp"}, processes=2, threads=1)
+    assert "ema_decay: needs all trained weights in each process" in message
+    assert "take distribution single or ddp" in message
+    changes = {"ema_decay": 0.9, "distribution": {"name": "ddp"}, "processes": 2, "threads": 1}
+    assert resolve_plan(settings(**changes), shape, counts([60] * 100), machine).plan.ema_decay == 0.9
+
+
 def test_accelerators(shape: ModelShape, machine: Machine) -> None:
     old = Machine(
         device="cuda",

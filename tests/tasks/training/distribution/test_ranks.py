@@ -170,3 +170,18 @@ def test_two_machines(initial: Path, splits: Splits, alone: tuple[Run, Path], tm
         if second.poll() is None:
             second.send_signal(signal.SIGTERM)
             second.wait(60)
+
+
+def test_losses_averages_and_the_best_step_are_those_of_one_process(
+    initial: Path, splits: Splits, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {
+        "method": METHODS["full"], "loss": {"name": "focal"}, "ema_decay": 0.6, "keep": "best", "steps": 8,
+        "evaluate_every_steps": 2, "learning_rate": 1.0, "warmup_steps": 15, "schedule": {"name": "constant"},
+    }  # fmt: skip
+    one = run(plan_of(1, 2, distribution={"name": "single"}, **changes), splits, initial, tmp_path / "one")
+    two = run(plan_of(2, 1, **changes), splits, initial, tmp_path / "two")
+    assert 0 < one.kept_step == two.kept_step < 8, "the run was to overshoot"
+    assert [p.loss for p in two.curve] == pytest.approx([p.loss for p in one.curve], abs=1e-5)
+    weights = [load_file(tmp_path / name / "tuned/weights/model.safetensors") for name in ("one", "two")]
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-6)
