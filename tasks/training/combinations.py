@@ -50,6 +50,11 @@ class Rule:
         return f"{first}: {name_of(one)}, with {second} {name_of(other)}: {self.why}; {self.way_out(one, other)}"
 
 
+def splits_while_reading(distribution: Any) -> bool:
+    """Whether weights are split while they are read, as by ZeRO's third stage; those in few bits do not bear it."""
+    return getattr(distribution, "stage", 0) == 3
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         ("packing", "method"),
@@ -69,7 +74,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("quantization", "distribution"),
         "the distribution cannot share quantised weights",
-        lambda quantization, distribution: not quantization.can.trained_base and not distribution.can.quantized_base,
+        lambda quantization, distribution: (
+            not quantization.can.trained_base
+            and (not distribution.can.quantized_base or splits_while_reading(distribution))
+        ),
         lambda quantization, distribution: (
             f"take distribution {either('distribution', lambda can: can.many and can.quantized_base)}, or "
             f"quantization {either('quantization', lambda can: can.trained_base)}"

@@ -345,3 +345,7 @@ def test_shares_are_not_for_everything(shape: ModelShape, machine: Machine) -> N
         "quantization: nf4, with distribution fsdp: the distribution cannot share quantised weights"
     )
     assert "; take distribution ddp" in message
+    shared["distribution"] = {"name": "zero", "stage": 3}
+    assert "with distribution zero: the distribution cannot share quantised weights" in refusal(
+        shape, machine, **shared, quantization={"name": "nf4"}
+    )

@@ -35,7 +35,6 @@ MORE: dict[str, dict[str, Any]] = {
     "zero-2-bf16": {"distribution": DISTRIBUTIONS["zero-2"], "precision": "bf16"},
     "zero-3-bf16": {"distribution": DISTRIBUTIONS["zero-3"], "precision": "bf16"},
     "zero-3-checkpointing": {"distribution": DISTRIBUTIONS["zero-3"], "gradient_checkpointing": True},
-    "zero-3-nf4": {"distribution": DISTRIBUTIONS["zero-3"], "quantization": {"name": "nf4"}},
 }
 RANKS = 2
 CHECKPOINT = 3

@@ -172,6 +172,7 @@ def test_in_other_bits_and_with_recomputed_activations(
     """The same within what the bits round, and resumed exactly."""
     changes = {key: value for key, value in MORE[case].items() if key != "distribution"}
     plan = make_plan(**{**COMMON, **changes}, method=METHODS["lora"], batch_size=2, accumulation_steps=2 * RANKS)
+    plan = plan.model_copy(update={"quantization": plan.quantization.resolve(True, plan.precision)})
     run = fine_tune(plan, splits, initial, tmp_path / "checkpoints", tmp_path / "tuned")
     losses = {e["step"]: e["loss"] for e in more.history(case, "whole") if "loss" in e}
     for point in run.curve:
