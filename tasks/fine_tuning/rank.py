@@ -25,8 +25,9 @@ from tasks.fine_tuning.allocation import map_large_blocks
 from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin
 from tasks.fine_tuning.launch.job import Job, read_job, wait_for_job, written
 from tasks.fine_tuning.launch.messages import Sender
+from tasks.fine_tuning.origin import hash_origin, origin_of
 from tasks.fine_tuning.rows import Splits
-from tasks.fine_tuning.train import hash_origin, make_trainer, origin_of, reproducible, step_of, train
+from tasks.fine_tuning.train import make_trainer, reproducible, step_of, train
 from tasks.training.plan import Plan
 
 if TYPE_CHECKING:

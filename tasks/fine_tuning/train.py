@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from safetensors import SafetensorError
 
 from tasks.contracts.errors import PipelineError, raise_all, write_advice
-from tasks.contracts.manifest import NAME, hash_file, read_json, seal
+from tasks.contracts.manifest import read_json, seal
 from tasks.fine_tuning.allocation import map_large_blocks
 from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin, refusal
 from tasks.fine_tuning.curve import Point, find_last_loss, read_curve
 from tasks.fine_tuning.launch.agent import run_ranks
 from tasks.fine_tuning.launch.job import written
 from tasks.fine_tuning.launch.messages import Message, Receiver, log_message
+from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.out_of_memory import survive_shortage
 from tasks.fine_tuning.rows import Splits
-from tasks.language_models import encoding, long_rows
 from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
-from tasks.training import (
-    answer_costs,
-    distribution,
-    losses,
-    methods,
-    optimizers,
-    quantization,
-    rows,
-    schedules,
-    stopping,
-)
 from tasks.training.distribution.whole import put_weights
 from tasks.training.plan import Plan, check_machine
 from tasks.training.quantization.measure import WeightPart, measure_weights
-from tasks.training.rows import TokenizedRows
 
 if TYPE_CHECKING:
     from tasks.fine_tuning.interrupts import Asking
@@ -49,26 +34,6 @@ if TYPE_CHECKING:
     from tasks.fine_tuning.trainer import FineTuner
 
 logger = logging.getLogger(__name__)
-
-DECIDING_MODULES = (
-    "averaging.py",
-    "batch_loss.py",
-    "batches.py",
-    "interrupts.py",
-    "noise.py",
-    "not_finite.py",
-    "output_layer.py",
-    "rank.py",
-    "rows.py",
-    "train.py",
-    "trainer.py",
-    "watch.py",
-)
-DECIDING_FOLDERS = (distribution, losses, methods, optimizers, quantization, schedules)
-DECIDING_SHARED = (answer_costs, encoding, long_rows, rows, stopping)
-LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
-# Of the plan, what may differ where another number of ranks resumes a run.
-LAYOUT = {"accumulation_steps", "distribution", "made_for", "predicted_memory_bytes", "threads", "world_size"}
 
 
 @dataclass(frozen=True)
@@ -234,56 +199,6 @@ def describe_device(plan: Plan) -> str:
     found = plan.made_for.accelerator if plan.device != "cpu" else f"{plan.threads} threads"
     processes = f", {plan.world_size} processes" if plan.world_size > 1 else ""
     return f"{plan.device}, {found}{processes}" if found else f"{plan.device}{processes}"
-
-
-def origin_of(plan: Plan, splits: Splits, initial: Path) -> RunOrigin:
-    """Hashes of everything that decides about the weights and the curve of a run."""
-    return hash_origin(plan, hash_rows(splits.train) + hash_rows(splits.validation), initial)
-
-
-def hash_origin(plan: Plan, data: str, initial: Path) -> RunOrigin:
-    """The same, with the hash of the rows."""
-    here = Path(__file__).parent
-    code = hashlib.sha256()
-    for file in (
-        *(Path(str(module.__file__)) for module in DECIDING_SHARED),
-        *(here / name for name in DECIDING_MODULES),
-        *(file for folder in DECIDING_FOLDERS for file in sorted(Path(folder.__path__[0]).rglob("*.py"))),
-    ):
-        code.update(f"{file.parent.name}/{file.name} {hash_file(file)}\n".encode())
-    own = {"" if plan.quantization.can.trained_base else "bitsandbytes", plan.optimizer.can.library}
-    own |= {"deepspeed" if plan.distribution.name == "zero" else ""}
-    libraries = ",".join(f"{name}={version(name)}" for name in (*LIBRARIES, *sorted(own - {""})))
-    return RunOrigin(
-        data=data,
-        plan=_hash(plan.model_dump()),
-        model=hash_file(initial / NAME),
-        code=code.hexdigest(),
-        libraries=libraries,
-        world_size=plan.world_size,
-        work=_hash(_work(plan)) if plan.distribution.can.resize else "",
-    )
-
-
-def _work(plan: Plan) -> dict[str, Any]:
-    """The plan without how many ranks, on which machines, share it; the rows of a step stay the same."""
-    values = plan.model_dump(exclude=LAYOUT)
-    return {**values, "batches_per_step": plan.world_size * plan.accumulation_steps, "shared": plan.distribution.name}
-
-
-def _hash(values: dict[str, Any]) -> str:
-    return hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def hash_rows(rows: TokenizedRows) -> str:
-    """SHA-256 over tokens, labels, row boundaries, and weights, classes and costs if there are any, 64 hex digits."""
-    digest = hashlib.sha256()
-    costs = rows.costs.arrays if rows.costs is not None else ()
-    for array in (rows.tokens, rows.labels, rows.offsets, rows.weights, rows.classes, *costs):
-        if array is not None:
-            digest.update(array.tobytes())
-            digest.update(b"\0")
-    return digest.hexdigest()
 
 
 @contextmanager

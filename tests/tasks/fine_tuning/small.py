@@ -92,7 +92,8 @@ def make_splits(initial: Path, rows: int = 40, seed: int = 0, max_tokens: int = 
 
 def make_full_trainer(initial: Path, folder: Path, **changes: Any) -> FineTuner:
     """A trainer of all weights on 12 conversations that has not begun, its checkpoints in ``folder``."""
-    from tasks.fine_tuning.train import make_trainer, origin_of
+    from tasks.fine_tuning.origin import origin_of
+    from tasks.fine_tuning.train import make_trainer
 
     plan = make_plan(**{"method": {"name": "full"}, **changes})
     splits = make_splits(initial, rows=12)

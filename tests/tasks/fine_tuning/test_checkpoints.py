@@ -11,7 +11,7 @@ import pytest
 
 from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.checkpoints import STATE_FILES, Checkpoints, RunOrigin, remove
-from tasks.fine_tuning.train import origin_of
+from tasks.fine_tuning.origin import origin_of
 from tasks.training.distribution.whole import WHOLE_FILES
 from tests.tasks.fine_tuning.small import finish, make_plan, make_splits
 

@@ -20,8 +20,8 @@ from tasks.fine_tuning.checkpoints import RunOrigin
 from tasks.fine_tuning.launch import agent
 from tasks.fine_tuning.launch.job import ARRAYS, Job, read_job, written
 from tasks.fine_tuning.launch.messages import Receiver, Sender
+from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.rank import run_elsewhere
-from tasks.fine_tuning.train import origin_of
 from tasks.training.answer_costs import AnswerCosts
 from tasks.training.rows import TokenizedRows
 from tests.checkout import ROOT

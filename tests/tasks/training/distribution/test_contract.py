@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from tasks.fine_tuning.launch.job import written
+from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.rows import Splits
-from tasks.fine_tuning.train import Run, fine_tune, origin_of
+from tasks.fine_tuning.train import Run, fine_tune
 from tasks.language_models.shape import read_shape
 from tasks.training.distribution.distribution import Layout
 from tasks.training.plan import Plan

@@ -1,0 +1,98 @@
+"""What a run is made from, hashed: data, plan, base, libraries, and the code that decides about the weights."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tasks.contracts.manifest import NAME, hash_file
+from tasks.fine_tuning.checkpoints import RunOrigin
+from tasks.fine_tuning.rows import Splits
+from tasks.language_models import encoding, long_rows
+from tasks.training import (
+    answer_costs,
+    distribution,
+    losses,
+    methods,
+    optimizers,
+    quantization,
+    rows,
+    schedules,
+    stopping,
+)
+from tasks.training.plan import Plan
+from tasks.training.rows import TokenizedRows
+
+DECIDING_MODULES = (
+    "averaging.py",
+    "batch_loss.py",
+    "batches.py",
+    "interrupts.py",
+    "noise.py",
+    "not_finite.py",
+    "output_layer.py",
+    "rank.py",
+    "rows.py",
+    "train.py",
+    "trainer.py",
+    "watch.py",
+)
+DECIDING_FOLDERS = (distribution, losses, methods, optimizers, quantization, schedules)
+DECIDING_SHARED = (answer_costs, encoding, long_rows, rows, stopping)
+LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
+# Of the plan, what may differ where another number of ranks resumes a run.
+LAYOUT = {"accumulation_steps", "distribution", "made_for", "predicted_memory_bytes", "threads", "world_size"}
+
+
+def origin_of(plan: Plan, splits: Splits, initial: Path) -> RunOrigin:
+    """Hashes of everything that decides about the weights and the curve of a run."""
+    return hash_origin(plan, hash_rows(splits.train) + hash_rows(splits.validation), initial)
+
+
+def hash_origin(plan: Plan, data: str, initial: Path) -> RunOrigin:
+    """The same, with the hash of the rows."""
+    here = Path(__file__).parent
+    code = hashlib.sha256()
+    for file in (
+        *(Path(str(module.__file__)) for module in DECIDING_SHARED),
+        *(here / name for name in DECIDING_MODULES),
+        *(file for folder in DECIDING_FOLDERS for file in sorted(Path(folder.__path__[0]).rglob("*.py"))),
+    ):
+        code.update(f"{file.parent.name}/{file.name} {hash_file(file)}\n".encode())
+    own = {"" if plan.quantization.can.trained_base else "bitsandbytes", plan.optimizer.can.library}
+    own |= {"deepspeed" if plan.distribution.name == "zero" else ""}
+    libraries = ",".join(f"{name}={version(name)}" for name in (*LIBRARIES, *sorted(own - {""})))
+    return RunOrigin(
+        data=data,
+        plan=_hash(plan.model_dump()),
+        model=hash_file(initial / NAME),
+        code=code.hexdigest(),
+        libraries=libraries,
+        world_size=plan.world_size,
+        work=_hash(_work(plan)) if plan.distribution.can.resize else "",
+    )
+
+
+def _work(plan: Plan) -> dict[str, Any]:
+    """The plan without how many ranks, on which machines, share it; the rows of a step stay the same."""
+    values = plan.model_dump(exclude=LAYOUT)
+    return {**values, "batches_per_step": plan.world_size * plan.accumulation_steps, "shared": plan.distribution.name}
+
+
+def _hash(values: dict[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def hash_rows(rows: TokenizedRows) -> str:
+    """SHA-256 over tokens, labels, row boundaries, and weights, classes and costs if there are any, 64 hex digits."""
+    digest = hashlib.sha256()
+    costs = rows.costs.arrays if rows.costs is not None else ()
+    for array in (rows.tokens, rows.labels, rows.offsets, rows.weights, rows.classes, *costs):
+        if array is not None:
+            digest.update(array.tobytes())
+            digest.update(b"\0")
+    return digest.hexdigest()
