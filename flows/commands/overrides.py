@@ -15,7 +15,6 @@ import typer
 from flows.commands.terminal import console
 from flows.wiring import artifacts
 from flows.wiring.lock import one_at_a_time
-from flows.wiring.params.places import MISSING, find, place, put
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import write_bytes
 
@@ -121,6 +120,7 @@ def plan_changes(assignments: Sequence[str] | None) -> PlannedChanges:
     import yaml
 
     from flows.wiring.params import read_params, validate
+    from flows.wiring.params.places import MISSING, find, place, put
     from flows.wiring.yaml_file import Loader, read_text, read_yaml
 
     values = read_yaml(artifacts.PARAMS)

@@ -54,7 +54,7 @@ def plot_importances(importances: Mapping[str, float]) -> Figure:
         axes = figure.subplots()
         names = [plot_text(short_key(key)) for key in importances]
         bars = axes.barh(names, list(importances.values()), color=PALETTE[0], height=0.62)
-        axes.bar_label(bars, [f"{share:.0%}" for share in importances.values()], padding=4, fontsize=9)
+        axes.bar_label(bars, [plot_text(f"{share:.0%}") for share in importances.values()], padding=4, fontsize=9)
         axes.invert_yaxis()
         axes.set_xlim(0, max(importances.values()) * 1.15)
         axes.xaxis.set_visible(False)
@@ -102,7 +102,8 @@ def plot_parallel(trials: Sequence[SearchTrial], space: Mapping[str, Dimension])
                 )
         axes.set_xlim(-0.1, len(scales) - 0.6)
         axes.set_ylim(-0.05, 1.05)
-        axes.set_xticks(range(len(scales)), [plot_text(short_key(key), 28) for key in space] + ["validation loss"])
+        names = [*map(short_key, space), "validation loss"]
+        axes.set_xticks(range(len(scales)), [plot_text(name, 28) for name in names])
         axes.tick_params(axis="x", labelsize=8, length=0)
         axes.yaxis.set_visible(False)
         axes.grid(visible=False)

@@ -363,7 +363,9 @@ def test_wrong_params_are_reported_together_before_anything_runs(project: Path, 
         path.write_text(text)
     assert done.returncode == 1
     assert 'params.yaml: evaluation.itmes: unknown key; did you mean "items"?' in done.stderr
-    found = 'params.yaml: training_setup.method: unknown name "lorra"; did you mean "lora"? valid names: full, lora'
+    found = (
+        'params.yaml: training_setup.method: unknown name "lorra"; did you mean "lora"? valid names: auto, full, lora'
+    )
     assert found in done.stderr
     assert outcomes(done.stdout) == {}
 
@@ -377,4 +379,4 @@ def test_a_prefect_server_that_does_not_answer_is_named(project: Path) -> None:
 def test_a_schema_can_be_printed(project: Path) -> None:
     done = heptune(project, "params", "--schema")
     schema = json.loads(done.stdout)
-    assert list(schema["properties"]) == [*STAGES, "annotation", "synthesis"]
+    assert list(schema["properties"]) == [*STAGES, "annotation", "synthesis", "search"]

@@ -236,5 +236,5 @@ def test_a_table_keeps_its_columns() -> None:
     ],
 )
 def test_every_source_of_a_base_has_a_name_on_the_card(world: World, source: Any, origin: str) -> None:
-    provenance = Provenance({}, {"source": source.origin()}, load_plan(world.plan), {}, {}, "")
+    provenance = Provenance({}, {"source": source.origin(world.root)}, load_plan(world.plan), {}, {}, "")
     assert provenance.origin == origin

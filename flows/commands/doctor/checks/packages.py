@@ -59,8 +59,8 @@ def read_installed() -> dict[str, Version]:
         try:
             name = canonicalize_name(distribution.metadata["Name"] or "")
             found.setdefault(name, Version(distribution.version))
-        except (InvalidVersion, TypeError):  # what an interrupted installation left, told below
-            continue
+        except (InvalidVersion, TypeError, ImportError, FileNotFoundError):
+            continue  # what an interrupted installation left, told below
     return found
 
 
