@@ -171,7 +171,10 @@ def _keep_scales(module: Any, _inputs: Any) -> None:
 
 
 def _widen(_module: Any, _inputs: Any, embedded: Any) -> Any:
-    return embedded.float()
+    """In fp32 where autocast narrows the layers' inputs again; DeepSpeed has none and computes all in 16 bits."""
+    import torch
+
+    return embedded.float() if torch.is_autocast_enabled(embedded.device.type) else embedded
 
 
 def _cast(dtype: Any, _module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

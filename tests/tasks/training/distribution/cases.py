@@ -26,14 +26,16 @@ DISTRIBUTIONS: dict[str, dict[str, Any]] = {
 }
 # Of LoRA, in other bits; slow.
 LORA = METHODS["lora"]
+# The frozen base in bf16 too, as a plan has it by default.
+BF16: dict[str, Any] = {"precision": "bf16", "quantization": {"name": "none"}}
 MORE: dict[str, dict[str, Any]] = {
     "ddp-nf4": {"distribution": DISTRIBUTIONS["ddp"], "quantization": {"name": "nf4"}},
-    "ddp-bf16": {"distribution": DISTRIBUTIONS["ddp"], "precision": "bf16"},
-    "fsdp-bf16": {"distribution": DISTRIBUTIONS["fsdp"], "precision": "bf16"},
+    "ddp-bf16": {"distribution": DISTRIBUTIONS["ddp"], **BF16},
+    "fsdp-bf16": {"distribution": DISTRIBUTIONS["fsdp"], **BF16},
     "fsdp-checkpointing": {"distribution": DISTRIBUTIONS["fsdp"], "gradient_checkpointing": True},
     "zero-2-nf4": {"distribution": DISTRIBUTIONS["zero-2"], "quantization": {"name": "nf4"}},
-    "zero-2-bf16": {"distribution": DISTRIBUTIONS["zero-2"], "precision": "bf16"},
-    "zero-3-bf16": {"distribution": DISTRIBUTIONS["zero-3"], "precision": "bf16"},
+    "zero-2-bf16": {"distribution": DISTRIBUTIONS["zero-2"], **BF16},
+    "zero-3-bf16": {"distribution": DISTRIBUTIONS["zero-3"], **BF16},
     "zero-3-checkpointing": {"distribution": DISTRIBUTIONS["zero-3"], "gradient_checkpointing": True},
 }
 RANKS = 2
