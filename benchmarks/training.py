@@ -1,10 +1,10 @@
-"""Training speed against other trainers, in one run: same model, rows, method, precision and threads.
+"""Training speed against plain TRL, in one run: same model, rows, method, precision and threads.
 
-Every trainer sees the same conversations for the same number of epochs in a process of its own, in an environment that
-this script makes where it is not this one's; the seconds are those of the training loop alone. Rounds are interleaved,
-so that a load that comes and goes meets all of them; shown are the median of the rounds and its spread.
+Every trainer sees the same conversations for the same number of epochs in a process of its own; the seconds are those
+of the training loop alone. Rounds are interleaved, so that a load that comes and goes meets all of them; shown are the
+median of the rounds and its spread.
 
-    python benchmarks/training.py [--model embedded] [--methods full lora qlora] [--rivals trl trl_best ms_swift]
+    python benchmarks/training.py [--model embedded] [--methods full lora qlora] [--rivals trl trl_best]
 
 Run it on an idle machine; on a busy one only the ratios mean something.
 """
@@ -19,7 +19,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 SCRIPTS = Path(__file__).parent / "training_scripts"
-ENVIRONMENTS = ROOT / ".heptune" / "benchmark_environments"
 RANK, MAX_TOKENS, BATCH_TOKENS = 16, 256, 1024
 
 
@@ -39,40 +37,17 @@ class Trainer:
     Attributes:
         script: File below ``training_scripts``.
         setting: ``default``: as its own documentation starts it; ``best``: its best packing.
-        packages: What its environment holds; empty for this one.
     """
 
     script: str
     setting: str = "default"
-    packages: tuple[str, ...] = ()
 
 
-SWIFT = ("torch==2.13.0", "ms-swift==4.6.0")
-FACTORY = ("torch==2.9.1", "torchaudio==2.9.1", "torchvision==0.24.1", "llamafactory==0.9.5")
 TRAINERS = {
     "heptune": Trainer("ours.py"),
     "trl": Trainer("plain_trl.py"),
     "trl_best": Trainer("plain_trl.py", "best"),
-    "ms_swift": Trainer("ms_swift.py", "default", SWIFT),
-    "ms_swift_best": Trainer("ms_swift.py", "best", SWIFT),
-    "llamafactory": Trainer("llamafactory.py", "default", FACTORY),
-    "llamafactory_best": Trainer("llamafactory.py", "best", FACTORY),
-    "litgpt": Trainer("litgpt_lora.py", "default", ("torch==2.13.0", "litgpt==0.5.13")),
 }
-
-
-def find_python(trainer: Trainer) -> Path:
-    """The interpreter of a trainer's environment, which is made where it is missing."""
-    if not trainer.packages:
-        return Path(sys.executable)
-    folder = ENVIRONMENTS / Path(trainer.script).stem
-    python = folder / "bin" / "python"
-    if not (folder / "complete").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *trainer.packages], check=True)
-        (folder / "complete").touch()
-    return python
 
 
 def make_model(kind: str, folder: Path) -> Path:
@@ -122,7 +97,7 @@ def run(trainer: Trainer, job: dict[str, Any], folder: Path) -> dict[str, float]
         "CUDA_VISIBLE_DEVICES": "",
     }
     done = subprocess.run(
-        [find_python(trainer), SCRIPTS / trainer.script, job_file],
+        [sys.executable, SCRIPTS / trainer.script, job_file],
         env=environment,
         capture_output=True,
         text=True,
