@@ -45,14 +45,13 @@ class DiskPoints:
         self.kill_at, self.counted, self.passed = kill_at, counted, 0
 
     def install(self) -> None:
+        import safetensors.torch
         import torch
-
-        from tasks.fine_tuning import trainer
 
         for name in ("fsync", "rename", "replace", "unlink", "mkdir", "rmdir"):
             setattr(os, name, self.around(getattr(os, name)))
         torch.save = self.around(torch.save, written=1)
-        trainer.save_file = self.around(trainer.save_file, written=1)
+        safetensors.torch.save_file = self.around(safetensors.torch.save_file, written=1)
         Path.write_bytes = self.around(Path.write_bytes, written=0)  # type: ignore[method-assign]
 
     def around(self, call: Callable[..., Any], written: int | None = None) -> Any:
