@@ -212,9 +212,13 @@ def find_contained(rows: HashedWords, index: ItemIndex) -> Contained:
         hashes, first = rows.list_ngrams(width)
         known = np.flatnonzero(index.may_contain[hashes >> _SHIFT])
         low = np.searchsorted(index.ngrams, hashes[known])
-        count = np.searchsorted(index.ngrams, hashes[known], side="right") - low
+        high = np.searchsorted(index.ngrams, hashes[known], side="right")
+        # A row that repeats an n-gram contains it once: both sides may have a hundred thousand of the same.
+        pairs = _sort_unique((rows.find_texts(first[known]) * len(index.ngrams) + low)[high > low])
+        row, low = np.divmod(pairs, max(len(index.ngrams), 1))
+        count = np.searchsorted(index.ngrams, index.ngrams[low], side="right") - low
         place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(low, count)
-        row = np.repeat(rows.find_texts(first[known]), count)
+        row = np.repeat(row, count)
         of_width = index.sizes[place] == width
         keys.append((row * total + index.firsts[place])[of_width])
     row, first = np.divmod(_sort_unique(np.concatenate(keys)), max(total, 1))
