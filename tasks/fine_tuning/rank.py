@@ -24,7 +24,7 @@ from tasks.contracts.manifest import write_json
 from tasks.fine_tuning.allocation import map_large_blocks
 from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin
 from tasks.fine_tuning.launch.job import Job, read_job, wait_for_job, written
-from tasks.fine_tuning.launch.messages import Sender
+from tasks.fine_tuning.launch.messages import MessageSender
 from tasks.fine_tuning.origin import hash_origin, origin_of
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.train import make_trainer, reproducible, step_of, train
@@ -106,7 +106,7 @@ def run_rank(job: Job) -> FineTuner:
         map_large_blocks()
     check_ranks(job)
     is_first = torch.distributed.get_rank() == 0
-    sender = Sender(job.messages) if is_first else None
+    sender = MessageSender(job.messages) if is_first else None
     if sender:
         logging.getLogger("tasks").addHandler(sender)
         logging.getLogger("tasks").setLevel(logging.INFO)

@@ -29,7 +29,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True)
-class Rule:
+class CombinationRule:
     """Choices of two kinds that do not go together.
 
     Attributes:
@@ -55,14 +55,14 @@ def splits_while_reading(distribution: Any) -> bool:
     return getattr(distribution, "stage", 0) == 3
 
 
-RULES: tuple[Rule, ...] = (
-    Rule(
+RULES: tuple[CombinationRule, ...] = (
+    CombinationRule(
         ("packing", "method"),
         "the method cannot train on packed rows, which see one another",
         lambda packing, method: packing == "bfd" and not method.can.packing,
         lambda packing, method: f"set packing: none or take method {either('method', lambda can: can.packing)}",
     ),
-    Rule(
+    CombinationRule(
         ("quantization", "method"),
         "quantised weights cannot be trained, and the method trains the base's",
         lambda quantization, method: not quantization.can.trained_base and not method.can.frozen_base,
@@ -71,7 +71,7 @@ RULES: tuple[Rule, ...] = (
             + either("quantization", lambda can: can.trained_base)
         ),
     ),
-    Rule(
+    CombinationRule(
         ("quantization", "distribution"),
         "the distribution cannot share quantised weights",
         lambda quantization, distribution: (
@@ -83,7 +83,7 @@ RULES: tuple[Rule, ...] = (
             f"quantization {either('quantization', lambda can: can.trained_base)}"
         ),
     ),
-    Rule(
+    CombinationRule(
         ("optimizer", "distribution"),
         "the optimizer needs whole weights, and the distribution gives it shares of them",
         lambda optimizer, distribution: distribution.can.sharded and not optimizer.can.sharded,
@@ -92,7 +92,7 @@ RULES: tuple[Rule, ...] = (
             + either("optimizer", lambda can: can.sharded)
         ),
     ),
-    Rule(
+    CombinationRule(
         ("optimizer", "distribution"),
         "the optimizer trains in one process",
         lambda optimizer, distribution: distribution.can.many and not optimizer.can.several_ranks,
@@ -101,13 +101,13 @@ RULES: tuple[Rule, ...] = (
             + either("optimizer", lambda can: can.several_ranks)
         ),
     ),
-    Rule(
+    CombinationRule(
         ("on_nan", "optimizer"),
         "the optimizer's steps are done before the whole gradient is known",
         lambda on_nan, optimizer: on_nan == "skip" and not optimizer.can.keeps_gradients,
         lambda on_nan, optimizer: "set on_nan: stop",
     ),
-    Rule(
+    CombinationRule(
         ("on_nan", "distribution"),
         "DeepSpeed has made the step by the time its gradient is seen",
         lambda on_nan, distribution: on_nan == "skip" and not distribution.can.skips_steps,

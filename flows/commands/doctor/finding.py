@@ -51,7 +51,7 @@ class Surroundings:
     system: Path = Path("/")
 
 
-class Check(Protocol):
+class Examiner(Protocol):
     """A module of `flows.commands.doctor.checks`; its name is the check's."""
 
     __name__: str

@@ -33,7 +33,7 @@ QUANTILES = 101
 LENGTH_COLUMNS = {"prompt_lengths": "prompt_characters", "answer_lengths": "answer_characters"}
 
 
-class Distribution(Section):
+class LengthDistribution(Section):
     """The lengths of a column at 101 of its quantiles.
 
     Attributes:
@@ -57,7 +57,7 @@ class Statistics(Section):
     """
 
     rows: int
-    lengths: dict[str, Distribution]
+    lengths: dict[str, LengthDistribution]
     labels: dict[str, int]
 
 
@@ -69,14 +69,14 @@ def measure_version(described: pa.Table) -> Statistics:
     return Statistics(rows=described.num_rows, lengths=lengths if described.num_rows else {}, labels=labels)
 
 
-def _measure_lengths(values: np.ndarray[Any, Any]) -> Distribution:
+def _measure_lengths(values: np.ndarray[Any, Any]) -> LengthDistribution:
     ordered = np.sort(values)
     if not len(ordered):
-        return Distribution(values=(), below=(), upto=())
+        return LengthDistribution(values=(), below=(), upto=())
     points = np.unique(np.quantile(ordered, np.linspace(0, 1, QUANTILES), method="lower"))
     below = np.searchsorted(ordered, points, "left") / len(ordered)
     upto = np.searchsorted(ordered, points, "right") / len(ordered)
-    return Distribution(
+    return LengthDistribution(
         values=tuple(points.tolist()), below=tuple(below.round(6).tolist()), upto=tuple(upto.round(6).tolist())
     )
 
@@ -105,7 +105,7 @@ def compare_versions(accepted: Statistics, described: pa.Table) -> pa.Table:
     return pa.table({name: [round(value, 6)] for name, value in line.items()})
 
 
-def _compare_lengths(accepted: Distribution, values: np.ndarray[Any, Any]) -> float:
+def _compare_lengths(accepted: LengthDistribution, values: np.ndarray[Any, Any]) -> float:
     ordered = np.sort(values)
     points = np.array(accepted.values)
     below = np.searchsorted(ordered, points, "left") / len(ordered) - np.array(accepted.below)

@@ -11,7 +11,7 @@ from typing import Any
 Message = dict[str, Any]
 
 
-class Sender(logging.Handler):
+class MessageSender(logging.Handler):
     """Appends messages to a file, and log records as messages.
 
     Args:
@@ -45,7 +45,7 @@ class Sender(logging.Handler):
 
 
 class Receiver:
-    """Reads what `Sender` appends.
+    """Reads what `MessageSender` appends.
 
     Args:
         path: The file, which need not be there yet.

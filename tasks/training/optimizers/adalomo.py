@@ -16,29 +16,19 @@ about 0.05% of its size in a step, which is why the rate can be larger than Adam
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.training.optimizers.optimizer import BYTES, USUAL, OptimizerCan, OptimizerUse
+from tasks.training.optimizers.optimizer import BYTES, INSIDE_BACKWARD, OptimizerCan, OptimizerUse
 from tasks.training.weights import TrainedWeights
 
 
 class AdaLomo(Section):
     """Adafactor's means inside the backward pass; gradients are not kept."""
 
-    # A second process would have to see each gradient before it is used.
-    can: ClassVar[OptimizerCan] = replace(
-        USUAL,
-        keeps_gradients=False,
-        accumulates=False,
-        clips=False,
-        several_ranks=False,
-        sharded=False,
-        rates_as_adamw=False,
-    )
+    can: ClassVar[OptimizerCan] = INSIDE_BACKWARD
 
     name: Literal["adalomo"] = "adalomo"
     clip_update: float = Field(default=1.0, gt=0, description="largest root mean square of a tensor's update")

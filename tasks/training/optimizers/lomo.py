@@ -15,29 +15,19 @@ billion weights needs 4 GB in fp32 for training where AdamW needs 16.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.training.optimizers.optimizer import USUAL, OptimizerCan, OptimizerUse
+from tasks.training.optimizers.optimizer import INSIDE_BACKWARD, OptimizerCan, OptimizerUse
 from tasks.training.weights import TrainedWeights
 
 
 class Lomo(Section):
     """SGD inside the backward pass; nothing is kept, not even the gradients."""
 
-    # A second process would have to see each gradient before it is used.
-    can: ClassVar[OptimizerCan] = replace(
-        USUAL,
-        keeps_gradients=False,
-        accumulates=False,
-        clips=False,
-        several_ranks=False,
-        sharded=False,
-        rates_as_adamw=False,
-    )
+    can: ClassVar[OptimizerCan] = INSIDE_BACKWARD
 
     name: Literal["lomo"] = "lomo"
     clip_value: float = Field(default=0.0, ge=0, description="largest size of each number of a gradient; 0 is off")

@@ -6,7 +6,7 @@ plan, and writes it into the plan; fine-tuning builds it from groups of weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 from tasks.contracts.machine import Device
@@ -57,6 +57,16 @@ USUAL = OptimizerCan(
     sharded=True,
     library="",
     rates_as_adamw=True,
+)
+# Of those that use each gradient in the backward pass and drop it. A second process would have to see each before that.
+INSIDE_BACKWARD = replace(
+    USUAL,
+    keeps_gradients=False,
+    accumulates=False,
+    clips=False,
+    several_ranks=False,
+    sharded=False,
+    rates_as_adamw=False,
 )
 
 

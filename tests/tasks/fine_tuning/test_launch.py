@@ -19,7 +19,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.checkpoints import RunOrigin
 from tasks.fine_tuning.launch import agent
 from tasks.fine_tuning.launch.job import ARRAYS, Job, read_job, written
-from tasks.fine_tuning.launch.messages import Receiver, Sender
+from tasks.fine_tuning.launch.messages import MessageSender, Receiver
 from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.rank import run_elsewhere
 from tasks.training.answer_costs import AnswerCosts
@@ -148,7 +148,7 @@ def test_messages_that_are_half_written_wait(tmp_path: Path) -> None:
     path = tmp_path / "messages.jsonl"
     receiver = Receiver(path, {"step": heard.append})
     receiver.receive()
-    sender = Sender(path)
+    sender = MessageSender(path)
     sender.advance(1)
     sender.stream.write('{"kind": "step", ')
     sender.stream.flush()

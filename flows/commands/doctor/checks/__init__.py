@@ -26,11 +26,11 @@ from flows.commands.doctor.checks import (
     variables,
     write_access,
 )
-from flows.commands.doctor.finding import Check
+from flows.commands.doctor.finding import Examiner
 
 # In the order in which a person would mend them.
 CHECKS = cast(
-    tuple[Check, ...],
+    tuple[Examiner, ...],
     (
         program, packages, variables, write_access, disk, memory, cores, accelerator, limits, clock,
         git, dvc, params, base_model, plan, prefect, mlflow, request_log, ports, leftovers,
