@@ -59,9 +59,9 @@ def read_provenance(prepared: Path, initial: Path, plan: Path, tuned: Path, verd
         PipelineError: One of them is missing or incomplete.
     """
     evaluation = read_json(verdict)
-    if evaluation.get("verdict") not in ("promote", "keep"):
+    if evaluation.get("verdict") not in ("promote", "keep", "undecided"):
         raise PipelineError(
-            f"{verdict}: verdict {evaluation.get('verdict')!r}; expected promote or keep; evaluate again"
+            f"{verdict}: verdict {evaluation.get('verdict')!r}; expected promote, keep or undecided; evaluate again"
         )
     manifest = read_manifest(initial)
     return Provenance(

@@ -57,7 +57,7 @@ def write_report(
             if promoted
             else "Evaluation did not prove it better, so heptune promote refuses it."
         ),
-        verdict="promote" if promoted else "keep",
+        verdict=manifest["verdict"],
         tone="good" if promoted else "warn",
         stage="deployment",
     )

@@ -18,6 +18,8 @@ Where the difference is the same on every item, the bootstrap would claim to be 
 between 0 and 1 the rule of three is used instead: none in n bounds the share of other items by 3/n with
 95% confidence (Hanley and Lippman-Hand, JAMA 1983).
 
+Beside the interval stand other tests of the same difference (`tasks.evaluation.cross_checks`).
+
 Example:
     Candidate right on items 1, 2 and 3 of 4, champion on item 1 only: difference 0.75 - 0.25 = 0.5,
     paired differences 0, 1, 1, 0, s = 0.577, detectable 2.802 x 0.577 / 2 = 0.809.
@@ -31,12 +33,15 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.contracts.record import Record
-from tasks.evaluation.bootstrap import Floats, cluster_numbers, count_units, interval
+from tasks.evaluation.bootstrap import Floats, cluster_numbers, count_units, interval, sum_units
+from tasks.evaluation.cross_checks import CrossChecks, cross_check
 from tasks.evaluation.metrics.metric import Metric, Scores
 
 Result = Literal["better", "worse", "undecided"]
+IntervalMethod = Literal["expanded", "bca"]
 
 
 class Comparison(Record):
@@ -51,6 +56,7 @@ class Comparison(Record):
         detectable: Smallest difference detectable with the stated power.
         items: Items scored.
         higher_is_better: Direction of the metric.
+        checks: The same difference tested in other ways; None where it was not.
     """
 
     mean_a: float
@@ -61,6 +67,7 @@ class Comparison(Record):
     detectable: float
     items: int
     higher_is_better: bool
+    checks: CrossChecks | None = None
 
     @property
     def result(self) -> Result:
@@ -90,6 +97,7 @@ def compare(
     clusters: Sequence[str],
     confidence: float,
     power: float,
+    interval_method: IntervalMethod = "expanded",
 ) -> Comparison:
     """Compare two models on one metric.
 
@@ -102,13 +110,18 @@ def compare(
         clusters: Cluster of each item.
         confidence: Confidence level of the interval.
         power: Power at which the smallest detectable difference is stated.
+        interval_method: How the ends of the interval are found.
     """
     mean_a, mean_b = mean(metric, a), mean(metric, b)
     difference = mean_a - mean_b
     error = standard_error(metric, a, b, clusters)
     units = count_units(a.weights, clusters)
     if error > 0:
-        low, high = interval(scale(metric, replicates_a) - scale(metric, replicates_b), confidence, units)
+        replicates = scale(metric, replicates_a) - scale(metric, replicates_b)
+        unit = cluster_numbers(clusters)
+        moved = influences(metric, a, unit) - influences(metric, b, unit)
+        skew = (difference, moved) if interval_method == "bca" else None
+        low, high = interval(replicates, confidence, units, skew)
         factor = NormalDist().inv_cdf(1 - (1 - confidence) / 2) + NormalDist().inv_cdf(power)
         detectable = factor * error
     else:
@@ -125,11 +138,14 @@ def compare(
         detectable=detectable,
         items=a.items,
         higher_is_better=metric.higher_is_better,
+        checks=cross_check(metric, a, b, clusters),
     )
 
 
 def mean(metric: Metric, scores: Scores) -> float:
-    """The score of a model: the weighted mean, or its ``exp``."""
+    """The score of a model: the weighted mean or its ``exp``, or what its tally gives."""
+    if scores.tally is not None:
+        return float(scores.tally.combine(scores.tally.counts.sum(axis=0)))
     average = float((scores.values * scores.weights).sum() / scores.weights.sum())
     return math.exp(average) if metric.exponentiated else average
 
@@ -142,16 +158,22 @@ def scale(metric: Metric, means: Floats) -> Floats:
 def standard_error(metric: Metric, a: Scores, b: Scores, clusters: Sequence[str]) -> float:
     """Standard error of the paired difference, clustered and linearised; 0 where it does not vary."""
     unit = cluster_numbers(clusters)
-    influence = np.zeros(int(unit.max()) + 1)
-    weight = np.zeros_like(influence)
-    np.add.at(influence, unit, _influence(metric, a) - _influence(metric, b))
-    np.add.at(weight, unit, a.weights)
-    scored = influence[weight > 0]
+    weight = sum_units(a.weights[:, None], unit)[:, 0]
+    scored = (influences(metric, a, unit) - influences(metric, b, unit))[weight > 0]
     if scored.size < 2:
         return 0.0
     # Rounding leaves some 1e-17 where the differences are equal.
     deviation = float(scored.std(ddof=1)) * scored.size
     return deviation / math.sqrt(scored.size) if deviation > 1e-12 else 0.0
+
+
+def influences(metric: Metric, scores: Scores, unit: NDArray[np.int64]) -> Floats:
+    """By how much each cluster moves the score; of a tally by leaving it out (the jackknife)."""
+    if scores.tally is not None:
+        sums = sum_units(scores.tally.counts, unit)
+        without = scores.tally.combine(sums.sum(axis=0) - sums)
+        return np.asarray((without.mean() - without) * (len(without) - 1) / len(without), dtype=np.float64)
+    return sum_units(_influence(metric, scores)[:, None], unit)[:, 0]
 
 
 def _influence(metric: Metric, scores: Scores) -> Floats:

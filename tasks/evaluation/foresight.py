@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # A split is drawn by content, so its size varies about its share.
 MARGIN = 1.1
+# Metrics that score labelled rows alone.
+NEED_LABELS = ("intent_accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall")
 # More than half of the rows are better trained on.
 LARGEST_SHARE = 0.5
 
@@ -84,17 +86,19 @@ def foresee_verdicts(found: HeldOut, settings: Evaluation, test_share: float | N
         drift_rows: ``monitoring.drift.minimum_rows``, which the baseline, the answers to the held-out rows, needs too.
     """
     problems, notes = [], []
-    why = why_without_labels(found) if settings.gate.primary == "intent_accuracy" else None
-    names = (
-        [settings.gate.primary] if why is None else [m.name for m in settings.metrics if m.name != "intent_accuracy"]
-    )
+    wanted = settings.gate.primaries
+    why = why_without_labels(found) if any(name in NEED_LABELS for name in wanted) else None
+    names = [name for name in wanted if why is None or name not in NEED_LABELS]
+    if not names:
+        names = [metric.name for metric in settings.metrics if metric.name not in NEED_LABELS]
     if not names:
         problems.append(f"no model can be compared: {why}; add exact_match or loss to evaluation.metrics")
     else:
         primary = next(metric for metric in settings.metrics if metric.name == names[0])
         if why is not None:
-            notes.append(f"{settings.gate.primary} does not apply ({why}), so {primary.name} decides about promotion")
-        rows = found.labelled if primary.name == "intent_accuracy" else found.rows
+            without = " and ".join(name for name in wanted if name in NEED_LABELS)
+            notes.append(f"{without} does not apply ({why}), so {primary.name} decides about promotion")
+        rows = found.labelled if primary.name in NEED_LABELS else found.rows
         scored, needed = min(rows, settings.items), settings.gate.minimum_items
         effect = ""
         if primary.bounded and scored:

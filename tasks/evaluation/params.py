@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from tasks.contracts.params import Section
+from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
+from tasks.evaluation.metrics.bleu import Bleu
+from tasks.evaluation.metrics.chrf import ChrF
 from tasks.evaluation.metrics.exact_match import ExactMatch
+from tasks.evaluation.metrics.finished import Finished
 from tasks.evaluation.metrics.intent_accuracy import IntentAccuracy
+from tasks.evaluation.metrics.json_validity import JsonValidity
+from tasks.evaluation.metrics.label_scores import MacroF1, MacroPrecision, MacroRecall, WeightedF1
+from tasks.evaluation.metrics.length_deviation import LengthDeviation
 from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.number_match import NumberMatch
 from tasks.evaluation.metrics.perplexity import Perplexity
+from tasks.evaluation.metrics.refusal_agreement import RefusalAgreement
+from tasks.evaluation.metrics.regex_match import RegexMatch
+from tasks.evaluation.metrics.repetition import Repetition
 from tasks.evaluation.metrics.rouge_l import RougeL
-
-MetricName = Literal["intent_accuracy", "loss", "perplexity", "rouge_l", "exact_match"]
+from tasks.evaluation.metrics.rouge_n import Rouge1, Rouge2
+from tasks.evaluation.metrics.token_f1 import TokenF1
 
 
 def _accept_bare_name(value: Any) -> Any:
@@ -21,10 +32,33 @@ def _accept_bare_name(value: Any) -> Any:
 
 
 AnyMetric = Annotated[
-    IntentAccuracy | Loss | Perplexity | RougeL | ExactMatch,
+    IntentAccuracy
+    | MacroF1
+    | WeightedF1
+    | MacroPrecision
+    | MacroRecall
+    | Loss
+    | Perplexity
+    | BitsPerByte
+    | ExactMatch
+    | NumberMatch
+    | TokenF1
+    | RougeL
+    | Rouge1
+    | Rouge2
+    | Bleu
+    | ChrF
+    | JsonValidity
+    | RegexMatch
+    | RefusalAgreement
+    | Finished
+    | LengthDeviation
+    | Repetition,
     Field(discriminator="name"),
     BeforeValidator(_accept_bare_name),
 ]
+
+METRICS: tuple[type[Any], ...] = get_args(get_args(AnyMetric)[0])
 
 
 class AnswerGeneration(Section):
@@ -51,22 +85,32 @@ class Bootstrap(Section):
         description="power at which the smallest detectable difference is stated, as a share",
     )
     seed: int = Field(default=0, ge=0, description="seed of the resampling")
+    interval_method: Literal["expanded", "bca"] = Field(
+        default="expanded",
+        description="expanded percentiles, which hold best for differences; or bca, for scores that are skewed",
+    )
 
 
 class PromotionGate(Section):
     """What a candidate must prove before it replaces the champion."""
 
-    primary: MetricName = Field(
+    primary: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         default="intent_accuracy",
-        description="must be better, the interval clear of zero; where it does not apply, the first metric that does",
+        description="must be better, the interval clear of zero; of several one is enough, by Holm's method; where "
+        "none applies, the first metric that does",
     )
     minimum_items: int = Field(
         default=100, ge=2, description="fewer scored items prove nothing, and the champion stays"
     )
-    must_not_worsen: dict[MetricName, Annotated[float, Field(ge=0)]] = Field(
+    must_not_worsen: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default={"loss": 0.05, "rouge_l": 0.02},
         description="metric to margin in its own unit, by which the interval must rule out a worsening",
     )
+
+    @property
+    def primaries(self) -> tuple[str, ...]:
+        """The primary metrics."""
+        return (self.primary,) if isinstance(self.primary, str) else self.primary
 
 
 class Evaluation(Section):
@@ -90,7 +134,7 @@ class Evaluation(Section):
         names = [metric.name for metric in self.metrics]
         if len(set(names)) < len(names):
             raise ValueError(f"metrics: {', '.join(names)} names one metric twice; name each once")
-        missing = sorted({self.gate.primary, *self.gate.must_not_worsen} - set(names))
+        missing = sorted({*self.gate.primaries, *self.gate.must_not_worsen} - set(names))
         if missing:
             raise ValueError(
                 f"gate: {', '.join(missing)} is not scored; add it to metrics ({', '.join(names)}) or take it "

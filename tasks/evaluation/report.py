@@ -13,7 +13,7 @@ from tasks.evaluation.plots import MAXIMUM_LABELS, plot_differences, plot_labels
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.slices import Slice
 from tasks.evaluation.verdict import PromotionVerdict
-from tasks.evaluation.wording import inside_sentence, signed
+from tasks.evaluation.wording import inside_sentence, show_p, signed
 from tasks.pages.page import Page, Tone
 from tasks.pages.text import show_score
 
@@ -61,11 +61,14 @@ def write_report(
 
 
 def _open_page(board: Scoreboard, verdict: PromotionVerdict) -> Page:
-    promote = verdict.verdict == "promote"
-    tone: Tone = "good" if promote else "warn"
+    tone: Tone = "good" if verdict.verdict == "promote" else "warn"
     *others, candidate = board.outcomes
     models = f"{', '.join(others)} and {candidate}".capitalize()
-    result = f"is proven better than the {board.opponent}" if promote else f"does not replace the {board.opponent}"
+    result = {
+        "promote": f"is proven better than the {board.opponent}",
+        "keep": f"does not replace the {board.opponent}",
+        "undecided": f"may be better than the {board.opponent}, but these items do not prove it",
+    }[verdict.verdict]
     return Page(
         "Evaluation",
         f"{models} answered the same {len(board.items):,} held-out items. The candidate {result}.",
@@ -97,6 +100,8 @@ def _difference_table(board: Scoreboard) -> tuple[list[str], list[list[Any]], st
         f"{board.confidence:.0%} interval",
         "detectable",
         "items",
+        "better : worse",
+        "permutation p",
     ]
     rows: list[list[Any]] = [
         [
@@ -109,14 +114,28 @@ def _difference_table(board: Scoreboard) -> tuple[list[str], list[list[Any]], st
             f"[{signed(one.low)}, {signed(one.high)}]".replace(" ", "\N{NO-BREAK SPACE}"),
             show_score(one.detectable),
             one.items,
+            f"{one.checks.better:,} : {one.checks.worse:,}" if one.checks else "–",
+            show_p(one.checks.permutation) if one.checks else "–",
         ]
         for pair, by_metric in board.comparisons.items()
         for name, one in by_metric.items()
     ]
     missing = [f"{name}: {why}" for name, why in {**board.not_applicable, **board.incomparable}.items()]
     note = "Result: whether the candidate is better, worse, or undecided, the interval containing zero."
+    note += " Better : worse counts the items, near duplicates as one, on which the candidate scores higher or lower."
+    note += "".join(_doubts(board))
     note += " Not compared: " + "; ".join(missing) + "." if missing else ""
     return columns, rows, note
+
+
+def _doubts(board: Scoreboard) -> list[str]:
+    """Where another test of the same difference sees it otherwise than the interval."""
+    found = [
+        (board.metrics[name].title, one.checks.disagree(one.result != "undecided", board.confidence))
+        for name, one in board.against_opponent.items()
+        if one.checks
+    ]
+    return [f" {title}: other tests see it otherwise ({', '.join(tests)})." for title, tests in found if tests]
 
 
 def _add_slices(page: Page, board: Scoreboard, verdict: PromotionVerdict, slices: Sequence[Slice]) -> None:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.evaluation.bootstrap import Floats, count_units, interval, replicate_means
-from tasks.evaluation.comparison import Comparison, compare, mean, scale
+from tasks.evaluation.bootstrap import Floats, cluster_numbers, count_units, interval, replicate_means, replicate_tally
+from tasks.evaluation.comparison import Comparison, IntervalMethod, compare, influences, mean, scale
 from tasks.evaluation.items import Item
 from tasks.evaluation.metrics.metric import Evidence, Metric, Scores
 from tasks.evaluation.outcomes import ModelName, Outcome
@@ -68,6 +68,13 @@ class Scoreboard:
     def against_opponent(self) -> dict[str, Comparison]:
         return self.comparisons[f"candidate_vs_{self.opponent}"]
 
+    def find_p(self, metric: str) -> float:
+        """Two-sided p of the candidate's difference to its opponent: twice the share of resamples beyond zero."""
+        keys: tuple[Key, Key] = (("candidate", metric), (self.opponent, metric))
+        candidate, opponent = (scale(self.metrics[metric], self.replicates[key]) for key in keys)
+        beyond = min((candidate <= opponent).sum(), (candidate >= opponent).sum())
+        return min(1.0, 2 * float(beyond + 1) / (len(candidate) + 1))
+
     @property
     def figures(self) -> dict[str, float]:
         figures: dict[str, float] = {"items": float(len(self.items))}
@@ -93,6 +100,7 @@ def score_outcomes(
     confidence: float,
     power: float,
     seed: int,
+    interval_method: IntervalMethod = "expanded",
 ) -> Scoreboard:
     """Score all models on all metrics that apply and compare the candidate with the others.
 
@@ -104,6 +112,7 @@ def score_outcomes(
         confidence: Confidence level of all intervals.
         power: Power at which the smallest detectable difference is stated.
         seed: Seed of the resampling.
+        interval_method: How the ends of the intervals are found.
     """
     models = {outcome.model: outcome for outcome in outcomes if outcome is not None}
     reasons = {metric.name: metric.why_not_applicable(evidence) for metric in metrics}
@@ -119,8 +128,11 @@ def score_outcomes(
     estimates: dict[Key, Estimate] = {}
     for key, model_scores in scores.items():
         metric = applied[key[1]]
-        ends = interval(scale(metric, replicates[key]), confidence, count_units(model_scores.weights, clusters))
-        estimates[key] = Estimate(mean(metric, model_scores), *ends)
+        value, units = mean(metric, model_scores), count_units(model_scores.weights, clusters)
+        skew = None
+        if interval_method == "bca":
+            skew = value, influences(metric, model_scores, cluster_numbers(clusters))
+        estimates[key] = Estimate(value, *interval(scale(metric, replicates[key]), confidence, units, skew))
     incomparable: dict[str, str] = {}
     comparisons: dict[str, dict[str, Comparison]] = {}
     for other in [model for model in models if model != "candidate"]:
@@ -140,6 +152,7 @@ def score_outcomes(
                 clusters,
                 confidence,
                 power,
+                interval_method,
             )
     intents = evidence.intents if "intent_accuracy" in applied else None
     labelled = np.array([item.label is not None for item in evidence.items])
@@ -166,12 +179,19 @@ def score_outcomes(
 
 
 def resample(scores: dict[Key, Scores], clusters: Sequence[str], resamples: int, seed: int) -> dict[Key, Floats]:
-    """Resampled means of every score, all from the same draws."""
-    means = replicate_means(
-        np.column_stack([one.values for one in scores.values()]),
-        np.column_stack([one.weights for one in scores.values()]),
-        clusters,
-        resamples,
-        seed,
-    )
-    return {key: means[:, column] for column, key in enumerate(scores)}
+    """Resampled scores, before any ``exp``, all from the same draws."""
+    means = {key: one for key, one in scores.items() if one.tally is None}
+    found: dict[Key, Floats] = {}
+    if means:
+        columns = replicate_means(
+            np.column_stack([one.values for one in means.values()]),
+            np.column_stack([one.weights for one in means.values()]),
+            clusters,
+            resamples,
+            seed,
+        )
+        found = {key: columns[:, column] for column, key in enumerate(means)}
+    for key, one in scores.items():
+        if one.tally is not None:
+            found[key] = replicate_tally(one.tally.counts, one.tally.combine, clusters, resamples, seed)
+    return {key: found[key] for key in scores}

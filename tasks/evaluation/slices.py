@@ -78,8 +78,7 @@ def _score_slice(
     inside = np.array([group == name for group in groups])
     scores: dict[Key, Scores] = {}
     for model in board.outcomes:
-        all_items = board.scores[(model, primary)]
-        scores[(model, primary)] = Scores(all_items.values[inside], all_items.weights[inside])
+        scores[(model, primary)] = board.scores[(model, primary)].part(inside)
     items = scores[("candidate", primary)].items
     if not items:
         return None

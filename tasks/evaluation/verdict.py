@@ -1,50 +1,59 @@
-"""Promote the candidate, or keep what is in use.
+"""Promote the candidate, keep what is in use, or say that the items do not decide.
 
 One rule, the same for the first model and the hundredth. The opponent is the champion, or the base
 where there is no champion yet. The candidate is promoted when, on the same items,
 
 1. enough items were scored on the primary metric (``minimum_items``),
-2. it is better than the opponent on the primary metric: the interval of the difference excludes zero,
+2. it is better than the opponent on the primary metric: the interval of the difference excludes zero. With several
+   primary metrics one is enough, at levels by Holm's method (Scandinavian Journal of Statistics 1979): of m metrics
+   the one with the smallest p has to be clear at alpha / m, the next at alpha / (m - 1), to the first that is not,
 3. on every metric of ``must_not_worsen`` the unfavourable end of the interval stays within the margin, which
    rules out a larger worsening (non-inferiority).
 
-Otherwise the champion stays: a model that is merely not worse is no reason to change what is in use. Where
-the primary metric does not apply, the first metric that does replaces it, and the reasons say so. A metric of
-``must_not_worsen`` that does not apply is named in the reasons and is not checked.
+It is kept out where it is worse, or not even better in the mean, or certainly worse by more than a margin. What lies
+between is undecided, with the number of items that would settle it: what is in use stays, more held-out rows may show
+the candidate to be better, and a person may promote it with a reason. Where a primary metric does not apply, the others
+decide, or the first metric that does; the reasons say so. A metric of ``must_not_worsen`` that does not apply is named
+in the reasons and is not checked.
 
 Example:
     Champion 0.86 and candidate 0.94 on intent accuracy, difference +0.08 [0.05, 0.11] on 400 items, and
-    loss -0.12 [-0.15, -0.09] with margin 0.05: promote.
+    loss -0.12 [-0.15, -0.09] with margin 0.05: promote. With +0.02 [-0.01, 0.05], detectable 0.04: undecided, as four
+    times the items, 1,600, would find a true difference of 0.02 with the stated power.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.record import Record
+from tasks.evaluation.comparison import Comparison
 from tasks.evaluation.metrics.metric import Evidence, Metric
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.wording import describe_change, describe_margin
 from tasks.pages.text import show_score
 
-Decision = Literal["promote", "keep"]
+Decision = Literal["promote", "keep", "undecided"]
 
 
 class PromotionVerdict(Record):
     """The decision and its grounds.
 
     Attributes:
-        verdict: ``promote`` or ``keep``.
+        verdict: ``promote``, ``keep`` or ``undecided``.
         reasons: One sentence each, the decisive ones first.
-        primary: The metric on which the candidate had to be better.
+        primary: The metric on which the candidate is better, or had to be.
         opponent: ``champion`` or ``base``.
         comparisons: ``candidate_vs_base``, ``candidate_vs_champion`` to metric to comparison.
         champion: Release hash of the champion, if any.
         items: Items answered.
+        items_needed: Items that would settle an undecided verdict, about; None where it is settled.
         intent_ceiling: Accuracy of the intent classifier on the reference answers; None where it was not used.
         intent_abstained: Per model the answers without an intent that it recognises.
     """
@@ -56,6 +65,7 @@ class PromotionVerdict(Record):
     comparisons: dict[str, dict[str, dict[str, Any]]]
     champion: str | None
     items: int
+    items_needed: int | None = None
     intent_ceiling: float | None = None
     intent_abstained: dict[str, int] = Field(default_factory=dict)
 
@@ -85,9 +95,24 @@ def check_metrics(evidence: Evidence, metrics: Sequence[Metric], same_tokens: bo
     return {"metrics": float(sum(why is None for why in reasons.values()))}
 
 
+@dataclass(frozen=True)
+class _Judgement:
+    """What one rule says.
+
+    Attributes:
+        decision: What follows from it alone.
+        reason: Why, as a sentence without its point.
+        items: Items that would settle it, where it is undecided.
+    """
+
+    decision: Decision
+    reason: str
+    items: int = 0
+
+
 def decide(
     board: Scoreboard,
-    primary: str,
+    primary: str | Sequence[str],
     minimum_items: int,
     must_not_worsen: Mapping[str, float],
     champion: str | None,
@@ -96,7 +121,7 @@ def decide(
 
     Args:
         board: Scores and comparisons.
-        primary: Metric on which the candidate must be better.
+        primary: Metric, or metrics, on one of which the candidate must be better.
         minimum_items: Minimum number of scored items.
         must_not_worsen: Metric to margin, in the metric's own unit.
         champion: Release hash of the champion, if any.
@@ -110,14 +135,22 @@ def decide(
             f"evaluation.metrics: none could be compared ({problems}); expected at least one; "
             "add rouge_l or exact_match"
         )
-    chosen, notes = choose_primary(board, primary)
-    better, reason = _judge_primary(board, chosen, minimum_items)
-    within, beyond, unchecked = _check_margins(board, must_not_worsen, chosen)
-    promote = better and not beyond
-    reasons = [reason, *beyond, *within] if better else [reason, *beyond]
+    wanted, notes = choose_primary(board, [primary] if isinstance(primary, str) else primary)
+    chosen, first = _judge_primary(board, wanted, minimum_items)
+    margins, unchecked = _judge_margins(board, must_not_worsen)
+    judgements = [first, *margins.values()]
+    decision: Decision = "promote"
+    if any(one.decision == "keep" for one in judgements):
+        decision = "keep"
+    elif any(one.decision == "undecided" for one in judgements):
+        decision = "undecided"
+    beyond = [one.reason for one in margins.values() if one.decision != "promote"]
+    # The primary metric already has a sentence.
+    within = [one.reason for name, one in margins.items() if one.decision == "promote" and name != chosen]
+    needed = max(one.items for one in judgements) if decision == "undecided" else None
     return PromotionVerdict(
-        verdict="promote" if promote else "keep",
-        reasons=[*reasons, *notes, *unchecked],
+        verdict=decision,
+        reasons=[first.reason, *beyond, *(within if first.decision == "promote" else []), *notes, *unchecked],
         primary=chosen,
         opponent=board.opponent,
         comparisons={
@@ -126,45 +159,89 @@ def decide(
         },
         champion=champion,
         items=len(board.items),
+        items_needed=needed,
         intent_ceiling=board.ceiling,
         intent_abstained={str(model): count for model, count in board.abstained.items()},
     )
 
 
-def choose_primary(board: Scoreboard, wanted: str) -> tuple[str, list[str]]:
-    """The primary metric, and a note where another metric replaces the configured one."""
+def choose_primary(board: Scoreboard, wanted: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The primary metrics that apply, and a note where others replace the configured ones."""
     comparisons = board.against_opponent
-    if wanted in comparisons:
-        return wanted, []
-    chosen = next(name for name in board.metrics if name in comparisons)
-    why = board.not_applicable.get(wanted) or board.incomparable.get(wanted)
-    return chosen, [f"{wanted} does not apply ({why}), so {chosen} decides"]
+    found = [name for name in wanted if name in comparisons] or [
+        next(name for name in board.metrics if name in comparisons)
+    ]
+    return found, [
+        f"{name} does not apply ({board.not_applicable.get(name) or board.incomparable.get(name)}), so "
+        f"{' and '.join(found)} {'decides' if len(found) == 1 else 'decide'}"
+        for name in wanted
+        if name not in comparisons
+    ]
 
 
-def _judge_primary(board: Scoreboard, primary: str, minimum_items: int) -> tuple[bool, str]:
-    one = board.against_opponent[primary]
-    change = f"{describe_change(board.metrics[primary].title, one)} on {one.items:,} items"
-    if one.items < minimum_items:
-        return False, (
-            f"too few items to judge: {one.items:,} scored on {primary}, at least {minimum_items:,} needed; "
-            "add held-out rows or lower evaluation.gate.minimum_items"
+def _judge_primary(board: Scoreboard, wanted: Sequence[str], minimum_items: int) -> tuple[str, _Judgement]:
+    """The metric that decides, and what it says."""
+    enough = [name for name in wanted if board.against_opponent[name].items >= minimum_items]
+    if not enough:
+        one = board.against_opponent[wanted[0]]
+        return wanted[0], _Judgement(
+            "undecided",
+            f"too few items to judge: {one.items:,} scored on {wanted[0]}, at least {minimum_items:,} needed; "
+            "add held-out rows or lower evaluation.gate.minimum_items",
+            minimum_items,
         )
-    if one.result == "better":
-        return True, f"better than the {board.opponent}: {change}"
+    better = find_better(board, enough)
+    chosen = better[0] if better else enough[0]
+    one = board.against_opponent[chosen]
+    change = f"{describe_change(board.metrics[chosen].title, one)} on {one.items:,} items"
+    among = f", one of {len(enough)} primary metrics, by Holm's method" if len(enough) > 1 else ""
+    if better:
+        return chosen, _Judgement("promote", f"better than the {board.opponent}: {change}{among}")
     if one.result == "worse":
-        return False, f"worse than the {board.opponent}: {change}"
-    detectable = show_score(one.detectable)
-    return (
-        False,
-        f"not proven better than the {board.opponent}: {change}, enough to detect a difference of {detectable}",
+        return chosen, _Judgement("keep", f"worse than the {board.opponent}: {change}{among}")
+    sentence = (
+        f"not proven better than the {board.opponent}: {change}, enough to detect a difference of "
+        f"{show_score(one.detectable)}{among}"
     )
+    gain = one.difference if one.higher_is_better else -one.difference
+    needed = count_needed(one, gain)
+    if needed is None:
+        return chosen, _Judgement("keep", sentence)
+    return chosen, _Judgement("undecided", f"{sentence}; about {needed:,} items would settle it", needed)
 
 
-def _check_margins(
-    board: Scoreboard, must_not_worsen: Mapping[str, float], primary: str
-) -> tuple[list[str], list[str], list[str]]:
-    within: list[str] = []
-    beyond: list[str] = []
+def find_better(board: Scoreboard, names: Sequence[str]) -> list[str]:
+    """The metrics on which the candidate is better, the clearest first, by Holm's method; one alone by its interval."""
+    if len(names) == 1:
+        return [names[0]] if board.against_opponent[names[0]].result == "better" else []
+    alpha = 1 - board.confidence
+    found = sorted((board.find_p(name), place, name) for place, name in enumerate(names))
+    better: list[str] = []
+    for tried, (p, _, name) in enumerate(found):
+        one = board.against_opponent[name]
+        if p > alpha / (len(names) - tried) or one.result != "better":
+            break
+        better.append(name)
+    return better
+
+
+def count_needed(one: Comparison, distance: float) -> int | None:
+    """Items on which a true difference of the found size would be clear with the stated power, to two digits.
+
+    Args:
+        one: The comparison.
+        distance: From the found difference to what is to be ruled out; None comes out where it is not positive.
+    """
+    if not (distance > 0 and math.isfinite(one.detectable)):
+        return None
+    exact = max(one.items * (one.detectable / distance) ** 2, one.items + 1)
+    size = int(10 ** max(0, math.floor(math.log10(exact)) - 1))
+    return math.ceil(exact / size) * size
+
+
+def _judge_margins(board: Scoreboard, must_not_worsen: Mapping[str, float]) -> tuple[dict[str, _Judgement], list[str]]:
+    """What each metric that must not worsen says, and those that could not be checked."""
+    judged: dict[str, _Judgement] = {}
     unchecked: list[str] = []
     for name, margin in must_not_worsen.items():
         one = board.against_opponent.get(name)
@@ -173,8 +250,11 @@ def _check_margins(
             unchecked.append(f"{name} is not checked: {why}")
             continue
         sentence = describe_margin(board.metrics[name].title, one, margin)
-        if not one.stays_within(margin):
-            beyond.append(sentence)
-        elif name != primary:  # the primary metric already has a sentence
-            within.append(sentence)
-    return within, beyond, unchecked
+        worsening = -one.difference if one.higher_is_better else one.difference
+        if one.stays_within(margin):
+            judged[name] = _Judgement("promote", sentence)
+        elif (needed := count_needed(one, margin - worsening)) is None:
+            judged[name] = _Judgement("keep", sentence)
+        else:
+            judged[name] = _Judgement("undecided", f"{sentence}; about {needed:,} items would settle it", needed)
+    return judged, unchecked

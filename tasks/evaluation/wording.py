@@ -16,6 +16,11 @@ def signed(value: float) -> str:
     return f"+{shown}" if value > 0 and shown != "0" else shown
 
 
+def show_p(value: float) -> str:
+    """A p value in two digits; one too small for its test to tell apart from 0 as a bound."""
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
 def describe_change(title: str, comparison: Comparison) -> str:
     """What became of a metric: both scores, the difference and its interval.
 

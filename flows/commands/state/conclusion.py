@@ -87,6 +87,12 @@ def advise(verdict: dict[str, Any]) -> str:
     primary = verdict.get("comparisons", {}).get(f"candidate_vs_{verdict.get('opponent')}", {}).get(verdict["primary"])
     if str(verdict["reasons"][0]).startswith("too few items"):
         change = "add rows to data_preparation.sources, or a larger share of them to data_preparation.split.test"
+    elif verdict["verdict"] == "undecided" and verdict.get("items_needed"):
+        change = (
+            f"hold out more rows (about {verdict['items_needed']:,} would settle it, {verdict['items']:,} were "
+            "answered: data_preparation.split.test and evaluation.items), or change what is learned "
+            "(data_preparation.sources, training_setup.epochs, learning_rate or method)"
+        )
     elif primary and primary["low"] <= 0 <= primary["high"]:
         change = (
             "change what is learned (data_preparation.sources, training_setup.epochs, learning_rate or method), or "

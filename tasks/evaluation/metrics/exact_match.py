@@ -1,10 +1,12 @@
-"""Exact match: the answer is the reference, white space and the encoding of accents (NFC) aside.
+"""Exact match: the answer is the reference.
 
 Good for short closed answers (classes, numbers, codes); of little use for free text, where many
-wordings are correct.
+wordings are correct. ``form`` says what does not count: nothing (``raw``); white space and the encoding of accents
+(``spaces``, NFC); or capitals, punctuation and English articles too (``normalised``, as SQuAD is scored, Rajpurkar et
+al., EMNLP 2016).
 
 Example:
-    ``"Yes,  at noon\\n"`` matches ``"Yes, at noon"``; ``"yes, at noon"`` does not.
+    ``"Yes,  at noon\\n"`` matches ``"Yes, at noon"``; ``"yes, at noon"`` only matches it normalised.
 """
 
 from __future__ import annotations
@@ -12,37 +14,34 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from tasks.contracts.params import Section
+from pydantic import Field
+
+from tasks.evaluation.metrics.per_answer import PerAnswer
 
 if TYPE_CHECKING:
-    from tasks.evaluation.metrics.metric import Evidence, Scores
-    from tasks.evaluation.outcomes import Outcome
+    from tasks.evaluation.items import Item
 
 
-class ExactMatch(Section):
+class ExactMatch(PerAnswer):
     """Share of answers equal to the reference; higher is better."""
 
     name: Literal["exact_match"] = "exact_match"
+    form: Literal["raw", "spaces", "normalised"] = Field(
+        default="spaces",
+        description="what counts: everything; all but white space; or words alone, without capitals and articles",
+    )
     title: ClassVar[str] = "Exact match"
     higher_is_better: ClassVar[bool] = True
-    bounded: ClassVar[bool] = True
-    per_token: ClassVar[bool] = False
-    exponentiated: ClassVar[bool] = False
 
-    def why_not_applicable(self, evidence: Evidence) -> str | None:
-        return None
+    def measure(self, item: Item, answer: str) -> float:
+        if self.form == "raw":
+            return float(answer == item.reference)
+        if self.form == "normalised":
+            from tasks.evaluation.metrics.token_f1 import find_answer_words
 
-    def score(self, evidence: Evidence, outcome: Outcome) -> Scores:
-        import numpy as np
-
-        from tasks.evaluation.metrics.metric import Scores
-
-        values = [
-            float(_normalise(answer) == _normalise(item.reference))
-            for item, answer in zip(evidence.items, outcome.answers, strict=True)
-        ]
-        return Scores(np.array(values), np.ones(len(values)))
+            return float(find_answer_words(answer) == find_answer_words(item.reference))
+        return float(_split(answer) == _split(item.reference))
 
 
-def _normalise(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     return unicodedata.normalize("NFC", text).split()

@@ -35,11 +35,7 @@ class IntentAccuracy(Section):
     exponentiated: ClassVar[bool] = False
 
     def why_not_applicable(self, evidence: Evidence) -> str | None:
-        if evidence.intents is None:
-            return "the training split has fewer than two labels"
-        if all(item.label is None for item in evidence.items):
-            return "no held-out item has a label"
-        return None
+        return why_no_intents(evidence)
 
     def score(self, evidence: Evidence, outcome: Outcome) -> Scores:
         import numpy as np
@@ -54,3 +50,12 @@ class IntentAccuracy(Section):
         labels = [item.label for item in evidence.items]
         values = [float(label is not None and p == label) for label, p in zip(labels, predicted, strict=True)]
         return Scores(np.array(values), np.array([float(label is not None) for label in labels]))
+
+
+def why_no_intents(evidence: Evidence) -> str | None:
+    """Why intents cannot be compared with labels; None where they can."""
+    if evidence.intents is None:
+        return "the training split has fewer than two labels"
+    if all(item.label is None for item in evidence.items):
+        return "no held-out item has a label"
+    return None

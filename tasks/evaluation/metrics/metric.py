@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -16,20 +17,40 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Tally:
+    """What a score over the whole set is computed from, where it is no mean over items: BLEU, F1 over labels.
+
+    Attributes:
+        counts: What each item adds, (items, kinds of counts).
+        combine: Sums of counts, (..., kinds), to scores, (...).
+    """
+
+    counts: Floats
+    combine: Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True)
 class Scores:
     """Values of one metric for one model, one per item.
 
     Attributes:
         values: The item's value.
         weights: How much the item counts in the mean; 0 leaves it out.
+        tally: The score of a set, where it is not the mean of the values; these then only show single items.
     """
 
     values: Floats
     weights: Floats
+    tally: Tally | None = None
 
     @property
     def items(self) -> int:
         return int((self.weights > 0).sum())
+
+    def part(self, inside: NDArray[np.bool_]) -> Scores:
+        """Those of some of the items."""
+        tally = None if self.tally is None else replace(self.tally, counts=self.tally.counts[inside])
+        return Scores(self.values[inside], self.weights[inside], tally)
 
 
 @dataclass(frozen=True)

@@ -21,40 +21,40 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from tasks.contracts.params import Section
 from tasks.corpus.text.words import find_words
+from tasks.evaluation.metrics.per_answer import PerAnswer
 
 if TYPE_CHECKING:
-    from tasks.evaluation.metrics.metric import Evidence, Scores
-    from tasks.evaluation.outcomes import Outcome
+    from tasks.evaluation.items import Item
+    from tasks.evaluation.metrics.metric import Evidence
 
 # Share of a reference's characters, white space aside, that words must cover for it to be scored.
 MINIMUM_COVERAGE = 0.5
 
 
-class RougeL(Section):
+class RougeL(PerAnswer):
     """ROUGE-L F-measure of the answer against the reference; higher is better."""
 
     name: Literal["rouge_l"] = "rouge_l"
     title: ClassVar[str] = "ROUGE-L"
     higher_is_better: ClassVar[bool] = True
-    bounded: ClassVar[bool] = True
-    per_token: ClassVar[bool] = False
-    exponentiated: ClassVar[bool] = False
 
     def why_not_applicable(self, evidence: Evidence) -> str | None:
-        unread = sum(not is_readable(item.reference) for item in evidence.items)
-        if 2 * unread < len(evidence.items):
-            return None
-        return f"{unread:,} of {len(evidence.items):,} references are mainly symbols, which it does not read"
+        return count_unreadable(evidence)
 
-    def score(self, evidence: Evidence, outcome: Outcome) -> Scores:
-        import numpy as np
+    def reads(self, item: Item) -> bool:
+        return is_readable(item.reference)
 
-        from tasks.evaluation.metrics.metric import Scores
+    def measure(self, item: Item, answer: str) -> float:
+        return rouge_l(item.reference, answer)
 
-        values = [rouge_l(item.reference, answer) for item, answer in zip(evidence.items, outcome.answers, strict=True)]
-        return Scores(np.array(values), np.array([float(is_readable(item.reference)) for item in evidence.items]))
+
+def count_unreadable(evidence: Evidence) -> str | None:
+    """Why ROUGE does not apply, where words do not cover most references; else None."""
+    unread = sum(not is_readable(item.reference) for item in evidence.items)
+    if 2 * unread < len(evidence.items):
+        return None
+    return f"{unread:,} of {len(evidence.items):,} references are mainly symbols, which it does not read"
 
 
 def words(text: str) -> list[str]:

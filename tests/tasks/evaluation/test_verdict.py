@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation.comparison import Comparison
+from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
+from tasks.evaluation.metrics.exact_match import ExactMatch
+from tasks.evaluation.metrics.finished import Finished
 from tasks.evaluation.metrics.intent_accuracy import IntentAccuracy
 from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.regex_match import RegexMatch
 from tasks.evaluation.scoring import Scoreboard
-from tasks.evaluation.verdict import PromotionVerdict, decide
+from tasks.evaluation.verdict import PromotionVerdict, decide, find_better
 from tasks.evaluation.wording import describe_change, describe_margin, signed
 from tasks.pages.text import show_score
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome, right_and_wrong
@@ -53,11 +59,36 @@ def test_without_a_champion_the_base_is_the_opponent() -> None:
     assert set(verdict.comparisons) == {"candidate_vs_base"}
 
 
-def test_better_than_the_base_only_is_kept() -> None:
+def test_a_little_better_in_the_mean_is_undecided_with_the_items_that_would_settle_it() -> None:
     verdict = judge(board(10, 90, 92, offset=0))
-    assert verdict.verdict == "keep"
+    assert verdict.verdict == "undecided"
     assert verdict.reasons[0].startswith("not proven better than the champion")
     assert "on 120 items, enough to detect a difference of " in verdict.reasons[0]
+    # 2 of 120 differ: 2.802 x 0.1286 / sqrt(120) = 0.0329 detectable, 0.01667 found: 120 x 1.974^2 = 467.
+    assert verdict.items_needed == 470
+    assert verdict.reasons[0].endswith("; about 470 items would settle it")
+
+
+def test_so_many_items_do_settle_it() -> None:
+    """Of candidates as much better as the found one, four of five are proven so on the items that are asked for."""
+    rng = np.random.default_rng(5)
+    found = 0
+    for _ in range(60):
+        right = rng.random(470) < 0.75
+        gained = ~right & (rng.random(470) < 0.0667)
+        items = make_items(["yes"] * 470)
+        answers = [["yes" if each else "no" for each in one] for one in (right, right | gained)]
+        made = make_board(
+            items, [make_outcome("base", answers[0]), make_outcome("candidate", answers[1])], [ExactMatch()]
+        )
+        found += decide(made, "exact_match", 100, {}, None).verdict == "promote"
+    assert 0.64 <= found / 60 <= 1.0, found  # three standard deviations of 60 trials at 80% are 15 points
+
+
+def test_not_even_better_in_the_mean_is_kept() -> None:
+    verdict = judge(board(10, 90, 88))
+    assert (verdict.verdict, verdict.items_needed) == ("keep", None)
+    assert verdict.reasons[0].startswith("not proven better than the champion")
 
 
 def test_worse_than_the_champion_is_kept() -> None:
@@ -78,7 +109,7 @@ def test_a_worsening_beyond_the_margin_is_kept_however_good_the_primary_metric()
     assert beyond in verdict.reasons
 
 
-def test_a_small_worsening_that_the_items_cannot_rule_out_is_kept() -> None:
+def test_a_small_worsening_that_the_items_cannot_rule_out_is_undecided() -> None:
     """Non-inferiority is a question of the interval's unfavourable end, not of the mean."""
     losses = [1.0 + (0.9 if place % 2 else -0.86) for place in range(120)]
     outcomes = [
@@ -87,8 +118,12 @@ def test_a_small_worsening_that_the_items_cannot_rule_out_is_kept() -> None:
     ]
     found = make_board(ITEMS, outcomes)
     assert found.against_opponent["loss"].difference == pytest.approx(0.02)
-    assert judge(found, margins={"loss": 0.05}).verdict == "keep"
+    verdict = judge(found, margins={"loss": 0.05})
+    assert verdict.verdict == "undecided"
+    # 0.2260 detectable, 0.05 - 0.02 to be ruled out: 120 x 7.53^2 = 6,810.
+    assert verdict.items_needed == 6_900
     assert judge(found, margins={"loss": 0.30}).verdict == "promote"
+    assert judge(found, margins={"loss": 0.01}).verdict == "keep"
 
 
 def compared(low: float, high: float, higher_is_better: bool) -> Comparison:
@@ -143,7 +178,7 @@ def test_scores_have_three_digits(value: float, shown: str) -> None:
 
 def test_too_few_items_prove_nothing() -> None:
     verdict = judge(board(0, 0, 120), minimum_items=121)
-    assert verdict.verdict == "keep"
+    assert (verdict.verdict, verdict.items_needed) == ("undecided", 121)
     assert verdict.reasons[0].startswith("too few items to judge: 120 scored on exact_match, at least 121 needed")
 
 
@@ -157,6 +192,33 @@ def test_a_primary_metric_that_does_not_apply_is_replaced_and_named() -> None:
     assert (verdict.verdict, verdict.primary) == ("promote", "loss")
     assert any("intent_accuracy does not apply (the training split has" in reason for reason in verdict.reasons)
     assert any(reason.startswith("intent_accuracy is not checked") for reason in verdict.reasons)
+
+
+def test_of_several_primary_metrics_one_is_enough_by_holms_method() -> None:
+    """At 5% a gain of 7 of 120 without a loss has p = 0.016, which two metrics still allow and four do not."""
+    answers = ["yes"] * 7 + ["no"] * 113
+    metrics = [ExactMatch(), RegexMatch(pattern="yes"), Loss(), Finished(), BitsPerByte()]
+    outcomes = [make_outcome("base", ["no"] * 120), make_outcome("candidate", answers)]
+    found = make_board(ITEMS, outcomes, metrics)
+    p = found.find_p("exact_match")
+    assert 0.0005 < p < 0.025
+    for wanted, better in ((["loss", "exact_match"], True), (["exact_match"], True), (["loss", "finished"], False)):
+        verdict = decide(found, wanted, 100, {}, None)
+        assert (verdict.verdict == "promote") is better, wanted
+    assert verdict.primary == "loss"
+    assert decide(found, ["loss", "exact_match"], 100, {}, None).primary == "exact_match"
+    assert (
+        "one of 2 primary metrics, by Holm's method" in decide(found, ["loss", "exact_match"], 100, {}, None).reasons[0]
+    )
+
+
+@pytest.mark.parametrize("values", [[0.01, 0.04, 0.03], [0.001, 0.02, 0.5], [0.026, 0.001], [0.024, 0.3]])
+def test_holms_method_is_that_of_statsmodels(values: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["exact_match", "loss", "perplexity"][: len(values)]
+    found = board(10, None, 90, losses=(2.0, 1.0))
+    monkeypatch.setattr(Scoreboard, "find_p", lambda _, name: values[names.index(name)])
+    expected = multipletests(values, alpha=0.05, method="holm")[0]
+    assert set(find_better(found, names)) == {name for name, rejected in zip(names, expected, strict=True) if rejected}
 
 
 def test_nothing_comparable_is_an_error() -> None:

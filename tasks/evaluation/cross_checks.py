@@ -1,0 +1,120 @@
+"""Other tests of the same difference, to be held against the bootstrap's interval.
+
+All of them look at independent units: an item, or a cluster of near duplicates as one.
+
+* Permutation (Fisher 1935; for NLP Dror et al., ACL 2018): where the models are the same, whose answer is whose does
+  not matter, so in each of `FLIPS` draws the two swap a random half of the units; p is the share of draws whose
+  difference is as far from zero as the one found.
+* Wilcoxon's signed ranks (Biometrics 1945), of the units' differences, scipy's, zeros left out.
+* McNemar (Psychometrika 1947), for answers that are right or wrong: of the units on which the models differ, how many
+  favour each; p from the binomial distribution, exact at any size.
+
+Example:
+    Of 10 items on which two models differ the first is right on 9: McNemar p = 2 x (10 + 1) / 2^10 = 0.0215.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.contracts.record import Record
+from tasks.evaluation.bootstrap import Floats, cluster_numbers, sum_units
+from tasks.evaluation.metrics.metric import Metric, Scores
+
+FLIPS = 10_000
+_FLIPS_PER_CHUNK = 2**23
+
+
+class CrossChecks(Record):
+    """The same difference, tested in other ways.
+
+    Attributes:
+        better: Units on which the first model is better.
+        worse: Units on which the second is.
+        ties: Units on which they are equal.
+        permutation: Two-sided p of the permutation test.
+        wilcoxon: That of Wilcoxon's signed ranks; None for a score of a set, and where all units tie.
+        mcnemar: That of McNemar's exact test; None where values are not 0 or 1.
+    """
+
+    better: int
+    worse: int
+    ties: int
+    permutation: float
+    wilcoxon: float | None
+    mcnemar: float | None
+
+    def disagree(self, decided: bool, confidence: float) -> list[str]:
+        """The tests that see it otherwise than the interval does, with their p; at twice the level or half of it.
+
+        Args:
+            decided: Whether the interval excludes zero.
+            confidence: Its level.
+        """
+        alpha = 1 - confidence
+        found = {"permutation": self.permutation, "Wilcoxon": self.wilcoxon, "McNemar": self.mcnemar}
+        return [
+            f"{name} p = {p:.2g}"
+            for name, p in found.items()
+            if p is not None and (p > 2 * alpha if decided else p < alpha / 2)
+        ]
+
+
+def cross_check(metric: Metric, a: Scores, b: Scores, clusters: Sequence[str], seed: int = 0) -> CrossChecks:
+    """Test the difference of two models.
+
+    Args:
+        metric: The metric.
+        a: Scores of the first model.
+        b: Scores of the second, on the same items.
+        clusters: Cluster of each item.
+        seed: Seed of the permutations.
+    """
+    from scipy.stats import binomtest, wilcoxon
+
+    unit = cluster_numbers(clusters)
+    weights = sum_units(a.weights[:, None], unit)[:, 0]
+    scored = weights > 0
+    changes = sum_units(((a.values - b.values) * a.weights)[:, None], unit)[scored, 0] / weights[scored]
+    changes = np.where(np.abs(changes) < 1e-12, 0.0, changes) * (1 if metric.higher_is_better else -1)
+    better, worse = int((changes > 0).sum()), int((changes < 0).sum())
+    differing = better + worse
+    binary = a.tally is None and all(np.isin(one.values[one.weights > 0], (0, 1)).all() for one in (a, b))
+    return CrossChecks(
+        better=better,
+        worse=worse,
+        ties=int(scored.sum()) - differing,
+        permutation=_permute(metric, a, b, unit, seed),
+        wilcoxon=float(wilcoxon(changes).pvalue) if differing and a.tally is None else None,
+        mcnemar=(float(binomtest(better, differing).pvalue) if differing else 1.0) if binary else None,
+    )
+
+
+def _permute(metric: Metric, a: Scores, b: Scores, unit: NDArray[np.int64], seed: int) -> float:
+    first, second = (sum_units(_counts(one), unit) for one in (a, b))
+    rng = np.random.default_rng(seed)
+    total, step = first + second, max(1, _FLIPS_PER_CHUNK // len(first))
+    found = abs(_difference(metric, a, first.sum(axis=0), second.sum(axis=0)))
+    # A difference that is the found one but for rounding is as far from zero.
+    limit, far = float(found) * (1 - 1e-9) - 1e-12, 0
+    for start in range(0, FLIPS, step):
+        kept = rng.integers(0, 2, (min(step, FLIPS - start), len(first))).astype(np.float64)
+        own = kept @ first + (1 - kept) @ second
+        far += int((np.abs(_difference(metric, a, own, total.sum(axis=0) - own)) >= limit).sum())
+    return (far + 1) / (FLIPS + 1)
+
+
+def _counts(scores: Scores) -> Floats:
+    if scores.tally is not None:
+        return scores.tally.counts
+    return np.column_stack([scores.values * scores.weights, scores.weights])
+
+
+def _difference(metric: Metric, scores: Scores, first: Floats, second: Floats) -> Floats:
+    if scores.tally is not None:
+        return scores.tally.combine(first) - scores.tally.combine(second)
+    means = [sums[..., 0] / sums[..., 1] for sums in (first, second)]
+    return np.exp(means[0]) - np.exp(means[1]) if metric.exponentiated else means[0] - means[1]
