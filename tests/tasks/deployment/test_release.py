@@ -151,7 +151,7 @@ def test_the_card_warns_of_a_model_that_was_not_proven_better(world: World, tmp_
     assert card.data.to_dict()["license_name"] == "see LICENSE.txt"
     assert "| method | full fine-tuning |" in card.text
     write_json(verdict, {"verdict": "perhaps"})
-    with pytest.raises(PipelineError, match="'perhaps'; expected promote or keep"):
+    with pytest.raises(PipelineError, match="'perhaps'; expected promote, keep or undecided"):
         read_provenance(world.prepared / "manifest.json", world.initial, plan, world.full, verdict)
 
 
