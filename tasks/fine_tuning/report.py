@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from tasks.contracts.headline import write_headline
 from tasks.contracts.manifest import write_json
-from tasks.fine_tuning.curve import Point, Shape, diagnose, find_last_loss, smooth
+from tasks.fine_tuning.curve import Point, find_last_loss, smooth
+from tasks.fine_tuning.diagnosis import Diagnosis, Shape, diagnose
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.train import Run
 from tasks.language_models.long_rows import OUTCOMES
@@ -28,6 +29,12 @@ _TONES: dict[Shape, Tone] = {
     "overfitting": "warn",
     "rising": "bad",
     "short": "plain",
+    "diverging": "bad",
+    "rate too high": "warn",
+    "rate too low": "warn",
+    "noisy": "warn",
+    "plateau": "good",
+    "underfitting": "warn",
 }
 
 
@@ -53,7 +60,7 @@ def write_report(
     page = Page("Fine-tuning", diagnosis.text, diagnosis.shape, _TONES[diagnosis.shape], stage="fine_tuning")
     page.cards(_cards(figures))
     page.figure(
-        plot_losses(run.curve),
+        plot_losses(run.curve, diagnosis),
         "Loss",
         "Nats per token of the answers. Training loss: mean of the steps since the previous point (thin), and its "
         "exponential moving average (thick).",
@@ -197,8 +204,8 @@ def _describe_weights(splits: Splits) -> str:
     return "1" if weights is None else f"{weights.min():.3g} to {weights.max():.3g}, by class"
 
 
-def plot_losses(curve: Sequence[Point]) -> Figure:
-    """Training loss, raw and smoothed, and validation loss over steps."""
+def plot_losses(curve: Sequence[Point], diagnosis: Diagnosis | None = None) -> Figure:
+    """Training loss, raw and smoothed, and validation loss over steps, with the step that the diagnosis speaks of."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -223,6 +230,9 @@ def plot_losses(curve: Sequence[Point]) -> Figure:
                 ha="center",
                 color="C1",
             )
+        if diagnosis is not None and diagnosis.marked_step is not None:
+            label = f"{diagnosis.shape}: step {diagnosis.marked_step:,}"
+            axes.axvline(diagnosis.marked_step, color="0.45", linestyle=":", linewidth=1.2, label=label)
         axes.set_xlabel("optimizer step")
         axes.set_ylabel("loss, nats per token")
         positive = [loss for _, loss in (*trained, *validated) if loss > 0]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts.manifest import read_json
-from tasks.fine_tuning.curve import Point, diagnose, find_last_loss, read_curve, smooth
+from tasks.fine_tuning.curve import Point, find_last_loss, read_curve, smooth
+from tasks.fine_tuning.diagnosis import diagnose
 from tasks.fine_tuning.report import write_losses
 
 
@@ -40,12 +41,12 @@ def test_smoothing_by_hand() -> None:
     ("points", "shape", "words"),
     [
         (curve(6.0, 4.0, 3.0, 2.99), "falling", "Validation loss fell from 6 to 2.99"),
-        (curve(6.0, 4.0, 3.0), "falling", "still falling"),
-        (curve(6.0, 3.0, 2.0, 2.6), "overfitting", "lowest value, 2, at step 20"),
-        (curve(2.0, 2.01, 1.99), "flat", "hardly anything"),
-        (curve(2.0, 2.4, 3.0), "rising", "rose from 2 to 3 nats per token: training made the model worse"),
+        (curve(6.0, 4.0, 3.0), "underfitting", "still falling"),
+        (curve(6.0, 3.0, 2.0, 2.6), "overfitting", "lowest, 2, at step 20. The model overfits"),
+        (curve(2.0, 2.01, 1.99), "flat", "Hardly anything"),
+        (curve(2.0, 2.4, 3.0), "rising", "rose from 2 to 3 nats per token. Training made the model worse"),
         (curve(2.0, 1.0, 3.0), "overfitting", "rose from 2 to 3"),
-        (curve(0.309, 0.1, 0.0135), "falling", "fell from 0.309 to 0.0135"),
+        (curve(0.309, 0.1, 0.0135), "underfitting", "fell from 0.309 to 0.0135"),
         (curve(6.0, 3.0), "short", "too few"),
         ([Point(n, loss=5.0 - n) for n in range(4)], "falling", "no validation loss"),
         ([Point(n, loss=5.0 - n) for n in range(4)], "falling", "Training loss, smoothed, fell from 5 to"),

@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
-from tasks.fine_tuning.curve import describe_loss
+from tasks.fine_tuning.diagnosis import describe_loss
 from tasks.fine_tuning.report import write_report
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.train import Run, fine_tune
