@@ -8,6 +8,7 @@ from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.stage import run, stage, task
 from tasks.contracts.manifest import read_json
+from tasks.evaluation.answer_store import AnswerStore
 from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.items import select_items
 from tasks.evaluation.metrics.metric import Evidence
@@ -28,7 +29,7 @@ def evaluation(params: Params) -> None:
     selected = task(select_items)(artifacts.TEST, settings.items, artifacts.INITIAL, folder)
     evidence = Evidence(selected.items, task(fit_intent_classifier)(artifacts.TRAIN, selected.items))
     task(check_metrics)(evidence, settings.metrics, selected.same_tokens)
-    generation = settings.generation.model_dump()
+    generation = {**settings.generation.model_dump(), "store": AnswerStore(artifacts.EVALUATED)}
     base = task(answer_with_base)(selected.items, artifacts.INITIAL, **generation)
     champion = task(answer_with_champion)(selected.items, folder, **generation)
     candidate = task(answer_with_candidate)(selected.items, artifacts.INITIAL, artifacts.TUNED, **generation)

@@ -44,6 +44,7 @@ RUN_FACTS = REPORTS / "runs.js"
 
 STATE = Path(".heptune")
 RELEASES = STATE / "releases"
+EVALUATED = STATE / "answers"
 STORE = STATE / "requests.db"
 SPOOL = STATE / "requests.spool.jsonl"
 KEYS = STATE / "keys.json"

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import NAME, hash_file
+from tasks.evaluation.answer_store import AnswerStore, make_key
 from tasks.evaluation.items import Item
 from tasks.language_models.bias_probe import BiasMeasure, probe_bias
 from tasks.language_models.generation import generate_answers, score_references
@@ -65,6 +67,7 @@ def answer_with_base(
     batch_size: int,
     precision: Precision,
     device: Device,
+    store: AnswerStore | None = None,
 ) -> Outcome:
     """Answers of the base model.
 
@@ -75,12 +78,14 @@ def answer_with_base(
         batch_size: Items answered at once.
         precision: Number format of the weights.
         device: Where to compute; ``auto`` uses CUDA where available.
+        store: Answers of earlier evaluations; None: always generate.
     """
 
     def load() -> tuple[Any, Any]:
         return load_folder(resolve_model(initial), precision)[0], load_tokenizer(initial)
 
-    return _answer("base", load, items, max_new_tokens, batch_size, precision, device)
+    known = _Known(store, hash_file(initial / NAME))
+    return _answer("base", load, items, max_new_tokens, batch_size, precision, device, known)
 
 
 def answer_with_champion(
@@ -90,10 +95,12 @@ def answer_with_champion(
     batch_size: int,
     precision: Precision,
     device: Device,
+    store: AnswerStore | None = None,
 ) -> Outcome | None:
     """Answers of the champion; None when there is none. The arguments are those of `answer_with_base`."""
     if folder is None:
         return None
+    manifest = folder.parent / NAME
     return _answer(
         "champion",
         lambda: load_folder(folder, precision),
@@ -102,6 +109,7 @@ def answer_with_champion(
         batch_size,
         precision,
         device,
+        _Known(store, hash_file(manifest)) if manifest.is_file() else None,
     )
 
 
@@ -113,10 +121,12 @@ def answer_with_candidate(
     batch_size: int,
     precision: Precision,
     device: Device,
+    store: AnswerStore | None = None,
 ) -> Outcome:
     """Answers of the fine-tuned model. The arguments are those of `answer_with_base`."""
+    known = _Known(store, f"{hash_file(initial / NAME)} {hash_file(tuned / NAME)}")
     return _answer(
-        "candidate", lambda: load_tuned(initial, tuned), items, max_new_tokens, batch_size, precision, device
+        "candidate", lambda: load_tuned(initial, tuned), items, max_new_tokens, batch_size, precision, device, known
     )
 
 
@@ -138,6 +148,19 @@ def load_folder(folder: Path, precision: Precision) -> tuple[Any, Any]:
         raise PipelineError(f"{folder}: not a model folder that transformers can load ({reason})") from error
 
 
+@dataclass(frozen=True)
+class _Known:
+    """Where a model's answers may already be.
+
+    Attributes:
+        store: The store; None for none.
+        model: Hash of the model's files.
+    """
+
+    store: AnswerStore | None
+    model: str
+
+
 def _answer(
     name: ModelName,
     load: Callable[[], tuple[Any, Any]],
@@ -146,11 +169,25 @@ def _answer(
     batch_size: int,
     precision: Precision,
     device: Device,
+    known: _Known | None = None,
 ) -> Outcome:
     import torch
 
-    model, tokenizer = load()
     target = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    store, key = (known.store, "") if known else (None, "")
+    if known and store:
+        settings = {
+            "max_new_tokens": max_new_tokens,
+            "batch_size": batch_size,
+            "precision": precision,
+            "device": target,
+            "threads": torch.get_num_threads() if target == "cpu" else torch.cuda.get_device_name(),
+        }
+        key = make_key(known.model, items, settings)
+        if (found := store.find(key, len(items))) is not None:
+            logger.info("%s: %s answers of an earlier evaluation are taken", name, len(items))
+            return Outcome(name, **found)
+    model, tokenizer = load()
     model = model.to(device=target, dtype=torch.bfloat16 if precision == "bf16" else torch.float32).eval()
     prompts = [item.prompt for item in items]
     losses = score_references(
@@ -170,7 +207,7 @@ def _answer(
         torch.cuda.empty_cache()
     truncated = sum(not answer.finished for answer in answers)
     logger.info("%s: %s items, mean loss %.4f, %s answers truncated", name, len(items), values.mean(), truncated)
-    return Outcome(
+    outcome = Outcome(
         name,
         [answer.text for answer in answers],
         np.array([answer.finished for answer in answers]),
@@ -179,3 +216,6 @@ def _answer(
         np.array([len(answer.tokens) for answer in answers]),
         bias,
     )
+    if store:
+        store.keep(key, vars(outcome))
+    return outcome

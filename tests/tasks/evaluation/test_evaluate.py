@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file, read_json, seal
 from tasks.contracts.records import EXAMPLES, PREDICTIONS, Prediction
 from tasks.contracts.tables import read_table
+from tasks.evaluation import outcomes
+from tasks.evaluation.answer_store import KEPT, AnswerStore, make_key
 from tasks.evaluation.changes import find_changes
 from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.items import select_items
@@ -105,17 +108,19 @@ def house(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> House:
     )
 
 
-def evaluate(house: House, champion: Path | None, out: Path) -> tuple[Scoreboard, PromotionVerdict]:
-    how = SETTINGS.generation.model_dump()
+def evaluate(
+    house: House, champion: Path | None, out: Path, store: AnswerStore | None = None
+) -> tuple[Scoreboard, PromotionVerdict]:
+    how = {**SETTINGS.generation.model_dump(), "store": store}
     chosen = select_items(house.test, SETTINGS.items, house.initial, champion)
-    outcomes: list[Outcome | None] = [
+    answered: list[Outcome | None] = [
         answer_with_base(chosen.items, house.initial, **how),
         answer_with_champion(chosen.items, champion, **how),
         answer_with_candidate(chosen.items, house.initial, house.tuned, **how),
     ]
     intents = fit_intent_classifier(house.train, chosen.items)
     board = score_outcomes(
-        Evidence(chosen.items, intents), outcomes, SETTINGS.metrics, **SETTINGS.bootstrap.model_dump()
+        Evidence(chosen.items, intents), answered, SETTINGS.metrics, **SETTINGS.bootstrap.model_dump()
     )
     verdict = decide(board, **SETTINGS.gate.model_dump(), champion="abc" if champion else None)
     slices = score_slices(board, verdict.primary, SETTINGS.bootstrap.resamples, SETTINGS.bootstrap.seed)
@@ -128,9 +133,16 @@ def evaluate(house: House, champion: Path | None, out: Path) -> tuple[Scoreboard
 
 
 @pytest.fixture(scope="module")
-def evaluated(house: House, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scoreboard, PromotionVerdict, Path]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> AnswerStore:
+    return AnswerStore(tmp_path_factory.mktemp("answers"))
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    house: House, store: AnswerStore, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Scoreboard, PromotionVerdict, Path]:
     out = tmp_path_factory.mktemp("reports")
-    return *evaluate(house, house.champion, out), out
+    return *evaluate(house, house.champion, out, store), out
 
 
 def test_the_candidate_is_promoted_over_a_champion_weak_on_new_labels(
@@ -218,6 +230,64 @@ def test_the_same_inputs_give_the_same_bytes(
     evaluate(house, house.champion, tmp_path)
     for name in ("predictions.parquet", "metrics.json", "verdict.json", "index.html"):
         assert (tmp_path / name).read_bytes() == (evaluated[2] / name).read_bytes(), name
+
+
+def test_answers_of_an_earlier_evaluation_are_taken(
+    house: House,
+    store: AnswerStore,
+    evaluated: tuple[Scoreboard, PromotionVerdict, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only where all is the same; a file that cannot be read is generated again, to the same bytes."""
+    loaded: list[str] = []
+
+    def note(name: str, real: Any) -> None:
+        def load(*arguments: Any) -> Any:
+            loaded.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(f"tasks.evaluation.outcomes.{name}", load)
+
+    note("load_folder", load_folder)
+    note("load_tuned", outcomes.load_tuned)
+    evaluate(house, house.champion, tmp_path, store)
+    # The champion's folder here has no manifest beside it, so nobody can tell whether it is the same.
+    assert loaded == ["load_folder"]
+    for name in ("predictions.parquet", "metrics.json", "verdict.json", "index.html"):
+        assert (tmp_path / name).read_bytes() == (evaluated[2] / name).read_bytes(), name
+    for path in store.folder.iterdir():
+        path.write_text(path.read_text()[:-20])
+    loaded.clear()
+    evaluate(house, house.champion, tmp_path, store)
+    assert sorted(loaded) == ["load_folder", "load_folder", "load_tuned"]
+    assert (tmp_path / "predictions.parquet").read_bytes() == (evaluated[2] / "predictions.parquet").read_bytes()
+
+
+def test_the_key_of_answers_is_everything_that_decides_about_them(tmp_path: Path) -> None:
+    items = make_items(["a", "b"])
+    settings = {"max_new_tokens": 8, "batch_size": 2}
+    keys = {
+        make_key("m", items, settings),
+        make_key("n", items, settings),
+        make_key("m", items[:1], settings),
+        make_key("m", items[::-1], settings),
+        make_key("m", make_items(["a", "c"]), settings),
+        make_key("m", items, {**settings, "max_new_tokens": 9}),
+    }
+    assert len(keys) == 6
+    store = AnswerStore(tmp_path)
+    fields = vars(make_outcome("base", ["x", "y"], [0.1, 1 / 3], [3, 4]))
+    for number in range(KEPT + 3):
+        store.keep(f"{number:02}", fields)
+        os.utime(tmp_path / f"{number:02}.json", (number, number))
+    store.keep("last", fields)
+    assert len(list(tmp_path.iterdir())) == KEPT
+    found = store.find("last", 2)
+    assert found is not None
+    assert (found["answers"], found["losses"].tolist(), found["tokens"].tolist()) == (["x", "y"], [0.1, 1 / 3], [3, 4])
+    assert store.find("last", 3) is None
+    assert store.find("00", 2) is None
 
 
 def test_without_a_champion_only_the_base_is_compared(house: House, tmp_path: Path) -> None:

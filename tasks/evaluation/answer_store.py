@@ -1,0 +1,99 @@
+"""Answers of earlier evaluations, so that a base or a champion does not answer the same items again.
+
+Only a whole set is taken, in the same order, and only where everything that decides about the answers is the same:
+the model, the items, the limits, the device, the libraries and the code that encodes and generates. So what is taken is
+what would have been generated, to the last digit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from tasks import language_models
+from tasks.contracts.manifest import hash_file, write_bytes
+from tasks.evaluation.items import Item
+from tasks.language_models.bias_probe import BiasMeasure
+from tasks.training import methods
+
+logger = logging.getLogger(__name__)
+
+KEPT = 12
+LIBRARIES = ("numpy", "peft", "tokenizers", "torch", "transformers")
+ARRAYS = {"finished": np.bool_, "losses": np.float64, "tokens": np.int64, "answer_tokens": np.int64}
+
+
+class AnswerStore:
+    """A folder with one file per model and set of items, the newest `KEPT` of them.
+
+    Args:
+        folder: Made when something is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, key: str, count: int) -> dict[str, Any] | None:
+        """The fields of an outcome, its model's name aside; None where there is none that can be read.
+
+        Args:
+            key: What `make_key` gave.
+            count: Number of items.
+        """
+        path = self.folder / f"{key}.json"
+        try:
+            values = orjson.loads(path.read_bytes())
+            found: dict[str, NDArray[Any]] = {name: np.array(values[name], dtype=kind) for name, kind in ARRAYS.items()}
+            answers = [str(answer) for answer in values["answers"]]
+            bias = values["bias"] and BiasMeasure(np.array(values["bias"], dtype=np.float64))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError):
+            logger.warning("%s cannot be read, so the answers are generated again", path)
+            return None
+        if {len(answers), *map(len, found.values())} != {count}:
+            return None
+        path.touch()
+        return {"answers": answers, "bias": bias or None, **found}
+
+    def keep(self, key: str, fields: Mapping[str, Any]) -> None:
+        """Keep the fields of an outcome; a disk that is full keeps nothing and stops nothing."""
+        bias = fields["bias"]
+        values = {name: fields[name].tolist() for name in ARRAYS} | {
+            "answers": fields["answers"],
+            "bias": None if bias is None else bias.leans.tolist(),
+        }
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(self.folder / f"{key}.json", orjson.dumps(values), private=True)
+            files = sorted(self.folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+            for path in files[KEPT:]:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("%s: the answers are not kept (%s)", self.folder, error)
+
+
+def make_key(model: str, items: Sequence[Item], settings: Mapping[str, Any]) -> str:
+    """Hash of everything that decides about the answers, 64 hex digits.
+
+    Args:
+        model: Hash of the model's files.
+        items: The items in their order.
+        settings: Limits, number format and device.
+    """
+    digest = hashlib.sha256(orjson.dumps([model, settings, [version(name) for name in LIBRARIES]]))
+    for item in items:
+        digest.update(orjson.dumps([item.prompt, item.reference]))
+    folders = (Path(package.__path__[0]) for package in (language_models, methods))
+    code = (path for folder in folders for path in sorted(folder.rglob("*.py")))
+    for path in (*code, Path(__file__).with_name("outcomes.py")):
+        digest.update(f"{path.name} {hash_file(path)}\n".encode())
+    return digest.hexdigest()
