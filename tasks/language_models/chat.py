@@ -128,6 +128,28 @@ class Chat:
         supervised = [token for token, marked in answer if marked]
         return [token for token, _ in prompt], supervised
 
+    def ids_after(self, turns: Turns) -> list[int] | None:
+        """Token ids from after the end of an answer, through turns that follow it, to where the model answers next.
+
+        Args:
+            turns: Those that follow the answer.
+
+        Returns:
+            The ids; None where the template does not write such turns after an answer.
+        """
+        asked, answered, _ = _PROBES
+        before = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        marked = [self._control.mark(turn) for turn in turns]
+        try:
+            text = self._rendering.render([*before, *marked], answering=True)
+        except TemplateRefusal:
+            return None
+        _, found, after = text.partition(answered)
+        if not found or any(str(turn["content"]).strip() not in after for turn in marked):
+            return None
+        (tokens,) = self._tokenize([Span(after, False, self._context(answered))])
+        return tokens[tokens.index(self.form.end) + 1 :] if self.form.end in tokens else tokens
+
     def write(self, turns: Turns, untrained: Collection[int] = ()) -> Written:
         """A conversation as text; turns after the last learned answer are left out, since they teach nothing.
 

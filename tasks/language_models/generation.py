@@ -1,10 +1,10 @@
-"""Greedy answers and reference loss of a causal language model, in batches.
+"""Greedy answers, drawn tokens and reference loss of a causal language model, in batches.
 
 The same function answers for every model and for the parity proof of a release, so that a difference
 between two models is never a difference between two decoders. Greedy means the most likely token at
 every step and nothing else: sampling, penalties and other settings of a ``generation_config.json``
-are left out on purpose. Prompts are padded on the left, sorted by length, and a row leaves its batch
-as soon as it ends, so short answers do not pay for long ones.
+are left out on purpose; `sample_tokens` draws instead. Prompts are padded on the left, sorted by
+length, and a row leaves its batch as soon as it ends, so short answers do not pay for long ones.
 
 Example:
     >>> prompts = [[{"role": "user", "content": "Where is my parcel?"}]]
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ from tasks.language_models.rendering import Turns
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from tasks.language_models.sampling import Sampler
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +123,52 @@ def generate_answers(
     return [_answer(tokenizer, ids, ends) for ids in tokens]
 
 
+def sample_tokens(
+    model: Any,
+    prompts: Mapping[int, Sequence[int]],
+    room: Mapping[int, int],
+    ends: frozenset[int],
+    sampler: Sampler,
+    batch_size: int,
+) -> dict[int, list[int]]:
+    """Continue some rows by drawing tokens, in batches of like length.
+
+    Args:
+        model: A causal language model in evaluation mode, with what is trained on it in its own modules.
+        prompts: Row of the sampler to the token ids before its answer.
+        room: Most tokens of each row's answer, its end included; at least 1.
+        ends: Ids that end an answer.
+        sampler: Draws the tokens.
+        batch_size: Rows at once.
+
+    Returns:
+        Row to the tokens that were drawn, the end included where there is one.
+
+    Raises:
+        PipelineError: The architecture does not decode in batches.
+    """
+    import torch
+
+    if not _takes_batches(model):
+        raise PipelineError(
+            f"{type(model).__name__} cannot be sampled in batches: it takes no positions or has a cache of its own; "
+            "take another base, or an objective that does not generate"
+        )
+    numbers = list(prompts)
+    tokens: dict[int, list[int]] = {}
+    # Not inference mode: autocast may keep copies of weights that a backward pass needs later.
+    with torch.no_grad():
+        for places in _batches([prompts[number] for number in numbers], batch_size):
+            rows = [numbers[place] for place in places]
+
+            def choose(logits: Tensor, inside: Sequence[int], rows: Sequence[int] = rows) -> Tensor:
+                return sampler(logits, [rows[place] for place in inside])
+
+            written = _decode_batch(model, [prompts[r] for r in rows], [room[r] for r in rows], ends, choose)
+            tokens.update(zip(rows, written, strict=True))
+    return tokens
+
+
 def score_references(
     model: Any,
     tokenizer: Any,
@@ -205,10 +253,26 @@ def _last_logits(model: Any) -> dict[str, Any]:
     return {"logits_to_keep": 1} if "logits_to_keep" in accepts else {}
 
 
+def _take_likeliest(logits: Tensor, rows: Sequence[int]) -> Tensor:
+    return logits.argmax(dim=-1)
+
+
 def _decode_batch(
-    model: Any, prompts: Sequence[Sequence[int]], room: Sequence[int], ends: frozenset[int]
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    room: Sequence[int],
+    ends: frozenset[int],
+    choose: Callable[[Tensor, Sequence[int]], Tensor] = _take_likeliest,
 ) -> list[list[int]]:
-    """Greedy tokens of one batch; a row that has ended leaves the batch and its cache."""
+    """Tokens of one batch, greedy unless chosen otherwise; a row that has ended leaves the batch and its cache.
+
+    Args:
+        model: The model.
+        prompts: Token ids before each answer.
+        room: Most tokens of each answer.
+        ends: Ids that end an answer.
+        choose: From logits, (rows, vocabulary), and which rows they are, to their next tokens, (rows,).
+    """
     import torch
     from transformers import DynamicCache
 
@@ -226,7 +290,7 @@ def _decode_batch(
             use_cache=True,
             **last_only,
         ).logits
-        chosen = logits[:, -1].argmax(dim=-1)
+        chosen = choose(logits[:, -1], rows)
         going = []
         for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             written[row].append(token)

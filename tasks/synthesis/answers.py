@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tasks.corpus.writers.answers import Turns
+from tasks.language_models.writers.answers import Turns
 from tasks.synthesis.calls import Calls
 from tasks.synthesis.drafts import Draft, Seed
 from tasks.synthesis.params import Synthesis

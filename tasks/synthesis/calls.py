@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.corpus.writers.answers import AnswerCache, Turns, Writer, WriterAnswer, ask_fully
+from tasks.language_models.writers.answers import AnswerCache, Turns, Writer, WriterAnswer, ask_fully
 from tasks.synthesis.params import Price, Synthesis
 from tasks.synthesis.reading import Unusable
 

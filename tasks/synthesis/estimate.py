@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from tasks.corpus.writers.answers import Turns
+from tasks.language_models.writers.answers import Turns
 from tasks.synthesis import answers, critique, instructions, rewrite, topics
 from tasks.synthesis.calls import compute_cost, estimate_tokens, find_price
 from tasks.synthesis.drafts import Draft, Known, Seed

@@ -13,7 +13,7 @@ from tasks.corpus.reading.sources.jsonl import Jsonl
 from tasks.corpus.reading.sources.parquet import Parquet
 from tasks.corpus.reading.sources.sample import Sample
 from tasks.corpus.reading.sources.sql import Sql
-from tasks.corpus.writers import AnyWriter
+from tasks.language_models.writers import AnyWriter
 from tasks.synthesis.checks import AnyCheck
 from tasks.synthesis.checks.duplicates import DuplicateCheck
 from tasks.synthesis.checks.label_set import LabelSetCheck

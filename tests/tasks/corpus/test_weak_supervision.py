@@ -154,7 +154,7 @@ def test_no_file_outside_the_project_is_run(tmp_path: Path) -> None:
 
 
 def test_a_model_is_asked_once(tmp_path: Path) -> None:
-    from tasks.corpus.writers.answers import AnswerCache, Turns, WriterAnswer
+    from tasks.language_models.writers.answers import AnswerCache, Turns, WriterAnswer
 
     class Told:
         def __init__(self) -> None:

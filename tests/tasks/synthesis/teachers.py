@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks.corpus.writers.openai import OpenAi
+from tasks.language_models.writers.openai import OpenAi
 from tasks.synthesis.checks.arithmetic import ArithmeticCheck
 from tasks.synthesis.checks.duplicates import DuplicateCheck
 from tasks.synthesis.checks.exact import ExactCheck

@@ -24,14 +24,14 @@ from tasks.contracts.tables import write_table
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.jsonl import Jsonl
 from tasks.corpus.reading.sources.sample import Sample
-from tasks.corpus.writers.local import Local
-from tasks.corpus.writers.openai import OpenAi
 from tasks.data_preparation.cleaning.clean import clean_rows
 from tasks.data_preparation.gate.measures import describe_splits
 from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import remove_duplicates
 from tasks.data_preparation.splitting.params import Split
 from tasks.data_preparation.splitting.split import split_examples
+from tasks.language_models.writers.local import Local
+from tasks.language_models.writers.openai import OpenAi
 from tasks.synthesis.checks.duplicates import DuplicateCheck
 from tasks.synthesis.checks.exact import ExactCheck
 from tasks.synthesis.checks.length import LengthCheck

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from tasks.contracts.params import Section
 from tasks.corpus.text.labels import LabelReader
-from tasks.corpus.writers import AnyWriter
+from tasks.language_models.writers import AnyWriter
 
 ORDER = (
     "Which of these labels fits the text between the lines best: {labels}? Answer with that label and nothing else, "
@@ -43,7 +43,7 @@ class Model(Section):
 
     def vote(self, texts: Sequence[str], root: Path) -> dict[str, list[str | None]]:
         """The label, or None, per text."""
-        from tasks.corpus.writers.answers import ask
+        from tasks.language_models.writers.answers import ask
 
         order = self.order.replace("{labels}", ", ".join(self.labels))
         prompts = [[{"role": "user", "content": order.replace("{text}", text)}] for text in texts]

@@ -14,8 +14,8 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.writers import AnyWriter
 from tasks.data_preparation.trainset.augmentation.material import LINE, Material, Variant, judge_rewriting, tidy_answer
+from tasks.language_models.writers import AnyWriter
 
 ORDER = (
     "Translate the text between the lines into {language}. Keep numbers, names, addresses and whatever stands in "
@@ -46,7 +46,7 @@ class BackTranslation(Section):
         return variants
 
     def _translate(self, texts: Sequence[str], language: str, material: Material) -> list[str | None]:
-        from tasks.corpus.writers.answers import ask
+        from tasks.language_models.writers.answers import ask
 
         prompts = [
             [{"role": "user", "content": ORDER.format(language=language, line=LINE, text=text)}] for text in texts

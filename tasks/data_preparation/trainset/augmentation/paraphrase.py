@@ -14,8 +14,8 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.corpus.writers import AnyWriter
 from tasks.data_preparation.trainset.augmentation.material import LINE, Material, Variant, judge_rewriting, tidy_answer
+from tasks.language_models.writers import AnyWriter
 
 STYLES = ("in other words", "shorter and plainer", "more politely", "as a hurried person would type it", "formally")
 ORDER = (
@@ -34,7 +34,7 @@ class Paraphrase(Section):
 
     def rewrite(self, chosen: Sequence[int], material: Material) -> list[Variant]:
         """Variants of each chosen row, or the reasons why there are none."""
-        from tasks.corpus.writers.answers import ask
+        from tasks.language_models.writers.answers import ask
 
         requests = [(row, manner) for row in chosen for manner in STYLES[: self.copies]]
         prompts = [

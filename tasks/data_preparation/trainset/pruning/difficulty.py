@@ -19,7 +19,7 @@ from pydantic import Field
 from tasks.contracts.params import Reads, Section
 from tasks.corpus.label_classifier import compute_features, make_classifier
 from tasks.corpus.threads import on_one_thread
-from tasks.corpus.writers.local import load_model
+from tasks.language_models.writers.local import load_model
 
 if TYPE_CHECKING:
     from tasks.data_preparation.trainset.pruning.pool import Array, Pool

@@ -20,9 +20,6 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import content_id
 from tasks.corpus.label_classifier import fit_label_classifier
 from tasks.corpus.rows.rows import Origin, Rows
-from tasks.corpus.writers.answers import AnswerCache, WriterAnswer, ask
-from tasks.corpus.writers.local import Local
-from tasks.corpus.writers.openai import OpenAi
 from tasks.data_preparation.gate.gate import check_quality
 from tasks.data_preparation.gate.measures import describe_rows, describe_sources
 from tasks.data_preparation.gate.params import Gate
@@ -37,6 +34,9 @@ from tasks.data_preparation.trainset.augmentation.material import judge_rewritin
 from tasks.data_preparation.trainset.augmentation.params import Augmentation
 from tasks.data_preparation.trainset.augmentation.paraphrase import Paraphrase
 from tasks.data_preparation.trainset.augmentation.synonyms import Synonyms, read_synonyms
+from tasks.language_models.writers.answers import AnswerCache, WriterAnswer, ask
+from tasks.language_models.writers.local import Local
+from tasks.language_models.writers.openai import OpenAi
 from tests.conversations import Turns, make, pair
 from tests.endpoint import Endpoint, broken, busy, drop_line, send, slow
 

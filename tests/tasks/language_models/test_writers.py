@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts.errors import PipelineError
-from tasks.corpus.writers.answers import REFUSED, AnswerCache, ask_fully
-from tasks.corpus.writers.local import Local, load_model
-from tasks.corpus.writers.openai import OpenAi
+from tasks.language_models.writers.answers import REFUSED, AnswerCache, ask_fully
+from tasks.language_models.writers.local import Local, load_model
+from tasks.language_models.writers.openai import OpenAi
 from tests.endpoint import Endpoint, Trouble, broken, busy, drop_line, send, slow
 
 PROMPT = [{"role": "user", "content": "hello"}]

@@ -18,7 +18,7 @@ from tasks.contracts.manifest import hash_file
 from tasks.contracts.params import Reads, Section
 
 if TYPE_CHECKING:
-    from tasks.corpus.writers.answers import AnswerCache, Turns, WriterAnswer
+    from tasks.language_models.writers.answers import AnswerCache, Turns, WriterAnswer
 
 # Answers are cached after this many prompts, so that an interrupted run loses no more.
 PROMPTS_PER_CHECKPOINT = 256
@@ -58,9 +58,9 @@ class Local(Section):
         Raises:
             PipelineError: The folder holds no model or no chat template, or a prompt exceeds the context length.
         """
-        from tasks.corpus.writers.answers import CUT_OFF, EMPTY, WriterAnswer
         from tasks.language_models.encoding import encode_prompt
         from tasks.language_models.generation import generate_answers
+        from tasks.language_models.writers.answers import CUT_OFF, EMPTY, WriterAnswer
 
         if not prompts:
             return []

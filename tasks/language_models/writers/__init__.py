@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tasks.corpus.writers.local import Local
-from tasks.corpus.writers.openai import OpenAi
+from tasks.language_models.writers.local import Local
+from tasks.language_models.writers.openai import OpenAi
 
 AnyWriter = Annotated[OpenAi | Local, Field(discriminator="name")]

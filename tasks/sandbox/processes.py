@@ -1,5 +1,5 @@
-"""The processes of `python.py`: one that holds an answer, one that judges it. A script of the standard library alone,
-started by its path as ``sandbox.py answer`` or ``sandbox.py judge``, with its task as JSON on stdin.
+"""The processes of `code.py`: one that holds an answer, one that judges it. A script of the standard library alone,
+started by its path as ``processes.py answer`` or ``processes.py judge``, with its task as JSON on stdin.
 """
 
 import ctypes

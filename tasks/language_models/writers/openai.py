@@ -16,7 +16,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 
 if TYPE_CHECKING:
-    from tasks.corpus.writers.answers import AnswerCache, Turns, WriterAnswer
+    from tasks.language_models.writers.answers import AnswerCache, Turns, WriterAnswer
 
 
 # Codes of a refusal by content policy, of OpenAI and Azure.
@@ -97,7 +97,7 @@ class OpenAi(Section):
     def _request(self, client: Any, prompt: Turns) -> WriterAnswer:
         from openai import APIConnectionError, APIError, APIResponseValidationError, APIStatusError
 
-        from tasks.corpus.writers.answers import CUT_OFF, EMPTY, REFUSED, WriterAnswer
+        from tasks.language_models.writers.answers import CUT_OFF, EMPTY, REFUSED, WriterAnswer
 
         try:
             completion = client.chat.completions.create(

@@ -6,7 +6,7 @@ compares it itself, so whatever the answer's code does to its own process, it ca
 arguments of calls, never the values that are expected, and nothing that it writes is a verdict. An object of the answer
 never equals plain data, and one that claims to equal, to contain or to be less than anything at all is not believed.
 
-A script of the standard library alone, as `sandbox.py`.
+A script of the standard library alone, as `processes.py`.
 """
 
 import asyncio
