@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from tasks.gateway.running_rows import RunningRows
+
 MINIMUM_FREE_COLUMNS = 64
 
 
@@ -204,13 +206,21 @@ def logits_alone(model: Any, tokens: Sequence[int]) -> torch.Tensor:
     return logits
 
 
-def rounding_noise(model: Any, prompts: Sequence[Sequence[int]], steps: int = 2) -> float:
+def rounding_noise(
+    model: Any, prompts: Sequence[Sequence[int]], steps: int = 2, batch: RunningRows | None = None
+) -> float:
     """Largest difference of a logit between a row in a mixed batch and the same row alone.
 
     A model whose rows influence one another, or that ignores positions or the mask, shows a difference far
     above rounding.
+
+    Args:
+        model: Gives the logits of a row alone.
+        prompts: Token ids of each row; the last one joins while the others run.
+        steps: Tokens after the prompts.
+        batch: Without rows; `Batch` by default.
     """
-    batch = Batch(model, prefill_tokens=1 << 20)
+    batch = batch or Batch(model, prefill_tokens=1 << 20)
     rows = [list(prompt) for prompt in prompts[:-1]]
     logits = batch.join(rows)
     largest = 0.0

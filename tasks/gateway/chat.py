@@ -3,7 +3,8 @@
 Supported: ``model``, ``messages``, ``max_tokens`` and ``max_completion_tokens``, ``temperature``, ``top_p``, ``stop``
 (up to 4), ``seed``, ``stream`` and ``stream_options.include_usage``. Messages are read as those of data sets are
 (`tasks.language_models.message_format`): texts, text parts, refusals, and the tool calls of earlier turns with their
-results; ``developer`` counts as ``system``. What such a message holds beside its text (``name``, ``tool_call_id``,
+results; ``developer`` counts as ``system``. A single message of the assistant is a text to be continued, without the
+chat template: what completions are elsewhere. What a message holds beside its text (``name``, ``tool_call_id``,
 reasoning) has no effect, and the header ``x-heptune-ignored`` names it. Accepted and without effect, too: ``user``,
 ``metadata``, ``safety_identifier``, ``prompt_cache_key``, ``service_tier``, ``store: false``, ``parallel_tool_calls``,
 any field that is null, and every other known field at the value that has no effect (``n: 1``, ``logprobs: false``,

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
-from tasks.gateway.batch import Batch, logits_alone
+from tasks.gateway.batch import logits_alone
 from tasks.gateway.engine import Delta, EngineLoad, Failed, Finished, FinishReason, GenerationRequest
+from tasks.gateway.running_rows import RunningRows
 from tasks.gateway.sampling import make_generator, sample_token
 from tasks.gateway.text import AnswerText
 
@@ -38,11 +39,11 @@ class DecodeLoop:
     """Decodes in a thread of its own until closed.
 
     Args:
-        model: A causal language model in evaluation mode.
+        model: A causal language model in evaluation mode, which decides near ties.
+        batch: Its running rows, none so far.
         decode: Token ids to text without special tokens.
         ends: Ids that end an answer.
         max_batch: Maximum number of rows decoded together.
-        prefill_tokens: Maximum prompt tokens in one pass.
         tie_margin: A greedy choice with a lead up to this is decided by computing the row alone; 0: never.
         on_step: Called with the number of rows of every step.
     """
@@ -50,10 +51,10 @@ class DecodeLoop:
     def __init__(
         self,
         model: Any,
+        batch: RunningRows,
         decode: Callable[[list[int]], str],
         ends: Collection[int],
         max_batch: int,
-        prefill_tokens: int,
         tie_margin: float,
         on_step: Callable[[int], None],
     ) -> None:
@@ -63,7 +64,7 @@ class DecodeLoop:
         self._max_batch = max_batch
         self._tie_margin = tie_margin
         self._on_step = on_step
-        self._batch = Batch(model, prefill_tokens)
+        self._batch = batch
         self._rows: list[Row] = []
         self._waiting: deque[GenerationRequest] = deque()
         self._wake = threading.Condition()

@@ -79,10 +79,19 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class EngineLoad:
-    """EngineLoad of an engine: requests waiting in the queue, and requests being decoded."""
+    """What an engine has to do, and what a draft saved it.
+
+    Attributes:
+        waiting: Requests in the queue.
+        running: Requests being decoded.
+        proposed: Tokens that a draft has proposed, since the engine was loaded.
+        accepted: Those of them that the model chose.
+    """
 
     waiting: int
     running: int
+    proposed: int = 0
+    accepted: int = 0
 
 
 class PromptRefused(Exception):
@@ -105,6 +114,8 @@ class Engine(Protocol):
 
     def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Prompt ids of a conversation, up to the assistant's answer.
+
+        Those of a single turn of the assistant are of a text to be continued, without the chat template.
 
         Raises:
             PromptRefused: The chat template or the tokenizer rejects it.

@@ -75,6 +75,12 @@ class Scrape:
         load, log = self._load(), self._log()
         yield GaugeMetricFamily("heptune_queue_depth", "Requests waiting in the queue.", value=load.waiting)
         yield GaugeMetricFamily("heptune_running", "Requests being decoded.", value=load.running)
+        drafted = CounterMetricFamily(
+            "heptune_draft_tokens", "Tokens that a draft proposed, and those that were chosen.", labels=["fate"]
+        )
+        drafted.add_metric(["proposed"], load.proposed)
+        drafted.add_metric(["accepted"], load.accepted)
+        yield drafted
         rows = CounterMetricFamily("heptune_log_rows", "Rows of the request log by fate.", labels=["fate"])
         for fate in ("written", "spooled", "replayed", "refused", "lost", "purged"):
             rows.add_metric([fate], getattr(log, fate))

@@ -94,7 +94,12 @@ class Releases:
         """The total load of all loaded releases."""
         with self._lock:
             loads = [slot.engine.load() for slot in (self._current, *self._retired)]
-        return EngineLoad(sum(load.waiting for load in loads), sum(load.running for load in loads))
+        return EngineLoad(
+            waiting=sum(load.waiting for load in loads),
+            running=sum(load.running for load in loads),
+            proposed=sum(load.proposed for load in loads),
+            accepted=sum(load.accepted for load in loads),
+        )
 
     def close(self) -> None:
         """Stop watching, finish running requests and free every engine."""

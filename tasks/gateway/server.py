@@ -86,6 +86,8 @@ def create_app(state: GatewayState) -> FastAPI:
         message = (
             f"{request.method} {request.url.path}: {error.detail}; see GET /v1/models and POST /v1/chat/completions"
         )
+        if request.url.path == "/v1/completions":
+            message += ", where a single message of the assistant is a text to be continued"
         refused = ApiError(error.status_code, message, "not_found" if error.status_code == 404 else "not_allowed")
         return JSONResponse(refused.body(), status_code=error.status_code, headers=error.headers)
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from tasks.contracts.progress import track
 from tasks.contracts.records import UNTRAINED
 from tasks.language_models.chat import Chat, Written, chat_of
+from tasks.language_models.documents import document_ids, is_document
 from tasks.language_models.long_rows import LongRows, Row, shorten
 from tasks.language_models.rendering import TemplateRefusal, Turns
 
@@ -70,9 +71,13 @@ def encode_examples(
 def encode_prompt(tokenizer: Any, prompt: Turns) -> list[int]:
     """Token ids of a conversation up to where the model answers, by the model's own chat template.
 
+    A single turn of the assistant is the beginning of a document: its tokens, without the template.
+
     Raises:
         PipelineError: The tokenizer has no chat template, or its template refuses the conversation.
     """
+    if is_document(prompt):
+        return document_ids(tokenizer, [str(prompt[0]["content"])])[0][:-1]
     return chat_of(tokenizer).prompt_ids(prompt)
 
 
@@ -83,6 +88,16 @@ def encode_reference(tokenizer: Any, prompt: Turns, reference: str) -> tuple[lis
         PipelineError: As `encode_prompt`.
     """
     return chat_of(tokenizer).answer_ids([*prompt, {"role": "assistant", "content": reference}])
+
+
+def encode_document(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
+    """The token before a document, which is only context, and the document's with the end of text.
+
+    Raises:
+        PipelineError: The tokenizer has no end-of-text token.
+    """
+    (ids,) = document_ids(tokenizer, [text])
+    return ids[:1], ids[1:]
 
 
 def _encode_batch(examples: pa.Table, chat: Chat, max_tokens: int, long_rows: LongRows, first: int) -> pa.Table:

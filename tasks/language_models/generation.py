@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.progress import progress
-from tasks.language_models.encoding import encode_prompt, encode_reference
+from tasks.language_models.documents import cut_row
+from tasks.language_models.encoding import encode_document, encode_prompt, encode_reference
 from tasks.language_models.ends import ends_of
 from tasks.language_models.rendering import Turns
 
@@ -176,6 +177,7 @@ def score_references(
     references: Sequence[str],
     batch_size: int = 32,
     title: str = "scoring",
+    documents: bool = False,
 ) -> list[ReferenceLoss]:
     """Loss of given answers.
 
@@ -183,16 +185,28 @@ def score_references(
         model: A causal language model in evaluation mode.
         tokenizer: Its tokenizer, with a chat template.
         prompts: Conversations that end before the answer.
-        references: One answer per prompt.
+        references: One answer per prompt; after no turns a document where ``documents`` says so, of any length.
         batch_size: Pairs scored at once; fewer where the vocabulary is large.
         title: Name beside the progress bar.
+        documents: References without a prompt are documents, see `tasks.language_models.documents`.
 
     Returns:
         One loss per pair, in their order.
     """
     import torch
 
-    pairs = [encode_reference(tokenizer, p, r) for p, r in zip(prompts, references, strict=True)]
+    pairs: list[tuple[list[int], list[int]]] = []
+    places: list[int] = []
+    context = context_length(model.config)
+    for place, (prompt, reference) in enumerate(zip(prompts, references, strict=True)):
+        if documents and not prompt:
+            before, answer = encode_document(tokenizer, reference)
+            tokens = before + answer
+            parts = [(part[:1], part[1:]) for part in cut_row(tokens, context or len(tokens))]
+        else:
+            parts = [encode_reference(tokenizer, prompt, reference)]
+        pairs += parts
+        places += [place] * len(parts)
     whole = [before + answer for before, answer in pairs]
     losses = [ReferenceLoss(0.0, 0)] * len(pairs)
     with torch.inference_mode(), progress(title, len(pairs)) as advance:
@@ -204,7 +218,18 @@ def score_references(
                 for row, loss in zip(part, _batch_loss(model, [pairs[r] for r in part]), strict=True):
                     losses[row] = loss
             advance(len(rows))
-    return losses
+    return _join_parts(losses, places, len(prompts))
+
+
+def _join_parts(losses: Sequence[ReferenceLoss], places: Sequence[int], count: int) -> list[ReferenceLoss]:
+    """Losses of whole references from those of their parts, of which nearly all have one."""
+    if len(losses) == count:
+        return list(losses)
+    sums, tokens = [0.0] * count, [0] * count
+    for place, loss in zip(places, losses, strict=True):
+        sums[place] += loss.mean * loss.tokens
+        tokens[place] += loss.tokens
+    return [ReferenceLoss(total / number, number) for total, number in zip(sums, tokens, strict=True)]
 
 
 def _answer(tokenizer: Any, ids: list[int], ends: frozenset[int]) -> Answer:

@@ -6,7 +6,8 @@ without that guarantee. Models without a plain key-value cache (state-space and 
 encoder-decoders) are refused when they are loaded, and so is a model whose batched rows differ from the
 same rows alone.
 
-Example: ``engine: {name: transformers, max_batch: 16, dtype: float32}``
+Example: ``engine: {name: transformers, max_batch: 16, dtype: float32}``. ``decoding`` adds a draft that proposes
+tokens, or a large base that the release steers (`tasks.gateway.decodings`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import copy
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,15 +24,19 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
+from tasks.gateway.decodings import AnyDecoding
+from tasks.gateway.decodings.plain import PlainDecoding
 from tasks.gateway.engine import EngineLoad, GenerationRequest, PromptRefused
 from tasks.gateway.prompt_length import cannot_fit, longest_token
 from tasks.language_models.batching import find_context, why_not_batched
 from tasks.language_models.chat import Chat
+from tasks.language_models.documents import document_ids, is_document
 from tasks.language_models.ends import ends_of
 from tasks.language_models.rendering import TemplateRefusal
 
 if TYPE_CHECKING:
     from tasks.gateway.decoding import DecodeLoop
+    from tasks.gateway.running_rows import RunningRows
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +58,10 @@ class Transformers(Section):
     device: str = Field(default="cpu", description="torch device, such as cpu or cuda:0")
     prefill_tokens: int = Field(
         default=2048, ge=1, description="maximum prompt tokens of one pass, for which running requests wait"
+    )
+    decoding: AnyDecoding = Field(
+        default=PlainDecoding(),
+        description="plain; speculative: a draft proposes tokens; emulated: a large base tuned by the release",
     )
 
     def load(self, folder: Path, on_step: Callable[[int], None]) -> TransformersEngine:
@@ -76,29 +86,40 @@ class TransformersEngine:
         from tasks.gateway.batch import rounding_noise
         from tasks.gateway.decoding import DecodeLoop
 
-        model, self._tokenizer = read_folder(folder, params.dtype, params.device)
+        released, self._tokenizer = read_folder(folder, params.dtype, params.device)
         self._lock = threading.Lock()
         # Decoding has its own tokenizer, so that encoding a long prompt does not block running answers.
         self._decoder = copy.deepcopy(self._tokenizer)
         self._chat = Chat(self._tokenizer)
-        self.context = find_context(model.config, self._tokenizer)
+        self.context = find_context(released.config, self._tokenizer)
+        prepared = params.decoding.prepare(
+            released,
+            self._tokenizer,
+            lambda other: read_folder(other, params.dtype, params.device),
+            params.prefill_tokens,
+            self.context,
+        )
+        model = prepared.model
         self._longest_token = longest_token(list(self._tokenizer.get_vocab()))
         margin = 0.0
         if params.dtype == "float32":
             with torch.inference_mode():
-                noise = rounding_noise(model, make_test_prompts(len(self._tokenizer), self.context))
+                noise = rounding_noise(
+                    model, make_test_prompts(len(self._tokenizer), self.context), batch=prepared.rows()
+                )
             if not noise <= LARGEST_NOISE:
                 raise PipelineError(
                     f"{folder}: a row in a batch differs from the same row alone by {noise:.2g}, so this architecture "
                     "cannot be batched; serve it with another engine"
                 )
             margin = max(SMALLEST_MARGIN, MARGIN_FACTOR * noise)
+        self._batch: RunningRows | None = prepared.rows()
         self._loop: DecodeLoop | None = DecodeLoop(
             model,
+            self._batch,
             self._text,
             set(ends_of(model.generation_config, self._tokenizer)),
             params.max_batch,
-            params.prefill_tokens,
             margin,
             on_step,
         )
@@ -121,6 +142,8 @@ class TransformersEngine:
     def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         try:
             with self._lock:
+                if is_document(messages):
+                    return document_ids(self._tokenizer, [messages[0]["content"]])[0][:-1]
                 return self._chat.prompt_ids(messages)
         except TemplateRefusal as refusal:
             raise PromptRefused(f"the model's chat template rejects these messages: {refusal.reason}") from refusal
@@ -133,15 +156,17 @@ class TransformersEngine:
         self._loop.submit(request)
 
     def load(self) -> EngineLoad:
-        return self._loop.load() if self._loop is not None else EngineLoad(0, 0)
+        waiting = self._loop.load() if self._loop is not None else EngineLoad(0, 0)
+        proposed, accepted = getattr(self._batch, "proposed", 0), getattr(self._batch, "accepted", 0)
+        return replace(waiting, proposed=proposed, accepted=accepted)
 
     def close(self) -> None:
         import gc
 
         if self._loop is not None:
             self._loop.close()
-            # The loop holds the only reference to the weights.
-            self._loop = None
+            # Loop and batch hold the only references to the weights.
+            self._loop = self._batch = None
             gc.collect()
 
 

@@ -249,13 +249,14 @@ def test_logits_that_are_no_numbers_fail_their_row_alone() -> None:
 
     import torch
 
+    from tasks.gateway.batch import Batch
     from tasks.gateway.decoding import DecodeLoop, Row
     from tasks.gateway.text import AnswerText
 
     def decode(ids: list[int]) -> str:
         return "x" * len(ids)
 
-    loop = DecodeLoop(torch.nn.Identity(), decode, (0,), 4, 64, 0.0, lambda rows: None)
+    loop = DecodeLoop(torch.nn.Identity(), Batch(torch.nn.Identity(), 64), decode, (0,), 4, 0.0, lambda rows: None)
     events: list[list[Event]] = [[], [], []]
     rows = [Row(GenerationRequest([1], 9, found.append), AnswerText(decode), None, []) for found in events]
     logits = torch.tensor([[1.0, 2.0], [math.nan, 1.0], [-math.inf, -math.inf]])
