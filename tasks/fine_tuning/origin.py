@@ -32,6 +32,7 @@ DECIDING_MODULES = (
     "batch_loss.py",
     "batches.py",
     "interrupts.py",
+    "method_steps.py",
     "noise.py",
     "not_finite.py",
     "output_layer.py",

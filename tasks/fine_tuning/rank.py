@@ -121,6 +121,7 @@ def run_rank(job: Job) -> FineTuner:
         trained = plan.distribution.gather(trainer.model)
     if is_first:
         save_file(trained, job.trained)
+        trainer.method_steps.save(job.folder)
         state = trainer.state
         steps = {"steps": state.global_step, "kept_step": trainer.kept_step, "resumed_at": step_of(found[0])}
         write_json(job.result, {"history": state.log_history, **steps})

@@ -25,6 +25,7 @@ from tasks.fine_tuning.out_of_memory import survive_shortage
 from tasks.fine_tuning.rows import Splits
 from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
 from tasks.training.distribution.whole import put_weights
+from tasks.training.methods.hooks import RunFacts, StepHooks, make_hooks
 from tasks.training.plan import Plan, check_machine
 from tasks.training.quantization.measure import WeightPart, measure_weights
 
@@ -190,7 +191,10 @@ def _train_in_ranks(
             bar.stop()
         result = read_json(job.result)
         model = make_model(plan, initial)
+        hooks = hooks_of(plan, model, initial)
         put_weights(model, load_file(job.trained), "the ranks")
+        if hooks.keeps_state:
+            hooks.load_state(model, load_file(job.method_state))
     return _Trained(model, **result)
 
 
@@ -255,9 +259,13 @@ def make_trainer(
     library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar is enough
     # Before the base: ZeRO-3 splits it while it is read, as these say.
     arguments = trainer_arguments(plan, store.folder)
-    model = plan.distribution.shard(make_model(plan, initial))
+    adapted = make_model(plan, initial)
+    hooks = hooks_of(plan, adapted, initial)
+    model = plan.distribution.shard(adapted)
     callbacks: list[Any] = [ShowProgress(shown or ProgressBar(plan.steps)), ReportMetrics(plan, listeners)]
-    trainer = (trainer_class or FineTuner)(model, load_tokenizer(initial), plan, splits, store, callbacks, arguments)
+    trainer = (trainer_class or FineTuner)(
+        model, load_tokenizer(initial), plan, splits, store, callbacks, arguments, hooks
+    )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -271,6 +279,11 @@ def make_model(plan: Plan, initial: Path) -> Any:
     set_generation_config(base, initial)
     base.config.use_cache = False
     return plan.method.adapt(base)
+
+
+def hooks_of(plan: Plan, model: Any, initial: Path) -> StepHooks:
+    """What the plan's method does from step to step, of a model as `make_model` gave it."""
+    return make_hooks(plan.method, model, RunFacts(plan.steps, plan.steps_per_epoch, plan.seed), initial)
 
 
 def train(trainer: FineTuner, resume: Path | None, interrupt: Asking | None = None) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import islice
@@ -34,6 +34,7 @@ from tasks.fine_tuning.averaging import AverageCallback, WeightAverage
 from tasks.fine_tuning.batch_loss import BatchLoss, LossSum
 from tasks.fine_tuning.batches import Bins, collate, order_batches, share_batches, validation_batches
 from tasks.fine_tuning.checkpoints import AVERAGED, SCHEDULER, UNLOGGED, Checkpoints
+from tasks.fine_tuning.method_steps import MethodSteps
 from tasks.fine_tuning.noise import noisy_embeddings
 from tasks.fine_tuning.not_finite import StepGuard
 from tasks.fine_tuning.rows import Splits
@@ -43,6 +44,7 @@ from tasks.training.choices import VALIDATION_TOKENS
 from tasks.training.distribution.whole import trained_weights
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.losses.loss import TrainingLoss
+from tasks.training.methods.hooks import STATE, StepHooks, changes_trained
 from tasks.training.optimizers.groups import group_weights
 from tasks.training.plan import Plan
 from tasks.training.quantization.loading import quantization_hidden
@@ -54,6 +56,9 @@ logger = logging.getLogger(__name__)
 
 def trainer_arguments(plan: Plan, output: Path) -> SFTConfig:
     """The plan as TRL's arguments. What the callbacks and overrides below decide is switched off here."""
+    shared = plan.distribution.arguments(plan.batch_size, plan.accumulation_steps)
+    if changes_trained(plan.method):
+        shared["ddp_find_unused_parameters"] = True  # DDP waits for the gradients of all weights otherwise
     return SFTConfig(
         output_dir=str(output),
         max_steps=plan.steps,
@@ -82,7 +87,7 @@ def trainer_arguments(plan: Plan, output: Path) -> SFTConfig:
         disable_tqdm=True,
         include_num_input_tokens_seen="no",
         push_to_hub=False,
-        **plan.distribution.arguments(plan.batch_size, plan.accumulation_steps),
+        **shared,
     )
 
 
@@ -115,6 +120,7 @@ class FineTuner(SFTTrainer):
         checkpoints: Store of the run's checkpoints.
         callbacks: Callbacks for progress and metrics.
         arguments: What `trainer_arguments` gave.
+        hooks: What the plan's method does from step to step.
     """
 
     model: Any
@@ -130,6 +136,7 @@ class FineTuner(SFTTrainer):
         checkpoints: Checkpoints,
         callbacks: list[TrainerCallback],
         arguments: SFTConfig,
+        hooks: StepHooks,
     ) -> None:
         self.plan, self.splits, self.checkpoints = plan, splits, checkpoints
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -137,7 +144,9 @@ class FineTuner(SFTTrainer):
         self.own_batches: list[Bins] = []
         self.guard = StepGuard(self)
         averaging = [] if plan.ema_decay is None else [AverageCallback(self)]
+        self.method_steps = MethodSteps(self, hooks)
         checkpoints.needed |= {AVERAGED} if averaging else set()
+        checkpoints.needed |= {STATE} if hooks.keeps_state else set()
         with quantization_hidden(model):
             super().__init__(
                 model=model,
@@ -145,7 +154,13 @@ class FineTuner(SFTTrainer):
                 # Required and inspected by TRL, but never iterated: batches are made in `get_train_dataloader`.
                 train_dataset=datasets.Dataset.from_dict({"input_ids": [[self.pad]], "labels": [[IGNORED]]}),
                 processing_class=tokenizer,
-                callbacks=[*averaging, IntervalCallback(plan), WatchCallback(plan, checkpoints), *callbacks],
+                callbacks=[
+                    self.method_steps,
+                    *averaging,
+                    IntervalCallback(plan),
+                    WatchCallback(plan, checkpoints),
+                    *callbacks,
+                ],
             )
         self.batch_loss = BatchLoss(self.model, self.aux_loss_enabled)
 
@@ -204,6 +219,11 @@ class FineTuner(SFTTrainer):
     def _own_optimizer(self) -> Any:
         """The optimizer without accelerate's wrapper; None before there is one."""
         return getattr(self.optimizer, "optimizer", self.optimizer)
+
+    def forget_states(self, weights: Iterable[torch.Tensor]) -> None:
+        """Free what the optimizer keeps of some weights; it begins anew when they get gradients again."""
+        for one in weights:
+            self._own_optimizer.state.pop(one, None)
 
     def settle_weights(self) -> None:
         """Put the weights where they are to be used; schedule-free optimizers take gradients at another point."""
@@ -267,10 +287,13 @@ class FineTuner(SFTTrainer):
         with noisy_embeddings(self.model.get_input_embeddings(), alpha, inputs):
             found = self.sum_losses(model, inputs, self.plan.loss)
         loss = found.total / (num_items_in_batch if num_items_in_batch is not None else found.tokens)
+        # Of what is a mean over the batch, not a sum over tokens.
+        batches = self.plan.accumulation_steps * (self.plan.world_size if num_items_in_batch is not None else 1)
         if found.auxiliary is not None:
-            # A mean over the batch, not a sum over tokens.
-            steps = self.plan.accumulation_steps * (self.plan.world_size if num_items_in_batch is not None else 1)
-            loss = loss + self.router_aux_loss_coef * found.auxiliary / steps
+            loss = loss + self.router_aux_loss_coef * found.auxiliary / batches
+        hooks = self.method_steps.hooks
+        if self.model.training and (extra := hooks.extra_loss(self.model, self.state.global_step + 1)) is not None:
+            loss = loss + extra / batches
         if self.plan.world_size > 1 and num_items_in_batch is not None:
             loss = loss * self.plan.world_size  # the processes' gradients are averaged, and so are their logged losses
         return self.guard.check_loss(loss, inputs) if self.model.training and self.own_batches else loss
@@ -338,6 +361,7 @@ class FineTuner(SFTTrainer):
         if self.kept_step != self.state.global_step:
             folder = self.checkpoints.sound(self.kept_step)
             self.plan.distribution.load_weights(self, folder)
+            self.method_steps.load(folder)
             if self.average is not None:
                 self.average.load(folder / AVERAGED)
         if self.average is not None:
@@ -362,6 +386,7 @@ class FineTuner(SFTTrainer):
         loss = self._write_share(folder)
         if self.average is not None:
             self.average.save(folder / AVERAGED)
+        self.method_steps.save(folder)
         scheduler: Any = self.lr_scheduler
         torch.save(scheduler.state_dict(), folder / SCHEDULER)
         self._save_scaler(str(folder))
@@ -394,6 +419,7 @@ class FineTuner(SFTTrainer):
             return
         self.unlogged = read_json(Path(checkpoint) / UNLOGGED)
         self.plan.distribution.load_state(self, Path(checkpoint))
+        self.method_steps.load(Path(checkpoint))
         scheduler: Any = self.lr_scheduler
         scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
 

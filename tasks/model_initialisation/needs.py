@@ -13,7 +13,7 @@ from tasks.training.choices import Precision
 from tasks.training.methods import METHODS
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.quantization import QUANTIZATIONS
-from tasks.training.weights import list_trained_weights
+from tasks.training.weights import list_trained_at_once
 
 # Tensor names of every architecture's own; the first that fits decides, so the norm of an attention is a norm.
 _PARTS = (
@@ -78,15 +78,15 @@ def estimate_needs(shape: ModelShape) -> list[MethodNeeds]:
             continue
         if not frozen and not held.can.trained_base:
             continue
-        quantization, trained = held.resolve(frozen, PRECISION), method.trainable(shape)
+        quantization, at_once = held.resolve(frozen, PRECISION), list_trained_at_once(method, shape)
         found.append(
             MethodNeeds(
                 method.describe(),
                 quantization.describe(),
-                trained,
+                method.trainable(shape),
                 quantization.base_bytes(shape) + method.own_bytes(shape),
-                4 * trained,
-                AdamW().state_bytes(list_trained_weights(method, shape)),
+                4 * at_once.total,
+                AdamW().state_bytes(at_once),
             )
         )
     return sorted(found, key=lambda needs: -needs.total)

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from tasks.training.choices import Packing
 from tasks.training.distribution import DISTRIBUTIONS
 from tasks.training.methods import METHODS
+from tasks.training.methods.hooks import changes_trained
 from tasks.training.optimizers import OPTIMIZERS
 from tasks.training.quantization import QUANTIZATIONS
 
@@ -82,6 +83,20 @@ RULES: tuple[CombinationRule, ...] = (
             f"take distribution {either('distribution', lambda can: can.many and can.quantized_base)}, or "
             f"quantization {either('quantization', lambda can: can.trained_base)}"
         ),
+    ),
+    CombinationRule(
+        ("method", "distribution"),
+        "the method changes which weights it trains, and the distribution keeps shares of those it began with",
+        lambda method, distribution: changes_trained(method) and distribution.can.sharded,
+        lambda method, distribution: (
+            f"take distribution {either('distribution', lambda can: not can.sharded)}, or method full or lora"
+        ),
+    ),
+    CombinationRule(
+        ("method", "optimizer"),
+        "the method changes which weights it trains, and the optimizer cannot leave out those that it does not",
+        lambda method, optimizer: changes_trained(method) and not optimizer.can.forgets,
+        lambda method, optimizer: f"take optimizer {either('optimizer', lambda can: can.forgets)}",
     ),
     CombinationRule(
         ("optimizer", "distribution"),

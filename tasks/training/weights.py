@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.language_models.shape import ModelShape
+from tasks.training.methods.hooks import Changing
 from tasks.training.methods.method import Method
 
 Size = tuple[int, int]
@@ -52,8 +54,19 @@ def list_trained_weights(method: Method, shape: ModelShape) -> TrainedWeights:
     The shape has the number of all weights and the size of every linear layer; of what a method trains beside them,
     whole embeddings are taken off first and the rest are vectors as wide as the model.
     """
-    matrices = tuple(method.trained_matrices(shape))
-    rest = method.trainable(shape) - sum(rows * columns for rows, columns in matrices)
+    return _sort_weights(method.trainable(shape), method.trained_matrices(shape), shape)
+
+
+def list_trained_at_once(method: Method, shape: ModelShape) -> TrainedWeights:
+    """What is trained in the same step, at most: gradients and optimizer states are of these."""
+    if isinstance(method, Changing):
+        return _sort_weights(*method.trained_at_once(shape), shape)
+    return list_trained_weights(method, shape)
+
+
+def _sort_weights(number: int, within_blocks: Sequence[Size], shape: ModelShape) -> TrainedWeights:
+    matrices = tuple(within_blocks)
+    rest = number - sum(rows * columns for rows, columns in matrices)
     embedding = max(1, shape.vocabulary * shape.hidden)
     embeddings = ((shape.vocabulary, shape.hidden),) * (rest // embedding)
     rest %= embedding

@@ -1,6 +1,6 @@
 """Memory of one training process, predicted from shapes.
 
-With P parameters, T of them trained, and n tokens in a forward pass, in bytes:
+With P parameters, T of them trained in the same step at most, and n tokens in a forward pass, in bytes:
 
 * weights: what the quantisation says of the base's, and what the method says of its own.
 * gradients: 4 T; those of one tensor where the optimizer uses each at once, none without a backward pass, which also
@@ -49,7 +49,7 @@ from tasks.training.memory import Memory
 from tasks.training.methods.method import Method
 from tasks.training.optimizers.optimizer import Optimizer, OptimizerCan
 from tasks.training.quantization.quantization import Quantization
-from tasks.training.weights import TrainedWeights, list_trained_weights
+from tasks.training.weights import TrainedWeights, list_trained_at_once
 
 FRAGMENTATION = 1.5
 # Measured with the pinned versions: resident size with everything imported and no model.
@@ -97,7 +97,7 @@ def list_moments(
     """
     size = 4 if precision == "fp32" else 2
     tokens = batch_size * max_tokens
-    own, trained = method.own_bytes(shape), list_trained_weights(method, shape)
+    own, trained = method.own_bytes(shape), list_trained_at_once(method, shape)
     frozen, can = method.can.frozen_base, optimizer.can
     activations = shape.layers * tokens * _layer_bytes(shape, size, frozen)
     activations += tokens * (method.kept_per_token(shape) * size + (1 if frozen else 2) * shape.hidden * 4)

@@ -21,6 +21,7 @@ from tasks.training.optimizers.refusals import list_problems
 from tasks.training.packing import count_packed_rows
 from tasks.training.plan import Plan
 from tasks.training.rows import ANSWER_CUT, TOO_LONG
+from tasks.training.weights import list_trained_at_once
 from tasks.training_setup.batch import USABLE_MEMORY_SHARE, choose_batch
 from tasks.training_setup.choose import Trial, choose_setup, explain_automatic
 from tasks.training_setup.counts import Counts
@@ -224,6 +225,10 @@ def _memory(
     )
     # What processes share is taken off a moment at which all of it is there.
     alone = moments["backward"] if settings.distribution.can.many else find_peak(moments)
+    if settings.distribution.can.many:
+        # What is sent has room for the gradients of all weights that are ever trained.
+        seldom = settings.method.trainable(shape) - list_trained_at_once(settings.method, shape).total
+        alone = replace(alone, communication=alone.communication + 4 * seldom)
     if settings.ema_decay is not None:
         alone = replace(alone, optimizer=alone.optimizer + 4 * settings.method.trainable(shape))
     return settings.distribution.per_rank(alone, shape, _ranks(settings), precision)

@@ -22,6 +22,7 @@ from tasks.contracts.manifest import read_json, write_json
 from tasks.fine_tuning.checkpoints import RunOrigin
 from tasks.fine_tuning.rows import Splits
 from tasks.training.answer_costs import AnswerCosts
+from tasks.training.methods.hooks import STATE
 from tasks.training.plan import Plan
 from tasks.training.rows import TokenizedRows
 
@@ -61,6 +62,11 @@ class Job:
     def trained(self) -> Path:
         """The trained weights, whole."""
         return self.folder / "trained.safetensors"
+
+    @property
+    def method_state(self) -> Path:
+        """The state of a method that keeps one, beside the weights."""
+        return self.folder / STATE
 
     @property
     def leave(self) -> Path:

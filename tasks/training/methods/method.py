@@ -2,7 +2,7 @@
 
 A method is a frozen section of params. Training setup resolves it for the base model and writes it into the plan;
 fine-tuning adapts the base with it and saves what was trained; evaluation and deployment open what was saved through
-it. Nothing else knows how a method works.
+it. Nothing else knows how a method works. What a method does from step to step, if anything, is in `hooks` beside this.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Method(Protocol):
         ...
 
     def trainable(self, shape: ModelShape) -> int:
-        """Weights that get gradients and optimizer states."""
+        """Weights that get gradients and optimizer states, in whichever step."""
         ...
 
     def trained_matrices(self, shape: ModelShape) -> list[tuple[int, int]]:

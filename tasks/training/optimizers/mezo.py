@@ -38,6 +38,7 @@ class MeZO(Section):
         clips=False,
         several_ranks=False,
         sharded=False,
+        forgets=False,
         rates_as_adamw=False,
     )
 

@@ -31,6 +31,8 @@ class OptimizerCan:
         several_ranks: Train in several processes, each with all weights and the mean of their gradients.
         sharded: Train where each process keeps a part of the weights or of the states (ZeRO, FSDP): every number of a
             weight is then updated by itself.
+        forgets: Go on when its states of some weights are dropped between two steps, and leave weights alone that have
+            no gradient.
         library: Name of the package, beside PyTorch and transformers, that has the update; empty without one.
         rates_as_adamw: Take the learning rates that are usual with AdamW.
     """
@@ -42,6 +44,7 @@ class OptimizerCan:
     full_batch: bool
     several_ranks: bool
     sharded: bool
+    forgets: bool
     library: str
     rates_as_adamw: bool
 
@@ -55,6 +58,7 @@ USUAL = OptimizerCan(
     full_batch=False,
     several_ranks=True,
     sharded=True,
+    forgets=True,
     library="",
     rates_as_adamw=True,
 )
@@ -66,6 +70,7 @@ INSIDE_BACKWARD = replace(
     clips=False,
     several_ranks=False,
     sharded=False,
+    forgets=False,
     rates_as_adamw=False,
 )
 

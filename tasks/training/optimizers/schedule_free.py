@@ -30,8 +30,9 @@ from tasks.training.weights import TrainedWeights
 class ScheduleFree(Section):
     """AdamW whose averaged iterates need no falling learning rate."""
 
-    # The change of points happens in the weights themselves, of which a sharded optimizer has copies only.
-    can: ClassVar[OptimizerCan] = replace(USUAL, sharded=False, library="schedulefree")
+    # The change of points happens in the weights themselves, of which a sharded optimizer has copies only, and takes
+    # the states.
+    can: ClassVar[OptimizerCan] = replace(USUAL, sharded=False, forgets=False, library="schedulefree")
 
     name: Literal["schedule_free"] = "schedule_free"
     beta1: float = Field(default=0.9, gt=0, lt=1, description="share of the mean x in the point of the gradient")
