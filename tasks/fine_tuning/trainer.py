@@ -44,7 +44,8 @@ from tasks.training.choices import VALIDATION_TOKENS
 from tasks.training.distribution.whole import trained_weights
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.losses.loss import TrainingLoss
-from tasks.training.methods.hooks import STATE, StepHooks, changes_trained
+from tasks.training.methods.hooks import STATE, StepHooks
+from tasks.training.methods.parts import changes_trained
 from tasks.training.optimizers.groups import group_weights
 from tasks.training.plan import Plan
 from tasks.training.quantization.loading import quantization_hidden
@@ -195,7 +196,10 @@ class FineTuner(SFTTrainer):
             model = self.model if model is None else model
             decayed = self.get_decay_parameter_names(model)
             plan = self.plan
-            groups = group_weights(model, decayed, plan.learning_rate, plan.weight_decay, plan.parameter_groups)
+            rate_factor = self.method_steps.hooks.rate_factor
+            groups = group_weights(
+                model, decayed, plan.learning_rate, plan.weight_decay, plan.parameter_groups, rate_factor
+            )
             self.optimizer = plan.optimizer.build(groups, plan.seed)
         return self.optimizer
 

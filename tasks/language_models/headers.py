@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tasks.language_models.layout import sort_names
 from tasks.language_models.shape import ModelShape
 
 RECURRENT = ("mamba", "linear_attention", "recurrent", "conv", "rwkv", "ssm")
@@ -36,13 +37,14 @@ def read_shape_of(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ..
     tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", True)))
     head = next((name for name in HEADS if f"{name}.weight" in tensors), "lm_head")
     linear: dict[str, list[tuple[int, int]]] = {}
-    parameters = 0
+    parameters, counted = 0, {}
     for name, shape in tensors.items():
         module, _, kept = name.rpartition(".")
         last = module.rpartition(".")[2]
         if tied and module == head and len(tensors) > 1 and _embeds(tensors):
             continue  # stored though it is the embeddings
         parameters += math.prod(shape)
+        counted[name] = shape
         if kept == "weight" and len(shape) == 2 and last not in (*EMBEDDINGS, *HEADS):
             out, inner = (shape[1], shape[0]) if kind in TRANSPOSED else shape
             linear.setdefault(last, []).append((out, inner))
@@ -62,6 +64,7 @@ def read_shape_of(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ..
         vocabulary=int(text.get("vocab_size") or 1),
         context=int(text.get("max_position_embeddings") or text.get("n_positions") or 0),
         isolates_packed=not any(word in kinds for word in RECURRENT) and kind not in WITHOUT_POSITIONS,
+        layout=sort_names(counted, EMBEDDINGS, HEADS),
     )
 
 

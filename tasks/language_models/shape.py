@@ -10,12 +10,13 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, read_manifest
+from tasks.language_models.layout import WeightLayout, describe_layout, read_layout
 from tasks.language_models.model_folder import open_on_meta
 
 _RECURRENT_KEYS = ("mamba", "linear_attention", "recurrent", "conv")
@@ -38,6 +39,7 @@ class ModelShape:
         vocabulary: Rows of the output layer.
         context: Longest input, 0 when the configuration does not say.
         isolates_packed: Attention can be kept inside each conversation of a packed row.
+        layout: Where the weights are.
     """
 
     parameters: int
@@ -51,6 +53,7 @@ class ModelShape:
     vocabulary: int
     context: int
     isolates_packed: bool
+    layout: WeightLayout = field(default_factory=WeightLayout)
 
     @property
     def linear_weights(self) -> int:
@@ -73,7 +76,7 @@ class ModelShape:
             name: [[count, *size] for size, count in sorted(Counter(sizes).items())]
             for name, sizes in self.linear.items()
         }
-        return {**vars(self), "linear": counted}
+        return {**vars(self), "linear": counted, "layout": self.layout.facts()}
 
 
 def read_shape(initial: Path) -> ModelShape:
@@ -91,7 +94,7 @@ def read_shape(initial: Path) -> ModelShape:
             name: tuple((out, inner) for count, out, inner in sizes for _ in range(count))
             for name, sizes in kept["linear"].items()
         }
-        return ModelShape(**{**kept, "linear": linear})
+        return ModelShape(**{**kept, "linear": linear, "layout": read_layout(kept["layout"])})
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise PipelineError(
             f"{initial / NAME}: the shape of the model is not what this version writes; run model_initialisation again"
@@ -145,4 +148,5 @@ def describe_shape(folder: Path, context: int) -> ModelShape:
         vocabulary=int(config.vocab_size),
         context=context,
         isolates_packed=takes_positions and not recurrent,
+        layout=describe_layout(model),
     )

@@ -14,7 +14,7 @@ from typing import Any, get_args
 from tasks.training.choices import Packing
 from tasks.training.distribution import DISTRIBUTIONS
 from tasks.training.methods import METHODS
-from tasks.training.methods.hooks import changes_trained
+from tasks.training.methods.parts import changes_trained
 from tasks.training.optimizers import OPTIMIZERS
 from tasks.training.quantization import QUANTIZATIONS
 
@@ -89,7 +89,8 @@ RULES: tuple[CombinationRule, ...] = (
         "the method changes which weights it trains, and the distribution keeps shares of those it began with",
         lambda method, distribution: changes_trained(method) and distribution.can.sharded,
         lambda method, distribution: (
-            f"take distribution {either('distribution', lambda can: not can.sharded)}, or method full or lora"
+            f"take distribution {either('distribution', lambda can: can.many and not can.sharded)}, or a method that "
+            "trains the same weights throughout"
         ),
     ),
     CombinationRule(

@@ -21,6 +21,11 @@ class Interval(Section):
             raise ValueError("found both or neither of steps and epochs; write {steps: 200} or {epochs: 1}")
         return self
 
+    def describe(self) -> str:
+        """What follows ``every``: ``20 steps``, ``epoch``, ``0.5 epochs``."""
+        number, unit = (self.steps, "step") if self.steps is not None else (self.epochs, "epoch")
+        return unit if number == 1 else f"{number:g} {unit}s"
+
     def in_steps(self, steps_per_epoch: float) -> int:
         """The interval in whole optimizer steps, at least one.
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.hooks import Changing
 from tasks.training.methods.method import Method
+from tasks.training.methods.parts import Changing
 
 Size = tuple[int, int]
 

@@ -26,7 +26,8 @@ The parts are not at their largest at the same time, so each of these moments is
 * the output layer is done with: its logits' gradient, and its weight's;
 * the last block is: with gradient checkpointing what it keeps is there again;
 * the step: all gradients, no activations;
-* validation: the logits of VALIDATION_TOKENS, no activations of more than one block.
+* validation: the logits of VALIDATION_TOKENS, no activations of more than one block;
+* a change of what is trained: what the method holds beside for it.
 
 `benchmarks/memory.py` holds that peak against the resident size of twelve trainings, the tests hold activations and
 casts against a count of what autograd keeps. It is what is in use; on a CPU glibc keeps more of what was freed, unless
@@ -42,11 +43,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tasks.contracts.machine import Device
+from tasks.language_models.layout import count_weights
 from tasks.language_models.shape import ModelShape
 from tasks.training.choices import VALIDATION_TOKENS, Precision
 from tasks.training.losses.loss import MAXIMUM_LOGITS
 from tasks.training.memory import Memory
-from tasks.training.methods.method import Method
+from tasks.training.methods.method import Method, count_reached_layers
+from tasks.training.methods.parts import Changing
 from tasks.training.optimizers.optimizer import Optimizer, OptimizerCan
 from tasks.training.quantization.quantization import Quantization
 from tasks.training.weights import TrainedWeights, list_trained_at_once
@@ -99,16 +102,20 @@ def list_moments(
     tokens = batch_size * max_tokens
     own, trained = method.own_bytes(shape), list_trained_at_once(method, shape)
     frozen, can = method.can.frozen_base, optimizer.can
-    activations = shape.layers * tokens * _layer_bytes(shape, size, frozen)
+    layers = count_reached_layers(method, shape)
+    below = sum(map(count_weights, shape.layout.blocks[: -layers or None]))  # weights that nothing is kept of
+    activations = layers * tokens * _layer_bytes(shape, size, frozen)
     activations += tokens * (method.kept_per_token(shape) * size + (1 if frozen else 2) * shape.hidden * 4)
     activations += tokens * 2 * 4 * shape.hidden // max(shape.heads, 1)
+    if layers < shape.layers:
+        activations -= tokens * shape.hidden * 4  # what the lowest block gets needs no gradient
     activations += _mask_bytes(tokens * max_tokens, packed, size, shape)
-    block = activations // max(shape.layers, 1)
+    block = activations // max(layers, 1)
     recomputed = block if gradient_checkpointing and can.needs_backward else 0
     if not can.needs_backward:
         activations = block
     elif gradient_checkpointing:
-        activations = shape.layers * tokens * shape.hidden * 4
+        activations = layers * tokens * shape.hidden * 4
     logits = shape.vocabulary * 4 * _positions(tokens, supervised_share, shape)
     gradients = _gradient_bytes(can, trained)
     head = 0 if frozen else 4 * shape.vocabulary * shape.hidden
@@ -116,7 +123,7 @@ def list_moments(
         weights=quantization.base_bytes(shape) + own,
         gradients=gradients if accumulates else 0,
         optimizer=optimizer.state_bytes(trained),
-        casts=quantization.cast_bytes(shape, precision) + (own // 2 if size == 2 else 0),
+        casts=max(0, quantization.cast_bytes(shape, precision) - size * below) + (own // 2 if size == 2 else 0),
         activations=activations,
         logits=(3 if can.needs_backward else 2) * logits,
         communication=0,
@@ -127,13 +134,17 @@ def list_moments(
     ended = replace(begins, gradients=gradients if accumulates else min(gradients, head))
     step = replace(begins, gradients=gradients, casts=0, activations=0, logits=0, fragmentation=0)
     validated = shape.vocabulary * 4 * _positions(VALIDATION_TOKENS, supervised_share, shape)
-    return {
+    beside = method.bytes_at_change(shape) if isinstance(method, Changing) else 0
+    moments = {
         "backward": begins,
         "head": replace(ended, logits=logits),
         "blocks": replace(ended, activations=activations + recomputed, logits=0),
         "step": replace(step, buffers=step.buffers + 2 * 4 * max(trained.numbers, default=0)),
         "validation": replace(step, gradients=0, logits=2 * validated),
     }
+    if beside:
+        moments["change"] = replace(step, gradients=0, buffers=step.buffers + beside)
+    return moments
 
 
 def _mask_bytes(positions: int, packed: bool, size: int, shape: ModelShape) -> int:

@@ -14,6 +14,8 @@ from tasks.language_models.shape import ModelShape
 from tasks.pages.page import PALETTE, Page, plot_style, show
 from tasks.pages.text import plot_text, plural
 from tasks.training.memory import MEANINGS, Memory
+from tasks.training.methods.hooks import RunFacts
+from tasks.training.methods.parts import Changing
 from tasks.training.plan import NAME, Plan
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.environment import fingerprint
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GIB = 2**30
+SHOWN_PARTS = 12
 
 
 def write_plan(resolution: Resolution, environment: Mapping[str, str], initial: Path, folder: Path) -> Path:
@@ -138,10 +141,21 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
         "Conversation lengths",
         f"{counts.longer:,} of {counts.rows:,} conversations are longer than {plan.max_tokens} tokens.",
     )
+    if isinstance(plan.method, Changing):
+        page.table("What is trained when", ["from step", "trained"], _part_rows(plan.method, plan, shape))
     if (config := getattr(plan.distribution, "config", None)) is not None:
         page.table("What DeepSpeed gets", ["key", "value"], _as_text(_flatten(config)))
     page.table("Machine and software", ["fact", "value"], _as_text(_machine_rows(plan, environment)))
     return page
+
+
+def _part_rows(method: Changing, plan: Plan, shape: ModelShape) -> list[list[str]]:
+    """The first periods; what is trained in later ones follows the same rule."""
+    hooks = method.parts(shape.layout, RunFacts(plan.steps, plan.steps_per_epoch, plan.seed))
+    shown = enumerate(hooks.begins[:SHOWN_PARTS])
+    rows = [[f"{begin:,}", hooks.describe(shape.layout, number)] for number, begin in shown]
+    left = len(hooks.begins) - SHOWN_PARTS
+    return rows if left <= 0 else [*rows, ["...", f"{plural(left, 'more period')} until step {plan.steps:,}"]]
 
 
 def _as_sentence(text: str) -> str:

@@ -34,13 +34,7 @@ class Full(Section):
         return [] if shape.parameters else ["method: the model has no weights to train; take another base"]
 
     def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        highest = 3e-3 if shape.parameters < SMALL_MODEL else 2e-4
-        if learning_rate <= highest:
-            return []
-        return [
-            f"learning_rate {learning_rate:g} is high for full fine-tuning of {shape.parameters:,} parameters; "
-            f"up to {highest:g} is usual"
-        ]
+        return tell_high_rate(learning_rate, shape, "full fine-tuning")
 
     def resolve(self, shape: ModelShape) -> Self:
         return self
@@ -64,12 +58,39 @@ class Full(Section):
         return model
 
     def save(self, model: Any, folder: Path) -> list[Path]:
-        target = folder / FOLDER
-        model.save_pretrained(target, max_shard_size="100TB")
-        return sorted(path for path in target.rglob("*") if path.is_file())
+        return save_weights(model, folder)
 
     def load(self, base: Path, tuned: Path) -> Any:
-        return load_model(tuned / FOLDER)
+        return load_weights(tuned)
 
     def merge(self, base: Path, tuned: Path) -> Any:
-        return self.load(base, tuned)
+        return load_weights(tuned)
+
+
+def save_weights(model: Any, folder: Path) -> list[Path]:
+    """Write a plain model whole; the files."""
+    target = folder / FOLDER
+    model.save_pretrained(target, max_shard_size="100TB")
+    return sorted(path for path in target.rglob("*") if path.is_file())
+
+
+def load_weights(tuned: Path) -> Any:
+    """The model that `save_weights` wrote."""
+    return load_model(tuned / FOLDER)
+
+
+def tell_high_rate(learning_rate: float, shape: ModelShape, training: str) -> list[str]:
+    """Whether a learning rate is higher than usual for a base's own weights.
+
+    Args:
+        learning_rate: Peak.
+        shape: The model.
+        training: What is done to it, in words.
+    """
+    highest = 3e-3 if shape.parameters < SMALL_MODEL else 2e-4
+    if learning_rate <= highest:
+        return []
+    return [
+        f"learning_rate {learning_rate:g} is high for {training} of {shape.parameters:,} parameters; up to {highest:g} "
+        "is usual"
+    ]

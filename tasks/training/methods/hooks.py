@@ -6,11 +6,11 @@ model as `adapt` returned it and before any checkpoint is read. Steps are counte
 a function of the method, the `RunFacts` and the step's number alone, so that a resumed run needs nothing to know it.
 
 A weight that is not trained in a step gets no gradient and no weight decay, and the optimizer's states of a weight that
-leaves the trained set are freed: when it comes back, its means begin anew. `Changing.trained_at_once` tells the
-prediction of memory how much is trained at the same time.
+leaves the trained set are freed: when it comes back, its means begin anew. What trains other weights in other steps is
+`tasks.training.methods.parts.Changing` as well, which tells the prediction of memory how much is trained at a time.
 
-Example: a method that trains one half of its weights in odd steps and the other half in even ones returns
-``frozenset`` of their names from `StepHooks.trained`, and half of its weights from `Changing.trained_at_once`.
+Example: a method that trains one half of its weights in odd steps and the other half in even ones returns the names of
+one of them from `StepHooks.trained`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
-
-from tasks.language_models.shape import ModelShape
 
 STATE = "method.safetensors"  # of a checkpoint: what `StepHooks.state` gave
 
@@ -52,6 +50,10 @@ class StepHooks:
     def trained(self, step: int) -> frozenset[str] | None:
         """Names of the weights that are trained in a step, all of them trainable after `adapt`; None: all of those."""
         return None
+
+    def rate_factor(self, name: str) -> float:
+        """What the learning rate of a weight is multiplied with, by its name; the first groups' is the one logged."""
+        return 1.0
 
     def before(self, model: Any, step: int) -> None:
         """Called before the forward pass of a step, once it is set which weights require gradients."""
@@ -86,23 +88,6 @@ class Stepwise(Protocol):
         ...
 
 
-@runtime_checkable
-class Changing(Protocol):
-    """A `Stepwise` method whose trained weights are not the same in all steps."""
-
-    def trained_at_once(self, shape: ModelShape) -> tuple[int, list[tuple[int, int]]]:
-        """Weights that are trained in the same step, at most, and the sizes of the matrices among them.
-
-        Both as `Method.trainable` and `Method.trained_matrices` have them of all weights that are ever trained.
-        """
-        ...
-
-
 def make_hooks(method: Any, model: Any, run: RunFacts, initial: Path) -> StepHooks:
     """The hooks of a method; those that do nothing where it has none."""
     return method.hooks(model, run, initial) if isinstance(method, Stepwise) else StepHooks()
-
-
-def changes_trained(method: Any) -> bool:
-    """Whether a method's trained weights are not the same in all steps."""
-    return isinstance(method, Changing)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from tasks.language_models.shape import ModelShape
 
@@ -122,3 +122,17 @@ class Method(Protocol):
             PipelineError: The trained weights cannot be merged.
         """
         ...
+
+
+@runtime_checkable
+class EndsEarly(Protocol):
+    """A method whose backward pass ends above the first block; beside `Method`, and only where it does."""
+
+    def reached_layers(self, shape: ModelShape) -> int:
+        """Blocks that the backward pass reaches; those below keep nothing for it."""
+        ...
+
+
+def count_reached_layers(method: Method, shape: ModelShape) -> int:
+    """Blocks that keep something for the backward pass."""
+    return method.reached_layers(shape) if isinstance(method, EndsEarly) else shape.layers

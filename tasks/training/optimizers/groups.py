@@ -10,7 +10,7 @@ trains the embedding at 1.0e-4, the first block at 5.0e-4 and everything else at
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
@@ -98,6 +98,7 @@ def group_weights(
     learning_rate: float,
     weight_decay: float,
     special: ParameterGroups | None = None,
+    own_factor: Callable[[str], float] = lambda _: 1.0,
 ) -> list[dict[str, Any]]:
     """The trained weights of a model in groups, as PyTorch's optimizers take them.
 
@@ -107,6 +108,7 @@ def group_weights(
         learning_rate: Peak.
         weight_decay: Of the decayed ones.
         special: Weights that learn or decay otherwise.
+        own_factor: What the method multiplies the learning rate of a weight with, by its name.
 
     Returns:
         Groups with ``params``, ``lr``, ``weight_decay`` and ``part``, none of them empty; those that learn at
@@ -122,7 +124,7 @@ def group_weights(
     groups: dict[tuple[float, Part, bool], list[Any]] = {}
     for name, weights in trained.items():
         decays = name in decayed and (special.decay_embeddings or parts[name] != "embedding")
-        groups.setdefault((special.factor(name), parts[name], decays), []).append(weights)
+        groups.setdefault((special.factor(name) * own_factor(name), parts[name], decays), []).append(weights)
     return [
         {
             "params": weights,

@@ -83,7 +83,7 @@ def run(
     splits: Splits,
     folder: Path,
     every: int,
-    stop_at: int = 0,
+    stop_at: int = -1,
     after: Callable[[Any], None] | None = None,
 ) -> Run:
     def on_metrics(step: int, _: Mapping[str, float]) -> None:

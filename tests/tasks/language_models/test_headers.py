@@ -9,6 +9,7 @@ from pathlib import Path
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
 from tasks.language_models.headers import read_gguf_shape_of, read_shape_of
+from tasks.language_models.layout import count_weights
 from tasks.language_models.shape import ModelShape, describe_shape
 from tasks.model_initialisation.weights import read_weights
 
@@ -64,5 +65,10 @@ def test_gguf_names(tiny_model: Path) -> None:
         "llama.context_length": 256,
     }  # fmt: skip
     found, expected = read_gguf_shape_of(fields, tensors), describe_shape(tiny_model, 256)
-    assert found == replace(expected, linear=found.linear)
+    assert found == replace(expected, linear=found.linear, layout=found.layout)
+    # The names within a block are the file's, the sizes those of the modules.
+    assert [sorted(block.values()) for block in found.layout.blocks] == [
+        sorted(block.values()) for block in expected.layout.blocks
+    ]
+    assert count_weights(found.layout.outside) == count_weights(expected.layout.outside)
     assert {name: sizes for name, sizes in found.linear.items() if name in expected.linear} == expected.linear

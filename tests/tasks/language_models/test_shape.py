@@ -104,6 +104,12 @@ def test_the_shape_is_that_of_the_loaded_model(
 
     model: torch.nn.Module = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     assert shape.parameters == sum({p.data_ptr(): p.numel() for p in model.parameters()}.values())
+    layout = shape.layout
+    placed = {**layout.within, **layout.outside}
+    assert placed == {name: tuple(weights.shape) for name, weights in model.named_parameters()}
+    assert len(layout.blocks) == 2
+    assert layout.embeddings
+    assert (not layout.head) == config.tie_word_embeddings
     assert set(shape.linear) == linear
     weights = model.state_dict()
     for name, found in shape.linear.items():

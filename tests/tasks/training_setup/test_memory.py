@@ -12,7 +12,10 @@ import pytest
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.full import Full
+from tasks.training.methods.half import Half
+from tasks.training.methods.last_layers import LastLayers
 from tasks.training.methods.lora import Lora
+from tasks.training.methods.method import Method
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.optimizers.sgd import Sgd
 from tasks.training.quantization.none import Unquantized
@@ -21,7 +24,7 @@ from tasks.training_setup.memory import RUNTIME_BYTES, SCRATCH_BYTES, find_peak,
 BATCH, TOKENS = 4, 128
 
 
-def predicted(shape: ModelShape, method: Full | Lora, **changes: Any) -> Any:
+def predicted(shape: ModelShape, method: Method, **changes: Any) -> Any:
     held = Unquantized(weights=changes.pop("weights", "auto"))
     return list_moments(
         shape,
@@ -41,7 +44,7 @@ def predicted(shape: ModelShape, method: Full | Lora, **changes: Any) -> Any:
     )["backward"]
 
 
-def kept_by_autograd(model_folder: Path, method: Full | Lora, bf16: bool, packed: bool) -> int:
+def kept_by_autograd(model_folder: Path, method: Method, bf16: bool, packed: bool) -> int:
     """Bytes of all distinct tensors that a forward pass keeps for the backward pass, weights apart.
 
     The loss is a sum, so the output layer keeps its input and its weight alone.
@@ -68,10 +71,12 @@ def kept_by_autograd(model_folder: Path, method: Full | Lora, bf16: bool, packed
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("method", [Full(), Lora(rank=8), Lora(rank=8, dora=True)], ids=["full", "lora", "dora"])
-def test_activations_and_casts(
-    tiny_model: Path, shape: ModelShape, method: Full | Lora, bf16: bool, packed: bool
-) -> None:
+@pytest.mark.parametrize(
+    "method",
+    [Full(), LastLayers(layers=1), Lora(rank=8), Lora(rank=8, dora=True)],
+    ids=["full", "last_layers", "lora", "dora"],
+)
+def test_activations_and_casts(tiny_model: Path, shape: ModelShape, method: Method, bf16: bool, packed: bool) -> None:
     memory = predicted(shape, method, precision="bf16" if bf16 else "fp32", packed=packed, weights="fp32")
     counted = kept_by_autograd(tiny_model, method, bf16, packed)
     assert memory.activations + memory.casts == pytest.approx(counted, rel=0.15)
@@ -101,6 +106,20 @@ def test_the_peak_is_the_largest_moment(shape: ModelShape) -> None:
     assert moments["validation"].total == held + 2 * 2048 * 600 * 4
     assert find_peak(moments) == max(moments.values(), key=lambda moment: moment.total)
     assert list_moments(*model, **{**values, "accumulates": True})["backward"].gradients == total
+
+
+def test_a_base_that_is_read_again_is_held_beside(shape: ModelShape) -> None:
+    values: dict[str, Any] = {
+        "batch_size": 1, "max_tokens": 8, "packed": False, "supervised_share": 1.0, "precision": "fp32",
+        "optimizer": AdamW(), "gradient_checkpointing": False, "device": "cpu",
+    }  # fmt: skip
+    held = Unquantized(weights="fp32")
+    once = list_moments(shape, Half(), held, **values)
+    rounds = list_moments(shape, Half.model_validate({"every": {"steps": 2}}), held, **values)
+    change = rounds.pop("change")
+    assert rounds == once
+    assert change.buffers == SCRATCH_BYTES["cpu"] + 4 * shape.parameters
+    assert (change.gradients, change.optimizer) == (0, once["step"].optimizer)
 
 
 def test_lora_by_hand(shape: ModelShape) -> None:

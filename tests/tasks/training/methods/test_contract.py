@@ -20,9 +20,14 @@ from tasks.fine_tuning.rows import tokenize_splits
 from tasks.fine_tuning.train import Run, fine_tune
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape, read_shape
+from tasks.training.interval import Interval
 from tasks.training.methods import METHODS, names_where
+from tasks.training.methods.half import Half
+from tasks.training.methods.hooks import RunFacts, make_hooks
+from tasks.training.methods.lisa import Lisa
 from tasks.training.methods.lora import Lora
 from tasks.training.methods.method import Method
+from tasks.training.methods.parts import Changing
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.plan import Plan
 from tasks.training.quantization.none import Unquantized
@@ -36,7 +41,14 @@ from tests.tasks.fine_tuning.small import make_initial
 from tests.tiny import example_rows
 
 pytestmark = pytest.mark.parametrize(
-    "method", [*(method() for method in METHODS), Lora(dora=True, rslora=True)], ids=[*names_where(), "dora"]
+    "method",
+    [
+        *(method() for method in METHODS),
+        Lora(dora=True, rslora=True),
+        Lisa(layers=1, every=Interval(steps=2)),
+        Half(strategy="layer", every=Interval(steps=2)),
+    ],
+    ids=[*names_where(), "dora", "lisa_drawn", "half_rounds"],
 )
 
 LONG, SHORT = list(range(90, 104)), list(range(200, 209))
@@ -98,14 +110,26 @@ def test_what_is_resolved_stays_so_and_survives_json(method: Method, resolved: M
     assert resolved.describe()[-1] not in ".\n"
 
 
+def train_largest_part(resolved: Method, model: Any, initial: Path) -> None:
+    """Leave to be trained what is trained in the step that trains the most."""
+    if isinstance(resolved, Changing):
+        hooks, sizes = make_hooks(resolved, model, RunFacts(6, 3, 0), initial), dict(model.named_parameters())
+        parts = [hooks.trained(step) or frozenset() for step in range(1, 7)]
+        largest = max(parts, key=lambda names: sum(sizes[name].numel() for name in names))
+        for name, weights in model.named_parameters():
+            assert weights.requires_grad or name not in largest
+            weights.requires_grad_(name in largest)
+
+
 def test_memory_is_what_torch_holds(resolved: Method, initial: Path, shape: ModelShape) -> None:
     model = adapt(resolved, initial)
-    optimizer = train(model, 1)
     trainable = [p for p in model.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trainable) == resolved.trainable(shape)
     inner = [p for name, p in model.named_parameters() if p.requires_grad and p.ndim == 2 and ".layers." in name]
     assert sorted(p.shape for p in inner) == sorted(resolved.trained_matrices(shape))
     assert list_trained_weights(resolved, shape).total == resolved.trainable(shape)
+    train_largest_part(resolved, model, initial)
+    optimizer = train(model, 1)
     memory = list_moments(
         shape,
         resolved,
