@@ -77,7 +77,8 @@ def list_problems(shape: ModelShape) -> list[str]:
 
 def describe_part(layout: WeightLayout, names: Collection[str]) -> str:
     """A part in words: ``blocks 5-6, last norm``; ``some weights of blocks 1-6``."""
-    whole, some = [], []
+    whole: list[int] = []
+    some: list[int] = []
     for number in range(len(layout.blocks)):
         within = layout.block(number)
         trained = sum(name in names for name in within)

@@ -23,6 +23,8 @@ from tasks.model_initialisation.report import Findings, write_report
 from tasks.model_initialisation.sample_check import check_sample
 from tasks.model_initialisation.sources.folder import Folder
 from tasks.model_initialisation.vocabulary import describe_padding
+from tasks.training.methods.last_layers import LastLayers
+from tasks.training.methods.lora import Lora
 from tests.tiny import example_rows
 
 
@@ -223,7 +225,8 @@ def test_needs_are_those_of_the_methods(tiny_model: Path) -> None:
     full, *others = estimate_needs(shape)
     # 16 bytes a weight: itself, its gradient, and AdamW's two moments.
     assert (full.method, full.trained, full.total) == ("full fine-tuning", shape.parameters, 16 * shape.parameters)
-    assert {one.method.partition(" ")[0] for one in others} == {"LoRA"}
-    assert len({one.base for one in others}) == 3
+    assert {one.method for one in others} >= {Lora().describe(), LastLayers().describe()}
+    assert len({one.base for one in others if one.method == Lora().describe()}) == 3
+    assert {one.base for one in others if one.method == LastLayers().describe()} == {full.base}
     assert [one.total for one in others] == sorted((one.total for one in others), reverse=True)
     assert min(one.weights for one in others) < 4 * shape.parameters

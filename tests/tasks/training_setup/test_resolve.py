@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Machine
 from tasks.language_models.shape import ModelShape
+from tasks.training.methods import names_where
 from tasks.training.methods.full import Full
 from tasks.training.methods.lora import Lora
 from tasks.training.rows import ANSWER_CUT
@@ -179,10 +180,12 @@ def test_a_method_that_cannot_pack_is_refused_with_the_way_out(
 ) -> None:
     monkeypatch.setattr(Lora, "can", dataclasses.replace(Lora.can, packing=False))
     message = refusal(shape, machine)
-    assert message == (
+    told, _, others = message.partition("none or take method ")
+    assert told == (
         "packing: bfd, with method lora: the method cannot train on packed rows, which see one another; set packing: "
-        "none or take method full"
     )
+    assert others.split(" or ") == names_where(lambda can: can.packing)
+    assert "lora" not in others
     assert resolve_plan(settings(packing="none"), shape, counts([60] * 100), machine).plan.packing == "none"
 
 
