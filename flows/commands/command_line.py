@@ -16,14 +16,43 @@ import typer
 from typer.core import TyperGroup
 
 from flows import describe_missing
-from flows.commands import annotation, gate, gateway, models, pipeline, plan, run, search, status, synthesis, up, upkeep
+from flows.commands import (
+    annotation,
+    evaluation,
+    gate,
+    gateway,
+    models,
+    pipeline,
+    plan,
+    run,
+    search,
+    status,
+    synthesis,
+    up,
+    upkeep,
+)
 from flows.commands.answers import VERBOSE, say_error
 from flows.commands.doctor import command as doctor
 from flows.wiring.settings import be_verbose, log_to_terminal
 from flows.wiring.stopping import COMMAND_GRACE_S, Stopped, listen, say_last_words
 from tasks.contracts.errors import PipelineError
 
-GROUPS = (run, plan, pipeline, search, status, doctor, gate, models, gateway, annotation, synthesis, upkeep, up)
+GROUPS = (
+    run,
+    plan,
+    pipeline,
+    search,
+    status,
+    doctor,
+    gate,
+    evaluation,
+    models,
+    gateway,
+    annotation,
+    synthesis,
+    upkeep,
+    up,
+)
 
 
 class Commands(TyperGroup):

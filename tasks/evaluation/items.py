@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import NAME
 from tasks.contracts.tables import read_examples
 from tasks.language_models.encoding import encode_reference
 from tasks.language_models.generation import context_length
@@ -88,9 +89,21 @@ def select_items(test: Path, count: int, initial: Path, champion: Path | None) -
     Raises:
         PipelineError: Not one row can be evaluated.
     """
+    return _select(test, count, _load_tokenizers(initial, champion))
+
+
+def select_items_of(test: Path, count: int, folders: Sequence[Path]) -> ItemSet:
+    """The same for any models, by the folders with their tokenizers; that of the base is model initialisation's."""
+    readers: list[tuple[Any, int | None]] = []
+    for folder in folders:
+        initial = folder if (folder / NAME).is_file() else None
+        readers += _load_tokenizers(initial, None) if initial else [_read_tokenizer(folder)]
+    return _select(test, count, readers)
+
+
+def _select(test: Path, count: int, tokenizers: Sequence[tuple[Any, int | None]]) -> ItemSet:
     table = read_examples(test)
     rows = sorted(table.to_pylist(), key=lambda row: (_selection_key(row["id"]), row["source"], row["row"]))
-    tokenizers = _load_tokenizers(initial, champion)
     selected: list[Item] = []
     too_long = unanswerable = 0
     refused: Counter[str] = Counter()
@@ -136,13 +149,19 @@ def _make_item(row: dict[str, Any]) -> Item:
 
 
 def _load_tokenizers(initial: Path, champion: Path | None) -> list[tuple[Any, int | None]]:
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     tokenizers = [(load_tokenizer(initial), context_length(AutoConfig.from_pretrained(resolve_model(initial))))]
     if champion is not None:
-        context = context_length(AutoConfig.from_pretrained(champion))
-        tokenizers.append((AutoTokenizer.from_pretrained(champion), context))
+        tokenizers.append(_read_tokenizer(champion))
     return tokenizers
+
+
+def _read_tokenizer(folder: Path) -> tuple[Any, int | None]:
+    """Tokenizer and context of a plain model folder."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder), context_length(AutoConfig.from_pretrained(folder))
 
 
 def _count_tokens(tokenizer: Any, item: Item) -> tuple[int, int]:

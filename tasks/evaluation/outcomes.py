@@ -23,7 +23,8 @@ from tasks.training.tuned import load_tuned
 
 logger = logging.getLogger(__name__)
 
-ModelName = Literal["base", "champion", "candidate"]
+# In the stage base, champion and candidate; elsewhere whatever a model is called.
+ModelName = str
 Precision = Literal["fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -33,7 +34,7 @@ class Outcome:
     """Answers and reference losses of one model, in the order of the items.
 
     Attributes:
-        model: ``base``, ``champion`` or ``candidate``.
+        model: Its name: in the stage ``base``, ``champion`` or ``candidate``.
         answers: Greedily decoded answers.
         finished: Whether the model ended its turn within the limit.
         losses: Mean negative log-likelihood of the reference, nats per token.
@@ -128,6 +129,28 @@ def answer_with_candidate(
     return _answer(
         "candidate", lambda: load_tuned(initial, tuned), items, max_new_tokens, batch_size, precision, device, known
     )
+
+
+def answer_with_model(
+    name: ModelName,
+    load: Callable[[], tuple[Any, Any]],
+    identity: str,
+    items: Sequence[Item],
+    max_new_tokens: int,
+    batch_size: int,
+    precision: Precision,
+    device: Device,
+    store: AnswerStore | None = None,
+) -> Outcome:
+    """Answers of any model, under a name; the arguments are those of `answer_with_base`, and:
+
+    Args:
+        name: What the model is called.
+        load: Gives the model and its tokenizer.
+        identity: Hash of the model's files; empty where they have none, and then nothing is taken from the store.
+    """
+    known = _Known(store, identity) if identity else None
+    return _answer(name, load, items, max_new_tokens, batch_size, precision, device, known)
 
 
 def load_folder(folder: Path, precision: Precision) -> tuple[Any, Any]:

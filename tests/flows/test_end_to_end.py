@@ -186,6 +186,24 @@ def test_the_release_is_registered_promoted_and_named(checkout: Path) -> None:
     assert foreseen["seconds"] > 0
 
 
+def test_any_models_are_scored_on_the_same_items(checkout: Path) -> None:
+    """The base by its name, a registered version by its number, a plain folder by its path."""
+    heptune = [sys.executable, "-m", "flows"]
+    asked = ["base", "v1", "models/base", "--items", "12", "--metric", "loss", "--metric", "bits_per_byte"]
+    done = command(checkout, *heptune, "evaluate", *asked, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["models"]) == {"base", "version 1", "models/base"}
+    assert found["models/base.loss"] == found["base.loss"]
+    assert found["models/base.loss.difference"] == 0
+    assert found["version 1.bits_per_byte"] < found["base.bits_per_byte"]
+    assert "version 1" in (checkout / "reports/comparison/index.html").read_text()
+    ranked = json.loads(
+        command(checkout, *heptune, "leaderboard", "--items", "12", "--metric", "loss", "--json").stdout
+    )
+    assert ranked["models"] == ["version 1", "base"]
+
+
 def test_a_retrain_goes_on_from_the_champion(checkout: Path) -> None:
     # The champion is the release of the test above.
     path = checkout / "params.yaml"

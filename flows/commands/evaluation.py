@@ -1,0 +1,107 @@
+"""``heptune evaluate``, ``heptune leaderboard``: any models on the same held-out items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commands.answers import Answer, command
+
+if TYPE_CHECKING:
+    from flows.wiring.named_models import NamedModel
+    from tasks.evaluation.metrics.metric import Metric
+
+app = typer.Typer()
+
+ITEMS = Annotated[int | None, typer.Option(min=2, help="Most items; as many as the params say by default.")]
+METRICS = Annotated[
+    list[str] | None,
+    typer.Option("--metric", help="A metric of the params' kinds, again for another; those of the params by default."),
+]
+
+
+@command(app)
+def evaluate(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="base, tuned, champion, a version's number, or a folder; base and tuned by default."),
+    ] = None,
+    metric: METRICS = None,
+    items: ITEMS = None,
+) -> Answer:
+    """Score models on the same held-out items, and compare each with the first one named; nothing is decided."""
+    from flows.wiring.named_models import find_model
+    from flows.wiring.params import read_params
+
+    precision = read_params().evaluation.generation.precision
+    found = [find_model(name, precision) for name in dict.fromkeys(models or ["base", "tuned"])]
+    return rank(found, metric, items, "Models compared", "comparison")
+
+
+@command(app)
+def leaderboard(metric: METRICS = None, items: ITEMS = None) -> Answer:
+    """Score the base and every registered version on the same held-out items, the best first."""
+    from flows.commands.state.mlflow_store import open_store
+    from flows.wiring.named_models import find_model, open_version
+    from flows.wiring.params import read_params
+
+    params = read_params()
+    precision = params.evaluation.generation.precision
+    versions = open_store().read_versions(params.deployment.release.model)
+    found = [find_model("base", precision), *(open_version(None, one.version, precision) for one in versions)]
+    return rank(found, metric, items, "Leaderboard", "leaderboard")
+
+
+def rank(
+    models: Sequence[NamedModel], metrics: Sequence[str] | None, items: int | None, title: str, stage: str
+) -> Answer:
+    """Answer, score, and write the page."""
+    from flows.wiring import artifacts
+    from flows.wiring.params import read_params
+    from flows.wiring.settings import configure
+    from tasks.evaluation.answer_store import AnswerStore
+    from tasks.evaluation.intents import fit_intent_classifier
+    from tasks.evaluation.items import select_items_of
+    from tasks.evaluation.metrics.metric import Evidence
+    from tasks.evaluation.outcomes import answer_with_model
+    from tasks.evaluation.ranking import rank_models
+    from tasks.evaluation.ranking_report import describe_ranking, write_ranking
+    from tasks.evaluation.verdict import check_metrics
+
+    settings = read_params().evaluation
+    wanted = read_metrics(metrics) if metrics else settings.metrics
+    selected = select_items_of(artifacts.TEST, items or settings.items, [model.folder for model in models])
+    evidence = Evidence(selected.items, fit_intent_classifier(artifacts.TRAIN, selected.items))
+    check_metrics(evidence, wanted, selected.same_tokens)
+    how = settings.generation.model_dump()
+    store = AnswerStore(artifacts.EVALUATED)
+    outcomes = [
+        answer_with_model(one.name, one.load, one.identity, selected.items, **how, store=store) for one in models
+    ]
+    ranking = rank_models(evidence, outcomes, wanted, **settings.bootstrap.model_dump())
+    page = configure() / artifacts.report(stage)
+    notes = [
+        f"{len(selected.items):,} of {selected.held_out:,} held-out rows, selected by a hash of their content; all "
+        "models answered the same ones, greedily.",
+        "A score of many models is that of the luckiest too: the best of ten equal models looks better than it is.",
+    ]
+    write_ranking(ranking, title, notes, page, page.with_name("metrics.json"))
+    values = {"models": list(ranking.models), "report": page.as_uri(), **ranking.figures}
+    return Answer(values, f"{describe_ranking(ranking)}\nreport: {page.as_uri()}")
+
+
+def read_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
+    """Metrics as the params take them: by name, or with their own params in braces.
+
+    Raises:
+        PipelineError: There is no such metric, or its params are wrong.
+    """
+    from flows.commands.overrides import read_value
+    from flows.wiring.params import validate
+
+    values = [read_value(f"metric={name}") for name in names]
+    first = values[0]["name"] if isinstance(values[0], dict) and "name" in values[0] else values[0]
+    gate = {"primary": str(first), "must_not_worsen": {}}
+    return validate({"evaluation": {"metrics": values, "gate": gate}}, "--metric").evaluation.metrics

@@ -1,0 +1,40 @@
+"""Models by name: what there is not is one line, before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.wiring import artifacts
+from flows.wiring.named_models import find_model
+from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import hash_file, write_json
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("nowhere", r'"nowhere": no such folder; expected base, tuned, champion, .* or a model folder'),
+        ("empty", '"empty": no config.json there; expected base'),
+        ("base", "models/initial: missing or not complete; `heptune run` makes it"),
+        ("tuned", "models/initial: missing"),
+    ],
+)
+def test_what_there_is_not(asked: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PipelineError, match=said):
+        find_model(asked, "fp32")
+
+
+def test_the_hash_of_a_model_is_that_of_its_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (artifacts.INITIAL, artifacts.TUNED, Path("plain")):
+        folder.mkdir(parents=True)
+        write_json(folder / "manifest.json", {"of": str(folder)})
+    write_json(Path("plain/config.json"), {})
+    initial, tuned = (hash_file(folder / "manifest.json") for folder in (artifacts.INITIAL, artifacts.TUNED))
+    assert find_model("base", "fp32").identity == initial
+    assert find_model("tuned", "fp32").identity == f"{initial} {tuned}"
+    assert find_model("plain", "fp32").identity == "", "a folder that anybody may change"
