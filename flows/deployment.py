@@ -8,7 +8,7 @@ from flows.wiring.stage import run, stage, task
 from tasks.contracts.manifest import NAME
 from tasks.deployment.baseline import write_baseline
 from tasks.deployment.card import write_card
-from tasks.deployment.merge import export_merged
+from tasks.deployment.merge import export_model
 from tasks.deployment.parity import prove_parity
 from tasks.deployment.provenance import describe_release, read_provenance
 from tasks.deployment.release import BASELINE, MODEL, PARITY, empty_release, seal_release
@@ -18,7 +18,7 @@ from tasks.gateway.answering import answer_all
 
 @stage
 def deployment(params: Params) -> None:
-    """Merge and export, prove that trained = merged = served, freeze the baseline, write the card, seal."""
+    """Merge and export, prove that trained = exported = served, freeze the baseline, write the card, seal."""
     settings = params.deployment.release
     provenance = task(read_provenance)(
         artifacts.PREPARED / NAME,
@@ -28,7 +28,7 @@ def deployment(params: Params) -> None:
         artifacts.EVALUATION_VERDICT,
     )
     release = task(empty_release)(artifacts.RELEASE)
-    exported = task(export_merged)(artifacts.INITIAL, artifacts.TUNED, settings.export, release / MODEL)
+    exported = task(export_model)(artifacts.INITIAL, artifacts.TUNED, settings.export, release / MODEL)
     proof = task(prove_parity)(
         artifacts.INITIAL,
         artifacts.TUNED,

@@ -46,6 +46,7 @@ def find_model(asked: str, precision: Literal["fp32", "bf16"]) -> NamedModel:
     """
     from tasks.evaluation.outcomes import load_folder
     from tasks.language_models.model_folder import load_tokenizer, resolve_model
+    from tasks.training.released import find_base
     from tasks.training.tuned import load_tuned
 
     if asked in ("base", "tuned"):
@@ -68,7 +69,7 @@ def find_model(asked: str, precision: Literal["fp32", "bf16"]) -> NamedModel:
     if asked in ALIASES or number:
         return open_version(asked if number is None else None, int(number[1]) if number else None, precision)
     place = Path(asked)
-    if (place / "config.json").is_file():
+    if (find_base(place) / "config.json").is_file():
         return NamedModel(asked, place, "", lambda: load_folder(place, precision))
     found = "no config.json there" if place.is_dir() else "no such folder"
     raise PipelineError(f'"{asked}": {found}; {EXPECTED}')

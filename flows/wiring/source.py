@@ -17,6 +17,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json, write_json
 from tasks.model_initialisation.sources.access import Access
 from tasks.model_initialisation.sources.registry import RegisteredVersion
+from tasks.training.released import is_unmerged
 
 MODEL = "model"  # the model's folder in a release
 TOKEN = "HF_TOKEN"
@@ -70,7 +71,13 @@ def open_release(asked: str) -> Path:
         )
     from flows.wiring.registry import open_registry
 
-    return open_registry().fetch_release(frozen["release"]) / MODEL
+    folder = open_registry().fetch_release(frozen["release"]) / MODEL
+    if is_unmerged(folder):
+        raise PipelineError(
+            f"{asked}: release {frozen['release'][:12]} is a base with what was trained beside it, not one model that "
+            "another training could begin from; name a merged release in model_initialisation.source, or the base"
+        )
+    return folder
 
 
 def _registered(params: Params) -> Iterator[RegisteredVersion]:

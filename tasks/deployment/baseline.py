@@ -13,6 +13,7 @@ from tasks.contracts.manifest import hash_folder
 from tasks.contracts.records import PREDICTIONS, REQUESTS
 from tasks.contracts.tables import read_table, write_table
 from tasks.language_models.encoding import encode_prompt
+from tasks.training.released import find_base
 
 CANDIDATE = "candidate"
 STATUS_OK = 200
@@ -42,7 +43,7 @@ def write_baseline(predictions: Path, exported: Path, model: str, baseline: Path
     answered = table.filter(pc.equal(table["model"], CANDIDATE)).sort_by("item").to_pylist()
     if not answered:
         raise PipelineError(f'{predictions}: no answers of "{CANDIDATE}"; expected at least one; run evaluation again')
-    tokenizer = AutoTokenizer.from_pretrained(exported, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(find_base(exported), trust_remote_code=False)
     release = hash_folder(exported)
     rows = [_request(row, tokenizer, model, release) for row in answered]
     write_table(pa.Table.from_pylist(rows, schema=REQUESTS), baseline, REQUESTS)

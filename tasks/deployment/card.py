@@ -32,7 +32,7 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-    against_base = provenance.verdict["comparisons"][BASE]
+    plan, against_base = provenance.plan, provenance.verdict["comparisons"][BASE]
     licence = str(provenance.initial["licence"])
     has_identifier = bool(LICENCE_IDENTIFIER.match(licence))
     extra: dict[str, Any] = {} if has_identifier else {"license_name": licence}
@@ -40,9 +40,9 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
         language=list(languages),
         license=licence if has_identifier else "other",
         **extra,
-        library_name="transformers",
+        library_name="transformers" if plan.method.can.merging else "heptune",
         pipeline_tag="text-generation",
-        tags=["heptune", provenance.plan.method.name],
+        tags=["heptune", plan.method.name],
         base_model=provenance.base,
         model_name=name,
         eval_results=[
@@ -61,8 +61,9 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
         template_path=str(TEMPLATE),
         name=name,
         origin=f"`{provenance.origin}`",
-        method=provenance.plan.method.describe(),
-        examples=show(provenance.plan.examples),
+        method=plan.method.describe(),
+        merged=plan.method.can.merging,
+        examples=show(plan.examples),
         promoted=provenance.verdict["verdict"] == "promote",
         reasons=provenance.verdict["reasons"],
         items=show(provenance.verdict["items"]),

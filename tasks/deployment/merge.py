@@ -1,4 +1,8 @@
-"""From the base and what was trained to one model folder that needs nothing else."""
+"""From the base and what was trained to one model folder that needs nothing else.
+
+A method that merges leaves a plain transformers folder; of one that does not, the base is exported and what was trained
+is put beside it.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,25 @@ import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tasks.contracts.errors import PipelineError
+from tasks.deployment.exports.export import Export
 from tasks.language_models.ends import carry_ends
-from tasks.training.tuned import merge_tuned
+from tasks.language_models.model_folder import load_model, load_tokenizer, resolve_model, set_generation_config
+from tasks.training.released import BASE, load_released, put_beside
+from tasks.training.tuned import merge_tuned, read_method
 
 log = logging.getLogger(__name__)
 
 
-class Export(Protocol):
-    """How a merged model becomes a folder; see `tasks.deployment.exports`."""
-
-    def write(self, model: Any, tokenizer: Any, folder: Path) -> None: ...
-
-
 @dataclass(frozen=True)
 class Exported:
-    """A merged and exported model.
+    """An exported model.
 
     Attributes:
         folder: Where it lies.
-        parameters: Weights of the merged model, tied ones once.
+        parameters: Weights of the model, tied ones once.
         bytes: Size of the folder.
     """
 
@@ -40,8 +41,8 @@ class Exported:
         return {"parameters": self.parameters, "bytes": self.bytes}
 
 
-def export_merged(initial: Path, tuned: Path, export: Export, folder: Path) -> Exported:
-    """Merge what was trained into a freshly loaded fp32 base and export it.
+def export_model(initial: Path, tuned: Path, export: Export, folder: Path) -> Exported:
+    """Merge what was trained into a freshly loaded fp32 base and export it, or export the two side by side.
 
     Args:
         initial: The base model's folder.
@@ -50,18 +51,27 @@ def export_merged(initial: Path, tuned: Path, export: Export, folder: Path) -> E
         folder: Where the model goes; made anew.
 
     Raises:
-        PipelineError: What was trained cannot be merged, or the disk refused the files.
+        PipelineError: What was trained cannot be merged or opened, or the disk refused the files.
     """
-    merged, tokenizer = merge_tuned(initial, tuned)
-    carry_ends(merged.generation_config, tokenizer)
-    parameters = sum(p.numel() for p in merged.parameters())
+    method = read_method(initial, tuned)
+    model, tokenizer = merge_tuned(initial, tuned) if method.can.merging else _open_base(initial)
+    carry_ends(model.generation_config, tokenizer)
+    target = folder if method.can.merging else folder / BASE
     try:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        export.write(merged, tokenizer, folder)
+        target.mkdir(parents=True)
+        export.write(model, tokenizer, target)
+        if not method.can.merging:
+            put_beside(method, tuned, folder)
     except OSError as error:
         raise PipelineError(
             f"{folder}: cannot write ({error.strerror or error}); free some space and run again"
         ) from error
+    whole = model if method.can.merging else load_released(folder)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-    return Exported(folder, parameters, size)
+    return Exported(folder, sum(p.numel() for p in whole.parameters()), size)
+
+
+def _open_base(initial: Path) -> tuple[Any, Any]:
+    """The base in fp32 with its tokenizer, as the tuned model has them."""
+    return set_generation_config(load_model(resolve_model(initial)), initial), load_tokenizer(initial)

@@ -9,6 +9,7 @@ from tasks.deployment.exports.safetensors import Safetensors
 
 # The registry of exports: from the second one on `Annotated[A | B, Field(discriminator="name")]`.
 Export = Safetensors
+EXPORTS = (Safetensors(),)
 
 
 class Parity(Section):
@@ -29,7 +30,7 @@ class Release(Section):
     """Contents of a release, and what it must prove."""
 
     model: str = Field(default="heptune", min_length=1, description="Name in the model registry.")
-    export: Export = Field(default_factory=Safetensors, description="Format of the merged model.")
+    export: Export = Field(default_factory=Safetensors, description="Format of the model's weights.")
     parity: Parity = Field(
         default_factory=Parity, description="Proof that the release answers as the trained model does."
     )

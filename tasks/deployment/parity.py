@@ -22,6 +22,7 @@ from tasks.contracts.tables import read_examples
 from tasks.language_models.encoding import encode_prompt
 from tasks.language_models.generation import context_length, generate_answers
 from tasks.language_models.rendering import TemplateRefusal
+from tasks.training.released import find_base, load_released
 from tasks.training.tuned import load_tuned
 
 if TYPE_CHECKING:
@@ -160,8 +161,9 @@ def prove_parity(
     del model
     gc.collect()
 
-    model = _load_exported(exported)
-    merged_tokenizer = _load_tokenizer(exported)
+    # Computing in fp32 as the gateway's engine does, whatever the stored format.
+    model = load_released(exported)
+    merged_tokenizer = _load_tokenizer(find_base(exported))
     merged = _answer(model, merged_tokenizer, chosen.conversations, max_new_tokens, "merged")
     logit_differences = [_max_difference(a, b) for a, b in zip(expected, _logits(model, trained), strict=True)]
     del model
@@ -306,16 +308,6 @@ def _max_difference(left: NDArray[np.float32], right: NDArray[np.float32]) -> fl
     if left.shape != right.shape:
         return float("inf")
     return float(np.abs(left - right).max())
-
-
-def _load_exported(folder: Path) -> Any:
-    """The exported model, computing in fp32 as the gateway's engine does, whatever the stored format."""
-    from transformers import AutoModelForCausalLM
-
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="float32", use_safetensors=True, trust_remote_code=False
-    )
-    return model.eval()
 
 
 def _load_tokenizer(folder: Path) -> Any:

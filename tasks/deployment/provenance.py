@@ -102,7 +102,7 @@ def describe_release(
 
     Args:
         provenance: Records of the earlier stages.
-        exported: The merged model.
+        exported: The exported model.
         proof: Parity proof of the release.
         name: Name of the model.
         export: Name of the export format.
@@ -113,6 +113,7 @@ def describe_release(
         "export": export,
         "base": provenance.initial["source"],
         "method": provenance.plan.method.name,
+        "merged": provenance.plan.method.can.merging,
         "weights": hash_folder(exported.folder),
         "data": {name: entry["sha256"] for name, entry in splits.items()},
         "tuned": {name: entry["sha256"] for name, entry in provenance.tuned["files"].items()},

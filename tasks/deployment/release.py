@@ -2,7 +2,8 @@
 
 ::
 
-    model/             merged transformers folder: weights, tokenizer, chat template, configs
+    model/             transformers folder: merged weights, tokenizer, chat template, configs; of a method that does
+                       not merge base/ and tuned/, see `tasks.training.released`
     README.md          model card
     parity.json        proof that trained = merged = served
     verdict.json       what evaluation decided, and why

@@ -32,7 +32,7 @@ def write_report(
     Args:
         manifest: Manifest of the release.
         provenance: Records of the earlier stages.
-        exported: The merged model.
+        exported: The exported model.
         proof: Parity proof of the release.
         page_path: The page to write.
         metrics_path: File of the figures.
@@ -71,13 +71,18 @@ def write_report(
         }
     )
     reasons = provenance.verdict["reasons"]
+    if not provenance.plan.method.can.merging:
+        page.text(
+            f"{provenance.plan.method.describe()} does not merge into the base's weights, so the release holds the "
+            "base and beside it what was trained; the gateway opens the two together."
+        )
     page.listing([f"{reason[0].upper()}{reason[1:]}." for reason in reasons], "Reasons of the evaluation's verdict")
     page.table(
         "Evaluation",
         *evaluation_rows(provenance.verdict),
         note="Detectable: the smallest true difference that this comparison could detect.",
     )
-    _show_parity(page, proof)
+    _show_parity(page, proof, provenance.plan.method.can.merging)
     page.table("Training", ["property", "value"], [[name, show(value)] for name, value in training_rows(provenance)])
     page.table(
         "Files",
@@ -89,12 +94,13 @@ def write_report(
     return figures
 
 
-def _show_parity(page: Page, proof: ParityProof) -> None:
+def _show_parity(page: Page, proof: ParityProof, merged: bool) -> None:
+    exported = "merged and exported" if merged else "exported"
     page.table(
         "Parity with the trained model",
         ["model", "identical answers", "identical prompts", "of"],
         [
-            ["merged and exported", proof.answers_merged, proof.prompts_merged, proof.prompts],
+            [exported, proof.answers_merged, proof.prompts_merged, proof.prompts],
             ["served by the gateway's engine", proof.answers_served, proof.prompts_served, proof.prompts],
             ["all three", proof.answers_all, min(proof.prompts_merged, proof.prompts_served), proof.prompts],
         ],
@@ -113,7 +119,7 @@ def _show_parity(page: Page, proof: ParityProof) -> None:
         page.text("The logits of the trained and the exported model are bitwise equal.")
     for difference in proof.differences[:DIFFERENCES_SHOWN]:
         page.conversation(
-            [("trained", difference.trained), ("merged", difference.merged), ("served", difference.served)],
+            [("trained", difference.trained), (exported, difference.merged), ("served", difference.served)],
             f"Different answers from token {difference.token} on, item {difference.item}",
         )
 

@@ -17,6 +17,7 @@ from tasks.language_models.encoding import encode_reference
 from tasks.language_models.generation import context_length
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
 from tasks.language_models.rendering import TemplateRefusal
+from tasks.training.released import find_base
 
 logger = logging.getLogger(__name__)
 
@@ -158,10 +159,11 @@ def _load_tokenizers(initial: Path, champion: Path | None) -> list[tuple[Any, in
 
 
 def _read_tokenizer(folder: Path) -> tuple[Any, int | None]:
-    """Tokenizer and context of a plain model folder."""
+    """Tokenizer and context of a plain model folder, or of a release's model."""
     from transformers import AutoConfig, AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder), context_length(AutoConfig.from_pretrained(folder))
+    base = find_base(folder)
+    return AutoTokenizer.from_pretrained(base), context_length(AutoConfig.from_pretrained(base))
 
 
 def _count_tokens(tokenizer: Any, item: Item) -> tuple[int, int]:

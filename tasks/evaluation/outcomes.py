@@ -19,6 +19,7 @@ from tasks.evaluation.items import Item
 from tasks.language_models.bias_probe import BiasMeasure, probe_bias
 from tasks.language_models.generation import generate_answers, score_references
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
+from tasks.training.released import find_base, load_released
 from tasks.training.tuned import load_tuned
 
 logger = logging.getLogger(__name__)
@@ -154,18 +155,17 @@ def answer_with_model(
 
 
 def load_folder(folder: Path, precision: Precision) -> tuple[Any, Any]:
-    """A causal language model and its tokenizer from a plain transformers folder.
+    """A causal language model and its tokenizer from a plain transformers folder or the model of a release.
 
     Raises:
         PipelineError: transformers cannot load the folder.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-        return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return load_released(folder, dtype), AutoTokenizer.from_pretrained(find_base(folder), local_files_only=True)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise PipelineError(f"{folder}: not a model folder that transformers can load ({reason})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def merge_tuned(initial: Path, tuned: Path) -> tuple[Any, Any]:
     method = read_method(initial, tuned)
     if not method.can.merging:
         others = " or ".join(names_where(lambda can: can.merging))
-        raise PipelineError(f"{tuned}: {method.describe()} cannot be merged; train with method {others} to release it")
+        raise PipelineError(f"{tuned}: {method.describe()} cannot be merged; train with method {others} for that")
     merged = method.merge(resolve_model(initial), tuned)
     return set_generation_config(merged, initial).eval(), load_tokenizer(initial)
 
@@ -60,6 +61,19 @@ def read_method(initial: Path, tuned: Path) -> AnyMethod:
     manifest = read_manifest(tuned, verify=True)
     if manifest["base"] != hash_file(initial / NAME):
         raise PipelineError(f"{tuned}: was trained on another base than {initial}; run fine_tuning again")
+    return parse_method(manifest, tuned)
+
+
+def parse_method(manifest: Mapping[str, Any], tuned: Path) -> AnyMethod:
+    """The resolved method that a manifest names.
+
+    Args:
+        manifest: Of a folder with what was trained.
+        tuned: The folder, for the message.
+
+    Raises:
+        PipelineError: It is none that is known here.
+    """
     try:
         return _METHOD.validate_python(manifest.get("method"))
     except ValidationError as error:

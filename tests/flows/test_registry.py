@@ -46,9 +46,11 @@ def registry(empty_database: Path, tmp_path: Path) -> Registry:
 def make(tmp_path: Path) -> Make:
     """Small sealed releases; the text of the weights makes them different."""
 
-    def build(weights: str, verdict: str = "promote", champion: str | None = None) -> Path:
+    def build(weights: str, verdict: str = "promote", champion: str | None = None, merged: bool = True) -> Path:
         folder = tmp_path / "made" / weights
         (folder / "model").mkdir(parents=True)
+        if not merged:
+            write_json(folder / "model/tuned/manifest.json", {})
         (folder / "model/weights.txt").write_text(weights)
         decided = tmp_path / "verdict.json"
         write_json(decided, {"verdict": verdict, "reasons": ["loss is not lower"], "champion": champion})
@@ -372,8 +374,13 @@ def test_what_training_starts_from_is_frozen_until_a_retrain(
     assert open_release("alias champion") == registry.releases / second.release / "model"
     with pytest.raises(PipelineError, match=r"says nothing of version 1, which .*`heptune run`"):
         open_release("version 1")
+    third = registry.register(make("three", merged=False))
+    registry.promote(third.version, force=True, reason="better still")
+    freeze_source(anew=True)
+    with pytest.raises(PipelineError, match=r"alias champion: release \w{12} is a base with what was trained"):
+        open_release("alias champion")
     assert registry.find_version(version=1) == first
-    with pytest.raises(PipelineError, match=r"no version 9; expected one of \[1, 2\]"):
+    with pytest.raises(PipelineError, match=r"no version 9; expected one of \[1, 2, 3\]"):
         registry.find_version(version=9)
 
 

@@ -16,7 +16,8 @@ from tasks.annotation.params import Annotation
 from tasks.contracts.errors import raise_all
 from tasks.contracts.params import Section
 from tasks.data_preparation.params import DataPreparation
-from tasks.deployment.params import Release
+from tasks.deployment.exports.export import why_not_exported
+from tasks.deployment.params import EXPORTS, Release
 from tasks.evaluation.params import Evaluation
 from tasks.fine_tuning.params import FineTuning
 from tasks.gateway.params import Gateway
@@ -24,6 +25,8 @@ from tasks.model_initialisation.params import ModelInitialisation
 from tasks.monitoring.params import Monitoring
 from tasks.search.params import ParamSearch
 from tasks.synthesis.params import Synthesis
+from tasks.training.methods import names_where
+from tasks.training_setup.auto import Auto
 from tasks.training_setup.params import TrainingSetup
 
 
@@ -57,6 +60,17 @@ class Params(Section):
                 f"training_setup.loss: {self.training_setup.loss.name} takes the costs of confusing labels; set "
                 "data_preparation.balancing.costs, such as {late_fee: {lost_item: 5.0}}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _release_can_hold_what_is_trained(self) -> Params:
+        method = self.training_setup.method
+        if isinstance(method, Auto):  # takes a method that merges
+            return self
+        merging = " or ".join(names_where(lambda can: can.merging))
+        problem = why_not_exported(self.deployment.release.export, method.name, method.can.merging, EXPORTS, merging)
+        if problem:
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")

@@ -14,21 +14,24 @@ Example in ``params.yaml``::
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
+from tasks.deployment.exports.export import ExportCan
 
 
 class Safetensors(Section):
     """Weights, tokenizer, chat template, config and generation config in one folder."""
 
+    can: ClassVar[ExportCan] = ExportCan(beside=True)
+
     name: Literal["safetensors"] = "safetensors"
     dtype: Literal["fp32", "bf16"] = Field(default="fp32", description="Number format of the weights.")
 
     def write(self, model: Any, tokenizer: Any, folder: Path) -> None:
-        """Write a merged fp32 model.
+        """Write an fp32 model.
 
         Args:
             model: A transformers model; it is cast in place.

@@ -173,25 +173,26 @@ class TransformersEngine:
 def read_folder(folder: Path, dtype: str, device: str) -> tuple[Any, Any]:
     """Model in evaluation mode and tokenizer, from safetensors and without running code from the folder.
 
+    Args:
+        folder: A plain transformers folder, or a release's base with what was trained beside it.
+        dtype: Number format to compute in.
+        device: Where to compute.
+
     Raises:
         PipelineError: Something is missing, unreadable or not supported.
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    if not (folder / "config.json").is_file():
+    from tasks.training.released import find_base, load_released
+
+    base = find_base(folder)
+    if not (base / "config.json").is_file():
         raise PipelineError(f"{folder}: no config.json; expected a transformers model folder")
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-        model = model.to(device).eval()
+        tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+        model: Any = load_released(folder, getattr(torch, dtype)).to(device)
     except (
         OSError,
         ValueError,

@@ -15,16 +15,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_folder, read_json, read_manifest, seal
+from tasks.contracts.tables import read_examples
 from tasks.deployment.exports.safetensors import Safetensors
-from tasks.deployment.merge import export_merged
+from tasks.deployment.merge import export_model
 from tasks.deployment.parity import ParityProof, choose_prompts, prove_parity
+from tasks.evaluation.items import Item
+from tasks.evaluation.outcomes import answer_with_candidate, answer_with_champion
 from tasks.fine_tuning.train import fine_tune
 from tasks.gateway.answering import answer_all
+from tasks.gateway.engines.transformers import Transformers
 from tasks.language_models.encoding import encode_prompt
 from tasks.language_models.generation import generate_answers
+from tasks.language_models.model_folder import load_model
 from tasks.training.methods.lora import Lora
 from tasks.training.quantization.nf4 import Nf4
-from tasks.training.tuned import load_tuned
+from tasks.training.released import load_released
+from tasks.training.tuned import load_tuned, merge_tuned
 from tests.tasks.deployment.conftest import World
 from tests.tasks.fine_tuning.small import make_plan, make_splits
 
@@ -36,7 +42,7 @@ Prove = Callable[..., ParityProof]
 def exported(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The adapter merged in fp32; copy it before changing it."""
     folder = tmp_path_factory.mktemp("exported") / "model"
-    export_merged(world.initial, world.tuned, Safetensors(), folder)
+    export_model(world.initial, world.tuned, Safetensors(), folder)
     return folder
 
 
@@ -96,13 +102,13 @@ def test_the_merged_weight_is_base_plus_scaled_update(world: World, exported: Pa
 
 
 def test_the_export_is_the_same_bytes_anywhere(world: World, exported: Path, tmp_path: Path) -> None:
-    again = export_merged(world.initial, world.tuned, Safetensors(), tmp_path / "elsewhere")
+    again = export_model(world.initial, world.tuned, Safetensors(), tmp_path / "elsewhere")
     assert hash_folder(again.folder) == hash_folder(exported)
     assert str(world.root) not in "".join(p.read_text() for p in again.folder.glob("*.json"))
 
 
 def test_full_weights_go_as_they_are(world: World, tmp_path: Path) -> None:
-    export_merged(world.initial, world.full, Safetensors(), tmp_path / "model")
+    export_model(world.initial, world.full, Safetensors(), tmp_path / "model")
     trained = load_file(world.full / "weights/model.safetensors")
     written = load_file(tmp_path / "model/model.safetensors")
     assert trained.keys() == written.keys()
@@ -164,7 +170,7 @@ def test_an_engine_that_answers_otherwise_fails(exported: Path, prove: Prove, tm
 
 def test_a_bf16_export_says_how_much_it_rounds(world: World, prove: Prove, tmp_path: Path) -> None:
     folder = tmp_path / "bf16"
-    export_merged(world.initial, world.tuned, Safetensors(dtype="bf16"), folder)
+    export_model(world.initial, world.tuned, Safetensors(dtype="bf16"), folder)
     assert {w.dtype for w in load_file(folder / "model.safetensors").values()} == {torch.bfloat16}
     proof = prove(folder, minimum_match=0.0)
     assert proof.prompts_merged == proof.prompts
@@ -178,7 +184,7 @@ def test_what_was_trained_over_4_bits_is_released_like_any_other(world: World, t
     plan = make_plan(quantization=Nf4(weights="bf16"), precision="bf16", steps=8, evaluate_every_steps=8)
     tuned, folder, proof = tmp_path / "tuned", tmp_path / "model", tmp_path / "parity.json"
     fine_tune(plan, make_splits(world.initial), world.initial, tmp_path / "checkpoints", tuned)
-    export_merged(world.initial, tuned, Safetensors(), folder)
+    export_model(world.initial, tuned, Safetensors(), folder)
     found = prove_parity(world.initial, tuned, folder, world.test, answer_all, 6, 12, 1.0, proof)
     assert (found.prompts, found.answers_all) == (6, 6)
     assert 0 < found.max_logit_difference < 1e-4
@@ -206,12 +212,51 @@ def test_prompts_are_distinct_and_do_not_depend_on_row_order(world: World, tmp_p
     assert chosen.names == sorted(chosen.names)
 
 
-def test_a_method_that_cannot_merge_is_refused_with_those_that_can(
+def test_what_does_not_merge_is_released_beside_its_base(
+    world: World, prove: Prove, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The release opens through the method: in the proof, in the gateway's engine, and as evaluation's champion."""
+    monkeypatch.setattr(Lora, "can", replace(Lora.can, merging=False))
+    with pytest.raises(PipelineError, match=r"LoRA \(rank 4, .*\) cannot be merged; train with method full for that"):
+        merge_tuned(world.initial, world.tuned)
+    folder = tmp_path / "model"
+    exported = export_model(world.initial, world.tuned, Safetensors(), folder)
+    assert {path.name for path in folder.iterdir()} == {"base", "tuned"}
+    for name in ("model.safetensors", "tokenizer.json", "chat_template.jinja"):
+        assert (folder / "base" / name).read_bytes() == (world.initial / name).read_bytes()
+    (adapter,) = folder.rglob("adapter_model.safetensors")
+    assert adapter.read_bytes() == (world.tuned / "adapter/adapter_model.safetensors").read_bytes()
+    own = sum(weights.numel() for weights in load_file(adapter).values())
+    assert exported.parameters == own + sum(p.numel() for p in load_model(folder / "base").parameters())
+    proof = prove(folder, answer_all)
+    assert (proof.answers_merged, proof.answers_served, proof.max_logit_difference) == (6, 6, 0)
+    rows = read_examples(world.test).to_pylist()[:3]
+    items = [Item(row["id"], "tiny", None, "", tuple(row["messages"][:-1]), "of course") for row in rows]
+    candidate = answer_with_candidate(items, world.initial, world.tuned, 12, 3, "fp32", "cpu")
+    champion = answer_with_champion(items, folder, 12, 3, "fp32", "cpu")
+    assert champion is not None
+    assert (champion.answers, champion.losses.tolist()) == (candidate.answers, candidate.losses.tolist())
+    again = export_model(world.initial, world.tuned, Safetensors(), tmp_path / "elsewhere")
+    assert hash_folder(again.folder) == hash_folder(folder)
+    export_model(world.initial, world.tuned, Safetensors(dtype="bf16"), tmp_path / "bf16")
+    assert {w.dtype for w in load_file(tmp_path / "bf16/base/model.safetensors").values()} == {torch.bfloat16}
+    assert prove(tmp_path / "bf16", answer_all, minimum_match=0.0).max_logit_difference > 1e-4
+
+
+def test_a_release_with_another_base_or_without_its_training_is_refused(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Lora, "can", replace(Lora.can, merging=False))
-    with pytest.raises(PipelineError, match=r"LoRA \(rank 4, .*\) cannot be merged; train with method full to release"):
-        export_merged(world.initial, world.tuned, Safetensors(), tmp_path / "model")
+    folder = tmp_path / "model"
+    export_model(world.initial, world.tuned, Safetensors(), folder)
+    perturb(folder / "base", 0.1)
+    with pytest.raises(PipelineError, match="was trained on another base than"):
+        load_released(folder)
+    with pytest.raises(PipelineError, match="was trained on another base than"):
+        Transformers().load(folder, lambda rows: None)
+    shutil.rmtree(folder / "tuned")
+    with pytest.raises(PipelineError, match=r"no config.json; expected a transformers model folder"):
+        Transformers().load(folder, lambda rows: None)
 
 
 def test_an_adapter_with_broken_weights_is_not_merged(world: World, tmp_path: Path) -> None:
@@ -224,4 +269,4 @@ def test_an_adapter_with_broken_weights_is_not_merged(world: World, tmp_path: Pa
     facts = {key: manifest[key] for key in ("base", "method")}
     seal(tuned, (tuned / name for name in manifest["files"]), facts)
     with pytest.raises(PipelineError, match=r"the adapter cannot be merged \(NaNs detected.*; train again"):
-        export_merged(world.initial, tuned, Safetensors(), tmp_path / "model")
+        export_model(world.initial, tuned, Safetensors(), tmp_path / "model")

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
+from flows.wiring.params import validate
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_folder, read_json, write_json
 from tasks.contracts.records import REQUESTS
 from tasks.contracts.tables import read_table
 from tasks.deployment.baseline import write_baseline
 from tasks.deployment.card import as_table, evaluation_rows, write_card
+from tasks.deployment.exports.export import ExportCan
+from tasks.deployment.exports.safetensors import Safetensors
 from tasks.deployment.merge import Exported
 from tasks.deployment.parity import Difference, ParityProof
 from tasks.deployment.provenance import Provenance, describe_release, name_base, read_provenance
@@ -26,6 +29,7 @@ from tasks.model_initialisation.sources.folder import Folder
 from tasks.model_initialisation.sources.gguf import Gguf
 from tasks.model_initialisation.sources.hub import Hub
 from tasks.training.methods.full import Full
+from tasks.training.methods.lora import Lora
 from tasks.training.plan import load_plan
 from tests.tasks.deployment.conftest import ROWS, World, write_plan
 
@@ -130,6 +134,8 @@ def test_the_card_says_what_the_files_say(built: Path) -> None:
     assert "LoRA (rank 4, alpha 8; down_proj, q_proj, v_proj)" in text
     assert "ab" * 32 in text
     assert r"| a\|b | jsonl | data/raw/a.jsonl | messages | 400 | 1 |" in text
+    assert 'pipeline("text-generation", "path/to/model")' in text
+    assert read_release(built / "release")["merged"] is True
     assert "| training loss of the last logged steps, nats per token | 1.5 |" in text
     assert "all prompts and 3 answers are identical token for token" in text
     assert "**promote**" in text
@@ -238,3 +244,30 @@ def test_a_table_keeps_its_columns() -> None:
 def test_every_source_of_a_base_has_a_name_on_the_card(world: World, source: Any, origin: str) -> None:
     provenance = Provenance({}, {"source": source.origin(world.root)}, load_plan(world.plan), {}, {}, "")
     assert provenance.origin == origin
+
+
+def test_a_release_that_is_not_merged_says_so(
+    world: World, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lora, "can", replace(Lora.can, merging=False))
+    build(world, tmp_path)
+    assert read_release(tmp_path / "release")["merged"] is False
+    card = ModelCard.load(tmp_path / "release/README.md")
+    assert card.data.library_name == "heptune"
+    assert "`model/base` alone answers as the base does" in card.text
+    assert 'load_released(Path("path/to/model"))' in card.text
+    told = "does not merge into the base's weights, so the release holds the base and beside it what was trained"
+    assert told in (tmp_path / "index.html").read_text()
+    assert told not in (built / "index.html").read_text()
+
+
+def test_an_export_that_cannot_hold_what_is_trained_is_refused_by_params(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is trained, with the export and the methods that would do."""
+    monkeypatch.setattr(Lora, "can", replace(Lora.can, merging=False))
+    values = {"training_setup": {"method": {"name": "lora"}}}
+    validate(values, "params.yaml")
+    monkeypatch.setattr(Safetensors, "can", ExportCan(beside=False))
+    with pytest.raises(PipelineError, match=r"release.export: safetensors holds plain weights, .* method lora .* full"):
+        validate(values, "params.yaml")
+    validate({"training_setup": {"method": {"name": "full"}}}, "params.yaml")
+    validate({"training_setup": {"method": {"name": "auto"}}}, "params.yaml")
