@@ -1,0 +1,45 @@
+"""The weights of a method's own modules as one file, for methods whose modules PEFT does not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tasks.contracts.errors import PipelineError
+
+
+def save_own(model: Any, file: Path) -> None:
+    """Write the weights that require gradients, by name, in fp32; the same bytes for the same weights.
+
+    Args:
+        model: An adapted model.
+        file: A safetensors file to write.
+    """
+    from safetensors.torch import save_file
+
+    trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
+    save_file({name: weights.detach().float().cpu().contiguous() for name, weights in trained.items()}, file)
+
+
+def load_own(model: Any, file: Path) -> Any:
+    """The model with the weights of a file in the modules that require gradients, and only in these.
+
+    Args:
+        model: The same base, adapted anew.
+        file: What `save_own` wrote.
+
+    Raises:
+        PipelineError: The file holds other weights than the method adds to this base.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    saved = load_file(file)
+    own = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
+    sizes = {name: tuple(weights.shape) for name, weights in own.items()}
+    if sizes != {name: tuple(weights.shape) for name, weights in saved.items()}:
+        raise PipelineError(f"{file}: holds other weights than the method adds to this base; run fine_tuning again")
+    with torch.no_grad():
+        for name, weights in own.items():
+            weights.copy_(saved[name])
+    return model
