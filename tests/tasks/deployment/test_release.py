@@ -256,7 +256,7 @@ def test_a_release_that_is_not_merged_says_so(
     assert card.data.library_name == "heptune"
     assert "`model/base` alone answers as the base does" in card.text
     assert 'load_released(Path("path/to/model"))' in card.text
-    told = "does not merge into the base's weights, so the release holds the base and beside it what was trained"
+    told = "weights, so the release holds the base and beside it what was trained"
     assert told in (tmp_path / "index.html").read_text()
     assert told not in (built / "index.html").read_text()
 

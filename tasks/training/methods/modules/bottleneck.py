@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-ACTIVATIONS = {"relu": nn.functional.relu, "gelu": nn.functional.gelu, "silu": nn.functional.silu}
+ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "relu": nn.functional.relu,
+    "gelu": nn.functional.gelu,
+    "silu": nn.functional.silu,
+}
 
 
 class BottleneckNetwork(nn.Module):
@@ -47,12 +51,12 @@ def put_beside(part: nn.Module, network: BottleneckNetwork) -> None:
     part.register_forward_hook(_add_beside, with_kwargs=True)
 
 
-def _add_to_output(layer: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+def _add_to_output(layer: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
     added: torch.Tensor = layer.adapter(output)
     return output + added
 
 
-def _add_beside(part: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any) -> Any:
+def _add_beside(part: Any, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any) -> Any:
     added = part.adapter(inputs[0] if inputs else named["hidden_states"])
     # Attention gives its weights too.
     return (output[0] + added, *output[1:]) if isinstance(output, tuple) else output + added
