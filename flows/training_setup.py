@@ -6,7 +6,8 @@ from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.stage import run, stage, task
 from tasks.contracts.machine import find_machine
-from tasks.contracts.tables import read_examples
+from tasks.contracts.records import ANSWER_SETS
+from tasks.contracts.tables import read_examples, read_table
 from tasks.language_models.shape import read_shape
 from tasks.training_setup.counts import count_tokens
 from tasks.training_setup.environment import read_environment
@@ -23,7 +24,15 @@ def training_setup(params: Params) -> None:
     machine = task(find_machine)()
     environment = task(read_environment)()
     shape = task(read_shape)(artifacts.INITIAL)
-    counts = task(count_tokens)(train, validation, artifacts.INITIAL, settings.max_tokens, settings.long_rows)
+    counts = task(count_tokens)(
+        train,
+        validation,
+        artifacts.INITIAL,
+        settings.max_tokens,
+        settings.long_rows,
+        settings.objective,
+        read_table(artifacts.ANSWERS, ANSWER_SETS),
+    )
     resolution = task(resolve_plan)(settings, shape, counts, machine)
     task(write_plan)(resolution, environment, artifacts.INITIAL, artifacts.PLAN)
     task(write_report)(

@@ -14,11 +14,13 @@ from flows.wiring.params import Params
 from tasks.contracts.balance import read_balance
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import find_machine
-from tasks.contracts.tables import read_examples
+from tasks.contracts.records import ANSWER_SETS
+from tasks.contracts.tables import read_examples, read_table
 from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.language_models.long_rows import LongRows
 from tasks.language_models.shape import read_shape
 from tasks.search.trials import LOSS, OnFigures, TrialResult
+from tasks.training.objectives import AnyObjective
 from tasks.training_setup.counts import Counts, count_tokens
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.resolve import resolve_plan
@@ -64,17 +66,20 @@ class TokenizedData:
 
     def __init__(self, longest: int, long_rows: LongRows, validation_rows: int) -> None:
         self.measured, self.validation_rows = (longest, long_rows, False), validation_rows
-        self._made: dict[tuple[int, LongRows, bool], tuple[Counts, Splits]] = {}
+        self._made: dict[Any, tuple[Counts, Splits]] = {}
 
     def of(self, settings: TrainingSetup) -> tuple[Counts, Splits]:
         """Counts and splits as these params want the training rows."""
-        return self._at(settings.max_tokens, settings.long_rows, settings.loss.needs_costs)
+        return self._at(settings.max_tokens, settings.long_rows, settings.loss.needs_costs, settings.objective)
 
-    def _at(self, max_tokens: int, long_rows: LongRows, needs_costs: bool) -> tuple[Counts, Splits]:
-        way = (max_tokens, long_rows, needs_costs)
+    def _at(
+        self, max_tokens: int, long_rows: LongRows, needs_costs: bool, objective: AnyObjective
+    ) -> tuple[Counts, Splits]:
+        way = (max_tokens, long_rows, needs_costs, objective)
         if way not in self._made:
             train, validation = read_examples(artifacts.TRAIN), read_examples(artifacts.VALIDATION)
-            counts = count_tokens(train, validation, artifacts.INITIAL, max_tokens, long_rows)
+            answers = read_table(artifacts.ANSWERS, ANSWER_SETS)
+            counts = count_tokens(train, validation, artifacts.INITIAL, max_tokens, long_rows, objective, answers)
             splits = tokenize_splits(
                 train,
                 validation,
@@ -84,9 +89,12 @@ class TokenizedData:
                 read_balance(artifacts.BALANCE),
                 long_rows,
                 needs_costs,
+                objective,
+                answers,
             )
-            if way != self.measured:
-                splits = Splits(splits.train, self._at(*self.measured)[1].validation)
+            measured = (*self.measured, objective)
+            if way != measured:
+                splits = Splits(splits.train, self._at(*measured)[1].validation)
             self._made[way] = counts, splits
         return self._made[way]
 

@@ -103,24 +103,33 @@ def _stratified_order(classes: np.ndarray, random: np.random.Generator) -> np.nd
 def collate(rows: TokenizedRows, batch: Bins, pad: int, packed: bool) -> dict[str, Any]:
     """A batch as tensors of shape (rows, longest row).
 
-    Packed batches have ``position_ids`` and no ``attention_mask``: transformers derives the blocks from positions
-    that restart. The padding is a block of its own. Where rows have weights, ``weights`` has that of each token; where
-    wrong tokens have costs, ``cost_places`` (among all tokens of the batch), ``cost_tokens`` and ``costs`` have those.
+    A packed row holds its items, one sequence after another; else each sequence is a row. Packed batches have
+    ``position_ids`` and no ``attention_mask``: transformers derives the blocks from positions that restart. The padding
+    is a block of its own. Where rows have weights, ``weights`` has that of each token; where wrong tokens have costs,
+    ``cost_places`` (among all tokens of the batch), ``cost_tokens`` and ``costs`` have those. Where items have several
+    sequences or columns, ``sequences`` has the number of each token's sequence in the batch, -1 for the padding,
+    ``items`` the items, and each column is there.
 
     Args:
-        rows: All conversations.
-        batch: The rows of the batch.
+        rows: All items.
+        batch: The rows of the batch, indices of items.
         pad: Token id of the padding.
-        packed: Several conversations per row.
+        packed: Several items per row.
     """
     import torch
 
-    lengths = rows.lengths
+    lengths, per_item = np.diff(rows.offsets), rows.per_item
+    items = [item for row in batch for item in row]
+    if per_item > 1:
+        batch = [[item * per_item + number for item in row for number in range(per_item)] for row in batch]
+        batch = batch if packed else [[sequence] for row in batch for sequence in row]
     width = max(int(sum(lengths[i] for i in row)) for row in batch)
     tokens = np.full((len(batch), width), pad, dtype=np.int64)
     labels = np.full((len(batch), width), IGNORED, dtype=np.int64)
     positions = np.zeros((len(batch), width), dtype=np.int64)  # or the attention mask, where rows are not packed
     weights = np.ones((len(batch), width), dtype=np.float32)
+    sequences = np.full((len(batch), width), -1, dtype=np.int64)
+    order: list[int] = []
     costs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for number, row in enumerate(batch):
         start = 0
@@ -133,7 +142,9 @@ def collate(rows: TokenizedRows, batch: Bins, pad: int, packed: bool) -> dict[st
             tokens[number, start:end], labels[number, start:end] = rows.row(index)
             positions[number, start:end] = np.arange(end - start) if packed else 1
             if rows.weights is not None:
-                weights[number, start:end] = rows.weights[index]
+                weights[number, start:end] = rows.weights[index // per_item]
+            sequences[number, start:end] = len(order)
+            order.append(index)
             start = end
         if packed:
             positions[number, start:] = np.arange(width - start)
@@ -144,6 +155,18 @@ def collate(rows: TokenizedRows, batch: Bins, pad: int, packed: bool) -> dict[st
         name: torch.from_numpy(positions),
         **({} if rows.weights is None else {"weights": torch.from_numpy(weights)}),
         **(_join_costs(costs, labels) if costs else {}),
+        **(_tell_sequences(rows, sequences, items, order) if rows.names_sequences else {}),
+    }
+
+
+def _tell_sequences(rows: TokenizedRows, sequences: np.ndarray, items: list[int], order: list[int]) -> dict[str, Any]:
+    """Which token is of which sequence, which items a batch has, and the columns of its sequences."""
+    import torch
+
+    return {
+        "sequences": torch.from_numpy(sequences),
+        "items": torch.tensor(items, dtype=torch.int64),
+        **{name: torch.from_numpy(np.ascontiguousarray(column[order])) for name, column in rows.columns.items()},
     }
 
 

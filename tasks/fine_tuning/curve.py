@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -13,10 +13,11 @@ class Point:
 
     Attributes:
         step: Optimizer steps done.
-        loss: Mean training loss since the previous point, nats per supervised token.
-        eval_loss: Validation loss, nats per supervised token.
+        loss: Mean training loss since the previous point, nats per unit of the objective: token, pair.
+        eval_loss: Validation loss, in the same.
         lr: Learning rate of the step.
         grad_norm: Norm of the gradient before clipping.
+        figures: The objective's, means since the previous point; those of validation with ``eval_`` before the name.
     """
 
     step: int
@@ -24,17 +25,26 @@ class Point:
     eval_loss: float | None = None
     lr: float | None = None
     grad_norm: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
-def read_curve(history: Iterable[Mapping[str, Any]]) -> list[Point]:
-    """The curve from a trainer's log, one point per step, without times."""
+def read_curve(history: Iterable[Mapping[str, Any]], figures: Iterable[str] = ()) -> list[Point]:
+    """The curve from a trainer's log, one point per step, without times.
+
+    Args:
+        history: The log.
+        figures: Names of the objective's figures.
+    """
+    own = [f"{prefix}{name}" for name in figures for prefix in ("", "eval_")]
     names = {"loss": "loss", "eval_loss": "eval_loss", "learning_rate": "lr", "grad_norm": "grad_norm"}
     points: dict[int, dict[str, float]] = {}
+    found: dict[int, dict[str, float]] = {}
     for entry in history:
         values = {name: float(entry[key]) for key, name in names.items() if key in entry}
         if values:
             points.setdefault(int(entry["step"]), {}).update(values)
-    return [Point(step, **fields) for step, fields in sorted(points.items())]
+            found.setdefault(int(entry["step"]), {}).update({key: float(entry[key]) for key in own if key in entry})
+    return [Point(step, **fields, figures=found[step]) for step, fields in sorted(points.items())]
 
 
 def smooth(values: Sequence[float], weight: float = 0.8) -> list[float]:

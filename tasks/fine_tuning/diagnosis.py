@@ -72,15 +72,21 @@ class _Finding:
     step: int | None = None
 
 
-def diagnose(points: Sequence[Point]) -> Diagnosis:
-    """Diagnose the validation losses together with the training losses, or these alone where there are no others."""
+def diagnose(points: Sequence[Point], unit: str = "token") -> Diagnosis:
+    """Diagnose the validation losses together with the training losses, or these alone where there are no others.
+
+    Args:
+        points: The curve.
+        unit: What a loss is a mean over.
+    """
     validated = [(p.step, p.eval_loss) for p in points if p.eval_loss is not None]
     logged = [p for p in points if p.loss is not None]
     best_step, best = min(validated, key=lambda pair: pair[1]) if validated else (None, 0.0)
     if not validated and len(logged) < MINIMUM_POINTS:
         return Diagnosis("short", "Too few steps for a diagnosis; there is no validation loss.", None)
     losses = [loss for _, loss in validated] or smooth([p.loss for p in logged if p.loss is not None])
-    numbers = f"{'Validation loss' if validated else 'Training loss, smoothed,'} {describe_loss(losses[0], losses[-1])}"
+    numbers = "Validation loss" if validated else "Training loss, smoothed,"
+    numbers += f" {describe_loss(losses[0], losses[-1], unit)}"
     if not validated:
         numbers += ", and there is no validation loss, so overfitting would go unnoticed"
     elif best_step:
@@ -106,10 +112,10 @@ _FINAL: tuple[Shape, ...] = ("diverging", "overfitting", "rising", "flat")
 _RANKS: tuple[Shape, ...] = (*_FINAL, "rate too high", "noisy", "plateau", "rate too low", "underfitting")
 
 
-def describe_loss(first: float, last: float) -> str:
+def describe_loss(first: float, last: float, unit: str = "token") -> str:
     """Which way a loss went: "fell from 3.451 to 0.171 nats per token"."""
     verb = "fell" if last < first * (1 - MINIMUM_CHANGE) else "rose" if last > first * (1 + MINIMUM_CHANGE) else "went"
-    return f"{verb} from {show(first)} to {show(last)} nats per token"
+    return f"{verb} from {show(first)} to {show(last)} nats per {unit}"
 
 
 def _read_losses(

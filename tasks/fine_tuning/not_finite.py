@@ -150,7 +150,7 @@ def save_batches(
 
 
 def _describe(rows: TokenizedRows, index: int, tokenizer: Any) -> dict[str, Any]:
-    tokens, labels = rows.row(index)
+    tokens, labels = rows.item(index)
     return {
         "id": rows.ids[index] if rows.ids is not None else None,
         "row": index,

@@ -18,6 +18,7 @@ from tasks.training import (
     distribution,
     losses,
     methods,
+    objectives,
     optimizers,
     quantization,
     rows,
@@ -35,14 +36,16 @@ DECIDING_MODULES = (
     "method_steps.py",
     "noise.py",
     "not_finite.py",
+    "objective_run.py",
     "output_layer.py",
     "rank.py",
     "rows.py",
+    "scorer.py",
     "train.py",
     "trainer.py",
     "watch.py",
 )
-DECIDING_FOLDERS = (distribution, losses, methods, optimizers, quantization, schedules)
+DECIDING_FOLDERS = (distribution, losses, methods, objectives, optimizers, quantization, schedules)
 DECIDING_SHARED = (answer_costs, encoding, long_rows, rows, stopping)
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 # Of the plan, what may differ where another number of ranks resumes a run.
@@ -89,11 +92,13 @@ def _hash(values: dict[str, Any]) -> str:
 
 
 def hash_rows(rows: TokenizedRows) -> str:
-    """SHA-256 over tokens, labels, row boundaries, and weights, classes and costs if there are any, 64 hex digits."""
+    """SHA-256 over tokens, labels, boundaries, and weights, classes, costs, columns and notes if any, 64 hex digits."""
     digest = hashlib.sha256()
     costs = rows.costs.arrays if rows.costs is not None else ()
-    for array in (rows.tokens, rows.labels, rows.offsets, rows.weights, rows.classes, *costs):
+    for array in (rows.tokens, rows.labels, rows.offsets, rows.weights, rows.classes, *costs, *rows.columns.values()):
         if array is not None:
             digest.update(array.tobytes())
             digest.update(b"\0")
+    if rows.columns or rows.notes or rows.per_item > 1:
+        digest.update(orjson.dumps([rows.per_item, list(rows.columns), list(rows.notes or ())]))
     return digest.hexdigest()

@@ -46,22 +46,86 @@ def sum_in_parts(
     Yields:
         A list that holds the sum after the forward pass, shape (1, 1).
     """
-    plain, own = output_layer.forward, "forward" in vars(output_layer)
-    sums: list[torch.Tensor] = []
+    plain = output_layer.forward
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
-        chosen = hidden.flatten(0, 1).index_select(0, positions)
         total = torch.zeros((), device=hidden.device)
-        for start in range(0, len(positions), size):
-            span = slice(start, start + size)
-            part = checkpoint(lambda states, at: loss(plain(states), at), chosen[span], span, use_reentrant=False)
+        for part in _parts(plain, hidden, positions, size, loss):
             total = total + part
         return total.reshape(1, 1)
 
-    hook = output_layer.register_forward_hook(lambda _, __, result: sums.append(result))
+    with _instead(output_layer, forward) as sums:
+        yield sums
+
+
+@contextmanager
+def values_in_parts(
+    output_layer: Any, positions: torch.Tensor, size: int, function: Callable[[torch.Tensor, slice], torch.Tensor]
+) -> Iterator[list[torch.Tensor]]:
+    """The same, with numbers of each position instead of a sum.
+
+    Args:
+        output_layer: The model's.
+        positions: Of (rows x width), flattened.
+        size: Positions of a part.
+        function: Numbers of a part's positions, (part, ...), from its logits and its place among ``positions``.
+
+    Yields:
+        A list that holds the numbers of all positions after the forward pass.
+    """
+    plain = output_layer.forward
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        return torch.cat(list(_parts(plain, hidden, positions, size, function)))
+
+    with _instead(output_layer, forward) as values:
+        yield values
+
+
+@contextmanager
+def replaced_output(
+    output_layer: Any, positions: torch.Tensor, head: Callable[[torch.Tensor], torch.Tensor]
+) -> Iterator[list[torch.Tensor]]:
+    """Run a head on the hidden states at some positions instead of the output layer.
+
+    Args:
+        output_layer: The model's.
+        positions: Of (rows x width), flattened.
+        head: From (positions, width).
+
+    Yields:
+        A list that holds its result after the forward pass.
+    """
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        return head(hidden.flatten(0, 1).index_select(0, positions))
+
+    with _instead(output_layer, forward) as results:
+        yield results
+
+
+def _parts(
+    plain: Callable[[torch.Tensor], torch.Tensor],
+    hidden: torch.Tensor,
+    positions: torch.Tensor,
+    size: int,
+    function: Callable[[torch.Tensor, slice], torch.Tensor],
+) -> Iterator[torch.Tensor]:
+    chosen = hidden.flatten(0, 1).index_select(0, positions)
+    for start in range(0, len(positions), size):
+        span = slice(start, start + size)
+        yield checkpoint(lambda states, at: function(plain(states), at), chosen[span], span, use_reentrant=False)
+
+
+@contextmanager
+def _instead(output_layer: Any, forward: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Have the layer compute something else while the block runs; the list gets its results."""
+    plain, own = output_layer.forward, "forward" in vars(output_layer)
+    results: list[torch.Tensor] = []
+    hook = output_layer.register_forward_hook(lambda _, __, result: results.append(result))
     output_layer.forward = forward
     try:
-        yield sums
+        yield results
     finally:
         hook.remove()
         if own:

@@ -100,6 +100,9 @@ class ReportMetrics(TrainerCallback):
 
     def __init__(self, plan: Plan, listeners: Sequence[OnMetrics]) -> None:
         self.listeners = listeners
+        own = plan.objective.figures
+        self.names = {**METRIC_NAMES, **{name: name for name in own}}
+        self.names |= {f"eval_{name}": f"validation_{name}" for name in own}
         self.tokens_per_step = plan.tokens / plan.steps_per_epoch
         self.last_log: tuple[int, float] | None = None
 
@@ -109,7 +112,7 @@ class ReportMetrics(TrainerCallback):
         self.last_log = (state.global_step, time.monotonic())
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        figures = {METRIC_NAMES[key]: value for key, value in kwargs["logs"].items() if key in METRIC_NAMES}
+        figures = {self.names[key]: value for key, value in kwargs["logs"].items() if key in self.names}
         if "train_loss" in figures:
             step, now = state.global_step, time.monotonic()
             figures["tokens"] = step * self.tokens_per_step

@@ -53,18 +53,24 @@ def write_report(
     Returns:
         The figures.
     """
-    diagnosis = diagnose(run.curve)
+    objective = run.plan.objective
+    diagnosis = diagnose(run.curve, objective.unit)
     figures = measure(run, splits)
-    write_json(curve_path, [{k: v for k, v in asdict(point).items() if v is not None} for point in run.curve])
+    write_json(
+        curve_path, [{k: v for k, v in asdict(point).items() if v is not None and v != {}} for point in run.curve]
+    )
     write_json(metrics_path, figures)
     page = Page("Fine-tuning", diagnosis.text, diagnosis.shape, _TONES[diagnosis.shape], stage="fine_tuning")
     page.cards(_cards(figures))
     page.figure(
-        plot_losses(run.curve, diagnosis),
+        plot_losses(run.curve, diagnosis, objective.unit),
         "Loss",
-        "Nats per token of the answers. Training loss: mean of the steps since the previous point (thin), and its "
-        "exponential moving average (thick).",
+        f"Nats per {objective.unit}{' of the answers' if objective.unit == 'token' else ''}. Training loss: mean of "
+        "the steps since the previous point (thin), and its exponential moving average (thick).",
     )
+    for name, meaning in objective.figures.items():
+        if any(name in point.figures or f"eval_{name}" in point.figures for point in run.curve):
+            page.figure(plot_figure(run.curve, name), name.replace("_", " ").capitalize(), f"{meaning}.")
     page.figure(
         plot_rates(run.curve), "Learning rate and gradient norm", "The gradient norm is measured before clipping."
     )
@@ -137,6 +143,9 @@ def measure(run: Run, splits: Splits) -> dict[str, float | int]:
             "validation_loss": validated[-1],
             "validation_loss_lowest": min(validated),
         }
+    for name in run.plan.objective.figures:
+        if values := [point.figures[f"eval_{name}"] for point in kept if f"eval_{name}" in point.figures]:
+            figures |= {f"validation_{name}_before": values[0], f"validation_{name}": values[-1]}
     return figures
 
 
@@ -156,6 +165,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
     rows = "packed conversations (best-fit decreasing)" if plan.packing == "bfd" else "one conversation per row"
     stratified = ", batches stratified by class" if splits.train.classes is not None else ""
     return [
+        ("objective", plan.objective.describe()),
         ("method", plan.method.describe()),
         ("trainable parameters", run.trained),
         ("all parameters", sum(part.weights for part in run.weights)),
@@ -169,7 +179,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("rows of a forward pass", f"{plan.batch_size}{', half of what was planned' if plan.batch_halved else ''}"),
         ("maximum row length, tokens", plan.max_tokens),
         ("rows", rows + stratified),
-        ("loss", plan.loss.describe()),
+        *([("loss", plan.loss.describe())] if plan.objective.can.token_loss else []),
         ("loss weight of a row", _describe_weights(splits)),
         ("optimizer", plan.optimizer.describe()),
         ("peak learning rate", plan.learning_rate),
@@ -204,7 +214,7 @@ def _describe_weights(splits: Splits) -> str:
     return "1" if weights is None else f"{weights.min():.3g} to {weights.max():.3g}, by class"
 
 
-def plot_losses(curve: Sequence[Point], diagnosis: Diagnosis | None = None) -> Figure:
+def plot_losses(curve: Sequence[Point], diagnosis: Diagnosis | None = None, unit: str = "token") -> Figure:
     """Training loss, raw and smoothed, and validation loss over steps, with the step that the diagnosis speaks of."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -234,11 +244,28 @@ def plot_losses(curve: Sequence[Point], diagnosis: Diagnosis | None = None) -> F
             label = f"{diagnosis.shape}: step {diagnosis.marked_step:,}"
             axes.axvline(diagnosis.marked_step, color="0.45", linestyle=":", linewidth=1.2, label=label)
         axes.set_xlabel("optimizer step")
-        axes.set_ylabel("loss, nats per token")
+        axes.set_ylabel(f"loss, nats per {unit}")
         positive = [loss for _, loss in (*trained, *validated) if loss > 0]
         if positive and max(positive) > LOGARITHMIC_FROM * min(positive):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.legend()
+    return figure
+
+
+def plot_figure(curve: Sequence[Point], name: str) -> Figure:
+    """One of the objective's figures over steps, in training and in validation."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(plot_style()):
+        figure = Figure(figsize=(7.2, 2.2))
+        axes = figure.subplots()
+        for key, label, color in ((name, "training", "C0"), (f"eval_{name}", "validation", "C1")):
+            values = [(point.step, point.figures[key]) for point in curve if key in point.figures]
+            if values:
+                axes.plot(*zip(*values, strict=True), color=color, linewidth=1.5, label=label)
+        axes.set_xlabel("optimizer step")
         axes.legend()
     return figure
 

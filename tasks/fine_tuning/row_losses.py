@@ -7,21 +7,22 @@ import torch
 
 from tasks.fine_tuning.batches import collate
 from tasks.fine_tuning.trainer import FineTuner
-from tasks.training.losses.cross_entropy import CrossEntropy
 
 
 def measure_row_losses(trainer: FineTuner) -> np.ndarray:
-    """Cross-entropy of each validation row, (rows, 2): sum over its supervised tokens, nats, and their number.
+    """The validation loss of each item, (items, 2): its sum over the units, nats for tokens, and their number.
 
     Args:
-        trainer: After training; each row is a batch of its own.
+        trainer: After training; each item is a batch of its own.
     """
     validation = trainer.splits.validation
+    objective = trainer.plan.objective
     trainer.model.eval()
     found = []
     for index in range(len(validation)):
         inputs = trainer._prepare_inputs(collate(validation, [[index]], trainer.pad, packed=False))
+        (inputs,) = trainer.objective.make([inputs], "validation")
         with torch.no_grad(), trainer.compute_loss_context_manager():
-            row = trainer.sum_losses(trainer.model_wrapped, inputs, CrossEntropy())
-        found.append((row.total.item(), row.tokens))
+            row = objective.validation_loss(trainer.objective.scorer(trainer.model_wrapped), inputs)
+        found.append((row.total.item(), objective.units(inputs)))
     return np.array(found, dtype=np.float64).reshape(-1, 2)

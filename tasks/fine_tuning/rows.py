@@ -12,11 +12,15 @@ import pyarrow as pa
 
 from tasks.contracts.balance import Balance
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.encoding import encode_examples
 from tasks.language_models.long_rows import OUTCOMES, LongRows
 from tasks.language_models.model_folder import load_tokenizer
 from tasks.training.answer_costs import find_answer_costs
-from tasks.training.rows import TokenizedRows, keep_supervised
+from tasks.training.objectives import AnyObjective
+from tasks.training.objectives.data import Tokenization, split_tables
+from tasks.training.objectives.supervised import Supervised
+from tasks.training.rows import TokenizedRows
+
+DEFAULT = Supervised()
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +53,8 @@ def tokenize_splits(
     balance: Balance | None = None,
     long_rows: LongRows = "truncate_right",
     needs_costs: bool = False,
+    objective: AnyObjective = DEFAULT,
+    answers: pa.Table | None = None,
 ) -> Splits:
     """Tokenize both splits with the base's chat template.
 
@@ -57,10 +63,12 @@ def tokenize_splits(
         validation: The same.
         initial: Folder written by model initialisation.
         max_tokens: Length of a row.
-        validation_rows: Maximum number of validation conversations.
+        validation_rows: Maximum number of validation items.
         balance: Weights of the labels and stratification of batches, from data preparation.
         long_rows: What becomes of longer conversations.
         needs_costs: The loss takes the costs of confusing labels.
+        objective: Says which rows it takes, and what of them is supervised.
+        answers: Schema `ANSWER_SETS`, of all splits; None: there are none.
 
     Raises:
         PipelineError: No row of the training split has a supervised token.
@@ -68,7 +76,8 @@ def tokenize_splits(
     tokenizer = load_tokenizer(initial)
     names = train["label"].to_pylist()
     weights, classes = read_labels(names, balance, needs_costs) if balance else (None, None)
-    kept = keep_supervised(encode_examples(train, tokenizer, max_tokens, long_rows), max_tokens, weights, classes)
+    how = Tokenization(tokenizer, max_tokens, long_rows, weights, classes)
+    kept = objective.tokenize(split_tables(train, answers, "train"), how)
     if needs_costs:
         kept = add_costs(kept, balance)
     if not len(kept):
@@ -87,8 +96,8 @@ def tokenize_splits(
             max_tokens,
             OUTCOMES[long_rows],
         )
-    encoded_validation = encode_examples(validation.slice(0, validation_rows), tokenizer, max_tokens, long_rows)
-    return Splits(kept, keep_supervised(encoded_validation, max_tokens))
+    first = Tokenization(tokenizer, max_tokens, long_rows, limit=validation_rows)
+    return Splits(kept, objective.tokenize(split_tables(validation, answers, "validation"), first))
 
 
 def read_labels(

@@ -113,7 +113,7 @@ def fine_tune(
             trained = _train_here(plan, splits, initial, store, listeners, trainer_class, on_trained)
         run = Run(
             plan=plan,
-            curve=tuple(read_curve(trained.history)),
+            curve=tuple(read_curve(trained.history, plan.objective.figures)),
             steps=trained.steps,
             kept_step=trained.kept_step,
             trained=sum(p.numel() for p in trained.model.parameters() if p.requires_grad),
@@ -278,7 +278,7 @@ def make_model(plan: Plan, initial: Path) -> Any:
     base = plan.quantization.load(resolve_model(initial), plan.precision, plan.device)
     set_generation_config(base, initial)
     base.config.use_cache = False
-    return plan.method.adapt(base)
+    return plan.objective.extend(plan.method.adapt(base), plan.seed)
 
 
 def hooks_of(plan: Plan, model: Any, initial: Path) -> StepHooks:
@@ -331,6 +331,7 @@ def write_tuned(trained: _Trained, plan: Plan, origin: RunOrigin, initial: Path,
     curve = [point for point in read_curve(trained.history) if point.step <= trained.kept_step]
     facts = {
         "method": plan.method.model_dump(),
+        "objective": plan.objective.model_dump(),
         "quantization": plan.quantization.model_dump(),
         "base": origin.model,
         "data": origin.data,
@@ -347,7 +348,7 @@ def write_tuned(trained: _Trained, plan: Plan, origin: RunOrigin, initial: Path,
     try:
         shutil.rmtree(tuned, ignore_errors=True)
         tuned.mkdir(parents=True)
-        files = plan.method.save(trained.model, tuned)
+        files = [*plan.method.save(trained.model, tuned), *plan.objective.save(trained.model, tuned)]
         seal(tuned, files, facts)
     except (OSError, RuntimeError, SafetensorError, PipelineError) as error:
         reason = refusal(error)

@@ -31,25 +31,22 @@ from trl.trainer.sft_trainer import SFTTrainer
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json, write_json
 from tasks.fine_tuning.averaging import AverageCallback, WeightAverage
-from tasks.fine_tuning.batch_loss import BatchLoss, LossSum
-from tasks.fine_tuning.batches import Bins, collate, order_batches, share_batches, validation_batches
+from tasks.fine_tuning.batch_loss import BatchLoss
+from tasks.fine_tuning.batches import Bins, collate, order_batches
 from tasks.fine_tuning.checkpoints import AVERAGED, SCHEDULER, UNLOGGED, Checkpoints
 from tasks.fine_tuning.method_steps import MethodSteps
 from tasks.fine_tuning.noise import noisy_embeddings
 from tasks.fine_tuning.not_finite import StepGuard
+from tasks.fine_tuning.objective_run import ObjectiveRun
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.watch import ADVICE, WatchCallback, find_kept_step, is_over, list_protected
 from tasks.language_models.encoding import IGNORED
-from tasks.training.choices import VALIDATION_TOKENS
 from tasks.training.distribution.whole import trained_weights
-from tasks.training.losses.cross_entropy import CrossEntropy
-from tasks.training.losses.loss import TrainingLoss
 from tasks.training.methods.hooks import STATE, StepHooks
 from tasks.training.methods.parts import changes_trained
 from tasks.training.optimizers.groups import group_weights
 from tasks.training.plan import Plan
 from tasks.training.quantization.loading import quantization_hidden
-from tasks.training.rows import TokenizedRows
 from tasks.training.schedules.schedule import share_of_peak
 
 logger = logging.getLogger(__name__)
@@ -93,14 +90,19 @@ def trainer_arguments(plan: Plan, output: Path) -> SFTConfig:
 
 
 class IntervalCallback(TrainerCallback):
-    """Decides at which steps to log, evaluate and save. A step that is saved is logged too."""
+    """Decides at which steps to log, evaluate and save. A step that is saved is logged too.
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    Args:
+        trainer: The `FineTuner`, whose objective is told first that the step is done.
+    """
+
+    def __init__(self, trainer: FineTuner) -> None:
+        self.trainer, self.plan = trainer, trainer.plan
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
+        self.trainer.objective.end_step()
         step, last = state.global_step, state.global_step >= self.plan.steps
         control.should_save = last or step % self.plan.checkpoint_every_steps == 0
         control.should_evaluate = last or step % self.plan.evaluate_every_steps == 0
@@ -127,6 +129,7 @@ class FineTuner(SFTTrainer):
     model: Any
     unlogged: dict[str, Any] | None = None
     average: WeightAverage | None = None
+    objective: ObjectiveRun
 
     def __init__(
         self,
@@ -158,12 +161,13 @@ class FineTuner(SFTTrainer):
                 callbacks=[
                     self.method_steps,
                     *averaging,
-                    IntervalCallback(plan),
+                    IntervalCallback(self),
                     WatchCallback(plan, checkpoints),
                     *callbacks,
                 ],
             )
         self.batch_loss = BatchLoss(self.model, self.aux_loss_enabled)
+        self.objective = ObjectiveRun(self)
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader[dict[str, Any]]:
         """All batches of the whole run, those of this process.
@@ -173,22 +177,31 @@ class FineTuner(SFTTrainer):
         """
         plan = self.plan
         train = self.splits.train
-        if len(unsupervised := train.find_unsupervised()):
+        if not plan.objective.can.generates and len(unsupervised := train.find_unsupervised()):
             raise PipelineError(
                 f"{len(unsupervised)} of {len(train)} training rows have no supervised token, the first is row "
                 f"{unsupervised[0]}; rows without one are to be dropped before training"
             )
         order = order_batches(
-            train.lengths.tolist(), self.packed, plan.max_tokens, plan.batch_size, plan.seed, train.classes
+            train.lengths.tolist(), self.packed, plan.row_tokens, plan.batch_size, plan.seed, train.classes
         )
         needed = plan.steps * plan.accumulation_steps * plan.world_size
         self.own_batches = list(islice(order, self.args.process_index, needed, plan.world_size))
         return torch.utils.data.DataLoader(
             self.own_batches,  # type: ignore[arg-type]  # a list is a dataset
             batch_sampler=[[number] for number in range(len(self.own_batches))],
-            collate_fn=partial(_collate_first, train, self.pad, self.packed),
+            collate_fn=self._collate_first,
             pin_memory=self.args.dataloader_pin_memory,
         )
+
+    def _collate_first(self, batches: list[Bins]) -> dict[str, Any]:
+        # Of the rows as they are by then: a reference may have been measured since.
+        return collate(self.splits.train, batches[0], self.pad, self.packed)
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The batches of a step, as the objective makes them, and their units over all processes."""
+        batches = self.objective.make(list(islice(epoch_iterator, num_batches)))
+        return batches, self.objective.count_units(batches) if batches else None
 
     def create_optimizer(self, model: Any = None) -> Any:
         """The plan's optimizer, over groups of the trained weights."""
@@ -251,6 +264,7 @@ class FineTuner(SFTTrainer):
             if resume_from_checkpoint is not None:
                 self.average.load(Path(resume_from_checkpoint) / AVERAGED)
         if resume_from_checkpoint is None:
+            self.objective.measure_reference()
             self.evaluate()  # the curve begins with the loss before the first step
         return prepared
 
@@ -276,21 +290,22 @@ class FineTuner(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The plan's loss over the supervised tokens, each weighted by its row's weight, per token of the whole step.
+        """The loss of the plan's objective, per unit of the whole step: tokens, or pairs.
 
         Args:
             model: As wrapped for training.
             inputs: What `collate` made.
             return_outputs: Not possible, since the logits are not kept.
-            num_items_in_batch: Supervised tokens of the step, over all accumulated batches and processes; those of this
-                batch by default.
+            num_items_in_batch: Units of the step, over all accumulated batches and processes; those of this batch by
+                default.
         """
         if return_outputs:
             raise NotImplementedError("the logits of a training batch are not kept")
         alpha = self.plan.neftune_alpha if self.model.training else None
         with noisy_embeddings(self.model.get_input_embeddings(), alpha, inputs):
-            found = self.sum_losses(model, inputs, self.plan.loss)
-        loss = found.total / (num_items_in_batch if num_items_in_batch is not None else found.tokens)
+            found = self.objective.loss(model, inputs)
+        units = num_items_in_batch if num_items_in_batch is not None else self.plan.objective.units(inputs)
+        loss = found.total / units
         # Of what is a mean over the batch, not a sum over tokens.
         batches = self.plan.accumulation_steps * (self.plan.world_size if num_items_in_batch is not None else 1)
         if found.auxiliary is not None:
@@ -302,29 +317,15 @@ class FineTuner(SFTTrainer):
             loss = loss * self.plan.world_size  # the processes' gradients are averaged, and so are their logged losses
         return self.guard.check_loss(loss, inputs) if self.model.training and self.own_batches else loss
 
-    def sum_losses(self, model: Any, inputs: Any, loss: TrainingLoss) -> LossSum:
-        """A loss summed over the supervised tokens of a batch, see `BatchLoss.sum`."""
-        return self.batch_loss.sum(model, inputs, loss, self.state.global_step + 1)
-
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Validation loss: mean cross-entropy of the validation rows' supervised tokens, nats, whatever is trained."""
-        validation = self.splits.validation
-        if not len(validation):
+        """The objective's validation loss: of single tokens their mean cross-entropy, nats, whatever is trained."""
+        if not len(self.splits.validation):
             return {}
         self.settle_weights()
         self.model.eval()
-        total, count = 0.0, 0
-        batches = validation_batches(validation.lengths.tolist(), VALIDATION_TOKENS)
         with nullcontext() if self.average is None else self.average.in_model():
-            for batch, counts in share_batches(batches, self.args.process_index, self.args.world_size):
-                inputs = self._prepare_inputs(collate(validation, batch, self.pad, packed=False))
-                with torch.no_grad(), self.compute_loss_context_manager():
-                    found = self.sum_losses(self.model_wrapped, inputs, CrossEntropy())
-                if counts:
-                    total, count = total + found.total.item(), count + found.tokens
-        total, count = self._sum_over_ranks(total, count)
+            figures = self.objective.validate(self.splits.validation)
         self.model.train()
-        figures = {"eval_loss": total / count}
         if not math.isfinite(figures["eval_loss"]):
             raise PipelineError(
                 f"step {self.state.global_step}: the validation loss is {figures['eval_loss']}; {ADVICE}"
@@ -346,6 +347,7 @@ class FineTuner(SFTTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
+            logs |= self.objective.take_figures()
             self.guard.leave_out_skipped(logs, self._steps_logged)
         super().log(logs, start_time)
 
@@ -399,7 +401,8 @@ class FineTuner(SFTTrainer):
             if isinstance(callback, ExportableState):
                 states[type(callback).__name__] = callback.state()
         self.state.save_to_json(str(folder / "trainer_state.json"))
-        write_json(folder / UNLOGGED, {"loss": loss, "logged_step": self._globalstep_last_logged})
+        own = {"objective": dict(self.objective.state), "reference": self.objective.reference_hash}
+        write_json(folder / UNLOGGED, {"loss": loss, "logged_step": self._globalstep_last_logged, **own})
         self.accelerator.wait_for_everyone()
 
     def _write_share(self, folder: Path) -> float:
@@ -422,11 +425,9 @@ class FineTuner(SFTTrainer):
         if checkpoint is None:
             return
         self.unlogged = read_json(Path(checkpoint) / UNLOGGED)
+        self.objective.state = self.unlogged["objective"]
+        self.objective.restore_reference(self.unlogged["reference"])
         self.plan.distribution.load_state(self, Path(checkpoint))
         self.method_steps.load(Path(checkpoint))
         scheduler: Any = self.lr_scheduler
         scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
-
-
-def _collate_first(rows: TokenizedRows, pad: int, packed: bool, batches: list[Any]) -> dict[str, Any]:
-    return collate(rows, batches[0], pad, packed)

@@ -15,12 +15,14 @@ from tasks.training.choices import Packing
 from tasks.training.distribution import DISTRIBUTIONS
 from tasks.training.methods import METHODS
 from tasks.training.methods.parts import changes_trained
+from tasks.training.objectives import OBJECTIVES
 from tasks.training.optimizers import OPTIMIZERS
 from tasks.training.quantization import QUANTIZATIONS
 
 # Param to everything that it may be, as it is without any argument.
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "method": tuple(one() for one in METHODS),
+    "objective": tuple(one() for one in OBJECTIVES),
     "quantization": tuple(one() for one in QUANTIZATIONS),
     "distribution": tuple(one() for one in DISTRIBUTIONS),
     "optimizer": tuple(one() for one in OPTIMIZERS),
@@ -62,6 +64,29 @@ RULES: tuple[CombinationRule, ...] = (
         "the method cannot train on packed rows, which see one another",
         lambda packing, method: packing == "bfd" and not method.can.packing,
         lambda packing, method: f"set packing: none or take method {either('method', lambda can: can.packing)}",
+    ),
+    CombinationRule(
+        ("packing", "objective"),
+        "the objective does not train on packed rows",
+        lambda packing, objective: packing == "bfd" and not objective.can.packing,
+        lambda packing, objective: (
+            f"set packing: none or take objective {either('objective', lambda can: can.packing)}"
+        ),
+    ),
+    CombinationRule(
+        ("objective", "distribution"),
+        "the objective needs whole weights, and the distribution gives it shares of them",
+        lambda objective, distribution: distribution.can.sharded and not objective.can.shared_weights,
+        lambda objective, distribution: (
+            f"take distribution {either('distribution', lambda can: can.many and not can.sharded)}, or objective "
+            + either("objective", lambda can: can.shared_weights)
+        ),
+    ),
+    CombinationRule(
+        ("optimizer", "objective"),
+        "the optimizer measures a batch again and again, and the objective hands something from step to step",
+        lambda optimizer, objective: objective.can.keeps_state and not optimizer.can.needs_backward,
+        lambda optimizer, objective: f"take optimizer {either('optimizer', lambda can: can.needs_backward)}",
     ),
     CombinationRule(
         ("quantization", "method"),

@@ -16,6 +16,8 @@ from tasks.training.choices import Packing, Precision
 from tasks.training.distribution import AnyDistribution
 from tasks.training.losses import AnyLoss
 from tasks.training.methods import AnyMethod
+from tasks.training.objectives import AnyObjective
+from tasks.training.objectives.supervised import Supervised
 from tasks.training.optimizers import AnyOptimizer
 from tasks.training.optimizers.groups import ParameterGroups
 from tasks.training.quantization import AnyQuantization
@@ -32,7 +34,8 @@ class Plan(Record):
 
     Attributes:
         method: What is trained, as params give it, resolved.
-        loss: What is minimised over the supervised tokens.
+        objective: What the training is for, and so which rows it takes.
+        loss: What is minimised over the supervised tokens, by an objective of single tokens.
         quantization: In how many bits the base is held, resolved.
         seed: Of initialisation, shuffling and dropout.
         learning_rate: Peak.
@@ -42,9 +45,9 @@ class Plan(Record):
         clip_norm: Largest norm of the gradient; 0 is off.
         optimizer: How the weights are updated, as params give it.
         parameter_groups: Weights that learn or decay otherwise than the rest.
-        batch_size: Rows of one forward pass of one process (packed rows with ``bfd``).
+        batch_size: Items of one forward pass of one process (packed rows with ``bfd``).
         accumulation_steps: Forward passes of one optimizer step.
-        max_tokens: Length a row is cut to, or a packed row is filled to.
+        max_tokens: Length a sequence is cut to; a packed row holds as many tokens for each sequence of an item.
         long_rows: What becomes of longer conversations.
         packing: ``bfd`` fills rows with whole conversations, each in its own attention block.
         precision: Of the computation; ``bf16`` and ``fp16`` are autocast.
@@ -80,6 +83,7 @@ class Plan(Record):
     """
 
     method: AnyMethod
+    objective: AnyObjective = Supervised()
     loss: AnyLoss
     quantization: AnyQuantization
     seed: int
@@ -125,6 +129,11 @@ class Plan(Record):
     auto_batch: bool = False
     batch_halved: bool = False
     made_for: Machine
+
+    @property
+    def row_tokens(self) -> int:
+        """Capacity of a packed row."""
+        return self.max_tokens * self.objective.sequences
 
     @property
     def saves_validated(self) -> bool:

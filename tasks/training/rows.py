@@ -1,6 +1,7 @@
-"""Tokenized conversations that train; those without a supervised token are dropped and counted.
+"""Tokenized items that train; those without a supervised token are dropped and counted.
 
-Training setup counts with it what fine-tuning trains on.
+An item is a conversation, or whatever else an objective trains on, such as a pair of answers: one sequence of tokens or
+several, the same number for every item. Training setup counts with it what fine-tuning trains on.
 """
 
 from __future__ import annotations
@@ -24,18 +25,22 @@ TOO_LONG = "longer than max_tokens"
 
 @dataclass(frozen=True)
 class TokenizedRows:
-    """Tokenized conversations, concatenated.
+    """Tokenized items, concatenated.
 
     Attributes:
-        tokens: Token ids of all rows, shape (tokens,).
-        labels: The token where it is supervised, -100 elsewhere and on the first token of each row.
-        offsets: Start of each row and end of the last one, shape (rows + 1,).
-        dropped: Reason to number of conversations dropped.
-        cut: Conversations longer than ``max_tokens`` that train, cut or split.
-        ids: Id of each row's conversation; None where none are known.
-        weights: Loss weight of each row, shape (rows,); None where all are 1.
-        classes: Class number of each row, shape (rows,), where batches are stratified.
+        tokens: Token ids of all sequences, shape (tokens,).
+        labels: The token where it is supervised, -100 elsewhere and on the first token of each sequence.
+        offsets: Start of each sequence and end of the last one, shape (sequences + 1,).
+        dropped: Reason to number of rows dropped.
+        cut: Rows longer than ``max_tokens`` that train, cut or split.
+        ids: Id of each item's row; None where none are known.
+        weights: Loss weight of each item, shape (items,); None where all are 1.
+        classes: Class number of each item, shape (items,), where batches are stratified.
         costs: What wrong tokens cost that lead to another label, where the loss needs it.
+        full_lengths: Tokens of each row before the cut, those of rows that were dropped too; for the plan.
+        per_item: Sequences of an item.
+        columns: Name to a number of each sequence, shape (sequences,), that a batch has beside its tokens.
+        notes: What an objective knows of each item beside its tokens, as text.
     """
 
     tokens: np.ndarray
@@ -47,14 +52,23 @@ class TokenizedRows:
     weights: np.ndarray | None = None
     classes: np.ndarray | None = None
     costs: AnswerCosts | None = None
+    full_lengths: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    per_item: int = 1
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: Sequence[str] | None = None
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return (len(self.offsets) - 1) // self.per_item
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each row."""
-        return np.diff(self.offsets)
+        """Tokens of each item, all its sequences together."""
+        return np.diff(self.offsets[:: self.per_item])
+
+    @property
+    def names_sequences(self) -> bool:
+        """Whether a batch says which token is of which sequence."""
+        return self.per_item > 1 or bool(self.columns)
 
     @property
     def supervised(self) -> int:
@@ -62,19 +76,19 @@ class TokenizedRows:
         return int((self.labels != IGNORED).sum())
 
     def find_unsupervised(self) -> np.ndarray:
-        """Indices of rows without a supervised token, which would count as learned without a loss."""
+        """Indices of sequences without a supervised token, which would count as learned without a loss."""
         before = np.concatenate([[0], np.cumsum(self.labels != IGNORED)])
         return np.flatnonzero(before[self.offsets[1:]] == before[self.offsets[:-1]])
 
     def row(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens and labels of one row."""
+        """Tokens and labels of one sequence."""
         span = slice(self.offsets[index], self.offsets[index + 1])
         return self.tokens[span], self.labels[span]
 
-    def first(self, count: int) -> TokenizedRows:
-        """The first ``count`` rows."""
-        offsets = self.offsets[: count + 1]
-        return TokenizedRows(self.tokens[: offsets[-1]], self.labels[: offsets[-1]], offsets, self.dropped, self.cut)
+    def item(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and labels of one item, all its sequences one after another."""
+        span = slice(self.offsets[index * self.per_item], self.offsets[(index + 1) * self.per_item])
+        return self.tokens[span], self.labels[span]
 
 
 def keep_supervised(
@@ -124,6 +138,7 @@ def keep_supervised(
         ids=list(compress(encoded["id"].to_pylist(), useful.tolist())),
         weights=None if weights is None else weights[places[rows_of[useful]]],
         classes=None if classes is None else classes[places[rows_of[useful]]],
+        full_lengths=full_lengths[firsts],
     )
 
 

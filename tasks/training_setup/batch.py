@@ -83,7 +83,8 @@ def _auto_batch(
     largest = LARGEST_AUTO_BATCH
     if machine.device == "cpu":
         mean = counts.tokens / max(counts.examples, 1)
-        typical = settings.max_tokens if settings.packing == "bfd" else max(mean, 1.0)
+        row = settings.max_tokens * settings.objective.sequences
+        typical = row if settings.packing == "bfd" else max(mean, 1.0)
         largest = min(largest, max(1, int(CPU_TOKENS / typical)))
     size = 1
     while size * 2 <= min(largest, max(rows, 1)):

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks.language_models.encoding import encode_examples
 from tasks.language_models.long_rows import LongRows
 from tasks.language_models.model_folder import load_tokenizer
-from tasks.training.rows import ANSWER_CUT, TOO_LONG, keep_supervised
+from tasks.training.objectives import AnyObjective
+from tasks.training.objectives.data import RowKind, Tokenization, count_kinds, split_tables
+from tasks.training.objectives.supervised import Supervised
+from tasks.training.rows import ANSWER_CUT, TOO_LONG
+
+DEFAULT = Supervised()
 
 
 @dataclass(frozen=True)
@@ -19,15 +23,16 @@ class Counts:
     """Tokens of the training split; rows without a supervised token do not train and are left out.
 
     Attributes:
-        rows: Conversations of the training split.
-        examples: Rows that carry supervised tokens: conversations, or parts of those that are split.
-        cut: Conversations longer than ``max_tokens`` that train, cut or split.
-        full_lengths: Tokens of each conversation before the cut, every row.
-        lengths: Tokens of each example, in training order.
+        rows: Rows of the training split: conversations, or pairs of answers, as the objective takes them.
+        examples: Items that train: rows that carry supervised tokens, or parts of those that are split.
+        cut: Rows longer than ``max_tokens`` that train, cut or split.
+        full_lengths: Tokens of each row before the cut, every row.
+        lengths: Tokens of each item, in training order.
         tokens: Their sum.
         supervised_tokens: Those that carry loss.
         validation_examples: Rows of the validation split with supervised tokens.
         dropped: Reason to number of conversations that do not train.
+        kinds: Rows of the training split that other objectives could take, by kind; empty where they were not counted.
     """
 
     rows: int
@@ -39,6 +44,7 @@ class Counts:
     supervised_tokens: int
     validation_examples: int
     dropped: Mapping[str, int] = field(default_factory=dict)
+    kinds: Mapping[RowKind, int] = field(default_factory=dict)
 
     @property
     def longer(self) -> int:
@@ -62,7 +68,13 @@ class Counts:
 
 
 def count_tokens(
-    train: pa.Table, validation: pa.Table, initial: Path, max_tokens: int, long_rows: LongRows = "truncate_right"
+    train: pa.Table,
+    validation: pa.Table,
+    initial: Path,
+    max_tokens: int,
+    long_rows: LongRows = "truncate_right",
+    objective: AnyObjective = DEFAULT,
+    answers: pa.Table | None = None,
 ) -> Counts:
     """Tokenize both splits and count what fine-tuning will train on.
 
@@ -72,20 +84,22 @@ def count_tokens(
         initial: Folder written by model initialisation.
         max_tokens: Length of a row.
         long_rows: What becomes of longer conversations.
+        objective: Says what trains of them.
+        answers: Schema `ANSWER_SETS`, of all splits; None: there are none.
     """
-    tokenizer = load_tokenizer(initial)
-    encoded = encode_examples(train, tokenizer, max_tokens, long_rows)
-    kept = keep_supervised(encoded, max_tokens)
-    watched = keep_supervised(encode_examples(validation, tokenizer, max_tokens, long_rows), max_tokens)
-    full_lengths = dict(zip(encoded["place"].to_pylist(), encoded["full_length"].to_pylist(), strict=True))
+    how = Tokenization(load_tokenizer(initial), max_tokens, long_rows)
+    tables = split_tables(train, answers, "train")
+    kept = objective.tokenize(tables, how)
+    watched = objective.tokenize(split_tables(validation, answers, "validation"), how)
     return Counts(
-        rows=train.num_rows,
+        rows=len(kept.full_lengths),
         examples=len(kept),
         cut=kept.cut,
-        full_lengths=list(full_lengths.values()),
+        full_lengths=kept.full_lengths.tolist(),
         lengths=kept.lengths.tolist(),
         tokens=int(kept.offsets[-1]),
         supervised_tokens=kept.supervised,
         validation_examples=len(watched),
         dropped=kept.dropped,
+        kinds=count_kinds(tables),
     )

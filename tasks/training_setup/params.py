@@ -16,6 +16,8 @@ from tasks.training.losses import AnyLoss
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.methods import AnyMethod, names_where
 from tasks.training.methods.lora import Lora
+from tasks.training.objectives import AnyObjective, objectives_where
+from tasks.training.objectives.supervised import Supervised
 from tasks.training.optimizers import EARLIER_NAMES, AnyOptimizer
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.optimizers.groups import ParameterGroups
@@ -34,6 +36,9 @@ class TrainingSetup(Section):
 
     method: Annotated[AnyMethod | Auto, Field(discriminator="name")] = Field(
         default=Lora(), description=f"what is trained: {' or '.join(names_where())}; or auto: what fits the memory"
+    )
+    objective: AnyObjective = Field(
+        default=Supervised(), description=f"what the training is for: {' or '.join(objectives_where())}"
     )
     loss: AnyLoss = Field(default=CrossEntropy(), description="what is minimised over the answers' tokens")
     quantization: AnyQuantization = Field(
@@ -118,6 +123,13 @@ class TrainingSetup(Section):
         default="stop", description="a loss or gradient that is not a number stops the run, or its step is skipped"
     )
     nan_limit: int = Field(default=10, ge=1, description="steps that on_nan: skip may skip")
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _explain_bare_name(cls, value: Any) -> Any:
+        if isinstance(value, str) and value in objectives_where():
+            raise ValueError(f'found "{value}"; expected keys with values: write {{name: {value}}}')
+        return value
 
     @field_validator("optimizer", mode="before")
     @classmethod

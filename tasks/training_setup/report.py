@@ -95,7 +95,7 @@ def write_report(
 
 def _fill(plan: Plan) -> float:
     """Share of a row's positions that hold tokens."""
-    return plan.tokens / max(plan.rows * plan.max_tokens, 1)
+    return plan.tokens / max(plan.rows * plan.row_tokens, 1)
 
 
 def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment: dict[str, str]) -> Page:
@@ -186,7 +186,8 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
     return [
         ["method", _describe_method(plan)],
         *([f"method.{name}", ", ".join(value) if isinstance(value, list) else value] for name, value in chosen.items()),
-        ["loss", plan.loss.describe()],
+        ["objective", plan.objective.describe()],
+        *([["loss", plan.loss.describe()]] if plan.objective.can.token_loss else []),
         ["learning rate", plan.learning_rate],
         ["schedule", f"{plan.schedule.describe()}, after {plan.warmup_steps:,} warm-up steps"],
         [
@@ -197,7 +198,7 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
         ["distribution", plan.distribution.describe()],
         ["rows per step", f"{plan.batch_size} × {plan.accumulation_steps} accumulated × {processes}"],
         ["packing", packed],
-        ["tokens per row", plan.max_tokens],
+        ["tokens per row", plan.row_tokens if plan.packing == "bfd" else plan.max_tokens],
         ["longer conversations", OUTCOMES[plan.long_rows]],
         ["rows per epoch", plan.rows],
         ["share of positions filled", f"{_fill(plan):.1%}"],

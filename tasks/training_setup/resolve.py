@@ -26,6 +26,7 @@ from tasks.training_setup.batch import USABLE_MEMORY_SHARE, choose_batch
 from tasks.training_setup.choose import Trial, choose_setup, explain_automatic
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.memory import find_peak, list_moments
+from tasks.training_setup.objective_fit import list_unfit
 from tasks.training_setup.optimizer_use import describe_optimizer_use
 from tasks.training_setup.params import ResolvableSetup, TrainingSetup
 from tasks.training_setup.remedies import find_remedies
@@ -73,7 +74,9 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
     settings, choices = choose_setup(params, shape, machine, judge)
     precision = _precision(settings, machine)
     limit = _memory_limit(settings, machine)
-    rows = count_packed_rows(counts.lengths, settings.max_tokens) if settings.packing == "bfd" else counts.examples
+    rows = counts.examples
+    if settings.packing == "bfd":
+        rows = count_packed_rows(counts.lengths, settings.max_tokens * settings.objective.sequences)
 
     def needs(batch: int) -> int:
         return _memory(settings, shape, counts, machine, precision, batch).total
@@ -93,6 +96,7 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
         steps = min(steps, settings.max_steps)
     plan = Plan(
         method=settings.method.resolve(shape),
+        objective=settings.objective,
         loss=settings.loss,
         quantization=settings.quantization.resolve(settings.method.can.frozen_base, precision),
         seed=settings.seed,
@@ -134,7 +138,7 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
         tokens=counts.tokens,
         supervised_tokens=counts.supervised_tokens,
         steps_per_epoch=count_steps(1, rows, batch, batches_per_step),
-        trainable_parameters=settings.method.trainable(shape),
+        trainable_parameters=settings.method.trainable(shape) + settings.objective.own_weights(shape),
         predicted_memory_bytes=memory.total,
         remedies=find_remedies(
             settings,
@@ -208,13 +212,14 @@ def _memory_limit(settings: ResolvableSetup, machine: Machine) -> int:
 def _memory(
     settings: ResolvableSetup, shape: ModelShape, counts: Counts, machine: Machine, precision: Precision, batch: int
 ) -> Memory:
+    objective, packed = settings.objective, settings.packing == "bfd"
     moments = list_moments(
         shape,
         settings.method,
         settings.quantization.resolve(settings.method.can.frozen_base, precision),
-        batch_size=batch,
-        max_tokens=settings.max_tokens,
-        packed=settings.packing == "bfd",
+        batch_size=batch if packed else batch * objective.sequences,
+        max_tokens=settings.max_tokens * (objective.sequences if packed else 1),
+        packed=packed,
         supervised_share=counts.supervised_tokens / max(counts.tokens, 1),
         precision=precision,
         optimizer=settings.optimizer,
@@ -231,6 +236,10 @@ def _memory(
         alone = replace(alone, communication=alone.communication + 4 * seldom)
     if settings.ema_decay is not None:
         alone = replace(alone, optimizer=alone.optimizer + 4 * settings.method.trainable(shape))
+    # A head has weights, gradients and at most two moments; a reference is a copy of the weights that are trained.
+    beside = 16 * objective.own_weights(shape)
+    beside += 4 * settings.method.trainable(shape) if objective.reference == "live" else 0
+    alone = replace(alone, weights=alone.weights + beside)
     return settings.distribution.per_rank(alone, shape, _ranks(settings), precision)
 
 
@@ -247,6 +256,7 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
     if settings.method.can.frozen_base or settings.quantization.can.trained_base:
         precision = _precision(settings, machine)
         problems += settings.quantization.problems(shape, settings.method.can.frozen_base, precision, machine.device)
+    problems += settings.objective.problems(shape) + list_unfit(settings, counts)
     problems += settings.distribution.problems(settings.processes, machine.device)
     problems += settings.schedule.problems(settings.warmup_share)
     if shape.context and settings.max_tokens > shape.context:
@@ -297,14 +307,6 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
             f"threads x processes: {threads}, but this process may use {machine.cores} cores; "
             f"set threads: {max(1, machine.cores // settings.processes)} and at most {machine.cores} processes"
         )
-    if not counts.examples:
-        why = (
-            "the training split is empty"
-            if not counts.rows
-            else f"none of {counts.rows} conversations has an answer within {settings.max_tokens} tokens "
-            f"(long_rows: {settings.long_rows})"
-        )
-        problems.append(f"no supervised tokens: {why}; raise max_tokens or look at reports/data_preparation")
     return problems
 
 

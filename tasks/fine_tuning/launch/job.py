@@ -116,8 +116,18 @@ def _write(rows: TokenizedRows, folder: Path, name: str) -> Mapping[str, Any]:
     if rows.costs is not None:
         for array, values in vars(rows.costs).items():
             np.save(folder / f"{name}-costs-{array}.npy", values, allow_pickle=False)
-    ids, costs = None if rows.ids is None else list(rows.ids), list(vars(rows.costs)) if rows.costs else None
-    return {"arrays": present, "dropped": dict(rows.dropped), "cut": rows.cut, "ids": ids, "costs": costs}
+    for column, values in rows.columns.items():
+        np.save(folder / f"{name}-column-{column}.npy", values, allow_pickle=False)
+    return {
+        "arrays": present,
+        "dropped": dict(rows.dropped),
+        "cut": rows.cut,
+        "ids": None if rows.ids is None else list(rows.ids),
+        "costs": list(vars(rows.costs)) if rows.costs else None,
+        "per_item": rows.per_item,
+        "columns": list(rows.columns),
+        "notes": None if rows.notes is None else list(rows.notes),
+    }
 
 
 def read_job(folder: Path) -> Job:
@@ -140,11 +150,13 @@ def read_job(folder: Path) -> Job:
 
 
 def _read(folder: Path, name: str, about: Mapping[str, Any]) -> TokenizedRows:
-    arrays = {array: _map(folder / f"{name}-{array}.npy") for array in about["arrays"]}
+    arrays: dict[str, Any] = {array: _map(folder / f"{name}-{array}.npy") for array in about["arrays"]}
     costs = about["costs"]
     if costs is not None:
         costs = AnswerCosts(**{array: _map(folder / f"{name}-costs-{array}.npy") for array in costs})
-    return TokenizedRows(**arrays, dropped=about["dropped"], cut=about["cut"], ids=about["ids"], costs=costs)
+    columns = {column: _map(folder / f"{name}-column-{column}.npy") for column in about["columns"]}
+    plain = {key: about[key] for key in ("dropped", "cut", "ids", "per_item", "notes")}
+    return TokenizedRows(**arrays, **plain, costs=costs, columns=columns)
 
 
 def _map(path: Path) -> np.ndarray:

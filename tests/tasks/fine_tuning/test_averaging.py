@@ -92,5 +92,5 @@ def test_noise_is_as_large_as_the_length_of_the_conversation_says(initial: Path,
     largest = 8.0 / math.sqrt(own[0] * plain.shape[-1])
     assert 0.9 * largest < noise[0, : own[0]].abs().max() <= largest
     assert torch.equal(embeddings(inputs["input_ids"]), plain)
-    loss = trainer.sum_losses(trainer.model, inputs, CrossEntropy())
-    assert loss.total.item() == trainer.sum_losses(trainer.model, inputs, CrossEntropy()).total.item()
+    loss = trainer.batch_loss.sum(trainer.model, inputs, CrossEntropy(), 1)
+    assert loss.total.item() == trainer.batch_loss.sum(trainer.model, inputs, CrossEntropy(), 1).total.item()

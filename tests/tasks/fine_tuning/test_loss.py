@@ -50,7 +50,7 @@ def test_packed_is_alone(initial: Path, tmp_path: Path) -> None:
         model.zero_grad()
         total = 0.0
         for batch in batches:
-            loss = trainer.sum_losses(model, collate(rows, batch, trainer.pad, is_packed), CrossEntropy()).total
+            loss = trainer.batch_loss.sum(model, collate(rows, batch, trainer.pad, is_packed), CrossEntropy(), 1).total
             loss.backward()
             total += loss.item()
         gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
@@ -88,9 +88,9 @@ def test_a_neighbour_in_the_row_changes_nothing(initial: Path, tmp_path: Path) -
     inputs = collate(rows, [[0, 1]], trainer.pad, packed=True)
     first = int(rows.lengths[0])
     inputs["labels"][0, :first] = -100
-    before = trainer.sum_losses(trainer.model, inputs, CrossEntropy())
+    before = trainer.batch_loss.sum(trainer.model, inputs, CrossEntropy(), 1)
     inputs["input_ids"][0, :first] = inputs["input_ids"][0, :first].flip(0)
-    after = trainer.sum_losses(trainer.model, inputs, CrossEntropy())
+    after = trainer.batch_loss.sum(trainer.model, inputs, CrossEntropy(), 1)
     assert before.tokens > 0
     assert before.total.item() == pytest.approx(after.total.item(), abs=1e-6)
     assert before.total.item() == pytest.approx(by_hand(trainer.model, *rows.row(1)), abs=1e-4)
@@ -102,14 +102,14 @@ def test_positions_that_do_not_restart_let_neighbours_see_each_other(initial: Pa
     rows = trainer.splits.train
     alone = sum(by_hand(trainer.model, *rows.row(index)) for index in (0, 1))
     inputs = collate(rows, [[0, 1]], trainer.pad, packed=True)
-    right = trainer.sum_losses(trainer.model, inputs, CrossEntropy()).total.item()
+    right = trainer.batch_loss.sum(trainer.model, inputs, CrossEntropy(), 1).total.item()
     assert right == pytest.approx(alone, abs=1e-4)
     width = inputs["input_ids"].shape[1]
     for wrong in (
         {"position_ids": torch.arange(width)[None]},
         {"attention_mask": torch.ones(1, width, dtype=torch.long)},
     ):
-        leaking = trainer.sum_losses(trainer.model, {**inputs, **wrong}, CrossEntropy()).total.item()
+        leaking = trainer.batch_loss.sum(trainer.model, {**inputs, **wrong}, CrossEntropy(), 1).total.item()
         assert abs(leaking - alone) > 1e-2
 
 
@@ -289,8 +289,8 @@ def test_expected_cost_of_real_answers(initial: Path, tmp_path: Path) -> None:
         logits = trainer.model(input_ids=torch.tensor(rows.row(index)[0])[None], use_cache=False).logits[0]
     p = torch.softmax(logits[first + depth - 1].double(), -1)
     inputs = [collate(rows, batch, trainer.pad, packed) for batch, packed in (([[index]], False), ([[0, index]], True))]
-    alone = trainer.sum_losses(trainer.model, inputs[0], trainer.plan.loss).total.item()
-    plain = trainer.sum_losses(trainer.model, inputs[0], CrossEntropy()).total.item()
+    alone = trainer.batch_loss.sum(trainer.model, inputs[0], trainer.plan.loss, 1).total.item()
+    plain = trainer.batch_loss.sum(trainer.model, inputs[0], CrossEntropy(), 1).total.item()
     chosen = inputs[0]["cost_tokens"] == answers[1][depth]
     assert inputs[0]["costs"][chosen].tolist() == [9.0]
     expected = sum(
@@ -301,11 +301,13 @@ def test_expected_cost_of_real_answers(initial: Path, tmp_path: Path) -> None:
     assert alone == pytest.approx(plain + 2 * expected, rel=1e-6)
     # Packed beside another row, the same costs at other places.
     pair = [
-        trainer.sum_losses(trainer.model, inputs[1], loss).total.item() for loss in (trainer.plan.loss, CrossEntropy())
+        trainer.batch_loss.sum(trainer.model, inputs[1], loss, 1).total.item()
+        for loss in (trainer.plan.loss, CrossEntropy())
     ]
     first_row = collate(rows, [[0]], trainer.pad, packed=False)
     both = [
-        trainer.sum_losses(trainer.model, first_row, loss).total.item() for loss in (trainer.plan.loss, CrossEntropy())
+        trainer.batch_loss.sum(trainer.model, first_row, loss, 1).total.item()
+        for loss in (trainer.plan.loss, CrossEntropy())
     ]
     assert pair[0] - pair[1] == pytest.approx(2 * expected + both[0] - both[1], abs=5e-5)
     # Other costs are another run.

@@ -36,7 +36,7 @@ def measure(trainer: FineTuner, loss: Any) -> tuple[torch.Tensor, torch.Tensor, 
     inputs = collate(rows, [[0, 1], [2], [3, 4]], trainer.pad, packed=True)
     inputs["weights"] = torch.linspace(0.5, 1.5, inputs["labels"].numel()).reshape(inputs["labels"].shape)
     trainer.model.zero_grad()
-    found = trainer.sum_losses(trainer.model, inputs, loss)
+    found = trainer.batch_loss.sum(trainer.model, inputs, loss, 1)
     (found.total / found.tokens).backward()
     gradient = torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
     return found.total.detach() / found.tokens, gradient, found.tokens

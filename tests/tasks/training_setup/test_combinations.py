@@ -1,8 +1,9 @@
-"""Every combination of all choices: refused with a way out in one line where the table says so, else not."""
+"""Every combination of all facts: refused with a way out in one line where the table says so, else not."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Machine
 from tasks.language_models.shape import ModelShape
-from tasks.training.combinations import CHOICES, RULES, find_reasons, name_of
+from tasks.training.combinations import CHOICES, RULES, CombinationRule, find_reasons, name_of
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.resolve import resolve_plan
@@ -46,10 +47,31 @@ def expected_reasons(chosen: dict[str, Any]) -> set[str]:
     return {reason for reasons in found for reason in reasons}
 
 
+def find_broken(rule: CombinationRule, kind: str, choice: Any) -> Iterator[bool]:
+    """Whether the choice breaks the rule with each choice of the other kind."""
+    first, second = rule.kinds
+    for other in CHOICES[second if kind == first else first]:
+        yield rule.breaks(choice, other) if kind == first else rule.breaks(other, choice)
+
+
+def list_combinations() -> Iterator[dict[str, Any]]:
+    """Every combination of choices that rules tell apart, and every pair of all choices beside the defaults."""
+    different: dict[str, dict[Any, Any]] = {}
+    for kind, choices in CHOICES.items():
+        for choice in choices:
+            broken = tuple(tuple(find_broken(rule, kind, choice)) for rule in RULES if kind in rule.kinds)
+            different.setdefault(kind, {}).setdefault(broken, choice)
+    for combination in itertools.product(*(choices.values() for choices in different.values())):
+        yield dict(zip(CHOICES, combination, strict=True))
+    defaults = {kind: choices[0] for kind, choices in CHOICES.items()}
+    for one, other in itertools.combinations(CHOICES, 2):
+        for first, second in itertools.product(CHOICES[one], CHOICES[other]):
+            yield {**defaults, one: first, other: second}
+
+
 def test_every_combination(shape: ModelShape) -> None:
     refused = taken = 0
-    for combination in itertools.product(*CHOICES.values()):
-        chosen = dict(zip(CHOICES, combination, strict=True))
+    for chosen in list_combinations():
         settings, reasons = settings_of(chosen), expected_reasons(chosen)
         shown = {kind: name_of(choice) for kind, choice in chosen.items()}
         if not reasons:

@@ -1,0 +1,22 @@
+"""What a training is for, one file per objective; the union is the only registry.
+
+`tasks.training.objectives.objective` says what an objective has to answer, `tasks.training.objectives.plain` answers
+what most leave alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tasks.training.objectives.objective import Objective, ObjectiveCan
+from tasks.training.objectives.supervised import Supervised
+
+# With a second member: Annotated[Supervised | Second, Field(discriminator="name")], as in `tasks.training.losses`.
+AnyObjective = Supervised
+
+OBJECTIVES: tuple[type[Objective], ...] = (Supervised,)
+
+
+def objectives_where(fact: Callable[[ObjectiveCan], bool] = lambda _: True) -> list[str]:
+    """Names of the objectives of which a fact holds, as ``params.yaml`` takes them; for refusals."""
+    return [objective().name for objective in OBJECTIVES if fact(objective.can)]

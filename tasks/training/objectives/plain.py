@@ -1,0 +1,43 @@
+"""What most objectives answer alike: no modules of their own, no reference, no generation, no state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.contracts.params import Section
+from tasks.language_models.shape import ModelShape
+from tasks.training.objectives.objective import Batch, Reference, Scorer, StepToMake
+
+if TYPE_CHECKING:
+    import torch
+
+
+class PlainObjective(Section):
+    """The parts of `Objective` that most have nothing to say to; one that has says it itself."""
+
+    @property
+    def reference(self) -> Reference:
+        return "none"
+
+    def problems(self, shape: ModelShape) -> list[str]:
+        return []
+
+    def own_weights(self, shape: ModelShape) -> int:
+        return 0
+
+    def extend(self, model: Any, seed: int) -> Any:
+        return model
+
+    def save(self, model: Any, folder: Path) -> list[Path]:
+        return []
+
+    def measure_reference(self, scorer: Scorer, inputs: Batch) -> Mapping[str, torch.Tensor]:
+        return {}
+
+    def make(self, batches: Sequence[Batch], step: StepToMake) -> list[Batch]:
+        return list(batches)
+
+    def next_state(self, state: Mapping[str, float], figures: Mapping[str, float]) -> Mapping[str, float]:
+        return {}
