@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.wiring import artifacts
 from flows.wiring.params import Params
-from flows.wiring.stage import run, stage, task
+from flows.wiring.stage import recorder, run, stage, task
 from tasks.contracts.manifest import read_json
 from tasks.corpus.personal_data.identifiers import replace_personal
 from tasks.monitoring.decisions import count_streak
@@ -33,6 +33,8 @@ def monitoring(params: Params) -> None:
     task(write_page)(verdict, health, settings, artifacts.EVIDENTLY.name, artifacts.report("monitoring"))
     task(write_findings)(verdict, artifacts.FINDINGS, artifacts.headline("monitoring"))
     task(write_results)(verdict, health, artifacts.DRIFT_VERDICT, artifacts.metrics("monitoring"))
+    if params.monitoring.evidently_pages is not None:
+        recorder().keep_newest(f"report/{artifacts.EVIDENTLY.name}", params.monitoring.evidently_pages)
     task(announce)(params.deployment.release.model, params.monitoring.retraining.consecutive)
 
 

@@ -25,7 +25,7 @@ configure()
 
 import httpx  # noqa: E402 - the engines read their settings on import
 from prefect import flow, task  # noqa: E402
-from prefect.artifacts import create_link_artifact  # noqa: E402
+from prefect.artifacts import create_markdown_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.schemas.objects import State  # noqa: E402
 from prefect.context import FlowRunContext, TaskRunContext  # noqa: E402
@@ -34,6 +34,7 @@ from prefect.states import Completed, Failed  # noqa: E402
 
 from flows.wiring.dvc_repository import open_repository  # noqa: E402
 from flows.wiring.flow_runs import note_run  # noqa: E402
+from flows.wiring.lineage import git_commit  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import read_params  # noqa: E402
 from flows.wiring.preflight.paths import check_inputs  # noqa: E402
@@ -302,11 +303,13 @@ def settle(answer: Future[R], work: Callable[[], R]) -> None:
 
 
 def show_links() -> None:
-    """Put a link to what belongs to this pipeline into the Prefect UI."""
+    """Put links to what belongs to this pipeline, or to the retrain that runs it, into the Prefect UI."""
     if addresses.has_reports():
-        link = addresses.pipeline_page(os.environ.get(PIPELINE) or this_flow_run())
-        create_link_artifact(
-            key="pipeline-links", link=link, link_text="Stages, with reports, MLflow runs and releases"
+        links = addresses.list_pipeline_links(os.environ.get(PIPELINE) or this_flow_run(), git_commit())
+        create_markdown_artifact(
+            key="pipeline-links",
+            markdown=links,
+            description="stages, MLflow run, evaluation, model version, newest request, revision",
         )
 
 

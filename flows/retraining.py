@@ -37,6 +37,7 @@ from flows.pipeline import (  # noqa: E402
     environment,
     run_pipeline,
     server_watched,
+    show_links,
     stages_reported_to,
     this_flow_run,
 )
@@ -168,6 +169,7 @@ def retraining(reason: str = "by hand", trigger: Trigger = "hand", window: str =
     whole = {PIPELINE: this_flow_run(), REASON: f"retraining: {reason}"}
     try:
         with one_retrain(), environment(**whole):
+            show_links()
             decision = run_retrain(attempt)
     except RetrainRunning as error:
         decision = attempt.record("refused", str(error))

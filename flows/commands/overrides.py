@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.commands.param_changes import ParamChange, ParamValues, list_changes
 from flows.commands.terminal import console
 from flows.wiring import artifacts
 from flows.wiring.lock import one_at_a_time
@@ -30,30 +31,6 @@ SET = Annotated[
         help="Change params.yaml first, such as training_setup.epochs=3; several times for several keys.",
     ),
 ]
-
-
-@dataclass(frozen=True)
-class ParamChange:
-    """One changed key.
-
-    Attributes:
-        key: Names and positions from the top level, separated by points.
-        old: What was there, or the default; None where there was nothing either.
-        new: What is there now.
-    """
-
-    key: str
-    old: Any
-    new: Any
-
-    @property
-    def values(self) -> dict[str, Any]:
-        return {"key": self.key, "old": self.old, "new": self.new}
-
-    def __str__(self) -> str:
-        from flows.commands.yaml_edit import write_flow
-
-        return f"{artifacts.PARAMS}: {self.key}: {write_flow(self.old)} -> {write_flow(self.new)}"
 
 
 @dataclass(frozen=True)
@@ -120,7 +97,7 @@ def plan_changes(assignments: Sequence[str] | None) -> PlannedChanges:
     import yaml
 
     from flows.wiring.params import read_params, validate
-    from flows.wiring.params.places import MISSING, find, place, put
+    from flows.wiring.params.places import find, place, put
     from flows.wiring.yaml_file import Loader, read_text, read_yaml
 
     values = read_yaml(artifacts.PARAMS)
@@ -130,20 +107,18 @@ def plan_changes(assignments: Sequence[str] | None) -> PlannedChanges:
 
     text = read_text(artifacts.PARAMS)
     present = read_params().model_dump(mode="json")
-    changes, problems, seen = [], [], set[str]()
+    before, problems, seen = ParamValues(values, present), [], list[str]()
     for assignment in assignments:
         key, _, written = assignment.partition("=")
         try:
             if key in seen:
                 raise ValueError(f"{key} is set twice; keep one of them")
-            seen.add(key)
+            seen.append(key)
             old, new = find(present, key.split(".")), read_value(assignment)
             new = keep_type(old, new, written)
             keys, placed = place(values, present, key.split("."), new)
             text = set_value(text, keys, placed)
             values = put(values, keys, placed)
-            if old is MISSING or json.dumps(old) != json.dumps(new):
-                changes.append(ParamChange(key, None if old is MISSING else old, new))
         except (ValueError, yaml.YAMLError) as error:
             problems.append(f"-S {assignment}: {' '.join(str(error).split())}")
     source = f"{artifacts.PARAMS} with -S"
@@ -155,7 +130,9 @@ def plan_changes(assignments: Sequence[str] | None) -> PlannedChanges:
     raise_all(list(dict.fromkeys(problems)), source)
     if json.dumps(yaml.load(text, Loader)) != json.dumps(values):
         raise PipelineError(f"{artifacts.PARAMS}: {', '.join(seen)} cannot be changed from outside; change it by hand")
-    return PlannedChanges(changes, text, values, params)
+    after = ParamValues(values, params.model_dump(mode="json"))
+    changes = {change.key: change for key in seen for change in list_changes(key, before, after)}
+    return PlannedChanges(list(changes.values()), text, values, params)
 
 
 def read_value(assignment: str) -> Any:

@@ -92,6 +92,7 @@ class Recorder:
             title=title(),
             reason=os.environ.get(REASON, ""),
             flow_run=flow_run,
+            prefect=os.environ.get("PREFECT_API_URL", ""),
             whole=whole,
             tags=dict(tags),
             time=_now_ms(),
@@ -146,6 +147,15 @@ class Recorder:
             self._report_loss(error)
             return
         self._append("artifact", path=str(copy.resolve()), folder=folder)
+
+    def keep_newest(self, artifact: str, runs: int) -> None:
+        """Keep a bulky artifact of this stage with the newest runs only; older ones lose it, and nothing else.
+
+        Args:
+            artifact: Its path among the artifacts of a run.
+            runs: How many runs keep it, this one included.
+        """
+        self._append("keep_newest", artifact=artifact, runs=runs)
 
     def finish(self, status: str, written: Mapping[str, str] | None = None) -> None:
         """End the run as ``FINISHED``, ``FAILED`` or ``KILLED``.

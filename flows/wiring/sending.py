@@ -27,8 +27,10 @@ from flows.wiring.recording import (
     Entry,
     is_at_work,
 )
+from flows.wiring.runs.addresses import has_reports
 from flows.wiring.runs.entry_file import EntryFile, parse, settle
 from flows.wiring.runs.mlflow_entries import as_metrics, escape, log_entry, log_metrics
+from flows.wiring.runs.prefect_links import link_to_mlflow
 from flows.wiring.runs.records import MlflowRun, note_mlflow
 from flows.wiring.server import has_users
 from flows.wiring.settings import configure
@@ -275,6 +277,7 @@ class Sender:
         file.run_id = begun or str(client.create_run(experiment, entry["time"], tags, entry["name"]).info.run_id)
         file.save()
         self._note(file)
+        link(entry, entry.get("flow_run", ""), file.run_id)
 
     def _parent(self, uri: str, pipeline: str, child: Mapping[str, Any] | None = None) -> str:
         """The run of a pipeline; made for its first child."""
@@ -287,6 +290,7 @@ class Sender:
                 name = first.get("title", "pipeline")
                 made = self._client(uri).create_run(self._experiment(uri), first.get("time"), tags, name)
                 found = str(made.info.run_id)
+                link(first, "" if pipeline.startswith("dvc-") else pipeline, found)
             self.parents[uri, pipeline] = found
         return self.parents[uri, pipeline]
 
@@ -294,6 +298,12 @@ class Sender:
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
         runs = self._client(uri).search_runs([self._experiment(uri)], query, max_results=1)
         return str(runs[0].info.run_id) if runs else None
+
+
+def link(entry: Mapping[str, Any], flow_run: str, run: str) -> None:
+    """Lead from a flow run to its MLflow run, where the links to the server of reports do not."""
+    if flow_run and entry.get("prefect") and not has_reports():
+        link_to_mlflow(entry["prefect"], flow_run, run)
 
 
 def halve(entries: Sequence[Entry]) -> list[list[Entry]]:

@@ -63,6 +63,7 @@ logger = logging.getLogger(__name__)
 PARENT = "HEPTUNE_PARENT_TASK_RUN"
 MESSAGES = "HEPTUNE_MESSAGES"
 SHOWN_S = 0.1
+LINKS = "MLflow run, report, model version, newest request, revision"
 # Files of a report that a browser shows.
 SHOWN = {".html", ".json", ".js", ".css", ".svg", ".png", ".md"}
 
@@ -200,7 +201,8 @@ def show_report(name: str) -> None:
     if _record is not None and addresses.has_reports():
         report = addresses.report_page(_record.flow_run, name)
         create_link_artifact(key=f"{key}-report", link=report, link_text=f"Report of {name}")
-        create_markdown_artifact(key=f"{key}-links", markdown=addresses.list_links(_record.flow_run, _record.commit))
+        links = addresses.list_links(_record.flow_run, name, _record.commit)
+        create_markdown_artifact(key=f"{key}-links", markdown=links, description=LINKS)
 
 
 def keep_report(name: str) -> None:

@@ -91,3 +91,8 @@ class Monitoring(Section):
     schedule: Schedule | None = Field(
         None, description="when the deployment `monitoring` looks at the traffic, under `heptune up`; null: never"
     )
+    evidently_pages: int | None = Field(
+        50,
+        ge=1,
+        description="newest runs of monitoring with which MLflow keeps Evidently's page, 4 MB each; null: all of them",
+    )

@@ -80,6 +80,10 @@ def test_a_run_leads_to_everything_that_belongs_to_it(site: TestClient) -> None:
     goes_on["version"] = "http://127.0.0.1:5000/#/models/shop/versions/3"
     for door, address in goes_on.items():
         assert site.get(f"/runs/{TUNED}/{door}", follow_redirects=False).headers["location"] == address
+    goes_on |= {"mlflow": "http://127.0.0.1:5000/#/runs/parent", "request": "/pipelines/p1"}
+    goes_on["report"] = f"/runs/{OLD}/evaluation/index.html"
+    for door, address in goes_on.items():
+        assert site.get(f"/pipelines/p1/{door}", follow_redirects=False).headers["location"] == address
     assert f"/runs/{TUNED}/" in site.get(f"/hashes/{TUNED}ff").text
     assert "shop 3" in site.get("/releases/abab").text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -91,12 +92,22 @@ def test_the_services_work_together(servers: dict[str, str], addresses: dict[str
     assert not (project / ".heptune/mlflow.db").exists()
     base = servers["HEPTUNE_STORE_URL"].replace("+psycopg", "").rsplit("/", 1)[0]
     with psycopg.connect(f"{base}/mlflow") as database:
-        runs = database.execute("select name, status from runs order by name").fetchall()
-    named = [(name.split(",")[0], status) for name, status in runs]
+        runs = database.execute("select name, status, run_uuid from runs order by name").fetchall()
+    named = [(name.split(",")[0], status) for name, status, _ in runs]
     assert named == [("by hand", "FINISHED"), ("data_preparation", "FINISHED")]
     with psycopg.connect(f"{base}/prefect") as database:
         flows = database.execute("select name, state_type from flow_run order by name").fetchall()
+        links = database.execute(
+            "select flow_run.name, artifact.data from artifact join flow_run on flow_run.id = artifact.flow_run_id "
+            "where artifact.key = 'mlflow-run' order by flow_run.name"
+        ).fetchall()
         deployments = database.execute("select name from deployment order by name").fetchall()
     assert flows == [("data_preparation", "COMPLETED"), ("pipeline: by hand", "COMPLETED")]
+    # No server of reports leads on, so each flow run leads to its MLflow run.
+    led = {name: re.search(r"http://127.0.0.1:5000/#/runs/(\w+)", str(data)) for name, data in links}
+    assert {name: found and found[1] for name, found in led.items()} == {
+        "data_preparation": runs[1][2],
+        "pipeline: by hand": runs[0][2],
+    }
     assert [name for (name,) in deployments] == ["monitoring", "pipeline", "retraining"]
     assert (tmp_path / ".heptune/mlflow-artifacts").is_dir()

@@ -18,6 +18,8 @@ import yaml
 
 from flows.pipeline import STAGES
 from flows.wiring import artifacts
+from tests.browser import open_browser
+from tests.flows.pages import click_through, walk_pages
 from tests.flows.small import child_environment, outcomes, wait_for_mlflow
 from tests.flows.whole import command, make_checkout
 
@@ -97,6 +99,34 @@ def test_every_stage_leaves_a_page_and_figures(checkout: Path) -> None:
         ).replace("http://127.0.0.1", ""), f"{name}: the page loads something from elsewhere"
         assert json.loads((checkout / artifacts.metrics(name)).read_text())
         assert f'href="{name}/index.html"' in overview
+
+
+def test_every_page_can_be_walked_to_and_read_on_a_phone(checkout: Path) -> None:
+    overview = (checkout / artifacts.INDEX).as_uri()
+    with open_browser() as tab:
+        click_through(tab, overview, STAGES)
+        walk = walk_pages(tab, overview, (checkout / artifacts.REPORTS).as_uri())
+        assert walk.faults == []
+        names = {page.partition("/reports/")[2] for page in walk.pages}
+        assert names >= {"index.html", "data_preparation/card.html", "monitoring/evidently.html"}
+        assert names >= {f"{stage}/index.html" for stage in STAGES}
+        assert any(name.startswith("data_preparation/data_docs/") for name in names)
+        # What the walk looks for is found where it is.
+        broken = checkout / "reports/broken.html"
+        broken.write_text(
+            "<a href='gone.html'>1</a><a href='index.html#gone'>2</a><img src='http://elsewhere.example/a.png'>"
+            "<p style='width:500px'>3</p><script>fail()</script>"
+        )
+        faults = "\n".join(walk_pages(tab, broken.as_uri(), broken.as_uri()).faults)
+        for words in (
+            "gone.html, which is not there",
+            "index.html#gone, a place",
+            "loads http://elsewhere",
+            "fail is not",
+            "pixels wide on a screen of 420",
+        ):
+            assert words in faults, faults
+        broken.unlink()
 
 
 def test_a_search_ranks_trials_beside_the_pipeline(checkout: Path, tmp_path: Path) -> None:

@@ -156,7 +156,14 @@ def test_every_link_is_http(shown: list[dict[str, Any]], monkeypatch: pytest.Mon
     ]
     (links,) = [item["markdown"] for item in shown if "markdown" in item]
     run = "http://127.0.0.1:4201/runs/0f-1/"
-    assert re.findall(r"\((.*?)\)", links) == [f"{run}mlflow", f"{run}version", f"{run}request", run]
+    assert re.findall(r"\((.*?)\)", links) == [
+        f"{run}mlflow", f"{run}fine_tuning/index.html", f"{run}version", f"{run}request", run,
+    ]  # fmt: skip
+    of_pipeline = addresses.list_pipeline_links("p-1", "ab+changes")
+    assert re.findall(r"\((.*?)\)", of_pipeline) == [
+        *[f"http://127.0.0.1:4201/pipelines/p-1{door}" for door in ("", "/mlflow", "/report", "/version", "/request")],
+        "http://127.0.0.1:4201/revisions/ab",
+    ]
     tags = stage.first_tags(Params(), RunRecord("fine_tuning", "0f-1", "p-1", "", 1.0, "ab+changes"))
     assert tags["mlflow.note.content"] == (
         "[Prefect run](http://127.0.0.1:4200/runs/flow-run/0f-1)"

@@ -125,8 +125,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("training_setup.batch_size=auto", "training_setup.batch_size: 3 -> auto"),
         ("deployment.release.languages.0=de", "deployment.release.languages.0: en -> de"),
         ("data_preparation.sources.1.title=2024", "data_preparation.sources.1.title: feedback -> '2024'"),
-        ("data_preparation.triggers=null", "data_preparation.triggers: "),
-        ("training_setup.method={name: lora, rank: 4}", "training_setup.method: "),
+        ("data_preparation.triggers=null", "data_preparation.triggers: default -> null"),
+        ("training_setup.method={name: lora, rank: 4}", "training_setup.method: {name: full} -> {name: lora, rank: 4}"),
+        ("training_setup.optimizer={name: adamw}", "training_setup.optimizer.fused: true -> false"),
+        (
+            "data_preparation.split.method={name: grouped, column: ticket}",
+            "data_preparation.split.method: {name: content} -> {name: grouped, column: ticket}",
+        ),
         ("monitoring.drift.maximum_rows=500", "monitoring.drift.maximum_rows: "),
     ],
 )
@@ -137,6 +142,17 @@ def test_a_change_is_written_in_the_type_of_the_file(project: Path, assignment: 
     planned.write()
     assert read_params() == planned.params
     assert len(changed_lines(PARAMS, (project / "params.yaml").read_text())) in (1, 2)
+
+
+def test_another_choice_is_named_beside_what_the_file_had(project: Path) -> None:
+    (change,) = plan_changes(["data_preparation.sources.0={name: csv, path: data/raw/faq.csv}"]).changes
+    assert str(change) == (
+        "params.yaml: data_preparation.sources.0: {name: sample, title: sample, rows: 2000, intents: 12, seed: 20261} "
+        "-> {name: csv, path: data/raw/faq.csv}"
+    )
+    changes = plan_changes(["training_setup={method: {name: full}, epochs: 3, seed: 17}"]).changes
+    assert ("training_setup.epochs", 2.0, 3.0) in [(change.key, change.old, change.new) for change in changes]
+    assert all(change.key.startswith("training_setup.") and change.old != change.new for change in changes)
 
 
 def test_a_list_of_the_defaults_is_written_whole(project: Path) -> None:

@@ -246,6 +246,25 @@ def test_sending_twice_changes_nothing(uri: str) -> None:
     assert not list(Path(".heptune/sender/files").iterdir())
 
 
+def test_a_bulky_page_is_kept_with_the_newest_runs_only(uri: str) -> None:
+    client = MlflowClient(tracking_uri=uri)
+    for number in range(4):
+        run = Recorder("monitoring", "p", {})
+        for name in ("evidently.html", "index.html"):
+            Path(name).write_text(f"window {number}")
+            run.artifact(Path(name), "report")
+        run.keep_newest("report/evidently.html", 2)
+        run.finish("FINISHED")
+        assert send(uri)
+    found = client.search_runs([experiment_id(client)], "attributes.run_name = 'monitoring'")
+    kept = {}
+    for run_kept in sorted(found, key=lambda each: each.info.start_time):
+        paths = client.list_artifacts(run_kept.info.run_id, "report")
+        kept[run_kept.info.run_id] = [Path(each.path).name for each in paths]
+    whole, rest = ["evidently.html", "index.html"], ["index.html"]
+    assert list(kept.values()) == [rest, rest, whole, whole]
+
+
 def test_an_entry_at_which_the_server_fails_again_and_again_is_set_aside(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,9 +208,27 @@ def find_address(flow_run: str, door: str) -> str | None:
     record = find_record(flow_run)
     if record is None:
         return None
-    known, release = mlflow_of(record), _release_of(record)
-    if door == "mlflow" and known:
-        return addresses.mlflow_page(known.run)
+    known = mlflow_of(record)
+    return _follow(door, known.run if known else "", _release_of(record))
+
+
+def find_pipeline_address(key: str, door: str) -> str | None:
+    """Address of what `find_address` finds, of a whole pipeline, or of the report of its evaluation (``report``).
+
+    Raises:
+        PipelineError: The request log does not answer.
+    """
+    records = [record for record in read_records() if record.pipeline == key]
+    if door == "report":
+        evaluated = (record for record in records if record.stage == "evaluation" and record.page)
+        return next((f"/runs/{record.flow_run}/{record.stage}/index.html" for record in evaluated), None)
+    parent = next((known.parent for record in records if (known := mlflow_of(record))), "")
+    return _follow(door, parent, next((found for record in records if (found := _release_of(record))), ""))
+
+
+def _follow(door: str, mlflow_run: str, release: str) -> str | None:
+    if door == "mlflow" and mlflow_run:
+        return addresses.mlflow_page(mlflow_run)
     if door == "version" and (found := read_versions(artifacts.RELEASES).get(release)):
         return addresses.version_page(found.model, found.version)
     if door == "request" and release and (newest := _read_requests(release, 1)):

@@ -7,6 +7,7 @@
     /runs/<flow run>/<stage>/...   the report as that run wrote it
     /runs/<flow run>/mlflow        goes on to its MLflow run; so do version and request (the newest)
     /pipelines/<key>  /releases/<hash>  /revisions/<commit>  /hashes/<md5>  /requests/<id>
+    /pipelines/<key>/mlflow        the same of a whole pipeline; so do version, request and report (of its evaluation)
     /reports/...                   the newest reports
 """
 
@@ -49,9 +50,10 @@ def make_site() -> Starlette:
         Route("/health", lambda _: PlainTextResponse("ok")),
         Route("/runs/{key}/", page_of(doors.open_run)),
         Route("/runs/{key}/index.html", page_of(doors.open_run)),
-        Route("/runs/{key}/{door}", go_on),
+        Route("/runs/{key}/{door}", go_on("/runs/{key}/", doors.find_address)),
         Route("/runs/{key}/{stage}/{path:path}", send_report),
         Route("/pipelines/{key}", page_of(doors.open_pipeline)),
+        Route("/pipelines/{key}/{door}", go_on("/pipelines/{key}", doors.find_pipeline_address)),
         Route("/releases/{key}", page_of(doors.open_release)),
         Route("/revisions/{key}", page_of(doors.open_revision)),
         Route("/hashes/{key}", page_of(doors.open_hash)),
@@ -89,13 +91,17 @@ def is_link(cell: object) -> bool:
     return isinstance(cell, doors.Link)
 
 
-def go_on(request: Request) -> Response:
-    """Go on to what belongs to a run; to the page of the run where it has none, or not yet."""
-    flow_run, door = request.path_params["key"], request.path_params["door"]
-    try:
-        return RedirectResponse(doors.find_address(flow_run, door) or f"/runs/{flow_run}/")
-    except PipelineError as error:
-        return PlainTextResponse(str(error), status_code=503)
+def go_on(here: str, find: Callable[[str, str], str | None]) -> Callable[[Request], Response]:
+    """A route that goes on to what belongs to a run or pipeline; to its page where it has none, or not yet."""
+
+    def respond(request: Request) -> Response:
+        key, door = request.path_params["key"], request.path_params["door"]
+        try:
+            return RedirectResponse(find(key, door) or here.format(key=key))
+        except PipelineError as error:
+            return PlainTextResponse(str(error), status_code=503)
+
+    return respond
 
 
 def send_report(request: Request) -> Response:
@@ -111,10 +117,19 @@ def send_report(request: Request) -> Response:
         return PlainTextResponse("the report was not kept: MLflow has nothing of this run yet", status_code=404)
     path = (folder / request.path_params["path"]).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        return PlainTextResponse(f"{request.path_params['path']}: not kept with the report", status_code=404)
+        return PlainTextResponse(describe_missing(request.path_params["path"]), status_code=404)
     if path.suffix != ".html":
         return FileResponse(path)
     return HTMLResponse(add_bar(path.read_text(encoding="utf-8"), record))
+
+
+def describe_missing(path: str) -> str:
+    """Why a file of a report is not there."""
+    if path == artifacts.EVIDENTLY.name:
+        return (
+            f"{path}: kept with the newest runs of monitoring only (monitoring.evidently_pages)"
+        )
+    return f"{path}: not kept with the report"
 
 
 def send_newest(request: Request) -> Response:

@@ -76,13 +76,29 @@ def run_page(flow_run: str) -> str:
     return f"{reports()}/runs/{flow_run}/"
 
 
-def list_links(flow_run: str, commit: str) -> str:
+def list_links(flow_run: str, stage: str, commit: str) -> str:
     """Links to all that belongs to a run of a stage, as Markdown; what is not known yet is found when followed."""
-    page, whole = run_page(flow_run), commit.removesuffix("+changes")
-    links = {"MLflow run": f"{page}mlflow", "Model version": f"{page}version", "Newest request": f"{page}request"}
-    if whole != "none":
-        links["Revision"] = f"{reports()}/revisions/{whole}"
-    return " · ".join(f"[{text}]({address})" for text, address in {**links, "All of this run": page}.items())
+    page = run_page(flow_run)
+    links = {"MLflow run": f"{page}mlflow", "Report": report_page(flow_run, stage)}
+    links |= {"Model version": f"{page}version", "Newest request": f"{page}request"}
+    return _as_markdown({**links, **_revision(commit), "All of this run": page})
+
+
+def list_pipeline_links(key: str, commit: str) -> str:
+    """Links to all that belongs to a pipeline or a retrain, as Markdown, as `list_links` has them."""
+    page = pipeline_page(key)
+    links = {"Stages": page, "MLflow run": f"{page}/mlflow", "Evaluation": f"{page}/report"}
+    links |= {"Model version": f"{page}/version", "Newest request": f"{page}/request"}
+    return _as_markdown({**links, **_revision(commit)})
+
+
+def _revision(commit: str) -> dict[str, str]:
+    whole = commit.removesuffix("+changes")
+    return {} if whole == "none" else {"Revision": f"{reports()}/revisions/{whole}"}
+
+
+def _as_markdown(links: Mapping[str, str]) -> str:
+    return " · ".join(f"[{text}]({address})" for text, address in links.items())
 
 
 def report_page(flow_run: str, stage: str) -> str:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 LONGEST_KEY = 250
+# The artifact of a run that only the newest runs keep, and how many old ones are looked at at once.
+BULKY_TAG = "heptune.bulky"
+DROPPED_AT_ONCE = 100
 
 
 def escape(key: str) -> str:
@@ -38,7 +41,7 @@ def escape(key: str) -> str:
 
 
 def log_entry(client: MlflowClient, run_id: str, entry: Entry) -> None:
-    """Tell MLflow params, tags, inputs or an artifact of a run.
+    """Tell MLflow params, tags, inputs or an artifact of a run, or which artifact only the newest runs keep.
 
     Raises:
         ValueError: The entry is of another kind.
@@ -48,6 +51,9 @@ def log_entry(client: MlflowClient, run_id: str, entry: Entry) -> None:
     kind = entry["kind"]
     if kind == "artifact":
         client.log_artifact(run_id, entry["path"], entry.get("folder") or None)
+        return
+    if kind == "keep_newest":
+        drop_old(client, run_id, entry["artifact"], entry["runs"])
         return
     values = entry["values"]
     if kind == "params":
@@ -67,6 +73,30 @@ def log_entry(client: MlflowClient, run_id: str, entry: Entry) -> None:
             client.log_inputs(run_id, sets)
     else:
         raise ValueError(f'unknown kind of entry "{kind}"')
+
+
+def drop_old(client: MlflowClient, run_id: str, artifact: str, newest: int) -> None:
+    """Delete an artifact of all runs but the newest ones that have it.
+
+    Args:
+        client: Of the server that keeps the runs.
+        run_id: The newest run.
+        artifact: Path of the artifact, the same in every run.
+        newest: How many runs keep it, the newest run among them.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    client.set_tag(run_id, BULKY_TAG, artifact)
+    experiment = client.get_run(run_id).info.experiment_id
+    having = client.search_runs(
+        [experiment],
+        f"tags.`{BULKY_TAG}` = '{artifact}'",
+        order_by=["attributes.start_time DESC"],
+        max_results=newest + DROPPED_AT_ONCE,
+    )
+    for run in having[newest:]:
+        get_artifact_repository(run.info.artifact_uri, client.tracking_uri).delete_artifacts(artifact)
+        client.delete_tag(run.info.run_id, BULKY_TAG)
 
 
 def as_metrics(entry: Entry) -> list[Any]:
