@@ -38,6 +38,13 @@ FIND = """
 })()
 """
 
+CUT_OFF = """
+[...document.querySelectorAll("body *")]
+  .filter(one => one.clientWidth && one.scrollWidth > one.clientWidth + 40)
+  .filter(one => ["hidden", "clip"].includes(getComputedStyle(one).overflowX) && one.innerText.trim())
+  .map(one => one.cloneNode(false).outerHTML.slice(0, 100))
+"""
+
 
 class Tab:
     """A tab of the browser.
@@ -127,6 +134,11 @@ class Tab:
     def width(self) -> int:
         """Pixels that the page takes in width; more than those of the screen is a scroll bar below the page."""
         return int(self.evaluate("document.scrollingElement.scrollWidth"))
+
+    def list_cut_off(self) -> list[str]:
+        """Parts of the page whose sides are hidden, and to which nobody can scroll."""
+        parts: list[str] = self.evaluate(CUT_OFF)
+        return parts
 
     def list_links(self) -> list[str]:
         """Addresses of all links that can be seen."""

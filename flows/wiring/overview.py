@@ -244,7 +244,7 @@ def describe_monitoring(root: Path) -> dict[str, str] | None:
     period, releases = verdict.get("period"), verdict.get("releases") or []
     about = ""
     if period:
-        times = " to ".join(show_time(time) for time in period)
+        times = " to ".join(dict.fromkeys(show_time(time) for time in period))
         answered = " and ".join(name_release(root / artifacts.RELEASES, name) for name in releases) or "nothing"
         about = f"{verdict['rows']:,} requests received {times}, answered by {answered}"
     return {

@@ -44,7 +44,7 @@ def bias_table(outcomes: Mapping[ModelName, Outcome]) -> tuple[list[str], list[l
         for group in next(iter(leans.values()))
     ]
     note = f"{MEANING} It does not enter the verdict."
-    return columns, rows, note + (" Change: candidate less base, couple by couple." if change else "")
+    return columns, rows, note + (" Change: candidate less base, on the same sentences." if change else "")
 
 
 def _measures(outcomes: Mapping[ModelName, Outcome]) -> dict[ModelName, BiasMeasure]:

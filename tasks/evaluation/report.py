@@ -157,7 +157,13 @@ def _add_slices(page: Page, board: Scoreboard, verdict: PromotionVerdict, slices
 
 
 def _slice_table(board: Scoreboard, parts: Sequence[Slice]) -> tuple[list[str], list[list[Any]], str]:
-    columns = ["slice", f"difference to the {board.opponent}", "interval", *board.outcomes, "items"]
+    columns = [
+        parts[0].dimension if parts else "slice",
+        f"difference to the {board.opponent}",
+        "interval",
+        *board.outcomes,
+        "items",
+    ]
     rows: list[list[Any]] = [
         [
             part.name,

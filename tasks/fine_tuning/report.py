@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 LOGARITHMIC_FROM = 30  # ratio of the highest to the lowest loss above which the axis is logarithmic
 
-_TONES: dict[Shape, Tone] = {
-    "falling": "good",
-    "flat": "warn",
-    "overfitting": "warn",
-    "rising": "bad",
-    "short": "plain",
-    "diverging": "bad",
-    "rate too high": "warn",
-    "rate too low": "warn",
-    "noisy": "warn",
-    "plateau": "good",
-    "underfitting": "warn",
+_BADGES: dict[Shape, tuple[str, Tone]] = {
+    "falling": ("loss fell", "good"),
+    "flat": ("loss unchanged", "warn"),
+    "overfitting": ("overfitting", "warn"),
+    "rising": ("loss rose", "bad"),
+    "short": ("too short to tell", "plain"),
+    "diverging": ("diverging", "bad"),
+    "rate too high": ("learning rate too high", "warn"),
+    "rate too low": ("learning rate too low", "warn"),
+    "noisy": ("noisy", "warn"),
+    "plateau": ("loss fell to a plateau", "good"),
+    "underfitting": ("underfitting", "warn"),
 }
 
 
@@ -60,7 +60,7 @@ def write_report(
         curve_path, [{k: v for k, v in asdict(point).items() if v is not None and v != {}} for point in run.curve]
     )
     write_json(metrics_path, figures)
-    page = Page("Fine-tuning", diagnosis.text, diagnosis.shape, _TONES[diagnosis.shape], stage="fine_tuning")
+    page = Page("Fine-tuning", diagnosis.text, *_BADGES[diagnosis.shape], stage="fine_tuning")
     page.cards(_cards(figures))
     page.figure(
         plot_losses(run.curve, diagnosis, objective.unit),

@@ -199,7 +199,7 @@ def _page(findings: Findings) -> Page:
     if findings.bias:
         page.table(
             "Bias probe of the base",
-            ["group", "pairs", "lean, nats", "95% interval", "couples that lean to the stereotype"],
+            ["group", "pairs", "lean, nats", "95% interval", "share that leans to the stereotype"],
             [
                 [lean.group, 2 * lean.couples, *show_lean(lean), f"{lean.share:.0%}"]
                 for lean in findings.bias.by_group()

@@ -24,6 +24,8 @@ _RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{
 _TITLE = re.compile(r"<title>.*?</title>", re.DOTALL)
 _BODY = re.compile(r"<body[^>]*>")
 TITLE = "Evidently report"
+# Evidently hides what is wider than the screen; on a phone it can be moved to.
+STYLE = "<style>@media (max-width:960px) { .MuiPaper-root { overflow-x:auto !important; } }</style>"
 
 
 def write_evidently(verdict: DriftVerdict, false_alarms: float, path: Path) -> None:
@@ -61,7 +63,7 @@ def describe(verdict: DriftVerdict, varying: list[str]) -> str:
 def head(report: str, page: Page) -> str:
     """Evidently's file with the title and the header of a page of ours."""
     rendered = _TITLE.sub(f"<title>{page.title} · Heptune</title>", report, count=1)
-    return _BODY.sub(lambda match: match[0] + page.render_header(), rendered, count=1)
+    return _BODY.sub(lambda match: match[0] + STYLE + page.render_header(), rendered, count=1)
 
 
 def list_varying(sample: TrafficSample) -> list[str]:

@@ -113,10 +113,11 @@ def describe(verdict: DriftVerdict, health: Health) -> str:
 
 def describe_window(health: Health) -> str:
     """When the requests of the window were received, and which release answered them."""
-    first, last = (datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M") for time in health.period or (0, 0))
+    times = (datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M") for time in health.period or (0, 0))
+    received = " to ".join(dict.fromkeys(times))
     releases = " and ".join(name[:12] or "unknown" for name in health.releases)
     answered = f", answered by release {releases}" if releases else ""
-    return f"received {first} to {last} UTC{answered}"
+    return f"received {received} UTC{answered}"
 
 
 def give_cards(verdict: DriftVerdict, health: Health) -> dict[str, str | int | float]:

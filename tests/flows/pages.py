@@ -46,6 +46,7 @@ def walk_pages(tab: Tab, start: str, root: str) -> Walk:
             tab.visit(page)
             if (found := tab.width) > width:
                 walk.faults.append(f"{page}: is {found} pixels wide on a screen of {width}")
+            walk.faults += [f"{page}: cuts off the side of {part} at {width} pixels" for part in tab.list_cut_off()]
         walk.faults += [f"{page}: {error}" for error in tab.errors]
         walk.faults += [f"{page}: loads {address}" for address in tab.requests if not is_local(address)]
         for link in dict.fromkeys(tab.list_links()):

@@ -116,6 +116,7 @@ def test_every_page_can_be_walked_to_and_read_on_a_phone(checkout: Path) -> None
         broken.write_text(
             "<a href='gone.html'>1</a><a href='index.html#gone'>2</a><img src='http://elsewhere.example/a.png'>"
             "<p style='width:500px'>3</p><script>fail()</script>"
+            "<div style='width:300px;overflow:hidden'><p style='width:400px'>4</p></div>"
         )
         faults = "\n".join(walk_pages(tab, broken.as_uri(), broken.as_uri()).faults)
         for words in (
@@ -124,6 +125,7 @@ def test_every_page_can_be_walked_to_and_read_on_a_phone(checkout: Path) -> None
             "loads http://elsewhere",
             "fail is not",
             "pixels wide on a screen of 420",
+            "cuts off the side of <div",
         ):
             assert words in faults, faults
         broken.unlink()

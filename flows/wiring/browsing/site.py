@@ -126,9 +126,7 @@ def send_report(request: Request) -> Response:
 def describe_missing(path: str) -> str:
     """Why a file of a report is not there."""
     if path == artifacts.EVIDENTLY.name:
-        return (
-            f"{path}: kept with the newest runs of monitoring only (monitoring.evidently_pages)"
-        )
+        return f"{path}: kept with the newest runs of monitoring only (monitoring.evidently_pages)"
     return f"{path}: not kept with the report"
 
 

@@ -95,7 +95,8 @@ def drop_old(client: MlflowClient, run_id: str, artifact: str, newest: int) -> N
         max_results=newest + DROPPED_AT_ONCE,
     )
     for run in having[newest:]:
-        get_artifact_repository(run.info.artifact_uri, client.tracking_uri).delete_artifacts(artifact)
+        repository: Any = get_artifact_repository(run.info.artifact_uri, client.tracking_uri)
+        repository.delete_artifacts(artifact)
         client.delete_tag(run.info.run_id, BULKY_TAG)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from flows.wiring import artifacts
@@ -27,6 +28,8 @@ from tasks.contracts.manifest import find_json
 logger = logging.getLogger(__name__)
 
 RUNS = artifacts.STATE / "runs"
+# Characters of a reason in the header of a page; the page of the run has all of it.
+LONGEST_NAME = 72
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def describe_run(record: RunRecord, about: Mapping[str, str], root: Path = Path(
     commit, _, changes = record.commit.partition("+")
     facts = [
         ("made", show_time(record.ended or record.began)),
-        ("run", f"{name_run(record)} ({record.flow_run[:8]})"),
+        ("run", f"{shorten(name_run(record), LONGEST_NAME, placeholder='…')} ({record.flow_run[:8]})"),
         ("commit", commit[:12] + (" with changes" if changes else "")),
     ]
     for key in ("data", "window"):

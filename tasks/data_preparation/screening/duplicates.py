@@ -98,7 +98,7 @@ def _list_pairs(
     for place in shown.tolist():
         first, second = matches.pairs[place].tolist()
         kept, dropped = (
-            "\n".join(turn["content"] for turn in table["messages"][row].as_py()) for row in (first, second)
+            " ¶ ".join(turn["content"] for turn in table["messages"][row].as_py()) for row in (first, second)
         )
         lines.append(
             (
