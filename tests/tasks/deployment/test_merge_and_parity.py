@@ -217,7 +217,7 @@ def test_what_does_not_merge_is_released_beside_its_base(
 ) -> None:
     """The release opens through the method: in the proof, in the gateway's engine, and as evaluation's champion."""
     monkeypatch.setattr(Lora, "can", replace(Lora.can, merging=False))
-    with pytest.raises(PipelineError, match=r"LoRA \(rank 4, .*\) cannot be merged; train with method full for that"):
+    with pytest.raises(PipelineError, match=r"LoRA \(rank 4, .*\) cannot be merged; train with method full or"):
         merge_tuned(world.initial, world.tuned)
     folder = tmp_path / "model"
     exported = export_model(world.initial, world.tuned, Safetensors(), folder)
