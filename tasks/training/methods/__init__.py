@@ -12,6 +12,7 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from tasks.training.methods.bottleneck import Bottleneck
+from tasks.training.methods.dylora import DyLora
 from tasks.training.methods.full import Full
 from tasks.training.methods.gradual_unfreezing import GradualUnfreezing
 from tasks.training.methods.half import Half
@@ -21,7 +22,7 @@ from tasks.training.methods.lora import Lora
 from tasks.training.methods.method import Can, Method
 
 AnyMethod = Annotated[
-    Full | Lora | LastLayers | GradualUnfreezing | Half | Lisa | Bottleneck, Field(discriminator="name")
+    Full | Lora | LastLayers | GradualUnfreezing | Half | Lisa | Bottleneck | DyLora, Field(discriminator="name")
 ]
 
 METHODS: tuple[type[Method], ...] = get_args(get_args(AnyMethod)[0])
