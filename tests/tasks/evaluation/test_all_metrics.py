@@ -20,6 +20,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.corpus.text.labels import LabelReader
 from tasks.evaluation.comparison import mean
 from tasks.evaluation.intents import IntentClassifier
+from tasks.evaluation.metrics.as_evaluate import as_evaluate
 from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
 from tasks.evaluation.metrics.bleu import Bleu
 from tasks.evaluation.metrics.chrf import ChrF
@@ -254,3 +255,18 @@ def test_lengths_repetitions_and_ends_by_hand() -> None:
     outcome = make_outcome("base", ["a", "b", "c"])
     outcome.finished[1] = False
     assert Finished().score(Evidence(make_items(["a", "b", "c"]), None), outcome).values.tolist() == [1, 0, 1]
+
+
+def test_any_metric_that_reads_texts_is_an_evaluate_metric() -> None:
+    answers, references = ["the garden", "Yes, at noon"], ["old garden", "yes, at noon."]
+    assert as_evaluate(TokenF1()).compute(predictions=answers, references=references) == {
+        "token_f1": pytest.approx(score(TokenF1(), references, answers))
+    }
+    bleu = as_evaluate(Bleu())
+    bleu.add_batch(predictions=answers[:1], references=references[:1])
+    bleu.add(prediction=answers[1], reference=references[1])
+    assert bleu.compute() == {"bleu": pytest.approx(score(Bleu(), references, answers))}
+    with pytest.raises(PipelineError, match="reads the model's losses"):
+        as_evaluate(BitsPerByte()).compute(predictions=answers, references=references)
+    with pytest.raises(PipelineError, match="fewer than two labels; take a metric that reads texts alone"):
+        as_evaluate(MacroF1()).compute(predictions=answers, references=references)
