@@ -18,9 +18,9 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.text.labels import LabelReader
+from tasks.evaluation.as_evaluate import as_evaluate
 from tasks.evaluation.comparison import mean
 from tasks.evaluation.intents import IntentClassifier
-from tasks.evaluation.metrics.as_evaluate import as_evaluate
 from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
 from tasks.evaluation.metrics.bleu import Bleu
 from tasks.evaluation.metrics.chrf import ChrF
