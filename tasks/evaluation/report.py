@@ -54,6 +54,7 @@ def write_report(
     _add_slices(page, board, verdict, slices)
     if probe := bias_table(board.outcomes):
         page.table("Bias probe", *probe)
+    page.table("Other tests of the differences", *_check_table(board))
     _add_examples(page, board, verdict, examples)
     page.listing(_method(selected, board), "How this was measured")
     page.link("predictions.parquet", "All answers, item by item (predictions.parquet)")
@@ -100,8 +101,6 @@ def _difference_table(board: Scoreboard) -> tuple[list[str], list[list[Any]], st
         f"{board.confidence:.0%} interval",
         "detectable",
         "items",
-        "better : worse",
-        "permutation p",
     ]
     rows: list[list[Any]] = [
         [
@@ -114,18 +113,38 @@ def _difference_table(board: Scoreboard) -> tuple[list[str], list[list[Any]], st
             f"[{signed(one.low)}, {signed(one.high)}]".replace(" ", "\N{NO-BREAK SPACE}"),
             show_score(one.detectable),
             one.items,
-            f"{one.checks.better:,} : {one.checks.worse:,}" if one.checks else "–",
-            show_p(one.checks.permutation) if one.checks else "–",
         ]
         for pair, by_metric in board.comparisons.items()
         for name, one in by_metric.items()
     ]
     missing = [f"{name}: {why}" for name, why in {**board.not_applicable, **board.incomparable}.items()]
     note = "Result: whether the candidate is better, worse, or undecided, the interval containing zero."
-    note += " Better : worse counts the items, near duplicates as one, on which the candidate scores higher or lower."
-    note += "".join(_doubts(board))
     note += " Not compared: " + "; ".join(missing) + "." if missing else ""
     return columns, rows, note
+
+
+def _check_table(board: Scoreboard) -> tuple[list[str], list[list[Any]], str]:
+    columns = ["metric", "against", "better on", "worse on", "same on", "permutation p", "Wilcoxon p", "McNemar p"]
+    rows: list[list[Any]] = [
+        [
+            board.metrics[name].title,
+            pair.removeprefix("candidate_vs_"),
+            one.checks.better,
+            one.checks.worse,
+            one.checks.ties,
+            *(
+                "–" if p is None else show_p(p)
+                for p in (one.checks.permutation, one.checks.wilcoxon, one.checks.mcnemar)
+            ),
+        ]
+        for pair, by_metric in board.comparisons.items()
+        for name, one in by_metric.items()
+        if one.checks
+    ]
+    note = (
+        "Items on which the candidate scores better, worse or the same, near duplicates as one. The verdict rests on "
+    )
+    return columns, rows, f"{note}the intervals above.{''.join(_doubts(board))}"
 
 
 def _doubts(board: Scoreboard) -> list[str]:

@@ -222,6 +222,8 @@ def test_the_page_tells_it_and_loads_nothing(evaluated: tuple[Scoreboard, Promot
     assert loaded == [
         "../index.html", "../fine_tuning/index.html", "../deployment/index.html", "../runs.js", "predictions.parquet",
     ]  # fmt: skip
+    assert "Other tests of the differences" in page
+    assert "McNemar p" in page
 
 
 def test_the_same_inputs_give_the_same_bytes(
