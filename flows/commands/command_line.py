@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from flows import describe_missing
 from flows.commands import (
+    adapters,
     annotation,
     evaluation,
     gate,
@@ -47,6 +48,7 @@ GROUPS = (
     gate,
     evaluation,
     models,
+    adapters,
     gateway,
     annotation,
     synthesis,

@@ -35,6 +35,7 @@ PLAN = Path("models/plan")
 CHECKPOINTS = Path("models/checkpoints")
 TUNED = Path("models/tuned")
 RELEASE = Path("models/release")
+ADAPTERS = Path("models/adapters")
 CHAMPION = Path("models/champion.json")
 SOURCE = Path("models/source.json")
 

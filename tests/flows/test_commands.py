@@ -22,6 +22,10 @@ WITHOUT_ANSWER = {"demo", "serve", "up", "watch"}
 # In a checkout where nothing has run, without a Prefect server; most of them have to say that something is missing.
 CALLS: dict[str, list[str]] = {
     "accept": [],
+    "adapters combine": ["both", "--of", "one,two"],
+    "adapters cut": ["one", "4", "--as", "small"],
+    "adapters keep": ["one"],
+    "adapters list": [],
     "annotate export": [],
     "annotate import": ["nowhere.json"],
     "annotate next": [],
