@@ -36,7 +36,7 @@ def keep(name: NAME) -> Answer:
 @command(adapters, "list")
 def list_adapters() -> Answer:
     """The adapters that are kept."""
-    from tasks.adapters.store import list_names, read_adapter
+    from tasks.training.stored_adapter import list_names, read_adapter
 
     found = [read_adapter(artifacts.ADAPTERS, name) for name in list_names(artifacts.ADAPTERS)]
     rows = [{"name": one.name, "rank": one.rank, "base": one.base, "made_by": one.made_by} for one in found]

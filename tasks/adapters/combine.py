@@ -10,18 +10,11 @@ from tasks.adapters.combining import WITH_DENSITY, Combination, Mixer, refuse_co
 from tasks.adapters.interference import Interference, measure_interference, measure_losses, read_tasks
 from tasks.adapters.page import Mixture
 from tasks.adapters.search import search_weights
-from tasks.adapters.store import (
-    TEST,
-    VALIDATION,
-    StoredAdapter,
-    check_name,
-    read_adapter,
-    refuse_other_base,
-    seal_adapter,
-)
+from tasks.adapters.store import check_name, seal_adapter
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
 from tasks.language_models.weights_hash import hash_weights
+from tasks.training.stored_adapter import TEST, VALIDATION, StoredAdapter, read_adapter, refuse_other_base
 
 
 def combine_adapters(

@@ -22,11 +22,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tasks.adapters.store import StoredAdapter
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import read_json, write_json
 from tasks.language_models.model_folder import load_model
 from tasks.training.methods.dylora import CONFIG
+from tasks.training.stored_adapter import StoredAdapter
 
 Combination = Literal["cat", "svd", "linear", "ties", "dare_linear", "dare_ties", "magnitude_prune"]
 COMBINATIONS: tuple[Combination, ...] = get_args(Combination)

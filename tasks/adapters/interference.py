@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks.adapters.combining import Mixer
-from tasks.adapters.store import StoredAdapter
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.tables import read_examples
 from tasks.language_models.encoding import encode_reference
 from tasks.language_models.generation import context_length, score_references
 from tasks.language_models.rendering import TemplateRefusal
+from tasks.training.stored_adapter import StoredAdapter
 
 Measure = Callable[[Any], dict[str, float]]
 # A mixture whose loss on a task is further above the best one than this disturbs the task.
@@ -40,7 +40,7 @@ def read_tasks(adapters: Sequence[StoredAdapter], split: str, rows: int, tokeniz
 
     Args:
         adapters: Adapters with rows of their own.
-        split: `tasks.adapters.store.VALIDATION` or `TEST`.
+        split: `tasks.training.stored_adapter.VALIDATION` or `TEST`.
         rows: At most so many of a task.
         tokenizer: The base's.
         config: The base's.

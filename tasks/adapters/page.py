@@ -9,10 +9,10 @@ from typing import Any
 
 from tasks.adapters.interference import WORSE, Interference
 from tasks.adapters.search import FoundWeights
-from tasks.adapters.store import StoredAdapter
 from tasks.contracts.manifest import write_json
 from tasks.pages.page import Page
 from tasks.pages.text import plural
+from tasks.training.stored_adapter import StoredAdapter
 
 
 @dataclass(frozen=True)

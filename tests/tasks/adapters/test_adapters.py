@@ -14,19 +14,14 @@ from safetensors.torch import load_file, save_file
 from tasks.adapters.combine import combine_adapters
 from tasks.adapters.combining import COMBINATIONS, OF_ANY_RANKS, WITH_DENSITY, Mixer
 from tasks.adapters.page import write_interference
-from tasks.adapters.store import (
-    cut_stored,
-    keep_adapter,
-    list_names,
-    read_adapter,
-    refuse_other_base,
-)
+from tasks.adapters.store import cut_stored, keep_adapter
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_folder, read_json, seal, write_json
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.weights_hash import hash_weights
 from tasks.training.methods.dylora import CONFIG, WEIGHTS
 from tasks.training.methods.lora import Lora
+from tasks.training.stored_adapter import list_names, read_adapter, refuse_other_base
 from tests.tasks.adapters.conftest import TASKS, Shop, keep, train_adapter
 
 IDS = torch.tensor([list(range(90, 112))])
