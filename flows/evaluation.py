@@ -18,6 +18,7 @@ from tasks.evaluation.report import write_report
 from tasks.evaluation.scoring import score_outcomes
 from tasks.evaluation.slices import score_slices
 from tasks.evaluation.verdict import check_metrics, decide
+from tasks.training.tuned import read_objective
 
 
 @stage
@@ -26,7 +27,8 @@ def evaluation(params: Params) -> None:
     settings = params.evaluation
     release: str | None = read_json(artifacts.CHAMPION)["release"]
     folder = task(open_champion)(release)
-    selected = task(select_items)(artifacts.TEST, settings.items, artifacts.INITIAL, folder)
+    trains_documents = read_objective(artifacts.TUNED).rows == "texts"
+    selected = task(select_items)(artifacts.TEST, settings.items, artifacts.INITIAL, folder, trains_documents)
     evidence = Evidence(selected.items, task(fit_intent_classifier)(artifacts.TRAIN, selected.items))
     task(check_metrics)(evidence, settings.metrics, selected.same_tokens)
     generation = {**settings.generation.model_dump(), "store": AnswerStore(artifacts.EVALUATED)}

@@ -67,6 +67,7 @@ def unencoded(params: Params, plan: Plan) -> tuple[Any, ...]:
         plan.loss.needs_costs,
         plan.objective,
         read_table(artifacts.ANSWERS, ANSWER_SETS),
+        plan.mixture,
     )
 
 

@@ -32,6 +32,8 @@ def training_setup(params: Params) -> None:
         settings.long_rows,
         settings.objective,
         read_table(artifacts.ANSWERS, ANSWER_SETS),
+        settings.mixture,
+        settings.seed,
     )
     resolution = task(resolve_plan)(settings, shape, counts, machine)
     task(write_plan)(resolution, environment, artifacts.INITIAL, artifacts.PLAN)

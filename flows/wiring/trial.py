@@ -20,6 +20,7 @@ from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.language_models.long_rows import LongRows
 from tasks.language_models.shape import read_shape
 from tasks.search.trials import LOSS, OnFigures, TrialResult
+from tasks.training.mixture import Mixture
 from tasks.training.objectives import AnyObjective
 from tasks.training_setup.counts import Counts, count_tokens
 from tasks.training_setup.params import TrainingSetup
@@ -70,16 +71,20 @@ class TokenizedData:
 
     def of(self, settings: TrainingSetup) -> tuple[Counts, Splits]:
         """Counts and splits as these params want the training rows."""
-        return self._at(settings.max_tokens, settings.long_rows, settings.loss.needs_costs, settings.objective)
+        return self._at(
+            settings.max_tokens, settings.long_rows, settings.loss.needs_costs, settings.objective, settings.mixture
+        )
 
     def _at(
-        self, max_tokens: int, long_rows: LongRows, needs_costs: bool, objective: AnyObjective
+        self, max_tokens: int, long_rows: LongRows, needs_costs: bool, objective: AnyObjective, mixture: Mixture | None
     ) -> tuple[Counts, Splits]:
-        way = (max_tokens, long_rows, needs_costs, objective)
+        way = (max_tokens, long_rows, needs_costs, objective, mixture)
         if way not in self._made:
             train, validation = read_examples(artifacts.TRAIN), read_examples(artifacts.VALIDATION)
             answers = read_table(artifacts.ANSWERS, ANSWER_SETS)
-            counts = count_tokens(train, validation, artifacts.INITIAL, max_tokens, long_rows, objective, answers)
+            counts = count_tokens(
+                train, validation, artifacts.INITIAL, max_tokens, long_rows, objective, answers, mixture
+            )
             splits = tokenize_splits(
                 train,
                 validation,
@@ -91,8 +96,9 @@ class TokenizedData:
                 needs_costs,
                 objective,
                 answers,
+                mixture,
             )
-            measured = (*self.measured, objective)
+            measured = (*self.measured, objective, mixture)
             if way != measured:
                 splits = Splits(splits.train, self._at(*measured)[1].validation)
             self._made[way] = counts, splits

@@ -1,4 +1,8 @@
-"""The monitoring baseline: held-out requests and the candidate's answers to them."""
+"""The monitoring baseline: held-out requests and the candidate's answers to them.
+
+Documents are no requests, so a release that was trained on them alone has a baseline without rows, and monitoring says
+that it is too small to compare with.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,7 @@ def write_baseline(predictions: Path, exported: Path, model: str, baseline: Path
         raise PipelineError(f'{predictions}: no answers of "{CANDIDATE}"; expected at least one; run evaluation again')
     tokenizer = AutoTokenizer.from_pretrained(find_base(exported), trust_remote_code=False)
     release = hash_folder(exported)
-    rows = [_request(row, tokenizer, model, release) for row in answered]
+    rows = [_request(row, tokenizer, model, release) for row in answered if row["prompt"]]
     write_table(pa.Table.from_pylist(rows, schema=REQUESTS), baseline, REQUESTS)
     return {"rows": len(rows)}
 

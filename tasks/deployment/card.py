@@ -63,6 +63,7 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
         origin=f"`{provenance.origin}`",
         method=plan.method.describe(),
         merged=plan.method.can.merging,
+        documents=plan.objective.rows == "texts",
         examples=show(plan.examples),
         promoted=provenance.verdict["verdict"] == "promote",
         reasons=provenance.verdict["reasons"],

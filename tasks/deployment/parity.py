@@ -37,6 +37,7 @@ Ids = list[int]
 Serve = Callable[[Path, list[Turns], int], list[tuple[Ids, Ids]]]
 
 DIFFERENCES_KEPT = 20
+BEGINNING = 400
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,8 @@ def require_parity(result: ParityProof, proof: Path) -> None:
 
 
 def choose_prompts(test: Path, tokenizer: Any, context: int | None, count: int, max_new_tokens: int) -> _Prompts:
-    """The first held-out conversations in the order of their ids, each prompt once.
+    """The first held-out conversations in the order of their ids, each prompt once; the beginnings of documents where
+    there are no conversations.
 
     Ids are content hashes, so this is a random sample that hardly changes when rows are added.
 
@@ -215,10 +217,14 @@ def choose_prompts(test: Path, tokenizer: Any, context: int | None, count: int, 
     chosen = _Prompts([], [], 0)
     seen: set[tuple[int, ...]] = set()
     left_out = 0
-    for row in read_examples(test).select(["id", "messages"]).sort_by("id").to_pylist():
+    rows = read_examples(test).select(["id", "messages"]).sort_by("id").to_pylist()
+    has_prompts = any(len(row["messages"]) > 1 for row in rows)
+    for row in rows:
         conversation: Turns = row["messages"][:-1]
         if not conversation:
-            continue
+            if has_prompts:
+                continue
+            conversation = [{"role": "assistant", "content": begin_document(row["messages"][0]["content"])}]
         try:
             ids = tuple(encode_prompt(tokenizer, conversation))
         except TemplateRefusal:
@@ -240,6 +246,12 @@ def choose_prompts(test: Path, tokenizer: Any, context: int | None, count: int, 
             f"context of {context}); lower deployment.release.parity.max_new_tokens"
         )
     return replace(chosen, left_out=left_out)
+
+
+def begin_document(text: str) -> str:
+    """The first half of a document, at most `BEGINNING` characters, cut between words where it has any."""
+    half = text[: min(len(text) // 2, BEGINNING)]
+    return half.rpartition(" ")[0] or half
 
 
 def compare_answers(

@@ -13,7 +13,7 @@ from typing import Any
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME
 from tasks.contracts.tables import read_examples
-from tasks.language_models.encoding import encode_reference
+from tasks.language_models.encoding import encode_document, encode_reference
 from tasks.language_models.generation import context_length
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
 from tasks.language_models.rendering import TemplateRefusal
@@ -24,15 +24,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Item:
-    """One held-out prompt with its reference answer.
+    """One held-out prompt with its reference answer, or a held-out document.
 
     Attributes:
         id: Content hash of the conversation.
         source: Name of the data source.
         label: The intent, if there is one.
         cluster: Id shared by near-duplicates, which are resampled together.
-        prompt: The turns before the last answer, as ``{"role", "content"}``.
-        reference: The last answer of the assistant.
+        prompt: The turns before the last answer, as ``{"role", "content"}``; none before a document.
+        reference: The last answer of the assistant, or the document.
     """
 
     id: str
@@ -74,7 +74,7 @@ class ItemSet:
         } | ({"refused": sum(self.refused.values())} if self.refused else {})
 
 
-def select_items(test: Path, count: int, initial: Path, champion: Path | None) -> ItemSet:
+def select_items(test: Path, count: int, initial: Path, champion: Path | None, documents: bool = False) -> ItemSet:
     """Select at most ``count`` rows of the test split by a hash of their content.
 
     The selection does not depend on the order of the rows, and new rows only displace as many old ones
@@ -86,11 +86,12 @@ def select_items(test: Path, count: int, initial: Path, champion: Path | None) -
         count: Maximum number of items.
         initial: Folder of the base model, written by model initialisation.
         champion: Folder of the champion's model, if there is one.
+        documents: Plain texts are items too: references without a prompt, of any length.
 
     Raises:
         PipelineError: Not one row can be evaluated.
     """
-    return _select(test, count, _load_tokenizers(initial, champion))
+    return _select(test, count, _load_tokenizers(initial, champion), documents)
 
 
 def select_items_of(test: Path, count: int, folders: Sequence[Path]) -> ItemSet:
@@ -102,7 +103,7 @@ def select_items_of(test: Path, count: int, folders: Sequence[Path]) -> ItemSet:
     return _select(test, count, readers)
 
 
-def _select(test: Path, count: int, tokenizers: Sequence[tuple[Any, int | None]]) -> ItemSet:
+def _select(test: Path, count: int, tokenizers: Sequence[tuple[Any, int | None]], documents: bool = False) -> ItemSet:
     table = read_examples(test)
     rows = sorted(table.to_pylist(), key=lambda row: (_selection_key(row["id"]), row["source"], row["row"]))
     selected: list[Item] = []
@@ -113,7 +114,7 @@ def _select(test: Path, count: int, tokenizers: Sequence[tuple[Any, int | None]]
         if len(selected) == count:
             break
         item = _make_item(row)
-        if not item.prompt or not item.reference.strip():
+        if not (item.prompt or documents) or not item.reference.strip():
             unanswerable += 1
             continue
         try:
@@ -122,7 +123,9 @@ def _select(test: Path, count: int, tokenizers: Sequence[tuple[Any, int | None]]
             refused[refusal.reason] += 1
             continue
         limits = [context for _, context in tokenizers]
-        if any(limit is not None and sum(size) > limit for size, limit in zip(sizes, limits, strict=True)):
+        if item.prompt and any(
+            limit is not None and sum(size) > limit for size, limit in zip(sizes, limits, strict=True)
+        ):
             too_long += 1
             continue
         selected.append(item)
@@ -167,5 +170,8 @@ def _read_tokenizer(folder: Path) -> tuple[Any, int | None]:
 
 
 def _count_tokens(tokenizer: Any, item: Item) -> tuple[int, int]:
+    if not item.prompt:
+        before, text = encode_document(tokenizer, item.reference)
+        return len(before), len(text)
     prompt, answer = encode_reference(tokenizer, item.prompt, item.reference)
     return len(prompt), len(answer)

@@ -17,7 +17,7 @@ from tasks.contracts.manifest import NAME, hash_file
 from tasks.evaluation.answer_store import AnswerStore, make_key
 from tasks.evaluation.items import Item
 from tasks.language_models.bias_probe import BiasMeasure, probe_bias
-from tasks.language_models.generation import generate_answers, score_references
+from tasks.language_models.generation import Answer, generate_answers, score_references
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
 from tasks.training.released import find_base, load_released
 from tasks.training.tuned import load_tuned
@@ -36,7 +36,7 @@ class Outcome:
 
     Attributes:
         model: Its name: in the stage ``base``, ``champion`` or ``candidate``.
-        answers: Greedily decoded answers.
+        answers: Greedily decoded answers; empty for documents, which nothing is asked of.
         finished: Whether the model ended its turn within the limit.
         losses: Mean negative log-likelihood of the reference, nats per token.
         tokens: Tokens of the reference, its end of turn included.
@@ -214,7 +214,7 @@ def _answer(
     model = model.to(device=target, dtype=torch.bfloat16 if precision == "bf16" else torch.float32).eval()
     prompts = [item.prompt for item in items]
     losses = score_references(
-        model, tokenizer, prompts, [i.reference for i in items], batch_size, f"{name}: scoring references"
+        model, tokenizer, prompts, [i.reference for i in items], batch_size, f"{name}: scoring references", True
     )
     values = np.array([loss.mean for loss in losses])
     if not np.isfinite(values).all():
@@ -222,7 +222,16 @@ def _answer(
             f"{name}: the loss of {int((~np.isfinite(values)).sum())} of {len(items)} items is not a number, so its "
             "weights are damaged; fine-tune again with a lower learning rate or another base model"
         )
-    answers = generate_answers(model, tokenizer, prompts, max_new_tokens, batch_size, f"{name}: answering")
+    asked = [place for place, prompt in enumerate(prompts) if prompt]
+    answers = [Answer("", (), True) for _ in items]
+    for place, answer in zip(
+        asked,
+        generate_answers(
+            model, tokenizer, [prompts[n] for n in asked], max_new_tokens, batch_size, f"{name}: answering"
+        ),
+        strict=True,
+    ):
+        answers[place] = answer
     bias = probe_bias(model, tokenizer)
     del model
     gc.collect()

@@ -11,7 +11,7 @@ import numpy as np
 from tasks.evaluation.bootstrap import Floats, cluster_numbers, count_units, interval, replicate_means, replicate_tally
 from tasks.evaluation.comparison import Comparison, IntervalMethod, compare, influences, mean, scale
 from tasks.evaluation.items import Item
-from tasks.evaluation.metrics.metric import Evidence, Metric, Scores
+from tasks.evaluation.metrics.metric import Evidence, Metric, Scores, score_items, why_not_applicable
 from tasks.evaluation.outcomes import ModelName, Outcome
 
 Key = tuple[ModelName, str]
@@ -115,11 +115,11 @@ def score_outcomes(
         interval_method: How the ends of the intervals are found.
     """
     models = {outcome.model: outcome for outcome in outcomes if outcome is not None}
-    reasons = {metric.name: metric.why_not_applicable(evidence) for metric in metrics}
+    reasons = {metric.name: why_not_applicable(metric, evidence) for metric in metrics}
     not_applicable = {name: reason for name, reason in reasons.items() if reason is not None}
     applied = {metric.name: metric for metric in metrics if metric.name not in not_applicable}
     scores: dict[Key, Scores] = {
-        (model, name): metric.score(evidence, outcome)
+        (model, name): score_items(metric, evidence, outcome)
         for name, metric in applied.items()
         for model, outcome in models.items()
     }
@@ -155,7 +155,7 @@ def score_outcomes(
                 interval_method,
             )
     intents = evidence.intents if "intent_accuracy" in applied else None
-    labelled = np.array([item.label is not None for item in evidence.items])
+    labelled = np.array([item.label is not None and bool(item.prompt) for item in evidence.items])
     abstained = {
         model: sum(name is None for name in np.array(intents.classify(outcome.answers), dtype=object)[labelled])
         for model, outcome in models.items()

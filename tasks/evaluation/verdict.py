@@ -34,7 +34,7 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.record import Record
 from tasks.evaluation.comparison import Comparison
-from tasks.evaluation.metrics.metric import Evidence, Metric
+from tasks.evaluation.metrics.metric import Evidence, Metric, why_not_applicable
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.wording import describe_change, describe_margin
 from tasks.pages.text import show_score
@@ -84,7 +84,7 @@ def check_metrics(evidence: Evidence, metrics: Sequence[Metric], same_tokens: bo
     Raises:
         PipelineError: No metric can be compared.
     """
-    reasons = {metric.name: metric.why_not_applicable(evidence) for metric in metrics}
+    reasons = {metric.name: why_not_applicable(metric, evidence) for metric in metrics}
     if not same_tokens:
         reasons |= {m.name: "base and champion tokenize text differently" for m in metrics if m.per_token}
     if all(reasons.values()):

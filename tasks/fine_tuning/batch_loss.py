@@ -13,11 +13,11 @@ from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.output_layer import (
     replaced_output,
     restrict_positions,
-    scale_logits,
     sum_in_parts,
     values_in_parts,
 )
 from tasks.language_models.encoding import IGNORED
+from tasks.language_models.logits import scale_logits
 from tasks.training.losses.loss import MAXIMUM_LOGITS, Supervision, TrainingLoss
 
 logger = logging.getLogger(__name__)

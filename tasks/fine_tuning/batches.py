@@ -10,7 +10,7 @@ every batch has each class in proportion to its rows, as near as whole rows allo
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,7 @@ def order_batches(
     batch_size: int,
     seed: int,
     classes: np.ndarray | None = None,
+    draw: Callable[[int], np.ndarray] | None = None,
 ) -> Iterator[Bins]:
     """Endless batches, epoch after epoch; a batch is a list of rows, a row a list of conversations.
 
@@ -74,11 +75,15 @@ def order_batches(
         batch_size: Rows of a batch.
         seed: Seed of the order.
         classes: Class of each conversation, to stratify by; not with packed rows.
+        draw: From the number of an epoch to the conversations that it has; all of them, once each, by default.
     """
-    rows = pack(lengths, max_tokens) if packed else [[index] for index in range(len(lengths))]
+    rows = _make_rows(range(len(lengths)), lengths, packed, max_tokens)
     totals = np.array([sum(int(lengths[i]) for i in row) for row in rows])
     epoch = 0
     while True:
+        if draw is not None:
+            rows = _make_rows(draw(epoch).tolist(), lengths, packed, max_tokens)
+            totals = np.array([sum(int(lengths[i]) for i in row) for row in rows])
         random = np.random.default_rng([seed, epoch])
         order = random.permutation(len(rows)) if classes is None else _stratified_order(classes, random)
         if not packed and classes is None:
@@ -89,6 +94,13 @@ def order_batches(
         for number in random.permutation(len(batches)):
             yield [rows[index] for index in batches[number]]
         epoch += 1
+
+
+def _make_rows(items: Sequence[int], lengths: Sequence[int], packed: bool, max_tokens: int) -> Bins:
+    """Rows of some of the conversations, in their order."""
+    if not packed:
+        return [[index] for index in items]
+    return [[items[place] for place in row] for row in pack([lengths[index] for index in items], max_tokens)]
 
 
 def _stratified_order(classes: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -191,8 +203,12 @@ def share_batches(batches: Sequence[Bins], rank: int, ranks: int) -> Iterator[tu
         yield (batches[own], True) if own < len(batches) else (batches[0], False)
 
 
-def validation_batches(lengths: Sequence[int], tokens: int) -> list[Bins]:
-    """All rows once, rows of similar length together, about ``tokens`` tokens per batch."""
+def validation_batches(lengths: Sequence[int], tokens: int, tasks: np.ndarray | None = None) -> list[Bins]:
+    """All rows once, rows of similar length together, about ``tokens`` tokens per batch, none of several tasks."""
+    if tasks is not None:
+        each = [np.flatnonzero(tasks == task).tolist() for task in np.unique(tasks)]
+        made = [(rows, validation_batches([lengths[row] for row in rows], tokens)) for rows in each]
+        return [[[rows[place]] for (place,) in batch] for rows, batches in made for batch in batches]
     order = np.argsort(-np.asarray(lengths), kind="stable")
     batches: list[Bins] = []
     for index in order.tolist():

@@ -20,6 +20,7 @@ from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.scorer import ModelScorer
 from tasks.training.choices import VALIDATION_TOKENS
 from tasks.training.distribution.whole import trained_weights
+from tasks.training.mixture import list_task_figures
 from tasks.training.objectives.objective import ObjectiveLoss, Scorer, StepToMake
 from tasks.training.rows import TokenizedRows
 
@@ -147,23 +148,25 @@ class ObjectiveRun:
         """Mean loss over the units of the validation items, ``eval_loss``, and the figures, on all processes."""
         trainer, sums = self.trainer, FigureSums()
         total, count = 0.0, 0
-        for inputs, counts in self._share(rows):
+        for inputs, counts, task in self._share(rows):
             (inputs,) = self.make([inputs], "validation")
             with torch.no_grad(), trainer.compute_loss_context_manager():
                 found = self.objective.validation_loss(self.scorer(trainer.model_wrapped), inputs)
             if counts:
-                total, count = total + found.total.item(), count + self.objective.units(inputs)
-                sums.add(found.figures)
+                units = self.objective.units(inputs)
+                total, count = total + found.total.item(), count + units
+                sums.add({**found.figures, **({task: (found.total, units)} if task else {})})
         total, count = trainer._sum_over_ranks(total, count)
-        figures = sums.take(list(self.objective.figures), trainer)
+        figures = sums.take([*self.objective.figures, *list_task_figures(rows)], trainer)
         return {"eval_loss": total / count, **{f"eval_{name}": value for name, value in figures.items()}}
 
-    def _share(self, rows: TokenizedRows) -> Iterator[tuple[Any, bool]]:
-        """This process's share of all rows, each batch with whether it counts."""
-        trainer = self.trainer
-        batches: list[Bins] = validation_batches(rows.lengths.tolist(), VALIDATION_TOKENS)
+    def _share(self, rows: TokenizedRows) -> Iterator[tuple[Any, bool, str]]:
+        """This process's share of all rows: each batch, whether it counts, and the figure of its task, if any."""
+        trainer, names = self.trainer, list_task_figures(rows)
+        batches: list[Bins] = validation_batches(rows.lengths.tolist(), VALIDATION_TOKENS, rows.tasks)
         for batch, counts in share_batches(batches, trainer.args.process_index, trainer.args.world_size):
-            yield trainer._prepare_inputs(collate(rows, batch, trainer.pad, packed=False)), counts
+            task = "" if rows.tasks is None else names[rows.tasks[batch[0][0]]]
+            yield trainer._prepare_inputs(collate(rows, batch, trainer.pad, packed=False)), counts, task
 
     def measure_reference(self) -> None:
         """Before the first step, measure what the objective wants of the model as it then is, and keep it."""
@@ -220,7 +223,7 @@ class ObjectiveRun:
         trainer, found = self.trainer, dict[str, torch.Tensor]()
         if not len(rows):
             return {}
-        for inputs, counts in self._share(rows):
+        for inputs, counts, _ in self._share(rows):
             with torch.no_grad(), trainer.compute_loss_context_manager():
                 measured = self.objective.measure_reference(self.scorer(trainer.model_wrapped), inputs)
             first = inputs["items"][:, None] * rows.per_item

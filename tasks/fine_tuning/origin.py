@@ -12,18 +12,20 @@ import orjson
 from tasks.contracts.manifest import NAME, hash_file
 from tasks.fine_tuning.checkpoints import RunOrigin
 from tasks.fine_tuning.rows import Splits
-from tasks.language_models import encoding, long_rows
+from tasks.language_models import document_rows, documents, encoding, logits, long_rows
 from tasks.training import (
     answer_costs,
     distribution,
     losses,
     methods,
+    mixture,
     objectives,
     optimizers,
     quantization,
     rows,
     schedules,
     stopping,
+    teachers,
 )
 from tasks.training.plan import Plan
 from tasks.training.rows import TokenizedRows
@@ -45,8 +47,8 @@ DECIDING_MODULES = (
     "trainer.py",
     "watch.py",
 )
-DECIDING_FOLDERS = (distribution, losses, methods, objectives, optimizers, quantization, schedules)
-DECIDING_SHARED = (answer_costs, encoding, long_rows, rows, stopping)
+DECIDING_FOLDERS = (distribution, losses, methods, objectives, optimizers, quantization, schedules, teachers)
+DECIDING_SHARED = (answer_costs, document_rows, documents, encoding, logits, long_rows, mixture, rows, stopping)
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 # Of the plan, what may differ where another number of ranks resumes a run.
 LAYOUT = {"accumulation_steps", "distribution", "made_for", "predicted_memory_bytes", "threads", "world_size"}
@@ -95,7 +97,8 @@ def hash_rows(rows: TokenizedRows) -> str:
     """SHA-256 over tokens, labels, boundaries, and weights, classes, costs, columns and notes if any, 64 hex digits."""
     digest = hashlib.sha256()
     costs = rows.costs.arrays if rows.costs is not None else ()
-    for array in (rows.tokens, rows.labels, rows.offsets, rows.weights, rows.classes, *costs, *rows.columns.values()):
+    own = (rows.tokens, rows.labels, rows.offsets, rows.weights, rows.classes, rows.tasks)
+    for array in (*own, *costs, *rows.columns.values()):
         if array is not None:
             digest.update(array.tobytes())
             digest.update(b"\0")

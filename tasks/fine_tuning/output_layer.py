@@ -132,19 +132,3 @@ def _instead(output_layer: Any, forward: Callable[[torch.Tensor], torch.Tensor])
             output_layer.forward = plain
         else:
             del output_layer.forward
-
-
-def scale_logits(logits: torch.Tensor, config: Any) -> torch.Tensor:
-    """What a model makes of its output layer's result, by the names that transformers' configurations have for it.
-
-    Gemma caps logits softly; Cohere, Falcon-H1 and Muse multiply them, Granite and MiniCPM divide them.
-    """
-    text = config.get_text_config()
-    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
-        if (factor := getattr(text, name, None)) is not None:
-            logits = logits * factor
-    if (divisor := getattr(text, "logits_scaling", None)) is not None:
-        logits = logits * divisor if text.model_type == "hyperclovax" else logits / divisor
-    if (cap := getattr(text, "final_logit_softcapping", None)) is not None:
-        logits = torch.tanh(logits / cap) * cap
-    return logits

@@ -16,6 +16,7 @@ from tasks.fine_tuning.train import Run
 from tasks.language_models.long_rows import OUTCOMES
 from tasks.pages.page import Page, Tone, plot_style
 from tasks.pages.text import plot_text, plural
+from tasks.training.mixture import count_tasks, list_task_figures
 from tasks.training.quantization.measure import TRAINED, WeightPart
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ def write_report(
     for name, meaning in objective.figures.items():
         if any(name in point.figures or f"eval_{name}" in point.figures for point in run.curve):
             page.figure(plot_figure(run.curve, name), name.replace("_", " ").capitalize(), f"{meaning}.")
+    if names := list_task_figures(splits.validation):
+        page.figure(plot_tasks(run.curve, names), "Validation loss by task", f"Nats per {objective.unit}.")
+        page.table("Tasks", TASK_COLUMNS, _task_rows(run, splits))
     page.figure(
         plot_rates(run.curve), "Learning rate and gradient norm", "The gradient norm is measured before clipping."
     )
@@ -143,7 +147,7 @@ def measure(run: Run, splits: Splits) -> dict[str, float | int]:
             "validation_loss": validated[-1],
             "validation_loss_lowest": min(validated),
         }
-    for name in run.plan.objective.figures:
+    for name in (*run.plan.objective.figures, *list_task_figures(splits.validation)):
         if values := [point.figures[f"eval_{name}"] for point in kept if f"eval_{name}" in point.figures]:
             figures |= {f"validation_{name}_before": values[0], f"validation_{name}": values[-1]}
     return figures
@@ -179,6 +183,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("rows of a forward pass", f"{plan.batch_size}{', half of what was planned' if plan.batch_halved else ''}"),
         ("maximum row length, tokens", plan.max_tokens),
         ("rows", rows + stratified),
+        *([("mixture", plan.mixture.describe())] if plan.mixture else []),
         *([("loss", plan.loss.describe())] if plan.objective.can.token_loss else []),
         ("loss weight of a row", _describe_weights(splits)),
         ("optimizer", plan.optimizer.describe()),
@@ -265,6 +270,43 @@ def plot_figure(curve: Sequence[Point], name: str) -> Figure:
             values = [(point.step, point.figures[key]) for point in curve if key in point.figures]
             if values:
                 axes.plot(*zip(*values, strict=True), color=color, linewidth=1.5, label=label)
+        axes.set_xlabel("optimizer step")
+        axes.legend()
+    return figure
+
+
+TASK_COLUMNS = ["task", "rows", "of an epoch's draws", "validation loss before", "after", "lowest"]
+
+
+def _task_rows(run: Run, splits: Splits) -> list[list[object]]:
+    """Each task with its rows, how often it is drawn, and its validation losses."""
+    train, mixture = splits.train, run.plan.mixture
+    if train.tasks is None or mixture is None:
+        return []
+    counts = count_tasks(train.tasks, train.task_names)
+    quotas, rows = mixture.quotas(counts), list[list[object]]()
+    for task, count in counts.items():
+        key = f"eval_loss_of_{task}"
+        losses = [p.figures[key] for p in run.curve if p.step <= run.kept_step and key in p.figures]
+        shown = [f"{losses[0]:.4f}", f"{losses[-1]:.4f}", f"{min(losses):.4f}"] if losses else ["", "", ""]
+        rows.append([task, count, quotas[task], *shown])
+    return rows
+
+
+def plot_tasks(curve: Sequence[Point], names: Sequence[str]) -> Figure:
+    """The validation loss of each task over steps."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(plot_style()):
+        figure = Figure()
+        axes = figure.subplots()
+        for name in names:
+            values = [(point.step, point.figures[f"eval_{name}"]) for point in curve if f"eval_{name}" in point.figures]
+            if values:
+                axes.plot(
+                    *zip(*values, strict=True), marker="o", markersize=4, label=plot_text(name[len("loss_of_") :])
+                )
         axes.set_xlabel("optimizer step")
         axes.legend()
     return figure

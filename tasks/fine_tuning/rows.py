@@ -15,6 +15,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.language_models.long_rows import OUTCOMES, LongRows
 from tasks.language_models.model_folder import load_tokenizer
 from tasks.training.answer_costs import find_answer_costs
+from tasks.training.mixture import Mixture, add_tasks
 from tasks.training.objectives import AnyObjective
 from tasks.training.objectives.data import Tokenization, split_tables
 from tasks.training.objectives.supervised import Supervised
@@ -55,6 +56,7 @@ def tokenize_splits(
     needs_costs: bool = False,
     objective: AnyObjective = DEFAULT,
     answers: pa.Table | None = None,
+    mixture: Mixture | None = None,
 ) -> Splits:
     """Tokenize both splits with the base's chat template.
 
@@ -69,6 +71,7 @@ def tokenize_splits(
         needs_costs: The loss takes the costs of confusing labels.
         objective: Says which rows it takes, and what of them is supervised.
         answers: Schema `ANSWER_SETS`, of all splits; None: there are none.
+        mixture: How often rows of each task are drawn; None: nothing is mixed.
 
     Raises:
         PipelineError: No row of the training split has a supervised token.
@@ -97,7 +100,13 @@ def tokenize_splits(
             OUTCOMES[long_rows],
         )
     first = Tokenization(tokenizer, max_tokens, long_rows, limit=validation_rows)
-    return Splits(kept, objective.tokenize(split_tables(validation, answers, "validation"), first))
+    watched = objective.tokenize(split_tables(validation, answers, "validation"), first)
+    if mixture is not None and kept.classes is not None:
+        raise PipelineError(
+            "training_setup.mixture draws rows by task, and data_preparation.balancing.batches: stratified by class; "
+            "leave one of them out"
+        )
+    return Splits(add_tasks(kept, train, mixture), add_tasks(watched, validation, mixture))
 
 
 def read_labels(

@@ -26,6 +26,7 @@ from tasks.fine_tuning.rows import Splits
 from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
 from tasks.training.distribution.whole import put_weights
 from tasks.training.methods.hooks import RunFacts, StepHooks, make_hooks
+from tasks.training.mixture import list_task_figures
 from tasks.training.plan import Plan, check_machine
 from tasks.training.quantization.measure import WeightPart, measure_weights
 
@@ -113,7 +114,7 @@ def fine_tune(
             trained = _train_here(plan, splits, initial, store, listeners, trainer_class, on_trained)
         run = Run(
             plan=plan,
-            curve=tuple(read_curve(trained.history, plan.objective.figures)),
+            curve=tuple(read_curve(trained.history, [*plan.objective.figures, *list_task_figures(splits.validation)])),
             steps=trained.steps,
             kept_step=trained.kept_step,
             trained=sum(p.numel() for p in trained.model.parameters() if p.requires_grad),

@@ -44,6 +44,7 @@ from tasks.language_models.encoding import IGNORED
 from tasks.training.distribution.whole import trained_weights
 from tasks.training.methods.hooks import STATE, StepHooks
 from tasks.training.methods.parts import changes_trained
+from tasks.training.mixture import drawing
 from tasks.training.optimizers.groups import group_weights
 from tasks.training.plan import Plan
 from tasks.training.quantization.loading import quantization_hidden
@@ -183,7 +184,13 @@ class FineTuner(SFTTrainer):
                 f"{unsupervised[0]}; rows without one are to be dropped before training"
             )
         order = order_batches(
-            train.lengths.tolist(), self.packed, plan.row_tokens, plan.batch_size, plan.seed, train.classes
+            train.lengths.tolist(),
+            self.packed,
+            plan.row_tokens,
+            plan.batch_size,
+            plan.seed,
+            train.classes,
+            drawing(train, plan.mixture, plan.seed),
         )
         needed = plan.steps * plan.accumulation_steps * plan.world_size
         self.own_batches = list(islice(order, self.args.process_index, needed, plan.world_size))

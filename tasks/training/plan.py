@@ -16,6 +16,7 @@ from tasks.training.choices import Packing, Precision
 from tasks.training.distribution import AnyDistribution
 from tasks.training.losses import AnyLoss
 from tasks.training.methods import AnyMethod
+from tasks.training.mixture import Mixture
 from tasks.training.objectives import AnyObjective
 from tasks.training.objectives.supervised import Supervised
 from tasks.training.optimizers import AnyOptimizer
@@ -35,6 +36,7 @@ class Plan(Record):
     Attributes:
         method: What is trained, as params give it, resolved.
         objective: What the training is for, and so which rows it takes.
+        mixture: How often rows of each task are drawn; None: each row once an epoch.
         loss: What is minimised over the supervised tokens, by an objective of single tokens.
         quantization: In how many bits the base is held, resolved.
         seed: Of initialisation, shuffling and dropout.
@@ -84,6 +86,7 @@ class Plan(Record):
 
     method: AnyMethod
     objective: AnyObjective = Supervised()
+    mixture: Mixture | None = None
     loss: AnyLoss
     quantization: AnyQuantization
     seed: int

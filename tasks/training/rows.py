@@ -36,6 +36,8 @@ class TokenizedRows:
         ids: Id of each item's row; None where none are known.
         weights: Loss weight of each item, shape (items,); None where all are 1.
         classes: Class number of each item, shape (items,), where batches are stratified.
+        tasks: Number of each item's task in `task_names`, shape (items,), where they are mixed.
+        task_names: Names of the tasks.
         costs: What wrong tokens cost that lead to another label, where the loss needs it.
         full_lengths: Tokens of each row before the cut, those of rows that were dropped too; for the plan.
         per_item: Sequences of an item.
@@ -51,6 +53,8 @@ class TokenizedRows:
     ids: Sequence[str] | None = None
     weights: np.ndarray | None = None
     classes: np.ndarray | None = None
+    tasks: np.ndarray | None = None
+    task_names: tuple[str, ...] = ()
     costs: AnswerCosts | None = None
     full_lengths: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     per_item: int = 1
@@ -148,3 +152,22 @@ def _numbers(array: pa.Array) -> np.ndarray:
     if not len(array):
         return np.empty(0, kind)
     return np.frombuffer(array.buffers()[1], kind, count=len(array), offset=array.offset * kind.itemsize)
+
+
+def join_rows(one: TokenizedRows, other: TokenizedRows) -> TokenizedRows:
+    """Rows of two kinds as one; both have weights and classes, or neither."""
+
+    def both(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+        return None if first is None or second is None else np.concatenate([first, second])
+
+    return TokenizedRows(
+        tokens=np.concatenate([one.tokens, other.tokens]),
+        labels=np.concatenate([one.labels, other.labels]),
+        offsets=np.concatenate([one.offsets, one.offsets[-1] + other.offsets[1:]]),
+        dropped={**one.dropped, **other.dropped},
+        cut=one.cut + other.cut,
+        ids=[*(one.ids or ()), *(other.ids or ())],
+        weights=both(one.weights, other.weights),
+        classes=both(one.classes, other.classes),
+        full_lengths=np.concatenate([one.full_lengths, other.full_lengths]),
+    )

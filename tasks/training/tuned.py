@@ -12,7 +12,9 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file, read_manifest
 from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
 from tasks.training.methods import AnyMethod, names_where
+from tasks.training.objectives import AnyObjective, objectives_where
 
+_OBJECTIVE: TypeAdapter[AnyObjective] = TypeAdapter(AnyObjective)
 _METHOD: TypeAdapter[AnyMethod] = TypeAdapter(AnyMethod)
 
 
@@ -46,6 +48,25 @@ def merge_tuned(initial: Path, tuned: Path) -> tuple[Any, Any]:
         raise PipelineError(f"{tuned}: {method.describe()} cannot be merged; train with method {others} for that")
     merged = method.merge(resolve_model(initial), tuned)
     return set_generation_config(merged, initial).eval(), load_tokenizer(initial)
+
+
+def read_objective(tuned: Path) -> AnyObjective:
+    """What a complete folder was trained for.
+
+    Args:
+        tuned: Folder written by fine-tuning.
+
+    Raises:
+        PipelineError: The folder is not complete, or of an objective that is not known here.
+    """
+    found = read_manifest(tuned).get("objective", {"name": "supervised"})
+    try:
+        return _OBJECTIVE.validate_python(found)
+    except ValidationError as error:
+        raise PipelineError(
+            f"{tuned / NAME}: its objective ({found}) is none of this version, which has "
+            f"{', '.join(objectives_where())}; run training_setup and fine_tuning again"
+        ) from error
 
 
 def read_method(initial: Path, tuned: Path) -> AnyMethod:

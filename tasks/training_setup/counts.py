@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from tasks.language_models.long_rows import LongRows
 from tasks.language_models.model_folder import load_tokenizer
+from tasks.training.mixture import Mixture, add_tasks, count_tasks, drawing
 from tasks.training.objectives import AnyObjective
 from tasks.training.objectives.data import RowKind, Tokenization, count_kinds, split_tables
 from tasks.training.objectives.supervised import Supervised
@@ -32,6 +33,8 @@ class Counts:
         supervised_tokens: Those that carry loss.
         validation_examples: Rows of the validation split with supervised tokens.
         dropped: Reason to number of conversations that do not train.
+        tasks: Task to its rows, where tasks are mixed.
+        first_epoch: Lengths of what the first epoch draws, where tasks are mixed.
         kinds: Rows of the training split that other objectives could take, by kind; empty where they were not counted.
     """
 
@@ -45,6 +48,8 @@ class Counts:
     validation_examples: int
     dropped: Mapping[str, int] = field(default_factory=dict)
     kinds: Mapping[RowKind, int] = field(default_factory=dict)
+    tasks: Mapping[str, int] = field(default_factory=dict)
+    first_epoch: Sequence[int] | None = None
 
     @property
     def longer(self) -> int:
@@ -75,6 +80,8 @@ def count_tokens(
     long_rows: LongRows = "truncate_right",
     objective: AnyObjective = DEFAULT,
     answers: pa.Table | None = None,
+    mixture: Mixture | None = None,
+    seed: int = 0,
 ) -> Counts:
     """Tokenize both splits and count what fine-tuning will train on.
 
@@ -86,11 +93,16 @@ def count_tokens(
         long_rows: What becomes of longer conversations.
         objective: Says what trains of them.
         answers: Schema `ANSWER_SETS`, of all splits; None: there are none.
+        mixture: How often rows of each task are drawn; None: nothing is mixed.
+        seed: Of the order.
     """
     how = Tokenization(load_tokenizer(initial), max_tokens, long_rows)
     tables = split_tables(train, answers, "train")
     kept = objective.tokenize(tables, how)
     watched = objective.tokenize(split_tables(validation, answers, "validation"), how)
+    mixed = add_tasks(kept, train, mixture)
+    tasks = {} if mixed.tasks is None else count_tasks(mixed.tasks, mixed.task_names)
+    draw = None if mixture is None or mixture.problems(tasks) else drawing(mixed, mixture, seed)
     return Counts(
         rows=len(kept.full_lengths),
         examples=len(kept),
@@ -102,4 +114,6 @@ def count_tokens(
         validation_examples=len(watched),
         dropped=kept.dropped,
         kinds=count_kinds(tables),
+        tasks=tasks,
+        first_epoch=None if draw is None else kept.lengths[draw(0)].tolist(),
     )

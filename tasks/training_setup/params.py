@@ -16,6 +16,7 @@ from tasks.training.losses import AnyLoss
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.methods import AnyMethod, names_where
 from tasks.training.methods.lora import Lora
+from tasks.training.mixture import Mixture
 from tasks.training.objectives import AnyObjective, objectives_where
 from tasks.training.objectives.supervised import Supervised
 from tasks.training.optimizers import EARLIER_NAMES, AnyOptimizer
@@ -39,6 +40,10 @@ class TrainingSetup(Section):
     )
     objective: AnyObjective = Field(
         default=Supervised(), description=f"what the training is for: {' or '.join(objectives_where())}"
+    )
+    mixture: Mixture | None = Field(
+        default=None,
+        description="rows drawn by source or label, {by: source, temperature: 2}; null: each once an epoch",
     )
     loss: AnyLoss = Field(default=CrossEntropy(), description="what is minimised over the answers' tokens")
     quantization: AnyQuantization = Field(

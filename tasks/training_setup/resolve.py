@@ -76,7 +76,9 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
     limit = _memory_limit(settings, machine)
     rows = counts.examples
     if settings.packing == "bfd":
-        rows = count_packed_rows(counts.lengths, settings.max_tokens * settings.objective.sequences)
+        rows = count_packed_rows(
+            counts.first_epoch or counts.lengths, settings.max_tokens * settings.objective.sequences
+        )
 
     def needs(batch: int) -> int:
         return _memory(settings, shape, counts, machine, precision, batch).total
@@ -97,6 +99,7 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
     plan = Plan(
         method=settings.method.resolve(shape),
         objective=settings.objective,
+        mixture=settings.mixture,
         loss=settings.loss,
         quantization=settings.quantization.resolve(settings.method.can.frozen_base, precision),
         seed=settings.seed,
@@ -239,7 +242,7 @@ def _memory(
     # A head has weights, gradients and at most two moments; a reference is a copy of the weights that are trained.
     beside = 16 * objective.own_weights(shape)
     beside += 4 * settings.method.trainable(shape) if objective.reference == "live" else 0
-    alone = replace(alone, weights=alone.weights + beside)
+    alone = replace(alone, weights=alone.weights + beside + objective.held_bytes())
     return settings.distribution.per_rank(alone, shape, _ranks(settings), precision)
 
 
@@ -257,6 +260,8 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
         precision = _precision(settings, machine)
         problems += settings.quantization.problems(shape, settings.method.can.frozen_base, precision, machine.device)
     problems += settings.objective.problems(shape) + list_unfit(settings, counts)
+    if settings.mixture is not None:
+        problems += settings.mixture.problems(counts.tasks)
     problems += settings.distribution.problems(settings.processes, machine.device)
     problems += settings.schedule.problems(settings.warmup_share)
     if shape.context and settings.max_tokens > shape.context:

@@ -27,6 +27,7 @@ class BitsPerByte(Section):
     higher_is_better: ClassVar[bool] = False
     bounded: ClassVar[bool] = False
     per_token: ClassVar[bool] = False
+    reads_answers: ClassVar[bool] = False
     exponentiated: ClassVar[bool] = False
 
     def why_not_applicable(self, evidence: Evidence) -> str | None:

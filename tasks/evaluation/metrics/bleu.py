@@ -37,6 +37,7 @@ class Bleu(Section):
     higher_is_better: ClassVar[bool] = True
     bounded: ClassVar[bool] = True
     per_token: ClassVar[bool] = False
+    reads_answers: ClassVar[bool] = True
     exponentiated: ClassVar[bool] = False
 
     def why_not_applicable(self, evidence: Evidence) -> str | None:

@@ -27,6 +27,7 @@ class Loss(Section):
     higher_is_better: ClassVar[bool] = False
     bounded: ClassVar[bool] = False
     per_token: ClassVar[bool] = True
+    reads_answers: ClassVar[bool] = False
     exponentiated: ClassVar[bool] = False
 
     def why_not_applicable(self, evidence: Evidence) -> str | None:

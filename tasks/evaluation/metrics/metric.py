@@ -75,6 +75,7 @@ class Metric(Protocol):
         higher_is_better: Whether a larger score is better.
         bounded: Values lie between 0 and 1.
         per_token: The score is per token, so only models with the same tokenizer can be compared.
+        reads_answers: It scores what a model answers, so it says nothing of documents, which have no prompt.
         exponentiated: The score is ``exp`` of the weighted mean, not the mean itself.
     """
 
@@ -82,6 +83,7 @@ class Metric(Protocol):
     higher_is_better: ClassVar[bool]
     bounded: ClassVar[bool]
     per_token: ClassVar[bool]
+    reads_answers: ClassVar[bool]
     exponentiated: ClassVar[bool]
 
     @property
@@ -92,3 +94,20 @@ class Metric(Protocol):
 
     def score(self, evidence: Evidence, outcome: Outcome) -> Scores:
         """One value and weight per item."""
+
+
+def why_not_applicable(metric: Metric, evidence: Evidence) -> str | None:
+    """Why a metric does not apply to these items, documents among them; None where it does."""
+    if metric.reads_answers and not any(item.prompt for item in evidence.items):
+        return "the held-out items are documents, which have no answers"
+    return metric.why_not_applicable(evidence)
+
+
+def score_items(metric: Metric, evidence: Evidence, outcome: Outcome) -> Scores:
+    """One value and weight per item; documents do not count where a metric reads answers."""
+    scores = metric.score(evidence, outcome)
+    answered = np.array([float(bool(item.prompt)) for item in evidence.items])
+    if not metric.reads_answers or answered.all():
+        return scores
+    tally = scores.tally and replace(scores.tally, counts=scores.tally.counts * answered[:, None])
+    return Scores(scores.values, scores.weights * answered, tally)

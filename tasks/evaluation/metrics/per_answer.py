@@ -18,6 +18,7 @@ class PerAnswer(Section):
 
     bounded: ClassVar[bool] = True
     per_token: ClassVar[bool] = False
+    reads_answers: ClassVar[bool] = True
     exponentiated: ClassVar[bool] = False
 
     def reads(self, item: Item) -> bool:

@@ -7,14 +7,18 @@ what most leave alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated, get_args
 
+from pydantic import Field
+
+from tasks.training.objectives.distillation import Distillation
 from tasks.training.objectives.objective import Objective, ObjectiveCan
+from tasks.training.objectives.pretraining import Pretraining
 from tasks.training.objectives.supervised import Supervised
 
-# With a second member: Annotated[Supervised | Second, Field(discriminator="name")], as in `tasks.training.losses`.
-AnyObjective = Supervised
+AnyObjective = Annotated[Supervised | Pretraining | Distillation, Field(discriminator="name")]
 
-OBJECTIVES: tuple[type[Objective], ...] = (Supervised,)
+OBJECTIVES: tuple[type[Objective], ...] = get_args(get_args(AnyObjective)[0])
 
 
 def objectives_where(fact: Callable[[ObjectiveCan], bool] = lambda _: True) -> list[str]:

@@ -88,7 +88,7 @@ def count_kinds(tables: SplitTables) -> dict[RowKind, int]:
         "pairs": pairs,
         "judged": pairs + marked,
         "prompts": examples,
-        "texts": examples,
+        "texts": pc.sum(pc.equal(pc.list_value_length(tables.examples["messages"]), 1)).as_py() or 0,
         "text_pairs": examples,
     }
 

@@ -261,6 +261,10 @@ class Objective(Protocol):
         """Weights of modules of its own, all trained; 0 without `extend`."""
         ...
 
+    def held_bytes(self) -> int:
+        """Bytes of other models that are there in every step, such as a teacher's."""
+        ...
+
     def extend(self, model: Any, seed: int) -> Any:
         """The adapted model with modules of the objective's own, which train and are in the checkpoints."""
         ...

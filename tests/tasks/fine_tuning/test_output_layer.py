@@ -12,8 +12,9 @@ import transformers
 
 from tasks.fine_tuning import batch_loss
 from tasks.fine_tuning.batches import collate
-from tasks.fine_tuning.output_layer import restrict_positions, scale_logits, sum_in_parts
+from tasks.fine_tuning.output_layer import restrict_positions, sum_in_parts
 from tasks.fine_tuning.trainer import FineTuner
+from tasks.language_models.logits import scale_logits
 from tasks.training.losses import LOSSES
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tests.tasks.fine_tuning.small import make_full_trainer
