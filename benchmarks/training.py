@@ -1,10 +1,14 @@
-"""Training speed against plain TRL, in one run: same model, rows, method, precision and threads.
+"""Training speed against other trainers, in one run: same model, rows, method, precision and threads.
 
-Every trainer sees the same conversations for the same number of epochs in a process of its own; the seconds are those
-of the training loop alone. Rounds are interleaved, so that a load that comes and goes meets all of them; shown are the
-median of the rounds and its spread.
+Every trainer sees the same conversations for the same number of epochs in a process of its own, in an environment that
+this script makes where it is not this project's; the seconds are those of the training loop alone. Rounds are
+interleaved, so that a load that comes and goes meets all of them; shown are the median of the rounds and its spread.
 
-    python benchmarks/training.py [--model embedded] [--methods full lora qlora] [--rivals trl trl_best]
+    python benchmarks/training.py [--model embedded] [--methods full lora qlora] [--rivals trl trl_best ms_swift]
+    python benchmarks/training.py --smoke           # one round of few rows against TRL: does everything start?
+    python benchmarks/training.py --growth          # how time and memory grow with model, context and rows
+    python benchmarks/training.py --to-loss         # seconds to a validation loss, against TRL
+    python benchmarks/training.py --layouts         # what precision, compilation and padding cost on this CPU
 
 Run it on an idle machine; on a busy one only the ratios mean something.
 """
@@ -12,139 +16,85 @@ Run it on an idle machine; on a busy one only the ratios mean something.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-SCRIPTS = Path(__file__).parent / "training_scripts"
+from training_scripts.cost_to_loss import compare_costs
+from training_scripts.growth import show_growth
+from training_scripts.layouts import compare_layouts
+from training_scripts.material import count_tokens, make_data, make_model, write_for_older_transformers
+from training_scripts.trainers import ENVIRONMENTS, TRAINERS, run
+
 RANK, MAX_TOKENS, BATCH_TOKENS = 16, 256, 1024
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """One trainer with one setting.
-
-    Attributes:
-        script: File below ``training_scripts``.
-        setting: ``default``: as its own documentation starts it; ``best``: its best packing.
-    """
-
-    script: str
-    setting: str = "default"
-
-
-TRAINERS = {
-    "heptune": Trainer("ours.py"),
-    "trl": Trainer("plain_trl.py"),
-    "trl_best": Trainer("plain_trl.py", "best"),
-}
-
-
-def make_model(kind: str, folder: Path) -> Path:
-    """The embedded base, or a Llama of 135 million random weights with its tokenizer in a vocabulary of 49,152."""
-    shutil.copytree(ROOT / "models" / "base", folder)
-    if kind == "llama_135m":
-        import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=49_152,
-            hidden_size=576,
-            intermediate_size=1536,
-            num_hidden_layers=30,
-            num_attention_heads=9,
-            num_key_value_heads=3,
-            max_position_embeddings=2048,
-            tie_word_embeddings=True,
-            bos_token_id=0,
-            pad_token_id=1,
-            eos_token_id=2,
-        )
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
-def make_data(rows: int, file: Path) -> Path:
-    """Conversations of the sample's shop, those without an empty turn."""
-    from tasks.sample_shop.sample import generate_sample
-
-    conversations = generate_sample(rows, seed=20261).table["messages"].to_pylist()
-    whole = [turns for turns in conversations if all(turn["content"].strip() for turn in turns)]
-    file.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in whole[:rows]))
-    return file
-
-
-def run(trainer: Trainer, job: dict[str, Any], folder: Path) -> dict[str, float]:
-    """Train once in a process of its own."""
-    folder.mkdir(parents=True)
-    job_file, result = folder / "job.json", folder / "result.json"
-    job_file.write_text(json.dumps({**job, "setting": trainer.setting, "result": str(result), "folder": str(folder)}))
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(job["threads"]),
-        "HF_HUB_OFFLINE": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    done = subprocess.run(
-        [sys.executable, SCRIPTS / trainer.script, job_file],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode or not result.is_file():
-        raise SystemExit(f"{trainer.script} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    found: dict[str, float] = json.loads(result.read_text())
-    return found
+RIVALS = [name for name in TRAINERS if name != "heptune"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=["embedded", "llama_135m"], default="embedded")
     parser.add_argument("--methods", nargs="+", choices=["full", "lora", "qlora"], default=["full", "lora", "qlora"])
-    parser.add_argument(
-        "--rivals", nargs="+", choices=[name for name in TRAINERS if name != "heptune"], default=["trl", "trl_best"]
-    )
+    parser.add_argument("--rivals", nargs="+", choices=RIVALS, default=RIVALS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="folder of the rivals' environments")
+    parser.add_argument("--smoke", action="store_true", help="one round of 20 rows, LoRA, against TRL")
+    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--to-loss", action="store_true")
+    parser.add_argument("--layouts", action="store_true")
     options = parser.parse_args()
-    names = ["heptune", *options.rivals]
+    if options.smoke:
+        options.rounds, options.rows, options.methods, options.rivals = 1, 20, ["lora"], ["trl"]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        job = {
-            "model": str(make_model(options.model, folder / "model")),
-            "data": str(make_data(options.rows, folder / "rows.jsonl")),
-            "rank": RANK,
-            "max_tokens": MAX_TOKENS,
-            "batch_tokens": BATCH_TOKENS,
-            "learning_rate": 1e-3,
-            "epochs": 1,
-            "threads": options.threads,
-            "seed": 17,
-        }
-        for method in options.methods:
-            results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-            for number in range(options.rounds):
-                for name in names:
-                    results[name].append(
-                        run(TRAINERS[name], {**job, "method": method}, folder / f"{method}-{name}-{number}")
-                    )
-            show(f"{options.model}, {method}", results)
+        job = make_job(options.model, options.rows, options.threads, folder)
+        if options.growth:
+            show_growth(job, folder)
+        elif options.to_loss:
+            compare_costs(job, folder)
+        elif options.layouts:
+            compare_layouts(job, options.rounds, folder)
+        else:
+            for method in options.methods:
+                names = [n for n in ["heptune", *options.rivals] if method in TRAINERS[n].methods]
+                compare(options.model, {**job, "method": method}, names, options.rounds, folder, options.environments)
 
 
-def show(title: str, results: dict[str, list[dict[str, float]]]) -> None:
+def make_job(model: str, rows: int, threads: int, folder: Path) -> dict[str, Any]:
+    """Model, data and settings that all trainers get."""
+    made, data = make_model(model, folder / "model"), make_data(rows, folder / "rows.jsonl")
+    return {
+        "model": str(made),
+        "older_model": str(write_for_older_transformers(made, folder / "older_model")),
+        "data": str(data),
+        "rank": RANK,
+        "max_tokens": MAX_TOKENS,
+        "batch_tokens": BATCH_TOKENS,
+        "rows_per_step": max(1, round(BATCH_TOKENS * rows / count_tokens(made, data))),
+        "learning_rate": 1e-3,
+        "epochs": 1,
+        "threads": threads,
+        "seed": 17,
+    }
+
+
+def compare(model: str, job: dict[str, Any], names: list[str], rounds: int, folder: Path, environments: Path) -> None:
+    """Train with all trainers, a round after the other, and show how they compare."""
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for number in range(rounds):
+        for name in names:
+            results[name].append(run(name, job, folder / f"{job['method']}-{name}-{number}", environments))
+    show(f"{model}, {job['method']}", results)
+
+
+def show(title: str, results: dict[str, list[dict[str, Any]]]) -> None:
     """Supervised tokens per second: median, lowest and highest; the ratio to ours; losses of first and last log."""
     tokens = results["heptune"][0]["supervised_tokens"]
     ours = statistics.median(tokens / found["seconds"] for found in results["heptune"])
@@ -153,8 +103,8 @@ def show(title: str, results: dict[str, list[dict[str, float]]]) -> None:
         speeds = sorted(tokens / one["seconds"] for one in found)
         middle = statistics.median(speeds)
         spread = f"({speeds[0]:.0f} to {speeds[-1]:.0f})"
-        losses = f"loss {found[0]['first_loss']:.3f} -> {found[0]['loss']:.3f}"
-        print(f"{name:<20}{middle:8.0f} tokens/s {spread:<16}heptune is {ours / middle:5.2f} x  {losses}")
+        losses = f"loss {found[0]['losses'][0]:.3f} -> {found[0]['losses'][-1]:.3f}"
+        print(f"{name:<20}{middle:8.0f} tokens/s {spread:<16}heptune is {ours / middle:5.2f} x  {losses}", flush=True)
 
 
 if __name__ == "__main__":

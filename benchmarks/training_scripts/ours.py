@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyarrow as pa
+import torch
+from training_scripts.validation import LossClock
 
 from tasks.contracts.machine import find_machine
 from tasks.contracts.records import EXAMPLES, content_id
@@ -26,11 +30,20 @@ from tests.tasks.fine_tuning.small import make_initial
 
 
 class TimedTrainer(FineTuner):
-    """Measures the training loop alone, as the rivals' ``train_runtime`` does."""
+    """Measures the training loop alone, as the rivals' ``train_runtime`` does; in a layout of the job's."""
 
     seconds = 0.0
+    job: ClassVar[dict[str, Any]] = {}
+    clock: LossClock
 
     def train(self, *arguments: Any, **named: Any) -> Any:
+        if self.job.get("bf16_weights"):
+            self.model.to(torch.bfloat16)
+        if self.job.get("compile"):
+            for block in self.model.get_decoder().layers:
+                block.compile(dynamic=False)
+        TimedTrainer.clock = LossClock(self.job)
+        self.add_callback(TimedTrainer.clock)
         began = time.monotonic()
         try:
             return super().train(*arguments, **named)
@@ -39,7 +52,7 @@ class TimedTrainer(FineTuner):
 
 
 def main() -> None:
-    job = json.loads(Path(sys.argv[1]).read_text())
+    job = TimedTrainer.job = json.loads(Path(sys.argv[1]).read_text())
     rows = [json.loads(line) for line in Path(job["data"]).read_text().splitlines()]
     table = pa.Table.from_pylist(
         [{"id": content_id(row["messages"]), "source": "benchmark", **row} for row in rows], schema=EXAMPLES
@@ -62,6 +75,7 @@ def main() -> None:
             "evaluate_every": {"steps": 1_000_000},
             "log_every_steps": 1,
             "optimizer": {"name": "adamw", "fused": True},
+            **job.get("settings", {}),
         }
     )
     initial = make_initial(Path(job["model"]))
@@ -76,15 +90,17 @@ def main() -> None:
         done = fine_tune(
             plan, splits, initial, Path(place) / "checkpoints", Path(place) / "tuned", trainer_class=TimedTrainer
         )
-    losses = [point.loss for point in done.curve if point.loss is not None]
-    supervised = int(splits.train.supervised)
     Path(job["result"]).write_text(
         json.dumps(
             {
                 "seconds": TimedTrainer.seconds,
-                "loss": losses[-1],
-                "first_loss": losses[0],
-                "supervised_tokens": supervised,
+                "losses": [point.loss for point in done.curve if point.loss is not None],
+                "supervised_tokens": int(splits.train.supervised * plan.epochs),
+                "tokens": int(splits.train.offsets[-1] * plan.epochs),
+                "steps": done.steps,
+                "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+                "predicted_gib": plan.predicted_memory_bytes / 2**30,
+                "validated": TimedTrainer.clock.points,
             }
         )
     )

@@ -7,9 +7,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from training_scripts.validation import LossClock
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
@@ -61,10 +64,12 @@ def main() -> None:
             if job["method"] == "full"
             else LoraConfig(r=job["rank"], lora_alpha=2 * job["rank"], target_modules="all-linear"),
         )
+        clock = LossClock(job)
+        trainer.add_callback(clock)
         done = trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     Path(job["result"]).write_text(
-        json.dumps({"seconds": done.metrics["train_runtime"], "loss": losses[-1], "first_loss": losses[0]})
+        json.dumps({"seconds": done.metrics["train_runtime"], "losses": losses, "validated": clock.points})
     )
 
 
