@@ -9,7 +9,7 @@ Example: ``ema_decay: 0.99`` averages over about the last hundred steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tasks.training.distribution.distribution import Distribution
+
 
 class WeightAverage:
-    """The averages of some weights, in fp32, which small steps need.
+    """The averages of the trained weights, in fp32, which small steps need; each rank has those of its share.
 
     Args:
-        weights: The trained weights by name; what a model holds, not copies.
+        distribution: How the weights are shared.
+        model: What is trained.
         decay: Share of the average that a step keeps, once training is under way.
     """
 
-    def __init__(self, weights: Mapping[str, torch.Tensor], decay: float) -> None:
-        self.weights, self.decay = weights, decay
-        self.averages = {name: tensor.detach().to(torch.float32, copy=True) for name, tensor in weights.items()}
+    def __init__(self, distribution: Distribution, model: Any, decay: float) -> None:
+        self.distribution, self.model, self.decay = distribution, model, decay
+        self.names = {name for name, weights in model.named_parameters() if weights.requires_grad}
+        own = distribution.own_share(model, self.names)
+        self.averages = {name: tensor.detach().to(torch.float32, copy=True) for name, tensor in own.items()}
 
     def update(self, step: int) -> None:
         """Take in the weights of a step.
@@ -38,30 +43,41 @@ class WeightAverage:
             step: Optimizer steps done.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
+        own = self.distribution.own_share(self.model, self.names)
         for name, average in self.averages.items():
-            average.lerp_(self.weights[name].float(), 1 - decay)
+            average.lerp_(own[name].float(), 1 - decay)
 
     @contextmanager
     def in_model(self) -> Iterator[None]:
-        """Have the averages in the model within this block."""
-        own = {name: tensor.clone() for name, tensor in self.weights.items()}
-        self.leave_in_model()
+        """Have the model compute with the averages within this block."""
+        with self._in_share():
+            self.distribution.spread(self.model, self.names)
+            yield
+        self.distribution.spread(self.model, self.names)
+
+    @contextmanager
+    def _in_share(self) -> Iterator[None]:
+        own = {name: tensor.clone() for name, tensor in self.distribution.own_share(self.model, self.names).items()}
+        self.distribution.put_share(self.model, self.averages)
         try:
             yield
         finally:
-            for name, tensor in own.items():
-                self.weights[name].copy_(tensor)
+            self.distribution.put_share(self.model, own)
 
     def leave_in_model(self) -> None:
         """Put the averages into the model for good."""
-        for name, average in self.averages.items():
-            self.weights[name].copy_(average)
+        self.distribution.put_share(self.model, self.averages)
+        self.distribution.spread(self.model, self.names)
 
     def save(self, file: Path) -> None:
-        save_file(self.averages, file)
+        """Write them whole, as the first rank; the others take part."""
+        with self._in_share():
+            whole = self.distribution.gather(self.model)
+            if whole:
+                save_file(whole, file)
 
     def load(self, file: Path) -> None:
-        for name, average in load_file(file).items():
+        for name, average in self.distribution.cut_share(self.model, load_file(file)).items():
             self.averages[name].copy_(average)
 
 

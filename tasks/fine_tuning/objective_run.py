@@ -19,7 +19,6 @@ from tasks.fine_tuning.batches import Bins, collate, share_batches, validation_b
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.scorer import ModelScorer
 from tasks.training.choices import VALIDATION_TOKENS
-from tasks.training.distribution.whole import trained_weights
 from tasks.training.mixture import list_task_figures
 from tasks.training.objectives.objective import ObjectiveLoss, Scorer, StepToMake
 from tasks.training.rows import TokenizedRows
@@ -67,7 +66,7 @@ class ObjectiveRun:
         self.state: Mapping[str, float] = {}
         self.logged, self.of_step = FigureSums(), FigureSums()
         live = self.objective.reference == "live"
-        self.reference = WeightAverage(trained_weights(trainer.model), 1.0) if live else None
+        self.reference = WeightAverage(trainer.plan.distribution, trainer.model, 1.0) if live else None
 
     def scorer(self, model: Any, seen: int = 0) -> ModelScorer:
         """The model at work on batches.

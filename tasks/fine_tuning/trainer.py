@@ -41,7 +41,6 @@ from tasks.fine_tuning.objective_run import ObjectiveRun
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.watch import ADVICE, WatchCallback, find_kept_step, is_over, list_protected
 from tasks.language_models.encoding import IGNORED
-from tasks.training.distribution.whole import trained_weights
 from tasks.training.methods.hooks import STATE, StepHooks
 from tasks.training.methods.parts import changes_trained
 from tasks.training.mixture import drawing
@@ -267,7 +266,7 @@ class FineTuner(SFTTrainer):
         prepare = super()._prepare_for_training
         prepared = prepare(max_steps, train_dataloader, resume_from_checkpoint)  # type: ignore[no-untyped-call]
         if self.plan.ema_decay is not None:
-            self.average = WeightAverage(trained_weights(self.model), self.plan.ema_decay)
+            self.average = WeightAverage(self.plan.distribution, self.model, self.plan.ema_decay)
             if resume_from_checkpoint is not None:
                 self.average.load(Path(resume_from_checkpoint) / AVERAGED)
         if resume_from_checkpoint is None:
@@ -397,8 +396,6 @@ class FineTuner(SFTTrainer):
         """Write everything that a resumed run needs; as the first rank, while the others write their shares."""
         self.accelerator.wait_for_everyone()
         loss = self._write_share(folder)
-        if self.average is not None:
-            self.average.save(folder / AVERAGED)
         self.method_steps.save(folder)
         scheduler: Any = self.lr_scheduler
         torch.save(scheduler.state_dict(), folder / SCHEDULER)
@@ -415,6 +412,8 @@ class FineTuner(SFTTrainer):
     def _write_share(self, folder: Path) -> float:
         """Write this rank's share; gives the training loss since the last logged step, the mean of all ranks."""
         self.plan.distribution.save_state(self, folder)
+        if self.average is not None:
+            self.average.save(folder / AVERAGED)
         self._save_rng_state(str(folder))
         total, _ = self._sum_over_ranks(self._tr_loss.item(), 0)
         return total / int(self.args.world_size)

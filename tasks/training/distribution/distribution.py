@@ -10,6 +10,7 @@ batches, and its loss is the mean over the supervised tokens of all of them.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -65,8 +66,8 @@ class Layout:
 class Distribution(Protocol):
     """A frozen `tasks.contracts.params.Section` with a ``Literal`` name, valid without any argument.
 
-    Only `shard`, `gather`, `save_state` and `load_state` touch a model, and only they import PyTorch and what is built
-    on it; all ranks call them together.
+    Only `shard` and what comes after it touch a model, and only they import PyTorch and what is built on it; all ranks
+    call them together.
     """
 
     can: ClassVar[DistributionCan]
@@ -136,6 +137,22 @@ class Distribution(Protocol):
 
     def gather(self, model: Any) -> dict[str, Any]:
         """The trained weights by name, whole, in fp32 and on the CPU; on the first rank, empty on the others."""
+        ...
+
+    def own_share(self, model: Any, names: Collection[str]) -> dict[str, Any]:
+        """What this rank's optimizer updates of some trained weights: they themselves, or its part as a flat list."""
+        ...
+
+    def put_share(self, model: Any, share: Mapping[str, Any]) -> None:
+        """Change what `own_share` gave; the model computes with it once all ranks have called `spread`."""
+        ...
+
+    def spread(self, model: Any, names: Collection[str]) -> None:
+        """Have the model compute with what the ranks' optimizers hold of some trained weights."""
+        ...
+
+    def cut_share(self, model: Any, whole: Mapping[str, Any]) -> dict[str, Any]:
+        """This rank's share of whole trained weights, which all ranks hold."""
         ...
 
     def state_files(self, ranks: int) -> list[str]:

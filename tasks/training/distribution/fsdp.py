@@ -12,6 +12,7 @@ Example: ``distribution: {name: fsdp}`` with ``processes: 4``. A model of 1 bill
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -91,6 +92,29 @@ class Fsdp(Machines):
                 if first:
                     gathered[name] = whole.float().cpu()
         return gathered
+
+    def own_share(self, model: Any, names: Collection[str]) -> dict[str, Any]:
+        model.reshard()  # a forward pass alone leaves the weights beside the blocks whole
+        return {name: w.detach().to_local() for name, w in model.named_parameters() if name in names}
+
+    def put_share(self, model: Any, share: Mapping[str, Any]) -> None:
+        for name, own in self.own_share(model, share).items():
+            own.copy_(share[name])
+
+    def spread(self, model: Any, names: Collection[str]) -> None:
+        """Nothing: each block is fetched anew when it is computed."""
+
+    def cut_share(self, model: Any, whole: Mapping[str, Any]) -> dict[str, Any]:
+        from torch.distributed.tensor import distribute_tensor
+
+        model.reshard()
+        return {
+            name: distribute_tensor(
+                whole[name].to(w.device), w.device_mesh, w.placements, src_data_rank=None
+            ).to_local()
+            for name, w in model.named_parameters()
+            if name in whole
+        }
 
     def state_files(self, ranks: int) -> list[str]:
         return [f"{SHARDS}/.metadata", *(f"{SHARDS}/__{rank}_*.distcp" for rank in range(ranks))]

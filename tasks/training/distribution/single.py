@@ -8,6 +8,7 @@ Example: ``distribution: {name: single}``, the default.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -61,6 +62,19 @@ class Single(Section):
 
     def gather(self, model: Any) -> dict[str, Any]:
         return gather_whole(model)
+
+    def own_share(self, model: Any, names: Collection[str]) -> dict[str, Any]:
+        return {name: weights.detach() for name, weights in model.named_parameters() if name in names}
+
+    def put_share(self, model: Any, share: Mapping[str, Any]) -> None:
+        for name, own in self.own_share(model, share).items():
+            own.copy_(share[name])
+
+    def spread(self, model: Any, names: Collection[str]) -> None:
+        """Nothing: the model computes with what the optimizer updates."""
+
+    def cut_share(self, model: Any, whole: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(whole)
 
     def state_files(self, ranks: int) -> list[str]:
         return WHOLE_FILES

@@ -17,6 +17,7 @@ fp32 takes 4 GB of weights in each rank, and 2 GB of gradients and 4 GB of momen
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -210,6 +211,53 @@ class Zero(Machines):
                 gathered[name] = whole.detach().float().cpu().reshape(size)
         return gathered
 
+    def own_share(self, model: Any, names: Collection[str]) -> dict[str, Any]:
+        """This rank's parts of the fp32 weights; in stages 1 and 2 of those that it has a part of."""
+        from deepspeed.utils import safe_get_local_fp32_param
+
+        trained = find_parameters(model, names)
+        if self.stage == 3:
+            return {name: safe_get_local_fp32_param(weights) for name, weights in trained.items()}
+        return {
+            name: weights._hp_mapping.hp_fragment.detach() for name, weights in trained.items() if weights._hp_mapping
+        }
+
+    def put_share(self, model: Any, share: Mapping[str, Any]) -> None:
+        from deepspeed.utils import safe_set_local_fp32_param
+
+        for name, weights in find_parameters(model, share).items():
+            if self.stage == 3:
+                safe_set_local_fp32_param(weights, share[name])
+            elif weights._hp_mapping:
+                weights._hp_mapping.hp_fragment.detach().copy_(share[name])
+
+    def spread(self, model: Any, names: Collection[str]) -> None:
+        import deepspeed
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        for weights in find_parameters(model, names).values():
+            whole = safe_get_full_fp32_param(weights)
+            if self.stage == 3:
+                with deepspeed.zero.GatheredParameters([weights], modifier_rank=0):
+                    weights.data.copy_(whole.reshape(weights.shape))
+            else:
+                weights.data.copy_(whole)
+
+    def cut_share(self, model: Any, whole: Mapping[str, Any]) -> dict[str, Any]:
+        import torch
+
+        rank, share = torch.distributed.get_rank(), {}
+        for name, weights in find_parameters(model, whole).items():
+            numbers = whole[name].flatten()
+            if self.stage == 3:
+                size = weights.ds_tensor.numel()
+                padded = torch.nn.functional.pad(numbers, (0, size * torch.distributed.get_world_size() - len(numbers)))
+                share[name] = padded[rank * size : (rank + 1) * size]
+            elif weights._hp_mapping:
+                place = weights._hp_mapping.lp_fragment_address
+                share[name] = numbers[place.start : place.start + place.numel]
+        return share
+
     def state_files(self, ranks: int) -> list[str]:
         states = [f"global_step*/*zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(ranks)]
         if self.stage < 3:
@@ -226,6 +274,11 @@ class Zero(Machines):
 
     def load_weights(self, trainer: Any, folder: Path) -> None:
         trainer.deepspeed.load_checkpoint(str(folder), load_module_strict=False)
+
+
+def find_parameters(model: Any, names: Collection[str]) -> dict[str, Any]:
+    """Parameters by name, with what DeepSpeed notes on them."""
+    return {name: weights for name, weights in model.named_parameters() if name in names}
 
 
 def _planned_values(layout: Layout) -> Json:

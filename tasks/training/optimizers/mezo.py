@@ -6,7 +6,8 @@ With z drawn anew at each step, one number a weight:
     p = (loss(w + shift z) - loss(w - shift z)) / (2 shift)        w = w - lr (p z + weight_decay w)
 
 z is not kept but drawn again from its seed, weight by weight, whenever it is needed, so that training takes the memory
-of inference: no gradients, no activations of earlier layers, no states. p z is an unbiased estimate of the gradient,
+of inference: no gradients, no activations of earlier layers, no states. Several processes measure along the same
+direction, each with its own rows, and send one number a step. p z is an unbiased estimate of the gradient,
 but a very noisy one: learning rates are about a thousandth of SGD's and steps many thousands.
 
 Good where a model can be run but not trained, for objectives without a gradient, and on tasks that the base nearly
@@ -36,7 +37,6 @@ class MeZO(Section):
         needs_backward=False,
         keeps_gradients=False,
         clips=False,
-        several_ranks=False,
         sharded=False,
         forgets=False,
         rates_as_adamw=False,

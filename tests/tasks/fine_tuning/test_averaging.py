@@ -15,6 +15,7 @@ from tasks.fine_tuning.averaging import WeightAverage
 from tasks.fine_tuning.batches import collate
 from tasks.fine_tuning.noise import conversation_lengths, noisy_embeddings
 from tasks.fine_tuning.train import Run, fine_tune
+from tasks.training.distribution.single import Single
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tests.tasks.fine_tuning.small import make_full_trainer, make_plan, make_splits
 
@@ -37,18 +38,19 @@ def run(initial: Path, folder: Path, until: int | None = None, **changes: object
 
 
 def test_by_hand() -> None:
-    weights = {"w": torch.tensor([1.0])}
-    average = WeightAverage(weights, 0.5)
+    model = torch.nn.Linear(1, 1, bias=False)
+    weights = model.weight.detach().fill_(1.0)
+    average = WeightAverage(Single(), model, 0.5)
     for step, value in ((1, 3.0), (2, 5.0), (20, 7.0)):
-        weights["w"].fill_(value)
+        weights.fill_(value)
         average.update(step)
     # Shares kept: 2/11, 3/12, and 0.5, which is less than 21/30.
     first = 2 / 11 * 1 + 9 / 11 * 3
     second = 0.25 * first + 0.75 * 5
-    assert average.averages["w"].item() == pytest.approx(0.5 * second + 0.5 * 7)
+    assert average.averages["weight"].item() == pytest.approx(0.5 * second + 0.5 * 7)
     with average.in_model():
-        assert weights["w"].item() == pytest.approx(0.5 * second + 0.5 * 7)
-    assert weights["w"].item() == 7.0
+        assert weights.item() == pytest.approx(0.5 * second + 0.5 * 7)
+    assert weights.item() == 7.0
 
 
 def test_averages_are_what_is_validated_saved_and_resumed(initial: Path, tmp_path: Path) -> None:

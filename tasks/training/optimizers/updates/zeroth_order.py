@@ -63,6 +63,11 @@ class ZerothOrderUpdate(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        if torch.distributed.is_initialized():
+            # Every rank went along the same direction with rows of its own, and now goes as far as the others.
+            slope = torch.tensor(self.slope, dtype=torch.float64)
+            torch.distributed.all_reduce(slope)
+            self.slope = float(slope) / torch.distributed.get_world_size()
         for weights, noise, group in self._directions():
             weights.mul_(1 - group["lr"] * group["weight_decay"]).add_(noise, alpha=-group["lr"] * self.slope)
         for group in self.param_groups:

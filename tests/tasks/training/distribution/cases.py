@@ -16,6 +16,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "full": {"name": "full"},
     "lora": {"name": "lora", "rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj", "down_proj"]},
 }
+# What else differs from the small plan: averages of the weights with one method, the weights themselves with the other.
+CHANGES: dict[str, dict[str, Any]] = {"full": {}, "lora": {"ema_decay": 0.5}}
 # accelerate remembers DeepSpeed once it was used, so its cases come last.
 DISTRIBUTIONS: dict[str, dict[str, Any]] = {
     "ddp": {"name": "ddp"},
@@ -30,12 +32,13 @@ LORA = METHODS["lora"]
 BF16: dict[str, Any] = {"precision": "bf16", "quantization": {"name": "none"}}
 MORE: dict[str, dict[str, Any]] = {
     "ddp-nf4": {"distribution": DISTRIBUTIONS["ddp"], "quantization": {"name": "nf4"}},
+    "ddp-mezo": {"distribution": DISTRIBUTIONS["ddp"], "optimizer": {"name": "mezo"}, "clip_norm": 0.0},
     "ddp-bf16": {"distribution": DISTRIBUTIONS["ddp"], **BF16},
     "fsdp-bf16": {"distribution": DISTRIBUTIONS["fsdp"], **BF16},
     "fsdp-checkpointing": {"distribution": DISTRIBUTIONS["fsdp"], "gradient_checkpointing": True},
     "zero-2-nf4": {"distribution": DISTRIBUTIONS["zero-2"], "quantization": {"name": "nf4"}},
-    "zero-2-bf16": {"distribution": DISTRIBUTIONS["zero-2"], **BF16},
-    "zero-3-bf16": {"distribution": DISTRIBUTIONS["zero-3"], **BF16},
+    "zero-2-bf16": {"distribution": DISTRIBUTIONS["zero-2"], **BF16, **CHANGES["lora"]},
+    "zero-3-bf16": {"distribution": DISTRIBUTIONS["zero-3"], **BF16, **CHANGES["lora"]},
     "zero-3-checkpointing": {"distribution": DISTRIBUTIONS["zero-3"], "gradient_checkpointing": True},
 }
 RANKS = 2

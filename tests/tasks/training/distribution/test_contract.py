@@ -22,7 +22,7 @@ from tasks.language_models.shape import read_shape
 from tasks.training.distribution.distribution import Layout
 from tasks.training.plan import Plan
 from tests.tasks.fine_tuning.small import make_plan, make_splits
-from tests.tasks.training.distribution.cases import CHECKPOINT, DISTRIBUTIONS, METHODS, MORE, RANKS
+from tests.tasks.training.distribution.cases import CHANGES, CHECKPOINT, DISTRIBUTIONS, METHODS, MORE, RANKS
 
 CASES = [(distribution, method) for distribution in DISTRIBUTIONS for method in METHODS]
 COMMON = {"steps": 6, "log_every_steps": 1, "checkpoint_every_steps": CHECKPOINT, "evaluate_every_steps": 3}
@@ -100,7 +100,10 @@ def trained(root: Path, initial: Path, splits: Splits, plans: Mapping[str, Plan]
 
 @pytest.fixture(scope="module")
 def ranks(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    plans = {f"{name}-{method}": plan_of(initial, DISTRIBUTIONS[name], METHODS[method]) for name, method in CASES}
+    plans = {
+        f"{name}-{method}": plan_of(initial, DISTRIBUTIONS[name], METHODS[method], **CHANGES[method])
+        for name, method in CASES
+    }
     with trained(tmp_path_factory.mktemp("ranks"), initial, splits, plans) as found:
         yield found
 
@@ -118,7 +121,7 @@ def alone(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactor
     found = {}
     for method, values in METHODS.items():
         folder = tmp_path_factory.mktemp(f"alone-{method}")
-        plan = make_plan(**COMMON, method=values, batch_size=2, accumulation_steps=2 * RANKS)
+        plan = make_plan(**COMMON, **CHANGES[method], method=values, batch_size=2, accumulation_steps=2 * RANKS)
         found[method] = fine_tune(plan, splits, initial, folder / "checkpoints", folder / "tuned"), folder
     return found
 
@@ -136,7 +139,9 @@ def test_losses_and_weights_are_those_of_one_process(
     assert losses.keys() == expected.keys()
     for key, value in expected.items():
         assert losses[key] == pytest.approx(value, abs=1e-6 if key[1] != "grad_norm" else 1e-5), key
-    kept = load_file(next(folder.glob("checkpoints/*/step-000006/trained.safetensors")))
+    # With averages those are what is left behind.
+    file = "averaged" if "ema_decay" in CHANGES[method] else "trained"
+    kept = load_file(next(folder.glob(f"checkpoints/*/step-000006/{file}.safetensors")))
     trained = ranks.weights(f"{distribution}-{method}", "whole")
     assert trained.keys() == kept.keys()
     for name, weights in kept.items():
