@@ -20,6 +20,7 @@ from tasks.model_initialisation.pin import fetch_model, pin_model
 from tasks.model_initialisation.report import Findings, write_report
 from tasks.model_initialisation.sample_check import check_sample
 from tasks.model_initialisation.template_trial import try_template
+from tasks.model_initialisation.tokenizer_trial import try_tokenizer
 from tasks.model_initialisation.vocabulary import describe_padding, settle_vocabulary
 
 
@@ -41,6 +42,7 @@ def model_initialisation(params: Params) -> None:
     source = choice.source
     base = task(check_folder)(task(fetch_model)(source, access))
     task(check_licence)(base, settings.licenses.deny)
+    task(try_tokenizer)(base.folder, examples)
     vocabulary = settings.vocabulary
     base, tokenizer = task(settle_vocabulary)(
         base, task(open_tokenizer)(base.folder), vocabulary.add, vocabulary.pad, settings.reference

@@ -36,6 +36,7 @@ from tasks.model_initialisation.measure import open_base, take_evenly
 from tasks.model_initialisation.params import Source
 from tasks.model_initialisation.sources.access import Access
 from tasks.model_initialisation.template_trial import try_template
+from tasks.model_initialisation.tokenizer_trial import try_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +185,7 @@ def _open(source: Source, access: Access, validation: pa.Table, items: Sequence[
     """
     base = check_folder(source.fetch(access))
     check_licence(base, access.deny)
+    try_tokenizer(base.folder, validation)
     tokenizer = open_tokenizer(base.folder)
     wanted: Literal["own", "chatml"] = "own" if tokenizer.chat_template else "chatml"
     try_template(tokenizer, wanted, validation)

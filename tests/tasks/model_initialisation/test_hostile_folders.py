@@ -21,7 +21,7 @@ import pytest
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
-from tasks.model_initialisation import template_trial
+from tasks.model_initialisation import template_trial, tokenizer_trial
 from tasks.model_initialisation.chat_template import choose_template
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model
@@ -30,6 +30,7 @@ from tasks.model_initialisation.generation_config import settle_generation_confi
 from tasks.model_initialisation.pin import fetch_model, pin_model
 from tasks.model_initialisation.sources.folder import Folder
 from tasks.model_initialisation.template_trial import try_template
+from tasks.model_initialisation.tokenizer_trial import try_tokenizer
 from tests.tiny import example_rows
 
 Change = Callable[[Path, Path], Any]
@@ -253,6 +254,42 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a tokenizer nested without end": (text("tokenizer.json", DEEP), "tokenizer.json: not JSON"),
     "a tokenizer as large as the disk": (sparse("tokenizer.json", 1 << 40), "at most 256,000,000 are read"),
     "a tokenizer that is a list": (text("tokenizer.json", "[]"), "expected an object"),
+    "a regular expression without end": (
+        setting(
+            "tokenizer.json",
+            pre_tokenizer={
+                "type": "Split",
+                "pattern": {"Regex": "(a|a|a+)+b"},
+                "behavior": "Isolated",
+                "invert": False,
+            },
+        ),
+        "retry-limit-in-match over",
+    ),
+    "a tokenizer that reads a text for ever": (
+        setting(
+            "tokenizer.json",
+            pre_tokenizer={
+                "type": "Split",
+                "pattern": {"Regex": "(?:a|a){20}[!?]"},
+                "behavior": "Isolated",
+                "invert": False,
+            },
+        ),
+        "did not end within 1 s of processor time",
+    ),
+    "a tokenizer that wants 8 GiB when it is read": (
+        setting("tokenizer.json", normalizer={"type": "Precompiled", "precompiled_charsmap": "/////w=="}),
+        "memory allocation of 8589934584 bytes failed",
+    ),
+    "a tokenizer that panics when it is read": (
+        setting("tokenizer.json", normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+        "Cannot parse precompiled_charsmap",
+    ),
+    "a tokenizer that panics on a text": (
+        setting("tokenizer.json", pre_tokenizer={"type": "FixedLength", "length": 0}),
+        "chunk size must be non-zero",
+    ),
     "a tokenizer that is no tokenizer": (text("tokenizer.json", '{"model": {"type": "Evil"}}'), "does not load"),
     "a configuration that is a list": (text("config.json", "[]"), "a JSON list, expected an object"),
     "a configuration in another encoding": (text("config.json", b'{"model_type": "\xff\xfe"}'), "not JSON"),
@@ -308,6 +345,7 @@ def initialise(folder: Path, out: Path) -> tuple[str, ...]:
     """All of the stage that opens the folder; names of what was left out."""
     source = Folder(path=folder)
     base = check_folder(fetch_model(source))
+    try_tokenizer(base.folder, ROWS)
     tokenizer = open_tokenizer(base.folder)
     try_template(tokenizer, "own", ROWS)
     chosen = choose_template(tokenizer, "own")
@@ -325,6 +363,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.setattr(template_trial, "LIMIT_S", 0.2)
+    monkeypatch.setattr(tokenizer_trial, "LIMIT_S", 1.0)
 
 
 @pytest.mark.parametrize("name", REFUSED)
