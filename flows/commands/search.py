@@ -38,13 +38,12 @@ def search(
     if apply:
         return apply_best()
     planned = plan_changes(changes)
-    if not dry_run:
-        apply_changes(changes)
     from flows import search as searching
 
     candidates = searching.read_candidates(file, planned.values)
     if dry_run:
         return foresee(candidates)
+    apply_changes(changes)
     outcome = searching.search(candidates, fresh)
     from tasks.search.report import describe_gap, describe_outcome
 

@@ -119,6 +119,12 @@ def test_a_dry_run_says_what_would_be_searched(project: Path) -> None:
         "  training_setup.method.rank: [8, 16]",
     ]
     assert not (project / ".heptune/search").exists()
+    # A space that cannot be is refused before -S is written.
+    (project / "search.yaml").write_text("space: {training_setup.method.rankk: [8]}\n")
+    refused = CliRunner().invoke(app, ["search", "--file", "search.yaml", "-S", "training_setup.epochs=3"])
+    assert isinstance(refused.exception, PipelineError)
+    assert "rankk" in str(refused.exception)
+    assert (project / "params.yaml").read_text() == "{}\n"
 
 
 def test_without_a_search_there_is_nothing_to_apply(project: Path) -> None:

@@ -383,6 +383,11 @@ def a_checkpoint_that_was_never_finished(bed: Sickbed) -> None:
     os.utime(place.parent, (time.time() - 9000,) * 2)
 
 
+@fault("build_locks", "rm ")
+def the_lock_of_a_build_that_was_killed(bed: Sickbed) -> None:
+    bed.write(os.environ["TORCH_EXTENSIONS_DIR"] + "/deepspeed_shm_comm/lock")
+
+
 # The checkout
 
 

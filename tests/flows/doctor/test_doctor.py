@@ -53,6 +53,7 @@ def bed(well: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     for name in (*ours, *more, "PREFECT_API_URL", "CUDA_VISIBLE_DEVICES", variables.OWNER, variables.LEADER):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / '.heptune/mlflow.db'}")
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.syspath_prepend(str(site))
     machine = Machine(device="cpu", cores=2, memory_bytes=16 * GIB, bf16=True)
@@ -74,6 +75,11 @@ def findings(bed: Sickbed) -> list[tuple[str, Finding]]:
 
 def test_nothing_is_found_where_all_is_well(bed: Sickbed) -> None:
     assert [str(finding) for _, finding in findings(bed)] == []
+
+
+def test_a_build_that_goes_on_keeps_its_lock(bed: Sickbed) -> None:
+    with bed.write(os.environ["TORCH_EXTENSIONS_DIR"] + "/deepspeed_shm_comm/lock").open():
+        assert [str(finding) for _, finding in findings(bed)] == []
 
 
 def test_there_are_enough_faults() -> None:

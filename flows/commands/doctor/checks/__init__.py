@@ -7,6 +7,7 @@ from typing import cast
 from flows.commands.doctor.checks import (
     accelerator,
     base_model,
+    build_locks,
     clock,
     cores,
     disk,
@@ -34,5 +35,6 @@ CHECKS = cast(
     (
         program, packages, variables, write_access, disk, memory, cores, accelerator, limits, clock,
         git, dvc, params, base_model, plan, prefect, mlflow, request_log, ports, leftovers,
+        build_locks,
     ),
 )  # fmt: skip
