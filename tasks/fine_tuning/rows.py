@@ -140,7 +140,10 @@ def weights_without_costs(balance: Balance) -> dict[str, float] | None:
 
 
 def add_costs(rows: TokenizedRows, balance: Balance | None) -> TokenizedRows:
-    """The rows with what wrong tokens of their answers cost.
+    """The rows with what wrong tokens of their answers cost: the first answers of the conversations.
+
+    A conversation that was split has its first answer in the first of its rows; of one that is longer than a row, the
+    tokens in that row count.
 
     Raises:
         PipelineError: Data preparation was given no costs.
@@ -150,7 +153,8 @@ def add_costs(rows: TokenizedRows, balance: Balance | None) -> TokenizedRows:
             "training_setup.loss: expected_cost takes the costs of confusing labels, and there are none; set "
             "data_preparation.balancing.costs, or take another loss"
         )
-    costs = find_answer_costs(rows.tokens, rows.labels, rows.offsets, rows.classes, np.array(balance.costs))
+    classes = rows.classes if rows.later is None else np.where(rows.later, -1, rows.classes)
+    costs = find_answer_costs(rows.tokens, rows.labels, rows.offsets, classes, np.array(balance.costs))
     if not len(costs.places):
         logger.warning("no answer of the training rows parts from one of another label at a cost; costs change nothing")
     return replace(rows, costs=costs, classes=rows.classes if balance.batches == "stratified" else None)

@@ -38,6 +38,8 @@ class TokenizedRows:
         classes: Class number of each item, shape (items,), where batches are stratified.
         tasks: Number of each item's task in `task_names`, shape (items,), where they are mixed.
         task_names: Names of the tasks.
+        later: Whether each item goes on with the conversation of the one before, shape (items,); None where none was
+            split.
         costs: What wrong tokens cost that lead to another label, where the loss needs it.
         full_lengths: Tokens of each row before the cut, those of rows that were dropped too; for the plan.
         per_item: Sequences of an item.
@@ -55,6 +57,7 @@ class TokenizedRows:
     classes: np.ndarray | None = None
     tasks: np.ndarray | None = None
     task_names: tuple[str, ...] = ()
+    later: np.ndarray | None = None
     costs: AnswerCosts | None = None
     full_lengths: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     per_item: int = 1
@@ -133,6 +136,8 @@ def keep_supervised(
         **dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
     }
     kept_tokens = np.repeat(useful, lengths)
+    conversations = rows_of[useful]
+    later = np.diff(conversations, prepend=-1) == 0
     return TokenizedRows(
         tokens=tokens[kept_tokens],
         labels=labels[kept_tokens],
@@ -140,8 +145,9 @@ def keep_supervised(
         dropped={reason: count for reason, count in counts.items() if count},
         cut=int((trains & long).sum()),
         ids=list(compress(encoded["id"].to_pylist(), useful.tolist())),
-        weights=None if weights is None else weights[places[rows_of[useful]]],
-        classes=None if classes is None else classes[places[rows_of[useful]]],
+        weights=None if weights is None else weights[places[conversations]],
+        classes=None if classes is None else classes[places[conversations]],
+        later=later if later.any() else None,
         full_lengths=full_lengths[firsts],
     )
 

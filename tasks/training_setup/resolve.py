@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tasks.contracts.errors import raise_all
@@ -13,13 +14,12 @@ from tasks.language_models.shape import ModelShape
 from tasks.pages.text import plural
 from tasks.training.choices import Precision
 from tasks.training.combinations import CHOICES, list_conflicts
-from tasks.training.distribution import distributions_where
 from tasks.training.distribution.distribution import Layout
 from tasks.training.memory import Memory
-from tasks.training.methods import names_where
 from tasks.training.optimizers.refusals import list_problems
 from tasks.training.packing import count_packed_rows
 from tasks.training.plan import Plan
+from tasks.training.remedies import Remedy, describe_remedies
 from tasks.training.rows import ANSWER_CUT, TOO_LONG
 from tasks.training.weights import list_trained_at_once
 from tasks.training_setup.batch import USABLE_MEMORY_SHARE, choose_batch
@@ -88,7 +88,15 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
     use = describe_optimizer_use(settings, shape, machine, precision, accumulation)
     problems += list_problems(settings.optimizer, use) + settings.parameter_groups.problems(settings.method)
     memory = _memory(settings, shape, counts, machine, precision, batch)
-    problems += _too_large(settings, memory, batch, limit, machine)
+    remedies = find_remedies(
+        settings,
+        shape,
+        machine,
+        precision,
+        batch,
+        lambda changed, taken, size: _memory(changed, shape, counts, machine, taken, size),
+    )
+    problems += _too_large(settings, memory, remedies, limit, machine)
     raise_all(problems, "the training plan cannot work")
 
     ranks = _ranks(settings)
@@ -143,14 +151,7 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
         steps_per_epoch=count_steps(1, rows, batch, batches_per_step),
         trainable_parameters=settings.method.trainable(shape) + settings.objective.own_weights(shape),
         predicted_memory_bytes=memory.total,
-        remedies=find_remedies(
-            settings,
-            shape,
-            machine,
-            precision,
-            batch,
-            lambda changed, taken, size: _memory(changed, shape, counts, machine, taken, size),
-        ),
+        remedies=remedies,
         auto_batch=settings.batch_size == "auto",
         made_for=machine,
     )
@@ -283,21 +284,10 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
             f"processes: {settings.processes}, but this machine has {machine.accelerators} accelerators; "
             f"set processes: {machine.accelerators}"
         )
-    if settings.loss.needs_costs and settings.long_rows == "split":
-        problems.append(
-            f"loss: {settings.loss.name} reads costs at the beginnings of answers, which long_rows: split cuts in two; "
-            "set long_rows: truncate_right"
-        )
     if settings.neftune_alpha is not None and not settings.optimizer.can.needs_backward:
         problems.append(
             f"neftune_alpha: its noise hides what optimizer {settings.optimizer.name} measures between two forward "
             "passes; leave it out"
-        )
-    if settings.ema_decay is not None and settings.distribution.can.sharded:
-        problems.append(
-            f"ema_decay: needs all trained weights in each process, and distribution {settings.distribution.name} "
-            "shares them; leave it out, or take distribution "
-            + " or ".join(distributions_where(lambda can: not can.sharded))
         )
     if not counts.validation_examples:
         problems += [
@@ -315,22 +305,16 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
     return problems
 
 
-def _too_large(settings: ResolvableSetup, memory: Memory, batch: int, limit: int, machine: Machine) -> list[str]:
+def _too_large(
+    settings: ResolvableSetup, memory: Memory, remedies: Sequence[Remedy], limit: int, machine: Machine
+) -> list[str]:
     if memory.total <= limit:
         return []
-    remedies = []
-    if batch > 1:
-        remedies.append("a smaller batch_size")
-    if not settings.gradient_checkpointing:
-        remedies.append("gradient_checkpointing: true")
-    if not settings.method.can.frozen_base:
-        remedies += [f"method: {{name: {name}}}" for name in names_where(lambda can: can.frozen_base)]
-    remedies += ["a smaller max_tokens", "a smaller base"]
     per_process = " for each process" if settings.processes > 1 else ""
     limited_by = "memory_limit_gib allows" if settings.memory_limit_gib else f"this machine's {machine.device} has"
     return [
         f"memory: about {memory.total / 2**30:.1f} GiB needed, {limited_by} {limit / 2**30:.1f} GiB{per_process}; "
-        f"try {', '.join(remedies)}"
+        f"{describe_remedies(remedies)}"
     ]
 
 

@@ -27,7 +27,7 @@ from tasks.training.plan import Plan
 from tasks.training.rows import TokenizedRows
 
 NAME = "job.json"
-ARRAYS = ("tokens", "labels", "offsets", "weights", "classes")
+ARRAYS = ("tokens", "labels", "offsets", "weights", "classes", "later")
 POLL_S = 0.1
 
 

@@ -316,6 +316,40 @@ def test_expected_cost_of_real_answers(initial: Path, tmp_path: Path) -> None:
         tokenize_splits(table, table, initial, 128, 8, balance.model_copy(update={"costs": None}), needs_costs=True)
 
 
+def test_a_conversation_that_is_split_has_the_costs_of_its_first_answer_once(initial: Path) -> None:
+    turns = (
+        ["my card was stolen", "block it", "and my cash", "block it too"],
+        ["i want a loan", "ask it", "how", "here"],
+    )
+    roles = ("user", "assistant") * 2
+    rows = [
+        {"id": name, "messages": [{"role": r, "content": c} for r, c in zip(roles, said, strict=True)], "source": "s",
+         "row": 0, "cluster": "c", "label": name}
+        for name, said in zip("ab", turns, strict=True)
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows, schema=EXAMPLES)
+    once = {"a": 1, "b": 1}
+    balance = Balance(
+        classes=["a", "b"], before=once, after=once, weighting="none", weights=None, costs=[[0, 5], [2, 0]],
+        batches="any", vectors=None,
+    )  # fmt: skip
+    whole, split = (
+        tokenize_splits(table, table, initial, size, 8, balance, "split", needs_costs=True).train for size in (256, 20)
+    )
+    assert len(whole) == 2
+    assert split.later is not None
+    assert split.later.tolist() == [False, True, False, True]
+    found = []
+    for rows_ in (whole, split):
+        assert rows_.costs is not None
+        places, tokens, costs = rows_.costs.between(0, len(rows_.tokens))
+        found.append([(rows_.tokens[at], token, cost) for at, token, cost in zip(places, tokens, costs, strict=True)])
+        of_row = np.searchsorted(rows_.offsets, places, side="right") - 1
+        assert rows_.later is None or not rows_.later[of_row].any()
+    assert found[0]
+    assert found[0] == found[1]
+
+
 def test_weights_are_taken_without_the_costs_that_expected_cost_has_itself() -> None:
     balance = Balance(
         classes=["a", "b"], before={"a": 3, "b": 1}, after={"a": 3, "b": 1}, weighting="inverse",

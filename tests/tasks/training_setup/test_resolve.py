@@ -199,8 +199,15 @@ def test_too_little_memory_names_the_ways_out(shape: ModelShape) -> None:
     small = Machine(device="cpu", cores=2, memory_bytes=2**28, bf16=True)
     message = refusal(shape, small, method={"name": "full"}, batch_size=4)
     assert "this machine's cpu has 0.2 GiB" in message
-    for way in ("smaller batch_size", "gradient_checkpointing: true", "method: {name: lora}", "smaller max_tokens"):
-        assert way in message
+    roomy = resolve_plan(
+        settings(method={"name": "full"}, batch_size=4),
+        shape,
+        counts([60] * 100),
+        small.model_copy(update={"memory_bytes": 2**34}),
+    ).plan
+    assert len(roomy.remedies) == 3
+    for remedy in roomy.remedies:
+        assert f"training_setup.{remedy.change} ({remedy.saved_bytes / 2**30:.2f} GiB less)" in message
 
 
 def test_a_plan_keeps_what_would_save_most(shape: ModelShape, machine: Machine) -> None:
@@ -234,12 +241,15 @@ def test_memory_is_shared_by_processes_of_one_cpu(shape: ModelShape) -> None:
     assert "0.5 GiB for each process" in refusal(shape, machine, processes=2, distribution={"name": "ddp"})
 
 
-def test_averages_need_whole_weights(shape: ModelShape, machine: Machine) -> None:
-    message = refusal(shape, machine, ema_decay=0.9, distribution={"name": "fsdp"}, processes=2, threads=1)
-    assert "ema_decay: needs all trained weights in each process" in message
-    assert "take distribution single or ddp" in message
-    changes = {"ema_decay": 0.9, "distribution": {"name": "ddp"}, "processes": 2, "threads": 1}
-    assert resolve_plan(settings(**changes), shape, counts([60] * 100), machine).plan.ema_decay == 0.9
+def test_each_rank_has_the_averages_of_its_share(shape: ModelShape, machine: Machine) -> None:
+    def optimizer_bytes(**changes: Any) -> int:
+        changes = {"processes": 2, "threads": 1, **changes}
+        return resolve_plan(settings(**changes), shape, counts([60] * 100), machine).memory.optimizer
+
+    for distribution, share in (("ddp", 4), ("fsdp", 2), ("zero", 2)):
+        chosen = {"distribution": {"name": distribution}, "method": {"name": "full"}}
+        more = optimizer_bytes(**chosen, ema_decay=0.9) - optimizer_bytes(**chosen)
+        assert more == pytest.approx(share * shape.parameters, abs=2), distribution
 
 
 def test_accelerators(shape: ModelShape, machine: Machine) -> None:
