@@ -27,7 +27,7 @@ from tasks.training.plan import Plan
 from tasks.training.rows import TokenizedRows
 
 NAME = "job.json"
-ARRAYS = ("tokens", "labels", "offsets", "weights", "classes", "later")
+ARRAYS = ("tokens", "labels", "offsets", "weights", "classes", "later", "tasks")
 POLL_S = 0.1
 
 
@@ -127,6 +127,7 @@ def _write(rows: TokenizedRows, folder: Path, name: str) -> Mapping[str, Any]:
         "per_item": rows.per_item,
         "columns": list(rows.columns),
         "notes": None if rows.notes is None else list(rows.notes),
+        "task_names": list(rows.task_names),
     }
 
 
@@ -156,7 +157,8 @@ def _read(folder: Path, name: str, about: Mapping[str, Any]) -> TokenizedRows:
         costs = AnswerCosts(**{array: _map(folder / f"{name}-costs-{array}.npy") for array in costs})
     columns = {column: _map(folder / f"{name}-column-{column}.npy") for column in about["columns"]}
     plain = {key: about[key] for key in ("dropped", "cut", "ids", "per_item", "notes")}
-    return TokenizedRows(**arrays, **plain, costs=costs, columns=columns)
+    names = tuple(about["task_names"])
+    return TokenizedRows(**arrays, **plain, costs=costs, columns=columns, task_names=names)
 
 
 def _map(path: Path) -> np.ndarray:
