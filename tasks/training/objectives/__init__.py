@@ -1,7 +1,7 @@
 """What a training is for, one file per objective; the union is the only registry.
 
-`tasks.training.objectives.objective` says what an objective has to answer, `tasks.training.objectives.plain` answers
-what most leave alone.
+`tasks.training.objectives.objective` says what an objective has to answer, and
+`tests/tasks/training/objectives/test_contract.py` holds every member of the union to it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
+from tasks.training.objectives.cpo import Cpo
 from tasks.training.objectives.distillation import Distillation
+from tasks.training.objectives.dpo import Dpo
+from tasks.training.objectives.ipo import Ipo
+from tasks.training.objectives.kto import Kto
 from tasks.training.objectives.objective import Objective, ObjectiveCan
+from tasks.training.objectives.orpo import Orpo
 from tasks.training.objectives.pretraining import Pretraining
+from tasks.training.objectives.simpo import Simpo
 from tasks.training.objectives.supervised import Supervised
 
-AnyObjective = Annotated[Supervised | Pretraining | Distillation, Field(discriminator="name")]
+AnyObjective = Annotated[
+    Supervised | Pretraining | Distillation | Dpo | Ipo | Orpo | Cpo | Simpo | Kto, Field(discriminator="name")
+]
 
 OBJECTIVES: tuple[type[Objective], ...] = get_args(get_args(AnyObjective)[0])
 

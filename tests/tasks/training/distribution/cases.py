@@ -41,6 +41,13 @@ MORE: dict[str, dict[str, Any]] = {
     "zero-3-bf16": {"distribution": DISTRIBUTIONS["zero-3"], **BF16, **CHANGES["lora"]},
     "zero-3-checkpointing": {"distribution": DISTRIBUTIONS["zero-3"], "gradient_checkpointing": True},
 }
+# Of LoRA, with another objective than supervised learning.
+OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddp-dpo": ("ddp", {"name": "dpo"}),
+    "ddp-kto": ("ddp", {"name": "kto"}),
+    "fsdp-dpo": ("fsdp", {"name": "dpo"}),
+    "zero-3-dpo": ("zero-3", {"name": "dpo"}),
+}
 RANKS = 2
 CHECKPOINT = 3
 
@@ -49,7 +56,10 @@ def run_cases(root: Path) -> None:
     """Run each case twice: from the beginning, and from the checkpoint in the middle."""
     import torch
 
-    names = [f"{distribution}-{method}" for distribution in DISTRIBUTIONS for method in METHODS]
+    names = []
+    for distribution in DISTRIBUTIONS:
+        names += [f"{distribution}-{method}" for method in METHODS]
+        names += [name for name, (needed, _) in OBJECTIVES.items() if needed == distribution]
     jobs = [read_job(root / name) for name in (*names, *MORE) if (root / name).is_dir()]
     with joined(jobs[-1].plan):
         for job in jobs:

@@ -16,13 +16,22 @@ from safetensors.torch import load_file
 
 from tasks.fine_tuning.launch.job import written
 from tasks.fine_tuning.origin import origin_of
-from tasks.fine_tuning.rows import Splits
+from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.fine_tuning.train import Run, fine_tune
 from tasks.language_models.shape import read_shape
 from tasks.training.distribution.distribution import Layout
 from tasks.training.plan import Plan
 from tests.tasks.fine_tuning.small import make_plan, make_splits
-from tests.tasks.training.distribution.cases import CHANGES, CHECKPOINT, DISTRIBUTIONS, METHODS, MORE, RANKS
+from tests.tasks.training.distribution.cases import (
+    CHANGES,
+    CHECKPOINT,
+    DISTRIBUTIONS,
+    METHODS,
+    MORE,
+    OBJECTIVES,
+    RANKS,
+)
+from tests.tasks.training.objectives import rows
 
 CASES = [(distribution, method) for distribution in DISTRIBUTIONS for method in METHODS]
 COMMON = {"steps": 6, "log_every_steps": 1, "checkpoint_every_steps": CHECKPOINT, "evaluate_every_steps": 3}
@@ -70,14 +79,20 @@ def splits(initial: Path) -> Splits:
     return make_splits(initial)
 
 
+def judged(initial: Path, plan: Plan) -> Splits:
+    """Answers that an objective other than supervised learning takes."""
+    tables = rows.examples("train"), rows.examples("validation")
+    return tokenize_splits(*tables, initial, plan.max_tokens, 8, objective=plan.objective, answers=rows.answers())
+
+
 @contextmanager
-def trained(root: Path, initial: Path, splits: Splits, plans: Mapping[str, Plan]) -> Iterator[Ranks]:
+def trained(root: Path, initial: Path, cases: Mapping[str, tuple[Plan, Splits]]) -> Iterator[Ranks]:
     """All cases, trained by the same two processes."""
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     with ExitStack() as stack:
-        for case, plan in plans.items():
+        for case, (plan, splits) in cases.items():
             origin = origin_of(plan, splits, initial)
             stack.enter_context(written(root / case, plan, splits, origin, initial, root / "checkpoints" / case, 3))
         config = LaunchConfig(
@@ -104,14 +119,19 @@ def ranks(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactor
         f"{name}-{method}": plan_of(initial, DISTRIBUTIONS[name], METHODS[method], **CHANGES[method])
         for name, method in CASES
     }
-    with trained(tmp_path_factory.mktemp("ranks"), initial, splits, plans) as found:
+    cases = {name: (plan, splits) for name, plan in plans.items()}
+    for name, (distribution, objective) in OBJECTIVES.items():
+        plan = plan_of(initial, DISTRIBUTIONS[distribution], METHODS["lora"], objective=objective)
+        cases[name] = plan, judged(initial, plan)
+    with trained(tmp_path_factory.mktemp("ranks"), initial, cases) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def more(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
     plans = {name: plan_of(initial, method=METHODS["lora"], **changes) for name, changes in MORE.items()}
-    with trained(tmp_path_factory.mktemp("more"), initial, splits, plans) as found:
+    cases = {name: (plan, splits) for name, plan in plans.items()}
+    with trained(tmp_path_factory.mktemp("more"), initial, cases) as found:
         yield found
 
 
@@ -155,6 +175,29 @@ def test_a_resumed_run_is_exact(ranks: Ranks, distribution: str, method: str) ->
     whole, resumed = ranks.weights(case, "whole"), ranks.weights(case, "resumed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert ranks.history(case, "whole") == ranks.history(case, "resumed")
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+def test_other_objectives_are_those_of_one_process_too(ranks: Ranks, initial: Path, tmp_path: Path, case: str) -> None:
+    """The reference, the figures and the weights; resumed exactly."""
+    changes = {"objective": OBJECTIVES[case][1], "method": METHODS["lora"]}
+    plan = make_plan(**COMMON, **changes, batch_size=2, accumulation_steps=2 * RANKS)
+    run = fine_tune(plan, judged(initial, plan), initial, tmp_path / "checkpoints", tmp_path / "tuned")
+    history = ranks.history(case, "whole")
+    names = ("loss", "eval_loss", *(f"{prefix}{name}" for name in plan.objective.figures for prefix in ("", "eval_")))
+    found = {(entry["step"], name): entry[name] for entry in history for name in names if name in entry}
+    expected = {(point.step, name): value for point in run.curve for name, value in point.figures.items()}
+    expected |= {(point.step, "loss"): point.loss for point in run.curve if point.loss is not None}
+    expected |= {(point.step, "eval_loss"): point.eval_loss for point in run.curve if point.eval_loss is not None}
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, abs=1e-5), key
+    kept = load_file(next(tmp_path.glob("checkpoints/*/step-000006/trained.safetensors")))
+    whole, resumed = ranks.weights(case, "whole"), ranks.weights(case, "resumed")
+    for name, weights in kept.items():
+        torch.testing.assert_close(whole[name], weights, rtol=0, atol=2e-5)
+        assert torch.equal(whole[name], resumed[name])
+    assert history == ranks.history(case, "resumed")
 
 
 @pytest.mark.parametrize(("distribution", "method"), CASES)
