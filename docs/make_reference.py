@@ -36,6 +36,22 @@ Of the keys of `training_setup`, from what each choice says of itself (`can`). T
 of it at once, each with what to write instead. Kinds of choice that have no table go together whatever they are; what
 depends on the model, the machine or numbers is refused by the choice itself.
 """
+METHODS_HEAD = """\
+# Methods
+
+What `training_setup.method` may be, as each is without any other key, over the embedded base (`models/base`, 10,059,840
+weights). Which one is good for what: [choosing](../choosing.md#the-method); their keys: [params](params.md).
+"""
+# Facts of methods, as columns.
+METHOD_FACTS = {
+    "frozen_base": "leaves the base as it is",
+    "quantized_base": "over NF4 and int8",
+    "checkpointing": "recomputed activations",
+    "reads_gradients": "reads gradients",
+    "packing": "packed rows",
+    "merging": "merges",
+    "low_rank": "pairs A and B (LoRA+)",
+}
 # Signs that a bound is written with, by the attribute of pydantic's metadata.
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
@@ -46,6 +62,7 @@ def main() -> int:
         "params.md": describe_params(),
         "commands.md": describe_commands(),
         "combinations.md": describe_combinations(),
+        "methods.md": describe_methods(),
     }
     if "--check" in sys.argv[1:]:
         stale = [name for name, text in pages.items() if not is_current(REFERENCE / name, text)]
@@ -70,19 +87,63 @@ def describe_combinations() -> str:
     parts, pairs = [COMBINATIONS_HEAD], list(dict.fromkeys(rule.kinds for rule in RULES))
     for first, second in pairs:
         parts.append(heading(2, f"`{first}` and `{second}`"))
-        columns = [name_of(other) for other in CHOICES[second]]
-        lines = [f"| | {' | '.join(f'`{name}`' for name in columns)} |", "|---" * (len(columns) + 1) + "|"]
         reasons: dict[str, int] = {}
+        cells: dict[tuple[str, str], str] = {}
         for one in CHOICES[first]:
-            cells = []
             for other in CHOICES[second]:
                 found = find_reasons((first, second), one, other)
                 numbers = [reasons.setdefault(reason, len(reasons) + 1) for reason in found]
-                cells.append(f"no ({', '.join(map(str, numbers))})" if numbers else "yes")
-            lines.append(f"| `{name_of(one)}` | {' | '.join(cells)} |")
+                cells[name_of(one), name_of(other)] = f"no ({', '.join(map(str, numbers))})" if numbers else "yes"
+        rows, columns = ([name_of(choice) for choice in CHOICES[kind]] for kind in (first, second))
+        # Choices that are alike share a column or a row.
+        across = group([(name, tuple(cells[row, name] for row in rows)) for name in columns])
+        down = group([(name, tuple(cells[name, column] for column in columns)) for name in rows])
+        lines = [f"| | {' | '.join(label(names) for names in across)} |", "|---" * (len(across) + 1) + "|"]
+        lines += [f"| {label(names)} | {' | '.join(cells[names[0], one[0]] for one in across)} |" for names in down]
         notes = [f"{number}. {reason[0].upper()}{reason[1:]}." for reason, number in reasons.items()]
         parts.append("\n".join([*lines, "", *notes]).rstrip() + "\n")
     return "\n".join(parts)
+
+
+def group(named: list[tuple[str, tuple[str, ...]]]) -> list[list[str]]:
+    """Names that have the same cells, together."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, cells in named:
+        found.setdefault(cells, []).append(name)
+    return list(found.values())
+
+
+def label(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def describe_methods() -> str:
+    """What each method trains of the embedded base as it is by default, and what it can."""
+    from dataclasses import fields
+
+    from tasks.language_models.headers import read_shape_of
+    from tasks.model_initialisation.checks import check_folder
+    from tasks.training.methods import METHODS
+    from tasks.training.methods.method import Can
+
+    base = check_folder(ROOT / "models/base")
+    shape = read_shape_of(base.config, base.weights.shapes)
+    facts = [fact.name for fact in fields(Can)]
+    lines = [
+        METHODS_HEAD,
+        f"| method | trained weights | share | beside the base, MB | {' | '.join(METHOD_FACTS[f] for f in facts)} |",
+    ]
+    lines.append("|---" * (4 + len(facts)) + "|")
+    for kind in METHODS:
+        method = kind().resolve(shape)
+        trained = method.trainable(shape)
+        share = f"{100 * trained / shape.parameters:.3g}%"
+        beside = f"{method.own_bytes(shape) / 1e6:.3g}"
+        cells = " | ".join("yes" if getattr(method.can, fact) else "no" for fact in facts)
+        lines.append(
+            f"| `{method.name}`: {method.describe().split(' (')[0]} | {trained:,} | {share} | {beside} | {cells} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def describe_commands() -> str:

@@ -19,7 +19,6 @@ from flows.pipeline import STAGES
 from flows.wiring import artifacts
 from flows.wiring.params import Params, read_params
 from tasks.pages.stages import STAGE_TITLES
-from tasks.training.methods import METHODS
 from tests.checkout import ROOT
 
 DVC_FILE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -163,13 +162,6 @@ def test_troubleshooting_quotes_messages_that_exist() -> None:
     quoted = [part for row in rows for text in re.findall(r"`([^`]+)`", row) for part in text.split("…")]
     assert quoted
     assert [part for part in quoted if part.strip(" ;") and part.strip() not in code] == []
-
-
-def test_the_docs_say_what_each_method_can() -> None:
-    page = (ROOT / "docs/extending.md").read_text()
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE))
-    said = {name: [word == "yes" for word in words.split(" | ")] for name, words in rows.items()}
-    assert said == {m().name: [m.can.frozen_base, m.can.packing, m.can.merging, m.can.low_rank] for m in METHODS}
 
 
 def test_cleaning_leaves_what_is_committed(tmp_path: Path) -> None:

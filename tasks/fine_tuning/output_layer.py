@@ -132,3 +132,19 @@ def _instead(output_layer: Any, forward: Callable[[torch.Tensor], torch.Tensor])
             output_layer.forward = plain
         else:
             del output_layer.forward
+
+
+@contextmanager
+def adapter_hidden(model: Any) -> Iterator[None]:
+    """Let TRL not see that the output layer is adapted: it refuses it, since its own loss would pass the adapter by."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layer = model.get_output_embeddings()
+    if not isinstance(layer, BaseTunerLayer):
+        yield
+        return
+    model.get_output_embeddings = layer.get_base_layer
+    try:
+        yield
+    finally:
+        del model.get_output_embeddings

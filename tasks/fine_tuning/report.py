@@ -88,6 +88,8 @@ def write_report(
         )
     page.table("Run", ["property", "value"], _facts(run, splits))
     page.table("Weights in memory", ["part", "weights", "MB", "bits a weight"], _weight_rows(run.weights))
+    if run.outcome:
+        page.table("What the method chose", ["property", "value"], list(run.outcome.items()))
     if splits.train.dropped or splits.train.cut:
         rows = [*splits.train.dropped.items()]
         if splits.train.cut:

@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from tasks.fine_tuning.rows import Splits
 from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
 from tasks.training.distribution.whole import put_weights
 from tasks.training.methods.hooks import RunFacts, StepHooks, make_hooks
+from tasks.training.methods.method import tell_outcome
 from tasks.training.mixture import list_task_figures
 from tasks.training.plan import Plan, check_machine
 from tasks.training.quantization.measure import WeightPart, measure_weights
@@ -51,6 +52,7 @@ class Run:
         weights: The weights of the model as trained, by part.
         bytes: Size of the tuned folder's files.
         resumed_at: Step of the checkpoint that the run resumed from; 0 without one.
+        outcome: What the method chose while it trained, in words.
     """
 
     plan: Plan
@@ -61,6 +63,7 @@ class Run:
     weights: tuple[WeightPart, ...]
     bytes: int
     resumed_at: int
+    outcome: dict[str, str] = field(default_factory=dict)
 
     @property
     def figures(self) -> dict[str, float | int]:
@@ -119,6 +122,7 @@ def fine_tune(
             kept_step=trained.kept_step,
             trained=sum(p.numel() for p in trained.model.parameters() if p.requires_grad),
             weights=measure_weights(trained.model),
+            outcome=tell_outcome(plan.method, trained.model),
             bytes=write_tuned(trained, plan, origin, initial, tuned),
             resumed_at=trained.resumed_at,
         )

@@ -38,6 +38,7 @@ from tasks.fine_tuning.method_steps import MethodSteps
 from tasks.fine_tuning.noise import noisy_embeddings
 from tasks.fine_tuning.not_finite import StepGuard
 from tasks.fine_tuning.objective_run import ObjectiveRun
+from tasks.fine_tuning.output_layer import adapter_hidden
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.watch import ADVICE, WatchCallback, find_kept_step, is_over, list_protected
 from tasks.language_models.encoding import IGNORED
@@ -151,7 +152,7 @@ class FineTuner(SFTTrainer):
         self.method_steps = MethodSteps(self, hooks)
         checkpoints.needed |= {AVERAGED} if averaging else set()
         checkpoints.needed |= {STATE} if hooks.keeps_state else set()
-        with quantization_hidden(model):
+        with quantization_hidden(model), adapter_hidden(model):
             super().__init__(
                 model=model,
                 args=arguments,

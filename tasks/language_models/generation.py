@@ -77,6 +77,11 @@ def context_length(config: Any) -> int | None:
     return None
 
 
+def count_virtual_tokens(model: Any) -> int:
+    """Vectors that a model puts before whatever it reads; they take room of its context."""
+    return int(getattr(getattr(model, "active_peft_config", None), "num_virtual_tokens", 0))
+
+
 def generate_answers(
     model: Any,
     tokenizer: Any,
@@ -105,6 +110,7 @@ def generate_answers(
 
     encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     context = context_length(model.config)
+    context = None if context is None else context - count_virtual_tokens(model)
     longest = max((len(ids) for ids in encoded), default=0)
     if context is not None and longest >= context:
         raise PipelineError(
@@ -213,6 +219,8 @@ def score_references(
         for rows in _batches(whole, batch_size):
             kept = max(len(pairs[row][1]) for row in rows) + 1
             step = max(1, LOGITS // (kept * len(tokenizer)))
+            if count_virtual_tokens(model):
+                step = 1  # padding would stand between its vectors and the text
             for start in range(0, len(rows), step):
                 part = rows[start : start + step]
                 for row, loss in zip(part, _batch_loss(model, [pairs[r] for r in part]), strict=True):

@@ -76,7 +76,7 @@ def estimate_needs(shape: ModelShape) -> list[MethodNeeds]:
         frozen = method.can.frozen_base
         if method.problems(shape) or held.problems(shape, frozen, PRECISION, "cuda"):
             continue
-        if not frozen and not held.can.trained_base:
+        if not method.can.quantized_base and not held.can.trained_base:
             continue
         quantization, at_once = held.resolve(frozen, PRECISION), list_trained_at_once(method, shape)
         found.append(

@@ -19,6 +19,7 @@ from tasks.training.objectives import OBJECTIVES
 from tasks.training.optimizers import OPTIMIZERS
 from tasks.training.quantization import QUANTIZATIONS
 
+SHOWN_CHOICES = 4  # of many ways out
 # Param to everything that it may be, as it is without any argument.
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "method": tuple(one() for one in METHODS),
@@ -28,6 +29,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "optimizer": tuple(one() for one in OPTIMIZERS),
     "packing": get_args(Packing),
     "on_nan": ("stop", "skip"),
+    "gradient_checkpointing": (False, True),
 }
 
 
@@ -90,12 +92,18 @@ RULES: tuple[CombinationRule, ...] = (
     ),
     CombinationRule(
         ("quantization", "method"),
-        "quantised weights cannot be trained, and the method trains the base's",
-        lambda quantization, method: not quantization.can.trained_base and not method.can.frozen_base,
+        "the method trains the base's weights, or reads them as they are not in few bits",
+        lambda quantization, method: not quantization.can.trained_base and not method.can.quantized_base,
         lambda quantization, method: (
-            f"take method {either('method', lambda can: can.frozen_base)}, or quantization "
+            f"take method {either('method', lambda can: can.quantized_base)}, or quantization "
             + either("quantization", lambda can: can.trained_base)
         ),
+    ),
+    CombinationRule(
+        ("gradient_checkpointing", "method"),
+        "the method puts its own keys and values before the rows, which are not there when activations are recomputed",
+        lambda checkpointing, method: checkpointing and not method.can.checkpointing,
+        lambda checkpointing, method: "set gradient_checkpointing: false",
     ),
     CombinationRule(
         ("quantization", "distribution"),
@@ -119,10 +127,24 @@ RULES: tuple[CombinationRule, ...] = (
         ),
     ),
     CombinationRule(
+        ("method", "distribution"),
+        "the method looks at whole gradients after each step, of which the distribution keeps shares",
+        lambda method, distribution: method.can.reads_gradients and distribution.can.sharded,
+        lambda method, distribution: (
+            f"take distribution {either('distribution', lambda can: not can.sharded)}, or method lora"
+        ),
+    ),
+    CombinationRule(
         ("method", "optimizer"),
         "the method changes which weights it trains, and the optimizer cannot leave out those that it does not",
         lambda method, optimizer: changes_trained(method) and not optimizer.can.forgets,
         lambda method, optimizer: f"take optimizer {either('optimizer', lambda can: can.forgets)}",
+    ),
+    CombinationRule(
+        ("method", "optimizer"),
+        "the method looks at gradients after each step, of which the optimizer leaves none",
+        lambda method, optimizer: method.can.reads_gradients and not optimizer.can.keeps_gradients,
+        lambda method, optimizer: f"take optimizer {either('optimizer', lambda can: can.keeps_gradients)}",
     ),
     CombinationRule(
         ("optimizer", "distribution"),
@@ -178,9 +200,13 @@ def find_reasons(kinds: tuple[str, str], one: Any, other: Any) -> list[str]:
 
 
 def name_of(choice: Any) -> str:
+    if isinstance(choice, bool):
+        return str(choice).lower()
     return choice if isinstance(choice, str) else str(choice.name)
 
 
 def either(kind: str, fact: Callable[[Any], bool]) -> str:
     """The choices of a kind of whose facts something holds, as the middle of a sentence."""
-    return " or ".join(name_of(one) for one in CHOICES[kind] if fact(one.can))
+    names = [name_of(one) for one in CHOICES[kind] if fact(one.can)]
+    more = f" or one of {len(names) - SHOWN_CHOICES} more" if len(names) > SHOWN_CHOICES + 1 else ""
+    return " or ".join(names[:SHOWN_CHOICES] if more else names) + more

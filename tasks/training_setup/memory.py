@@ -48,7 +48,7 @@ from tasks.language_models.shape import ModelShape
 from tasks.training.choices import VALIDATION_TOKENS, Precision
 from tasks.training.losses.loss import MAXIMUM_LOGITS
 from tasks.training.memory import Memory
-from tasks.training.methods.method import Method, count_reached_layers
+from tasks.training.methods.method import Method, count_kept_per_pass, count_reached_layers
 from tasks.training.methods.parts import Changing
 from tasks.training.optimizers.optimizer import Optimizer, OptimizerCan
 from tasks.training.quantization.quantization import Quantization
@@ -109,7 +109,7 @@ def list_moments(
     activations += tokens * 2 * 4 * shape.hidden // max(shape.heads, 1)
     if layers < shape.layers:
         activations -= tokens * shape.hidden * 4  # what the lowest block gets needs no gradient
-    activations += _mask_bytes(tokens * max_tokens, packed, size, shape)
+    activations += _mask_bytes(tokens * max_tokens, packed, size, shape) + 4 * count_kept_per_pass(method, shape)
     block = activations // max(layers, 1)
     recomputed = block if gradient_checkpointing and can.needs_backward else 0
     if not can.needs_backward:

@@ -14,7 +14,7 @@ from tasks.training.distribution.single import Single
 from tasks.training.interval import Interval
 from tasks.training.losses import AnyLoss
 from tasks.training.losses.cross_entropy import CrossEntropy
-from tasks.training.methods import AnyMethod, names_where
+from tasks.training.methods import AnyMethod
 from tasks.training.methods.lora import Lora
 from tasks.training.mixture import Mixture
 from tasks.training.objectives import AnyObjective, objectives_where
@@ -36,7 +36,8 @@ class TrainingSetup(Section):
     """What to train, how long and how, before it is resolved for a machine."""
 
     method: Annotated[AnyMethod | Auto, Field(discriminator="name")] = Field(
-        default=Lora(), description=f"what is trained: {' or '.join(names_where())}; or auto: what fits the memory"
+        default=Lora(),
+        description="what is trained; docs/reference/methods.md has what each can; auto: what fits the memory",
     )
     objective: AnyObjective = Field(
         default=Supervised(), description=f"what the training is for: {' or '.join(objectives_where())}"

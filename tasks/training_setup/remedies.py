@@ -58,7 +58,7 @@ def _changes(
     if precision == "fp32" and settings.precision != "fp32" and machine.bf16:
         yield "precision: bf16", with_(precision="bf16"), "bf16", batch
     if not settings.method.can.frozen_base:
-        for method in (method() for method in METHODS if method.can.frozen_base):
+        for method in (method() for method in METHODS if method.can.low_rank):
             if not method.problems(shape):
                 yield f"method: {{name: {method.name}}}", with_(method=method), precision, batch
     elif settings.quantization.can.trained_base and not Nf4().problems(shape, True, precision, machine.device):

@@ -16,6 +16,7 @@ from tasks.training.choices import Precision
 from tasks.training.combinations import CHOICES, list_conflicts
 from tasks.training.distribution.distribution import Layout
 from tasks.training.memory import Memory
+from tasks.training.methods.method import count_virtual_tokens
 from tasks.training.optimizers.refusals import list_problems
 from tasks.training.packing import count_packed_rows
 from tasks.training.plan import Plan
@@ -222,7 +223,8 @@ def _memory(
         settings.method,
         settings.quantization.resolve(settings.method.can.frozen_base, precision),
         batch_size=batch if packed else batch * objective.sequences,
-        max_tokens=settings.max_tokens * (objective.sequences if packed else 1),
+        max_tokens=(settings.max_tokens + count_virtual_tokens(settings.method))
+        * (objective.sequences if packed else 1),
         packed=packed,
         supervised_share=counts.supervised_tokens / max(counts.tokens, 1),
         precision=precision,
@@ -265,10 +267,12 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
         problems += settings.mixture.problems(counts.tasks)
     problems += settings.distribution.problems(settings.processes, machine.device)
     problems += settings.schedule.problems(settings.warmup_share)
-    if shape.context and settings.max_tokens > shape.context:
+    virtual = count_virtual_tokens(settings.method)
+    if shape.context and settings.max_tokens + virtual > shape.context > virtual:
+        found = f"{settings.max_tokens} and the method's {virtual} virtual tokens are" if virtual else None
         problems.append(
-            f"max_tokens: {settings.max_tokens} is more than the model's context ({shape.context}); "
-            f"set max_tokens: {shape.context} or take a base with more context"
+            f"max_tokens: {found or f'{settings.max_tokens} is'} more than the model's context ({shape.context}); "
+            f"set max_tokens: {shape.context - virtual} or take a base with more context"
         )
     if settings.packing == "bfd" and not shape.isolates_packed:
         problems.append(

@@ -11,6 +11,27 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
+from tasks.training.methods.adapters.adalora import AdaLora
+from tasks.training.methods.adapters.boft import Boft
+from tasks.training.methods.adapters.c3a import C3a
+from tasks.training.methods.adapters.delora import DeLora
+from tasks.training.methods.adapters.fourierft import FourierFt
+from tasks.training.methods.adapters.gralora import GraLora
+from tasks.training.methods.adapters.hira import Hira
+from tasks.training.methods.adapters.hra import Hra
+from tasks.training.methods.adapters.ia3 import Ia3
+from tasks.training.methods.adapters.loha import LoHa
+from tasks.training.methods.adapters.lokr import LoKr
+from tasks.training.methods.adapters.miss import Miss
+from tasks.training.methods.adapters.norms import Norms
+from tasks.training.methods.adapters.oft import Oft
+from tasks.training.methods.adapters.randlora import RandLora
+from tasks.training.methods.adapters.road import Road
+from tasks.training.methods.adapters.shira import Shira
+from tasks.training.methods.adapters.tokens import Tokens
+from tasks.training.methods.adapters.vblora import VbLora
+from tasks.training.methods.adapters.vera import Vera
+from tasks.training.methods.adapters.waveft import WaveFt
 from tasks.training.methods.bottleneck import Bottleneck
 from tasks.training.methods.dylora import DyLora
 from tasks.training.methods.full import Full
@@ -20,9 +41,44 @@ from tasks.training.methods.last_layers import LastLayers
 from tasks.training.methods.lisa import Lisa
 from tasks.training.methods.lora import Lora
 from tasks.training.methods.method import Can, Method
+from tasks.training.methods.prompts.p_tuning import PTuning
+from tasks.training.methods.prompts.prefix_tuning import PrefixTuning
+from tasks.training.methods.prompts.prompt_tuning import PromptTuning
 
 AnyMethod = Annotated[
-    Full | Lora | LastLayers | GradualUnfreezing | Half | Lisa | Bottleneck | DyLora, Field(discriminator="name")
+    Full
+    | Lora
+    | LastLayers
+    | GradualUnfreezing
+    | Half
+    | Lisa
+    | Bottleneck
+    | DyLora
+    | AdaLora
+    | Boft
+    | C3a
+    | DeLora
+    | FourierFt
+    | GraLora
+    | Hira
+    | Hra
+    | Ia3
+    | LoHa
+    | LoKr
+    | Miss
+    | Norms
+    | Oft
+    | RandLora
+    | Road
+    | Shira
+    | Tokens
+    | VbLora
+    | Vera
+    | WaveFt
+    | PrefixTuning
+    | PromptTuning
+    | PTuning,
+    Field(discriminator="name"),
 ]
 
 METHODS: tuple[type[Method], ...] = get_args(get_args(AnyMethod)[0])

@@ -18,6 +18,7 @@ Example: ``method: {name: bottleneck, size: 64}``. On a block of width 320 each 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -27,6 +28,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
+from tasks.training.methods.adapters.adapter import USUAL
 from tasks.training.methods.method import Can
 
 FILE = "adapters.safetensors"
@@ -44,7 +46,7 @@ PARALLEL_SCALE = 4.0
 class Bottleneck(Section):
     """Train small networks inside the frozen blocks."""
 
-    can: ClassVar[Can] = Can(frozen_base=True, packing=True, merging=False, low_rank=False)
+    can: ClassVar[Can] = replace(USUAL, merging=False)
 
     name: Literal["bottleneck"] = "bottleneck"
     form: Literal["serial", "parallel"] = Field(

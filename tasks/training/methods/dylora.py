@@ -18,6 +18,7 @@ of rank 8, with alpha 64 as LoRA of rank 32 has it.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -28,8 +29,9 @@ from tasks.contracts.manifest import read_json, write_json
 from tasks.contracts.params import Section
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
+from tasks.training.methods.adapters.adapter import FOLDER, USUAL
 from tasks.training.methods.hooks import RunFacts, StepHooks
-from tasks.training.methods.lora import FOLDER, Lora
+from tasks.training.methods.lora import Lora
 from tasks.training.methods.method import Can
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 class DyLora(Section):
     """Train low-rank updates that work at many ranks."""
 
-    can: ClassVar[Can] = Can(frozen_base=True, packing=True, merging=True, low_rank=True)
+    can: ClassVar[Can] = replace(USUAL, low_rank=True)
 
     name: Literal["dylora"] = "dylora"
     rank: int = Field(default=32, ge=1, description="largest inner dimension of the updates")

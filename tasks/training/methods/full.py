@@ -20,13 +20,23 @@ from tasks.language_models.shape import ModelShape
 from tasks.training.methods.method import Can
 
 FOLDER = "weights"
+# What methods can that train weights of the base itself.
+TRAINS_BASE = Can(
+    frozen_base=False,
+    quantized_base=False,
+    checkpointing=True,
+    reads_gradients=False,
+    packing=True,
+    merging=True,
+    low_rank=False,
+)
 SMALL_MODEL = 100_000_000  # weights; models below it bear, and need, larger steps
 
 
 class Full(Section):
     """Train every weight."""
 
-    can: ClassVar[Can] = Can(frozen_base=False, packing=True, merging=True, low_rank=False)
+    can: ClassVar[Can] = TRAINS_BASE
 
     name: Literal["full"] = "full"
 

@@ -26,7 +26,7 @@ from pydantic import Field
 from tasks.contracts.params import Section
 from tasks.language_models.layout import WeightLayout, describe_layout, list_matrices
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.full import load_weights, save_weights, tell_high_rate
+from tasks.training.methods.full import TRAINS_BASE, load_weights, save_weights, tell_high_rate
 from tasks.training.methods.hooks import RunFacts
 from tasks.training.methods.method import Can
 from tasks.training.methods.parts import Part, PartHooks, list_problems
@@ -60,7 +60,7 @@ class GradualHooks(PartHooks):
 class GradualUnfreezing(Section):
     """Train the top blocks first, then ever more below them."""
 
-    can: ClassVar[Can] = Can(frozen_base=False, packing=True, merging=True, low_rank=False)
+    can: ClassVar[Can] = TRAINS_BASE
 
     name: Literal["gradual_unfreezing"] = "gradual_unfreezing"
     groups: Literal["auto"] | Annotated[int, Field(ge=2)] = Field(

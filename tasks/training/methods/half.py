@@ -40,7 +40,7 @@ from tasks.language_models.layout import Sizes, WeightLayout, count_weights, des
 from tasks.language_models.model_folder import load_model, resolve_model
 from tasks.language_models.shape import ModelShape
 from tasks.training.interval import Interval
-from tasks.training.methods.full import load_weights, save_weights, tell_high_rate
+from tasks.training.methods.full import TRAINS_BASE, load_weights, save_weights, tell_high_rate
 from tasks.training.methods.hooks import RunFacts
 from tasks.training.methods.method import Can
 from tasks.training.methods.parts import Part, PartHooks, find_begins, list_problems
@@ -82,7 +82,7 @@ class HalfHooks(PartHooks):
 class Half(Section):
     """Train half of the blocks' weights, another half in each round."""
 
-    can: ClassVar[Can] = Can(frozen_base=False, packing=True, merging=True, low_rank=False)
+    can: ClassVar[Can] = TRAINS_BASE
 
     name: Literal["half"] = "half"
     strategy: Strategy = Field(default="category", description="what a half is made of")

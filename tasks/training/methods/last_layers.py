@@ -25,7 +25,7 @@ from tasks.contracts.params import Section
 from tasks.language_models.layout import Sizes, WeightLayout, count_weights, describe_layout, list_matrices
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.full import tell_high_rate
+from tasks.training.methods.full import TRAINS_BASE, tell_high_rate
 from tasks.training.methods.method import Can
 from tasks.training.methods.parts import list_problems
 
@@ -35,7 +35,7 @@ FILE = "trained/weights.safetensors"
 class LastLayers(Section):
     """Train the last blocks, the norm after them and the output layer."""
 
-    can: ClassVar[Can] = Can(frozen_base=False, packing=True, merging=True, low_rank=False)
+    can: ClassVar[Can] = TRAINS_BASE
 
     name: Literal["last_layers"] = "last_layers"
     layers: int = Field(default=2, ge=1, description="blocks that are trained, counted from the output")

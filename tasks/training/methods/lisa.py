@@ -27,7 +27,7 @@ from tasks.contracts.params import Section
 from tasks.language_models.layout import WeightLayout, count_weights, describe_layout, list_matrices
 from tasks.language_models.shape import ModelShape
 from tasks.training.interval import Interval
-from tasks.training.methods.full import load_weights, save_weights, tell_high_rate
+from tasks.training.methods.full import TRAINS_BASE, load_weights, save_weights, tell_high_rate
 from tasks.training.methods.hooks import RunFacts
 from tasks.training.methods.method import Can
 from tasks.training.methods.parts import Part, PartHooks, find_begins, list_problems
@@ -36,7 +36,7 @@ from tasks.training.methods.parts import Part, PartHooks, find_begins, list_prob
 class Lisa(Section):
     """Train embedding, output layer and a few blocks that are drawn again and again."""
 
-    can: ClassVar[Can] = Can(frozen_base=False, packing=True, merging=True, low_rank=False)
+    can: ClassVar[Can] = TRAINS_BASE
 
     name: Literal["lisa"] = "lisa"
     layers: int = Field(default=2, ge=1, description="blocks that are trained at the same time")

@@ -22,12 +22,18 @@ class Can:
 
     Attributes:
         frozen_base: Leave every weight of the base as it is and train only weights of its own.
+        reads_gradients: Look at the whole gradient of every trained weight after each step.
         packing: Train on rows of several conversations, none of which sees another.
+        quantized_base: Train beside a base whose weights are held in few bits; without `frozen_base` never.
+        checkpointing: Train with activations that are computed again in the backward pass.
         merging: Become a model of the base's own architecture, without anything of the method left in it.
         low_rank: Train pairs of thin matrices beside layers of the base, named ``lora_A`` and ``lora_B``.
     """
 
     frozen_base: bool
+    quantized_base: bool
+    checkpointing: bool
+    reads_gradients: bool
     packing: bool
     merging: bool
     low_rank: bool
@@ -136,3 +142,50 @@ class EndsEarly(Protocol):
 def count_reached_layers(method: Method, shape: ModelShape) -> int:
     """Blocks that keep something for the backward pass."""
     return method.reached_layers(shape) if isinstance(method, EndsEarly) else shape.layers
+
+
+@runtime_checkable
+class MakesWeights(Protocol):
+    """A method that makes weights anew in each pass and keeps them for the backward pass; beside `Method`."""
+
+    def kept_per_pass(self, shape: ModelShape) -> int:
+        """Numbers that its modules keep for the backward pass whatever the tokens, over all layers."""
+        ...
+
+
+def count_kept_per_pass(method: Method, shape: ModelShape) -> int:
+    """Numbers that a method keeps for the backward pass whatever the tokens."""
+    return method.kept_per_pass(shape) if isinstance(method, MakesWeights) else 0
+
+
+@runtime_checkable
+class ChoosesWhileTraining(Protocol):
+    """A method that chooses something while it trains, for the page of stage 4; beside `Method`."""
+
+    def outcome(self, model: Any) -> dict[str, str]:
+        """What it chose, in words.
+
+        Args:
+            model: What `Method.adapt` returned, trained.
+        """
+        ...
+
+
+def tell_outcome(method: Method, model: Any) -> dict[str, str]:
+    """What a method chose while it trained."""
+    return method.outcome(model) if isinstance(method, ChoosesWhileTraining) else {}
+
+
+@runtime_checkable
+class PutsTokens(Protocol):
+    """A method that puts vectors of its own before every row; beside `Method`."""
+
+    @property
+    def virtual_tokens(self) -> int:
+        """How many, each of which takes room of the context and memory as a token does."""
+        ...
+
+
+def count_virtual_tokens(method: Method) -> int:
+    """Vectors that a method puts before every row."""
+    return method.virtual_tokens if isinstance(method, PutsTokens) else 0

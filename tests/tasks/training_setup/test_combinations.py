@@ -33,7 +33,10 @@ def settings_of(chosen: dict[str, Any]) -> TrainingSetup:
     optimizer = chosen["optimizer"].can
     return TrainingSetup.model_validate(
         {
-            **{kind: choice if isinstance(choice, str) else {"name": choice.name} for kind, choice in chosen.items()},
+            **{
+                kind: choice if isinstance(choice, (str, bool)) else {"name": choice.name}
+                for kind, choice in chosen.items()
+            },
             "processes": 2 if many else 1,
             "max_tokens": 128,
             "clip_norm": 1.0 if optimizer.clips else 0.0,
@@ -74,6 +77,8 @@ def test_every_combination(shape: ModelShape) -> None:
     for chosen in list_combinations():
         settings, reasons = settings_of(chosen), expected_reasons(chosen)
         shown = {kind: name_of(choice) for kind, choice in chosen.items()}
+        if chosen["optimizer"].name == "muon" and not chosen["method"].trained_matrices(shape):
+            continue  # refused for what is trained of this model
         if not reasons:
             plan = resolve_plan(settings, shape, COUNTS, MACHINE).plan
             assert (plan.method.name, plan.optimizer.name) == (shown["method"], shown["optimizer"])

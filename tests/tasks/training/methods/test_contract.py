@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
+from peft.utils.integrations import dequantize_module_weight
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tasks.contracts.machine import Machine
@@ -22,14 +24,19 @@ from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape, read_shape
 from tasks.training.interval import Interval
 from tasks.training.methods import METHODS, names_where
+from tasks.training.methods.adapters.adapter import Adapter
+from tasks.training.methods.adapters.road import Road
+from tasks.training.methods.adapters.tokens import Tokens
 from tasks.training.methods.half import Half
 from tasks.training.methods.hooks import RunFacts, make_hooks
 from tasks.training.methods.lisa import Lisa
 from tasks.training.methods.lora import Lora
-from tasks.training.methods.method import Method
+from tasks.training.methods.method import Method, PutsTokens
 from tasks.training.methods.parts import Changing
+from tasks.training.methods.prompts.prompt import PromptMethod
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.plan import Plan
+from tasks.training.quantization.nf4 import Nf4
 from tasks.training.quantization.none import Unquantized
 from tasks.training.tuned import load_tuned, merge_tuned
 from tasks.training.weights import list_trained_weights
@@ -40,19 +47,39 @@ from tasks.training_setup.resolve import resolve_plan
 from tests.tasks.fine_tuning.small import make_initial
 from tests.tiny import example_rows
 
-pytestmark = pytest.mark.parametrize(
-    "method",
-    [
-        *(method() for method in METHODS),
-        Lora(dora=True, rslora=True),
-        Lisa(layers=1, every=Interval(steps=2)),
-        Half(strategy="layer", every=Interval(steps=2)),
-    ],
-    ids=[*names_where(), "dora", "lisa_drawn", "half_rounds"],
-)
+# Members with other params than by default, where those change what is trained, kept or opened.
+VARIANTS: dict[str, Method] = {
+    "dora": Lora(dora=True, rslora=True),
+    "pissa": Lora(rank=8, start="pissa"),
+    "pissa_fast": Lora(rank=8, start="pissa", start_iterations=4),
+    "olora": Lora(rank=8, start="olora"),
+    "orthogonal": Lora(rank=8, start="orthogonal"),
+    "frozen_a": Lora(rank=8, start="gaussian", freeze_a=True),
+    "patterns": Lora(targets=["*_proj"], blocks=[1], ranks={"down_proj": 4}, alphas={"q_proj": 8}),
+    "embeddings": Lora(rank=8, embeddings=True),
+    "road_4": Road(variant=4),
+    "lisa_drawn": Lisa(layers=1, every=Interval(steps=2)),
+    "half_rounds": Half(strategy="layer", every=Interval(steps=2)),
+}
+MEMBERS: dict[str, Method] = {**dict(zip(names_where(), (method() for method in METHODS), strict=True)), **VARIANTS}
+# Of these only what they do themselves is tried, not what the base is held in.
+ALIKE = {"pissa_fast", "olora", "patterns", "road_4", "frozen_a"}
+# From a plan to the merged model methods of PEFT differ in its layers alone, so some of them stand for all.
+STANDING_FOR_PEFT = {"adalora", "dora", "lora", "prefix_tuning", "prompt_tuning"}
+WHOLE_WAY = {
+    name: one
+    for name, one in MEMBERS.items()
+    if name in STANDING_FOR_PEFT or not isinstance(one, (Adapter, PromptMethod))
+}
+
+
+def members(some: Mapping[str, Method] = MEMBERS) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("method", some.values(), ids=some)
+
 
 LONG, SHORT = list(range(90, 104)), list(range(200, 209))
-LEARNING_RATE = 1e-2  # large, so that two steps are seen
+END = 2
+LEARNING_RATE = 1e-2  # large, so that few steps are seen
 
 
 @pytest.fixture
@@ -66,17 +93,45 @@ def adapt(method: Method, initial: Path) -> Any:
     return method.adapt(load_model(initial))
 
 
-def train(model: Any, steps: int) -> torch.optim.AdamW:
-    """Some steps on one sequence; gradients stay."""
+def train(model: Any, steps: int) -> tuple[torch.optim.AdamW, list[float]]:
+    """Some steps on one sequence; gradients stay. Gives the losses too."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], LEARNING_RATE, weight_decay=0.0)
-    ids = torch.tensor([LONG + SHORT])
+    ids, losses = torch.tensor([[*LONG, *SHORT, END]]), []
     model.train()
     for _ in range(steps):
         optimizer.zero_grad()
-        model(input_ids=ids, labels=ids).loss.backward()
+        scores = model(input_ids=ids, use_cache=False).logits[0]
+        loss = torch.nn.functional.cross_entropy(scores[:-1], ids[0, 1:])
+        loss.backward()
         optimizer.step()
+        losses.append(loss.item())
     model.eval()
-    return optimizer
+    return optimizer, losses
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model after four steps: what starts at zero gives its neighbour no gradient in the first."""
+
+    model: Any
+    before: dict[str, torch.Tensor]
+    start: torch.Tensor
+    losses: list[float]
+
+
+_TRAINED: dict[str, Trained] = {}
+
+
+@pytest.fixture
+def trained(resolved: Method, initial: Path) -> Trained:
+    """The same for all tests of a member; nobody trains it further."""
+    key = repr(resolved)
+    if key not in _TRAINED:
+        model = adapt(resolved, initial)
+        before = {name: weights.clone() for name, weights in model.state_dict().items()}
+        start = logits(model.eval(), LONG)
+        _TRAINED[key] = Trained(model, before, start, train(model, 4)[1])
+    return _TRAINED[key]
 
 
 def logits(model: Any, ids: list[int], **inputs: Any) -> torch.Tensor:
@@ -88,6 +143,18 @@ def size(tensors: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
+def held_beside(model: Any, initial: Path) -> int:
+    """Bytes of a method's tensors that are no parameters: buffers, and what modules keep in dictionaries."""
+    base = {name.rpartition(".")[2] for name, _ in load_model(initial).named_buffers()}
+    beside = {id(one): one for name, one in model.named_buffers() if name.rpartition(".")[2] not in base}
+    for module in model.modules():
+        for name, kept in vars(module).items():
+            if isinstance(kept, dict) and not name.startswith("_") and name != "prompt_tokens":
+                beside |= {id(one): one for one in kept.values() if torch.is_tensor(one)}
+    return size(beside.values())
+
+
+@members()
 def test_it_fits_this_model_and_not_one_without_weights(method: Method, shape: ModelShape) -> None:
     assert method.problems(shape) == []
     assert method.trainable(shape) > 0
@@ -97,6 +164,7 @@ def test_it_fits_this_model_and_not_one_without_weights(method: Method, shape: M
     assert all(problem.startswith("method") and "; " in problem for problem in problems), "no key or no next step"
 
 
+@members()
 def test_what_is_resolved_stays_so_and_survives_json(method: Method, resolved: Method, shape: ModelShape) -> None:
     assert type(resolved) is type(method)
     assert resolved.resolve(shape) == resolved
@@ -121,6 +189,7 @@ def train_largest_part(resolved: Method, model: Any, initial: Path) -> None:
             weights.requires_grad_(name in largest)
 
 
+@members()
 def test_memory_is_what_torch_holds(resolved: Method, initial: Path, shape: ModelShape) -> None:
     model = adapt(resolved, initial)
     trainable = [p for p in model.parameters() if p.requires_grad]
@@ -129,13 +198,13 @@ def test_memory_is_what_torch_holds(resolved: Method, initial: Path, shape: Mode
     assert sorted(p.shape for p in inner) == sorted(resolved.trained_matrices(shape))
     assert list_trained_weights(resolved, shape).total == resolved.trainable(shape)
     train_largest_part(resolved, model, initial)
-    optimizer = train(model, 1)
+    optimizer, _ = train(model, 1)
     memory = list_moments(
         shape,
         resolved,
         Unquantized().resolve(resolved.can.frozen_base, "fp32"),
         batch_size=1,
-        max_tokens=len(LONG + SHORT),
+        max_tokens=len(LONG + SHORT) + 1,
         packed=False,
         supervised_share=1.0,
         precision="fp32",
@@ -143,18 +212,16 @@ def test_memory_is_what_torch_holds(resolved: Method, initial: Path, shape: Mode
         gradient_checkpointing=False,
         device="cpu",
     )["backward"]
-    assert memory.weights == size(model.parameters())
+    assert memory.weights == size(model.parameters()) + held_beside(model, initial)
     assert memory.gradients == size(p.grad for p in model.parameters() if p.grad is not None)
     moments = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
     assert memory.optimizer == size(moments)
 
 
-def test_steps_change_what_is_trainable_and_nothing_else(resolved: Method, initial: Path) -> None:
-    """Two steps: what starts at zero gives its neighbour no gradient in the first."""
-    model = adapt(resolved, initial)
-    before = {name: weights.clone() for name, weights in model.state_dict().items()}
+@members()
+def test_steps_change_what_is_trainable_and_nothing_else(resolved: Method, trained: Trained, initial: Path) -> None:
+    model, before = trained.model, trained.before
     trainable = {name for name, weights in model.named_parameters(remove_duplicate=False) if weights.requires_grad}
-    train(model, 2)
     assert {name for name, weights in model.state_dict().items() if not torch.equal(weights, before[name])} == trainable
     base = list(load_model(initial).parameters())
     kept = [
@@ -163,20 +230,81 @@ def test_steps_change_what_is_trainable_and_nothing_else(resolved: Method, initi
     assert all(kept) == resolved.can.frozen_base
 
 
-def test_trainable_weights_of_another_architecture(method: Method, tmp_path: Path) -> None:
+@members()
+def test_it_begins_at_the_bases_answers_and_learns(resolved: Method, trained: Trained, initial: Path) -> None:
+    if not isinstance(resolved, PutsTokens):
+        torch.testing.assert_close(trained.start, logits(load_model(initial), LONG), rtol=0, atol=1e-2)
+    assert trained.losses[-1] < trained.losses[0] - 1e-3
+
+
+@members({name: one for name, one in MEMBERS.items() if one.can.frozen_base and name not in ALIKE})
+def test_it_trains_in_16_bits_over_a_base_in_16_bits(resolved: Method, initial: Path, shape: ModelShape) -> None:
+    torch.manual_seed(0)
+    model = resolved.adapt(Unquantized().resolve(True, "bf16").load(initial, "bf16", "cpu"))
+    own = [weights for weights in model.parameters() if weights.requires_grad]
+    assert sum(weights.numel() for weights in own) == resolved.trainable(shape)
+    assert {weights.dtype for weights in own} == {torch.float32}
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        _, losses = train(model, 4)
+    assert losses[-1] < losses[0]
+
+
+@members({name: one for name, one in MEMBERS.items() if one.can.quantized_base and name not in ALIKE})
+def test_it_trains_over_four_bits_as_over_the_weights_they_stand_for(
+    resolved: Method, trained: Trained, initial: Path
+) -> None:
+    """The same weights of the method's give the same answers and gradients over both."""
+    held = Nf4().resolve(True, "fp32")
+    models, ids = [], torch.tensor([LONG])
+    decoded = {
+        name: dequantize_module_weight(module).float()
+        for name, module in held.load(initial, "fp32", "cpu").named_modules()
+        if isinstance(module, Linear4bit)
+    }
+    for in_bits in (True, False):
+        base = held.load(initial, "fp32", "cpu") if in_bits else load_model(initial)
+        for name, weights in {} if in_bits else decoded.items():
+            base.get_submodule(name).weight.data = weights
+        torch.manual_seed(0)
+        models.append(resolved.adapt(base))
+    learned = {name: weights for name, weights in trained.model.named_parameters() if weights.requires_grad}
+    for model in models:
+        own = dict(model.named_parameters())
+        assert {name for name, weights in own.items() if weights.requires_grad} == learned.keys()
+        for name, weights in learned.items():
+            own[name].data.copy_(weights)
+        torch.nn.functional.cross_entropy(model(input_ids=ids, use_cache=False).logits[0, :-1], ids[0, 1:]).backward()
+    torch.testing.assert_close(logits(models[0], LONG), logits(models[1], LONG), rtol=0, atol=1e-5)
+    gradients = [{name: p.grad for name, p in model.named_parameters() if name in learned} for model in models]
+    for name, gradient in gradients[1].items():
+        torch.testing.assert_close(gradients[0][name], gradient, rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def transposed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """GPT-2, whose linear layers are stored transposed and have biases."""
-    config = GPT2Config(vocab_size=600, n_embd=32, n_layer=2, n_head=2, n_positions=64)
-    GPT2LMHeadModel(config).save_pretrained(tmp_path)
-    shape = read_shape(make_initial(tmp_path))
-    if method.problems(shape):
-        pytest.skip("is not for this architecture, and says so")
-    model = adapt(method.resolve(shape), tmp_path)
+    folder = tmp_path_factory.mktemp("gpt2")
+    config = GPT2Config(vocab_size=600, n_embd=32, n_layer=2, n_head=2, n_positions=64, eos_token_id=2)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return make_initial(folder)
+
+
+@members()
+def test_trainable_weights_of_another_architecture(method: Method, transposed: Path) -> None:
+    shape = read_shape(transposed)
+    if method.problems(shape) or isinstance(method, Tokens):
+        pytest.skip("is not for this architecture, and says so, or wants a tokenizer")
+    resolved = method.resolve(shape)
+    model = adapt(resolved, transposed)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == method.trainable(shape)
+    assert list_trained_weights(resolved, shape).total == method.trainable(shape)
 
 
-def test_what_is_saved_loads_to_the_same_logits(resolved: Method, initial: Path, tmp_path: Path) -> None:
-    model = adapt(resolved, initial)
-    train(model, 2)
+@members()
+def test_what_is_saved_loads_to_the_same_logits(
+    resolved: Method, trained: Trained, initial: Path, tmp_path: Path
+) -> None:
+    model = trained.model
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         files = resolved.save(model, tmp_path / name)
@@ -198,13 +326,15 @@ def test_what_is_saved_loads_to_the_same_logits(resolved: Method, initial: Path,
         torch.testing.assert_close(logits(merged, LONG), expected, rtol=0, atol=3e-6)
 
 
-def test_packed_conversations_do_not_see_each_other(resolved: Method, initial: Path) -> None:
-    if not resolved.can.packing:
-        pytest.skip("does not pack; the plan refuses it")
-    model = adapt(resolved, initial)
-    train(model, 2)
+@members()
+def test_packed_conversations_do_not_see_each_other(resolved: Method, trained: Trained) -> None:
+    model = trained.model
     positions = torch.tensor([[*range(len(LONG)), *range(len(SHORT))]])
     packed = logits(model, LONG + SHORT, position_ids=positions)
+    if not resolved.can.packing:
+        # The plan refuses it, rightly.
+        assert not torch.allclose(packed[len(LONG) :], logits(model, SHORT), rtol=0, atol=1e-2)
+        return
     torch.testing.assert_close(packed[: len(LONG)], logits(model, LONG), rtol=0, atol=1e-5)
     torch.testing.assert_close(packed[len(LONG) :], logits(model, SHORT), rtol=0, atol=1e-5)
 
@@ -244,6 +374,7 @@ def make_plan(method: Method, shape: ModelShape, initial: Path) -> Plan:
     return plan.model_copy(update={"predicted_memory_bytes": 2**20})
 
 
+@members(WHOLE_WAY)
 def test_from_plan_to_merged_model(method: Method, initial: Path, shape: ModelShape, tmp_path: Path) -> None:
     """Planned, trained, interrupted and taken up again to the same bytes, opened with the reported validation loss."""
     plan = make_plan(method, shape, initial)
