@@ -28,7 +28,9 @@ def evaluation(params: Params) -> None:
     release: str | None = read_json(artifacts.CHAMPION)["release"]
     folder = task(open_champion)(release)
     trains_documents = read_objective(artifacts.TUNED).rows == "texts"
-    selected = task(select_items)(artifacts.TEST, settings.items, artifacts.INITIAL, folder, trains_documents)
+    selected = task(select_items)(
+        artifacts.TEST, settings.items, artifacts.INITIAL, folder, trains_documents, artifacts.ANSWERS
+    )
     evidence = Evidence(selected.items, task(fit_intent_classifier)(artifacts.TRAIN, selected.items))
     task(check_metrics)(evidence, settings.metrics, selected.same_tokens)
     generation = {**settings.generation.model_dump(), "store": AnswerStore(artifacts.EVALUATED)}

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tasks import language_models
 from tasks.contracts.manifest import hash_file, write_bytes
 from tasks.evaluation.items import Item
+from tasks.evaluation.worse_answers import WorseAnswers
 from tasks.language_models.bias_probe import BiasMeasure
 from tasks.training import methods
 
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 KEPT = 12
 LIBRARIES = ("numpy", "peft", "tokenizers", "torch", "transformers")
+WORSE = ("losses", "tokens")
 ARRAYS = {"finished": np.bool_, "losses": np.float64, "tokens": np.int64, "answer_tokens": np.int64}
 
 
@@ -54,22 +56,24 @@ class AnswerStore:
             found: dict[str, NDArray[Any]] = {name: np.array(values[name], dtype=kind) for name, kind in ARRAYS.items()}
             answers = [str(answer) for answer in values["answers"]]
             bias = values["bias"] and BiasMeasure(np.array(values["bias"], dtype=np.float64))
+            worse = values["worse"] and [np.array(values["worse"][name], dtype=ARRAYS[name]) for name in WORSE]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError):
             logger.warning("%s cannot be read, so the answers are generated again", path)
             return None
-        if {len(answers), *map(len, found.values())} != {count}:
+        if {len(answers), *map(len, found.values()), *map(len, worse or ())} != {count}:
             return None
         path.touch()
-        return {"answers": answers, "bias": bias or None, **found}
+        return {"answers": answers, "bias": bias or None, "worse": WorseAnswers(*worse) if worse else None, **found}
 
     def keep(self, key: str, fields: Mapping[str, Any]) -> None:
         """Keep the fields of an outcome; a disk that is full keeps nothing and stops nothing."""
-        bias = fields["bias"]
+        bias, worse = fields["bias"], fields["worse"]
         values = {name: fields[name].tolist() for name in ARRAYS} | {
             "answers": fields["answers"],
             "bias": None if bias is None else bias.leans.tolist(),
+            "worse": None if worse is None else {name: getattr(worse, name).tolist() for name in WORSE},
         }
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +95,7 @@ def make_key(model: str, items: Sequence[Item], settings: Mapping[str, Any]) -> 
     """
     digest = hashlib.sha256(orjson.dumps([model, settings, [version(name) for name in LIBRARIES]]))
     for item in items:
-        digest.update(orjson.dumps([item.prompt, item.reference]))
+        digest.update(orjson.dumps([item.prompt, item.reference, item.worse]))
     folders = (Path(package.__path__[0]) for package in (language_models, methods))
     code = (path for folder in folders for path in sorted(folder.rglob("*.py")))
     for path in (*code, Path(__file__).with_name("outcomes.py")):

@@ -6,13 +6,15 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME
-from tasks.contracts.tables import read_examples
+from tasks.contracts.records import ANSWER_SETS
+from tasks.contracts.tables import read_examples, read_table
 from tasks.language_models.encoding import encode_document, encode_reference
 from tasks.language_models.generation import context_length
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
@@ -33,6 +35,7 @@ class Item:
         cluster: Id shared by near-duplicates, which are resampled together.
         prompt: The turns before the last answer, as ``{"role", "content"}``; none before a document.
         reference: The last answer of the assistant, or the document.
+        worse: The worst of the other answers to the prompt, where the row has any of a lower score.
     """
 
     id: str
@@ -41,6 +44,7 @@ class Item:
     cluster: str
     prompt: tuple[dict[str, str], ...]
     reference: str
+    worse: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,14 @@ class ItemSet:
         } | ({"refused": sum(self.refused.values())} if self.refused else {})
 
 
-def select_items(test: Path, count: int, initial: Path, champion: Path | None, documents: bool = False) -> ItemSet:
+def select_items(
+    test: Path,
+    count: int,
+    initial: Path,
+    champion: Path | None,
+    documents: bool = False,
+    answers: Path | None = None,
+) -> ItemSet:
     """Select at most ``count`` rows of the test split by a hash of their content.
 
     The selection does not depend on the order of the rows, and new rows only displace as many old ones
@@ -87,11 +98,12 @@ def select_items(test: Path, count: int, initial: Path, champion: Path | None, d
         initial: Folder of the base model, written by model initialisation.
         champion: Folder of the champion's model, if there is one.
         documents: Plain texts are items too: references without a prompt, of any length.
+        answers: Answer sets, `AnswerSet` rows, in which worse answers are looked for.
 
     Raises:
         PipelineError: Not one row can be evaluated.
     """
-    return _select(test, count, _load_tokenizers(initial, champion), documents)
+    return _select(test, count, _load_tokenizers(initial, champion), documents, read_worse_answers(answers))
 
 
 def select_items_of(test: Path, count: int, folders: Sequence[Path]) -> ItemSet:
@@ -103,7 +115,27 @@ def select_items_of(test: Path, count: int, folders: Sequence[Path]) -> ItemSet:
     return _select(test, count, readers)
 
 
-def _select(test: Path, count: int, tokenizers: Sequence[tuple[Any, int | None]], documents: bool = False) -> ItemSet:
+def read_worse_answers(answers: Path | None) -> dict[str, tuple[str, str]]:
+    """Id of each held-out answer set to its preferred answer and the worst one, where both are single turns."""
+    if answers is None:
+        return {}
+    found = {}
+    for row in read_table(answers, ANSWER_SETS).to_pylist():
+        best, worst = row["answers"][0], min(row["answers"], key=lambda answer: answer["score"])
+        if row["split"] == "test" and worst["score"] < best["score"] and len(best["turns"]) == len(worst["turns"]) == 1:
+            text = worst["turns"][0]["content"]
+            if text.strip() and text != best["turns"][0]["content"]:
+                found[row["id"]] = best["turns"][0]["content"], text
+    return found
+
+
+def _select(
+    test: Path,
+    count: int,
+    tokenizers: Sequence[tuple[Any, int | None]],
+    documents: bool = False,
+    worse: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> ItemSet:
     table = read_examples(test)
     rows = sorted(table.to_pylist(), key=lambda row: (_selection_key(row["id"]), row["source"], row["row"]))
     selected: list[Item] = []
@@ -128,6 +160,8 @@ def _select(test: Path, count: int, tokenizers: Sequence[tuple[Any, int | None]]
         ):
             too_long += 1
             continue
+        if worse.get(item.id, ("", ""))[0] == item.reference:
+            item = _add_worse(item, worse[item.id][1], tokenizers)
         selected.append(item)
         same_tokens = same_tokens and len({answer for _, answer in sizes}) == 1
     if not selected:
@@ -140,6 +174,14 @@ def _select(test: Path, count: int, tokenizers: Sequence[tuple[Any, int | None]]
     for reason, rows_refused in refused.items():
         logger.warning("%d held-out rows are not items: a chat template refuses them: %s", rows_refused, reason)
     return ItemSet(tuple(selected), len(rows), too_long, unanswerable, same_tokens, dict(refused))
+
+
+def _add_worse(item: Item, text: str, tokenizers: Sequence[tuple[Any, int | None]]) -> Item:
+    """The item with a worse answer, where that fits into the context of every model."""
+    other = replace(item, reference=text)
+    sizes = [_count_tokens(tokenizer, other) for tokenizer, _ in tokenizers]
+    fits = all(limit is None or sum(size) <= limit for size, (_, limit) in zip(sizes, tokenizers, strict=True))
+    return replace(item, worse=text) if fits else item
 
 
 def _selection_key(identity: str) -> bytes:

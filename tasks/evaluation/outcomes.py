@@ -16,6 +16,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file
 from tasks.evaluation.answer_store import AnswerStore, make_key
 from tasks.evaluation.items import Item
+from tasks.evaluation.worse_answers import WorseAnswers, score_worse_answers
 from tasks.language_models.bias_probe import BiasMeasure, probe_bias
 from tasks.language_models.generation import Answer, generate_answers, score_references
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
@@ -42,6 +43,7 @@ class Outcome:
         tokens: Tokens of the reference, its end of turn included.
         answer_tokens: Tokens of the answer.
         bias: Leans of the bias probe; None where it was not measured.
+        worse: Losses of the items' worse answers; None where no item has one.
     """
 
     model: ModelName
@@ -51,6 +53,7 @@ class Outcome:
     tokens: NDArray[np.int64] = field(repr=False)
     answer_tokens: NDArray[np.int64] = field(repr=False)
     bias: BiasMeasure | None = None
+    worse: WorseAnswers | None = None
 
     @property
     def figures(self) -> dict[str, float]:
@@ -216,6 +219,7 @@ def _answer(
     losses = score_references(
         model, tokenizer, prompts, [i.reference for i in items], batch_size, f"{name}: scoring references", True
     )
+    worse = score_worse_answers(model, tokenizer, items, batch_size, name)
     values = np.array([loss.mean for loss in losses])
     if not np.isfinite(values).all():
         raise PipelineError(
@@ -247,6 +251,7 @@ def _answer(
         np.array([loss.tokens for loss in losses]),
         np.array([len(answer.tokens) for answer in answers]),
         bias,
+        worse,
     )
     if store:
         store.keep(key, vars(outcome))

@@ -19,6 +19,7 @@ from tasks.evaluation.metrics.length_deviation import LengthDeviation
 from tasks.evaluation.metrics.loss import Loss
 from tasks.evaluation.metrics.number_match import NumberMatch
 from tasks.evaluation.metrics.perplexity import Perplexity
+from tasks.evaluation.metrics.preference_accuracy import PreferenceAccuracy
 from tasks.evaluation.metrics.refusal_agreement import RefusalAgreement
 from tasks.evaluation.metrics.regex_match import RegexMatch
 from tasks.evaluation.metrics.repetition import Repetition
@@ -51,6 +52,7 @@ AnyMetric = Annotated[
     | JsonValidity
     | RegexMatch
     | RefusalAgreement
+    | PreferenceAccuracy
     | Finished
     | LengthDeviation
     | Repetition,
