@@ -1,8 +1,8 @@
 """Preference accuracy: share of held-out items whose reference the model holds for likelier than a worse answer.
 
 What preference training is for, measured on pairs that it has not seen. The worse answer is the one of lowest score of
-the item's answer set (``answers.parquet``); equal likelihoods count half. ``likelihood: answer`` compares whole answers,
-as DPO and CPO do, and so favours short ones; ``token`` compares means by token, as SimPO, ORPO and IPO do.
+the item's answer set (``answers.parquet``); equal likelihoods count half. ``likelihood: answer`` compares whole
+answers, as DPO and CPO do, and so favours short ones; ``token`` compares means by token, as SimPO, ORPO and IPO do.
 
 Example:
     References of -8 and -20 nats against worse answers of -9 and -15: the first is preferred, the second is not, so the
@@ -31,6 +31,7 @@ class PreferenceAccuracy(Section):
     higher_is_better: ClassVar[bool] = True
     bounded: ClassVar[bool] = True
     per_token: ClassVar[bool] = False
+    reads_answers: ClassVar[bool] = False
     exponentiated: ClassVar[bool] = False
 
     likelihood: Literal["answer", "token"] = Field(

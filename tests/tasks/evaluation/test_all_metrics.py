@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +32,24 @@ from tasks.evaluation.metrics.label_scores import MacroF1, MacroPrecision, Macro
 from tasks.evaluation.metrics.length_deviation import LengthDeviation
 from tasks.evaluation.metrics.metric import Evidence, Metric
 from tasks.evaluation.metrics.number_match import NumberMatch
+from tasks.evaluation.metrics.preference_accuracy import PreferenceAccuracy
 from tasks.evaluation.metrics.refusal_agreement import RefusalAgreement, is_refusal
 from tasks.evaluation.metrics.regex_match import RegexMatch
 from tasks.evaluation.metrics.repetition import Repetition
 from tasks.evaluation.metrics.rouge_n import rouge_n
 from tasks.evaluation.metrics.token_f1 import TokenF1
 from tasks.evaluation.params import METRICS
+from tasks.evaluation.worse_answers import WorseAnswers
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome
 
 REQUIRED: dict[str, dict[str, str]] = {"regex_match": {"pattern": r"\{.*\}"}}
 MEMBERS: list[Metric] = [one(**REQUIRED.get(one.model_fields["name"].default, {})) for one in METRICS]
 LABELS = ("refund", "track", "cancel")
 REFERENCES = [f'{{"{LABELS[n % 3]}": {n}, "text": "we have moved the order number {n} to you"}}' for n in range(30)]
-ITEMS = make_items(REFERENCES, [LABELS[n % 3] for n in range(30)])
+ITEMS = tuple(
+    replace(item, worse="something else") for item in make_items(REFERENCES, [LABELS[n % 3] for n in range(30)])
+)
+WORSE = WorseAnswers(np.ones(30), np.full(30, 9))
 WORDS = st.sampled_from(["the", "cat", "sat", "on", "a", "Mat,", "dog", "12", "don't", "an", "x"])
 TEXTS = st.lists(WORDS, max_size=12).map(" ".join)
 
@@ -68,7 +74,8 @@ def test_a_perfect_answer_scores_best_and_nonsense_worse(metric: Metric) -> None
     assert metric.why_not_applicable(EVIDENCE) is None
     perfect = make_outcome("base", REFERENCES, [0.1] * 30, [9] * 30)
     wrong = make_outcome("candidate", ["I cannot help with that, " * 20] * 30, [2.0] * 30, [9] * 30)
-    wrong = type(wrong)(**{**vars(wrong), "finished": np.zeros(30, dtype=bool)})
+    wrong = replace(wrong, finished=np.zeros(30, dtype=bool), worse=WORSE)
+    perfect = replace(perfect, worse=WORSE)
     best, worst = metric.score(EVIDENCE, perfect), metric.score(EVIDENCE, wrong)
     for one in (best, worst):
         assert one.values.shape == one.weights.shape == (30,)
@@ -86,6 +93,24 @@ def test_a_perfect_answer_scores_best_and_nonsense_worse(metric: Metric) -> None
     )
     if board is not None:
         assert board.comparisons["candidate_vs_base"][metric.name].result == "worse"
+
+
+def test_preferences_by_answer_and_by_token_by_hand() -> None:
+    """The example of the metric's own page; an item without a worse answer does not count."""
+    items = tuple(
+        replace(item, worse=worse) for item, worse in zip(make_items(["a", "b", "c"]), ["x", "y", None], strict=True)
+    )
+    worse = WorseAnswers(np.array([1.0, 1.0, np.nan]), np.array([9, 15, 0]))
+    outcome = replace(make_outcome("base", ["", "", ""], [1.0, 0.8, 5.0], [8, 25, 3]), worse=worse)
+    evidence = Evidence(items, None)
+    for likelihood, expected in (("answer", 0.5), ("token", 0.75)):
+        metric = PreferenceAccuracy.model_validate({"likelihood": likelihood})
+        scores = metric.score(evidence, outcome)
+        assert scores.items == 2
+        assert mean(metric, scores) == expected
+    reason = PreferenceAccuracy().why_not_applicable(Evidence(make_items(["a"]), None))
+    assert reason is not None
+    assert reason.startswith("no held-out item has a worse answer")
 
 
 def test_names_and_titles_are_unique() -> None:

@@ -6,18 +6,20 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file, read_json, seal
-from tasks.contracts.records import EXAMPLES, PREDICTIONS, Prediction
-from tasks.contracts.tables import read_table
+from tasks.contracts.records import ANSWER_SETS, EXAMPLES, PREDICTIONS, Prediction
+from tasks.contracts.tables import read_examples, read_table, write_table
 from tasks.evaluation import outcomes
 from tasks.evaluation.answer_store import KEPT, AnswerStore, make_key
 from tasks.evaluation.changes import find_changes
@@ -38,6 +40,7 @@ from tasks.evaluation.scoring import Scoreboard, score_outcomes
 from tasks.evaluation.slices import score_slices
 from tasks.evaluation.verdict import PromotionVerdict, decide
 from tasks.language_models.encoding import encode_examples
+from tasks.language_models.generation import score_references
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome
 from tests.tiny import LABELS, example_rows, write_examples
 
@@ -328,3 +331,33 @@ def test_changes_are_sorted_by_size_and_split_by_direction() -> None:
     assert [change.item.id for change in worse] == ["item3"]
     assert better[0].gain == pytest.approx(0.8)
     assert better[0].answers == {"base": "x", "candidate": "y"}
+
+
+def test_a_model_answers_for_worse_answers_too(house: House, tmp_path: Path) -> None:
+    """Found in the answer sets, scored like references, kept with the answers, and scored again for others."""
+    chosen = select_items(house.test, 3, house.initial, None).items
+    rows = {row["id"]: row for row in read_examples(house.test).to_pylist()}
+    sets = []
+    for number, item in enumerate(chosen):
+        row = rows[item.id]
+        texts = [(item.reference, 2.0), ("Middling.", 1.0), ("Away with you.", 0.0)][: 3 if number else 1]
+        answers = [{"turns": [{"role": "assistant", "content": text}], "score": score} for text, score in texts]
+        kept = {key: row[key] for key in ("id", "source", "row", "cluster")}
+        sets.append({**kept, "split": "test", "prompt": row["messages"][:-1], "answers": answers})
+    write_table(pa.Table.from_pylist(sets, schema=ANSWER_SETS), tmp_path / "answers.parquet", ANSWER_SETS)
+    items = select_items(house.test, 3, house.initial, None, answers=tmp_path / "answers.parquet").items
+    assert [item.worse for item in items] == [None, "Away with you.", "Away with you."]
+    how = {**SETTINGS.generation.model_dump(), "store": AnswerStore(tmp_path / "store"), "max_new_tokens": 2}
+    first, again = (answer_with_base(items, house.initial, **how).worse for _ in range(2))
+    assert first is not None
+    assert again is not None
+    model, tokenizer = load_folder(house.initial, "fp32")
+    expected = score_references(model.eval(), tokenizer, [items[1].prompt], ["Away with you."])[0]
+    assert np.isnan(first.losses[0])
+    assert (first.losses[1], first.tokens[1]) == (pytest.approx(expected.mean, abs=1e-5), expected.tokens)
+    np.testing.assert_array_equal(first.losses, again.losses)
+    np.testing.assert_array_equal(first.tokens, again.tokens)
+    others = tuple(replace(item, worse=item.worse and "Go.") for item in items)
+    changed = answer_with_base(others, house.initial, **how).worse
+    assert changed is not None
+    assert changed.losses[1] != first.losses[1]
