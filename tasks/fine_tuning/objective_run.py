@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +26,7 @@ from tasks.training.rows import TokenizedRows
 
 logger = logging.getLogger(__name__)
 
+KEPT = "kept_{}.pt"
 REFERENCE = "reference.safetensors"  # beside the checkpoints: what was measured before the first step
 Split = Literal["train", "validation"]
 
@@ -64,6 +66,8 @@ class ObjectiveRun:
     def __init__(self, trainer: Any) -> None:
         self.trainer, self.objective = trainer, trainer.plan.objective
         self.state: Mapping[str, float] = {}
+        self.kept: dict[str, Any] = {}  # what `Objective.make` hands to its next calls
+        self.making_s = 0.0  # seconds spent in it
         self.logged, self.of_step = FigureSums(), FigureSums()
         live = self.objective.reference == "live"
         self.reference = WeightAverage(trainer.plan.distribution, trainer.model, 1.0) if live else None
@@ -95,7 +99,7 @@ class ObjectiveRun:
     def make(self, batches: Sequence[Any], split: Split = "train") -> list[Any]:
         """The batches of a step as they are trained on."""
         trainer = self.trainer
-        if not self.objective.can.generates:
+        if not batches or not self.objective.can.generates:
             return list(batches)
         rows = getattr(trainer.splits, split)
         step = StepToMake(
@@ -107,15 +111,37 @@ class ObjectiveRun:
             pad=trainer.pad,
             collate=lambda made, items: collate(made, [[item] for item in items], trainer.pad, packed=False),
             split=split,
+            folder=trainer.checkpoints.folder,
+            kept=self.kept,
         )
-        training = trainer.model.training
+        training, began = trainer.model.training, time.monotonic()
         trainer.model.eval()
         try:
             with torch.no_grad(), trainer.compute_loss_context_manager():
                 made = self.objective.make([trainer._prepare_inputs(batch) for batch in batches], step)
         finally:
             trainer.model.train(training)
+            self.making_s += time.monotonic() - began
         return list(made)
+
+    def take_making(self) -> float:
+        """Seconds spent in making batches since the last call."""
+        seconds, self.making_s = self.making_s, 0.0
+        return seconds
+
+    def write_kept(self, folder: Path) -> None:
+        """Write what the next calls of `Objective.make` are handed, that of this process."""
+        if self.kept:
+            torch.save(self.kept, folder / self._kept_file)
+
+    def read_kept(self, folder: Path) -> None:
+        """The same for a run that goes on."""
+        if (folder / self._kept_file).is_file():
+            self.kept = torch.load(folder / self._kept_file, weights_only=True)
+
+    @property
+    def _kept_file(self) -> str:
+        return KEPT.format(self.trainer.args.process_index)
 
     def count_units(self, batches: Sequence[Any]) -> torch.Tensor:
         """Units of the batches of a step, over all processes."""

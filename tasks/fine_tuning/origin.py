@@ -12,7 +12,7 @@ import orjson
 from tasks.contracts.manifest import NAME, hash_file
 from tasks.fine_tuning.checkpoints import RunOrigin
 from tasks.fine_tuning.rows import Splits
-from tasks.language_models import document_rows, documents, encoding, logits, long_rows
+from tasks.language_models import document_rows, documents, encoding, generation, logits, long_rows, sampling
 from tasks.training import (
     answer_costs,
     distribution,
@@ -22,6 +22,7 @@ from tasks.training import (
     objectives,
     optimizers,
     quantization,
+    rewards,
     rows,
     schedules,
     stopping,
@@ -47,8 +48,30 @@ DECIDING_MODULES = (
     "trainer.py",
     "watch.py",
 )
-DECIDING_FOLDERS = (distribution, losses, methods, objectives, optimizers, quantization, schedules, teachers)
-DECIDING_SHARED = (answer_costs, document_rows, documents, encoding, logits, long_rows, mixture, rows, stopping)
+DECIDING_FOLDERS = (
+    distribution,
+    losses,
+    methods,
+    objectives,
+    optimizers,
+    quantization,
+    rewards,
+    schedules,
+    teachers,
+)
+DECIDING_SHARED = (
+    answer_costs,
+    document_rows,
+    documents,
+    encoding,
+    generation,
+    logits,
+    long_rows,
+    mixture,
+    rows,
+    sampling,
+    stopping,
+)
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 # Of the plan, what may differ where another number of ranks resumes a run.
 LAYOUT = {"accumulation_steps", "distribution", "made_for", "predicted_memory_bytes", "threads", "world_size"}
@@ -69,6 +92,8 @@ def hash_origin(plan: Plan, data: str, initial: Path) -> RunOrigin:
         *(file for folder in DECIDING_FOLDERS for file in sorted(Path(folder.__path__[0]).rglob("*.py"))),
     ):
         code.update(f"{file.parent.name}/{file.name} {hash_file(file)}\n".encode())
+    for file in plan.objective.files():
+        code.update(f"{file} {hash_file(file)}\n".encode())
     own = {"" if plan.quantization.can.trained_base else "bitsandbytes", plan.optimizer.can.library}
     own |= {"deepspeed" if plan.distribution.name == "zero" else ""}
     libraries = ",".join(f"{name}={version(name)}" for name in (*LIBRARIES, *sorted(own - {""})))

@@ -105,6 +105,7 @@ class ReportMetrics(TrainerCallback):
         self.names |= {f"eval_{name}": f"validation_{name}" for name in own}
         self.tokens_per_step = plan.tokens / plan.steps_per_epoch
         self.last_log: tuple[int, float] | None = None
+        self.take_making: Callable[[], float] | None = None  # seconds that went into making batches
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -119,6 +120,8 @@ class ReportMetrics(TrainerCallback):
             if self.last_log and now > self.last_log[1]:
                 rate = (step - self.last_log[0]) * self.tokens_per_step / (now - self.last_log[1])
                 figures["tokens_per_second"] = rate
+                if self.take_making:
+                    figures["generation_share"] = self.take_making() / (now - self.last_log[1])
             self.last_log = (step, now)
         if figures:
             for listener in self.listeners:
@@ -163,6 +166,8 @@ def describe(step: int, steps: int, figures: Mapping[str, float], tokens_per_ste
         parts.append(f"validation {figures['validation_loss']:.3f}")
     if rate := figures.get("tokens_per_second"):
         parts.append(f"{rate:,.0f} tokens/s")
+        if "generation_share" in figures:
+            parts.append(f"{figures['generation_share']:.0%} of the time in generation and rewards")
         if step < steps:
             parts.append(f"about {say_time((steps - step) * tokens_per_step / rate)} left")
     return f"step {step:,} of {steps:,}: {', '.join(parts)}"

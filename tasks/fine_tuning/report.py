@@ -78,6 +78,13 @@ def write_report(
     page.figure(
         plot_rates(run.curve), "Learning rate and gradient norm", "The gradient norm is measured before clipping."
     )
+    if run.samples:
+        page.table(
+            "Answers while it was trained",
+            ["step", "which", "prompt", "answer", "reward", "advantage"],
+            [[one.step, one.why, one.prompt, one.answer, one.reward, one.advantage] for one in run.samples],
+            "The best, the worst and a random one of some rollouts; all are beside the checkpoints, samples/*.parquet.",
+        )
     if run.plan.batch_halved:
         page.listing(
             [

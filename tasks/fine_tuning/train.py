@@ -28,6 +28,7 @@ from tasks.training.distribution.whole import put_weights
 from tasks.training.methods.hooks import RunFacts, StepHooks, make_hooks
 from tasks.training.methods.method import tell_outcome
 from tasks.training.mixture import list_task_figures
+from tasks.training.objectives.rollouts.samples_file import ShownSample, choose_samples
 from tasks.training.plan import Plan, check_machine
 from tasks.training.quantization.measure import WeightPart, measure_weights
 
@@ -51,6 +52,7 @@ class Run:
         trained: Weights that got gradients.
         weights: The weights of the model as trained, by part.
         bytes: Size of the tuned folder's files.
+        samples: Answers that the model wrote while it was trained, a few of some steps.
         resumed_at: Step of the checkpoint that the run resumed from; 0 without one.
         outcome: What the method chose while it trained, in words.
     """
@@ -64,6 +66,7 @@ class Run:
     bytes: int
     resumed_at: int
     outcome: dict[str, str] = field(default_factory=dict)
+    samples: tuple[ShownSample, ...] = ()
 
     @property
     def figures(self) -> dict[str, float | int]:
@@ -125,6 +128,7 @@ def fine_tune(
             outcome=tell_outcome(plan.method, trained.model),
             bytes=write_tuned(trained, plan, origin, initial, tuned),
             resumed_at=trained.resumed_at,
+            samples=tuple(choose_samples(store.folder, trained.kept_step)) if plan.objective.can.generates else (),
         )
     store.finish(run.steps)
     return run
@@ -267,11 +271,13 @@ def make_trainer(
     adapted = make_model(plan, initial)
     hooks = hooks_of(plan, adapted, initial)
     model = plan.distribution.shard(adapted)
-    callbacks: list[Any] = [ShowProgress(shown or ProgressBar(plan.steps)), ReportMetrics(plan, listeners)]
+    reporting = ReportMetrics(plan, listeners)
+    callbacks: list[Any] = [ShowProgress(shown or ProgressBar(plan.steps)), reporting]
     trainer = (trainer_class or FineTuner)(
         model, load_tokenizer(initial), plan, splits, store, callbacks, arguments, hooks
     )
     trainer.remove_callback(PrinterCallback)
+    reporting.take_making = trainer.objective.take_making if plan.objective.can.generates else None
     return trainer
 
 
@@ -353,7 +359,7 @@ def write_tuned(trained: _Trained, plan: Plan, origin: RunOrigin, initial: Path,
     try:
         shutil.rmtree(tuned, ignore_errors=True)
         tuned.mkdir(parents=True)
-        files = [*plan.method.save(trained.model, tuned), *plan.objective.save(trained.model, tuned)]
+        files = [*plan.objective.save(trained.model, tuned), *plan.method.save(trained.model, tuned)]
         seal(tuned, files, facts)
     except (OSError, RuntimeError, SafetensorError, PipelineError) as error:
         reason = refusal(error)

@@ -416,6 +416,7 @@ class FineTuner(SFTTrainer):
         if self.average is not None:
             self.average.save(folder / AVERAGED)
         self._save_rng_state(str(folder))
+        self.objective.write_kept(folder)
         total, _ = self._sum_over_ranks(self._tr_loss.item(), 0)
         return total / int(self.args.world_size)
 
@@ -433,6 +434,7 @@ class FineTuner(SFTTrainer):
             return
         self.unlogged = read_json(Path(checkpoint) / UNLOGGED)
         self.objective.state = self.unlogged["objective"]
+        self.objective.read_kept(Path(checkpoint))
         self.objective.restore_reference(self.unlogged["reference"])
         self.plan.distribution.load_state(self, Path(checkpoint))
         self.method_steps.load(Path(checkpoint))

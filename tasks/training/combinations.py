@@ -85,6 +85,15 @@ RULES: tuple[CombinationRule, ...] = (
         ),
     ),
     CombinationRule(
+        ("method", "objective"),
+        "the method changes which weights it trains, and the objective compares with those it began with",
+        lambda method, objective: changes_trained(method) and objective.can.generates,
+        lambda method, objective: (
+            f"take objective {either('objective', lambda can: not can.generates)}, or a method that trains the same "
+            "weights throughout"
+        ),
+    ),
+    CombinationRule(
         ("optimizer", "objective"),
         "the optimizer measures a batch again and again, and the objective hands something from step to step",
         lambda optimizer, objective: objective.can.keeps_state and not optimizer.can.needs_backward,

@@ -139,7 +139,8 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
         ema_decay=settings.ema_decay,
         on_nan=settings.on_nan,
         nan_limit=settings.nan_limit,
-        divergence=settings.divergence,
+        # With rewards the loss says little; the objective's own guards watch over them.
+        divergence=None if settings.objective.can.generates else settings.divergence,
         early_stopping=settings.early_stopping,
         keep=settings.keep,
         checkpoint_every_steps=settings.checkpoint_every.in_steps(batches / batches_per_step),
@@ -147,7 +148,7 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
         log_every_steps=settings.log_every_steps,
         examples=counts.examples,
         rows=rows,
-        tokens=counts.tokens,
+        tokens=settings.objective.trained_tokens(counts.tokens, counts.examples),
         supervised_tokens=counts.supervised_tokens,
         steps_per_epoch=count_steps(1, rows, batch, batches_per_step),
         trainable_parameters=settings.method.trainable(shape) + settings.objective.own_weights(shape),
@@ -226,7 +227,7 @@ def _memory(
         max_tokens=(settings.max_tokens + count_virtual_tokens(settings.method))
         * (objective.sequences if packed else 1),
         packed=packed,
-        supervised_share=counts.supervised_tokens / max(counts.tokens, 1),
+        supervised_share=1.0 if objective.can.generates else counts.supervised_tokens / max(counts.tokens, 1),
         precision=precision,
         optimizer=settings.optimizer,
         gradient_checkpointing=settings.gradient_checkpointing,

@@ -14,16 +14,20 @@ from pydantic import Field
 from tasks.training.objectives.cpo import Cpo
 from tasks.training.objectives.distillation import Distillation
 from tasks.training.objectives.dpo import Dpo
+from tasks.training.objectives.grpo import Grpo
 from tasks.training.objectives.ipo import Ipo
 from tasks.training.objectives.kto import Kto
 from tasks.training.objectives.objective import Objective, ObjectiveCan
 from tasks.training.objectives.orpo import Orpo
+from tasks.training.objectives.ppo import Ppo
 from tasks.training.objectives.pretraining import Pretraining
+from tasks.training.objectives.rloo import Rloo
 from tasks.training.objectives.simpo import Simpo
 from tasks.training.objectives.supervised import Supervised
 
 AnyObjective = Annotated[
-    Supervised | Pretraining | Distillation | Dpo | Ipo | Orpo | Cpo | Simpo | Kto, Field(discriminator="name")
+    Supervised | Pretraining | Distillation | Dpo | Ipo | Orpo | Cpo | Simpo | Kto | Grpo | Rloo | Ppo,
+    Field(discriminator="name"),
 ]
 
 OBJECTIVES: tuple[type[Objective], ...] = get_args(get_args(AnyObjective)[0])

@@ -132,6 +132,11 @@ class Scorer(Protocol):
     """
 
     @property
+    def model(self) -> Any:
+        """The model as wrapped for training."""
+        ...
+
+    @property
     def token_loss(self) -> TrainingLoss:
         """``training_setup.loss``."""
         ...
@@ -203,6 +208,9 @@ class StepToMake:
         pad: Token id of the padding.
         collate: Makes a batch of rows that were made here; gets rows and the indices of their items.
         split: ``train`` or ``validation``.
+        folder: That of the run's checkpoints, for what is kept beside them.
+        kept: What is handed to the next calls: tensors, numbers, texts, and lists, tuples and mappings of them. It is
+            in the checkpoints, that of each process.
     """
 
     model: Any
@@ -213,6 +221,8 @@ class StepToMake:
     pad: int
     collate: Callable[[TokenizedRows, Sequence[int]], dict[str, Any]]
     split: Literal["train", "validation"]
+    folder: Path
+    kept: dict[str, Any]
 
 
 class Objective(Protocol):
@@ -257,6 +267,19 @@ class Objective(Protocol):
         """The items of a split; what cannot be trained on is dropped and counted, with reasons."""
         ...
 
+    @property
+    def longest_answer(self) -> int | None:
+        """Tokens of the longest answer that it generates; None where it generates none."""
+        ...
+
+    def trained_tokens(self, tokens: int, items: int) -> int:
+        """Tokens of an epoch that are trained on, of items with so many; of answers to be generated the most."""
+        ...
+
+    def files(self) -> list[Path]:
+        """Files of the user's that decide about the weights and are not part of the params."""
+        ...
+
     def own_weights(self, shape: ModelShape) -> int:
         """Weights of modules of its own, all trained; 0 without `extend`."""
         ...
@@ -270,7 +293,10 @@ class Objective(Protocol):
         ...
 
     def save(self, model: Any, folder: Path) -> list[Path]:
-        """Write those modules into the tuned folder, beside the method's files; the files."""
+        """Write those modules into the tuned folder, beside the method's files; the files.
+
+        It is called before the method saves, so that what is of use in training only can be taken out of the model.
+        """
         ...
 
     def units(self, inputs: Batch) -> int:

@@ -24,6 +24,16 @@ class PlainObjective(Section):
     def problems(self, shape: ModelShape) -> list[str]:
         return []
 
+    @property
+    def longest_answer(self) -> int | None:
+        return None
+
+    def trained_tokens(self, tokens: int, items: int) -> int:
+        return tokens
+
+    def files(self) -> list[Path]:
+        return []
+
     def own_weights(self, shape: ModelShape) -> int:
         return 0
 
