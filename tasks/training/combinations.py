@@ -86,6 +86,15 @@ RULES: tuple[CombinationRule, ...] = (
     ),
     CombinationRule(
         ("method", "objective"),
+        "the method puts vectors of its own before a prompt, and the objective draws answers to many prompts at once",
+        lambda method, objective: not method.can.packing and objective.can.generates,
+        lambda method, objective: (
+            f"take method {either('method', lambda can: can.packing)}, or objective "
+            + either("objective", lambda can: not can.generates)
+        ),
+    ),
+    CombinationRule(
+        ("method", "objective"),
         "the method changes which weights it trains, and the objective compares with those it began with",
         lambda method, objective: changes_trained(method) and objective.can.generates,
         lambda method, objective: (
