@@ -5,7 +5,7 @@ the training of a minute model behind it; the prediction is the plan's, without 
 random weights, since memory does not depend on them. All train with ``release_freed_memory``, without which the C
 library keeps some of what was freed; ``--keep`` trains without it.
 
-    python benchmarks/memory.py [--only NAME] [--keep] [--parts] [--seconds]
+    python benchmarks/memory.py [--only NAME (fresh: those that nothing was fitted on)] [--keep] [--parts] [--seconds]
 
 ``--seconds`` trains more steps and shows the time of one, to compare settings of the allocator.
 """
@@ -34,6 +34,8 @@ TINY = {"hidden": 64, "layers": 2, "intermediate": 128, "heads": 2, "vocabulary"
 SMALL = {"hidden": 192, "layers": 4, "intermediate": 512, "heads": 3, "vocabulary": 4096}
 EMBEDDED = {"hidden": 320, "layers": 6, "intermediate": 864, "heads": 5, "vocabulary": 8192}
 WIDE = {"hidden": 512, "layers": 3, "intermediate": 1376, "heads": 8, "vocabulary": 2048}
+DEEP = {"hidden": 256, "layers": 10, "intermediate": 704, "heads": 4, "vocabulary": 6000}
+BROAD = {"hidden": 448, "layers": 4, "intermediate": 1216, "heads": 7, "vocabulary": 16_000}
 MANY_WORDS = {"hidden": 128, "layers": 3, "intermediate": 344, "heads": 2, "vocabulary": 49152}
 LORA = {"name": "lora", "rank": 32}
 FULL = {"name": "full"}
@@ -71,6 +73,28 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "model": MANY_WORDS, "method": FULL, "batch_size": 4, "max_tokens": 128, "optimizer": {"name": "adafactor"},
     },
 }  # fmt: skip
+# Not among those that the prediction was made from.
+FRESH: dict[str, dict[str, Any]] = {
+    "fresh: deep, full, bf16": {
+        "model": DEEP, "method": FULL, "batch_size": 4, "max_tokens": 192, "precision": "bf16",
+    },
+    "fresh: deep, LoRA, packed": {
+        "model": DEEP, "method": LORA, "batch_size": 2, "max_tokens": 384, "packing": "bfd",
+    },
+    "fresh: deep, full, Lion, accumulation": {
+        "model": DEEP, "method": FULL, "batch_size": 6, "max_tokens": 128, "optimizer": {"name": "lion"},
+        "accumulation_steps": 3,
+    },
+    "fresh: broad, full": {"model": BROAD, "method": FULL, "batch_size": 3, "max_tokens": 256},
+    "fresh: broad, LoRA, bf16, checkpointing": {
+        "model": BROAD, "method": LORA, "batch_size": 12, "max_tokens": 256, "precision": "bf16",
+        "gradient_checkpointing": True,
+    },
+    "fresh: small, full, momentum, long rows": {
+        "model": SMALL, "method": FULL, "batch_size": 3, "max_tokens": 768, "optimizer": {"name": "momentum"},
+    },
+}  # fmt: skip
+CONFIGURATIONS |= FRESH
 
 
 def main() -> None:

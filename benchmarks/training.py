@@ -10,7 +10,8 @@ interleaved, so that a load that comes and goes meets all of them; shown are the
     python benchmarks/training.py --to-loss         # seconds to a validation loss, against TRL
     python benchmarks/training.py --layouts         # what precision, compilation and padding cost on this CPU
 
-Run it on an idle machine; on a busy one only the ratios mean something.
+Run it on an idle machine; on a busy one only the ratios mean something. The last three count processor seconds, so that
+with ``--threads 1`` they mean something there too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Seconds of training to a validation loss: each trainer with the best of some learning rates."""
+"""Processor seconds of training to a validation loss: each trainer with the best of some learning rates."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def compare_costs(job: dict[str, Any], folder: Path) -> None:
         for name, (seconds, rate) in times.items():
             ratio = seconds / times["heptune"][0]
             print(
-                f"{name:<12}{seconds:7.1f} s at learning rate {rate:g}; heptune is {ratio:.2f} x; "
+                f"{name:<12}{seconds:7.1f} CPU s at learning rate {rate:g}; heptune is {ratio:.2f} x; "
                 f"lowest loss {lowest[name]:.3f}",
                 flush=True,
             )
 
 
 def seconds_to(target: float, curve: list[tuple[float, float]]) -> float:
-    """Seconds until the first look at which the loss was no higher than the target; infinite where it never was."""
+    """Processor seconds until the loss was first seen no higher than the target; infinite where it never was."""
     return next((seconds for seconds, loss in curve if loss <= target), float("inf"))

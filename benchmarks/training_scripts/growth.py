@@ -1,4 +1,4 @@
-"""How seconds and memory of our training grow with the model, the length of a row and the number of rows."""
+"""How processor seconds and memory of our training grow with the model, the length of a row and the number of rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = (60, 120, 240)
 
 def show_growth(job: dict[str, Any], folder: Path) -> None:
     """One of the three is varied at a time; the same tokens a step throughout."""
-    print(f"{'varied':<28}{'steps':>6}{'tokens':>9}{'seconds':>9}{'tokens/s':>10}{'peak GiB':>10}{'predicted':>10}")
+    print(f"{'varied':<28}{'steps':>6}{'tokens':>9}{'CPU s':>9}{'tokens/s':>10}{'peak GiB':>10}{'predicted':>10}")
     middle = make_llama(folder / "middle", 8192, 320, 864, layers=8, heads=5, groups=5)
     few = make_data(ROWS[0], folder / "few.jsonl")
     for name, (hidden, layers) in MODELS.items():
@@ -36,9 +36,9 @@ def show_growth(job: dict[str, Any], folder: Path) -> None:
 
 def tell(name: str, job: dict[str, Any], folder: Path) -> None:
     found = run("heptune", {**job, "method": "full"}, folder / f"run-{name}")
-    speed = found["tokens"] / found["seconds"]
+    speed = found["tokens"] / found["cpu_seconds"]
     print(
-        f"{name:<28}{found['steps']:6,}{found['tokens']:9,}{found['seconds']:9.1f}{speed:10,.0f}"
+        f"{name:<28}{found['steps']:6,}{found['tokens']:9,}{found['cpu_seconds']:9.1f}{speed:10,.0f}"
         f"{found['peak_gib']:10.2f}{found['predicted_gib']:10.2f}",
         flush=True,
     )

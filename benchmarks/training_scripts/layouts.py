@@ -35,16 +35,15 @@ def compare_layouts(job: dict[str, Any], rounds: int, folder: Path) -> None:
 
 
 def show(method: str, found: dict[str, list[dict[str, Any]]]) -> None:
-    planned = statistics.median(one["seconds"] for one in found["as planned"])
+    planned = statistics.median(one["cpu_seconds"] for one in found["as planned"])
     reference = found["as planned"][0]["losses"]
     print(f"\n{method}: {found['as planned'][0]['steps']} steps")
     for name, runs in found.items():
-        seconds = statistics.median(one["seconds"] for one in runs)
-        # Compilation happens in the first step, so it is a time of its own.
+        seconds = statistics.median(one["cpu_seconds"] for one in runs)
         losses = runs[0]["losses"]
         apart = max(abs(a / b - 1) for a, b in zip(losses, reference, strict=False))
         print(
-            f"{name:<30}{seconds:8.1f} s  {planned / seconds:5.2f} x as planned  {runs[0]['peak_gib']:5.2f} GiB  "
+            f"{name:<30}{seconds:8.1f} CPU s  {planned / seconds:5.2f} x as planned  {runs[0]['peak_gib']:5.2f} GiB  "
             f"last loss {losses[-1]:.4f}, curve within {apart:.2%}, {runs[0]['steps']} steps",
             flush=True,
         )

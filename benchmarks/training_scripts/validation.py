@@ -1,4 +1,4 @@
-"""Validation loss against the seconds of training, measured alike in every trainer of transformers."""
+"""Validation loss against the processor seconds of training, measured alike in every trainer of transformers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class LossClock(TrainerCallback):
         job: ``validation``: a file of conversations; ``validate_every``: optimizer steps. Without, it does nothing.
 
     Attributes:
-        points: Seconds of training and mean cross-entropy of the answers' tokens, in nats, of each look.
+        points: Processor seconds of training, which another load does not stretch, and mean cross-entropy of the
+            answers' tokens, in nats, of each look.
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -31,15 +32,15 @@ class LossClock(TrainerCallback):
             self.rows = [encode(tokenizer, json.loads(line)["messages"], job["max_tokens"]) for line in lines]
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self.began = time.perf_counter()
+        self.began = time.process_time()
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if not self.every or state.global_step % self.every:
             return
-        looked = time.perf_counter()
+        looked = time.process_time()
         loss = mean_loss(model, self.rows)
         self.points.append((looked - self.began - self.paused, loss))
-        self.paused += time.perf_counter() - looked
+        self.paused += time.process_time() - looked
 
 
 def encode(tokenizer: Any, turns: list[dict[str, str]], max_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
