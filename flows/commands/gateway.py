@@ -39,13 +39,16 @@ def stop() -> Answer:
 
 
 @command(keys, "add")
-def add_key(name: Annotated[str, typer.Argument(help="Whose key it is.")]) -> Answer:
+def add_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    admin: Annotated[bool, typer.Option("--admin", help="It may load and unload adapters too.")] = False,
+) -> Answer:
     """Make a key and print it, once."""
     from flows.wiring import artifacts
     from tasks.gateway import keys as ring
 
-    key = ring.add_key(artifacts.KEYS, name)
-    return Answer({"name": name, "key": key}, key)
+    key = ring.add_key(artifacts.KEYS, name, admin)
+    return Answer({"name": name, "key": key, "admin": admin}, key)
 
 
 @command(keys, "list")
@@ -55,8 +58,9 @@ def list_keys() -> Answer:
     from tasks.gateway import keys as ring
 
     found = ring.read_keys(artifacts.KEYS)
-    values = {"keys": [{"id": key.id, "name": key.name} for key in found]}
-    return Answer(values, "\n".join(f"{key.id}  {key.name}" for key in found) or "no keys")
+    values = {"keys": [{"id": key.id, "name": key.name, "admin": key.admin} for key in found]}
+    lines = [f"{key.id}  {key.name}" + ("  (admin)" if key.admin else "") for key in found]
+    return Answer(values, "\n".join(lines) or "no keys")
 
 
 @command(keys, "remove")

@@ -84,6 +84,7 @@ def serve(params: Params, host: str = HOST, port: int = PORT) -> None:
             store_url(),
             artifacts.SPOOL,
             artifacts.KEYS,
+            artifacts.ADAPTERS,
             lambda url, release: console.print(f"release {release[:12]} answers at {url}/v1", soft_wrap=True),
         )
 
@@ -172,6 +173,6 @@ def serving(params: Params, port: int = 0) -> Iterator[RunningGateway]:
     deployment = params.deployment
     resolve = champion_of(Registry(deployment.release.model))
     with running.running_gateway(
-        deployment.gateway, resolve, store_url(), artifacts.SPOOL, artifacts.KEYS, HOST, port
+        deployment.gateway, resolve, store_url(), artifacts.SPOOL, artifacts.KEYS, HOST, port, artifacts.ADAPTERS
     ) as gateway:
         yield gateway

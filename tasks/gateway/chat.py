@@ -5,11 +5,12 @@ Supported: ``model``, ``messages``, ``max_tokens`` and ``max_completion_tokens``
 (`tasks.language_models.message_format`): texts, text parts, refusals, and the tool calls of earlier turns with their
 results; ``developer`` counts as ``system``. A single message of the assistant is a text to be continued, without the
 chat template: what completions are elsewhere. What a message holds beside its text (``name``, ``tool_call_id``,
-reasoning) has no effect, and the header ``x-heptune-ignored`` names it. Accepted and without effect, too: ``user``,
-``metadata``, ``safety_identifier``, ``prompt_cache_key``, ``service_tier``, ``store: false``, ``parallel_tool_calls``,
-any field that is null, and every other known field at the value that has no effect (``n: 1``, ``logprobs: false``,
-``tools: []``, penalties of 0, ...). Anything else is answered with 400 and the name of the field: several choices, log
-probabilities, tools, structured output, penalties, logit bias, images and audio, reasoning effort, stored completions.
+reasoning) has no effect, and the header ``x-heptune-ignored`` names it. ``metadata.adapter`` names the adapter that
+answers, as ``<model>:<adapter>`` does. Accepted and without effect, too: ``user``, all else in ``metadata``,
+``safety_identifier``, ``prompt_cache_key``, ``service_tier``, ``store: false``, ``parallel_tool_calls``, any field that
+is null, and every other known field at the value that has no effect (``n: 1``, ``logprobs: false``, ``tools: []``,
+penalties of 0, ...). Anything else is answered with 400 and the name of the field: several choices, log probabilities,
+tools, structured output, penalties, logit bias, images and audio, reasoning effort, stored completions.
 """
 
 from __future__ import annotations
@@ -225,6 +226,12 @@ class FeedbackRequest(StrictModel):
     request_id: str = Field(min_length=1, max_length=128)
     correction: str | None = Field(None, max_length=100_000)
     label: str | None = Field(None, min_length=1, max_length=256)
+
+
+class AdapterRequest(StrictModel):
+    """A body of ``/v1/adapters``: the adapter of the store that is to answer too."""
+
+    name: str = Field(min_length=1, max_length=64)
 
 
 def parse(shape: type[Shape], raw: bytes) -> Shape:

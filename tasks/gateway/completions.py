@@ -38,6 +38,7 @@ class Exchange:
         state: State of the gateway.
         body: The client's request.
         key: The client's key, where keys are required.
+        adapter: Name of the adapter that answers; None: the model alone.
         id: Id for the client, the log and feedback.
         status: HTTP status for the log; 499 until there is an answer.
     """
@@ -45,6 +46,7 @@ class Exchange:
     state: GatewayState
     body: ChatRequest
     key: Key | None
+    adapter: str | None = None
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     received_at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
@@ -91,6 +93,7 @@ class Exchange:
                 seed=self.body.seed,
             ),
             stops=self.body.stops,
+            adapter=self.adapter,
         )
         self.slot.engine.submit(self.generation)
 
@@ -175,8 +178,9 @@ class Exchange:
             RequestLog(
                 id=self.id,
                 received_at=self.received_at,
-                model=self.body.model,
-                release=self.slot.release,
+                model=self.body.model if self.adapter is None else name_adapter(self.state, self.adapter),
+                # Not the release's own answers: monitoring holds those against its baseline.
+                release=self.slot.release if self.adapter is None else f"{self.slot.release}:{self.adapter}",
                 key=self.key.logged_as if self.key else None,
                 messages=[Message.model_validate(turn) for turn in turns],
                 answer="".join(self.text),
@@ -212,10 +216,7 @@ async def answer_chat(state: GatewayState, body: ChatRequest, key: Key | None, r
     Raises:
         ApiError: It cannot be answered.
     """
-    known = (state.params.model_name, state.releases.release)
-    if body.model not in known:
-        raise ApiError(404, f"no model {body.model!r}; ask for {known[0]!r}", "model_not_found", "model")
-    exchange = Exchange(state, body, key)
+    exchange = Exchange(state, body, key, choose_adapter(state, body))
     streaming = False
     try:
         await exchange.begin()
@@ -233,6 +234,35 @@ async def answer_chat(state: GatewayState, body: ChatRequest, key: Key | None, r
     finally:
         if not streaming:
             exchange.end()
+
+
+def choose_adapter(state: GatewayState, body: ChatRequest) -> str | None:
+    """The adapter that a request asks for, by its model (``<model>:<adapter>``) or its tag (``metadata.adapter``).
+
+    Raises:
+        ApiError: There is no such model or adapter, or model and tag name two adapters.
+    """
+    name, served = state.params.model_name, state.list_models()
+    tagged = (body.metadata or {}).get("adapter")
+    if body.model in (name, state.releases.release):
+        asked = tagged
+    else:
+        asked = next((adapter for adapter, model in served.items() if adapter and model == body.model), "")
+        if not asked:
+            shown = ", ".join(repr(model) for model in served.values())
+            raise ApiError(404, f"no model {body.model!r}; there are {shown}", "model_not_found", "model")
+        if tagged not in (None, asked):
+            message = f"model {body.model!r} and metadata.adapter {tagged!r} name two adapters; name one"
+            raise ApiError(400, message, "unsupported_value", "metadata")
+    if asked is not None and asked not in served:
+        shown = ", ".join(repr(adapter) for adapter in served if adapter) or "none"
+        raise ApiError(404, f"no adapter {asked!r}; there are {shown}", "adapter_not_found", "metadata")
+    return asked
+
+
+def name_adapter(state: GatewayState, adapter: str) -> str:
+    """The model name by which an adapter is asked for."""
+    return f"{state.params.model_name}:{adapter}"
 
 
 async def answer_complete(exchange: Exchange, request: Request) -> Response:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from tasks.gateway.adapted_model import AdaptedModel
 from tasks.gateway.batch import logits_alone
 from tasks.gateway.engine import Delta, EngineLoad, Failed, Finished, FinishReason, GenerationRequest
 from tasks.gateway.running_rows import RunningRows
@@ -35,6 +38,31 @@ class Row:
     tokens: list[int]
 
 
+@dataclass(eq=False)
+class _Call:
+    """A function that is called between two steps.
+
+    Attributes:
+        function: What is called.
+        unless_used: Adapter that no request may ask for when it is.
+        done: Its end, or its error.
+    """
+
+    function: Callable[[], None]
+    unless_used: str | None
+    done: Future[None] = field(default_factory=Future)
+
+    def make(self) -> None:
+        try:
+            with torch.inference_mode(False):
+                self.function()
+        # Whatever it raises is for whoever asked for it, and must not end the thread.
+        except Exception as error:  # noqa: BLE001
+            self.done.set_exception(error)
+        else:
+            self.done.set_result(None)
+
+
 class DecodeLoop:
     """Decodes in a thread of its own until closed.
 
@@ -46,6 +74,7 @@ class DecodeLoop:
         max_batch: Maximum number of rows decoded together.
         tie_margin: A greedy choice with a lead up to this is decided by computing the row alone; 0: never.
         on_step: Called with the number of rows of every step.
+        adapted: The same model where its rows may have adapters.
     """
 
     def __init__(
@@ -57,8 +86,11 @@ class DecodeLoop:
         max_batch: int,
         tie_margin: float,
         on_step: Callable[[int], None],
+        adapted: AdaptedModel | None = None,
     ) -> None:
         self._model = model
+        self._adapted = adapted
+        self._calls: list[_Call] = []
         self._decode = decode
         self._ends = frozenset(ends)
         self._max_batch = max_batch
@@ -87,6 +119,24 @@ class DecodeLoop:
             self._waiting.append(request)
             self._wake.notify()
 
+    def call(self, function: Callable[[], None], unless_used: str | None = None) -> None:
+        """Have a function called between two steps, on the thread that decodes; returns when it was.
+
+        Args:
+            function: Changes the model.
+            unless_used: Name of an adapter; the call waits until no submitted request asks for it.
+
+        Raises:
+            RuntimeError: The loop is closed.
+        """
+        call = _Call(function, unless_used)
+        with self._wake:
+            if not self.alive:
+                raise RuntimeError("call after close")
+            self._calls.append(call)
+            self._wake.notify()
+        call.done.result()
+
     def close(self) -> None:
         """Finish every submitted request, then end the thread."""
         with self._wake:
@@ -98,17 +148,38 @@ class DecodeLoop:
         with torch.inference_mode():
             while True:
                 with self._wake:
-                    while not (self._waiting or self._rows or self._closing):
+                    while not (self._waiting or self._rows or self._calls or self._closing):
                         self._wake.wait()
-                    if not (self._waiting or self._rows):
+                    calls = self._take_calls()
+                    if not (self._waiting or self._rows or calls):
                         return
                     joining = [self._waiting.popleft() for _ in range(self._free_rows())]
+                for call in calls:
+                    call.make()
                 try:
-                    self._advance([request for request in joining if not request.cancelled])
+                    self._advance([request for request in joining if not self._is_left_out(request)])
                 # Any error of the model (out of memory, a bad kernel) fails these requests but not the server.
                 except Exception as error:
                     logger.exception("a decoding step failed")
                     self._fail(joining, f"{type(error).__name__} while decoding")
+
+    def _take_calls(self) -> list[_Call]:
+        """The calls that can be made now."""
+        asked = {request.adapter for request in (*self._waiting, *(row.request for row in self._rows))}
+        ready = [call for call in self._calls if call.unless_used is None or call.unless_used not in asked]
+        self._calls = [call for call in self._calls if call not in ready]
+        return ready
+
+    def _is_left_out(self, request: GenerationRequest) -> bool:
+        """Whether a request is not decoded: it is cancelled, or its adapter was taken away."""
+        lacking = request.adapter is not None and (self._adapted is None or request.adapter not in self._adapted.names)
+        if lacking and not request.cancelled:
+            request.emit(Failed(f"the adapter {request.adapter} is not served any more"))
+        return lacking or request.cancelled
+
+    def _with_adapters(self, requests: Sequence[GenerationRequest]) -> AbstractContextManager[None]:
+        """The rows of the forward passes in the block have these requests' adapters."""
+        return nullcontext() if self._adapted is None else self._adapted.rows([r.adapter for r in requests])
 
     def _free_rows(self) -> int:
         return min(len(self._waiting), self._max_batch - len(self._rows))
@@ -126,13 +197,15 @@ class DecodeLoop:
         done: set[int] = set()
         if self._rows:
             self._on_step(len(self._rows))
-            logits = self._batch.step([row.tokens[-1] for row in self._rows])
+            with self._with_adapters([row.request for row in self._rows]):
+                logits = self._batch.step([row.tokens[-1] for row in self._rows])
             done = self._choose(self._rows, logits)
         if joining:
             # Prompts of similar length are prefilled together, which saves padding.
             joining.sort(key=lambda request: len(request.prompt))
             joined = [self._make_row(request) for request in joining]
-            logits = self._batch.join([list(request.prompt) for request in joining])
+            with self._with_adapters(joining):
+                logits = self._batch.join([list(request.prompt) for request in joining])
             self._rows = [*self._rows, *joined]
             done |= self._choose(joined, logits)
         self._remove(lambda row: id(row) in done)
@@ -159,7 +232,8 @@ class DecodeLoop:
             if row.generator is not None:
                 token = sample_token(logits[index], row.request.sampling, row.generator)
             elif leads[index] <= self._tie_margin:
-                token = int(logits_alone(self._model, [*row.request.prompt, *row.tokens]).argmax())
+                with self._with_adapters([row.request]):
+                    token = int(logits_alone(self._model, [*row.request.prompt, *row.tokens]).argmax())
             else:
                 token = first[index]
             if self._append(row, token):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from tasks.training.stored_adapter import StoredAdapter
 
 FinishReason = Literal["stop", "length"]
 
@@ -66,6 +69,7 @@ class GenerationRequest:
         emit: Called with the events in order, on a thread of the engine; it must not block or raise.
         sampling: How tokens are chosen.
         stops: Texts that end the answer and are not part of it.
+        adapter: Name of the adapter that answers beside the model; None: the model alone.
         cancelled: Set it to free the row for others; a cancelled request gets no further events.
     """
 
@@ -74,6 +78,7 @@ class GenerationRequest:
     emit: Callable[[Event], None]
     sampling: Sampling = Sampling()
     stops: tuple[str, ...] = ()
+    adapter: str | None = None
     cancelled: bool = field(default=False)
 
 
@@ -120,6 +125,20 @@ class Engine(Protocol):
         Raises:
             PromptRefused: The chat template or the tokenizer rejects it.
         """
+
+    @property
+    def adapters(self) -> frozenset[str]:
+        """Names of the adapters that requests may ask for."""
+
+    def load_adapter(self, adapter: StoredAdapter) -> None:
+        """Answer with an adapter too; returns when it does, at once where it did before.
+
+        Raises:
+            PipelineError: It was trained on other weights, or this engine cannot serve adapters.
+        """
+
+    def unload_adapter(self, name: str) -> None:
+        """Answer with an adapter no longer; returns when the requests that ask for it are finished."""
 
     def submit(self, request: GenerationRequest) -> None:
         """Queue a request; returns at once."""

@@ -41,11 +41,13 @@ class Key:
         id: First part of the key, 8 hex digits; identifies a key without revealing it.
         name: Name of its owner.
         sha256: Hash of the whole key.
+        admin: Whether it may change what the gateway serves.
     """
 
     id: str
     name: str
     sha256: str
+    admin: bool = False
 
     @property
     def logged_as(self) -> str:
@@ -69,7 +71,7 @@ def read_keys(path: Path) -> list[Key]:
         raise PipelineError(f"{path}: not JSON ({error}); {REPAIR}") from error
     if not isinstance(rows, list) or not all(map(_is_key, rows)):
         raise PipelineError(f"{path}: not a list of keys; {REPAIR}")
-    return [Key(row["id"], row["name"], row["sha256"]) for row in rows]
+    return [Key(row["id"], row["name"], row["sha256"], row.get("admin") is True) for row in rows]
 
 
 def _is_key(row: object) -> bool:
@@ -80,11 +82,17 @@ def _is_key(row: object) -> bool:
 
 def write_keys(path: Path, keys: list[Key]) -> None:
     """Replace the file; only its owner may read it."""
-    write_json(path, [{"id": key.id, "name": key.name, "sha256": key.sha256} for key in keys], private=True)
+    rows = [{"id": k.id, "name": k.name, "sha256": k.sha256, **({"admin": True} if k.admin else {})} for k in keys]
+    write_json(path, rows, private=True)
 
 
-def add_key(path: Path, name: str) -> str:
+def add_key(path: Path, name: str, admin: bool = False) -> str:
     """Generate a key.
+
+    Args:
+        path: File of the keys.
+        name: Name of its owner.
+        admin: Whether it may change what the gateway serves.
 
     Returns:
         The key, which is stored as a hash only: show it now.
@@ -104,7 +112,7 @@ def add_key(path: Path, name: str) -> str:
         while any(key.id == number for key in keys):
             number = secrets.token_hex(4)
         key = f"hep_{number}_{secrets.token_urlsafe(32)}"
-        write_keys(path, [*keys, Key(number, name, hash_key(key))])
+        write_keys(path, [*keys, Key(number, name, hash_key(key), admin)])
     return key
 
 

@@ -17,6 +17,9 @@ class Gateway(Section):
 
     engine: Engine = Field(default=Transformers(), description="engine that decodes")
     model_name: str = Field(default="heptune", min_length=1, description="name of the model in requests")
+    adapters: tuple[str, ...] = Field(
+        default=(), description="adapters of `heptune adapters` that answer as <model_name>:<adapter> from the start"
+    )
     poll_s: float = Field(default=1.0, gt=0, description="seconds between two checks for a new champion")
     max_new_tokens: int = Field(
         default=256, ge=1, description="maximum tokens of an answer when the client sets no limit"

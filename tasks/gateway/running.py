@@ -55,6 +55,7 @@ def serve(
     store_url: str,
     spool: Path,
     keys: Path,
+    adapters: Path | None = None,
     on_ready: Callable[[str, str], None] = lambda url, release: None,
 ) -> None:
     """Answer until SIGINT, SIGTERM or SIGHUP; then finish running requests and write the log.
@@ -67,6 +68,7 @@ def serve(
         store_url: Database of the request log.
         spool: File for rows while the database is unavailable.
         keys: File of the API keys.
+        adapters: Folder of the adapters that may be served; None: none may.
         on_ready: Called with the address and the release once it answers.
 
     Raises:
@@ -75,7 +77,7 @@ def serve(
     raise_handle_limit()
     listener = bind(host, port)
     with listener:
-        state = GatewayState(params, resolve, host, store_url, spool, keys)
+        state = GatewayState(params, resolve, host, store_url, spool, keys, adapters)
         try:
             server = make_server(state)
             # The socket is listening: connections made now are answered as soon as the server runs.
@@ -95,6 +97,7 @@ def running_gateway(
     keys: Path,
     host: str = "127.0.0.1",
     port: int = 0,
+    adapters: Path | None = None,
 ) -> Iterator[RunningGateway]:
     """A gateway in a thread of this process, on a free port by default; closed at the end of the block.
 
@@ -102,7 +105,7 @@ def running_gateway(
         PipelineError: As `serve`.
     """
     with bind(host, port) as listener:
-        state = GatewayState(params, resolve, host, store_url, spool, keys)
+        state = GatewayState(params, resolve, host, store_url, spool, keys, adapters)
         try:
             server = make_server(state)
             thread = threading.Thread(target=server.run, args=([listener],), name="gateway", daemon=True)

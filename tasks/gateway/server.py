@@ -2,7 +2,8 @@
 
 ``POST /v1/chat/completions`` (supported fields: `tasks.gateway.chat`), ``GET /v1/models`` and
 ``/v1/models/{name}``, ``POST /v1/feedback`` (``request_id`` with ``correction`` and/or ``label``), ``GET /healthz`` and
-``GET /metrics``. Nothing else of OpenAI's API is supported: no completions, responses, embeddings, files or
+``GET /metrics``; ``GET /v1/adapters``, and for administrators ``POST /v1/adapters`` (``name``) and ``DELETE
+/v1/adapters/{name}``. Nothing else of OpenAI's API is supported: no completions, responses, embeddings, files or
 batches. Errors have OpenAI's format.
 """
 
@@ -10,16 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Annotated, Any
 
+import anyio
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from tasks.gateway.chat import ApiError, ChatRequest, FeedbackRequest, parse
+from tasks.contracts.errors import PipelineError
+from tasks.gateway.chat import AdapterRequest, ApiError, ChatRequest, FeedbackRequest, parse
 from tasks.gateway.completions import CLIENT_GONE, answer_chat
+from tasks.gateway.engine import Engine
 from tasks.gateway.host import names_this_machine
 from tasks.gateway.keys import Key
 from tasks.gateway.params import Gateway
@@ -55,13 +60,35 @@ def create_app(state: GatewayState) -> FastAPI:
 
     @app.get("/v1/models")
     async def models(key: Allowed) -> dict[str, Any]:
-        return {"object": "list", "data": [describe_model(state)]}
+        return {"object": "list", "data": [describe_model(state, name) for name in state.list_models().values()]}
 
     @app.get("/v1/models/{name}")
     async def model(name: str, key: Allowed) -> dict[str, Any]:
-        if name != state.params.model_name:
-            raise ApiError(404, f"no model {name!r}; ask for {state.params.model_name!r}", "model_not_found", "model")
-        return describe_model(state)
+        known = list(state.list_models().values())
+        if name not in known:
+            shown = ", ".join(map(repr, known))
+            raise ApiError(404, f"no model {name!r}; there are {shown}", "model_not_found", "model")
+        return describe_model(state, name)
+
+    @app.get("/v1/adapters")
+    async def adapters(key: Allowed) -> dict[str, Any]:
+        return describe_adapters(state)
+
+    @app.post("/v1/adapters")
+    async def load(request: Request, key: Allowed) -> dict[str, Any]:
+        check_admin(key)
+        body = parse(AdapterRequest, await read_body(request, state.params))
+        await change_adapters(state, body.name, state.shelf.load)
+        return describe_adapters(state)
+
+    @app.delete("/v1/adapters/{name}")
+    async def unload(name: str, key: Allowed) -> dict[str, Any]:
+        check_admin(key)
+        if name not in state.list_models() or not name:
+            shown = ", ".join(repr(adapter) for adapter in state.list_models() if adapter) or "none"
+            raise ApiError(404, f"no adapter {name!r}; there are {shown}", "adapter_not_found")
+        await change_adapters(state, name, state.shelf.unload)
+        return describe_adapters(state)
 
     @app.get("/healthz")
     async def health(request: Request) -> Response:
@@ -167,10 +194,44 @@ async def read_body(request: Request, params: Gateway) -> bytes:
     return bytes(body)
 
 
-def describe_model(state: GatewayState) -> dict[str, Any]:
-    """The model in OpenAI's format, with the release that answers."""
+def check_admin(key: Key | None) -> None:
+    """Refuse a client that may not change what is served.
+
+    Raises:
+        ApiError: It has no key of an administrator.
+    """
+    if key is None or not key.admin:
+        found = "keys are off here" if key is None else f"the key of {key.name} is none of an administrator"
+        message = f"{found}; send one of `heptune keys add NAME --admin`"
+        raise ApiError(403, message, "admin_key_needed")
+
+
+async def change_adapters(state: GatewayState, name: str, change: Callable[[str, Engine], None]) -> None:
+    """Load or unload an adapter while requests are answered.
+
+    Raises:
+        ApiError: It does not fit the model that answers.
+    """
+    release = ""
+    while release != state.releases.release:  # a new champion may have taken over meanwhile
+        with state.releases.lease() as slot:
+            release = slot.release
+            try:
+                await anyio.to_thread.run_sync(change, name, slot.engine)
+            except PipelineError as error:
+                raise ApiError(400, str(error), "adapter_refused", "name") from error
+
+
+def describe_adapters(state: GatewayState) -> dict[str, Any]:
+    """The adapters that answer, and the model name of each."""
+    served = {adapter: model for adapter, model in state.list_models().items() if adapter}
+    return {"object": "list", "data": [{"name": name, "model": model} for name, model in served.items()]}
+
+
+def describe_model(state: GatewayState, name: str) -> dict[str, Any]:
+    """A model in OpenAI's format, with the release that answers."""
     return {
-        "id": state.params.model_name,
+        "id": name,
         "object": "model",
         "created": state.since,
         "owned_by": "heptune",

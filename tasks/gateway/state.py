@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 
 from tasks.contracts.errors import PipelineError
+from tasks.gateway.adapters import AdapterShelf
 from tasks.gateway.feedback import FeedbackDesk, FeedbackQuota
 from tasks.gateway.host import is_loopback
 from tasks.gateway.keys import Keyring
@@ -62,12 +63,22 @@ class GatewayState:
         store_url: Database of the request log.
         spool: File for rows while the database is unavailable.
         keys: File of the API keys.
+        adapters: Folder of the adapters that may be served; None: none may.
 
     Raises:
         PipelineError: No keys on a public address, no champion, or one that cannot be loaded.
     """
 
-    def __init__(self, params: Gateway, resolve: Resolve, host: str, store_url: str, spool: Path, keys: Path) -> None:
+    def __init__(
+        self,
+        params: Gateway,
+        resolve: Resolve,
+        host: str,
+        store_url: str,
+        spool: Path,
+        keys: Path,
+        adapters: Path | None = None,
+    ) -> None:
         self.params = params
         self.keyring = Keyring(keys, required=not is_loopback(host))
         if self.keyring.is_empty() and not is_loopback(host):
@@ -80,12 +91,13 @@ class GatewayState:
         self.admission = Admission(params.max_queue)
         # Encoding has threads of its own, which no wait for the database takes away.
         self.encoders = anyio.CapacityLimiter(ENCODERS)
+        self.shelf = AdapterShelf(adapters, params.adapters)
         store = open_store(store_url)
         # Metrics read the engines and engines report to the metrics, so both are accessed lazily.
         self.metrics = Metrics(lambda: self.releases.load(), lambda: self.writer.state())
         self.releases = Releases(
             resolve,
-            lambda folder: params.engine.load(folder, self.metrics.batch.observe),
+            lambda folder: self.shelf.equip(params.engine.load(folder, self.metrics.batch.observe)),
             params.poll_s,
             self._record_swap,
             lambda release: self.metrics.refused.inc(),
@@ -117,6 +129,13 @@ class GatewayState:
         if self.keyring.problem:
             problems.append(f"the keys stay as they were ({self.keyring.problem})")
         return problems
+
+    def list_models(self) -> dict[str, str]:
+        """What answers: of the model alone (an empty name) and of each adapter the name in requests."""
+        with self.releases.lease() as slot:
+            adapters = sorted(slot.engine.adapters)
+        name = self.params.model_name
+        return {"": name} | {adapter: f"{name}:{adapter}" for adapter in adapters}
 
     def record_seconds(self, seconds: float) -> None:
         """Update the running mean of the answer time."""

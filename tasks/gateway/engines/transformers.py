@@ -17,6 +17,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +38,7 @@ from tasks.language_models.rendering import TemplateRefusal
 if TYPE_CHECKING:
     from tasks.gateway.decoding import DecodeLoop
     from tasks.gateway.running_rows import RunningRows
+    from tasks.training.stored_adapter import StoredAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ class TransformersEngine:
     def __init__(self, params: Transformers, folder: Path, on_step: Callable[[int], None]) -> None:
         import torch
 
+        from tasks.gateway.adapted_model import AdaptedModel
         from tasks.gateway.batch import rounding_noise
         from tasks.gateway.decoding import DecodeLoop
 
@@ -92,6 +95,10 @@ class TransformersEngine:
         self._decoder = copy.deepcopy(self._tokenizer)
         self._chat = Chat(self._tokenizer)
         self.context = find_context(released.config, self._tokenizer)
+        self._folder, self._retired = folder, set[str]()
+        self._adapted: AdaptedModel | None = None
+        if isinstance(params.decoding, PlainDecoding):
+            released = self._adapted = AdaptedModel(released)
         prepared = params.decoding.prepare(
             released,
             self._tokenizer,
@@ -122,6 +129,7 @@ class TransformersEngine:
             params.max_batch,
             margin,
             on_step,
+            self._adapted,
         )
 
     def _text(self, tokens: list[int]) -> str:
@@ -150,6 +158,43 @@ class TransformersEngine:
         except PipelineError as error:
             raise PromptRefused(str(error)) from error
 
+    @property
+    def adapters(self) -> frozenset[str]:
+        return frozenset() if self._adapted is None else self._adapted.names - self._retired
+
+    @cached_property
+    def _weights(self) -> str:
+        """Hash of the weights that adapters must have been trained on."""
+        from tasks.language_models.weights_hash import hash_weights
+        from tasks.training.released import is_unmerged
+
+        if is_unmerged(self._folder):
+            raise PipelineError(
+                "the release is a base with what was trained beside it, to which no adapter can be added; serve a "
+                "merged release"
+            )
+        return hash_weights(self._folder)
+
+    def load_adapter(self, adapter: StoredAdapter) -> None:
+        from tasks.training.stored_adapter import refuse_other_base
+
+        adapted, loop = self._adapted, self._loop
+        if adapted is None or loop is None:
+            raise PipelineError("adapters need deployment.gateway.engine.decoding: {name: plain}")
+        refuse_other_base(adapter, self._weights)
+        if adapter.name not in adapted.names:
+            loop.call(lambda: adapted.add(adapter.name, adapter.folder))
+
+    def unload_adapter(self, name: str) -> None:
+        adapted, loop = self._adapted, self._loop
+        if adapted is None or loop is None or name not in adapted.names:
+            return
+        self._retired.add(name)
+        try:
+            loop.call(lambda: adapted.remove(name), unless_used=name)
+        finally:
+            self._retired.discard(name)
+
     def submit(self, request: GenerationRequest) -> None:
         if self._loop is None:
             raise RuntimeError("submit after close")
@@ -166,7 +211,7 @@ class TransformersEngine:
         if self._loop is not None:
             self._loop.close()
             # Loop and batch hold the only references to the weights.
-            self._loop = self._batch = None
+            self._loop = self._batch = self._adapted = None
             gc.collect()
 
 

@@ -50,6 +50,7 @@ def other_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def start_gateway(folder: Path, model: Path, resolve: Any = None, **settings: Any) -> Iterator[RunningGateway]:
     """A gateway with its log and keys below a folder."""
     host = settings.pop("host", "127.0.0.1")
+    adapters = settings.pop("adapters_folder", None)
     store_url = settings.pop("store_url", f"sqlite:///{folder / 'requests.db'}")
     params = Gateway.model_validate({"poll_s": 0.05, "max_new_tokens": 24, **settings})
     with running_gateway(
@@ -59,6 +60,7 @@ def start_gateway(folder: Path, model: Path, resolve: Any = None, **settings: An
         folder / "requests.spool.jsonl",
         folder / "keys.json",
         host,
+        adapters=adapters,
     ) as gateway:
         yield gateway
 
