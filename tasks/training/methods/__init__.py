@@ -14,6 +14,7 @@ from pydantic import Field
 from tasks.training.methods.adapters.adalora import AdaLora
 from tasks.training.methods.adapters.boft import Boft
 from tasks.training.methods.adapters.c3a import C3a
+from tasks.training.methods.adapters.deft import Deft
 from tasks.training.methods.adapters.delora import DeLora
 from tasks.training.methods.adapters.fourierft import FourierFt
 from tasks.training.methods.adapters.gralora import GraLora
@@ -57,6 +58,7 @@ AnyMethod = Annotated[
     | AdaLora
     | Boft
     | C3a
+    | Deft
     | DeLora
     | FourierFt
     | GraLora
