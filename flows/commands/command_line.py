@@ -19,6 +19,7 @@ from flows import describe_missing
 from flows.commands import (
     adapters,
     annotation,
+    compare,
     evaluation,
     gate,
     gateway,
@@ -43,6 +44,7 @@ GROUPS = (
     plan,
     pipeline,
     search,
+    compare,
     status,
     doctor,
     gate,

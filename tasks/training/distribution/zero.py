@@ -32,7 +32,6 @@ from tasks.language_models.shape import ModelShape
 from tasks.training.choices import Precision
 from tasks.training.distribution.distribution import DistributionCan, Layout
 from tasks.training.distribution.machines import Machines
-from tasks.training.distribution.whole import trained_weights
 from tasks.training.memory import Memory
 
 Place = Literal["none", "cpu", "nvme"]
@@ -266,8 +265,11 @@ class Zero(Machines):
         return ["latest", *models, *states]
 
     def save_state(self, trainer: Any, folder: Path) -> None:
-        frozen = len(trained_weights(trainer.model)) < len(list(trainer.model.parameters()))
-        trainer.deepspeed.save_checkpoint(str(folder), exclude_frozen_parameters=frozen)
+        from peft import PeftModel
+
+        # The trainer of transformers has all weights of a plain model read again, also those that are not trained.
+        partial = isinstance(trainer.model, PeftModel)
+        trainer.deepspeed.save_checkpoint(str(folder), exclude_frozen_parameters=partial)
 
     def load_state(self, trainer: Any, folder: Path) -> None:
         """Nothing: transformers' trainer has DeepSpeed read its shares."""

@@ -1,4 +1,4 @@
-"""Every distribution trains with two methods, all in the same two ranks, since starting them costs most of the time."""
+"""Every distribution trains with two methods and more, in the same two ranks: starting them costs most of the time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from tasks.fine_tuning.rank import end_with_parent, joined, leave_reason, run_ra
 METHODS: dict[str, dict[str, Any]] = {
     "full": {"name": "full"},
     "lora": {"name": "lora", "rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj", "down_proj"]},
+    # A part of the base alone, and one that changes every two steps, which shares of weights do not bear.
+    "last_layers": {"name": "last_layers", "layers": 1},
+    "half": {"name": "half", "every": {"steps": 2}},
 }
 # What else differs from the small plan: averages of the weights with one method, the weights themselves with the other.
 CHANGES: dict[str, dict[str, Any]] = {"full": {}, "lora": {"ema_decay": 0.5}}
@@ -26,6 +29,13 @@ DISTRIBUTIONS: dict[str, dict[str, Any]] = {
     "zero-2": {"name": "zero", "stage": 2},
     "zero-3": {"name": "zero", "stage": 3},
 }
+# A whole table of them would take too long: what else goes together is known from these.
+CASES = [
+    *((distribution, method) for distribution in DISTRIBUTIONS for method in ("full", "lora")),
+    ("fsdp", "last_layers"),
+    ("zero-3", "last_layers"),
+    ("ddp", "half"),
+]
 # Of LoRA, in other bits; slow.
 LORA = METHODS["lora"]
 # The frozen base in bf16 too, as a plan has it by default.
@@ -56,10 +66,15 @@ def run_cases(root: Path) -> None:
     """Run each case twice: from the beginning, and from the checkpoint in the middle."""
     import torch
 
+<<<<<<< HEAD
     names = []
     for distribution in DISTRIBUTIONS:
         names += [f"{distribution}-{method}" for method in METHODS]
         names += [name for name, (needed, _) in OBJECTIVES.items() if needed == distribution]
+=======
+    order = sorted(CASES, key=lambda case: list(DISTRIBUTIONS).index(case[0]))
+    names = [f"{distribution}-{method}" for distribution, method in order]
+>>>>>>> 982856c (heptune compare: methods or optimizers on the same task, budget and seeds; part of a plain model resumes under ZeRO)
     jobs = [read_job(root / name) for name in (*names, *MORE) if (root / name).is_dir()]
     with joined(jobs[-1].plan):
         for job in jobs:

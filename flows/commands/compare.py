@@ -1,0 +1,58 @@
+"""``heptune compare``: methods or optimizers on the same task, budget and seeds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.commands.answers import Answer, command
+from flows.wiring import artifacts
+from flows.wiring.settings import configure
+from tasks.contracts.errors import PipelineError
+
+app = typer.Typer()
+
+
+@command(app)
+def compare(
+    methods: Annotated[
+        str | None, typer.Option(help="Training methods to compare, by their names with commas, or all.")
+    ] = None,
+    optimizers: Annotated[str | None, typer.Option(help="Optimizers to compare, likewise.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of each training.")] = 100,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each choice, with seeds 0, 1, ...")] = 3,
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0,
+            help="Learning rate to try for each choice, several times for several; by default that of the params.",
+        ),
+    ] = None,
+    validation_rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows on which the loss is measured; by default as the params say.")
+    ] = None,
+    watts: Annotated[
+        float | None, typer.Option(min=0, help="Power of the machine while it trains, for energy.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Set earlier trainings aside and begin anew.")] = False,
+) -> Answer:
+    """Train every method, or with every optimizer, and rank them by validation loss and cost; killed, it goes on."""
+    asked = {kind: words for kind, words in (("methods", methods), ("optimizers", optimizers)) if words is not None}
+    if len(asked) != 1:
+        raise PipelineError(
+            f"found {' and '.join(f'--{kind}' for kind in asked) or 'neither --methods nor --optimizers'}; give one of "
+            "them, such as --methods all"
+        )
+    from flows import comparison
+    from tasks.search.comparison import TABLE, as_json, describe_comparison
+
+    ((kind, words),) = asked.items()
+    order = comparison.ComparisonOrder(
+        kind, comparison.list_names(kind, words), steps, seeds, tuple(rate or ()), validation_rows, watts
+    )
+    found = comparison.compare(order, fresh)
+    page = configure() / artifacts.report("comparison")
+    text = f"{describe_comparison(found)}\nreport: {page.as_uri()}\ntable: {page.with_name(TABLE)}"
+    error = None if found.finished else PipelineError("no training finished; the reasons are in the report")
+    return Answer(as_json(found), text, error)

@@ -1,0 +1,210 @@
+"""``heptune compare``: the choices of one kind on the same task, budget and seeds, with what each costs.
+
+The trainings are those of a search over a grid: they read the prepared data and the initial model, lie beside the
+pipeline in ``.heptune/search``, and no out of DVC is touched. The page is ``reports/comparison``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from flows.wiring.settings import configure
+
+configure()
+
+from prefect import flow  # noqa: E402 - the engines read their settings on import
+from prefect.states import Failed  # noqa: E402
+
+from flows.pipeline import end_recording, environment, server_watched  # noqa: E402
+from flows.retraining import step  # noqa: E402
+from flows.search import RecordedTrial, TrialTrainer, check_inputs, database, read_candidates, set_aside  # noqa: E402
+from flows.wiring import artifacts  # noqa: E402
+from flows.wiring.candidates import Candidates  # noqa: E402
+from flows.wiring.flow_runs import note_run  # noqa: E402
+from flows.wiring.lock import one_at_a_time  # noqa: E402
+from flows.wiring.processes import leading  # noqa: E402
+from flows.wiring.recording import REASON, Recorder  # noqa: E402
+from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
+from flows.wiring.yaml_file import read_yaml  # noqa: E402
+from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
+from tasks.contracts.machine import find_machine  # noqa: E402
+from tasks.language_models.shape import read_shape  # noqa: E402
+from tasks.search.comparison import RATE, SEED, ChoiceComparison, ChoiceFacts, compare_choices  # noqa: E402
+from tasks.search.comparison import write_comparison as write_page  # noqa: E402
+from tasks.search.run import run_trials  # noqa: E402
+from tasks.search.study import TrialStore  # noqa: E402
+from tasks.training.methods import METHODS  # noqa: E402
+from tasks.training.optimizers import OPTIMIZERS  # noqa: E402
+from tasks.training.weights import list_trained_at_once  # noqa: E402
+from tasks.training_setup.resolve import resolve_plan  # noqa: E402
+
+PARAM = {"methods": "training_setup.method", "optimizers": "training_setup.optimizer"}
+KNOWN: Mapping[str, Sequence[str]] = {
+    "methods": [one().name for one in METHODS],
+    "optimizers": [one().name for one in OPTIMIZERS],
+}
+MANY_EPOCHS = 1_000.0  # so that the steps decide
+
+
+@dataclass(frozen=True)
+class ComparisonOrder:
+    """What is compared.
+
+    Attributes:
+        kind: ``methods`` or ``optimizers``.
+        names: The choices, as they are without any argument.
+        steps: Optimizer steps of each training.
+        seeds: Number of seeds.
+        rates: Learning rates that are tried for each choice; empty: the one of the params.
+        validation_rows: Rows on which the loss is measured; None: as the params say.
+        watts: Power of the machine while it trains; None: energy is not shown.
+    """
+
+    kind: str
+    names: Sequence[str]
+    steps: int
+    seeds: int
+    rates: Sequence[float] = ()
+    validation_rows: int | None = None
+    watts: float | None = None
+
+    @property
+    def param(self) -> str:
+        return PARAM[self.kind]
+
+
+def list_names(kind: str, words: str) -> list[str]:
+    """The choices that a list of names, or ``all``, stands for.
+
+    Raises:
+        PipelineError: A name is none.
+    """
+    if words == "all":
+        return list(KNOWN[kind])
+    names = list(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
+    unknown = [name for name in names if name not in KNOWN[kind]]
+    if unknown or not names:
+        raise PipelineError(
+            f"--{kind}: {', '.join(unknown) or 'nothing'}; expected all, or some of {', '.join(KNOWN[kind])}"
+        )
+    return names
+
+
+def read_order(order: ComparisonOrder) -> Candidates:
+    """The grid of a comparison, with every key and value checked.
+
+    Raises:
+        PipelineError: Some cannot be.
+    """
+    values: dict[str, Any] = dict(read_yaml(artifacts.PARAMS))
+    space: dict[str, Any] = {
+        order.param: [{"name": name} for name in order.names],
+        SEED: list(range(order.seeds)),
+        **({RATE: list(order.rates)} if order.rates else {}),
+    }
+    setup = {
+        key: value for key, value in values.get("training_setup", {}).items() if f"training_setup.{key}" not in space
+    }
+    budget = {"max_steps": order.steps, "epochs": MANY_EPOCHS}
+    every = {key: {"steps": order.steps} for key in ("checkpoint_every", "evaluate_every")}
+    tuning = dict(values.get("fine_tuning") or {})
+    if order.validation_rows is not None:
+        tuning["validation_rows"] = order.validation_rows
+    values |= {
+        "training_setup": {**setup, **budget, **every},
+        "fine_tuning": tuning,
+        "search": {
+            "title": f"compare-{order.kind}", "space": space, "method": {"name": "grid"}, "pruning": {"name": "none"},
+        },
+    }  # fmt: skip
+    return read_candidates(values=values)
+
+
+def compare(order: ComparisonOrder, fresh: bool = False) -> ChoiceComparison:
+    """Run what is left of a comparison; finished trainings are kept.
+
+    Args:
+        order: What is compared.
+        fresh: Set the trainings of earlier calls aside and begin anew.
+
+    Raises:
+        PipelineError: The data or the base are not up to date, a pipeline is at work, or earlier trainings are of
+            something else.
+    """
+    os.chdir(configure())
+    candidates = read_order(order)
+    url = ensure_server()
+    with prefect_at(url), server_watched():
+        state: Any = compare_flow(order, candidates, fresh, return_state=True)
+    if not state.is_completed():
+        raise PipelineError(state.message or "the comparison failed")
+    found: ChoiceComparison = state.result()
+    return found
+
+
+@flow(
+    name="comparison",
+    flow_run_name="comparison",
+    persist_result=False,
+    validate_parameters=False,
+    on_running=[note_run],
+)
+def compare_flow(order: Any, candidates: Any, fresh: bool) -> Any:
+    """Trainings one after the other, each in a process of its own, then the page."""
+    try:
+        with one_at_a_time(wait=False), leading():
+            check_inputs()
+            if fresh:
+                step(set_aside)(candidates.settings.title)
+            store = TrialStore(database(candidates.settings.title), candidates.settings, candidates.describe_origin())
+            return run_comparison(order, candidates, store)
+    except PipelineError as error:
+        return Failed(message=str(error))
+    except OSError as error:
+        if full := full_disk(error):
+            return Failed(message=full)
+        raise
+
+
+def run_comparison(order: ComparisonOrder, candidates: Candidates, store: TrialStore) -> ChoiceComparison:
+    """The trainings, and what they say so far after each."""
+    trainer = TrialTrainer(candidates)
+    planned = {name: foresee(order, candidates, trainer, name) for name in order.names}
+    facts = {name: said for name, said in planned.items() if said is not None}
+    with environment(**{REASON: f"comparison of {order.kind}"}):
+        whole = Recorder("comparison", store.key, {"heptune.kind": "comparison"}, whole=True)
+        try:
+            begin = partial(RecordedTrial, store.key)
+            step(run_trials)(store, trainer.train, begin, partial(publish, order, store, facts))
+        except BaseException:
+            whole.finish("KILLED")
+            raise
+        found = publish(order, store, facts)
+        whole.figures({f"{choice.name}_loss": choice.loss for choice in found.finished})
+        whole.artifact(artifacts.report("comparison"))
+        whole.finish("FINISHED")
+    end_recording()
+    return found
+
+
+def foresee(order: ComparisonOrder, candidates: Candidates, trainer: TrialTrainer, name: str) -> ChoiceFacts | None:
+    """What the plan of a choice says; None where there is no plan, which its trial will tell."""
+    try:
+        settings = candidates.params_with({order.param: {"name": name}}).training_setup
+        counts, _ = trainer.data.of(settings)
+        shape = read_shape(artifacts.INITIAL)
+        plan = resolve_plan(settings, shape, counts, find_machine()).plan
+    except PipelineError:
+        return None
+    return ChoiceFacts(list_trained_at_once(plan.method, shape).total, plan.predicted_memory_bytes)
+
+
+def publish(order: ComparisonOrder, store: TrialStore, facts: Mapping[str, ChoiceFacts]) -> ChoiceComparison:
+    """Write the page and the table."""
+    found = compare_choices(order.param, store.list_trials(), facts, order.seeds, order.steps, order.watts)
+    write_page(found, artifacts.report("comparison"), artifacts.metrics("comparison"))
+    return found

@@ -1,0 +1,94 @@
+"""What the trials of a comparison say: the best rate of each choice, intervals over the seeds, the Pareto front."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.search.comparison import (
+    RATE,
+    SEED,
+    TABLE,
+    ChoiceFacts,
+    compare_choices,
+    describe_comparison,
+    list_rows,
+    write_comparison,
+)
+from tasks.search.trials import SearchTrial
+
+METHOD = "training_setup.method"
+FACTS = {"full": ChoiceFacts(1000, 2**30), "lora": ChoiceFacts(100, 2**29), "half": ChoiceFacts(600, 2**30)}
+
+
+def trial(number: int, name: str, seed: int, loss: float | None, rate: float = 1e-3, **more: Any) -> SearchTrial:
+    changes = {METHOD: {"name": name}, SEED: seed, RATE: rate}
+    state: Any = "failed" if loss is None else "finished"
+    seconds = more.pop("seconds", 10.0)
+    return SearchTrial(number, None, {}, changes, state, loss, {}, 30, seconds, **more)
+
+
+TRIALS = [
+    trial(0, "full", 0, 2.0, seconds=20.0),
+    trial(1, "full", 1, 2.2, seconds=22.0),
+    trial(2, "full", 0, 3.0, rate=1e-2),
+    trial(3, "full", 1, 3.1, rate=1e-2),
+    trial(4, "lora", 0, 2.5),
+    trial(5, "lora", 1, 2.7),
+    # No better than LoRA, and dearer.
+    trial(6, "half", 0, 2.8, seconds=15.0),
+    trial(7, "half", 1, 2.8, seconds=15.0),
+    trial(8, "gone", 0, None, reason="method.layers: 9, but the model has 6 blocks"),
+]
+
+
+def test_choices_are_ranked_at_their_best_rate_with_intervals_over_the_seeds() -> None:
+    found = compare_choices(METHOD, TRIALS, FACTS, seeds=2, steps=30, watts=36)
+    assert [choice.name for choice in found.choices] == ["full", "lora", "half", "gone"]
+    full = found.choices[0]
+    assert (full.rate, full.losses, full.loss) == (1e-3, {0: 2.0, 1: 2.2}, pytest.approx(2.1))
+    # Standard deviation 0.1414 over the root of 2, times 12.706 of one degree of freedom.
+    assert full.half_width == pytest.approx(0.1 * 12.7062, rel=1e-4)
+    assert found.watt_hours(full) == pytest.approx(21 * 36 / 3600)
+    assert found.choices[-1].reason.startswith("method.layers: 9")
+    assert "full has the lowest validation loss after 30 steps: 2.100 ± 1.271" in describe_comparison(found)
+    assert "The intervals of lora, half reach it." in describe_comparison(found)
+
+
+def test_the_front_has_what_nothing_else_beats() -> None:
+    found = compare_choices(METHOD, TRIALS, FACTS, seeds=2, steps=30)
+    for cost in ("trained", "memory_mib", "seconds"):
+        assert [choice.name for choice in found.front(cost)] == ["lora", "full"]
+    columns, rows, _ = list_rows(found)
+    assert "Wh" not in columns
+    assert [row[-1] for row in rows] == ["weights, memory, time", "weights, memory, time", ""]
+
+
+def test_a_rate_that_failed_for_a_seed_is_no_better_for_it() -> None:
+    trials = [*TRIALS[:2], trial(2, "full", 0, 1.0, rate=1e-2), trial(3, "full", 1, None, rate=1e-2, reason="nan")]
+    (full,) = compare_choices(METHOD, trials, FACTS, seeds=2, steps=30).choices
+    assert (full.rate, full.reason) == (1e-3, "")
+
+
+def test_the_page_and_the_table(tmp_path: Path) -> None:
+    found = compare_choices(METHOD, TRIALS, FACTS, seeds=2, steps=30, watts=36)
+    figures = write_comparison(found, tmp_path / "index.html", tmp_path / "metrics.json")
+    assert figures == {"full_loss": 2.1, "lora_loss": 2.6, "half_loss": 2.8}
+    page = (tmp_path / "index.html").read_text()
+    assert all(name in page for name in ("full", "lora", "half", "gone", "Not trained", "method.layers: 9"))
+    table = json.loads((tmp_path / TABLE).read_text())
+    assert table["fronts"]["trained"] == ["lora", "full"]
+    assert [choice["loss"] for choice in table["choices"][:2]] == [pytest.approx(2.1), pytest.approx(2.6)]
+    assert table["choices"][-1]["loss"] is None
+
+
+def test_a_choice_without_a_plan_is_on_no_front_of_what_is_not_known() -> None:
+    found = compare_choices(METHOD, TRIALS[:2], {}, seeds=2, steps=30)
+    assert math.isnan(found.choices[0].trained)
+    assert (found.front("trained"), [one.name for one in found.front("seconds")]) == ([], ["full"])
+    (one,) = compare_choices(METHOD, TRIALS[:1], FACTS, seeds=1, steps=30).choices
+    assert one.half_width is None
