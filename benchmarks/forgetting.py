@@ -62,7 +62,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora": {"name": "lora", "rank": 32},
 }
 WINDOW = 256  # tokens of a held-out text that are looked at together
-WINDOWS = 24  # of each kind of text
 TOKENS = 256
 Windows = dict[str, list[list[int]]]
 
@@ -73,6 +72,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rows", type=int, default=600, help="rows of the sample")
+    parser.add_argument("--validation", type=int, default=60, help="rows on which the task is measured")
+    parser.add_argument("--windows", type=int, default=24, help=f"of {WINDOW} tokens, of each kind of text")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of all methods")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     arguments = parser.parse_args()
@@ -88,18 +90,20 @@ def measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     """Cross-entropy in nats per token of each kind of text, before and after each training."""
     initial = make_initial(place / "initial")
     train, validation = prepare_rows(arguments.rows)
-    splits = tokenize_splits(train, validation, initial, TOKENS, 200)
+    splits = tokenize_splits(train, validation, initial, TOKENS, arguments.validation)
     counts = count_tokens(train, validation, initial, TOKENS)
-    windows = take_windows(arguments.corpus, load_tokenizer(initial))
+    windows = take_windows(arguments.corpus, load_tokenizer(initial), arguments.windows)
     base = load_model(initial).eval()
     figures: dict[str, Any] = {"before": losses_of(base, windows), "runs": []}
+    print(figures["before"], flush=True)
     for seed in range(arguments.seeds):
-        for name, method in METHODS.items():
+        for name in arguments.methods:
             began = time.monotonic()
             settings = TrainingSetup.model_validate(
                 {
-                    "method": method, "max_tokens": TOKENS, "batch_size": 3, "max_steps": arguments.steps, "epochs": 20,
-                    "learning_rate": arguments.rate, "seed": seed, "optimizer": {"name": "adamw", "fused": True},
+                    "method": METHODS[name], "max_tokens": TOKENS, "batch_size": 3, "max_steps": arguments.steps,
+                    "epochs": 20, "learning_rate": arguments.rate, "seed": seed,
+                    "optimizer": {"name": "adamw", "fused": True},
                     "evaluate_every": {"steps": arguments.steps}, "checkpoint_every": {"steps": arguments.steps},
                 }
             )  # fmt: skip
@@ -140,7 +144,7 @@ def prepare_rows(number: int) -> tuple[pa.Table, pa.Table]:
     return train, test
 
 
-def take_windows(corpus: Path | None, tokenizer: Any) -> Windows:
+def take_windows(corpus: Path | None, tokenizer: Any, number: int) -> Windows:
     """Windows of held-out text by its kind, spread evenly over it."""
     texts: dict[str, list[str]] = {}
     if corpus is not None:
@@ -154,7 +158,7 @@ def take_windows(corpus: Path | None, tokenizer: Any) -> Windows:
     for kind, parts in texts.items():
         ids = tokenizer("\n".join(parts), add_special_tokens=False)["input_ids"]
         whole = [ids[start : start + WINDOW] for start in range(0, len(ids) - WINDOW, WINDOW)]
-        found[kind] = list(islice(whole, 0, None, max(1, len(whole) // WINDOWS)))[:WINDOWS]
+        found[kind] = list(islice(whole, 0, None, max(1, len(whole) // number)))[:number]
     return found
 
 
@@ -184,7 +188,7 @@ def show(figures: dict[str, Any]) -> None:
     kinds = list(before)
     print("\nbefore: " + ", ".join(f"{kind} {math.exp(before[kind]):.2f}" for kind in kinds))
     full = {run["seed"]: run for run in runs if run["method"] == "full"}
-    for name in METHODS:
+    for name in dict.fromkeys(run["method"] for run in runs):
         mine = [run for run in runs if run["method"] == name]
         task = interval(run["task"] for run in mine)
         print(f"{name}: task {task[0]:.3f} ± {task[1]:.3f} nats")
