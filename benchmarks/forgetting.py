@@ -70,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, help="folder with eltec_novels and digitalgov_news; without: dialogues")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rows", type=int, default=600, help="rows of the sample")
     parser.add_argument("--validation", type=int, default=60, help="rows on which the task is measured")
@@ -96,7 +97,7 @@ def measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     base = load_model(initial).eval()
     figures: dict[str, Any] = {"before": losses_of(base, windows), "runs": []}
     print(figures["before"], flush=True)
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for name in arguments.methods:
             began = time.monotonic()
             settings = TrainingSetup.model_validate(

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from flows.commands.command_line import app
-from flows.comparison import KNOWN, ComparisonOrder, list_names, read_order
+from flows.comparison import KNOWN, ComparisonOrder, list_names, publish, read_order
+from flows.search import database
 from flows.wiring.params import read_params
 from tasks.contracts.errors import PipelineError
+from tasks.search.comparison import ChoiceFacts
+from tasks.search.run import run_trials
+from tasks.search.study import TrialStore
+from tasks.search.trials import OnFigures, SearchTrial, TrialResult
 
 
 @pytest.fixture
@@ -51,3 +58,35 @@ def test_one_kind_is_asked_for(project: Path) -> None:
         result = CliRunner().invoke(app, ["compare", *options])
         assert result.exit_code == 1
         assert "such as --methods all" in result.output + str(result.exception)
+
+
+def test_the_trials_of_a_grid_become_the_page_and_go_on_where_they_were(project: Path) -> None:
+    """With trainings that end at once; the second call has nothing left to train."""
+    order = ComparisonOrder("methods", ["full", "lora"], steps=7, seeds=2, watts=36)
+    candidates = read_order(order)
+    facts = {"full": ChoiceFacts(1000, 2**30), "lora": ChoiceFacts(10, 2**29)}
+    trained: list[Mapping[str, Any]] = []
+
+    class Quiet:
+        def __init__(self, _number: int, _changes: Mapping[str, Any]) -> None: ...
+        def metrics(self, _step: int, _values: Mapping[str, float]) -> None: ...
+        def finish(self, _trial: SearchTrial) -> None: ...
+        def stop(self) -> None: ...
+
+    def train(changes: Mapping[str, Any], _folder: Path, on_figures: OnFigures) -> TrialResult:
+        trained.append(changes)
+        loss = {"full": 2.0, "lora": 2.5}[changes["training_setup.method"]["name"]]
+        return TrialResult(loss + changes["training_setup.seed"] / 10, 7)
+
+    for _ in range(2):
+        origin = {"space": "s", "data": "d", "base": "b", "params": "p"}
+        store = TrialStore(database("compare-methods"), candidates.settings, origin)
+        run_trials(store, train, Quiet, partial(publish, order, store, facts))
+        found = publish(order, store, facts)
+        assert len(trained) == 4
+        assert [(one.name, one.loss, set(one.losses)) for one in found.choices] == [
+            ("full", pytest.approx(2.05), {0, 1}),
+            ("lora", pytest.approx(2.55), {0, 1}),
+        ]
+    assert "full has the lowest validation loss" in Path("reports/comparison/index.html").read_text()
+    assert Path("reports/comparison/comparison.json").is_file()
