@@ -20,7 +20,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "half": {"name": "half", "every": {"steps": 2}},
 }
 # What else differs from the small plan: averages of the weights with one method, the weights themselves with the other.
-CHANGES: dict[str, dict[str, Any]] = {"full": {}, "lora": {"ema_decay": 0.5}}
+CHANGES: dict[str, dict[str, Any]] = {"full": {}, "lora": {"ema_decay": 0.5}, "last_layers": {}, "half": {}}
 # accelerate remembers DeepSpeed once it was used, so its cases come last.
 DISTRIBUTIONS: dict[str, dict[str, Any]] = {
     "ddp": {"name": "ddp"},
@@ -66,15 +66,10 @@ def run_cases(root: Path) -> None:
     """Run each case twice: from the beginning, and from the checkpoint in the middle."""
     import torch
 
-<<<<<<< HEAD
     names = []
     for distribution in DISTRIBUTIONS:
-        names += [f"{distribution}-{method}" for method in METHODS]
+        names += [f"{shared}-{method}" for shared, method in CASES if shared == distribution]
         names += [name for name, (needed, _) in OBJECTIVES.items() if needed == distribution]
-=======
-    order = sorted(CASES, key=lambda case: list(DISTRIBUTIONS).index(case[0]))
-    names = [f"{distribution}-{method}" for distribution, method in order]
->>>>>>> 982856c (heptune compare: methods or optimizers on the same task, budget and seeds; part of a plain model resumes under ZeRO)
     jobs = [read_job(root / name) for name in (*names, *MORE) if (root / name).is_dir()]
     with joined(jobs[-1].plan):
         for job in jobs:

@@ -23,8 +23,8 @@ from tasks.training.distribution.distribution import Layout
 from tasks.training.methods.half import Half
 from tasks.training.plan import Plan
 from tests.tasks.fine_tuning.small import make_plan, make_splits
-<<<<<<< HEAD
 from tests.tasks.training.distribution.cases import (
+    CASES,
     CHANGES,
     CHECKPOINT,
     DISTRIBUTIONS,
@@ -34,9 +34,6 @@ from tests.tasks.training.distribution.cases import (
     RANKS,
 )
 from tests.tasks.training.objectives import rows
-=======
-from tests.tasks.training.distribution.cases import CASES, CHECKPOINT, DISTRIBUTIONS, METHODS, MORE, RANKS
->>>>>>> 982856c (heptune compare: methods or optimizers on the same task, budget and seeds; part of a plain model resumes under ZeRO)
 
 COMMON = {"steps": 6, "log_every_steps": 1, "checkpoint_every_steps": CHECKPOINT, "evaluate_every_steps": 3}
 
