@@ -27,13 +27,15 @@ def evaluation(params: Params) -> None:
     settings = params.evaluation
     release: str | None = read_json(artifacts.CHAMPION)["release"]
     folder = task(open_champion)(release)
-    trains_documents = read_objective(artifacts.TUNED).rows == "texts"
+    objective = read_objective(artifacts.TUNED)
     selected = task(select_items)(
-        artifacts.TEST, settings.items, artifacts.INITIAL, folder, trains_documents, artifacts.ANSWERS
+        artifacts.TEST, settings.items, artifacts.INITIAL, folder, objective.rows == "texts", artifacts.ANSWERS
     )
-    evidence = Evidence(selected.items, task(fit_intent_classifier)(artifacts.TRAIN, selected.items))
+    pairs = objective.pairs if objective.name == "contrastive" else None
+    intents = task(fit_intent_classifier)(artifacts.TRAIN, selected.items)
+    evidence = Evidence(selected.items, intents, vectors=pairs is not None)
     task(check_metrics)(evidence, settings.metrics, selected.same_tokens)
-    generation = {**settings.generation.model_dump(), "store": AnswerStore(artifacts.EVALUATED)}
+    generation = {**settings.generation.model_dump(), "store": AnswerStore(artifacts.EVALUATED), "pairs": pairs}
     base = task(answer_with_base)(selected.items, artifacts.INITIAL, **generation)
     champion = task(answer_with_champion)(selected.items, folder, **generation)
     candidate = task(answer_with_candidate)(selected.items, artifacts.INITIAL, artifacts.TUNED, **generation)

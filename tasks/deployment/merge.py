@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
+from tasks.deployment.embedder import write_embedder
 from tasks.deployment.exports.export import Export
 from tasks.language_models.ends import carry_ends
 from tasks.language_models.model_folder import load_model, load_tokenizer, resolve_model, set_generation_config
 from tasks.training.released import BASE, load_released, put_beside
-from tasks.training.tuned import merge_tuned, read_method
+from tasks.training.tuned import merge_tuned, read_method, read_objective
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ def export_model(initial: Path, tuned: Path, export: Export, folder: Path) -> Ex
         export.write(model, tokenizer, target)
         if not method.can.merging:
             put_beside(method, tuned, folder)
+        elif read_objective(tuned).name == "contrastive":
+            write_embedder(folder)
     except OSError as error:
         raise PipelineError(
             f"{folder}: cannot write ({error.strerror or error}); free some space and run again"

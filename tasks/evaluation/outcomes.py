@@ -16,11 +16,13 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file
 from tasks.evaluation.answer_store import AnswerStore, make_key
 from tasks.evaluation.items import Item
+from tasks.evaluation.retrieval import rank_partners
 from tasks.evaluation.worse_answers import WorseAnswers, score_worse_answers
 from tasks.language_models.bias_probe import BiasMeasure, probe_bias
 from tasks.language_models.generation import Answer, generate_answers, score_references
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
 from tasks.training.released import find_base, load_released
+from tasks.training.text_pairs import PairKind
 from tasks.training.tuned import load_tuned
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class Outcome:
         answer_tokens: Tokens of the answer.
         bias: Leans of the bias probe; None where it was not measured.
         worse: Losses of the items' worse answers; None where no item has one.
+        ranks: Rank of each item's right text by the model's vectors, from 1; 0 where there is none; None where no
+            vectors were asked for.
     """
 
     model: ModelName
@@ -54,6 +58,7 @@ class Outcome:
     answer_tokens: NDArray[np.int64] = field(repr=False)
     bias: BiasMeasure | None = None
     worse: WorseAnswers | None = None
+    ranks: NDArray[np.int64] | None = field(default=None, repr=False)
 
     @property
     def figures(self) -> dict[str, float]:
@@ -73,6 +78,7 @@ def answer_with_base(
     precision: Precision,
     device: Device,
     store: AnswerStore | None = None,
+    pairs: PairKind | None = None,
 ) -> Outcome:
     """Answers of the base model.
 
@@ -84,13 +90,14 @@ def answer_with_base(
         precision: Number format of the weights.
         device: Where to compute; ``auto`` uses CUDA where available.
         store: Answers of earlier evaluations; None: always generate.
+        pairs: Ask for vectors of these texts instead, and rank them; None: ask for answers.
     """
 
     def load() -> tuple[Any, Any]:
         return load_folder(resolve_model(initial), precision)[0], load_tokenizer(initial)
 
     known = _Known(store, hash_file(initial / NAME))
-    return _answer("base", load, items, max_new_tokens, batch_size, precision, device, known)
+    return _answer("base", load, items, max_new_tokens, batch_size, precision, device, known, pairs)
 
 
 def answer_with_champion(
@@ -101,6 +108,7 @@ def answer_with_champion(
     precision: Precision,
     device: Device,
     store: AnswerStore | None = None,
+    pairs: PairKind | None = None,
 ) -> Outcome | None:
     """Answers of the champion; None when there is none. The arguments are those of `answer_with_base`."""
     if folder is None:
@@ -115,6 +123,7 @@ def answer_with_champion(
         precision,
         device,
         _Known(store, hash_file(manifest)) if manifest.is_file() else None,
+        pairs,
     )
 
 
@@ -127,11 +136,20 @@ def answer_with_candidate(
     precision: Precision,
     device: Device,
     store: AnswerStore | None = None,
+    pairs: PairKind | None = None,
 ) -> Outcome:
     """Answers of the fine-tuned model. The arguments are those of `answer_with_base`."""
     known = _Known(store, f"{hash_file(initial / NAME)} {hash_file(tuned / NAME)}")
     return _answer(
-        "candidate", lambda: load_tuned(initial, tuned), items, max_new_tokens, batch_size, precision, device, known
+        "candidate",
+        lambda: load_tuned(initial, tuned),
+        items,
+        max_new_tokens,
+        batch_size,
+        precision,
+        device,
+        known,
+        pairs,
     )
 
 
@@ -196,12 +214,13 @@ def _answer(
     precision: Precision,
     device: Device,
     known: _Known | None = None,
+    pairs: PairKind | None = None,
 ) -> Outcome:
     import torch
 
     target = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     store, key = (known.store, "") if known else (None, "")
-    if known and store:
+    if known and store and not pairs:
         settings = {
             "max_new_tokens": max_new_tokens,
             "batch_size": batch_size,
@@ -215,6 +234,8 @@ def _answer(
             return Outcome(name, **found)
     model, tokenizer = load()
     model = model.to(device=target, dtype=torch.bfloat16 if precision == "bf16" else torch.float32).eval()
+    if pairs:
+        return _rank(name, model, tokenizer, items, pairs, batch_size)
     prompts = [item.prompt for item in items]
     losses = score_references(
         model, tokenizer, prompts, [i.reference for i in items], batch_size, f"{name}: scoring references", True
@@ -256,3 +277,11 @@ def _answer(
     if store:
         store.keep(key, vars(outcome))
     return outcome
+
+
+def _rank(name: str, model: Any, tokenizer: Any, items: Sequence[Item], pairs: PairKind, batch: int) -> Outcome:
+    """The ranks of the items' right texts; nothing is answered."""
+    ranks, nothing = rank_partners(model, tokenizer, items, pairs, batch), np.zeros(len(items), dtype=np.int64)
+    logger.info("%s: %s texts ranked", name, f"{int((ranks > 0).sum()):,}")
+    finished = np.ones(len(items), dtype=np.bool_)
+    return Outcome(name, [""] * len(items), finished, nothing.astype(float), nothing, nothing, ranks=ranks)

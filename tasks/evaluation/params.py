@@ -20,6 +20,8 @@ from tasks.evaluation.metrics.loss import Loss
 from tasks.evaluation.metrics.number_match import NumberMatch
 from tasks.evaluation.metrics.perplexity import Perplexity
 from tasks.evaluation.metrics.preference_accuracy import PreferenceAccuracy
+from tasks.evaluation.metrics.recall_at import RecallAt
+from tasks.evaluation.metrics.reciprocal_rank import ReciprocalRank
 from tasks.evaluation.metrics.refusal_agreement import RefusalAgreement
 from tasks.evaluation.metrics.regex_match import RegexMatch
 from tasks.evaluation.metrics.repetition import Repetition
@@ -53,6 +55,8 @@ AnyMetric = Annotated[
     | RegexMatch
     | RefusalAgreement
     | PreferenceAccuracy
+    | RecallAt
+    | ReciprocalRank
     | Finished
     | LengthDeviation
     | Repetition,

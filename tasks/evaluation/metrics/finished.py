@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.contracts.params import Section
+from tasks.evaluation.metrics.reading import Reading
 
 if TYPE_CHECKING:
     from tasks.evaluation.metrics.metric import Evidence, Scores
@@ -26,7 +27,7 @@ class Finished(Section):
     higher_is_better: ClassVar[bool] = True
     bounded: ClassVar[bool] = True
     per_token: ClassVar[bool] = False
-    reads_answers: ClassVar[bool] = True
+    looks_at: ClassVar[Reading] = "answers"
     exponentiated: ClassVar[bool] = False
 
     def why_not_applicable(self, evidence: Evidence) -> str | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
+from tasks.evaluation.metrics.reading import Reading
 
 if TYPE_CHECKING:
     from tasks.evaluation.metrics.metric import Evidence, Scores
@@ -32,7 +33,7 @@ class IntentAccuracy(Section):
     higher_is_better: ClassVar[bool] = True
     bounded: ClassVar[bool] = True
     per_token: ClassVar[bool] = False
-    reads_answers: ClassVar[bool] = True
+    looks_at: ClassVar[Reading] = "answers"
     exponentiated: ClassVar[bool] = False
 
     def why_not_applicable(self, evidence: Evidence) -> str | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.contracts.params import Section
+from tasks.evaluation.metrics.reading import Reading
 
 if TYPE_CHECKING:
     from tasks.evaluation.metrics.metric import Evidence, Scores
@@ -27,7 +28,7 @@ class Loss(Section):
     higher_is_better: ClassVar[bool] = False
     bounded: ClassVar[bool] = False
     per_token: ClassVar[bool] = True
-    reads_answers: ClassVar[bool] = False
+    looks_at: ClassVar[Reading] = "references"
     exponentiated: ClassVar[bool] = False
 
     def why_not_applicable(self, evidence: Evidence) -> str | None:

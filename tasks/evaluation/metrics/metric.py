@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.evaluation.intents import IntentClassifier
 from tasks.evaluation.items import Item
+from tasks.evaluation.metrics.reading import Reading
 from tasks.evaluation.outcomes import Outcome
 
 Floats = NDArray[np.float64]
@@ -60,10 +61,12 @@ class Evidence:
     Attributes:
         items: The held-out items.
         intents: Classifier of the intent of an answer; None when the data has no labels.
+        vectors: The models were asked for vectors of texts and for nothing else.
     """
 
     items: tuple[Item, ...]
     intents: IntentClassifier | None
+    vectors: bool = False
 
 
 class Metric(Protocol):
@@ -75,7 +78,7 @@ class Metric(Protocol):
         higher_is_better: Whether a larger score is better.
         bounded: Values lie between 0 and 1.
         per_token: The score is per token, so only models with the same tokenizer can be compared.
-        reads_answers: It scores what a model answers, so it says nothing of documents, which have no prompt.
+        looks_at: What of a model it scores; answers say nothing of documents, which have no prompt.
         exponentiated: The score is ``exp`` of the weighted mean, not the mean itself.
     """
 
@@ -83,7 +86,7 @@ class Metric(Protocol):
     higher_is_better: ClassVar[bool]
     bounded: ClassVar[bool]
     per_token: ClassVar[bool]
-    reads_answers: ClassVar[bool]
+    looks_at: ClassVar[Reading]
     exponentiated: ClassVar[bool]
 
     @property
@@ -98,7 +101,11 @@ class Metric(Protocol):
 
 def why_not_applicable(metric: Metric, evidence: Evidence) -> str | None:
     """Why a metric does not apply to these items, documents among them; None where it does."""
-    if metric.reads_answers and not any(item.prompt for item in evidence.items):
+    if evidence.vectors and metric.looks_at != "vectors":
+        return "the run is for vectors of texts, and no model was asked for answers"
+    if metric.looks_at == "vectors" and not evidence.vectors:
+        return "the run is not for vectors of texts (objective: contrastive)"
+    if metric.looks_at == "answers" and not any(item.prompt for item in evidence.items):
         return "the held-out items are documents, which have no answers"
     return metric.why_not_applicable(evidence)
 
@@ -107,7 +114,7 @@ def score_items(metric: Metric, evidence: Evidence, outcome: Outcome) -> Scores:
     """One value and weight per item; documents do not count where a metric reads answers."""
     scores = metric.score(evidence, outcome)
     answered = np.array([float(bool(item.prompt)) for item in evidence.items])
-    if not metric.reads_answers or answered.all():
+    if metric.looks_at != "answers" or answered.all():
         return scores
     tally = scores.tally and replace(scores.tally, counts=scores.tally.counts * answered[:, None])
     return Scores(scores.values, scores.weights * answered, tally)

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from tasks.contracts.params import Section
+from tasks.evaluation.metrics.reading import Reading
 
 if TYPE_CHECKING:
     from tasks.evaluation.items import Item
@@ -18,7 +19,7 @@ class PerAnswer(Section):
 
     bounded: ClassVar[bool] = True
     per_token: ClassVar[bool] = False
-    reads_answers: ClassVar[bool] = True
+    looks_at: ClassVar[Reading] = "answers"
     exponentiated: ClassVar[bool] = False
 
     def reads(self, item: Item) -> bool:

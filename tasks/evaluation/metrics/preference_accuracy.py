@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
+from tasks.evaluation.metrics.reading import Reading
 
 if TYPE_CHECKING:
     from tasks.evaluation.metrics.metric import Evidence, Scores
@@ -31,7 +32,7 @@ class PreferenceAccuracy(Section):
     higher_is_better: ClassVar[bool] = True
     bounded: ClassVar[bool] = True
     per_token: ClassVar[bool] = False
-    reads_answers: ClassVar[bool] = False
+    looks_at: ClassVar[Reading] = "references"
     exponentiated: ClassVar[bool] = False
 
     likelihood: Literal["answer", "token"] = Field(

@@ -11,6 +11,7 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
+from tasks.training.objectives.contrastive import Contrastive
 from tasks.training.objectives.cpo import Cpo
 from tasks.training.objectives.distillation import Distillation
 from tasks.training.objectives.dpo import Dpo
@@ -26,7 +27,7 @@ from tasks.training.objectives.simpo import Simpo
 from tasks.training.objectives.supervised import Supervised
 
 AnyObjective = Annotated[
-    Supervised | Pretraining | Distillation | Dpo | Ipo | Orpo | Cpo | Simpo | Kto | Grpo | Rloo | Ppo,
+    Supervised | Pretraining | Distillation | Dpo | Ipo | Orpo | Cpo | Simpo | Kto | Grpo | Rloo | Ppo | Contrastive,
     Field(discriminator="name"),
 ]
 

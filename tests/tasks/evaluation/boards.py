@@ -42,6 +42,7 @@ def make_outcome(
         np.array(losses or [1.0] * count, dtype=np.float64),
         np.array(tokens or [1] * count, dtype=np.int64),
         np.ones(count, dtype=np.int64),
+        ranks=np.full(count, 1 if model == "base" else 7, dtype=np.int64),
     )
 
 
@@ -50,7 +51,8 @@ def make_board(
     outcomes: Sequence[Outcome | None],
     metrics: Sequence[Metric] = (ExactMatch(), Loss(), Perplexity()),
 ) -> Scoreboard:
-    return score_outcomes(Evidence(items, None), outcomes, metrics, resamples=2_000, confidence=0.95, power=0.8, seed=0)
+    evidence = Evidence(items, None, vectors=all(metric.looks_at == "vectors" for metric in metrics))
+    return score_outcomes(evidence, outcomes, metrics, resamples=2_000, confidence=0.95, power=0.8, seed=0)
 
 
 def right_and_wrong(right: int, of: int, offset: int = 0) -> list[str]:

@@ -25,8 +25,9 @@ from tasks.training_setup.resolve import resolve_plan
 from tests.tasks.training.methods.test_contract import Interrupted, hash_folder, interrupt_at
 from tests.tasks.training.objectives import rows
 
-# What needs more than rows (a teacher, rewards), or rows of its own, has a test of its own.
+# What needs more than rows (a teacher, rewards), or rows or vectors of its own, has a test of its own.
 ELSEWHERE = {
+    "contrastive": "contrastive",
     "distillation": "distillation",
     "pretraining": "pretraining",
     "grpo": "reinforcement",
