@@ -38,6 +38,11 @@ class AdaptedModel:
     def generation_config(self) -> Any:
         return self._plain.generation_config
 
+    @property
+    def prefix(self) -> Any:
+        """Keys and values that every row begins with, see `tasks.gateway.prefixed_model`; None: none."""
+        return getattr(self._plain, "prefix", None)
+
     @contextmanager
     def rows(self, adapters: Sequence[str | None]) -> Iterator[None]:
         """Say which adapter the rows of the calls in the block have, in their order; None: none."""

@@ -12,8 +12,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer
 
+from tasks.gateway.prefixed_model import begin_cache
 from tasks.gateway.running_rows import RunningRows
 
 MINIMUM_FREE_COLUMNS = 64
@@ -105,15 +106,15 @@ class Batch:
         # Only columns where some prompt ends are projected to the vocabulary.
         ends = sorted({length - 1 for length in lengths})
         device = self._model.device
-        cache = DynamicCache()
+        cache, before = begin_cache(self._model, len(prompts))
         output = self._model(
             input_ids=ids.to(device),
-            position_ids=torch.arange(max(lengths), device=device).expand(len(prompts), -1),
+            position_ids=torch.arange(before, before + max(lengths), device=device).expand(len(prompts), -1),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=torch.tensor(ends, device=device),
         )
-        self._add(cache, lengths)
+        self._add(cache, [before + length for length in lengths])
         columns = [ends.index(length - 1) for length in lengths]
         logits: torch.Tensor = output.logits[torch.arange(len(prompts)), columns].float().cpu()
         return logits
@@ -202,7 +203,9 @@ class Batch:
 def logits_alone(model: Any, tokens: Sequence[int]) -> torch.Tensor:
     """Logits after a sequence, computed in one pass with neither batch nor cache, ``[vocabulary]``."""
     ids = torch.tensor([list(tokens)], device=model.device)
-    logits: torch.Tensor = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0, -1].float().cpu()
+    cache, before = begin_cache(model, 1)
+    kept = {"past_key_values": cache, "use_cache": True} if before else {"use_cache": False}
+    logits: torch.Tensor = model(input_ids=ids, logits_to_keep=1, **kept).logits[0, -1].float().cpu()
     return logits
 
 

@@ -88,13 +88,14 @@ class TransformersEngine:
         from tasks.gateway.adapted_model import AdaptedModel
         from tasks.gateway.batch import rounding_noise
         from tasks.gateway.decoding import DecodeLoop
+        from tasks.gateway.prefixed_model import begin_cache
 
         released, self._tokenizer = read_folder(folder, params.dtype, params.device)
         self._lock = threading.Lock()
         # Decoding has its own tokenizer, so that encoding a long prompt does not block running answers.
         self._decoder = copy.deepcopy(self._tokenizer)
         self._chat = Chat(self._tokenizer)
-        self.context = find_context(released.config, self._tokenizer)
+        self.context = find_context(released.config, self._tokenizer) - begin_cache(released, 1)[1]
         self._folder, self._retired = folder, set[str]()
         self._adapted: AdaptedModel | None = None
         if isinstance(params.decoding, PlainDecoding):
@@ -230,6 +231,7 @@ def read_folder(folder: Path, dtype: str, device: str) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoTokenizer
 
+    from tasks.gateway.prefixed_model import PrefixedModel
     from tasks.training.released import find_base, load_released
 
     base = find_base(folder)
@@ -252,14 +254,15 @@ def read_folder(folder: Path, dtype: str, device: str) -> tuple[Any, Any]:
         raise PipelineError(
             f"{folder}: cannot be loaded ({reason}); expected a transformers folder with safetensors"
         ) from error
-    reason = why_not_batched(model)
+    prompted = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
+    reason = why_not_batched(model.get_base_model() if prompted else model)
     if reason:
         raise PipelineError(
             f"{folder}: {model.config.model_type} is not supported by this engine ({reason}); use another one"
         )
     if not tokenizer.chat_template:
         raise PipelineError(f"{folder}: the tokenizer has no chat template; add chat_template.jinja to the model")
-    return model, tokenizer
+    return PrefixedModel(model) if prompted else model, tokenizer
 
 
 def make_test_prompts(vocabulary: int, context: int) -> list[list[int]]:
