@@ -76,16 +76,16 @@ def list_reward_problems(rewards: Sequence[Reward], facts: RowFacts | None) -> l
         facts: What the rows of the training split have; None where that is not known yet.
     """
     if not rewards:
-        return ["objective.rewards: empty; expected at least one, such as {name: exact_match}"]
+        return ["objective.rollout.rewards: empty; expected at least one, such as {name: exact_match}"]
     problems = [problem for reward in rewards for problem in reward.problems()]
     if all(reward.weight == 0 for reward in rewards):
-        problems.append("objective.rewards: every weight is 0, so every answer is worth the same; set one to 1")
+        problems.append("objective.rollout.rewards: every weight is 0, so every answer is worth the same; set one to 1")
     for title, reward in zip(name_rewards(rewards), rewards, strict=True):
         for field in reward.needs if facts else ():
             assert facts is not None
             if (lacking := facts.rows - facts.having.get(field, 0)) > 0:
                 problems.append(
-                    f"objective.rewards: {title} compares with the {field} of a row, which {lacking:,} of "
+                    f"objective.rollout.rewards: {title} compares with the {field} of a row, which {lacking:,} of "
                     f"{facts.rows:,} rows lack; give every row one, set reference: "
                     f"{'label' if field == 'answer' else 'answer'}, or take a reward without a reference"
                 )

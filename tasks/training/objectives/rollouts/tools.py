@@ -132,7 +132,7 @@ def result_ids(chat: Any, results: Sequence[str], role: str) -> list[int]:
     ids: list[int] | None = chat.ids_after([{"role": role, "content": result} for result in results])
     if ids is None:
         raise PipelineError(
-            f"tools: the chat template writes no turn of role {role} after an answer; set objective.tools.role: "
-            f"{'user' if role == 'tool' else 'tool'}, or take a base whose template knows tools"
+            f"tools: the chat template writes no turn of role {role} after an answer; set "
+            f"objective.rollout.tools.role: {'user' if role == 'tool' else 'tool'}, or take a base that knows tools"
         )
     return ids

@@ -160,7 +160,7 @@ def test_what_cannot_work_is_told_by_the_plan(shape: ModelShape) -> None:
         {"rollout": {"samples": 1, "max_new_tokens": 256, "rewards": []}, "overlong_margin": 300}
     ).problems(shape)
     assert [problem.split(":")[0] for problem in problems] == [
-        "objective.rewards",
+        "objective.rollout.rewards",
         "objective.rollout.samples",
         "objective.rollout.max_new_tokens",
         "objective.overlong_margin",

@@ -141,10 +141,10 @@ def test_what_cannot_work_is_told_before() -> None:
     facts = RowFacts(rows=10, having={"answer": 10, "label": 7})
     problems = list_reward_problems([parse(name="exact_match", reference="label", weight=0)], facts)
     assert [problem.split(";")[0] for problem in problems] == [
-        "objective.rewards: every weight is 0, so every answer is worth the same",
-        "objective.rewards: exact_match compares with the label of a row, which 3 of 10 rows lack",
+        "objective.rollout.rewards: every weight is 0, so every answer is worth the same",
+        "objective.rollout.rewards: exact_match compares with the label of a row, which 3 of 10 rows lack",
     ]
-    assert list_reward_problems([], None)[0].startswith("objective.rewards: empty")
+    assert list_reward_problems([], None)[0].startswith("objective.rollout.rewards: empty")
     for settings, what in (
         ({"name": "regex", "must": "("}, "invalid pattern"),
         ({"name": "json_schema", "fits": {"type": "objekt"}}, "no JSON Schema"),
