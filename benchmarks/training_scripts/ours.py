@@ -91,10 +91,10 @@ def main() -> None:
     plan = resolve_plan(
         settings,
         read_shape(initial),
-        count_tokens(table, table.slice(0, 0), initial, settings.max_tokens),
+        count_tokens(table, table.slice(0, 0), initial, settings.max_tokens, settings.long_rows),
         find_machine(),
     ).plan
-    splits = tokenize_splits(table, table.slice(0, 0), initial, settings.max_tokens, 1)
+    splits = tokenize_splits(table, table.slice(0, 0), initial, settings.max_tokens, 1, long_rows=settings.long_rows)
     with tempfile.TemporaryDirectory() as place:
         done = fine_tune(
             plan, splits, initial, Path(place) / "checkpoints", Path(place) / "tuned", trainer_class=TimedTrainer
