@@ -98,6 +98,11 @@ class TransformersEngine:
         self.context = find_context(released.config, self._tokenizer) - begin_cache(released, 1)[1]
         self._folder, self._retired = folder, set[str]()
         self._adapted: AdaptedModel | None = None
+        if begin_cache(released, 1)[1] and not isinstance(params.decoding, PlainDecoding):
+            raise PipelineError(
+                f"{folder}: its trained vectors stand before every row, which decoding {params.decoding.name} does not "
+                "read; set deployment.gateway.engine.decoding: {name: plain}"
+            )
         if isinstance(params.decoding, PlainDecoding):
             released = self._adapted = AdaptedModel(released)
         prepared = params.decoding.prepare(

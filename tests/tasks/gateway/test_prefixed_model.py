@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import seal
 from tasks.gateway.answering import answer_all
+from tasks.gateway.decodings.speculative import SpeculativeDecoding
+from tasks.gateway.engines.transformers import Transformers
 from tasks.language_models.encoding import encode_prompt
 from tasks.language_models.generation import generate_answers
 from tasks.language_models.model_folder import load_model
@@ -43,5 +46,7 @@ def test_answers_are_those_of_evaluation(method: AnyMethod, model: Path, tmp_pat
     assert [prompt for prompt, _ in served] == [encode_prompt(tokenizer, turns) for turns in TURNS]
     expected = [list(answer.tokens) for answer in generate_answers(load_released(folder), tokenizer, TURNS, 16)]
     assert [answer for _, answer in served] == expected
+    with pytest.raises(PipelineError, match="which decoding speculative does not read; set"):
+        answer_all(folder, TURNS, 16, Transformers(decoding=SpeculativeDecoding(draft=model)))
     plain = [list(answer.tokens) for answer in generate_answers(load_model(model).eval(), tokenizer, TURNS, 16)]
     assert expected != plain
