@@ -24,6 +24,7 @@ from websockets.sync.client import connect
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 TIMEOUT_S = 60.0
 POLL_S = 0.05
+SETTLED_S = 0.5
 LOCAL = ("127.0.0.1", "localhost")
 # What a reader sees of a click: a link that is covered by something else, or has no size, cannot be clicked.
 FIND = """
@@ -42,6 +43,7 @@ CUT_OFF = """
 [...document.querySelectorAll("body *")]
   .filter(one => one.clientWidth && one.scrollWidth > one.clientWidth + 40)
   .filter(one => ["hidden", "clip"].includes(getComputedStyle(one).overflowX) && one.innerText.trim())
+  .concat([...document.querySelectorAll("td, th")].filter(one => one.clientWidth < 50 && one.innerText.length > 14))
   .map(one => one.cloneNode(false).outerHTML.slice(0, 100))
 """
 
@@ -85,15 +87,27 @@ class Tab:
     def click(self, selector: str) -> str:
         """Click on the first thing that a selector finds, as a mouse does, and wait for the page that it leads to.
 
+        A page that opens in a tab of its own is shown in this one.
+
         Returns:
             The address of that page.
 
         Raises:
             AssertionError: There is nothing to click on, something covers it, or no other page comes.
         """
-        before = self.address
+        before, others = self.address, self._list_tabs()
         self.press(selector)
-        self._wait(lambda: self.address != before and self.evaluate("document.readyState") == "complete", selector)
+
+        def opened() -> dict[str, str]:
+            return {tab: url for tab, url in self._list_tabs().items() if tab not in others and url != "about:blank"}
+
+        self._wait(lambda: opened() or self.address != before, f"{selector} to lead on")
+        if opened():
+            self._listen(SETTLED_S)  # until the last of its redirects
+            ((tab, address),) = opened().items()
+            self._call("Target.closeTarget", targetId=tab)
+            self.visit(address)
+        self._wait(lambda: self.evaluate("document.readyState") == "complete", f"{self.address} to load")
         return self.address
 
     def press(self, selector: str) -> None:
@@ -136,7 +150,7 @@ class Tab:
         return int(self.evaluate("document.scrollingElement.scrollWidth"))
 
     def list_cut_off(self) -> list[str]:
-        """Parts of the page whose sides are hidden, and to which nobody can scroll."""
+        """Parts of the page whose sides are hidden and to which nobody can scroll, and cells too narrow for words."""
         parts: list[str] = self.evaluate(CUT_OFF)
         return parts
 
@@ -160,6 +174,11 @@ class Tab:
         clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 16_000), "scale": 1}
         answer = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         path.write_bytes(base64.b64decode(answer["data"]))
+
+    def _list_tabs(self) -> dict[str, str]:
+        """Addresses of all tabs by their id."""
+        found = self._call("Target.getTargets")["targetInfos"]
+        return {target["targetId"]: target["url"] for target in found if target["type"] == "page" and target["url"]}
 
     def _begin(self) -> None:
         self._loaded, self.errors, self.requests = False, [], []
@@ -214,10 +233,15 @@ class Tab:
             self.errors.append(f"{entry['text']} {entry.get('url', '')}".strip())
 
 
+def find_browser() -> str | None:
+    """The program; None where there is no Chromium."""
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
 @contextmanager
 def open_browser() -> Iterator[Tab]:
     """A tab of a browser that ends with the block; skips where there is no Chromium."""
-    program = next((found for name in NAMES if (found := shutil.which(name))), None)
+    program = find_browser()
     if program is None:
         pytest.skip(f"no browser: none of {', '.join(NAMES)} is on the path")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:

@@ -277,7 +277,7 @@ class Sender:
         file.run_id = begun or str(client.create_run(experiment, entry["time"], tags, entry["name"]).info.run_id)
         file.save()
         self._note(file)
-        link(entry, entry.get("flow_run", ""), file.run_id)
+        link(entry, entry.get("flow_run", ""), experiment, file.run_id)
 
     def _parent(self, uri: str, pipeline: str, child: Mapping[str, Any] | None = None) -> str:
         """The run of a pipeline; made for its first child."""
@@ -290,7 +290,7 @@ class Sender:
                 name = first.get("title", "pipeline")
                 made = self._client(uri).create_run(self._experiment(uri), first.get("time"), tags, name)
                 found = str(made.info.run_id)
-                link(first, "" if pipeline.startswith("dvc-") else pipeline, found)
+                link(first, "" if pipeline.startswith("dvc-") else pipeline, self._experiment(uri), found)
             self.parents[uri, pipeline] = found
         return self.parents[uri, pipeline]
 
@@ -300,10 +300,10 @@ class Sender:
         return str(runs[0].info.run_id) if runs else None
 
 
-def link(entry: Mapping[str, Any], flow_run: str, run: str) -> None:
+def link(entry: Mapping[str, Any], flow_run: str, experiment: str, run: str) -> None:
     """Lead from a flow run to its MLflow run, where the links to the server of reports do not."""
     if flow_run and entry.get("prefect") and not has_reports():
-        link_to_mlflow(entry["prefect"], flow_run, run)
+        link_to_mlflow(entry["prefect"], flow_run, experiment, run)
 
 
 def halve(entries: Sequence[Entry]) -> list[list[Entry]]:

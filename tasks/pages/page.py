@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 Tone = Literal["good", "bad", "warn", "plain"]
 BLANK = ("", "–", "-")  # empty cells of a numeric column
 _NUMBER = re.compile(r"[+-]?\d[\d,.]*(%( \(|\Z)|\Z)")  # a percentage with its interval, if it has one
-_LONG_WORD = re.compile(r"[\w./:-]{16,}")
+_LONG_WORD = re.compile(r"[\w./:-]{10,}")
+_CODE = re.compile(r"`([^`\n]{1,200})`")
 _BREAK_AFTER = re.compile(r"([_/.])(?=\w)")
 PALETTE = ("#2f5bea", "#e8833a", "#1f9d76", "#b64fc8", "#c43d4b", "#6b7280")
 
@@ -164,6 +165,11 @@ def allow_breaks(text: str) -> Markup:
     return Markup(_LONG_WORD.sub(lambda match: _BREAK_AFTER.sub(r"\1<wbr>", match[0]), str(escape(printable(text)))))
 
 
+def show_code(text: str) -> Markup:
+    """A sentence of ours for HTML, with what stands between backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(printable(text)))))
+
+
 def show(value: Any) -> str:
     """A value as text: numbers with thousands separators and four significant digits."""
     if isinstance(value, bool) or value is None:
@@ -223,4 +229,4 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-_environment.filters["allow_breaks"] = allow_breaks
+_environment.filters |= {"allow_breaks": allow_breaks, "show_code": show_code}

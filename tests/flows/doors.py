@@ -50,7 +50,7 @@ class Doors:
             return []
         answer = self.client.get(url)
         assert answer.status_code == 200, f"{url}: {answer.status_code} {answer.text[:200]}"
-        return [urljoin(url, link) for link in HREF.findall(answer.text)]
+        return [urljoin(str(answer.url), link) for link in HREF.findall(answer.text)]
 
     def _of_flow_run(self, flow_run: str) -> list[str]:
         run = self.client.get(f"{self.prefect}/api/flow_runs/{flow_run}")

@@ -28,13 +28,14 @@ class Walk:
     faults: list[str] = field(default_factory=list)
 
 
-def walk_pages(tab: Tab, start: str, root: str) -> Walk:
+def walk_pages(tab: Tab, start: str, root: str, passed_by: str = "") -> Walk:
     """Open a page and all that its links lead to, each in every width.
 
     Args:
         tab: Where.
         start: The first page.
         root: Beginning of the addresses that are walked; what is linked beside them must be there too.
+        passed_by: Part of addresses that are only asked for, since there are many of the same kind.
     """
     walk, waiting, anchors = Walk(), [start], list[tuple[str, str, str]]()
     known: dict[str, bool] = {start: True}
@@ -55,7 +56,8 @@ def walk_pages(tab: Tab, start: str, root: str) -> Walk:
                 continue
             if address not in known:
                 known[address] = answers(address)
-                if known[address] and address.startswith(root) and address.endswith(("/", ".html")):
+                walked = address.startswith(root) and is_page(address) and not (passed_by and passed_by in address)
+                if walked and known[address]:
                     waiting.append(address)
             if not known[address]:
                 walk.faults.append(f"{page}: leads to {address}, which is not there")
@@ -68,11 +70,17 @@ def walk_pages(tab: Tab, start: str, root: str) -> Walk:
     return walk
 
 
+def is_page(address: str) -> bool:
+    """Whether an address names a page, by its ending; servers name many without one."""
+    return Path(urlsplit(address).path).suffix in ("", ".html")
+
+
 def answers(address: str) -> bool:
     """Whether there is anything at a local address."""
     if urlsplit(address).scheme == "file":
         return Path(unquote(urlsplit(address).path)).exists()
-    return httpx.get(address, timeout=30, follow_redirects=True).status_code == 200
+    # As a browser asks; Prefect's server has pages for nobody else.
+    return httpx.get(address, headers={"accept": "text/html"}, timeout=30, follow_redirects=True).status_code == 200
 
 
 def click_through(tab: Tab, overview: str, stages: Sequence[str]) -> None:

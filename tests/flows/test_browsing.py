@@ -59,7 +59,10 @@ def test_each_run_shows_its_own_report_and_that_of_its_pipeline(site: TestClient
 def test_a_report_that_only_mlflows_server_has_is_shown_there(site: TestClient) -> None:
     note_mlflow("evaluation", OLD, MlflowRun("http://m", "m1", "", "1", "mlflow-artifacts:/1/m1/artifacts"))
     answer = site.get(f"/runs/{OLD}/evaluation/index.html", follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (307, "http://127.0.0.1:5000/#/runs/m1/artifacts")
+    assert (answer.status_code, answer.headers["location"]) == (
+        307,
+        "http://127.0.0.1:5000/#/experiments/1/runs/m1/artifacts/report/index.html",
+    )
     (artifacts.STATE / "runs/evaluation").joinpath("torn.json").write_text("{")
     assert site.get("/").status_code == 200
 

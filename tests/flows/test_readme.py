@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from flows.wiring import artifacts
 from flows.wiring.server import free_port
+from flows.wiring.staleness import STAGES
+from tests.browser import find_browser, open_browser
 from tests.checkout import ROOT
+from tests.flows.pages import click_through, walk_pages
 from tests.flows.small import child_environment
 
 GUIDE = "## Your own table, to an answer over HTTP"
@@ -88,6 +92,14 @@ def test_the_guide_works_as_it_stands(tmp_path: Path) -> None:
         lines = [blank(line) for line in said.splitlines()]
         missing = [line for line in command.answer if not any(fits(line, printed) for printed in lines)]
         assert not missing, f"{command.text}\nprints\n{said}\nand not\n" + "\n".join(missing)
+    if find_browser():
+        # Of a champion, a challenger and a retrain, as a reader of the guide finds them.
+        overview = (checkout / artifacts.INDEX).as_uri()
+        with open_browser() as tab:
+            click_through(tab, overview, STAGES)
+            walk = walk_pages(tab, overview, (checkout / artifacts.REPORTS).as_uri())
+        assert walk.faults == []
+        assert len(walk.pages) >= len(STAGES) + 4
 
 
 def fits(line: str, printed: str) -> bool:

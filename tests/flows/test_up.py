@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -32,10 +33,12 @@ from tasks.deployment.release import seal_release
 from tasks.gateway.store import open_store
 from tasks.gateway.tables import request_row
 from tasks.monitoring.schedule import Schedule
+from tests.browser import open_browser
 from tests.checkout import ROOT
 from tests.flows.doors import Doors
 from tests.flows.mlflow_runs import check_hashes, mlflow_runs
-from tests.flows.small import child_environment, make_project
+from tests.flows.pages import walk_pages
+from tests.flows.small import child_environment, make_project, wait_for
 
 EVENT = """
 import os
@@ -181,6 +184,50 @@ def test_any_door_leads_to_any_other_in_three_clicks(project: Path, up: tuple[st
     assert max(far.values()) <= 3
 
 
+def find_artifact(api: str, flow_run: str, key: str) -> str:
+    """Path of an artifact of a flow run in Prefect's UI."""
+    question = {"artifacts": {"flow_run_id": {"any_": [flow_run]}, "key": {"any_": [key]}}}
+    (found,) = httpx.post(f"{api}/artifacts/filter", json=question, timeout=30).json()
+    return f"/artifacts/artifact/{found['id']}"
+
+
+def test_the_doors_are_drawn_and_can_be_clicked_on(project: Path, up: tuple[str, subprocess.Popen[str]]) -> None:
+    """What the test above reads from the servers' APIs, as their pages draw it: run after it, with what it made."""
+    api, _ = up
+    served = json.loads((project / ADDRESSES).read_text())
+    tuned = record_of_page("fine_tuning", project)
+    assert tuned is not None
+    known = mlflow_of(tuned, project)
+    assert known is not None
+    prefect_run = f"{served['prefect']}/runs/flow-run/{tuned.flow_run}"
+    mlflow_run, version = f"{served['mlflow']}/#/runs/{known.run}", f"{served['mlflow']}/#/models/heptune/versions/1"
+    reports, page = f"{served['reports']}/", f"{served['reports']}/runs/{tuned.flow_run}/"
+    with open_browser() as tab:
+        tab.resize(1280)
+        # Three clicks from a flow run, of a stage or of a pipeline: the tab, the artifact, the link.
+        for flow_run, key, link, goal in (
+            (tuned.flow_run, "fine-tuning-links", f"{page}mlflow", mlflow_run),
+            (tuned.pipeline, "pipeline-links", f"{reports}pipelines/{tuned.pipeline}/version", version),
+        ):
+            tab.visit(f"{served['prefect']}/runs/flow-run/{flow_run}")
+            tab.press("li#artifacts")
+            tab.click(f"a[href='{find_artifact(api, flow_run, key)}']")
+            assert tab.click(f"a[href='{link}']").replace(f"/experiments/{known.experiment}", "") == goal
+        # MLflow's pages lead back, to the report and to everything else.
+        tab.visit(mlflow_run)
+        for link in (prefect_run, f"{page}fine_tuning/index.html", page):
+            tab.wait_for(f"a[href='{link}']")
+        assert tab.click(f"a[href='{page}']") == page
+        release = read_json(project / RELEASE / "manifest.json")["release"]
+        tab.visit(version)
+        tab.wait_for(f"a[href='{reports}releases/{release}']")
+        # Every page of the server of reports works, on a phone too.
+        walk = walk_pages(tab, reports, reports, passed_by="/hashes/")
+        assert walk.faults == []
+        for path in ("reports/index.html", f"runs/{tuned.flow_run}/", f"pipelines/{tuned.pipeline}"):
+            assert f"{reports}{path}" in walk.pages
+
+
 def test_an_old_run_shows_its_own_report(project: Path, up: tuple[str, subprocess.Popen[str]]) -> None:
     served = json.loads((project / ADDRESSES).read_text())
     old = record_of_page("fine_tuning", project)
@@ -262,6 +309,42 @@ def test_deploying_again_keeps_what_people_paused_and_sets_schedules_that_change
         ]
         assert client.read_deployment_schedules(retraining.id) == []
         assert set_schedules(client, {name: None}) == []
+
+
+def test_a_run_that_is_cancelled_in_prefect_leaves_nothing_running(
+    project: Path, up: tuple[str, subprocess.Popen[str]]
+) -> None:
+    api, _ = up
+    trouble = project / "trouble"
+    trouble.mkdir()
+    (trouble / "data_preparation").write_text("wait")
+    deployment = httpx.get(f"{api}/deployments/name/pipeline/pipeline", timeout=30).json()["id"]
+    httpx.patch(f"{api}/deployments/{deployment}", json={"paused": False}, timeout=30).raise_for_status()
+    asked = {"parameters": {"reason": "to be cancelled", "stages": ["data_preparation"], "force": True}}
+    run = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json=asked, timeout=30).json()["id"]
+    try:
+        wait_for(trouble / "data_preparation.began", 180)
+        stages = [psutil.Process(pid) for pid in psutil.pids() if is_stage(pid, project)]
+        assert len(stages) == 1
+        state = {"state": {"type": "CANCELLING"}}
+        httpx.post(f"{api}/flow_runs/{run}/set_state", json=state, timeout=30).raise_for_status()
+        wait_until(lambda: httpx.get(f"{api}/flow_runs/{run}", timeout=30).json()["state_type"] == "CANCELLED", 120)
+        _, alive = psutil.wait_procs(stages, timeout=15)
+        assert alive == []
+        asked_for = {"flow_runs": {"name": {"any_": ["data_preparation"]}}, "sort": "START_TIME_DESC"}
+        newest = httpx.post(f"{api}/flow_runs/filter", json=asked_for, timeout=30).json()[0]
+        assert newest["state_type"] in ("CANCELLED", "CRASHED"), newest["state"]
+        assert newest["start_time"] > httpx.get(f"{api}/flow_runs/{run}", timeout=30).json()["start_time"]
+    finally:
+        shutil.rmtree(trouble)
+
+
+def is_stage(pid: int, project: Path) -> bool:
+    """Whether a process is a stage of the project."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return "tests.flows.small" in process.cmdline() and Path(process.cwd()) == project
+    return False
 
 
 def test_ctrl_c_ends_everything(project: Path, up: tuple[str, subprocess.Popen[str]]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -13,6 +14,7 @@ from flows.wiring import artifacts
 from flows.wiring.browsing.live import Curve, read_curves
 from flows.wiring.runs import addresses
 from flows.wiring.runs.records import (
+    LONGEST_NAME,
     RunRecord,
     find_record,
     hash_page,
@@ -313,7 +315,7 @@ def _requests(release: str) -> LinkTable:
 
 
 def _pipeline(record: RunRecord) -> Link:
-    return Link(name_run(record), f"/pipelines/{record.pipeline}")
+    return Link(shorten(name_run(record), LONGEST_NAME, placeholder="…"), f"/pipelines/{record.pipeline}")
 
 
 def _read_requests(release: str, limit: int) -> Sequence[Mapping[str, Any]]:

@@ -48,6 +48,7 @@ def make_site() -> Starlette:
     routes = [
         Route("/", lambda _: show(doors.list_runs(), "")),
         Route("/health", lambda _: PlainTextResponse("ok")),
+        Route("/favicon.ico", lambda _: Response(status_code=204)),  # every browser asks for one
         Route("/runs/{key}/", page_of(doors.open_run)),
         Route("/runs/{key}/index.html", page_of(doors.open_run)),
         Route("/runs/{key}/{door}", go_on("/runs/{key}/", doors.find_address)),
@@ -113,7 +114,7 @@ def send_report(request: Request) -> Response:
     folder = doors.report_folder(record)
     if folder is None:
         if known := mlflow_of(record):
-            return RedirectResponse(f"{addresses.mlflow_page(known.run)}/artifacts")
+            return RedirectResponse(addresses.mlflow_report(known.experiment, known.run))
         return PlainTextResponse("the report was not kept: MLflow has nothing of this run yet", status_code=404)
     path = (folder / request.path_params["path"]).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():

@@ -66,6 +66,11 @@ def mlflow_page(run: str) -> str:
     return f"{mlflow_ui()}/#/runs/{run}"
 
 
+def mlflow_report(experiment: str, run: str) -> str:
+    """The report that MLflow keeps with a run, in its UI, which knows files by their experiment only."""
+    return f"{mlflow_ui()}/#/experiments/{experiment}/runs/{run}/artifacts/report/index.html"
+
+
 def version_page(model: str, version: int | str) -> str:
     """A model version in MLflow's UI."""
     return f"{mlflow_ui()}/#/models/{model}/versions/{version}"

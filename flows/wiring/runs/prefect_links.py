@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 KEY = "mlflow-run"
 
 
-def link_to_mlflow(api: str, flow_run: str, run: str) -> None:
+def link_to_mlflow(api: str, flow_run: str, experiment: str, run: str) -> None:
     """Put a link to a run of MLflow, and to its report there, among the artifacts of a flow run.
 
     A server that does not take it is reported; the run goes on without the link.
@@ -22,6 +22,7 @@ def link_to_mlflow(api: str, flow_run: str, run: str) -> None:
     Args:
         api: Address of the API of the Prefect server that has the flow run.
         flow_run: Id of the flow run.
+        experiment: Id of the experiment of the MLflow run.
         run: Id of the MLflow run.
     """
     from uuid import UUID
@@ -32,9 +33,10 @@ def link_to_mlflow(api: str, flow_run: str, run: str) -> None:
     from prefect.exceptions import PrefectException
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    page = addresses.mlflow_page(run)
-    links = f"[MLflow run]({page}) · [Its files, with the report]({page}/artifacts)"
-    made = ArtifactCreate(key=KEY, type="markdown", description=links, data=links, flow_run_id=UUID(flow_run))
+    links = f"[MLflow run]({addresses.mlflow_page(run)}) · [Report]({addresses.mlflow_report(experiment, run)})"
+    made = ArtifactCreate(
+        key=KEY, type="markdown", description="run in MLflow, report", data=links, flow_run_id=UUID(flow_run)
+    )
     try:
         with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
             client.create_artifact(made)

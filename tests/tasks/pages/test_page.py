@@ -48,6 +48,15 @@ def test_numbers_stand_right_also_as_text() -> None:
     assert [number for _, number in page.blocks[0]["rows"][0]] == [True, False, True, True]
 
 
+def test_commands_are_shown_as_code_and_long_names_may_break() -> None:
+    page = Page("", "")
+    page.table("", ["method.rank", "learning_rate"], [["`a`", 1]], "`heptune search --apply` writes <them>.")
+    html = page.render()
+    assert "<code>heptune search --apply</code> writes &lt;them&gt;." in html
+    assert "learning_<wbr>rate</th>" in html
+    assert "<td>`a`</td>" in html, "a cell is data"
+
+
 @pytest.mark.parametrize(
     ("count", "words", "shown"),
     [

@@ -86,7 +86,8 @@ def write_card(
     write_bytes(card, f"{front}\n{write_body(content)}".encode())
     missing = [title for title, source in subject.sources.items() if not source.license]
     if missing:
-        log.warning("card: the sources %s have no licence; set license in data_preparation.sources", ", ".join(missing))
+        named = f"source {missing[0]} has" if len(missing) == 1 else f"sources {', '.join(missing)} have"
+        log.warning("card: the %s no licence; set license in data_preparation.sources", named)
     return {
         "sample_rows": subject.sample.table.num_rows,
         "topics": len(subject.topics.topics) if subject.topics else 0,

@@ -166,7 +166,7 @@ def test_what_is_not_stated_or_not_done_is_said_and_warned(tmp_path: Path, caplo
     with caplog.at_level(logging.WARNING):
         figures, card, page = write(settings, rows, verdict, tmp_path)
     assert figures["sources_without_licence"] == 1
-    assert "the sources mine have no licence" in caplog.text
+    assert "the source mine has no licence" in caplog.text
     assert "license: unknown" in card
     assert find_row(card, "mine")[3] == "not stated"
     assert "No licence is stated for mine" in card
