@@ -25,6 +25,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 TIMEOUT_S = 60.0
 POLL_S = 0.05
 SETTLED_S = 0.5
+AGAIN_S = 3.0
 LOCAL = ("127.0.0.1", "localhost")
 # What a reader sees of a click: a link that is covered by something else, or has no size, cannot be clicked.
 FIND = """
@@ -110,6 +111,22 @@ class Tab:
         self._wait(lambda: self.evaluate("document.readyState") == "complete", f"{self.address} to load")
         return self.address
 
+    def show(self, selector: str, by: str) -> None:
+        """Click on something until something else is shown: what moves while a page is drawn may be missed.
+
+        Args:
+            selector: What is to be shown.
+            by: What is clicked on.
+
+        Raises:
+            AssertionError: It is not shown in time, or there is nothing to click on.
+        """
+        deadline = time.monotonic() + TIMEOUT_S
+        while not self.is_shown(selector):
+            assert time.monotonic() < deadline, f"{by} on {self.address} does not show {selector}"
+            self.press(by)
+            self._listen(AGAIN_S)
+
     def press(self, selector: str) -> None:
         """Click on the first thing that a selector finds, wherever that leads.
 
@@ -132,8 +149,12 @@ class Tab:
         Raises:
             AssertionError: It does not in time.
         """
-        shown = f"[...document.querySelectorAll({json.dumps(selector)})].some(one => one.getClientRects().length > 0)"
-        self._wait(lambda: self.evaluate(shown), f"{selector} on {self.address}")
+        self._wait(lambda: self.is_shown(selector), f"{selector} on {self.address}")
+
+    def is_shown(self, selector: str) -> bool:
+        """Whether anything that a selector finds can be seen."""
+        found = f"[...document.querySelectorAll({json.dumps(selector)})]"
+        return bool(self.evaluate(f"{found}.some(one => one.getClientRects().length > 0)"))
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression; None where the page went away meanwhile."""

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 app = typer.Typer()
 LOGS = artifacts.STATE / "logs"
 START_TIMEOUT_S = 240.0
-WATCH_S = 1.0
+WATCH_S = 2.0
 
 
 @command(app)
@@ -69,6 +69,7 @@ def bring_up(
     """
     root = configure()
     os.chdir(root)
+    from flows.wiring.flow_runs import crash_ended_runs
     from flows.wiring.params import read_params
 
     params = read_params()
@@ -92,8 +93,11 @@ def bring_up(
                 console.print(line)
             if ready:
                 ready(served)
+            url = os.environ["PREFECT_API_URL"]
             while all(process.poll() is None for process in children) and (configured or is_running()):
                 time.sleep(WATCH_S)
+                # A run that was cancelled in Prefect may have had no time to end its stages there.
+                crash_ended_runs(url)
             raise PipelineError(f"a server ended by itself; its log is in {LOGS.resolve()} or {SERVER_LOG.resolve()}")
         except Stopped:
             return

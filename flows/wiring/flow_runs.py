@@ -1,7 +1,7 @@
-"""Flow runs whose process was killed end as Crashed in Prefect.
+"""Flow runs whose process was killed end as Crashed in Prefect, or as Cancelled below a run that was cancelled there.
 
-A process notes each flow run that it begins in a file of its own; after the process has ended, the next command asks
-the server which of them it still holds for unfinished.
+A process notes each flow run that it begins in a file of its own; after the process has ended, the next command, or
+``heptune up``, asks the server which of them it still holds for unfinished.
 """
 
 from __future__ import annotations
@@ -80,12 +80,9 @@ def _is_same(noted: str, url: str) -> bool:
 def _crash(url: str, runs: list[str]) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter
-    from prefect.client.schemas.objects import State
     from prefect.exceptions import ObjectNotFound
     from prefect.settings import PREFECT_API_URL, temporary_settings
-    from prefect.states import Crashed
 
-    crashed: State[Any] = Crashed(message="its process was killed")
     ids = FlowRunFilterId(any_=[UUID(run) for run in runs])
     with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(id=ids)):
@@ -95,7 +92,22 @@ def _crash(url: str, runs: list[str]) -> None:
             unfinished = TaskRunFilter.model_validate({"state": {"type": {"any_": UNFINISHED}}})
             tasks = client.read_task_runs(flow_run_filter=of_run, task_run_filter=unfinished)
             with contextlib.suppress(ObjectNotFound):  # deleted in between
+                ended = _end_state(client, run)
                 for task in tasks:
-                    client.set_task_run_state(task.id, crashed, force=True)
-                client.set_flow_run_state(run.id, crashed, force=True)
-            logger.info("%s: its process was killed; Prefect has it as Crashed now", run.name)
+                    client.set_task_run_state(task.id, ended, force=True)
+                client.set_flow_run_state(run.id, ended, force=True)
+                logger.info("%s: its process was killed; Prefect has it as %s now", run.name, ended.name)
+
+
+def _end_state(client: Any, run: Any) -> Any:
+    """The state of a run whose process is gone: Cancelled where it was to be, or the run above it was."""
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Cancelled, Crashed
+
+    if run.state.type == StateType.CANCELLING:
+        return Cancelled(message="cancelled in Prefect")
+    if run.parent_task_run_id and (above := client.read_task_run(run.parent_task_run_id).flow_run_id):
+        state = client.read_flow_run(above).state
+        if state and state.type in (StateType.CANCELLED, StateType.CANCELLING):
+            return Cancelled(message="the run above it was cancelled")
+    return Crashed(message="its process was killed")

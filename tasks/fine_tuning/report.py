@@ -256,9 +256,9 @@ def plot_losses(curve: Sequence[Point], diagnosis: Diagnosis | None = None, unit
             )
         if diagnosis is not None and diagnosis.marked_step is not None:
             label = f"{diagnosis.shape}: step {diagnosis.marked_step:,}"
-            axes.axvline(diagnosis.marked_step, color="0.45", linestyle=":", linewidth=1.2, label=label)
+            axes.axvline(diagnosis.marked_step, color="0.45", linestyle=":", linewidth=1.2, label=plot_text(label))
         axes.set_xlabel("optimizer step")
-        axes.set_ylabel(f"loss, nats per {unit}")
+        axes.set_ylabel(plot_text(f"loss, nats per {unit}"))
         positive = [loss for _, loss in (*trained, *validated) if loss > 0]
         if positive and max(positive) > LOGARITHMIC_FROM * min(positive):
             axes.set_yscale("log")
@@ -278,7 +278,7 @@ def plot_figure(curve: Sequence[Point], name: str) -> Figure:
         for key, label, color in ((name, "training", "C0"), (f"eval_{name}", "validation", "C1")):
             values = [(point.step, point.figures[key]) for point in curve if key in point.figures]
             if values:
-                axes.plot(*zip(*values, strict=True), color=color, linewidth=1.5, label=label)
+                axes.plot(*zip(*values, strict=True), color=color, linewidth=1.5, label=plot_text(label))
         axes.set_xlabel("optimizer step")
         axes.legend()
     return figure
