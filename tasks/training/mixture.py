@@ -16,14 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import pyarrow as pa
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
-from tasks.training.rows import TokenizedRows
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from tasks.training.rows import TokenizedRows
 
 UNLABELLED = "(no label)"
 
@@ -103,6 +106,8 @@ def draw_epoch(tasks: np.ndarray, quotas: Sequence[int], seed: int, epoch: int) 
     Returns:
         Row numbers, in no useful order, shape (sum of quotas,).
     """
+    import numpy as np
+
     drawn = []
     for task, quota in enumerate(quotas):
         members = np.flatnonzero(tasks == task)
@@ -126,6 +131,8 @@ def add_tasks(rows: TokenizedRows, examples: pa.Table, mixture: Mixture | None) 
     """
     if mixture is None or rows.ids is None:
         return rows
+    import numpy as np
+
     named = examples[mixture.by].to_pylist()
     task_of = {name: task or UNLABELLED for name, task in zip(examples["id"].to_pylist(), named, strict=True)}
     names = tuple(sorted({task_of[name] for name in rows.ids}))

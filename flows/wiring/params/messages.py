@@ -55,6 +55,7 @@ WANTED = {
     "mapping_type": KEYS,
     "model_attributes_type": KEYS,
     "model_type": KEYS,
+    "multiple_of": "a multiple of {multiple_of:g}",
     "none_required": "null",
     "path_type": "a path",
     "string_sub_type": "text",
