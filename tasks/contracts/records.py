@@ -231,3 +231,16 @@ def content_ids(messages: pa.ListArray, untrained: list[list[int] | None] | None
 
 def _hash_turns(turns: list[tuple[str, str]], untrained: list[int] | None) -> str:
     return hashlib.sha256(orjson.dumps([turns, untrained] if untrained else turns)).hexdigest()[:16]
+
+
+# Examples as tokens, by `tasks.language_models.encoding`.
+ENCODED = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("input_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("labels", pa.list_(pa.int32()), nullable=False),
+        pa.field("full_length", pa.int64(), nullable=False),
+        pa.field("refused", pa.string()),
+        pa.field("place", pa.int64(), nullable=False),
+    ]
+)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
-
-import numpy as np
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.contracts.progress import track
 from tasks.language_models.documents import cut_row, document_ids, is_document
-from tasks.language_models.encoding import ENCODED, IGNORED
+from tasks.language_models.encoding import IGNORED
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # How documents share rows: each by itself, or one after another over the ends of rows.
 Blocks = Literal["document", "wrapped"]
@@ -39,6 +39,11 @@ def encode_documents(examples: pa.Table, tokenizer: Any, max_tokens: int, blocks
     Raises:
         PipelineError: The tokenizer has no end-of-text token.
     """
+    import numpy as np
+    import pyarrow as pa
+
+    from tasks.contracts.records import ENCODED
+
     starts = range(0, examples.num_rows, _BATCH)
     ids = examples["id"].to_pylist()
     documents: list[list[int]] = []
@@ -77,6 +82,8 @@ def _cut_each(documents: Sequence[list[int]], size: int) -> tuple[list[list[int]
 def _wrap(documents: Sequence[list[int]], size: int) -> tuple[list[list[int]], list[int]]:
     """Rows of all documents one after another, and the document that each row begins with."""
     # The end of one document is what the next one begins after, so it is not written twice.
+    import numpy as np
+
     stream = [token for place, document in enumerate(documents) for token in (document[1:] if place else document)]
     ends = np.cumsum([len(document) - 1 for document in documents])
     rows = cut_row(stream, size)

@@ -11,30 +11,19 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-
 from tasks.contracts.progress import track
-from tasks.contracts.records import UNTRAINED
 from tasks.language_models.chat import Chat, Written, chat_of
 from tasks.language_models.documents import document_ids, is_document
 from tasks.language_models.long_rows import LongRows, Row, shorten
 from tasks.language_models.rendering import TemplateRefusal, Turns
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
+
 IGNORED = -100
-ENCODED = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("input_ids", pa.list_(pa.int32()), nullable=False),
-        pa.field("labels", pa.list_(pa.int32()), nullable=False),
-        pa.field("full_length", pa.int64(), nullable=False),
-        pa.field("refused", pa.string()),
-        pa.field("place", pa.int64(), nullable=False),
-    ]
-)
 _BATCH = 256
 
 
@@ -59,6 +48,10 @@ def encode_examples(
     Raises:
         PipelineError: The tokenizer has no usable chat template.
     """
+    import pyarrow as pa
+
+    from tasks.contracts.records import ENCODED
+
     chat = chat_of(tokenizer)
     starts = range(0, examples.num_rows, _BATCH)
     encoded = [
@@ -102,6 +95,11 @@ def encode_document(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
 
 def _encode_batch(examples: pa.Table, chat: Chat, max_tokens: int, long_rows: LongRows, first: int) -> pa.Table:
     """Rows of `ENCODED` for a few conversations, so that Python's lists of tokens live no longer than a batch."""
+    import numpy as np
+    import pyarrow as pa
+
+    from tasks.contracts.records import ENCODED, UNTRAINED
+
     has_marks = UNTRAINED.name in examples.column_names
     untrained = examples[UNTRAINED.name].to_pylist() if has_marks else [None] * examples.num_rows
     conversations = examples["messages"].to_pylist()
@@ -131,16 +129,22 @@ def _encode_batch(examples: pa.Table, chat: Chat, max_tokens: int, long_rows: Lo
 
 def _array(values: NDArray[Any]) -> pa.Array:
     """An Arrow array over NumPy's memory; `pyarrow.array` would import pandas to look at what it is given."""
+    import pyarrow as pa
+
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 
 def _texts(values: Sequence[str | None]) -> pa.Array:
     """An Arrow array of texts; of the usual ones, which are all absent, without `pyarrow.array`, see `_array`."""
+    import pyarrow as pa
+
     return pa.array(values, pa.string()) if any(values) else pa.nulls(len(values), pa.string())
 
 
 def _lists(ends: NDArray[np.int32], values: NDArray[np.int32]) -> pa.ListArray:
     """Rows of int32 lists; row ``i`` is ``values[ends[i] : ends[i + 1]]``."""
+    import pyarrow as pa
+
     return pa.ListArray.from_arrays(_array(ends), _array(values))
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -32,6 +30,8 @@ class Sampler:
     """
 
     def __init__(self, temperature: float, top_p: float, seeds: Sequence[Sequence[int]], limit: int) -> None:
+        import numpy as np
+
         self.temperature, self.top_p = temperature, top_p
         draws = [np.random.default_rng(list(seed)).random(limit) for seed in seeds]
         self._points = np.stack(draws) if draws else np.zeros((0, limit))

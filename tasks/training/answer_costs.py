@@ -11,10 +11,12 @@ Below a node whose answers all have one label there is nothing to confuse, so th
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from tasks.language_models.encoding import IGNORED
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class AnswerCosts:
 
     def between(self, start: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Place, token and cost of every entry of the places from ``start`` up to ``end``."""
+        import numpy as np
+
         first, last = np.searchsorted(self.places, [start, end])
         lists = self.lists[first:last]
         sizes = self.offsets[lists + 1] - self.offsets[lists]
@@ -61,6 +65,8 @@ def find_answer_costs(
         classes: Class number of each row, shape (rows,); rows with -1 take no part.
         costs: What it costs to answer class j where i is right, shape (classes, classes).
     """
+    import numpy as np
+
     starts, ends = _first_answers(labels, offsets)
     rows = np.flatnonzero((classes >= 0) & (starts < ends))
     group = np.zeros(len(rows), dtype=np.int64)
@@ -86,6 +92,8 @@ def find_answer_costs(
 
 def _first_answers(labels: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Start and end of the first run of supervised tokens of each row; equal where a row has none."""
+    import numpy as np
+
     supervised = np.concatenate([labels != IGNORED, [False]])
     places = np.arange(len(supervised))
     following = np.minimum.accumulate(np.where(supervised, places, len(labels))[::-1])[::-1]
@@ -114,6 +122,8 @@ class _Lists:
             branches: Node and next token of every branch, shape (2, branches), sorted.
             expected: What a branch costs a row of each class, shape (branches, classes).
         """
+        import numpy as np
+
         nodes, node_of_row = np.unique(np.stack([group, classes]), axis=1, return_inverse=True)
         numbers = np.full(nodes.shape[1], -1)
         for number, (node, name) in enumerate(nodes.T.tolist()):
@@ -127,6 +137,8 @@ class _Lists:
         self.numbers.append(chosen[chosen >= 0])
 
     def pack(self) -> AnswerCosts:
+        import numpy as np
+
         places = np.concatenate([np.empty(0, np.int64), *self.places]).astype(np.int64)
         numbers = np.concatenate([np.empty(0, np.int64), *self.numbers]).astype(np.int64)
         order = np.argsort(places, kind="stable")

@@ -10,17 +10,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
-
-import numpy as np
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from tasks.language_models.encoding import IGNORED
 from tasks.training.answer_costs import AnswerCosts
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
 
 REFUSED = "the chat template refuses it"
 NO_ANSWER = "no supervised token"
 ANSWER_CUT = "the answer is beyond max_tokens"
 TOO_LONG = "longer than max_tokens"
+
+
+def _empty() -> np.ndarray:
+    import numpy as np
+
+    return np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class TokenizedRows:
     task_names: tuple[str, ...] = ()
     later: np.ndarray | None = None
     costs: AnswerCosts | None = None
-    full_lengths: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    full_lengths: np.ndarray = field(default_factory=_empty)
     per_item: int = 1
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Sequence[str] | None = None
@@ -70,6 +78,8 @@ class TokenizedRows:
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each item, all its sequences together."""
+        import numpy as np
+
         return np.diff(self.offsets[:: self.per_item])
 
     @property
@@ -84,6 +94,8 @@ class TokenizedRows:
 
     def find_unsupervised(self) -> np.ndarray:
         """Indices of sequences without a supervised token, which would count as learned without a loss."""
+        import numpy as np
+
         before = np.concatenate([[0], np.cumsum(self.labels != IGNORED)])
         return np.flatnonzero(before[self.offsets[1:]] == before[self.offsets[:-1]])
 
@@ -109,6 +121,8 @@ def keep_supervised(
         weights: Weight of each conversation.
         classes: Class of each conversation.
     """
+    import numpy as np
+
     column = encoded["input_ids"].combine_chunks()
     offsets = _numbers(column.offsets).astype(np.int64)
     tokens = _numbers(column.values).astype(np.int64)
@@ -154,6 +168,8 @@ def keep_supervised(
 
 def _numbers(array: pa.Array) -> np.ndarray:
     """An Arrow array of integers without gaps as NumPy's; `to_numpy` would import pandas."""
+    import numpy as np
+
     kind = np.dtype(str(array.type))
     if not len(array):
         return np.empty(0, kind)
@@ -162,6 +178,7 @@ def _numbers(array: pa.Array) -> np.ndarray:
 
 def join_rows(one: TokenizedRows, other: TokenizedRows) -> TokenizedRows:
     """Rows of two kinds as one; both have weights and classes, or neither."""
+    import numpy as np
 
     def both(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
         return None if first is None or second is None else np.concatenate([first, second])

@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, Self
-
-import orjson
+from typing import TYPE_CHECKING, Protocol, Self
 
 from tasks.contracts.manifest import write_bytes
+
+if TYPE_CHECKING:
+    pass
 
 Turns = list[dict[str, str]]
 EMPTY, CUT_OFF, REFUSED = "empty", "cut off", "refused by the server's content policy"
@@ -63,6 +64,8 @@ class AnswerCache:
 
     def name(self, prompt: Turns) -> str:
         """SHA-256 of a prompt and the identity of the model, 64 hex digits."""
+        import orjson
+
         content = orjson.dumps([self.identity, prompt], option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(content).hexdigest()
 
@@ -74,6 +77,8 @@ class AnswerCache:
 
     def find(self, prompt: Turns) -> WriterAnswer | None:
         """The cached answer to a prompt; None when there is none or its file is damaged."""
+        import orjson
+
         path = self._path(prompt)
         if path is None or not path.is_file():
             return None
@@ -90,6 +95,8 @@ class AnswerCache:
 
     def store(self, prompt: Turns, answer: WriterAnswer) -> None:
         """Store an answer; the file is written completely, then renamed into place."""
+        import orjson
+
         if (path := self._path(prompt)) is not None:
             values = asdict(answer)
             write_bytes(path, orjson.dumps({"answer": values.pop("text"), **values}))
@@ -113,6 +120,8 @@ def ask_fully(
         folder: The cache folder; None caches nothing.
         on_answer: Called after each answer that was not cached.
     """
+    import orjson
+
     cache = AnswerCache(folder, writer.identity, on_answer)
     cached_answers = [cache.find(prompt) for prompt in prompts]
     uncached = [prompt for prompt, cached in zip(prompts, cached_answers, strict=True) if cached is None]

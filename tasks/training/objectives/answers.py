@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pyarrow as pa
-
-from tasks.contracts.records import MESSAGES, UNTRAINED
 from tasks.language_models.encoding import IGNORED, encode_examples
 from tasks.language_models.long_rows import LongRows
 from tasks.training.objectives.data import Tokenization
 from tasks.training.rows import ANSWER_CUT, REFUSED, TOO_LONG, TokenizedRows
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
 
 LONG_ROWS: tuple[LongRows, ...] = ("truncate_right", "drop")
 EQUAL = "both answers are the same"
@@ -70,6 +71,8 @@ class EncodedSide:
     @property
     def prompt(self) -> np.ndarray:
         """The tokens before the answer."""
+        import numpy as np
+
         return self.tokens[: int(np.argmax(self.labels != IGNORED))]
 
 
@@ -110,6 +113,11 @@ def is_empty(side: Side) -> bool:
 
 def encode_sides(sides: Sequence[Side], how: Tokenization) -> list[EncodedSide]:
     """Answers after their prompts; the answers alone carry loss."""
+    import numpy as np
+    import pyarrow as pa
+
+    from tasks.contracts.records import MESSAGES, UNTRAINED
+
     untrained = [[n for n, turn in enumerate(side.prompt) if turn["role"] == "assistant"] or None for side in sides]
     table = pa.table(
         {
@@ -137,6 +145,8 @@ def tokenize_pairs(answers: pa.Table, how: Tokenization, ranking: Ranking) -> To
         how: Of the tokens.
         ranking: Of several answers to a prompt: the best with each other, or every two.
     """
+    import numpy as np
+
     dropped: Counter[str] = Counter()
     pairs = list(_first(list_pairs(answers, ranking, dropped), how.limit))
     sides = [side for pair in pairs for side in pair]
@@ -172,6 +182,8 @@ def _first(pairs: Iterator[tuple[Side, Side]], limit: int | None) -> Iterator[tu
 
 
 def _find_encoded_fault(pair: Sequence[EncodedSide], max_tokens: int) -> str | None:
+    import numpy as np
+
     for side in pair:
         if side.refused is not None:
             return f"{REFUSED} ({side.refused})"
@@ -195,6 +207,8 @@ def tokenize_judged(answers: pa.Table, how: Tokenization) -> TokenizedRows:
         answers: Schema `ANSWER_SETS`.
         how: Of the tokens.
     """
+    import numpy as np
+
     dropped: Counter[str] = Counter()
     judged = list(_list_judged(answers, dropped))[: how.limit]
     mismatched = [
@@ -284,6 +298,8 @@ def join_sequences(
         cut: Rows longer than a sequence that train.
         full_lengths: Tokens of each row before the cut.
     """
+    import numpy as np
+
     empty = np.empty(0, dtype=np.int64)
     return TokenizedRows(
         tokens=np.concatenate([empty, *(one.tokens for one in sequences)]),

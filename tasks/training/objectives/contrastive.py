@@ -22,7 +22,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from tasks.language_models.encoding import IGNORED
@@ -106,6 +105,8 @@ class Contrastive(PlainObjective):
 def _rows(
     pairs: Sequence[TextPair], sequences: Sequence[Sequence[int]], dropped: Mapping[str, int], how: Tokenization
 ) -> TokenizedRows:
+    import numpy as np
+
     tokens = np.array([token for ids in sequences for token in ids], dtype=np.int64)
     offsets = np.cumsum([0, *map(len, sequences)]).astype(np.int64)
     labels = tokens.copy()

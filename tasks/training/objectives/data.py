@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from tasks.contracts.records import ANSWER_SETS
 from tasks.language_models.long_rows import LongRows
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
 
 RowKind = Literal["conversations", "pairs", "judged", "prompts", "texts", "text_pairs"]
 
@@ -71,6 +71,11 @@ def split_tables(examples: pa.Table, answers: pa.Table | None, split: str) -> Sp
         answers: Answer sets of all splits; None: there are none.
         split: ``train``, ``validation`` or ``test``.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from tasks.contracts.records import ANSWER_SETS
+
     own = (
         pa.Table.from_batches([], ANSWER_SETS) if answers is None else answers.filter(pc.equal(answers["split"], split))
     )
@@ -79,6 +84,8 @@ def split_tables(examples: pa.Table, answers: pa.Table | None, split: str) -> Sp
 
 def count_kinds(tables: SplitTables) -> dict[RowKind, int]:
     """Rows of each kind in the tables, before any is refused."""
+    import pyarrow.compute as pc
+
     sets = _list_scores(tables.answers)
     pairs = sum(min(each) < each[0] for each in sets)
     marked = sum(len(each) == 1 for each in sets)

@@ -23,7 +23,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
-import numpy as np
 from pydantic import Field
 
 from tasks.contracts.params import Reads
@@ -101,6 +100,8 @@ class Distillation(PlainObjective):
         Raises:
             PipelineError: The teacher has another vocabulary, or is no model.
         """
+        import numpy as np
+
         examples = tables.examples if how.limit is None else tables.examples.slice(0, how.limit)
         encoded = encode_examples(examples, how.tokenizer, how.max_tokens, how.long_rows)
         rows = keep_supervised(encoded, how.max_tokens, how.weights, how.classes)

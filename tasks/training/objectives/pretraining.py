@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-import numpy as np
-import pyarrow as pa
 from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
@@ -31,6 +29,9 @@ from tasks.training.objectives.plain import PlainObjective
 from tasks.training.rows import TokenizedRows, join_rows, keep_supervised
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
     pass
 
 CONVERSATION = "a conversation, no document; `conversations: supervised` trains it"
@@ -63,6 +64,8 @@ class Pretraining(PlainObjective):
         return f"continued pre-training: every token of documents{wrapped}{beside}"
 
     def tokenize(self, tables: SplitTables, how: Tokenization) -> TokenizedRows:
+        import numpy as np
+
         examples = tables.examples if how.limit is None else tables.examples.slice(0, how.limit)
         documents = np.array(find_documents(examples), dtype=bool)
         if self.blocks == "wrapped" and how.weights is not None:
@@ -90,6 +93,8 @@ class Pretraining(PlainObjective):
 
 
 def _where(examples: pa.Table, mask: np.ndarray) -> pa.Table:
+    import pyarrow as pa
+
     return examples.filter(pa.array(mask.tolist(), pa.bool_()))
 
 

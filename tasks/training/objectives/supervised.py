@@ -13,12 +13,10 @@ template's marks too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-import pyarrow as pa
 from pydantic import Field
 
-from tasks.contracts.records import UNTRAINED
 from tasks.language_models.encoding import IGNORED, encode_examples
 from tasks.language_models.long_rows import LongRows
 from tasks.training.losses.cross_entropy import CrossEntropy
@@ -26,6 +24,10 @@ from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
 from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer
 from tasks.training.objectives.plain import PlainObjective
 from tasks.training.rows import TokenizedRows, keep_supervised
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 _TOKENS = {
     "answers": "the assistant's turns",
@@ -75,6 +77,10 @@ class Supervised(PlainObjective):
 
 def _leave_last_answer(examples: pa.Table) -> pa.Table:
     """The examples with every answer but the last marked as one without loss."""
+    import pyarrow as pa
+
+    from tasks.contracts.records import UNTRAINED
+
     earlier = [
         [place for place, turn in enumerate(turns[:-1]) if turn["role"] == "assistant"] or None
         for turns in examples["messages"].to_pylist()

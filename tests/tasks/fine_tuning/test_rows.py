@@ -10,9 +10,8 @@ from transformers import AutoTokenizer
 
 from tasks.contracts.balance import Balance
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.records import EXAMPLES
+from tasks.contracts.records import ENCODED, EXAMPLES
 from tasks.fine_tuning.rows import tokenize_splits
-from tasks.language_models.encoding import ENCODED
 from tasks.training.rows import ANSWER_CUT, NO_ANSWER, keep_supervised
 from tests.tiny import example_rows
 

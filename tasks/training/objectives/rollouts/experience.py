@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import TypeAdapter
 
 from tasks.language_models.encoding import IGNORED
@@ -16,7 +15,6 @@ from tasks.training.objectives.objective import Batch, Scorer, StepToMake
 from tasks.training.objectives.rollouts.params import Rollout
 from tasks.training.objectives.rollouts.prompts import Prompt, read_prompt
 from tasks.training.objectives.rollouts.rollout import Sample, draw_samples
-from tasks.training.objectives.rollouts.samples_file import write_samples
 from tasks.training.objectives.rollouts.tools import OpenTools, Tools
 from tasks.training.rewards import AnyReward
 from tasks.training.rewards.scoring import Rewards, RewardSum
@@ -55,6 +53,8 @@ class Experience:
 
     def split(self, values: Sequence[Any]) -> list[Sequence[Any]]:
         """Values of all answers, cut into those of each batch."""
+        import numpy as np
+
         ends = np.cumsum(self.sizes)
         return [values[end - size : end] for end, size in zip(ends, self.sizes, strict=True)]
 
@@ -78,6 +78,8 @@ def gather_experience(rollout: Rollout, batches: Sequence[Batch], step: StepToMa
         step: What the trainer gives.
         rounds: Times that prompts whose answers are all worth the same are replaced by others (DAPO).
     """
+    import numpy as np
+
     items = [item for batch in batches for item in batch["items"].tolist()]
     groups: dict[int, tuple[list[Sample], RewardSum]] = {}
     _fill(groups, items, rollout, step)
@@ -144,6 +146,7 @@ def flat_share(totals: Sequence[float], samples: int) -> list[float]:
 
 def collate_samples(samples: Sequence[Sample], step: StepToMake) -> dict[str, Any]:
     """Answers as a batch: a row each, what the model wrote supervised; ``old``: the log-probabilities of the draws."""
+    import numpy as np
     import torch
 
     tokens = [np.array([*sample.prompt_ids, *sample.tokens], dtype=np.int64) for sample in samples]
@@ -246,6 +249,8 @@ def keep_batches(step: StepToMake, batches: Sequence[Batch], updates: int) -> li
 
 def keep_samples(step: StepToMake, experience: Experience, advantages: Sequence[float]) -> None:
     """Write the answers of a step beside the checkpoints."""
+    from tasks.training.objectives.rollouts.samples_file import write_samples
+
     write_samples(step.folder, step.seed[1], rank_of(), experience.samples, experience.rewards, advantages)
 
 

@@ -6,9 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import raise_all
 from tasks.language_models.chat import chat_of
@@ -21,6 +19,9 @@ from tasks.training.objectives.rollouts.tools import OpenTools
 from tasks.training.rewards.reward import Reference, RowFacts
 from tasks.training.rewards.scoring import list_reward_problems
 from tasks.training.rows import REFUSED, TokenizedRows
+
+if TYPE_CHECKING:
+    pass
 
 # The answer of a row is no part of what is cut; a prompt that leaves no room for another is left out by either.
 PROMPTS_LONGER: tuple[LongRows, ...] = ("truncate_right", "drop")
@@ -64,6 +65,8 @@ def tokenize_prompts(tables: SplitTables, how: Tokenization, rollout: Rollout) -
     Raises:
         PipelineError: Rows lack what a reward compares with.
     """
+    import numpy as np
+
     chat, dropped, kept = chat_of(how.tokenizer), Counter[str](), []
     tools = OpenTools(rollout.tools) if rollout.tools else None
     numbers, full_lengths = [], []
