@@ -32,6 +32,7 @@ from filelock import FileLock, Timeout
 
 from flows.wiring import artifacts
 from flows.wiring.processes import ProcessMark, has_process, mark_process
+from flows.wiring.settings import lasting_environment
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +219,7 @@ def ensure_sender() -> None:
         with SENDER_LOG.open("ab") as log:
             subprocess.Popen(
                 [sys.executable, "-m", "flows.wiring.sending"],
-                env={name: value for name, value in os.environ.items() if not name.startswith("HEPTUNE_")},
+                env=lasting_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -31,6 +31,7 @@ from flows.wiring.processes import (
     read_mark,
     show_mark,
 )
+from flows.wiring.settings import lasting_environment
 from tasks.contracts.errors import PipelineError
 
 logger = logging.getLogger(__name__)
@@ -193,11 +194,10 @@ def read_record() -> tuple[str, ProcessMark | None]:
 def start_server(port: int = 0) -> str | None:
     """Start a server; its URL once it answers, None where it ended before."""
     RECORD.unlink(missing_ok=True)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEPTUNE_")}
     with SERVER_LOG.open("ab") as output:
         server = subprocess.Popen(
             [sys.executable, "-m", "flows.wiring.serving_prefect", str(port)],
-            env=kept,
+            env=lasting_environment(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

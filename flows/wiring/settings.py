@@ -54,6 +54,8 @@ FIRST_STAGE = b"data_preparation"
 
 # Arrow's own pools keep what was freed; the system's gives it back.
 MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+# Where browsers reach the servers of a team.
+ADDRESSES = ("HEPTUNE_MLFLOW_URL", "HEPTUNE_REPORTS_URL")
 
 
 def log_to_terminal() -> None:
@@ -78,6 +80,11 @@ def log_to_terminal() -> None:
 def is_verbose() -> bool:
     """Whether the engines' log lines and the tracebacks of expected failures are wanted."""
     return bool(os.environ.get(VERBOSE))
+
+
+def lasting_environment() -> dict[str, str]:
+    """What a process that outlives this command gets: everything but what says which run it belongs to."""
+    return {name: value for name, value in os.environ.items() if name in ADDRESSES or not name.startswith("HEPTUNE_")}
 
 
 def be_verbose() -> None:
