@@ -36,7 +36,8 @@ def fine_tuning(params: Params) -> None:
         artifacts.CHECKPOINTS,
         artifacts.TUNED,
         settings.keep_checkpoints,
-        record_training(plan.steps, recorder().metrics),
+        record_training(plan.all_steps, recorder().metrics),
+        tokenize=lambda phase: tokenize_splits(*unencoded(params, phase)),
     )
     task(write_losses)(
         trained.curve,

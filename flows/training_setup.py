@@ -9,10 +9,9 @@ from tasks.contracts.machine import find_machine
 from tasks.contracts.records import ANSWER_SETS
 from tasks.contracts.tables import read_examples, read_table
 from tasks.language_models.shape import read_shape
-from tasks.training_setup.counts import count_tokens
 from tasks.training_setup.environment import read_environment
+from tasks.training_setup.phases import count_phases, resolve_phases
 from tasks.training_setup.report import write_plan, write_report
-from tasks.training_setup.resolve import resolve_plan
 
 
 @stage
@@ -24,23 +23,14 @@ def training_setup(params: Params) -> None:
     machine = task(find_machine)()
     environment = task(read_environment)()
     shape = task(read_shape)(artifacts.INITIAL)
-    counts = task(count_tokens)(
-        train,
-        validation,
-        artifacts.INITIAL,
-        settings.max_tokens,
-        settings.long_rows,
-        settings.objective,
-        read_table(artifacts.ANSWERS, ANSWER_SETS),
-        settings.mixture,
-        settings.seed,
-    )
-    resolution = task(resolve_plan)(settings, shape, counts, machine)
+    answers = read_table(artifacts.ANSWERS, ANSWER_SETS)
+    counts = task(count_phases)(settings, train, validation, artifacts.INITIAL, answers)
+    resolution = task(resolve_phases)(settings, shape, counts.each, machine)
     task(write_plan)(resolution, environment, artifacts.INITIAL, artifacts.PLAN)
     task(write_report)(
         resolution,
         shape,
-        counts,
+        counts.last,
         environment,
         artifacts.report("training_setup"),
         artifacts.metrics("training_setup"),

@@ -117,6 +117,8 @@ def train_trial(work: TrialWork, on_figures: OnFigures) -> TrialResult:
     if not len(work.splits.validation):
         raise PipelineError(f"{artifacts.VALIDATION}: no row with a supervised token, so trials cannot be compared")
     settings = work.params.training_setup
+    if settings.phases:
+        raise PipelineError("training_setup.phases: a trial of a search is one training; search without phases")
     plan = resolve_plan(settings, read_shape(artifacts.INITIAL), work.counts, find_machine()).plan
     rows: list[Any] = []
 

@@ -40,6 +40,7 @@ _DIFFERENCES = {
     "plan": "another plan",
     "work": "another plan",
     "model": "another base model",
+    "start": "an earlier phase that ended elsewhere",
     "code": "other code",
     "libraries": "other library versions",
     "world_size": "another number of processes",
@@ -58,6 +59,7 @@ class RunOrigin:
         libraries: Versions of the libraries that do so too.
         world_size: Number of processes.
         work: Hash of the plan without how many ranks share it; empty where no other number of them can go on.
+        start: Hash of the weights that an earlier phase left; empty for a training that begins at the base.
     """
 
     data: str
@@ -67,6 +69,7 @@ class RunOrigin:
     libraries: str
     world_size: int
     work: str = ""
+    start: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -78,7 +81,7 @@ class RunOrigin:
     def differences(self, facts: Mapping[str, Any]) -> list[str]:
         """Where a checkpoint's origin, or that of another machine, differs from this one, in words."""
         ignored = {"plan", "world_size"} if self.is_resized(facts) else set()
-        differing = [key for key in _DIFFERENCES if key not in ignored and facts.get(key) != vars(self)[key]]
+        differing = [key for key in _DIFFERENCES if key not in ignored and facts.get(key, "") != vars(self)[key]]
         return list(dict.fromkeys(_DIFFERENCES[key] for key in differing))
 
     def is_resized(self, facts: Mapping[str, Any]) -> bool:
@@ -107,6 +110,7 @@ class Checkpoints:
         self.needed: set[str] = set()  # files of a plan's own
         self.protected: set[int] = set()  # steps whose checkpoints stay however old they are
         self.folder = root / origin.fingerprint
+        self.companions: set[str] = set()  # folders of the earlier phases of the run
 
     def missing(self, files: Iterable[str], ranks: int) -> list[str]:
         """What a checkpoint of so many ranks needs and is not among its files."""
@@ -243,17 +247,19 @@ class Checkpoints:
             if newest is not None:
                 logger.info("checkpoint %s: %s; not used", newest[1], self._problem(newest[1]))
 
-    def finish(self, steps: int) -> None:
+    def finish(self, steps: int, is_last: bool = True) -> None:
         """After a successful run, keep its last and protected checkpoints and interrupted runs, and remove all others.
 
         Args:
             steps: Optimizer steps of this run.
+            is_last: No phase follows; other finished runs stay as long as one does.
         """
         for step in self.steps()[:-1]:
             if step not in self.protected:
                 remove(self.path(step))
-        for run in sorted(path for path in self.root.glob("*") if path.is_dir() and path != self.folder):
-            if _is_finished(run):
+        others = (path for path in self.root.glob("*") if path.is_dir() and path != self.folder)
+        for run in sorted(others) if is_last else ():
+            if _is_finished(run) and run.name not in self.companions:
                 shutil.rmtree(run, ignore_errors=True)
         write_json(self.folder / FINISHED, {"steps": steps})
 

@@ -74,15 +74,15 @@ DECIDING_SHARED = (
 )
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 # Of the plan, what may differ where another number of ranks resumes a run.
-LAYOUT = {"accumulation_steps", "distribution", "made_for", "predicted_memory_bytes", "threads", "world_size"}
+LAYOUT = {"before", "accumulation_steps", "distribution", "made_for", "predicted_memory_bytes", "threads", "world_size"}
 
 
-def origin_of(plan: Plan, splits: Splits, initial: Path) -> RunOrigin:
+def origin_of(plan: Plan, splits: Splits, initial: Path, start: Path | None = None) -> RunOrigin:
     """Hashes of everything that decides about the weights and the curve of a run."""
-    return hash_origin(plan, hash_rows(splits.train) + hash_rows(splits.validation), initial)
+    return hash_origin(plan, hash_rows(splits.train) + hash_rows(splits.validation), initial, start)
 
 
-def hash_origin(plan: Plan, data: str, initial: Path) -> RunOrigin:
+def hash_origin(plan: Plan, data: str, initial: Path, start: Path | None = None) -> RunOrigin:
     """The same, with the hash of the rows."""
     here = Path(__file__).parent
     code = hashlib.sha256()
@@ -99,12 +99,13 @@ def hash_origin(plan: Plan, data: str, initial: Path) -> RunOrigin:
     libraries = ",".join(f"{name}={version(name)}" for name in (*LIBRARIES, *sorted(own - {""})))
     return RunOrigin(
         data=data,
-        plan=_hash(plan.model_dump()),
+        plan=_hash(plan.model_dump(exclude={"before"})),
         model=hash_file(initial / NAME),
         code=code.hexdigest(),
         libraries=libraries,
         world_size=plan.world_size,
         work=_hash(_work(plan)) if plan.distribution.can.resize else "",
+        start=hash_file(start) if start else "",
     )
 
 

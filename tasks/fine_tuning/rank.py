@@ -113,7 +113,7 @@ def run_rank(job: Job) -> FineTuner:
     store = Checkpoints(job.checkpoints, job.origin, job.keep, plan.distribution.state_files)
     with reproducible(plan):
         listeners = [sender.metrics] if sender else []
-        trainer = make_trainer(plan, job.splits, job.initial, store, listeners, shown=sender)
+        trainer = make_trainer(plan, job.splits, job.initial, store, listeners, shown=sender, start=job.start)
         found: list[Path | None] = [store.newest() if is_first else None]
         torch.distributed.broadcast_object_list(found)
         train(trainer, found[0], SharedInterrupt(job.leave))
@@ -209,7 +209,7 @@ def check_ranks(job: Job) -> None:
     """
     import torch
 
-    here = hash_origin(job.plan, job.origin.data, job.initial)
+    here = hash_origin(job.plan, job.origin.data, job.initial, job.start)
     mine = {"host": os.uname().nodename, "rank": torch.distributed.get_rank(), "origin": vars(here)}
     everyone: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(everyone, mine)

@@ -55,7 +55,7 @@ def write_report(
         The figures.
     """
     objective = run.plan.objective
-    diagnosis = diagnose(run.curve, objective.unit)
+    diagnosis = diagnose(run.last_curve, objective.unit)
     figures = measure(run, splits)
     write_json(
         curve_path, [{k: v for k, v in asdict(point).items() if v is not None and v != {}} for point in run.curve]
@@ -64,7 +64,7 @@ def write_report(
     page = Page("Fine-tuning", diagnosis.text, *_BADGES[diagnosis.shape], stage="fine_tuning")
     page.cards(_cards(figures))
     page.figure(
-        plot_losses(run.curve, diagnosis, objective.unit),
+        plot_losses(run.curve, diagnosis, objective.unit, [step for step, _ in run.borders]),
         "Loss",
         f"Nats per {objective.unit}{' of the answers' if objective.unit == 'token' else ''}. Training loss: mean of "
         "the steps since the previous point (thin), and its exponential moving average (thick).",
@@ -135,7 +135,7 @@ def write_losses(
 
 def measure(run: Run, splits: Splits) -> dict[str, float | int]:
     """The figures of a run; they hold no times, so the same run gives the same bytes."""
-    kept = [point for point in run.curve if point.step <= run.kept_step]
+    kept = [point for point in run.last_curve if point.step <= run.kept_step]
     validated = [p.eval_loss for p in kept if p.eval_loss is not None]
     figures: dict[str, float | int] = {
         "steps": run.steps,
@@ -178,7 +178,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
     rows = "packed conversations (best-fit decreasing)" if plan.packing == "bfd" else "one conversation per row"
     stratified = ", batches stratified by class" if splits.train.classes is not None else ""
     return [
-        ("objective", plan.objective.describe()),
+        ("objective", ", then ".join(phase.objective.describe() for phase in plan.phases)),
         ("method", plan.method.describe()),
         ("trainable parameters", run.trained),
         ("all parameters", sum(part.weights for part in run.weights)),
@@ -218,7 +218,8 @@ def _weight_rows(parts: Sequence[WeightPart]) -> list[list[object]]:
 
 
 def _describe_steps(run: Run) -> str:
-    stopped = f" of {run.plan.steps:,}, stopped early" if run.steps < run.plan.steps else ""
+    planned = run.plan.all_steps
+    stopped = f" of {planned:,}, stopped early" if run.steps < planned else ""
     kept = f"; the weights are those of step {run.kept_step:,}" if run.kept_step < run.steps else ""
     return f"{run.steps:,}{stopped}{kept}"
 
@@ -228,8 +229,17 @@ def _describe_weights(splits: Splits) -> str:
     return "1" if weights is None else f"{weights.min():.3g} to {weights.max():.3g}, by class"
 
 
-def plot_losses(curve: Sequence[Point], diagnosis: Diagnosis | None = None, unit: str = "token") -> Figure:
-    """Training loss, raw and smoothed, and validation loss over steps, with the step that the diagnosis speaks of."""
+def plot_losses(
+    curve: Sequence[Point], diagnosis: Diagnosis | None = None, unit: str = "token", borders: Sequence[int] = ()
+) -> Figure:
+    """Training loss, raw and smoothed, and validation loss over steps, with the step that the diagnosis speaks of.
+
+    Args:
+        curve: The run's points, of all phases.
+        diagnosis: Of the last phase.
+        unit: What its loss is a mean over.
+        borders: Steps after which another phase begins.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -257,6 +267,8 @@ def plot_losses(curve: Sequence[Point], diagnosis: Diagnosis | None = None, unit
         if diagnosis is not None and diagnosis.marked_step is not None:
             label = f"{diagnosis.shape}: step {diagnosis.marked_step:,}"
             axes.axvline(diagnosis.marked_step, color="0.45", linestyle=":", linewidth=1.2, label=plot_text(label))
+        for number, border in enumerate(borders, start=2):
+            axes.axvline(border, color="0.6", linewidth=1, label=plot_text(f"phase {number} begins"))
         axes.set_xlabel("optimizer step")
         axes.set_ylabel(plot_text(f"loss, nats per {unit}"))
         positive = [loss for _, loss in (*trained, *validated) if loss > 0]

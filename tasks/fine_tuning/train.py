@@ -6,14 +6,14 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from tasks.contracts.errors import PipelineError, raise_all, write_advice
-from tasks.contracts.manifest import read_json, seal
+from tasks.contracts.manifest import read_json, replacing, seal
 from tasks.fine_tuning.allocation import map_large_blocks
 from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin, refusal
 from tasks.fine_tuning.curve import Point, find_last_loss, read_curve
@@ -24,7 +24,7 @@ from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.out_of_memory import survive_shortage
 from tasks.fine_tuning.rows import Splits
 from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
-from tasks.training.distribution.whole import put_weights
+from tasks.training.distribution.whole import put_weights, trained_weights
 from tasks.training.methods.hooks import RunFacts, StepHooks, make_hooks
 from tasks.training.methods.method import tell_outcome
 from tasks.training.mixture import list_task_figures
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from tasks.fine_tuning.trainer import FineTuner
 
 logger = logging.getLogger(__name__)
+
+LEFT = "left.safetensors"  # beside the checkpoints of a phase: what it trained, for the next one
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Run:
         samples: Answers that the model wrote while it was trained, a few of some steps.
         resumed_at: Step of the checkpoint that the run resumed from; 0 without one.
         outcome: What the method chose while it trained, in words.
+        borders: Of the phases but the first: the step that each begins after, and its first place in the curve.
     """
 
     plan: Plan
@@ -67,6 +70,12 @@ class Run:
     resumed_at: int
     outcome: dict[str, str] = field(default_factory=dict)
     samples: tuple[ShownSample, ...] = ()
+    borders: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def last_curve(self) -> tuple[Point, ...]:
+        """Logged steps of the last phase."""
+        return self.curve[self.borders[-1][1] if self.borders else 0 :]
 
     @property
     def figures(self) -> dict[str, float | int]:
@@ -84,6 +93,7 @@ def fine_tune(
     on_metrics: OnMetrics | None = None,
     trainer_class: type[FineTuner] | None = None,
     on_trained: Callable[[FineTuner], None] | None = None,
+    tokenize: Callable[[Plan], Splits] | None = None,
 ) -> Run:
     """Train, resuming from the newest complete checkpoint of the same run, and write what was trained.
 
@@ -97,6 +107,7 @@ def fine_tune(
         on_metrics: Gets each logged step's figures.
         trainer_class: An edition of `FineTuner`; itself by default.
         on_trained: Gets the trainer when the last step is done, before anything is written; in one process only.
+        tokenize: Rows of an earlier phase, where the plan has any.
 
     Raises:
         PipelineError: The plan does not fit this machine, the loss is not a number, memory ran out, or the disk is
@@ -104,20 +115,25 @@ def fine_tune(
     """
     from tasks.fine_tuning.progress import LogProgress
 
+    earlier: list[_Phase] = []
+    for phase in plan.phases[:-1]:
+        assert tokenize is not None, "a plan of several phases comes with the rows of each"
+        rows = tokenize(phase)
+        earlier.append(_train_phase(phase, rows, initial, checkpoints, keep_checkpoints, on_metrics, earlier))
+    start, steps_before = (earlier[-1].left, sum(one.run.steps for one in earlier)) if earlier else (None, 0)
+    on_metrics = count_from(steps_before, on_metrics)
     alone = ["a trial of a search trains in one process; set distribution: {name: single} and processes: 1 for it"]
     raise_all(
         check_machine(plan) + (alone if on_trained and plan.distribution.can.many else []), "the plan cannot run here"
     )
     if plan.release_freed_memory:
         map_large_blocks()
-    origin = origin_of(plan, splits, initial)
+    origin = origin_of(plan, splits, initial, start)
     store = Checkpoints(checkpoints, origin, keep_checkpoints, plan.distribution.state_files)
+    store.companions = {one.left.parent.name for one in earlier}
     listeners: list[OnMetrics] = [LogProgress(plan), *([on_metrics] if on_metrics else [])]
     with reproducible(plan):
-        if plan.distribution.can.many:
-            trained = _train_in_ranks(plan, splits, initial, store, listeners)
-        else:
-            trained = _train_here(plan, splits, initial, store, listeners, trainer_class, on_trained)
+        trained = _train(plan, splits, initial, store, listeners, start, trainer_class, on_trained)
         run = Run(
             plan=plan,
             curve=tuple(read_curve(trained.history, [*plan.objective.figures, *list_task_figures(splits.validation)])),
@@ -131,7 +147,95 @@ def fine_tune(
             samples=tuple(choose_samples(store.folder, trained.kept_step)) if plan.objective.can.generates else (),
         )
     store.finish(run.steps)
-    return run
+    return join_phases([*(one.run for one in earlier), run])
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """A phase that is through.
+
+    Attributes:
+        run: It.
+        left: What it trained, whole, beside its checkpoints.
+    """
+
+    run: Run
+    left: Path
+
+
+@survive_shortage
+def _train_phase(
+    plan: Plan,
+    splits: Splits,
+    initial: Path,
+    checkpoints: Path,
+    keep_checkpoints: int,
+    on_metrics: OnMetrics | None,
+    earlier: Sequence[_Phase],
+) -> _Phase:
+    """Train a phase that another follows, or find it trained."""
+    from safetensors.torch import save
+
+    from tasks.fine_tuning.progress import LogProgress
+
+    raise_all(check_machine(plan), "the plan cannot run here")
+    start = earlier[-1].left if earlier else None
+    store = Checkpoints(
+        checkpoints, origin_of(plan, splits, initial, start), keep_checkpoints, plan.distribution.state_files
+    )
+    reported = count_from(sum(one.run.steps for one in earlier), on_metrics)
+    listeners: list[OnMetrics] = [LogProgress(plan), *([reported] if reported else [])]
+    with reproducible(plan):
+        trained = _train(plan, splits, initial, store, listeners, start, None, None)
+        left = store.folder / LEFT
+        with replacing(left) as aside:
+            aside.write_bytes(save(trained_weights(trained.model)))
+    store.finish(trained.steps, is_last=False)
+    run = Run(
+        plan=plan,
+        curve=tuple(read_curve(trained.history, plan.objective.figures)),
+        steps=trained.steps,
+        kept_step=trained.kept_step,
+        trained=0,
+        weights=(),
+        bytes=0,
+        resumed_at=trained.resumed_at,
+    )
+    return _Phase(run, left)
+
+
+def count_from(steps: int, on_metrics: OnMetrics | None) -> OnMetrics | None:
+    """The listener, told of steps that are counted over all phases.
+
+    Args:
+        steps: Of the phases before.
+        on_metrics: The listener.
+    """
+    if on_metrics is None or not steps:
+        return on_metrics
+    listener = on_metrics
+    return lambda step, figures: listener(steps + step, figures)
+
+
+def join_phases(runs: Sequence[Run]) -> Run:
+    """The last phase's run, with the curve and the steps of all of them."""
+    curve: list[Point] = []
+    borders, steps = [], 0
+    for run in runs:
+        if curve:
+            borders.append((steps, len(curve)))
+        curve += [replace(point, step=steps + point.step) for point in run.curve]
+        steps += run.steps
+    last = runs[-1]
+    before = steps - last.steps
+    return replace(
+        last,
+        curve=tuple(curve),
+        steps=steps,
+        kept_step=before + last.kept_step,
+        resumed_at=before + last.resumed_at if last.resumed_at else max(run.resumed_at for run in runs),
+        borders=tuple(borders),
+    )
 
 
 @dataclass(frozen=True)
@@ -153,16 +257,19 @@ class _Trained:
     resumed_at: int
 
 
-def _train_here(
+def _train(
     plan: Plan,
     splits: Splits,
     initial: Path,
     store: Checkpoints,
     listeners: Sequence[OnMetrics],
+    start: Path | None,
     trainer_class: type[FineTuner] | None,
     on_trained: Callable[[FineTuner], None] | None,
 ) -> _Trained:
-    trainer = make_trainer(plan, splits, initial, store, listeners, trainer_class)
+    if plan.distribution.can.many:
+        return _train_in_ranks(plan, splits, initial, store, listeners, start)
+    trainer = make_trainer(plan, splits, initial, store, listeners, trainer_class, start=start)
     resume = store.newest()
     train(trainer, resume)
     trainer.restore_kept()
@@ -173,7 +280,12 @@ def _train_here(
 
 
 def _train_in_ranks(
-    plan: Plan, splits: Splits, initial: Path, store: Checkpoints, listeners: Sequence[OnMetrics]
+    plan: Plan,
+    splits: Splits,
+    initial: Path,
+    store: Checkpoints,
+    listeners: Sequence[OnMetrics],
+    start: Path | None,
 ) -> _Trained:
     """Have the ranks train, and put what they trained into a model of this process."""
     from safetensors.torch import load_file
@@ -193,7 +305,8 @@ def _train_in_ranks(
         "metrics": tell,
         "log": log_message,
     }
-    with written(store.root.absolute() / "ranks", plan, splits, store.origin, initial, store.root, store.keep) as job:
+    folder = store.root.absolute() / "ranks"
+    with written(folder, plan, splits, store.origin, initial, store.root, store.keep, start) as job:
         try:
             run_ranks(job, Receiver(job.messages, on).receive)
         finally:
@@ -247,6 +360,7 @@ def make_trainer(
     listeners: Sequence[OnMetrics] = (),
     trainer_class: type[FineTuner] | None = None,
     shown: Progressing | None = None,
+    start: Path | None = None,
 ) -> FineTuner:
     """The base as the plan holds it, adapted, in a trainer that is ready to start; that of one rank.
 
@@ -258,6 +372,7 @@ def make_trainer(
         listeners: Get each logged step's figures.
         trainer_class: An edition of `FineTuner`; itself by default.
         shown: Where the steps are shown; a bar on the terminal by default.
+        start: Weights that an earlier phase left; None for a training that begins at the base.
     """
     from transformers import PrinterCallback
     from transformers.utils import logging as library_logging
@@ -268,7 +383,7 @@ def make_trainer(
     library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar is enough
     # Before the base: ZeRO-3 splits it while it is read, as these say.
     arguments = trainer_arguments(plan, store.folder)
-    adapted = make_model(plan, initial)
+    adapted = make_model(plan, initial, start)
     hooks = hooks_of(plan, adapted, initial)
     model = plan.distribution.shard(adapted)
     reporting = ReportMetrics(plan, listeners)
@@ -281,15 +396,26 @@ def make_trainer(
     return trainer
 
 
-def make_model(plan: Plan, initial: Path) -> Any:
-    """The base as the plan's method trains it, before the first step; the same in each rank."""
+def make_model(plan: Plan, initial: Path, start: Path | None = None) -> Any:
+    """The base as the plan's method trains it, before the first step; the same in each rank.
+
+    Args:
+        plan: What to run.
+        initial: Folder written by model initialisation.
+        start: Weights that an earlier phase left; None for a training that begins at the base.
+    """
     from transformers import set_seed
 
     set_seed(plan.seed)
     base = plan.quantization.load(resolve_model(initial), plan.precision, plan.device)
     set_generation_config(base, initial)
     base.config.use_cache = False
-    return plan.objective.extend(plan.method.adapt(base), plan.seed)
+    adapted = plan.method.adapt(base)
+    if start is not None:
+        from safetensors.torch import load_file
+
+        put_weights(adapted, load_file(start), str(start))
+    return plan.objective.extend(adapted, plan.seed)
 
 
 def hooks_of(plan: Plan, model: Any, initial: Path) -> StepHooks:

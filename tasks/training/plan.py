@@ -82,6 +82,7 @@ class Plan(Record):
         auto_batch: The batch was chosen for the memory; where it runs out, half of it is tried once.
         batch_halved: That happened.
         made_for: The machine the plan was resolved on.
+        before: Plan of the training that this one goes on from; None for one that begins at the base.
     """
 
     method: AnyMethod
@@ -132,6 +133,17 @@ class Plan(Record):
     auto_batch: bool = False
     batch_halved: bool = False
     made_for: Machine
+    before: Plan | None = None
+
+    @property
+    def phases(self) -> list[Plan]:
+        """The plans of all trainings of the run, in their order."""
+        return [*(self.before.phases if self.before else ()), self]
+
+    @property
+    def all_steps(self) -> int:
+        """Optimizer steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
 
     @property
     def row_tokens(self) -> int:

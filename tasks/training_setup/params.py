@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tasks.contracts.params import Section
 from tasks.language_models.long_rows import LongRows
@@ -29,6 +29,38 @@ from tasks.training.schedules.cosine import Cosine
 from tasks.training.stopping import Divergence, EarlyStopping
 from tasks.training_setup.auto import Auto
 
+# What a phase may change. Method, base, quantisation and processes are those of the whole run.
+CHANGEABLE = frozenset(
+    {
+        "accumulation_steps",
+        "batch_size",
+        "checkpoint_every",
+        "clip_norm",
+        "divergence",
+        "early_stopping",
+        "ema_decay",
+        "epochs",
+        "evaluate_every",
+        "global_batch_size",
+        "keep",
+        "learning_rate",
+        "log_every_steps",
+        "long_rows",
+        "loss",
+        "max_steps",
+        "max_tokens",
+        "mixture",
+        "neftune_alpha",
+        "objective",
+        "optimizer",
+        "packing",
+        "parameter_groups",
+        "schedule",
+        "seed",
+        "warmup_share",
+        "weight_decay",
+    }
+)
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -106,6 +138,11 @@ class TrainingSetup(Section):
     )
     log_every_steps: int = Field(default=10, ge=1, description="optimizer steps between logged training losses")
 
+    phases: tuple[dict[str, Any], ...] = Field(
+        default=(),
+        description="several trainings in one run, each from what the one before trained: the keys that each changes",
+    )
+
     neftune_alpha: float | None = Field(
         default=None, gt=0, description="size of the noise on the embeddings while training, 5 to 15; null: none"
     )
@@ -129,6 +166,26 @@ class TrainingSetup(Section):
         default="stop", description="a loss or gradient that is not a number stops the run, or its step is skipped"
     )
     nan_limit: int = Field(default=10, ge=1, description="steps that on_nan: skip may skip")
+
+    def each_phase(self) -> list[TrainingSetup]:
+        """The params of each training of the run, without phases."""
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"phases"}}
+        return [TrainingSetup.model_validate({**given, **phase}) for phase in self.phases] or [self]
+
+    @model_validator(mode="after")
+    def _phases_are_valid(self) -> Self:
+        for number, phase in enumerate(self.phases, start=1):
+            if unknown := sorted(phase.keys() - CHANGEABLE):
+                raise ValueError(
+                    f"phases: phase {number} changes {', '.join(unknown)}, which holds for the whole run or is no key; "
+                    f"a phase may change {', '.join(sorted(CHANGEABLE))}"
+                )
+        try:
+            self.each_phase()
+        except ValidationError as error:
+            told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise ValueError(f"phases: {told}") from error
+        return self
 
     @field_validator("objective", mode="before")
     @classmethod

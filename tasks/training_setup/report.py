@@ -121,6 +121,12 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     if resolution.warnings:
         page.listing([_as_sentence(warning) for warning in resolution.warnings], "Warnings")
     page.table("The plan", ["setting", "value"], _as_text(_plan_rows(plan, counts)))
+    if plan.before is not None:
+        rows = [
+            [number, phase.objective.describe(), phase.examples, phase.steps, phase.learning_rate]
+            for number, phase in enumerate(plan.phases, start=1)
+        ]
+        page.table("Phases", ["phase", "objective", "items", "steps", "peak learning rate"], rows)
     if resolution.choices:
         rows = [list(choice.split(": ", 1)) for choice in resolution.choices]
         page.table("Chosen, and why", ["choice", "why"], rows)

@@ -42,7 +42,8 @@ class Job:
         origin: What the run is made from, as this machine has it.
         initial: Folder written by model initialisation.
         checkpoints: Folder of all runs' checkpoints.
-        keep: Newest checkpoints kept while the run is under way.
+        keep: Newest ones kept while the run is under way.
+        start: Weights that an earlier phase left; None for a training that begins at the base.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class Job:
     initial: Path
     checkpoints: Path
     keep: int
+    start: Path | None = None
 
     @property
     def messages(self) -> Path:
@@ -85,7 +87,14 @@ class Job:
 
 @contextmanager
 def written(
-    folder: Path, plan: Plan, splits: Splits, origin: RunOrigin, initial: Path, checkpoints: Path, keep: int
+    folder: Path,
+    plan: Plan,
+    splits: Splits,
+    origin: RunOrigin,
+    initial: Path,
+    checkpoints: Path,
+    keep: int,
+    start: Path | None = None,
 ) -> Iterator[Job]:
     """The job's folder, while the block runs; what a killed run left there is replaced.
 
@@ -102,9 +111,10 @@ def written(
                 f"{folder}: cannot write ({error.strerror or error}); free some space and run again"
             ) from error
         places = {"initial": str(initial.absolute()), "checkpoints": str(checkpoints.absolute())}
+        places |= {"start": str(start.absolute())} if start else {}
         values = {"plan": plan.model_dump(mode="json"), "origin": vars(origin), "keep": keep, "rows": shapes, **places}
         write_json(folder / NAME, values)
-        yield Job(folder, plan, splits, origin, initial, checkpoints, keep)
+        yield Job(folder, plan, splits, origin, initial, checkpoints, keep, start)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -147,6 +157,7 @@ def read_job(folder: Path) -> Job:
         initial=Path(values["initial"]),
         checkpoints=Path(values["checkpoints"]),
         keep=values["keep"],
+        start=Path(values["start"]) if "start" in values else None,
     )
 
 
