@@ -81,7 +81,7 @@ class RunOrigin:
     def differences(self, facts: Mapping[str, Any]) -> list[str]:
         """Where a checkpoint's origin, or that of another machine, differs from this one, in words."""
         ignored = {"plan", "world_size"} if self.is_resized(facts) else set()
-        differing = [key for key in _DIFFERENCES if key not in ignored and facts.get(key, "") != vars(self)[key]]
+        differing = [key for key in _DIFFERENCES if key not in ignored and facts.get(key) != vars(self)[key]]
         return list(dict.fromkeys(_DIFFERENCES[key] for key in differing))
 
     def is_resized(self, facts: Mapping[str, Any]) -> bool:

@@ -1,0 +1,169 @@
+"""How often a model prefers the better of two held-out answers, before and after training with each objective.
+
+    python benchmarks/preferences.py --prepared data/prepared [--objectives dpo orpo] [--seeds 3] [--steps 60]
+
+Trains the base of this checkout on the pairs of ``answers.parquet`` with low rank, a small budget and one seed after
+another, and measures the pairs of the test split: the share whose better answer has the larger log-probability by
+token, and the share that the objective's own reward has right (equal ones count half, so it is 0.5 before the first
+step of an objective with a reference). Supervised learning of the better answers on the same budget stands beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "supervised": {"learning_rate": 1e-3},
+    "dpo": {"learning_rate": 5e-4},
+    "ipo": {"learning_rate": 5e-4},
+    "orpo": {"learning_rate": 1e-3},
+    "cpo": {"learning_rate": 5e-4},
+    "simpo": {"learning_rate": 5e-4},
+    "kto": {"learning_rate": 5e-4},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prepared", type=Path, default=Path("data/prepared"), help="folder written by stage 1")
+    parser.add_argument("--initial", type=Path, default=Path("models/initial"), help="folder written by stage 2")
+    parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=list(OBJECTIVES))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--max-tokens", type=int, default=192)
+    parser.add_argument("--pairs", type=int, default=None, help="most training rows")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    tables = read_tables(options.prepared, options.pairs)
+    found: dict[str, Any] = {}
+    for name in options.objectives:
+        runs = [measure(name, seed, tables, options) for seed in range(options.seeds)]
+        found[name] = runs
+        before = runs[0]["before"]
+        by_token = [run["after"] for run in runs]
+        own = [run["own"] for run in runs if run["own"] is not None]
+        line = f"{name:11} {runs[0]['pairs']} pairs: by token {before:.3f} -> {describe(by_token)}"
+        print(line + (f", own reward {describe(own)}" if own else ""), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+def describe(values: list[float]) -> str:
+    """Mean and, of several, the smallest and the largest."""
+    spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.3f}{spread}"
+
+
+def read_tables(prepared: Path, limit: int | None) -> dict[str, pa.Table]:
+    from tasks.contracts.records import ANSWER_SETS
+    from tasks.contracts.tables import read_examples, read_table
+
+    answers = read_table(prepared / "answers.parquet", ANSWER_SETS)
+    compared = pc.greater(pc.list_value_length(answers["answers"]), 1)
+    answers = answers.filter(compared)
+    ids = pc.unique(answers["id"])
+    tables = {"answers": answers}
+    for split in ("train", "validation", "test"):
+        examples = read_examples(prepared / f"{split}.parquet")
+        # The same rows for supervised learning as for the others.
+        tables[split] = examples.filter(pc.is_in(examples["id"], ids)).slice(0, limit if split == "train" else None)
+    return tables
+
+
+def measure(name: str, seed: int, tables: dict[str, pa.Table], options: argparse.Namespace) -> dict[str, Any]:
+    """Train with one objective and seed, and measure the pairs of the test split before and after."""
+    from tasks.contracts.machine import find_machine
+    from tasks.fine_tuning.rows import Splits, tokenize_splits
+    from tasks.fine_tuning.train import fine_tune
+    from tasks.language_models.model_folder import load_tokenizer
+    from tasks.language_models.shape import read_shape
+    from tasks.training.objectives.answers import tokenize_pairs
+    from tasks.training.objectives.data import Tokenization, split_tables
+    from tasks.training_setup.counts import count_tokens
+    from tasks.training_setup.params import TrainingSetup
+    from tasks.training_setup.resolve import resolve_plan
+
+    settings = TrainingSetup.model_validate(
+        {
+            "method": {"name": "lora", "rank": 16},
+            "objective": {"name": name},
+            "packing": "none",
+            "batch_size": 4,
+            "max_tokens": options.max_tokens,
+            "max_steps": options.steps,
+            "epochs": 100.0,
+            "seed": seed,
+            "precision": "fp32",
+            "threads": 1,
+            "divergence": None,
+            "evaluate_every": {"steps": options.steps},
+            "checkpoint_every": {"steps": options.steps},
+            **OBJECTIVES[name],
+        }
+    )
+    train, test, answers = tables["train"], tables["test"], tables["answers"]
+    objective = settings.objective
+    counts = count_tokens(train, test, options.initial, options.max_tokens, objective=objective, answers=answers)
+    plan = resolve_plan(settings, read_shape(options.initial), counts, find_machine()).plan
+    # Validation is of the held-out pairs; nothing is chosen by it.
+    others = {"test": "validation", "validation": "unused", "train": "train"}
+    place = answers.schema.get_field_index("split")
+    moved = pa.array([others[split] for split in answers["split"].to_pylist()], pa.string())
+    held_out = answers.set_column(place, answers.schema.field("split"), moved)
+    splits = tokenize_splits(
+        train, test, options.initial, options.max_tokens, 1 << 30, objective=plan.objective, answers=held_out
+    )
+    how = Tokenization(load_tokenizer(options.initial), options.max_tokens)
+    pairs = tokenize_pairs(split_tables(test, answers, "test").answers, how, "best")
+    shares: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        before = prefer_by_token(make_base(plan, options.initial), pairs)
+        run = fine_tune(
+            plan, Splits(splits.train, splits.validation), options.initial, Path(folder) / "c", Path(folder) / "t",
+            on_trained=lambda trainer: shares.append(prefer_by_token(trainer.model, pairs)),
+        )  # fmt: skip
+    own = [point.figures["eval_accuracy"] for point in run.curve if "eval_accuracy" in point.figures]
+    return {"pairs": len(pairs), "before": before, "after": shares[0], "own": own[-1] if own else None}
+
+
+def make_base(plan: Any, initial: Path) -> Any:
+    from tasks.fine_tuning.train import make_model
+
+    return make_model(plan, initial)
+
+
+def prefer_by_token(model: Any, pairs: Any) -> float:
+    """Share of pairs whose better answer has the larger mean log-probability by token; equal ones count half."""
+    import torch
+
+    from tasks.fine_tuning.batch_loss import BatchLoss
+    from tasks.fine_tuning.batches import collate, validation_batches
+    from tasks.fine_tuning.scorer import ModelScorer
+    from tasks.training.losses.cross_entropy import CrossEntropy
+
+    model.eval()
+    scorer = ModelScorer(BatchLoss(model, False), model, CrossEntropy(), {}, 0, lambda _: None)  # type: ignore[arg-type,return-value]
+    right = 0.0
+    with torch.no_grad():
+        for batch in validation_batches(pairs.lengths.tolist(), 2048):
+            found = scorer.log_probabilities(collate(pairs, batch, 0, packed=False))
+            means = (found.sums() / found.lengths()).double().numpy()
+            right += float(np.sum(means[0::2] > means[1::2]) + 0.5 * np.sum(means[0::2] == means[1::2]))
+    model.train()
+    return right / len(pairs)
+
+
+if __name__ == "__main__":
+    main()
