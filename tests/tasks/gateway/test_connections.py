@@ -152,7 +152,7 @@ from tasks.gateway.params import Gateway
 from tasks.gateway.running import serve
 folder, model = Path(sys.argv[1]), Path(sys.argv[2])
 serve(Gateway(), lambda: ("release", model), "127.0.0.1", 0, f"sqlite:///{folder / 'requests.db'}",
-      folder / "spool.jsonl", folder / "keys.json", lambda url, release: print(url, flush=True))
+      folder / "spool.jsonl", folder / "keys.json", on_ready=lambda url, release: print(url, flush=True))
 """
 
 

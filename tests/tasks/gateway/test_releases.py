@@ -149,7 +149,7 @@ from tasks.gateway.params import Gateway
 from tasks.gateway.running import serve
 folder = Path({str(tmp_path)!r})
 serve(Gateway(), lambda: ("one", Path({str(model)!r})), "127.0.0.1", 0, f"sqlite:///{{folder / 'requests.db'}}",
-      folder / "spool.jsonl", folder / "keys.json", lambda *ready: print(*ready, file=sys.stderr))
+      folder / "spool.jsonl", folder / "keys.json", on_ready=lambda *ready: print(*ready, file=sys.stderr))
 """
     process = subprocess.Popen(
         [sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
