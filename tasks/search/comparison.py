@@ -301,6 +301,6 @@ def plot_front(found: ChoiceComparison, cost: str, words: str) -> Figure:
             )  # fmt: skip
         axes.set_xscale("log")
         axes.margins(x=0.15)
-        axes.set_xlabel(words)
+        axes.set_xlabel(plot_text(words))
         axes.set_ylabel("validation loss")
     return figure

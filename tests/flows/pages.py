@@ -61,7 +61,8 @@ def walk_pages(tab: Tab, start: str, root: str, passed_by: str = "") -> Walk:
                     waiting.append(address)
             if not known[address]:
                 walk.faults.append(f"{page}: leads to {address}, which is not there")
-            elif anchor and address.startswith(root):  # MLflow's addresses have their page behind the #
+            # MLflow's addresses have their page behind the #.
+            elif anchor and address.startswith((root, "file:")):
                 anchors.append((page, address, anchor))
     for page, address, anchor in anchors:
         tab.visit(address)

@@ -30,6 +30,7 @@ CALLS: dict[str, list[str]] = {
     "annotate import": ["nowhere.json"],
     "annotate next": [],
     "approve": ["--name", "Ada", "--reason", "a pilot"],
+    "compare": ["--methods", "full", "--seeds", "1", "--steps", "1"],
     "doctor": [],
     "evaluate": ["base"],
     "fetch": ["nothing"],

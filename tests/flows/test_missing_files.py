@@ -18,7 +18,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Reads
 
 # Places that are written, or that only mention a file.
-NOT_READ = {"cache", "column", "nvme_path", "sha256", "title"}
+NOT_READ = {"cache", "column", "nvme_path", "sha256", "store", "title"}
 
 
 def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:

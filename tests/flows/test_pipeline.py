@@ -364,7 +364,7 @@ def test_wrong_params_are_reported_together_before_anything_runs(project: Path, 
     assert done.returncode == 1
     assert 'params.yaml: evaluation.itmes: unknown key; did you mean "items"?' in done.stderr
     found = (
-        'params.yaml: training_setup.method: unknown name "lorra"; did you mean "lora"? valid names: auto, full, lora'
+        'params.yaml: training_setup.method: unknown name "lorra"; did you mean "lora"? valid names: adalora, auto, '
     )
     assert found in done.stderr
     assert outcomes(done.stdout) == {}

@@ -148,7 +148,7 @@ def test_the_term_is_added_to_the_loss_of_training_only(
         trainer.own_batches = []  # the guard has seen its last step
         for mode in (True, False):
             trainer.model.train(mode)
-            own = trainer.sum_losses(trainer.model, inputs, trainer.plan.loss)
+            own = trainer.batch_loss.sum(trainer.model, inputs, trainer.plan.loss, 1)
             terms.append((trainer.compute_loss(trainer.model, inputs) - own.total / own.tokens).item())
 
     run(initial, splits, tmp_path, STEPS, after=measure)

@@ -138,8 +138,8 @@ def test_keep_all_keeps_near_duplicates() -> None:
     shown = kept.steps[-1].listings[0].rows
     assert shown == (
         (
-            "where is my parcel, today\\nOn its way.",
-            "Where is my parcel today?\\nOn its way.",
+            "where is my parcel, today ¶ On its way.",
+            "Where is my parcel today? ¶ On its way.",
             "where … parcel, today",
             "Where … parcel today?",
             1.0,
