@@ -166,6 +166,7 @@ def test_a_person_approves_in_the_ui_once(project: Path, prefect: str) -> None:
     assert len(list((project / artifacts.APPROVALS).iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_approval_on_the_command_line(project: Path, prefect: str) -> None:
     cli = ("flows", "approve", "--name", "Ada", "--reason")
     # While the stage waits.

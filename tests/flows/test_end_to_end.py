@@ -131,6 +131,7 @@ def test_every_page_can_be_walked_to_and_read_on_a_phone(checkout: Path) -> None
         broken.unlink()
 
 
+@pytest.mark.slow
 def test_a_search_ranks_trials_beside_the_pipeline(checkout: Path, tmp_path: Path) -> None:
     """Real trainings in processes of their own; the first dies, and is repeated from its checkpoint."""
     before = {name: (checkout / name).read_bytes() for name in ("params.yaml", "dvc.lock")}

@@ -84,6 +84,7 @@ def ask_both(url: str, database: str) -> None:
     assert server.read_seconds() == tables.read_seconds() != {}
 
 
+@pytest.mark.slow
 def test_mlflow_is_killed_while_a_stage_is_at_work(project: Path, tmp_path: Path) -> None:
     home, port = tmp_path / "mlflow", free_port()
     home.mkdir()
