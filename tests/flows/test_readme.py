@@ -24,7 +24,7 @@ GUIDE = "## Your own table, to an answer over HTTP"
 PORT = "8000"
 MARK = "<<command {}>>"
 # What differs from machine to machine and from run to run.
-VARIABLE = re.compile(r"\b[0-9a-f]{8,}\b|[+-]?\d[\d,.:]*(e-?\d+)?")
+VARIABLE = re.compile(r"\b[0-9a-f]{8,}\b|(?:(?<!\w)[+-])?\d[\d,.:]*(e-?\d+)?")
 
 
 @dataclass(frozen=True)
