@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tasks.adapters.combining import WITH_DENSITY, Combination, Mixer, refuse_combination
 from tasks.adapters.interference import Interference, measure_interference, measure_losses, read_tasks
-from tasks.adapters.page import Mixture
+from tasks.adapters.page import AdapterMixture
 from tasks.adapters.search import search_weights
 from tasks.adapters.store import check_name, seal_adapter
 from tasks.contracts.errors import PipelineError, raise_all
@@ -29,7 +29,7 @@ def combine_adapters(
     others: Sequence[Combination] = (),
     rows: int = 200,
     seed: int = 0,
-) -> tuple[list[StoredAdapter], list[Mixture], Interference]:
+) -> tuple[list[StoredAdapter], list[AdapterMixture], Interference]:
     """Keep a mixture of adapters as an adapter of its own, and measure what it does to every task.
 
     Args:
@@ -73,8 +73,8 @@ def combine_adapters(
             return sum(losses.values()) / len(losses)
 
         found = search_weights(mean_loss, trials, start)
-    kept = Mixture(how, found.weights if found else start, density, found)
-    mixtures = [kept, *(Mixture(way, kept.weights, _density(way, density)) for way in others if way != how)]
+    kept = AdapterMixture(how, found.weights if found else start, density, found)
+    mixtures = [kept, *(AdapterMixture(way, kept.weights, _density(way, density)) for way in others if way != how)]
     tasks = read_tasks(adapters, TEST, rows, tokenizer, mixer.config)
     # The kept one comes last, so that it is what is saved.
     interference = measure_interference(

@@ -16,7 +16,7 @@ from tasks.training.stored_adapter import StoredAdapter
 
 
 @dataclass(frozen=True)
-class Mixture:
+class AdapterMixture:
     """A combination that was measured.
 
     Attributes:
@@ -40,7 +40,7 @@ class Mixture:
 def write_interference(
     name: str,
     adapters: Sequence[StoredAdapter],
-    mixtures: Sequence[Mixture],
+    mixtures: Sequence[AdapterMixture],
     found: Interference,
     page_path: Path,
     table_path: Path,
@@ -91,7 +91,7 @@ def write_interference(
 
 
 def as_values(
-    name: str, adapters: Sequence[StoredAdapter], mixtures: Sequence[Mixture], found: Interference
+    name: str, adapters: Sequence[StoredAdapter], mixtures: Sequence[AdapterMixture], found: Interference
 ) -> dict[str, Any]:
     """The same for programs."""
     return {

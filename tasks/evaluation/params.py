@@ -11,7 +11,7 @@ from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
 from tasks.evaluation.metrics.bleu import Bleu
 from tasks.evaluation.metrics.chrf import ChrF
 from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.finished import Finished
+from tasks.evaluation.metrics.finished import FinishedAnswers
 from tasks.evaluation.metrics.intent_accuracy import IntentAccuracy
 from tasks.evaluation.metrics.json_validity import JsonValidity
 from tasks.evaluation.metrics.label_scores import MacroF1, MacroPrecision, MacroRecall, WeightedF1
@@ -24,7 +24,7 @@ from tasks.evaluation.metrics.recall_at import RecallAt
 from tasks.evaluation.metrics.reciprocal_rank import ReciprocalRank
 from tasks.evaluation.metrics.refusal_agreement import RefusalAgreement
 from tasks.evaluation.metrics.regex_match import RegexMatch
-from tasks.evaluation.metrics.repetition import Repetition
+from tasks.evaluation.metrics.repetition import AnswerRepetition
 from tasks.evaluation.metrics.rouge_l import RougeL
 from tasks.evaluation.metrics.rouge_n import Rouge1, Rouge2
 from tasks.evaluation.metrics.token_f1 import TokenF1
@@ -57,9 +57,9 @@ AnyMetric = Annotated[
     | PreferenceAccuracy
     | RecallAt
     | ReciprocalRank
-    | Finished
+    | FinishedAnswers
     | LengthDeviation
-    | Repetition,
+    | AnswerRepetition,
     Field(discriminator="name"),
     BeforeValidator(_accept_bare_name),
 ]

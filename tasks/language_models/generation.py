@@ -31,7 +31,7 @@ from tasks.language_models.rendering import Turns
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tasks.language_models.sampling import Sampler
+    from tasks.language_models.sampling import TokenSampler
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def sample_tokens(
     prompts: Mapping[int, Sequence[int]],
     room: Mapping[int, int],
     ends: frozenset[int],
-    sampler: Sampler,
+    sampler: TokenSampler,
     batch_size: int,
 ) -> dict[int, list[int]]:
     """Continue some rows by drawing tokens, in batches of like length.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Sampler:
+class TokenSampler:
     """Draws the tokens of some rows.
 
     Args:

@@ -1,8 +1,10 @@
 """Sentence embeddings of a model folder (Reimers and Gurevych 2019).
 
 Good for: paraphrases, which share meaning but no words. The folder is a model saved by ``sentence-transformers``, or
-any encoder or causal language model of ``transformers``, whose hidden states are mean-pooled. Nothing is downloaded, no
-code of the folder is executed, and weights are loaded from safetensors only.
+any encoder or causal language model of ``transformers``, whose hidden states are mean-pooled unless it has a chat
+template: then the library writes texts into that and takes the last token, where the folder does not say otherwise, as
+a release of the objective ``contrastive`` does. Nothing is downloaded, no code of the folder is executed, and weights
+are loaded from safetensors only.
 
 A text longer than the context length is split into windows, and its vector is the mean of theirs, weighted by tokens.
 Each distinct text is embedded once; the vectors are cached for the life of the process, because duplicates, splits,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tasks.evaluation.outcomes import Outcome
 
 
-class Finished(Section):
+class FinishedAnswers(Section):
     """Share of answers that end by themselves; higher is better."""
 
     name: Literal["finished"] = "finished"

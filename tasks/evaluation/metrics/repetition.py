@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LENGTH = 4
 
 
-class Repetition(PerAnswer):
+class AnswerRepetition(PerAnswer):
     """Share of repeated 4-grams; lower is better."""
 
     name: Literal["repetition"] = "repetition"

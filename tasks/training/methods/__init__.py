@@ -29,7 +29,7 @@ from tasks.training.methods.adapters.oft import Oft
 from tasks.training.methods.adapters.randlora import RandLora
 from tasks.training.methods.adapters.road import Road
 from tasks.training.methods.adapters.shira import Shira
-from tasks.training.methods.adapters.tokens import Tokens
+from tasks.training.methods.adapters.tokens import TrainableTokens
 from tasks.training.methods.adapters.vblora import VbLora
 from tasks.training.methods.adapters.vera import Vera
 from tasks.training.methods.adapters.waveft import WaveFt
@@ -73,7 +73,7 @@ AnyMethod = Annotated[
     | RandLora
     | Road
     | Shira
-    | Tokens
+    | TrainableTokens
     | VbLora
     | Vera
     | WaveFt

@@ -14,34 +14,20 @@ Example: ``objective: {name: cpo, beta: 0.1}``. With ln pi of -10 and -12 and 5 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.language_models.long_rows import LongRows
-from tasks.training.objectives.answers import LONG_ROWS, Ranking, tokenize_pairs
-from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
-from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer
-from tasks.training.objectives.pair_figures import PAIR_FIGURES, measure_pairs
-from tasks.training.objectives.plain import PlainObjective
-from tasks.training.rows import TokenizedRows
+from tasks.training.objectives.objective import Batch, ObjectiveLoss, Scorer
+from tasks.training.objectives.pair_figures import measure_pairs
+from tasks.training.objectives.pair_objective import PairObjective
 
 if TYPE_CHECKING:
     import torch
 
 
-class Cpo(PlainObjective):
+class Cpo(PairObjective):
     """Likelihoods of whole answers, and the better one's likelihood by token."""
-
-    can: ClassVar[ObjectiveCan] = ObjectiveCan(
-        packing=True, token_loss=False, generates=False, shared_weights=True, keeps_state=False
-    )
-    rows: ClassVar[RowKind] = "pairs"
-    sequences: ClassVar[int] = 2
-    long_rows: ClassVar[tuple[LongRows, ...]] = LONG_ROWS
-    unit: ClassVar[str] = "pair"
-    figures: ClassVar[Mapping[str, str]] = PAIR_FIGURES
 
     name: Literal["cpo"] = "cpo"
     loss_type: Literal["sigmoid", "hinge", "ipo"] = Field(default="sigmoid", description="of a pair")
@@ -51,18 +37,9 @@ class Cpo(PlainObjective):
         default=0.0, ge=0, lt=0.5, description="share of pairs taken to be the wrong way round"
     )
     alpha: float = Field(default=0.0, description="shape of the rewards (AlphaPO); 0: the log-probability")
-    ranking: Ranking = Field(
-        default="best", description="of more than two answers: the best with each other one, or all pairs"
-    )
 
     def describe(self) -> str:
         return f"contrastive preference optimisation: {self.loss_type}, beta {self.beta:g}"
-
-    def tokenize(self, tables: SplitTables, how: Tokenization) -> TokenizedRows:
-        return tokenize_pairs(tables.answers, how, self.ranking)
-
-    def units(self, inputs: Batch) -> int:
-        return len(inputs["items"])
 
     def loss(self, scorer: Scorer, inputs: Batch) -> ObjectiveLoss:
         found = scorer.log_probabilities(inputs)
@@ -71,9 +48,6 @@ class Cpo(PlainObjective):
         chosen, rejected = rewards[0::2], rewards[1::2]
         each = self._compare(chosen - rejected) - self.nll_weight * (sums / lengths)[0::2]
         return ObjectiveLoss(each.sum(), measure_pairs(self.beta * chosen, self.beta * rejected), found.auxiliary)
-
-    def validation_loss(self, scorer: Scorer, inputs: Batch) -> ObjectiveLoss:
-        return self.loss(scorer, inputs)
 
     def _compare(self, difference: torch.Tensor) -> torch.Tensor:
         if self.loss_type == "hinge":

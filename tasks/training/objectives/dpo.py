@@ -18,27 +18,22 @@ probability and the worse one e^-1 times, the loss is -ln s(0.1 * 3) = 0.554, an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.language_models.long_rows import LongRows
 from tasks.language_models.shape import ModelShape
-from tasks.training.objectives.answers import LONG_ROWS, Ranking, tokenize_pairs
-from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
 from tasks.training.objectives.divergences import Divergence, score_ratio
 from tasks.training.objectives.objective import (
     Batch,
-    ObjectiveCan,
     ObjectiveLoss,
     Reference,
     Scorer,
     TokenValues,
 )
-from tasks.training.objectives.pair_figures import PAIR_FIGURES, measure_pairs
+from tasks.training.objectives.pair_figures import measure_pairs
 from tasks.training.objectives.pair_losses import PAIR_LOSSES, PairLossName, PairLossSettings, PairScores
-from tasks.training.objectives.plain import PlainObjective
-from tasks.training.rows import TokenizedRows
+from tasks.training.objectives.pair_objective import PairObjective
 
 if TYPE_CHECKING:
     import torch
@@ -46,17 +41,8 @@ if TYPE_CHECKING:
 REFERENCE = "reference"  # column: log-probability that the reference gives a sequence's answer
 
 
-class Dpo(PlainObjective):
+class Dpo(PairObjective):
     """Pairs of answers against a reference."""
-
-    can: ClassVar[ObjectiveCan] = ObjectiveCan(
-        packing=True, token_loss=False, generates=False, shared_weights=True, keeps_state=False
-    )
-    rows: ClassVar[RowKind] = "pairs"
-    sequences: ClassVar[int] = 2
-    long_rows: ClassVar[tuple[LongRows, ...]] = LONG_ROWS
-    unit: ClassVar[str] = "pair"
-    figures: ClassVar[Mapping[str, str]] = PAIR_FIGURES
 
     name: Literal["dpo"] = "dpo"
     losses: tuple[PairLossName, ...] = Field(
@@ -77,9 +63,6 @@ class Dpo(PlainObjective):
     reference_free: bool = Field(default=False, description="take a reference to which all answers are as likely")
     weighting: bool = Field(default=False, description="weigh pairs by how likely the model is to write them (WPO)")
     temperature: float = Field(default=0.05, gt=0, description="of loss discopop")
-    ranking: Ranking = Field(
-        default="best", description="of more than two answers: the best with each other one, or all pairs"
-    )
 
     @property
     def reference(self) -> Reference:
@@ -108,12 +91,6 @@ class Dpo(PlainObjective):
             problems.append("objective.label_smoothing: 0, of which loss exo_pair takes the logarithm; set 1.0e-3")
         return problems
 
-    def tokenize(self, tables: SplitTables, how: Tokenization) -> TokenizedRows:
-        return tokenize_pairs(tables.answers, how, self.ranking)
-
-    def units(self, inputs: Batch) -> int:
-        return len(inputs["items"])
-
     def measure_reference(self, scorer: Scorer, inputs: Batch) -> Mapping[str, torch.Tensor]:
         return {REFERENCE: self._likelihoods(scorer.log_probabilities(inputs))}
 
@@ -138,9 +115,6 @@ class Dpo(PlainObjective):
             each = each * (summed[0::2] + summed[1::2]).exp()
         figures = measure_pairs(self.beta * scores.chosen, self.beta * scores.rejected)
         return ObjectiveLoss(each.sum(), figures, found.auxiliary)  # type: ignore[union-attr]  # of one loss or more
-
-    def validation_loss(self, scorer: Scorer, inputs: Batch) -> ObjectiveLoss:
-        return self.loss(scorer, inputs)
 
     def _likelihoods(self, values: TokenValues) -> torch.Tensor:
         """Log-probability of each sequence, (sequences,); tokens beyond the shorter side's length counted less."""

@@ -24,16 +24,14 @@ Example: with 4 answers worth 1, 0, 0, 1 the mean is 0.5 and the deviation 0.577
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.language_models.long_rows import LongRows
 from tasks.language_models.shape import ModelShape
-from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
-from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Reference, Scorer, StepToMake
-from tasks.training.objectives.plain import PlainObjective
+from tasks.training.objectives.data import RowKind
+from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer, StepToMake
 from tasks.training.objectives.rollouts import policy_gradients
 from tasks.training.objectives.rollouts.experience import (
     FIGURES,
@@ -51,10 +49,10 @@ from tasks.training.objectives.rollouts.experience import (
     spread,
 )
 from tasks.training.objectives.rollouts.guards import check_guards
-from tasks.training.objectives.rollouts.params import Guards, Rollout, list_rollout_problems
+from tasks.training.objectives.rollouts.params import list_rollout_problems
 from tasks.training.objectives.rollouts.policy_gradients import Scale
-from tasks.training.objectives.rollouts.prompts import PROMPTS_LONGER, tokenize_prompts
-from tasks.training.rows import TokenizedRows
+from tasks.training.objectives.rollouts.prompts import PROMPTS_LONGER
+from tasks.training.objectives.rollouts.rollout_objective import RolloutObjective
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +62,7 @@ LARGEST_RATIO = 5.0  # of CISPO
 PER_TOKEN = ("dapo", "cispo")  # whose unit is a token; that of the others is an answer
 
 
-class Grpo(PlainObjective):
+class Grpo(RolloutObjective):
     """Answers judged against others to the same prompt."""
 
     can: ClassVar[ObjectiveCan] = ObjectiveCan(
@@ -76,7 +74,6 @@ class Grpo(PlainObjective):
     figures: ClassVar[Mapping[str, str]] = FIGURES
 
     name: Literal["grpo"] = "grpo"
-    rollout: Rollout = Rollout()
     variant: Variant = Field(default="dapo", description="what is minimised, see the table")
     clip: float = Field(
         default=0.2, gt=0, description="how far a token's probability may fall in one rollout, as a share"
@@ -99,26 +96,6 @@ class Grpo(PlainObjective):
     resample: int = Field(
         default=0, ge=0, description="times that prompts whose answers are all worth the same are replaced by others"
     )
-    guards: Guards = Guards()
-
-    @property
-    def sequences(self) -> int:
-        """Answers to each prompt, which are trained on at once."""
-        return self.rollout.samples
-
-    @property
-    def reference(self) -> Reference:
-        return "live" if self.kl_weight else "none"
-
-    @property
-    def longest_answer(self) -> int | None:
-        return self.rollout.max_new_tokens
-
-    def trained_tokens(self, tokens: int, items: int) -> int:
-        return self.rollout.trained_tokens(tokens, items)
-
-    def files(self) -> list[Path]:
-        return self.rollout.files()
 
     def describe(self) -> str:
         kinds = ", ".join(reward.name for reward in self.rollout.rewards)
@@ -132,9 +109,6 @@ class Grpo(PlainObjective):
                 f"({self.rollout.max_new_tokens}); set a part of it"
             )
         return problems
-
-    def tokenize(self, tables: SplitTables, how: Tokenization) -> TokenizedRows:
-        return tokenize_prompts(tables, how, self.rollout)
 
     def units(self, inputs: Batch) -> int:
         """Answers, or the tokens that the model wrote in them, or batches."""

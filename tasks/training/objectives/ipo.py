@@ -13,40 +13,23 @@ Example: ``objective: {name: ipo, tau: 0.1}``. With ratios of 0.5 and 0.1 nats a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.language_models.long_rows import LongRows
-from tasks.training.objectives.answers import LONG_ROWS, Ranking, tokenize_pairs
-from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
 from tasks.training.objectives.dpo import Dpo
-from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Reference, Scorer
-from tasks.training.objectives.pair_figures import PAIR_FIGURES
-from tasks.training.objectives.plain import PlainObjective
-from tasks.training.rows import TokenizedRows
+from tasks.training.objectives.objective import Batch, ObjectiveLoss, Reference, Scorer
+from tasks.training.objectives.pair_objective import PairObjective
 
 if TYPE_CHECKING:
     import torch
 
 
-class Ipo(PlainObjective):
+class Ipo(PairObjective):
     """Log-ratios a fixed distance apart; `Dpo` with its loss ``ipo``, under the name and the param of the paper."""
-
-    can: ClassVar[ObjectiveCan] = ObjectiveCan(
-        packing=True, token_loss=False, generates=False, shared_weights=True, keeps_state=False
-    )
-    rows: ClassVar[RowKind] = "pairs"
-    sequences: ClassVar[int] = 2
-    long_rows: ClassVar[tuple[LongRows, ...]] = LONG_ROWS
-    unit: ClassVar[str] = "pair"
-    figures: ClassVar[Mapping[str, str]] = PAIR_FIGURES
 
     name: Literal["ipo"] = "ipo"
     tau: float = Field(default=0.1, gt=0, description="the larger, the smaller the distance: 1 / (2 tau) nats a token")
-    ranking: Ranking = Field(
-        default="best", description="of more than two answers: the best with each other one, or all pairs"
-    )
 
     @property
     def reference(self) -> Reference:
@@ -55,20 +38,11 @@ class Ipo(PlainObjective):
     def describe(self) -> str:
         return f"identity preference optimisation, tau {self.tau:g}"
 
-    def tokenize(self, tables: SplitTables, how: Tokenization) -> TokenizedRows:
-        return tokenize_pairs(tables.answers, how, self.ranking)
-
-    def units(self, inputs: Batch) -> int:
-        return len(inputs["items"])
-
     def measure_reference(self, scorer: Scorer, inputs: Batch) -> Mapping[str, torch.Tensor]:
         return self._as_dpo.measure_reference(scorer, inputs)
 
     def loss(self, scorer: Scorer, inputs: Batch) -> ObjectiveLoss:
         return self._as_dpo.loss(scorer, inputs)
-
-    def validation_loss(self, scorer: Scorer, inputs: Batch) -> ObjectiveLoss:
-        return self.loss(scorer, inputs)
 
     @property
     def _as_dpo(self) -> Dpo:

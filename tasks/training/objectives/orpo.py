@@ -13,49 +13,26 @@ the loss is 0.693 - 0.1 ln s(ln 3) = 0.693 + 0.1 * 0.288 = 0.722.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.language_models.long_rows import LongRows
-from tasks.training.objectives.answers import LONG_ROWS, Ranking, tokenize_pairs
-from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
-from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer
-from tasks.training.objectives.pair_figures import PAIR_FIGURES, measure_pairs
-from tasks.training.objectives.plain import PlainObjective
-from tasks.training.rows import TokenizedRows
+from tasks.training.objectives.objective import Batch, ObjectiveLoss, Scorer
+from tasks.training.objectives.pair_figures import measure_pairs
+from tasks.training.objectives.pair_objective import PairObjective
 
 if TYPE_CHECKING:
     import torch
 
 
-class Orpo(PlainObjective):
+class Orpo(PairObjective):
     """The better answer's likelihood, and the ratio of the odds of both."""
-
-    can: ClassVar[ObjectiveCan] = ObjectiveCan(
-        packing=True, token_loss=False, generates=False, shared_weights=True, keeps_state=False
-    )
-    rows: ClassVar[RowKind] = "pairs"
-    sequences: ClassVar[int] = 2
-    long_rows: ClassVar[tuple[LongRows, ...]] = LONG_ROWS
-    unit: ClassVar[str] = "pair"
-    figures: ClassVar[Mapping[str, str]] = PAIR_FIGURES
 
     name: Literal["orpo"] = "orpo"
     beta: float = Field(default=0.1, gt=0, description="weight of the odds ratio's term")
-    ranking: Ranking = Field(
-        default="best", description="of more than two answers: the best with each other one, or all pairs"
-    )
 
     def describe(self) -> str:
         return f"odds ratio preference optimisation, beta {self.beta:g}"
-
-    def tokenize(self, tables: SplitTables, how: Tokenization) -> TokenizedRows:
-        return tokenize_pairs(tables.answers, how, self.ranking)
-
-    def units(self, inputs: Batch) -> int:
-        return len(inputs["items"])
 
     def loss(self, scorer: Scorer, inputs: Batch) -> ObjectiveLoss:
         from torch.nn.functional import logsigmoid
@@ -66,9 +43,6 @@ class Orpo(PlainObjective):
         odds = (chosen - rejected) - (_log_of_rest(chosen) - _log_of_rest(rejected))
         each = -chosen - self.beta * logsigmoid(odds)
         return ObjectiveLoss(each.sum(), measure_pairs(self.beta * chosen, self.beta * rejected), found.auxiliary)
-
-    def validation_loss(self, scorer: Scorer, inputs: Batch) -> ObjectiveLoss:
-        return self.loss(scorer, inputs)
 
 
 def _log_of_rest(logarithms: torch.Tensor) -> torch.Tensor:

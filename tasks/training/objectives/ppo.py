@@ -24,9 +24,8 @@ from pydantic import Field
 
 from tasks.language_models.long_rows import LongRows
 from tasks.language_models.shape import ModelShape
-from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
-from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Reference, Scorer, StepToMake
-from tasks.training.objectives.plain import PlainObjective
+from tasks.training.objectives.data import RowKind
+from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer, StepToMake
 from tasks.training.objectives.rollouts import policy_gradients
 from tasks.training.objectives.rollouts.experience import (
     FIGURES,
@@ -44,11 +43,11 @@ from tasks.training.objectives.rollouts.experience import (
     score_reference,
 )
 from tasks.training.objectives.rollouts.guards import check_guards
-from tasks.training.objectives.rollouts.params import Guards, Rollout, list_rollout_problems
-from tasks.training.objectives.rollouts.prompts import PROMPTS_LONGER, tokenize_prompts
+from tasks.training.objectives.rollouts.params import Rollout, list_rollout_problems
+from tasks.training.objectives.rollouts.prompts import PROMPTS_LONGER
+from tasks.training.objectives.rollouts.rollout_objective import RolloutObjective
 from tasks.training.objectives.rollouts.running import Running
 from tasks.training.objectives.rollouts.values import add_value_head, remove_value_head, value_tokens
-from tasks.training.rows import TokenizedRows
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
 STATISTICS = "reward_statistics"
 
 
-class Ppo(PlainObjective):
+class Ppo(RolloutObjective):
     """Answers judged against what a value head expected."""
 
     can: ClassVar[ObjectiveCan] = ObjectiveCan(
@@ -97,26 +96,6 @@ class Ppo(PlainObjective):
         default=6.0, gt=0, description="nats per answer that the weight steers to; null: it stays"
     )
     kl_gain: float = Field(default=0.1, gt=0, lt=1, description="how fast it steers, per rollout")
-    guards: Guards = Guards()
-
-    @property
-    def sequences(self) -> int:
-        """Answers to each prompt, which are trained on at once."""
-        return self.rollout.samples
-
-    @property
-    def reference(self) -> Reference:
-        return "live" if self.kl_weight else "none"
-
-    @property
-    def longest_answer(self) -> int | None:
-        return self.rollout.max_new_tokens
-
-    def trained_tokens(self, tokens: int, items: int) -> int:
-        return self.rollout.trained_tokens(tokens, items)
-
-    def files(self) -> list[Path]:
-        return self.rollout.files()
 
     def describe(self) -> str:
         kinds = ", ".join(reward.name for reward in self.rollout.rewards)
@@ -124,9 +103,6 @@ class Ppo(PlainObjective):
 
     def problems(self, shape: ModelShape) -> list[str]:
         return list_rollout_problems(self.rollout, 1, shape.context)
-
-    def tokenize(self, tables: SplitTables, how: Tokenization) -> TokenizedRows:
-        return tokenize_prompts(tables, how, self.rollout)
 
     def own_weights(self, shape: ModelShape) -> int:
         return shape.hidden + 1

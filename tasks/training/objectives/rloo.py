@@ -12,16 +12,14 @@ by -0.75, the third by 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.language_models.long_rows import LongRows
 from tasks.language_models.shape import ModelShape
-from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
-from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Reference, Scorer, StepToMake
-from tasks.training.objectives.plain import PlainObjective
+from tasks.training.objectives.data import RowKind
+from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer, StepToMake
 from tasks.training.objectives.rollouts import policy_gradients
 from tasks.training.objectives.rollouts.experience import (
     FIGURES,
@@ -39,15 +37,15 @@ from tasks.training.objectives.rollouts.experience import (
     score_reference,
 )
 from tasks.training.objectives.rollouts.guards import check_guards
-from tasks.training.objectives.rollouts.params import Guards, Rollout, list_rollout_problems
-from tasks.training.objectives.rollouts.prompts import PROMPTS_LONGER, tokenize_prompts
-from tasks.training.rows import TokenizedRows
+from tasks.training.objectives.rollouts.params import list_rollout_problems
+from tasks.training.objectives.rollouts.prompts import PROMPTS_LONGER
+from tasks.training.objectives.rollouts.rollout_objective import RolloutObjective
 
 if TYPE_CHECKING:
     pass
 
 
-class Rloo(PlainObjective):
+class Rloo(RolloutObjective):
     """Answers judged against the mean of the others to the same prompt."""
 
     can: ClassVar[ObjectiveCan] = ObjectiveCan(
@@ -59,33 +57,12 @@ class Rloo(PlainObjective):
     figures: ClassVar[Mapping[str, str]] = FIGURES
 
     name: Literal["rloo"] = "rloo"
-    rollout: Rollout = Rollout()
     kl_weight: float = Field(
         default=0.05, ge=0, description="of the KL from the model before the first step, in the reward; 0: no reference"
     )
     clip: float = Field(default=0.2, gt=0, description="how far an answer's probability may fall in one rollout")
     clip_high: float | None = Field(default=None, gt=0, description="how far it may rise; null: as clip")
     normalise: bool = Field(default=False, description="give the advantages of a step mean 0 and deviation 1")
-    guards: Guards = Guards()
-
-    @property
-    def sequences(self) -> int:
-        """Answers to each prompt, which are trained on at once."""
-        return self.rollout.samples
-
-    @property
-    def reference(self) -> Reference:
-        return "live" if self.kl_weight else "none"
-
-    @property
-    def longest_answer(self) -> int | None:
-        return self.rollout.max_new_tokens
-
-    def trained_tokens(self, tokens: int, items: int) -> int:
-        return self.rollout.trained_tokens(tokens, items)
-
-    def files(self) -> list[Path]:
-        return self.rollout.files()
 
     def describe(self) -> str:
         kinds = ", ".join(reward.name for reward in self.rollout.rewards)
@@ -93,9 +70,6 @@ class Rloo(PlainObjective):
 
     def problems(self, shape: ModelShape) -> list[str]:
         return list_rollout_problems(self.rollout, 2, shape.context)
-
-    def tokenize(self, tables: SplitTables, how: Tokenization) -> TokenizedRows:
-        return tokenize_prompts(tables, how, self.rollout)
 
     def units(self, inputs: Batch) -> int:
         return len(inputs["rewards"])

@@ -13,32 +13,18 @@ Example: ``objective: {name: simpo, beta: 2.0, gamma: 0.5}``. With means of -1.0
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from tasks.language_models.long_rows import LongRows
-from tasks.training.objectives.answers import LONG_ROWS, Ranking, tokenize_pairs
 from tasks.training.objectives.cpo import shape_rewards, smoothed_sigmoid
-from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
-from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer
-from tasks.training.objectives.pair_figures import PAIR_FIGURES, measure_pairs
-from tasks.training.objectives.plain import PlainObjective
-from tasks.training.rows import TokenizedRows
+from tasks.training.objectives.objective import Batch, ObjectiveLoss, Scorer
+from tasks.training.objectives.pair_figures import measure_pairs
+from tasks.training.objectives.pair_objective import PairObjective
 
 
-class Simpo(PlainObjective):
+class Simpo(PairObjective):
     """Likelihoods of the mean token, with a margin."""
-
-    can: ClassVar[ObjectiveCan] = ObjectiveCan(
-        packing=True, token_loss=False, generates=False, shared_weights=True, keeps_state=False
-    )
-    rows: ClassVar[RowKind] = "pairs"
-    sequences: ClassVar[int] = 2
-    long_rows: ClassVar[tuple[LongRows, ...]] = LONG_ROWS
-    unit: ClassVar[str] = "pair"
-    figures: ClassVar[Mapping[str, str]] = PAIR_FIGURES
 
     name: Literal["simpo"] = "simpo"
     beta: float = Field(default=2.0, gt=0, description="weight of the mean log-probabilities")
@@ -48,18 +34,9 @@ class Simpo(PlainObjective):
         default=0.0, ge=0, lt=0.5, description="share of pairs taken to be the wrong way round"
     )
     alpha: float = Field(default=0.0, description="shape of the rewards (AlphaPO); 0: the log-probability")
-    ranking: Ranking = Field(
-        default="best", description="of more than two answers: the best with each other one, or all pairs"
-    )
 
     def describe(self) -> str:
         return f"simple preference optimisation, beta {self.beta:g}, gamma {self.gamma:g}"
-
-    def tokenize(self, tables: SplitTables, how: Tokenization) -> TokenizedRows:
-        return tokenize_pairs(tables.answers, how, self.ranking)
-
-    def units(self, inputs: Batch) -> int:
-        return len(inputs["items"])
 
     def loss(self, scorer: Scorer, inputs: Batch) -> ObjectiveLoss:
         found = scorer.log_probabilities(inputs)
@@ -69,6 +46,3 @@ class Simpo(PlainObjective):
         each = smoothed_sigmoid(self.beta * (chosen - rejected) - self.gamma, self.label_smoothing)
         each = each - self.nll_weight * means[0::2]
         return ObjectiveLoss(each.sum(), measure_pairs(self.beta * chosen, self.beta * rejected), found.auxiliary)
-
-    def validation_loss(self, scorer: Scorer, inputs: Batch) -> ObjectiveLoss:
-        return self.loss(scorer, inputs)

@@ -11,7 +11,7 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from tasks.training.rewards.code import CodeTests
-from tasks.training.rewards.exact_match import ExactMatch
+from tasks.training.rewards.exact_match import ExactMatchReward
 from tasks.training.rewards.format import AnswerFormat
 from tasks.training.rewards.function import FunctionReward
 from tasks.training.rewards.json_schema import JsonSchema
@@ -19,15 +19,15 @@ from tasks.training.rewards.judge import Judge
 from tasks.training.rewards.length import LengthReward
 from tasks.training.rewards.model import RewardModel
 from tasks.training.rewards.number import Number
-from tasks.training.rewards.regex import RegexMatch
+from tasks.training.rewards.regex import RegexReward
 from tasks.training.rewards.reward import Reward
 
 AnyReward = Annotated[
     RewardModel
     | FunctionReward
-    | ExactMatch
+    | ExactMatchReward
     | Number
-    | RegexMatch
+    | RegexReward
     | JsonSchema
     | CodeTests
     | LengthReward

@@ -18,7 +18,15 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.sandbox.code import CodeLimits, find_code, run_code
-from tasks.training.rewards.reward import BINARY, Attempt, Bounds, Reference, Scorer, reference_field, weight_field
+from tasks.training.rewards.reward import (
+    BINARY,
+    AnswerAttempt,
+    Bounds,
+    Reference,
+    Scorer,
+    reference_field,
+    weight_field,
+)
 
 
 class CodeTests(Section):
@@ -55,11 +63,11 @@ class CodeTests(Section):
     def open(self, cache: Path | None) -> Scorer:
         return self._score
 
-    def _score(self, attempts: Sequence[Attempt]) -> list[float]:
+    def _score(self, attempts: Sequence[AnswerAttempt]) -> list[float]:
         with ThreadPoolExecutor(self.processes) as pool:
             return list(pool.map(self._judge, attempts))
 
-    def _judge(self, attempt: Attempt) -> float:
+    def _judge(self, attempt: AnswerAttempt) -> float:
         given = attempt.known(self.reference) or ""
         tests = "\n".join(find_code(given)) or given
         if "assert" not in tests:

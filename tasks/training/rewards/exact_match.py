@@ -14,10 +14,18 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.training.rewards.reward import BINARY, Attempt, Bounds, Reference, Scorer, reference_field, weight_field
+from tasks.training.rewards.reward import (
+    BINARY,
+    AnswerAttempt,
+    Bounds,
+    Reference,
+    Scorer,
+    reference_field,
+    weight_field,
+)
 
 
-class ExactMatch(Section):
+class ExactMatchReward(Section):
     """Reward the right wording."""
 
     name: Literal["exact_match"] = "exact_match"
@@ -46,7 +54,7 @@ class ExactMatch(Section):
     def open(self, cache: Path | None) -> Scorer:
         return self._score
 
-    def _score(self, attempts: Sequence[Attempt]) -> list[float]:
+    def _score(self, attempts: Sequence[AnswerAttempt]) -> list[float]:
         values = []
         for attempt in attempts:
             answer, wanted = self._fold(attempt.answer), self._fold(attempt.known(self.reference) or "")

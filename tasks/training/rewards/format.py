@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
-from tasks.training.rewards.reward import BINARY, Attempt, Bounds, Reference, Scorer, weight_field
+from tasks.training.rewards.reward import BINARY, AnswerAttempt, Bounds, Reference, Scorer, weight_field
 
 
 class AnswerFormat(Section):
@@ -58,10 +58,10 @@ class AnswerFormat(Section):
     def open(self, cache: Path | None) -> Scorer:
         return self._score
 
-    def _score(self, attempts: Sequence[Attempt]) -> list[float]:
+    def _score(self, attempts: Sequence[AnswerAttempt]) -> list[float]:
         return [self._judge(attempt) for attempt in attempts]
 
-    def _judge(self, attempt: Attempt) -> float:
+    def _judge(self, attempt: AnswerAttempt) -> float:
         text = attempt.answer.strip()
         held = [text.startswith(self.starts)] if self.starts else []
         place = 0

@@ -26,9 +26,9 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Reads, Section
 from tasks.sandbox.functions import FunctionFailed, FunctionFile
-from tasks.training.rewards.reward import Attempt, Bounds, Reference, Scorer, weight_field
+from tasks.training.rewards.reward import AnswerAttempt, Bounds, Reference, Scorer, weight_field
 
-GIVEN: Mapping[str, Callable[[Attempt], Any]] = {
+GIVEN: Mapping[str, Callable[[AnswerAttempt], Any]] = {
     "answers": lambda attempt: attempt.answer,
     "prompts": lambda attempt: list(attempt.prompt),
     "references": lambda attempt: attempt.reference,
@@ -83,13 +83,13 @@ class FunctionReward(Section):
             )
         names = [name for name in GIVEN if facts.any or name in facts.names]
 
-        def score(attempts: Sequence[Attempt]) -> list[float]:
+        def score(attempts: Sequence[AnswerAttempt]) -> list[float]:
             return self._score(file, names, attempts)
 
         return score
 
-    def _score(self, file: FunctionFile, names: Sequence[str], attempts: Sequence[Attempt]) -> list[float]:
-        def call(some: Sequence[Attempt]) -> Any:
+    def _score(self, file: FunctionFile, names: Sequence[str], attempts: Sequence[AnswerAttempt]) -> list[float]:
+        def call(some: Sequence[AnswerAttempt]) -> Any:
             arguments = {name: [GIVEN[name](attempt) for attempt in some] for name in names}
             return file.call(self.function, arguments, self.timeout_s)
 

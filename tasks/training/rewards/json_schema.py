@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from tasks.contracts.params import Section
-from tasks.training.rewards.reward import BINARY, Attempt, Bounds, Reference, Scorer, weight_field
+from tasks.training.rewards.reward import BINARY, AnswerAttempt, Bounds, Reference, Scorer, weight_field
 
 _FENCE = re.compile(r"\A\s*```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```\s*\Z", re.DOTALL)
 
@@ -64,7 +64,7 @@ class JsonSchema(Section):
 
         validator = validator_for(self.fits)(self.fits)
 
-        def score(attempts: Sequence[Attempt]) -> list[float]:
+        def score(attempts: Sequence[AnswerAttempt]) -> list[float]:
             return [self._judge(attempt.answer, validator) for attempt in attempts]
 
         return score

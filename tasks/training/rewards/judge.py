@@ -23,7 +23,7 @@ from tasks.contracts.params import Section
 from tasks.language_models.writers import AnyWriter
 from tasks.language_models.writers.answers import Turns, ask_fully
 from tasks.language_models.writers.local import Local
-from tasks.training.rewards.reward import BINARY, Attempt, Bounds, Reference, Scorer, weight_field
+from tasks.training.rewards.reward import BINARY, AnswerAttempt, Bounds, Reference, Scorer, weight_field
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
@@ -70,12 +70,12 @@ class Judge(Section):
         return f"judged by {self.writer.describe()}: {self.criteria}"
 
     def open(self, cache: Path | None) -> Scorer:
-        def score(attempts: Sequence[Attempt]) -> list[float]:
+        def score(attempts: Sequence[AnswerAttempt]) -> list[float]:
             return self._score(attempts, None if cache is None else cache / "judge")
 
         return score
 
-    def _score(self, attempts: Sequence[Attempt], cache: Path | None) -> list[float]:
+    def _score(self, attempts: Sequence[AnswerAttempt], cache: Path | None) -> list[float]:
         prompts = [self._ask_about(attempt) for attempt in attempts]
         points: list[float | None] = [None] * len(attempts)
         heard = [""] * len(attempts)
@@ -96,7 +96,7 @@ class Judge(Section):
             values.append((found - lowest) / (highest - lowest))
         return values
 
-    def _ask_about(self, attempt: Attempt) -> Turns:
+    def _ask_about(self, attempt: AnswerAttempt) -> Turns:
         shown = "\n\n".join(f"[{turn['role']}]\n{turn['content']}" for turn in attempt.prompt)
         reference = f"\n\nA right answer:\n{attempt.reference}" if self.shows_reference else ""
         lowest, highest = self.scale

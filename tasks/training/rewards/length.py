@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tasks.contracts.params import Section
-from tasks.training.rewards.reward import BINARY, Attempt, Bounds, Reference, Scorer, weight_field
+from tasks.training.rewards.reward import BINARY, AnswerAttempt, Bounds, Reference, Scorer, weight_field
 
 
 class LengthReward(Section):
@@ -54,10 +54,10 @@ class LengthReward(Section):
     def open(self, cache: Path | None) -> Scorer:
         return self._score
 
-    def _score(self, attempts: Sequence[Attempt]) -> list[float]:
+    def _score(self, attempts: Sequence[AnswerAttempt]) -> list[float]:
         return [self._judge(self._measure(attempt)) for attempt in attempts]
 
-    def _measure(self, attempt: Attempt) -> int:
+    def _measure(self, attempt: AnswerAttempt) -> int:
         if self.unit == "tokens":
             return attempt.tokens
         return len(attempt.answer if self.unit == "characters" else attempt.answer.split())

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Reads, Section
-from tasks.training.rewards.reward import Attempt, Bounds, Reference, Scorer, weight_field
+from tasks.training.rewards.reward import AnswerAttempt, Bounds, Reference, Scorer, weight_field
 
 
 class RewardModel(Section):
@@ -76,7 +76,7 @@ class RewardModel(Section):
         model.config.pad_token_id = tokenizer.pad_token_id
         tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
 
-        def score(attempts: Sequence[Attempt]) -> list[float]:
+        def score(attempts: Sequence[AnswerAttempt]) -> list[float]:
             return self._score(model, tokenizer, column, attempts)
 
         return score
@@ -95,7 +95,7 @@ class RewardModel(Section):
             )
         return names[self.label]
 
-    def _score(self, model: Any, tokenizer: Any, column: int | None, attempts: Sequence[Attempt]) -> list[float]:
+    def _score(self, model: Any, tokenizer: Any, column: int | None, attempts: Sequence[AnswerAttempt]) -> list[float]:
         import torch
 
         texts = [self._write(tokenizer, attempt) for attempt in attempts]
@@ -121,7 +121,7 @@ class RewardModel(Section):
                 values[place] = value
         return values
 
-    def _write(self, tokenizer: Any, attempt: Attempt) -> str:
+    def _write(self, tokenizer: Any, attempt: AnswerAttempt) -> str:
         turns = [*attempt.prompt, {"role": "assistant", "content": attempt.answer}]
         if tokenizer.chat_template is not None:
             return str(tokenizer.apply_chat_template(turns, tokenize=False))

@@ -17,7 +17,15 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.training.rewards.reward import BINARY, Attempt, Bounds, Reference, Scorer, reference_field, weight_field
+from tasks.training.rewards.reward import (
+    BINARY,
+    AnswerAttempt,
+    Bounds,
+    Reference,
+    Scorer,
+    reference_field,
+    weight_field,
+)
 
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\d)|(?<![\w.])-?\.\d+")
 
@@ -52,7 +60,7 @@ class Number(Section):
     def open(self, cache: Path | None) -> Scorer:
         return self._score
 
-    def _score(self, attempts: Sequence[Attempt]) -> list[float]:
+    def _score(self, attempts: Sequence[AnswerAttempt]) -> list[float]:
         return [self._judge(attempt.answer, attempt.known(self.reference) or "") for attempt in attempts]
 
     def _judge(self, answer: str, reference: str) -> float:

@@ -1,6 +1,7 @@
 """1 where the answer matches a pattern, or does not match another, else 0.
 
-Patterns are Python's and searched anywhere in the answer; ``^`` and ``$`` bind them to its ends.
+Patterns are Python's and searched anywhere in the answer; ``^`` and ``$`` bind them to its ends. One that looks through
+an answer for longer than a second stops the run: an answer is not worth 0 because its pattern cannot be tried.
 
 Example: ``{name: regex, must: "^(yes|no)$"}``, ``{name: regex, must_not: "(?i)as an AI", weight: 0.5}``
 """
@@ -9,16 +10,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.training.rewards.reward import BINARY, Attempt, Bounds, Reference, Scorer, weight_field
+from tasks.training.rewards.reward import BINARY, AnswerAttempt, Bounds, Reference, Scorer, weight_field
+
+TIMEOUT_S = 1.0
 
 
-class RegexMatch(Section):
+class RegexReward(Section):
     """Reward answers by a pattern."""
 
     name: Literal["regex"] = "regex"
@@ -36,7 +41,7 @@ class RegexMatch(Section):
         return pattern
 
     @model_validator(mode="after")
-    def _looks_for_something(self) -> RegexMatch:
+    def _looks_for_something(self) -> RegexReward:
         if self.must is None and self.must_not is None:
             raise ValueError("give must, must_not or both")
         return self
@@ -62,10 +67,27 @@ class RegexMatch(Section):
     def open(self, cache: Path | None) -> Scorer:
         return self._score
 
-    def _score(self, attempts: Sequence[Attempt]) -> list[float]:
-        return [float(self._matches(attempt.answer)) for attempt in attempts]
+    def _score(self, attempts: Sequence[AnswerAttempt]) -> list[float]:
+        return [float(self._matches(attempt)) for attempt in attempts]
 
-    def _matches(self, answer: str) -> bool:
-        if self.must is not None and not re.search(self.must, answer):
+    def _matches(self, attempt: AnswerAttempt) -> bool:
+        if self.must is not None and not _is_in(self.must, attempt):
             return False
-        return self.must_not is None or not re.search(self.must_not, answer)
+        return self.must_not is None or not _is_in(self.must_not, attempt)
+
+
+def _is_in(pattern: str, attempt: AnswerAttempt) -> bool:
+    try:
+        return _compile(pattern).search(attempt.answer, timeout=TIMEOUT_S) is not None
+    except TimeoutError as error:
+        raise PipelineError(
+            f"reward regex: the pattern {pattern!r} looks for longer than {TIMEOUT_S:g} s through an answer of "
+            f"{len(attempt.answer):,} characters to row {attempt.row}; write it without repetitions of repetitions"
+        ) from error
+
+
+@cache
+def _compile(pattern: str) -> Any:
+    import regex
+
+    return regex.compile(pattern)

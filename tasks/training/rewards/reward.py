@@ -31,7 +31,7 @@ def reference_field() -> Any:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class AnswerAttempt:
     """An answer of the model, and its row.
 
     Attributes:
@@ -70,7 +70,7 @@ class RowFacts:
     having: dict[Reference, int]
 
 
-Scorer = Callable[[Sequence[Attempt]], list[float]]
+Scorer = Callable[[Sequence[AnswerAttempt]], list[float]]
 
 
 class Reward(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
-from tasks.training.rewards.reward import Attempt, Reward, RowFacts
+from tasks.training.rewards.reward import AnswerAttempt, Reward, RowFacts
 
 SLACK = 1e-6  # of a bound, for rewards computed in fp32
 
@@ -42,7 +42,7 @@ class Rewards:
         self.rewards, self.titles = rewards, name_rewards(rewards)
         self._scorers = [reward.open(cache) for reward in rewards]
 
-    def score(self, attempts: Sequence[Attempt]) -> RewardSum:
+    def score(self, attempts: Sequence[AnswerAttempt]) -> RewardSum:
         """What the answers are worth.
 
         Raises:
@@ -92,7 +92,7 @@ def list_reward_problems(rewards: Sequence[Reward], facts: RowFacts | None) -> l
     return problems
 
 
-def _check_references(title: str, reward: Reward, attempts: Sequence[Attempt]) -> None:
+def _check_references(title: str, reward: Reward, attempts: Sequence[AnswerAttempt]) -> None:
     for field in reward.needs:
         for attempt in attempts:
             if attempt.known(field) is None:
@@ -101,7 +101,7 @@ def _check_references(title: str, reward: Reward, attempts: Sequence[Attempt]) -
                 )
 
 
-def _check(title: str, reward: Reward, values: Any, attempts: Sequence[Attempt]) -> list[float]:
+def _check(title: str, reward: Reward, values: Any, attempts: Sequence[AnswerAttempt]) -> list[float]:
     """The values, all finite numbers within the reward's bounds."""
     if len(values) != len(attempts):
         raise PipelineError(

@@ -26,7 +26,7 @@ from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
 from tasks.evaluation.metrics.bleu import Bleu
 from tasks.evaluation.metrics.chrf import ChrF
 from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.finished import Finished
+from tasks.evaluation.metrics.finished import FinishedAnswers
 from tasks.evaluation.metrics.json_validity import JsonValidity
 from tasks.evaluation.metrics.label_scores import MacroF1, MacroPrecision, MacroRecall, WeightedF1
 from tasks.evaluation.metrics.length_deviation import LengthDeviation
@@ -35,7 +35,7 @@ from tasks.evaluation.metrics.number_match import NumberMatch
 from tasks.evaluation.metrics.preference_accuracy import PreferenceAccuracy
 from tasks.evaluation.metrics.refusal_agreement import RefusalAgreement, is_refusal
 from tasks.evaluation.metrics.regex_match import RegexMatch
-from tasks.evaluation.metrics.repetition import Repetition
+from tasks.evaluation.metrics.repetition import AnswerRepetition
 from tasks.evaluation.metrics.rouge_n import rouge_n
 from tasks.evaluation.metrics.token_f1 import TokenF1
 from tasks.evaluation.params import METRICS
@@ -275,11 +275,11 @@ def test_refusing_where_the_reference_helps_is_wrong_and_the_other_way_round() -
 
 def test_lengths_repetitions_and_ends_by_hand() -> None:
     assert score(LengthDeviation(), ["a b c", "a b c d e f g"], ["a b c d e f g", "a b c"]) == 1
-    assert score(Repetition(), ["x"], ["a b c d a b c d a b c d"]) == pytest.approx(5 / 9)
-    assert score(Repetition(), ["x"], ["a b c"]) == 0
+    assert score(AnswerRepetition(), ["x"], ["a b c d a b c d a b c d"]) == pytest.approx(5 / 9)
+    assert score(AnswerRepetition(), ["x"], ["a b c"]) == 0
     outcome = make_outcome("base", ["a", "b", "c"])
     outcome.finished[1] = False
-    assert Finished().score(Evidence(make_items(["a", "b", "c"]), None), outcome).values.tolist() == [1, 0, 1]
+    assert FinishedAnswers().score(Evidence(make_items(["a", "b", "c"]), None), outcome).values.tolist() == [1, 0, 1]
 
 
 def test_any_metric_that_reads_texts_is_an_evaluate_metric() -> None:

@@ -10,7 +10,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.evaluation.comparison import Comparison
 from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
 from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.finished import Finished
+from tasks.evaluation.metrics.finished import FinishedAnswers
 from tasks.evaluation.metrics.intent_accuracy import IntentAccuracy
 from tasks.evaluation.metrics.loss import Loss
 from tasks.evaluation.metrics.regex_match import RegexMatch
@@ -197,7 +197,7 @@ def test_a_primary_metric_that_does_not_apply_is_replaced_and_named() -> None:
 def test_of_several_primary_metrics_one_is_enough_by_holms_method() -> None:
     """At 5% a gain of 7 of 120 without a loss has p = 0.016, which two metrics still allow and four do not."""
     answers = ["yes"] * 7 + ["no"] * 113
-    metrics = [ExactMatch(), RegexMatch(pattern="yes"), Loss(), Finished(), BitsPerByte()]
+    metrics = [ExactMatch(), RegexMatch(pattern="yes"), Loss(), FinishedAnswers(), BitsPerByte()]
     outcomes = [make_outcome("base", ["no"] * 120), make_outcome("candidate", answers)]
     found = make_board(ITEMS, outcomes, metrics)
     p = found.find_p("exact_match")

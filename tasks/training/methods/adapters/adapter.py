@@ -11,6 +11,7 @@ import json
 import math
 import re
 import warnings
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -74,6 +75,7 @@ class Adapter(Section):
 
     # What a member says.
 
+    @abstractmethod
     def layer_sizes(self, name: str, out: int, inner: int) -> Sizes:
         """Sizes of the weights that are trained beside a layer, as PyTorch holds them.
 
@@ -82,7 +84,6 @@ class Adapter(Section):
             out: Width of its results.
             inner: Width of its inputs.
         """
-        raise NotImplementedError
 
     def adaptable(self, shape: ModelShape) -> Mapping[str, tuple[tuple[int, int], ...]]:
         """Last part of a name to the (out, in) of every such layer that could be adapted."""
@@ -96,9 +97,9 @@ class Adapter(Section):
         """Bytes of what the method holds beside its trained weights: projections, permutations, places."""
         return 0
 
+    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """The keys of PEFT's configuration that this method's params decide; of a resolved method."""
-        raise NotImplementedError
 
     def model_settings(self, model: Any) -> dict[str, Any]:
         """More of those keys, which depend on the model."""

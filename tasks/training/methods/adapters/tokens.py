@@ -23,7 +23,7 @@ from tasks.training.methods.adapters.adapter import FOLDER, USUAL, quiet, save_a
 from tasks.training.methods.method import Can
 
 
-class Tokens(Section):
+class TrainableTokens(Section):
     """Train the embeddings of some tokens."""
 
     can: ClassVar[Can] = USUAL

@@ -8,6 +8,7 @@ take room of the context: ``max_tokens`` and they fit into it together.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -47,12 +48,12 @@ class PromptMethod(Section):
     name: str
     virtual_tokens: int = Field(default=20, ge=1, description="vectors before every row, in tokens of the context")
 
+    @abstractmethod
     def config(self) -> Any:
         """PEFT's configuration."""
-        raise NotImplementedError
 
-    def trainable(self, shape: ModelShape) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def trainable(self, shape: ModelShape) -> int: ...
 
     def problems(self, shape: ModelShape) -> list[str]:
         problems = []

@@ -14,7 +14,7 @@ from tasks.language_models.encoding import IGNORED
 from tasks.training.objectives.objective import Batch, Scorer, StepToMake
 from tasks.training.objectives.rollouts.params import Rollout
 from tasks.training.objectives.rollouts.prompts import Prompt, read_prompt
-from tasks.training.objectives.rollouts.rollout import Sample, draw_samples
+from tasks.training.objectives.rollouts.rollout import SampledAnswer, draw_samples
 from tasks.training.objectives.rollouts.tools import OpenTools, Tools
 from tasks.training.rewards import AnyReward
 from tasks.training.rewards.scoring import Rewards, RewardSum
@@ -46,7 +46,7 @@ class Experience:
         sizes: Answers of each batch.
     """
 
-    samples: list[Sample]
+    samples: list[SampledAnswer]
     rewards: RewardSum
     totals: list[float]
     sizes: list[int]
@@ -81,7 +81,7 @@ def gather_experience(rollout: Rollout, batches: Sequence[Batch], step: StepToMa
     import numpy as np
 
     items = [item for batch in batches for item in batch["items"].tolist()]
-    groups: dict[int, tuple[list[Sample], RewardSum]] = {}
+    groups: dict[int, tuple[list[SampledAnswer], RewardSum]] = {}
     _fill(groups, items, rollout, step)
     for number in range(rounds):
         places = [place for place, item in enumerate(items) if _is_flat(groups[item][1].total)]
@@ -104,7 +104,7 @@ def gather_experience(rollout: Rollout, batches: Sequence[Batch], step: StepToMa
 
 
 def _fill(
-    groups: dict[int, tuple[list[Sample], RewardSum]], items: Sequence[int], rollout: Rollout, step: StepToMake
+    groups: dict[int, tuple[list[SampledAnswer], RewardSum]], items: Sequence[int], rollout: Rollout, step: StepToMake
 ) -> None:
     samples = draw(rollout, items, step, range(rollout.samples))
     found = score(rollout, samples, step)
@@ -114,7 +114,7 @@ def _fill(
         groups[item] = (samples[span], RewardSum(found.total[span], each))
 
 
-def draw(rollout: Rollout, items: Sequence[int], step: StepToMake, numbers: Sequence[int]) -> list[Sample]:
+def draw(rollout: Rollout, items: Sequence[int], step: StepToMake, numbers: Sequence[int]) -> list[SampledAnswer]:
     """Answers to some prompts, each prompt once."""
     tools = _open_tools(rollout.tools.model_dump_json()) if rollout.tools else None
     prompts: dict[int, tuple[Prompt, Sequence[int]]] = {}
@@ -125,7 +125,7 @@ def draw(rollout: Rollout, items: Sequence[int], step: StepToMake, numbers: Sequ
     return draw_samples(step.model, step.tokenizer, prompts, rollout, step.seed, tools, numbers)
 
 
-def score(rollout: Rollout, samples: Sequence[Sample], step: StepToMake) -> RewardSum:
+def score(rollout: Rollout, samples: Sequence[SampledAnswer], step: StepToMake) -> RewardSum:
     """What answers are worth."""
     adapter: TypeAdapter[Any] = TypeAdapter(tuple[AnyReward, ...])
     rewards = _open_rewards(adapter.dump_json(rollout.rewards).decode(), step.folder / "rewards")
@@ -144,7 +144,7 @@ def flat_share(totals: Sequence[float], samples: int) -> list[float]:
     ]
 
 
-def collate_samples(samples: Sequence[Sample], step: StepToMake) -> dict[str, Any]:
+def collate_samples(samples: Sequence[SampledAnswer], step: StepToMake) -> dict[str, Any]:
     """Answers as a batch: a row each, what the model wrote supervised; ``old``: the log-probabilities of the draws."""
     import numpy as np
     import torch

@@ -9,7 +9,7 @@ from pydantic import Field
 from tasks.contracts.params import Section
 from tasks.training.objectives.rollouts.tools import Tools
 from tasks.training.rewards import AnyReward
-from tasks.training.rewards.exact_match import ExactMatch
+from tasks.training.rewards.exact_match import ExactMatchReward
 from tasks.training.rewards.scoring import list_reward_problems
 
 
@@ -24,7 +24,7 @@ class Rollout(Section):
     top_p: float = Field(default=1.0, gt=0, le=1, description="share of the probability that is drawn from")
     batch_size: int = Field(default=64, ge=1, description="answers drawn at once")
     rewards: tuple[AnyReward, ...] = Field(
-        default=(ExactMatch(),), description="what an answer is worth; several are summed, each times its weight"
+        default=(ExactMatchReward(),), description="what an answer is worth; several are summed, each times its weight"
     )
     tools: Tools | None = Field(default=None, description="functions that an answer may call; null: none")
     updates: int = Field(

@@ -10,15 +10,15 @@ from tasks.contracts.errors import PipelineError
 from tasks.language_models.chat import chat_of
 from tasks.language_models.ends import ends_of
 from tasks.language_models.generation import context_length, sample_tokens
-from tasks.language_models.sampling import Sampler
+from tasks.language_models.sampling import TokenSampler
 from tasks.training.objectives.rollouts.params import Rollout
 from tasks.training.objectives.rollouts.prompts import Prompt
 from tasks.training.objectives.rollouts.tools import OpenTools, result_ids
-from tasks.training.rewards.reward import Attempt
+from tasks.training.rewards.reward import AnswerAttempt
 
 
 @dataclass
-class Sample:
+class SampledAnswer:
     """One answer to a prompt.
 
     Attributes:
@@ -55,11 +55,13 @@ class Sample:
         """Tokens that the model wrote."""
         return sum(self.written)
 
-    def as_attempt(self) -> Attempt:
+    def as_attempt(self) -> AnswerAttempt:
         """The answer as rewards see it."""
         prompt = self.prompt
         turns = [*prompt.turns, *self.turns[:-1]]
-        return Attempt(turns, self.answer, self.own_tokens, self.finished, prompt.reference, prompt.label, prompt.row)
+        return AnswerAttempt(
+            turns, self.answer, self.own_tokens, self.finished, prompt.reference, prompt.label, prompt.row
+        )
 
 
 def draw_samples(
@@ -70,7 +72,7 @@ def draw_samples(
     seed: tuple[int, int],
     tools: OpenTools | None,
     numbers: Sequence[int],
-) -> list[Sample]:
+) -> list[SampledAnswer]:
     """Draw answers, those to a prompt together.
 
     Each is drawn from (seed, item, number) alone, so that a resumed run and another number of processes draw the same.
@@ -90,9 +92,11 @@ def draw_samples(
     plain = unwrap(model)
     chat, ends = chat_of(tokenizer), ends_of(getattr(plain, "generation_config", None), tokenizer)
     context = context_length(plain.config)
-    samples = [Sample(item, number, prompt, list(ids)) for item, (prompt, ids) in prompts.items() for number in numbers]
+    samples = [
+        SampledAnswer(item, number, prompt, list(ids)) for item, (prompt, ids) in prompts.items() for number in numbers
+    ]
     seeds = [(*seed, sample.item, sample.number) for sample in samples]
-    sampler = Sampler(rollout.temperature, rollout.top_p, seeds, rollout.max_new_tokens)
+    sampler = TokenSampler(rollout.temperature, rollout.top_p, seeds, rollout.max_new_tokens)
     going, rounds = list(range(len(samples))), tools.tools.rounds if tools else 0
     for number in range(rounds + 1):
         if not going:
@@ -134,7 +138,7 @@ def unwrap(model: Any) -> Any:
     return plain
 
 
-def _room(sample: Sample, most: int, context: int | None) -> int:
+def _room(sample: SampledAnswer, most: int, context: int | None) -> int:
     """Tokens that may still be drawn.
 
     Raises:
@@ -150,7 +154,7 @@ def _room(sample: Sample, most: int, context: int | None) -> int:
     return room
 
 
-def _call_tools(sample: Sample, tools: OpenTools, chat: Any, rollout: Rollout, context: int | None) -> bool:
+def _call_tools(sample: SampledAnswer, tools: OpenTools, chat: Any, rollout: Rollout, context: int | None) -> bool:
     """Run the calls of the last turn and append their results; whether the answer goes on.
 
     Results that would leave no room are not appended, and the answer ends with its calls.

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from tasks.contracts.manifest import replacing
 from tasks.contracts.records import MESSAGES
-from tasks.training.objectives.rollouts.rollout import Sample
+from tasks.training.objectives.rollouts.rollout import SampledAnswer
 from tasks.training.rewards.scoring import RewardSum
 
 FOLDER = "samples"
@@ -36,7 +36,12 @@ SHOWN_STEPS = 3
 
 
 def write_samples(
-    folder: Path, step: int, rank: int, samples: Sequence[Sample], rewards: RewardSum, advantages: Sequence[float]
+    folder: Path,
+    step: int,
+    rank: int,
+    samples: Sequence[SampledAnswer],
+    rewards: RewardSum,
+    advantages: Sequence[float],
 ) -> Path:
     """Keep the answers of a step; the file's path.
 

@@ -26,7 +26,7 @@ from tasks.training.interval import Interval
 from tasks.training.methods import METHODS, names_where
 from tasks.training.methods.adapters.adapter import Adapter
 from tasks.training.methods.adapters.road import Road
-from tasks.training.methods.adapters.tokens import Tokens
+from tasks.training.methods.adapters.tokens import TrainableTokens
 from tasks.training.methods.half import Half
 from tasks.training.methods.hooks import RunFacts, make_hooks
 from tasks.training.methods.lisa import Lisa
@@ -292,7 +292,7 @@ def transposed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @members()
 def test_trainable_weights_of_another_architecture(method: Method, transposed: Path) -> None:
     shape = read_shape(transposed)
-    if method.problems(shape) or isinstance(method, Tokens):
+    if method.problems(shape) or isinstance(method, TrainableTokens):
         pytest.skip("is not for this architecture, and says so, or wants a tokenizer")
     resolved = method.resolve(shape)
     model = adapt(resolved, transposed)

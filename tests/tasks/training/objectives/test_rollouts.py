@@ -14,7 +14,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.language_models.chat import chat_of
 from tasks.language_models.generation import sample_tokens
 from tasks.language_models.model_folder import load_model, load_tokenizer
-from tasks.language_models.sampling import Sampler
+from tasks.language_models.sampling import TokenSampler
 from tasks.language_models.shape import ModelShape
 from tasks.training.objectives.data import Tokenization, split_tables
 from tasks.training.objectives.grpo import Grpo
@@ -22,7 +22,7 @@ from tasks.training.objectives.rollouts import rollout as rollout_module
 from tasks.training.objectives.rollouts.guards import check_guards
 from tasks.training.objectives.rollouts.params import Guards, Rollout
 from tasks.training.objectives.rollouts.prompts import NO_ROOM, Prompt
-from tasks.training.objectives.rollouts.rollout import Sample, draw_samples
+from tasks.training.objectives.rollouts.rollout import SampledAnswer, draw_samples
 from tasks.training.objectives.rollouts.samples_file import choose_samples, read_samples, write_samples
 from tasks.training.objectives.rollouts.tools import OpenTools, Tools
 from tasks.training.rewards.scoring import RewardSum
@@ -35,9 +35,9 @@ def test_a_row_is_drawn_alike_whatever_shares_its_batch(initial: Path) -> None:
     model = load_model(initial).eval()
     prompts = {number: list(range(30, 34 + number)) for number in range(4)}
     seeds = [(7, 1, number) for number in prompts]
-    sampler = Sampler(1.0, 1.0, seeds, 6)
+    sampler = TokenSampler(1.0, 1.0, seeds, 6)
     together = sample_tokens(model, prompts, dict.fromkeys(prompts, 6), ENDS, sampler, 4)
-    alone = Sampler(1.0, 1.0, seeds, 6)
+    alone = TokenSampler(1.0, 1.0, seeds, 6)
     for number in reversed(prompts):
         found = sample_tokens(model, {number: prompts[number]}, {number: 6}, ENDS, alone, 1)
         assert found[number] == together[number]
@@ -54,12 +54,12 @@ def test_a_row_is_drawn_alike_whatever_shares_its_batch(initial: Path) -> None:
 def test_draws_follow_the_distribution() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0, -torch.inf])
     rows = 4000
-    draws = Sampler(2.0, 1.0, [(number,) for number in range(rows)], 1)(logits.expand(rows, -1), range(rows))
+    draws = TokenSampler(2.0, 1.0, [(number,) for number in range(rows)], 1)(logits.expand(rows, -1), range(rows))
     shares = torch.bincount(draws, minlength=4) / rows
     expected = torch.softmax(logits / 2.0, dim=-1)
     assert shares.tolist() == pytest.approx(expected.tolist(), abs=4 * (0.25 / rows) ** 0.5)
     assert shares[3] == 0
-    nucleus = Sampler(2.0, 0.6, [(number,) for number in range(rows)], 1)(logits.expand(rows, -1), range(rows))
+    nucleus = TokenSampler(2.0, 0.6, [(number,) for number in range(rows)], 1)(logits.expand(rows, -1), range(rows))
     # The most likely token has 0.51 of the mass, the next one reaches 0.6.
     found = torch.bincount(nucleus, minlength=4) / rows
     assert found[0] == found[3] == 0
@@ -108,7 +108,7 @@ def test_an_answer_goes_on_after_its_calls_without_loss_on_their_results(
     script = [[*tokenizer.encode(call, add_special_tokens=False), end], [*tokenizer.encode("3"), end]]
     contexts = []
 
-    def say(model: Any, prompts: Any, room: Any, ends: Any, sampler: Sampler, size: int) -> dict[int, list[int]]:
+    def say(model: Any, prompts: Any, room: Any, ends: Any, sampler: TokenSampler, size: int) -> dict[int, list[int]]:
         contexts.append(dict(prompts))
         written = script[len(contexts) - 1]
         for row in prompts:
@@ -185,7 +185,9 @@ def test_samples_are_kept_and_the_best_and_the_worst_are_shown(tmp_path: Path) -
     prompt = Prompt([{"role": "user", "content": "Why?"}], None, None, "a")
     for step in (1, 2, 3, 4):
         samples = [
-            Sample(0, number, prompt, [1], [5], [True], [-1.0], [0.1], [{"role": "assistant", "content": f"{number}"}])
+            SampledAnswer(
+                0, number, prompt, [1], [5], [True], [-1.0], [0.1], [{"role": "assistant", "content": f"{number}"}]
+            )
             for number in range(3)
         ]
         rewards = RewardSum([float(step), 0.5, 9.0], {"length": [1.0, 2.0, 3.0]})

@@ -12,7 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from tasks.training.rewards import REWARDS, AnyReward
-from tasks.training.rewards.reward import Attempt, Reward
+from tasks.training.rewards.reward import AnswerAttempt, Reward
 from tasks.training.rewards.scoring import Rewards
 from tests.endpoint import Endpoint
 
@@ -35,10 +35,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 ANSWERS = ("yes", "", "18", '{"intent": "refund"}', "<answer>18</answer>", "```python\ndef two(): return 2\n```")
 
 
-def make_attempts() -> list[Attempt]:
+def make_attempts() -> list[AnswerAttempt]:
     prompt = [{"role": "user", "content": "How much?"}]
     return [
-        Attempt(prompt, answer, len(answer), number % 2 == 0, "assert two() == 2  # 18", "yes", f"row {number}")
+        AnswerAttempt(prompt, answer, len(answer), number % 2 == 0, "assert two() == 2  # 18", "yes", f"row {number}")
         for number, answer in enumerate(ANSWERS)
     ]
 

@@ -11,16 +11,17 @@ from pydantic import TypeAdapter, ValidationError
 from tasks.contracts.errors import PipelineError
 from tasks.sandbox.functions import FunctionFailed, FunctionFile
 from tasks.training.rewards import AnyReward
-from tasks.training.rewards.reward import Attempt, RowFacts
+from tasks.training.rewards.regex import RegexReward
+from tasks.training.rewards.reward import AnswerAttempt, RowFacts
 from tasks.training.rewards.scoring import Rewards, list_reward_problems
 from tests.endpoint import Endpoint
 
 PROMPT = [{"role": "user", "content": "How much?"}]
 
 
-def attempt(answer: str, reference: str | None = None, **changes: Any) -> Attempt:
+def attempt(answer: str, reference: str | None = None, **changes: Any) -> AnswerAttempt:
     values = {"tokens": len(answer.split()) + 1, "finished": True, "label": None, "row": f"row-{answer[:8]}"}
-    return Attempt(PROMPT, answer, reference=reference, **{**values, **changes})
+    return AnswerAttempt(PROMPT, answer, reference=reference, **{**values, **changes})
 
 
 def parse(**settings: Any) -> Any:
@@ -152,3 +153,9 @@ def test_what_cannot_work_is_told_before() -> None:
     ):
         with pytest.raises(ValidationError, match=what):
             parse(**settings)
+
+
+def test_a_pattern_that_finds_no_end_stops_the_run_and_is_named() -> None:
+    reward = RegexReward(must="(a|aa)+$")
+    with pytest.raises(PipelineError, match=r"reward regex: the pattern '\(a\|aa\)\+\$' looks for longer than 1 s"):
+        reward.open(None)([attempt("a" * 60 + "b")])
