@@ -65,7 +65,7 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
         merged=plan.method.can.merging,
         documents=plan.objective.rows == "texts",
         examples=show(plan.examples),
-        promoted=provenance.verdict["verdict"] == "promote",
+        verdict=provenance.verdict["verdict"],
         reasons=provenance.verdict["reasons"],
         items=show(provenance.verdict["items"]),
         opponent="the champion" if provenance.verdict["opponent"] == "champion" else "its base",

@@ -156,6 +156,10 @@ def test_the_card_warns_of_a_model_that_was_not_proven_better(world: World, tmp_
     assert (card.data.license, card.data.base_model) == ("other", "someone/model")
     assert card.data.to_dict()["license_name"] == "see LICENSE.txt"
     assert "| method | full fine-tuning |" in card.text
+    write_card(
+        replace(provenance, verdict={**provenance.verdict, "verdict": "undecided"}), PROOF, "helper", ["en"], tmp_path
+    )
+    assert "is **undecided**: it may be better" in ModelCard.load(tmp_path / "README.md").text
     write_json(verdict, {"verdict": "perhaps"})
     with pytest.raises(PipelineError, match="'perhaps'; expected promote, keep or undecided"):
         read_provenance(world.prepared / "manifest.json", world.initial, plan, world.full, verdict)
