@@ -20,7 +20,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.text.labels import LabelReader
 from tasks.evaluation.as_evaluate import as_evaluate
-from tasks.evaluation.comparison import mean
+from tasks.evaluation.comparison import mean, standard_error
 from tasks.evaluation.intents import IntentClassifier
 from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
 from tasks.evaluation.metrics.bleu import Bleu
@@ -30,7 +30,7 @@ from tasks.evaluation.metrics.finished import FinishedAnswers
 from tasks.evaluation.metrics.json_validity import JsonValidity
 from tasks.evaluation.metrics.label_scores import MacroF1, MacroPrecision, MacroRecall, WeightedF1
 from tasks.evaluation.metrics.length_deviation import LengthDeviation
-from tasks.evaluation.metrics.metric import Evidence, Metric
+from tasks.evaluation.metrics.metric import Evidence, Metric, Scores, Tally
 from tasks.evaluation.metrics.number_match import NumberMatch
 from tasks.evaluation.metrics.preference_accuracy import PreferenceAccuracy
 from tasks.evaluation.metrics.refusal_agreement import RefusalAgreement, is_refusal
@@ -39,6 +39,7 @@ from tasks.evaluation.metrics.repetition import AnswerRepetition
 from tasks.evaluation.metrics.rouge_n import rouge_n
 from tasks.evaluation.metrics.token_f1 import TokenF1
 from tasks.evaluation.params import METRICS
+from tasks.evaluation.scoring import Key, resample
 from tasks.evaluation.worse_answers import WorseAnswers
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome
 
@@ -181,6 +182,31 @@ def test_a_score_of_a_set_is_resampled_as_a_set() -> None:
     for draw in ([0, 0, 1], [2, 2, 2], [0, 1, 2]):
         expected = BLEU().corpus_score([answers[n] for n in draw], [[references[n] for n in draw]]).score / 100
         assert found.tally.combine(found.tally.counts[draw].sum(axis=0)) == pytest.approx(expected)
+
+
+def test_a_mean_written_as_a_tally_has_the_resamples_standard_error_and_slices_of_the_mean() -> None:
+    """Whatever is asked of scores, those of a set go the way of means: the same draws, clusters and influences."""
+    rng = np.random.default_rng(0)
+    values, weights = rng.random((2, 40)), rng.integers(1, 9, 40).astype(float)
+    clusters = [str(place // 2) for place in range(40)]
+
+    def ratio(sums: np.ndarray) -> np.ndarray:
+        return np.asarray(sums[..., 0] / sums[..., 1])
+
+    plain = [Scores(each, np.ones(40)) for each in values]
+    tallies = [Scores(each, np.ones(40), Tally(np.column_stack([each, np.ones(40)]), ratio)) for each in values]
+    keys: list[Key] = [("base", "x"), ("candidate", "x")]
+    means, sets = (resample(dict(zip(keys, each, strict=True)), clusters, 1_000, 3) for each in (plain, tallies))
+    for key in keys:
+        np.testing.assert_allclose(sets[key], means[key])
+        assert np.ptp(sets[key]) > 0.1
+    metric = ExactMatch()
+    for a, b in ((plain, tallies), (tallies, plain)):
+        assert standard_error(metric, *a, clusters) == pytest.approx(standard_error(metric, *b, clusters), rel=1e-9)
+    mixed = resample({keys[0]: plain[0], keys[1]: tallies[0]}, clusters, 1_000, 3)
+    np.testing.assert_allclose(mixed[keys[0]], mixed[keys[1]])
+    inside = weights > 4
+    assert mean(metric, tallies[0].part(inside)) == pytest.approx(values[0][inside].mean())
 
 
 def test_bits_per_byte_by_hand() -> None:
