@@ -205,3 +205,48 @@ def test_the_kl_weight_of_ppo_follows_the_kl_of_a_rollout() -> None:
     assert state["kl_weight"] == 0.1  # in the midst of a rollout
     state = objective.next_state(state, {"kl": 4.0})
     assert state["kl_weight"] == pytest.approx(0.102)
+
+
+def test_the_kl_is_taken_off_the_rewards_of_rloo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four answers to one prompt, all worth 1: what tells them apart is how far they are from the reference."""
+    lengths = torch.tensor(LENGTHS)
+    old = torch.full((sum(LENGTHS),), -1.0)
+    found = SimpleNamespace(samples=list(range(4)), totals=[1.0] * 4, split=lambda values: [list(values)])
+    batch = {"old": old, "answer_tokens": lengths}
+    places = torch.repeat_interleave(torch.arange(4), lengths)
+    stands = {
+        "find_kept": lambda *_: [],
+        "gather_experience": lambda *_: found,
+        "collate_samples": lambda *_: dict(batch),
+        "describe": lambda _, own, samples: {"rewards": torch.tensor(own)},
+        # The reference gives every token 0.5 nats less than the policy did.
+        "score_reference": lambda *_: old - 0.5,
+        "number_tokens": lambda _: places,
+        "keep_samples": lambda *_: None,
+        "keep_batches": lambda _, made, updates: made,
+    }
+    for name, stand in stands.items():
+        monkeypatch.setattr(f"tasks.training.objectives.rloo.{name}", stand)
+    objective = Rloo.model_validate({"kl_weight": 0.1, "rollout": {"samples": 4}})
+    (made,) = objective.make([], SimpleNamespace(split="train", scorer=None))  # type: ignore[arg-type]
+    kl = [0.5 * length for length in LENGTHS]
+    assert made["kl"].tolist() == pytest.approx(kl, abs=1e-6)
+    worth = [1 - 0.1 * each for each in kl]
+    expected = [each - (sum(worth) - each) / 3 for each in worth]
+    assert made["advantages"].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_kl_is_taken_off_the_rewards_of_ppo_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = torch.tensor(LENGTHS)
+    old = torch.full((sum(LENGTHS),), -1.0)
+    places = torch.repeat_interleave(torch.arange(4), lengths)
+    monkeypatch.setattr("tasks.training.objectives.ppo.value_tokens", lambda *_, **__: (None, torch.zeros_like(old)))
+    monkeypatch.setattr("tasks.training.objectives.ppo.score_reference", lambda *_: old - 0.5)
+    monkeypatch.setattr("tasks.training.objectives.ppo.number_tokens", lambda _: places)
+    objective = Ppo.model_validate({"kl_weight": 0.1, "discount": 1.0, "trace": 1.0})
+    batch: dict[str, Any] = {"old": old, "answer_tokens": lengths}
+    advantages = objective._estimate(batch, [1.0] * 4, 0.2, None)  # type: ignore[arg-type]
+    # With values of 0 and nothing discounted: the reward at the end, less 0.2 x 0.5 nats of each token still to come.
+    for each, length in zip(advantages, LENGTHS, strict=True):
+        assert each.tolist() == pytest.approx([1 - 0.1 * (length - place) for place in range(length)], abs=1e-6)
+    assert batch["kl"].tolist() == pytest.approx([0.5 * length for length in LENGTHS], abs=1e-6)
