@@ -37,7 +37,7 @@ def evaluate(
 
     precision = read_params().evaluation.generation.precision
     found = [find_model(name, precision) for name in dict.fromkeys(models or ["base", "tuned"])]
-    return rank(found, metric, items, "Models compared", "comparison")
+    return rank(found, metric, items, "Models compared", "model_comparison")
 
 
 @command(app)

@@ -230,7 +230,7 @@ def test_any_models_are_scored_on_the_same_items(checkout: Path) -> None:
     assert found["models/base.loss"] == found["base.loss"]
     assert found["models/base.loss.difference"] == 0
     assert found["version 1.bits_per_byte"] < found["base.bits_per_byte"]
-    assert "version 1" in (checkout / "reports/comparison/index.html").read_text()
+    assert "version 1" in (checkout / "reports/model_comparison/index.html").read_text()
     ranked = json.loads(
         command(checkout, *heptune, "leaderboard", "--items", "12", "--metric", "loss", "--json").stdout
     )
