@@ -29,7 +29,7 @@ from tasks.contracts.manifest import read_json, write_json
 from tasks.contracts.params import Section
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.adapters.adapter import FOLDER, USUAL
+from tasks.training.methods.adapters.adapter import FOLDER, USUAL, merge_adapter
 from tasks.training.methods.hooks import RunFacts, StepHooks
 from tasks.training.methods.lora import Lora
 from tasks.training.methods.method import Can
@@ -122,10 +122,7 @@ class DyLora(Section):
 
     def merge(self, base: Path, tuned: Path) -> Any:
         """The base model with the updates of the served rank added to its weights."""
-        try:
-            return self._open(base, tuned).merge_and_unload(safe_merge=True)
-        except ValueError as error:
-            raise PipelineError(f"{tuned}: the adapter cannot be merged ({error}); train again") from error
+        return merge_adapter(self._open(base, tuned), tuned)
 
     def _open(self, base: Path, tuned: Path) -> Any:
         from peft import set_peft_model_state_dict

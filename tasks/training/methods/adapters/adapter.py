@@ -161,18 +161,13 @@ class Adapter(Section):
         return f"{self.title} ({details}; {where})" if details else f"{self.title} ({where})"
 
     def adapt(self, model: Any) -> Any:
-        from peft import get_peft_model
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
         from peft.utils.peft_types import PeftType
 
         kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(self.peft_type)]
         with quiet():
             config = kind(task_type="CAUSAL_LM", **self._peft_settings(model))
-            adapted = get_peft_model(model, config)
-        for weights in adapted.parameters():
-            if weights.requires_grad:
-                weights.data = weights.data.float()
-        return adapted
+        return adapt_with(model, config)
 
     def save(self, model: Any, folder: Path) -> list[Path]:
         return save_adapter(model, folder / FOLDER)
@@ -183,18 +178,11 @@ class Adapter(Section):
 
     def merge(self, base: Path, tuned: Path) -> Any:
         """The base model with the method's changes in its weights."""
-        try:
-            # `safe_merge` looks for weights that are not numbers before it overwrites anything.
-            return self.open(base, tuned).merge_and_unload(safe_merge=True)
-        except ValueError as error:
-            raise PipelineError(f"{tuned}: the adapter cannot be merged ({error}); train again") from error
+        return merge_adapter(self.open(base, tuned), tuned)
 
     def open(self, base: Path, tuned: Path) -> Any:
         """PEFT's model of what was saved."""
-        from peft import PeftModel
-
-        with quiet():
-            return PeftModel.from_pretrained(load_model(base), tuned / FOLDER)
+        return open_adapter(base, tuned)
 
     def target_names(self, shape: ModelShape) -> list[str]:
         """Last parts of the names of the adapted layers, sorted; those that the model lacks stay as they are."""
@@ -315,6 +303,43 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def adapt_with(model: Any, config: Any) -> Any:
+    """The base with what a configuration of PEFT's puts into it, whose trained weights are fp32."""
+    from peft import get_peft_model
+
+    with quiet():
+        adapted = get_peft_model(model, config)
+    for weights in adapted.parameters():
+        if weights.requires_grad:
+            weights.data = weights.data.float()
+    return adapted
+
+
+def open_adapter(base: Path, tuned: Path) -> Any:
+    """PEFT's model of what `save_adapter` wrote into ``adapter/`` of a folder."""
+    from peft import PeftModel
+
+    with quiet():
+        return PeftModel.from_pretrained(load_model(base), tuned / FOLDER)
+
+
+def merge_adapter(opened: Any, tuned: Path) -> Any:
+    """The base with an opened adapter's changes in its weights.
+
+    Args:
+        opened: What `open_adapter` gave.
+        tuned: Its folder, for the message.
+
+    Raises:
+        PipelineError: Its weights cannot be merged.
+    """
+    try:
+        # `safe_merge` looks for weights that are not numbers before it overwrites anything.
+        return opened.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise PipelineError(f"{tuned}: the adapter cannot be merged ({error}); train again") from error
 
 
 def save_adapter(model: Any, folder: Path) -> list[Path]:

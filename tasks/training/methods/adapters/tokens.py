@@ -17,9 +17,8 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.adapters.adapter import FOLDER, USUAL, quiet, save_adapter
+from tasks.training.methods.adapters.adapter import FOLDER, USUAL, adapt_with, merge_adapter, open_adapter, save_adapter
 from tasks.training.methods.method import Can
 
 
@@ -78,35 +77,20 @@ class TrainableTokens(Section):
         Raises:
             PipelineError: The vocabulary lacks a token.
         """
-        from peft import TrainableTokensConfig, get_peft_model
+        from peft import TrainableTokensConfig
 
-        with quiet():
-            config = TrainableTokensConfig(task_type="CAUSAL_LM", token_indices=self._places(model))
-            adapted = get_peft_model(model, config)
-        for weights in adapted.parameters():
-            if weights.requires_grad:
-                weights.data = weights.data.float()
-        return adapted
+        return adapt_with(model, TrainableTokensConfig(task_type="CAUSAL_LM", token_indices=self._places(model)))
 
     def save(self, model: Any, folder: Path) -> list[Path]:
         return save_adapter(model, folder / FOLDER)
 
     def load(self, base: Path, tuned: Path) -> Any:
         """The base model with the trained rows over its own; nothing is merged."""
-        return self._open(base, tuned).get_base_model()
+        return open_adapter(base, tuned).get_base_model()
 
     def merge(self, base: Path, tuned: Path) -> Any:
         """The base model with the trained rows in its embeddings."""
-        try:
-            return self._open(base, tuned).merge_and_unload(safe_merge=True)
-        except ValueError as error:
-            raise PipelineError(f"{tuned}: the adapter cannot be merged ({error}); train again") from error
-
-    def _open(self, base: Path, tuned: Path) -> Any:
-        from peft import PeftModel
-
-        with quiet():
-            return PeftModel.from_pretrained(load_model(base), tuned / FOLDER)
+        return merge_adapter(open_adapter(base, tuned), tuned)
 
     def _places(self, model: Any) -> list[int]:
         """The tokens' rows, ascending."""
