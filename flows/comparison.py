@@ -33,19 +33,35 @@ from flows.wiring.yaml_file import read_yaml  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
 from tasks.contracts.machine import find_machine  # noqa: E402
 from tasks.language_models.shape import read_shape  # noqa: E402
-from tasks.search.comparison import RATE, SEED, ChoiceComparison, ChoiceFacts, compare_choices  # noqa: E402
+from tasks.search.comparison import (  # noqa: E402
+    BY_ANSWERS,
+    BY_LOSS,
+    BY_PREFERENCES,
+    RATE,
+    SEED,
+    ChoiceComparison,
+    ChoiceFacts,
+    RankedBy,
+    compare_choices,
+)
 from tasks.search.comparison import write_comparison as write_page  # noqa: E402
 from tasks.search.run import run_trials  # noqa: E402
 from tasks.search.study import TrialStore  # noqa: E402
 from tasks.training.methods import METHODS  # noqa: E402
+from tasks.training.objectives import OBJECTIVES  # noqa: E402
 from tasks.training.optimizers import OPTIMIZERS  # noqa: E402
 from tasks.training.weights import list_trained_at_once  # noqa: E402
 from tasks.training_setup.resolve import resolve_plan  # noqa: E402
 
-PARAM = {"methods": "training_setup.method", "optimizers": "training_setup.optimizer"}
+PARAM = {
+    "methods": "training_setup.method",
+    "optimizers": "training_setup.optimizer",
+    "objectives": "training_setup.objective",
+}
 KNOWN: Mapping[str, Sequence[str]] = {
     "methods": [one().name for one in METHODS],
     "optimizers": [one().name for one in OPTIMIZERS],
+    "objectives": [one().name for one in OBJECTIVES],
 }
 MANY_EPOCHS = 1_000.0  # so that the steps decide
 
@@ -55,8 +71,8 @@ class ComparisonOrder:
     """What is compared.
 
     Attributes:
-        kind: ``methods`` or ``optimizers``.
-        names: The choices, as they are without any argument.
+        kind: ``methods``, ``optimizers`` or ``objectives``.
+        names: The choices; that of the params as it is there, the others as they are without any argument.
         steps: Optimizer steps of each training.
         seeds: Number of seeds.
         rates: Learning rates that are tried for each choice; empty: the one of the params.
@@ -102,7 +118,7 @@ def read_order(order: ComparisonOrder) -> Candidates:
     """
     values: dict[str, Any] = dict(read_yaml(artifacts.PARAMS))
     space: dict[str, Any] = {
-        order.param: [{"name": name} for name in order.names],
+        order.param: list_sections(order, values),
         SEED: list(range(order.seeds)),
         **({RATE: list(order.rates)} if order.rates else {}),
     }
@@ -122,6 +138,14 @@ def read_order(order: ComparisonOrder) -> Candidates:
         },
     }  # fmt: skip
     return read_candidates(values=values)
+
+
+def list_sections(order: ComparisonOrder, values: Mapping[str, Any]) -> list[Any]:
+    """The choices as sections of params."""
+    section, _, key = order.param.partition(".")
+    present = (values.get(section) or {}).get(key)
+    kept = present.get("name") if isinstance(present, Mapping) else None
+    return [dict(present) if name == kept and present else {"name": name} for name in order.names]
 
 
 def compare(order: ComparisonOrder, fresh: bool = False) -> ChoiceComparison:
@@ -172,29 +196,33 @@ def compare_flow(order: Any, candidates: Any, fresh: bool) -> Any:
 
 def run_comparison(order: ComparisonOrder, candidates: Candidates, store: TrialStore) -> ChoiceComparison:
     """The trainings, and what they say so far after each."""
-    trainer = TrialTrainer(candidates)
-    planned = {name: foresee(order, candidates, trainer, name) for name in order.names}
+    trainer = TrialTrainer(candidates, with_answers=order.kind == "objectives")
+    ranked_by = BY_LOSS
+    if trainer.answers is not None:
+        ranked_by = BY_PREFERENCES if len(trainer.answers.pairs) else BY_ANSWERS
+    sections = list_sections(order, candidates.values)
+    planned = {section["name"]: foresee(order, candidates, trainer, section) for section in sections}
     facts = {name: said for name, said in planned.items() if said is not None}
     with environment(**{REASON: f"comparison of {order.kind}"}):
         whole = Recorder("comparison", store.key, {"heptune.kind": "comparison"}, whole=True)
         try:
             begin = partial(RecordedTrial, store.key)
-            step(run_trials)(store, trainer.train, begin, partial(publish, order, store, facts))
+            step(run_trials)(store, trainer.train, begin, partial(publish, order, store, facts, ranked_by))
         except BaseException:
             whole.finish("KILLED")
             raise
-        found = publish(order, store, facts)
-        whole.figures({f"{choice.name}_loss": choice.loss for choice in found.finished})
+        found = publish(order, store, facts, ranked_by)
+        whole.figures(found.figures)
         whole.artifact(artifacts.report("comparison"))
         whole.finish("FINISHED")
     end_recording()
     return found
 
 
-def foresee(order: ComparisonOrder, candidates: Candidates, trainer: TrialTrainer, name: str) -> ChoiceFacts | None:
+def foresee(order: ComparisonOrder, candidates: Candidates, trainer: TrialTrainer, section: Any) -> ChoiceFacts | None:
     """What the plan of a choice says; None where there is no plan, which its trial will tell."""
     try:
-        settings = candidates.params_with({order.param: {"name": name}}).training_setup
+        settings = candidates.params_with({order.param: section}).training_setup
         counts, _ = trainer.data.of(settings)
         shape = read_shape(artifacts.INITIAL)
         plan = resolve_plan(settings, shape, counts, find_machine()).plan
@@ -203,8 +231,10 @@ def foresee(order: ComparisonOrder, candidates: Candidates, trainer: TrialTraine
     return ChoiceFacts(list_trained_at_once(plan.method, shape).total, plan.predicted_memory_bytes)
 
 
-def publish(order: ComparisonOrder, store: TrialStore, facts: Mapping[str, ChoiceFacts]) -> ChoiceComparison:
+def publish(
+    order: ComparisonOrder, store: TrialStore, facts: Mapping[str, ChoiceFacts], ranked_by: RankedBy = BY_LOSS
+) -> ChoiceComparison:
     """Write the page and the table."""
-    found = compare_choices(order.param, store.list_trials(), facts, order.seeds, order.steps, order.watts)
+    found = compare_choices(order.param, store.list_trials(), facts, order.seeds, order.steps, order.watts, ranked_by)
     write_page(found, artifacts.report("comparison"), artifacts.metrics("comparison"))
     return found

@@ -118,18 +118,25 @@ def publish(store: TrialStore) -> SearchOutcome:
 
 
 class TrialTrainer:
-    """Trains the trials of a search; the splits are tokenized once for each maximum length."""
+    """Trains the trials of a search; the splits are tokenized once for each maximum length.
 
-    def __init__(self, candidates: Candidates) -> None:
+    Args:
+        candidates: What is searched.
+        with_answers: Measure each trial on the held-out answers too.
+    """
+
+    def __init__(self, candidates: Candidates, with_answers: bool = False) -> None:
         self.candidates = candidates
         long_rows = candidates.params.training_setup.long_rows
         self.data = TokenizedData(candidates.longest, long_rows, candidates.validation_rows)
+        self.answers = self.data.held_out_answers() if with_answers else None
 
     def train(self, changes: Mapping[str, Any], folder: Path, on_figures: OnFigures) -> TrialResult:
         """Train with some params changed, see `tasks.search.trials.RunTrial`."""
         params = self.candidates.params_with(changes)
         counts, splits = self.data.of(params.training_setup)
-        return run_in_child(train_trial, TrialWork(params, counts, splits, folder), folder, on_figures, PRELOAD)
+        work = TrialWork(params, counts, splits, folder, self.answers)
+        return run_in_child(train_trial, work, folder, on_figures, PRELOAD)
 
 
 class RecordedTrial:

@@ -1,4 +1,4 @@
-"""``heptune compare``: methods or optimizers on the same task, budget and seeds."""
+"""``heptune compare``: methods, optimizers or objectives on the same task, budget and seeds."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ def compare(
         str | None, typer.Option(help="Training methods to compare, by their names with commas, or all.")
     ] = None,
     optimizers: Annotated[str | None, typer.Option(help="Optimizers to compare, likewise.")] = None,
+    objectives: Annotated[
+        str | None,
+        typer.Option(help="Objectives to compare, likewise, by what each makes of the same held-out answers."),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of each training.")] = 100,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each choice, with seeds 0, 1, ...")] = 3,
     rate: Annotated[
@@ -37,12 +41,13 @@ def compare(
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Set earlier trainings aside and begin anew.")] = False,
 ) -> Answer:
-    """Train every method, or with every optimizer, and rank them by validation loss and cost; killed, it goes on."""
-    asked = {kind: words for kind, words in (("methods", methods), ("optimizers", optimizers)) if words is not None}
+    """Train with every choice of a kind, and rank them by quality and cost; killed, it goes on."""
+    kinds = {"methods": methods, "optimizers": optimizers, "objectives": objectives}
+    asked = {kind: words for kind, words in kinds.items() if words is not None}
     if len(asked) != 1:
         raise PipelineError(
-            f"found {' and '.join(f'--{kind}' for kind in asked) or 'neither --methods nor --optimizers'}; give one of "
-            "them, such as --methods all"
+            f"found {' and '.join(f'--{kind}' for kind in asked) or 'nothing to compare'}; give one of "
+            f"{', '.join(f'--{kind}' for kind in kinds)}, such as --methods all"
         )
     from flows import comparison
     from tasks.search.comparison import TABLE, as_json, describe_comparison

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.wiring import artifacts
 from flows.wiring.params import Params
@@ -19,12 +19,19 @@ from tasks.contracts.tables import read_examples, read_table
 from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.language_models.long_rows import LongRows
 from tasks.language_models.shape import read_shape
-from tasks.search.trials import LOSS, OnFigures, TrialResult
+from tasks.search.trials import ANSWER_LOSS, LOSS, PREFERENCES, OnFigures, TrialResult
 from tasks.training.mixture import Mixture
 from tasks.training.objectives import AnyObjective
+from tasks.training.objectives.answers import tokenize_pairs
+from tasks.training.objectives.data import Tokenization, split_tables
+from tasks.training.objectives.supervised import Supervised
 from tasks.training_setup.counts import Counts, count_tokens
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.resolve import resolve_plan
+
+if TYPE_CHECKING:
+    from tasks.fine_tuning.held_out_answers import HeldOutAnswers
+    from tasks.fine_tuning.trainer import FineTuner
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +41,7 @@ PRELOAD = (
     "transformers",
     "peft",
     "tasks.fine_tuning.trainer",
+    "tasks.fine_tuning.held_out_answers",
     "tasks.fine_tuning.row_losses",
     "flows.wiring.trial",
 )
@@ -48,12 +56,14 @@ class TrialWork:
         counts: Tokens of the splits.
         splits: The splits themselves.
         folder: Where it keeps its checkpoints.
+        answers: Held-out answers that it is measured on beside its own loss; None: it is not.
     """
 
     params: Params
     counts: Counts
     splits: Splits
     folder: Path
+    answers: HeldOutAnswers | None = None
 
 
 class TokenizedData:
@@ -74,6 +84,17 @@ class TokenizedData:
         return self._at(
             settings.max_tokens, settings.long_rows, settings.loss.needs_costs, settings.objective, settings.mixture
         )
+
+    def held_out_answers(self) -> HeldOutAnswers:
+        """The validation rows as supervised learning has them, and as pairs, whatever the trials are trained for."""
+        from tasks.fine_tuning.held_out_answers import HeldOutAnswers
+        from tasks.language_models.model_folder import load_tokenizer
+
+        longest, long_rows, _ = self.measured
+        how = Tokenization(load_tokenizer(artifacts.INITIAL), longest, long_rows, limit=self.validation_rows)
+        answers = read_table(artifacts.ANSWERS, ANSWER_SETS)
+        tables = split_tables(read_examples(artifacts.VALIDATION), answers, "validation")
+        return HeldOutAnswers(Supervised().tokenize(tables, how), tokenize_pairs(tables.answers, how, "best"))
 
     def _at(
         self, max_tokens: int, long_rows: LongRows, needs_costs: bool, objective: AnyObjective, mixture: Mixture | None
@@ -111,6 +132,7 @@ def train_trial(work: TrialWork, on_figures: OnFigures) -> TrialResult:
     Raises:
         PipelineError: The plan cannot work, the loss is not a number, or there is no validation row.
     """
+    from tasks.fine_tuning.held_out_answers import measure_answer_loss, measure_preferences
     from tasks.fine_tuning.row_losses import measure_row_losses
     from tasks.fine_tuning.train import fine_tune
 
@@ -121,12 +143,20 @@ def train_trial(work: TrialWork, on_figures: OnFigures) -> TrialResult:
         raise PipelineError("training_setup.phases: a trial of a search is one training; search without phases")
     plan = resolve_plan(settings, read_shape(artifacts.INITIAL), work.counts, find_machine()).plan
     rows: list[Any] = []
+    measured: dict[str, float] = {}
 
     def watch(step: int, figures: Mapping[str, float]) -> None:
         # The loss of the last step is the result; a trial that is through is not given up.
         shown = {key: value for key, value in figures.items() if step < plan.steps or key != LOSS}
         if shown:
             on_figures(step, shown)
+
+    def measure(trainer: FineTuner) -> None:
+        rows.append(measure_row_losses(trainer))
+        if work.answers and len(work.answers.best):
+            measured[ANSWER_LOSS] = measure_answer_loss(trainer, work.answers.best)
+        if work.answers and len(work.answers.pairs):
+            measured[PREFERENCES] = measure_preferences(trainer, work.answers.pairs)
 
     run = fine_tune(
         plan,
@@ -136,8 +166,8 @@ def train_trial(work: TrialWork, on_figures: OnFigures) -> TrialResult:
         work.folder / "tuned",
         work.params.fine_tuning.keep_checkpoints,
         watch,
-        on_trained=lambda trainer: rows.append(measure_row_losses(trainer)),
+        on_trained=measure,
     )
     losses = {point.step: point.eval_loss for point in run.curve if point.eval_loss is not None}
     # Of the weights that are kept, which need not be those of the last step.
-    return TrialResult(losses[run.kept_step], run.steps, rows[0] if rows else None)
+    return TrialResult(losses[run.kept_step], run.steps, rows[0] if rows else None, measured)

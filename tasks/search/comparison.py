@@ -1,8 +1,9 @@
-"""Choices of one kind (methods, optimizers) compared: the same task, budget and seeds, and what each costs.
+"""Choices of one kind (methods, optimizers, objectives) compared: the same task, budget and seeds, and what each costs.
 
-The trainings are the trials of a grid over the choices, the seeds, and learning rates if there are several: each choice
-is shown at the rate that is best for it. A choice is on the Pareto front of a cost where no other is at least as good
-and no dearer, and better in one of the two.
+They are ranked by the validation loss; objectives, whose losses are of different things, by what each makes of the same
+held-out answers. The trainings are the trials of a grid over the choices, the seeds, and learning rates if there are
+several: each choice is shown at the rate that is best for it. A choice is on the Pareto front of a cost where no other
+is at least as good and no dearer, and better in one of the two.
 
 Example: full fine-tuning at 1.90 nats with 10.1 million trained weights and LoRA at 1.95 with 0.6 million are both on
 the front of trained weights; a method at 1.97 with 0.7 million is not.
@@ -14,14 +15,14 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.manifest import write_json
 from tasks.pages.page import PALETTE, Page, plot_style
 from tasks.pages.text import plot_text, plural
-from tasks.search.trials import SearchTrial
+from tasks.search.trials import ANSWER_LOSS, LOSS, PREFERENCES, SearchTrial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +36,36 @@ COSTS = {
     "memory_mib": "predicted memory, MiB",
     "seconds": "seconds of a training",
 }
+
+
+@dataclass(frozen=True)
+class RankedBy:
+    """The figure by which choices are ranked.
+
+    Attributes:
+        name: As trials have it.
+        words: How it is called.
+        unit: What it is counted in.
+        higher_is_better: Whether a larger one is better.
+    """
+
+    name: str
+    words: str
+    unit: str
+    higher_is_better: bool = False
+
+    def of(self, trial: SearchTrial) -> float | None:
+        """That of a trial; None where it has none."""
+        return trial.loss if self.name == LOSS else trial.figures.get(self.name)
+
+    def worse_by(self, value: float, other: float) -> float:
+        """How much worse a value is than another."""
+        return other - value if self.higher_is_better else value - other
+
+
+BY_LOSS = RankedBy(LOSS, "validation loss", "nats per token")
+BY_ANSWERS = RankedBy(ANSWER_LOSS, "loss of the answers", "nats per token")
+BY_PREFERENCES = RankedBy(PREFERENCES, "preferences held", "share of pairs", higher_is_better=True)
 
 
 @dataclass(frozen=True)
@@ -57,33 +88,30 @@ class ComparedChoice:
     Attributes:
         name: The choice.
         rate: Its learning rate, the best of those that were tried.
-        losses: Validation loss by seed, nats per supervised token; empty where none finished.
+        values: By seed, the figure that choices are ranked by; empty where none finished.
         seconds: Of a training, the mean over the seeds, with the start of its process and its validations.
         facts: What the plan says; None where there is none.
         reason: Why a training failed.
+        figures: Name to the mean over the seeds of what else was measured.
     """
 
     name: str
     rate: float | None
-    losses: Mapping[int, float]
+    values: Mapping[int, float]
     seconds: float
     facts: ChoiceFacts | None
     reason: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def loss(self) -> float:
+    def value(self) -> float:
         """Mean over the seeds."""
-        return statistics.fmean(self.losses.values())
+        return statistics.fmean(self.values.values())
 
     @property
     def half_width(self) -> float | None:
         """Of the 95% t interval of the mean; None of one seed."""
-        if len(self.losses) < 2:
-            return None
-        from scipy.stats import t
-
-        values = list(self.losses.values())
-        return float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+        return half_width(list(self.values.values()))
 
     @property
     def trained(self) -> float:
@@ -104,6 +132,7 @@ class ChoiceComparison:
         seeds: Number of seeds.
         steps: Optimizer steps of each training.
         watts: Power of the machine while it trains; None where it was not stated.
+        ranked_by: The figure by which they are ranked.
     """
 
     kind: str
@@ -111,19 +140,36 @@ class ChoiceComparison:
     seeds: int
     steps: int
     watts: float | None = None
+    ranked_by: RankedBy = BY_LOSS
 
     @property
     def finished(self) -> list[ComparedChoice]:
-        return [choice for choice in self.choices if choice.losses]
+        return [choice for choice in self.choices if choice.values]
+
+    def behind(self, choice: ComparedChoice) -> tuple[float, float | None]:
+        """How much worse a choice is than the best, and the half width of the 95% interval, paired by seed."""
+        best = self.finished[0].values
+        differences = [
+            self.ranked_by.worse_by(choice.values[seed], best[seed]) for seed in choice.values if seed in best
+        ]
+        if not differences:
+            return self.ranked_by.worse_by(choice.value, self.finished[0].value), None
+        return statistics.fmean(differences), half_width(differences)
 
     def front(self, cost: str) -> list[ComparedChoice]:
         """The choices on the Pareto front of a cost, the cheapest first."""
         found: list[ComparedChoice] = []
         known = [choice for choice in self.finished if math.isfinite(getattr(choice, cost))]
-        for choice in sorted(known, key=lambda one: (getattr(one, cost), one.loss)):
-            if not found or choice.loss < found[-1].loss:
+        place = {choice.name: number for number, choice in enumerate(self.finished)}
+        for choice in sorted(known, key=lambda one: (getattr(one, cost), place[one.name])):
+            if not found or self.ranked_by.worse_by(found[-1].value, choice.value) > 0:
                 found.append(choice)
         return found
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Of every finished choice."""
+        return {f"{choice.name}_{self.ranked_by.name}": round(choice.value, 6) for choice in self.finished}
 
     def watt_hours(self, choice: ComparedChoice) -> float | None:
         return None if self.watts is None else choice.seconds * self.watts / 3600
@@ -136,6 +182,7 @@ def compare_choices(
     seeds: int,
     steps: int,
     watts: float | None = None,
+    ranked_by: RankedBy = BY_LOSS,
 ) -> ChoiceComparison:
     """What the trials of a grid say of its choices.
 
@@ -146,49 +193,67 @@ def compare_choices(
         seeds: Number of seeds.
         steps: Optimizer steps of each training.
         watts: Power of the machine while it trains.
+        ranked_by: The figure by which they are ranked.
     """
     found: dict[str, dict[float | None, list[SearchTrial]]] = defaultdict(lambda: defaultdict(list))
     for trial in trials:
         if trial.changes:
             found[trial.changes[kind]["name"]][trial.changes.get(RATE)].append(trial)
-    choices = [_best_of(name, rates, facts.get(name)) for name, rates in found.items()]
-    ranked = sorted(choices, key=lambda one: (not one.losses, one.loss if one.losses else 0.0, one.name))
-    return ChoiceComparison(kind, ranked, seeds, steps, watts)
+    choices = [_best_of(name, rates, facts.get(name), ranked_by) for name, rates in found.items()]
+
+    def place(choice: ComparedChoice) -> tuple[bool, float, str]:
+        return not choice.values, ranked_by.worse_by(choice.value, 0.0) if choice.values else 0.0, choice.name
+
+    return ChoiceComparison(kind, sorted(choices, key=place), seeds, steps, watts, ranked_by)
 
 
 def _best_of(
-    name: str, rates: Mapping[float | None, Sequence[SearchTrial]], facts: ChoiceFacts | None
+    name: str, rates: Mapping[float | None, Sequence[SearchTrial]], facts: ChoiceFacts | None, ranked_by: RankedBy
 ) -> ComparedChoice:
-    """A choice at the rate with the lowest loss; of those rates that finished with the most seeds."""
+    """A choice at the rate that is best for it; of those rates that finished with the most seeds."""
     tried = []
     for rate, trials in rates.items():
-        finished = [trial for trial in trials if trial.state == "finished" and trial.loss is not None]
-        losses = {int(trial.changes.get(SEED, 0)): float(trial.loss or 0.0) for trial in finished}
+        finished = [trial for trial in trials if trial.state == "finished"]
+        by_seed = {int(trial.changes.get(SEED, 0)): ranked_by.of(trial) for trial in finished}
+        values = {seed: value for seed, value in by_seed.items() if value is not None}
         seconds = statistics.fmean(trial.seconds for trial in finished) if finished else 0.0
         reason = next((trial.reason for trial in trials if trial.reason), "")
-        tried.append(ComparedChoice(name, rate, losses, seconds, facts, "" if finished else reason))
-    return min(tried, key=lambda one: (-len(one.losses), one.loss if one.losses else 0.0))
+        names = sorted({key for trial in finished for key in trial.figures})
+        figures = {
+            key: statistics.fmean(trial.figures[key] for trial in finished if key in trial.figures) for key in names
+        }
+        tried.append(ComparedChoice(name, rate, values, seconds, facts, "" if values else reason, figures))
+    return min(tried, key=lambda one: (-len(one.values), ranked_by.worse_by(one.value, 0.0) if one.values else 0.0))
 
 
-def write_comparison(found: ChoiceComparison, page_path: Path, metrics_path: Path) -> dict[str, float | int]:
+def half_width(values: Sequence[float]) -> float | None:
+    """Of the 95% t interval of the mean; None of one value."""
+    if len(values) < 2:
+        return None
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def write_comparison(found: ChoiceComparison, page_path: Path, metrics_path: Path) -> dict[str, float]:
     """Write ``index.html``, ``comparison.json`` with the table, and ``metrics.json``; returns the figures."""
-    figures: dict[str, float | int] = {f"{choice.name}_loss": round(choice.loss, 6) for choice in found.finished}
+    figures = found.figures
     write_json(metrics_path, figures)
     write_json(page_path.with_name(TABLE), as_json(found))
     name = found.kind.partition(".")[2]
     page = Page(f"Comparison: {name}", describe_comparison(found), stage="comparison")
     page.cards({"choices": len(found.choices), "seeds": found.seeds, "steps of each training": found.steps})
-    page.table("Ranked by validation loss", *list_rows(found))
+    page.table(f"Ranked by {found.ranked_by.words}", *list_rows(found))
     for cost, words in COSTS.items():
         if found.finished:
             page.figure(
                 plot_front(found, cost, words),
-                f"Validation loss against {words}",
+                f"{found.ranked_by.words.capitalize()} against {words}",
                 "Bars are 95% intervals over the seeds. On the Pareto front: "
                 + ", ".join(choice.name for choice in found.front(cost))
                 + ".",
             )
-    failed = [[choice.name, choice.reason] for choice in found.choices if not choice.losses]
+    failed = [[choice.name, choice.reason] for choice in found.choices if not choice.values]
     if failed:
         page.table("Not trained", ["choice", "why"], failed)
     page.link(TABLE, f"The table as a file ({TABLE})")
@@ -200,27 +265,29 @@ def describe_comparison(found: ChoiceComparison) -> str:
     """The result in a sentence or two."""
     if not found.finished:
         return f"None of {plural(len(found.choices), 'choice')} was trained."
-    best = found.finished[0]
+    best, measure = found.finished[0], found.ranked_by
     width = f" ± {best.half_width:.3f}" if best.half_width is not None else ""
-    near = [choice.name for choice in found.finished[1:] if overlaps(best, choice)]
-    doubt = f" The intervals of {', '.join(near)} reach it." if near else ""
+    near = [choice.name for choice in found.finished[1:] if not clearly_behind(found, choice)]
+    doubt = f" Not clearly behind it: {', '.join(near)}." if near else ""
     return (
-        f"{best.name} has the lowest validation loss after {plural(found.steps, 'step')}: {best.loss:.3f}{width} nats "
-        f"per token, over {plural(len(best.losses), 'seed')}.{doubt}"
+        f"{best.name} is first by {measure.words} after {plural(found.steps, 'step')}: {best.value:.3f}{width} "
+        f"{measure.unit}, over {plural(len(best.values), 'seed')}.{doubt}"
     )
 
 
-def overlaps(one: ComparedChoice, other: ComparedChoice) -> bool:
-    """Whether the intervals of two choices meet."""
-    return abs(one.loss - other.loss) <= (one.half_width or 0.0) + (other.half_width or 0.0)
+def clearly_behind(found: ChoiceComparison, choice: ComparedChoice) -> bool:
+    """Whether a choice is worse than the best by more than its interval, seed by seed."""
+    difference, width = found.behind(choice)
+    return width is not None and difference > width
 
 
 def list_rows(found: ChoiceComparison) -> tuple[list[str], list[list[Any]], str]:
     """Columns, rows and note of the table."""
     energy = found.watts is not None
-    columns = ["choice", "validation loss", "rate", "trained at a time", "memory, MiB", "seconds"]
-    columns += ["Wh"] if energy else []
-    columns += ["on the front of"]
+    measure = found.ranked_by
+    others = [one for one in (BY_PREFERENCES, BY_ANSWERS) if one != measure and _any_has(found, one)]
+    columns = ["choice", measure.words, "behind the first", *(one.words for one in others)]
+    columns += ["rate", "trained at a time", "memory, MiB", "seconds", *(["Wh"] if energy else []), "on the front of"]
     fronts = {cost: found.front(cost) for cost in COSTS}
     short = {"trained": "weights", "memory_mib": "memory", "seconds": "time"}
     rows = []
@@ -229,7 +296,9 @@ def list_rows(found: ChoiceComparison) -> tuple[list[str], list[list[Any]], str]
         rows.append(
             [
                 choice.name,
-                f"{choice.loss:.3f}{width}",
+                f"{choice.value:.3f}{width}",
+                "" if choice is found.finished[0] else _show_difference(*found.behind(choice)),
+                *(f"{choice.figures[one.name]:.3f}" if one.name in choice.figures else "–" for one in others),
                 "–" if choice.rate is None else f"{choice.rate:g}",
                 int(choice.trained) if choice.facts else "–",
                 round(choice.memory_mib) if choice.facts else "–",
@@ -240,10 +309,19 @@ def list_rows(found: ChoiceComparison) -> tuple[list[str], list[list[Any]], str]
         )
     power = f" Energy at the stated {found.watts:g} W." if energy else ""
     note = (
-        "Mean and 95% t interval over the seeds. Memory is the plan's prediction; seconds are those of a whole trial, "
+        f"{measure.words.capitalize()}: {measure.unit}, mean and 95% t interval over the seeds; the differences are "
+        "paired by seed. Memory is the plan's prediction; seconds are those of a whole trial, "
         f"the start of its process and its validations among them.{power}"
     )
     return columns, rows, note
+
+
+def _any_has(found: ChoiceComparison, measure: RankedBy) -> bool:
+    return any(measure.name in choice.figures for choice in found.finished)
+
+
+def _show_difference(difference: float, width: float | None) -> str:
+    return f"{difference:.3f}" + (f" ± {width:.3f}" if width is not None else "")
 
 
 def as_json(found: ChoiceComparison) -> dict[str, Any]:
@@ -253,14 +331,16 @@ def as_json(found: ChoiceComparison) -> dict[str, Any]:
         "seeds": found.seeds,
         "steps": found.steps,
         "watts": found.watts,
+        "ranked_by": found.ranked_by.name,
         "fronts": {cost: [choice.name for choice in found.front(cost)] for cost in COSTS},
         "choices": [
             {
                 "name": choice.name,
                 "learning_rate": choice.rate,
-                "losses": {str(seed): loss for seed, loss in sorted(choice.losses.items())},
-                "loss": choice.loss if choice.losses else None,
+                "values": {str(seed): value for seed, value in sorted(choice.values.items())},
+                "value": choice.value if choice.values else None,
                 "half_width": choice.half_width,
+                "figures": choice.figures,
                 "seconds": choice.seconds,
                 "watt_hours": found.watt_hours(choice),
                 "trained": choice.facts.trained if choice.facts else None,
@@ -273,7 +353,7 @@ def as_json(found: ChoiceComparison) -> dict[str, Any]:
 
 
 def plot_front(found: ChoiceComparison, cost: str, words: str) -> Figure:
-    """Loss against a cost, a point for each choice, and the Pareto front as a line."""
+    """The figure they are ranked by against a cost, a point for each choice, and the Pareto front as a line."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -283,7 +363,7 @@ def plot_front(found: ChoiceComparison, cost: str, words: str) -> Figure:
         front = found.front(cost)
         axes.plot(
             [getattr(choice, cost) for choice in front],
-            [choice.loss for choice in front],
+            [choice.value for choice in front],
             drawstyle="steps-post",
             color=PALETTE[0],
             linewidth=1.0,
@@ -292,15 +372,15 @@ def plot_front(found: ChoiceComparison, cost: str, words: str) -> Figure:
         for choice in found.finished:
             colour = PALETTE[0] if choice in front else PALETTE[5]
             axes.errorbar(
-                getattr(choice, cost), choice.loss, yerr=choice.half_width, fmt="o", color=colour, markersize=5,
+                getattr(choice, cost), choice.value, yerr=choice.half_width, fmt="o", color=colour, markersize=5,
                 linewidth=1.0, capsize=2,
             )  # fmt: skip
             axes.annotate(
-                plot_text(choice.name), (getattr(choice, cost), choice.loss), xytext=(5, 4),
+                plot_text(choice.name), (getattr(choice, cost), choice.value), xytext=(5, 4),
                 textcoords="offset points", fontsize=8,
             )  # fmt: skip
         axes.set_xscale("log")
         axes.margins(x=0.15)
         axes.set_xlabel(plot_text(words))
-        axes.set_ylabel("validation loss")
+        axes.set_ylabel(plot_text(found.ranked_by.words))
     return figure

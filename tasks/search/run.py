@@ -61,12 +61,12 @@ def run_trial(store: TrialStore, trial: Any, train: RunTrial, begin: BeginRecord
 
     try:
         result = train(changes, folder, on_figures)
-        record.metrics(result.steps, {LOSS: result.loss})
+        record.metrics(result.steps, {LOSS: result.loss, **result.figures})
         if result.steps not in reported:
             trial.report(result.loss, result.steps)
         if result.rows is not None:
             write_rows(store, number, result.rows)
-        store.finish(number, result.loss, result.steps)
+        store.finish(number, result.loss, result.steps, result.figures)
     except PrunedTrial:
         store.prune(number)
     except DeadTrial as death:

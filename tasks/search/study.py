@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 KEY, ORIGIN, AGAIN_OF, DEATHS, REASON, STEPS = "key", "origin", "again_of", "deaths", "reason", "steps"
+FIGURES = "figures"
 # What a search is made from, and how to say that it differs.
 DIFFERENCES = {
     "space": "another space",
@@ -109,8 +110,9 @@ class TrialStore:
         drawn = sum(AGAIN_OF not in trial.user_attrs for trial in trials)
         return len(self._list("WAITING")) + max(0, self.planned - drawn)
 
-    def finish(self, number: int, loss: float, steps: int) -> None:
+    def finish(self, number: int, loss: float, steps: int, figures: Mapping[str, float]) -> None:
         self._note(number, STEPS, steps)
+        self._note(number, FIGURES, dict(figures))
         self.study.tell(number, loss)
 
     def prune(self, number: int) -> None:
@@ -177,6 +179,7 @@ class TrialStore:
             steps=trial.user_attrs.get(STEPS),
             seconds=took.total_seconds() if took else 0.0,
             reason=trial.user_attrs.get(REASON, ""),
+            figures=trial.user_attrs.get(FIGURES, {}),
         )
 
     def importances(self) -> dict[str, float]:

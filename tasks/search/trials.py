@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -11,6 +11,8 @@ from tasks.search.space import Labels
 
 # The figure by which trials are ranked and pruned.
 LOSS = "validation_loss"
+# What objectives are compared by, on the validation rows' own answers.
+ANSWER_LOSS, PREFERENCES = "answer_loss", "preferences_held"
 State = Literal["finished", "pruned", "failed"]
 # Step and figures of a logged step.
 OnFigures = Callable[[int, Mapping[str, float]], None]
@@ -33,11 +35,13 @@ class TrialResult:
         steps: Optimizer steps.
         rows: Sum of the losses and number of the supervised tokens of each validation row, (rows, 2) numbers; None
             where they are not at hand.
+        figures: Name to what else was measured at its end.
     """
 
     loss: float
     steps: int
     rows: Any = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class SearchTrial:
         steps: Optimizer steps of a finished one.
         seconds: How long it took.
         reason: Why it failed.
+        figures: Name to what else was measured at the end of a finished one.
     """
 
     number: int
@@ -67,6 +72,7 @@ class SearchTrial:
     steps: int | None
     seconds: float
     reason: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class RunTrial(Protocol):

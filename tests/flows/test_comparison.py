@@ -15,10 +15,10 @@ from flows.comparison import KNOWN, ComparisonOrder, list_names, publish, read_o
 from flows.search import database
 from flows.wiring.params import read_params
 from tasks.contracts.errors import PipelineError
-from tasks.search.comparison import ChoiceFacts
+from tasks.search.comparison import BY_PREFERENCES, ChoiceFacts
 from tasks.search.run import run_trials
 from tasks.search.study import TrialStore
-from tasks.search.trials import OnFigures, SearchTrial, TrialResult
+from tasks.search.trials import PREFERENCES, OnFigures, SearchTrial, TrialResult
 
 
 @pytest.fixture
@@ -60,18 +60,41 @@ def test_one_kind_is_asked_for(project: Path) -> None:
         assert "such as --methods all" in result.output + str(result.exception)
 
 
+class Unseen:
+    """Trials that are shown nowhere."""
+
+    def __init__(self, _number: int, _changes: Mapping[str, Any]) -> None: ...
+    def metrics(self, _step: int, _values: Mapping[str, float]) -> None: ...
+    def finish(self, _trial: SearchTrial) -> None: ...
+    def stop(self) -> None: ...
+
+
+def test_objectives_are_ranked_by_what_their_trials_made_of_the_held_out_answers(project: Path) -> None:
+    """The choice of the params keeps its arguments; figures are kept with the trials, whose losses say nothing here."""
+    (project / "params.yaml").write_text("training_setup: {objective: {name: dpo, beta: 0.3}}\n")
+    order = ComparisonOrder("objectives", ["dpo", "simpo"], steps=7, seeds=1)
+    candidates = read_order(order)
+    trained: list[Any] = []
+
+    def train(changes: Mapping[str, Any], _folder: Path, _on_figures: OnFigures) -> TrialResult:
+        trained.append(candidates.params_with(changes).training_setup.objective)
+        name = trained[-1].name
+        return TrialResult({"dpo": 0.1, "simpo": 0.9}[name], 7, figures={PREFERENCES: {"dpo": 0.6, "simpo": 0.7}[name]})
+
+    path, origin = database("compare-objectives"), {"space": "s", "data": "d", "base": "b", "params": "p"}
+    run_trials(TrialStore(path, candidates.settings, origin), train, Unseen, lambda: None)
+    assert trained[0].model_dump()["beta"] == 0.3
+    found = publish(order, TrialStore(path, candidates.settings, origin), {}, BY_PREFERENCES)
+    assert [(one.name, one.value) for one in found.choices] == [("simpo", 0.7), ("dpo", 0.6)]
+    assert "simpo is first by preferences held" in Path("reports/comparison/index.html").read_text()
+
+
 def test_the_trials_of_a_grid_become_the_page_and_go_on_where_they_were(project: Path) -> None:
     """With trainings that end at once; the second call has nothing left to train."""
     order = ComparisonOrder("methods", ["full", "lora"], steps=7, seeds=2, watts=36)
     candidates = read_order(order)
     facts = {"full": ChoiceFacts(1000, 2**30), "lora": ChoiceFacts(10, 2**29)}
     trained: list[Mapping[str, Any]] = []
-
-    class Quiet:
-        def __init__(self, _number: int, _changes: Mapping[str, Any]) -> None: ...
-        def metrics(self, _step: int, _values: Mapping[str, float]) -> None: ...
-        def finish(self, _trial: SearchTrial) -> None: ...
-        def stop(self) -> None: ...
 
     def train(changes: Mapping[str, Any], _folder: Path, on_figures: OnFigures) -> TrialResult:
         trained.append(changes)
@@ -81,12 +104,12 @@ def test_the_trials_of_a_grid_become_the_page_and_go_on_where_they_were(project:
     for _ in range(2):
         origin = {"space": "s", "data": "d", "base": "b", "params": "p"}
         store = TrialStore(database("compare-methods"), candidates.settings, origin)
-        run_trials(store, train, Quiet, partial(publish, order, store, facts))
+        run_trials(store, train, Unseen, partial(publish, order, store, facts))
         found = publish(order, store, facts)
         assert len(trained) == 4
-        assert [(one.name, one.loss, set(one.losses)) for one in found.choices] == [
+        assert [(one.name, one.value, set(one.values)) for one in found.choices] == [
             ("full", pytest.approx(2.05), {0, 1}),
             ("lora", pytest.approx(2.55), {0, 1}),
         ]
-    assert "full has the lowest validation loss" in Path("reports/comparison/index.html").read_text()
+    assert "full is first by validation loss" in Path("reports/comparison/index.html").read_text()
     assert Path("reports/comparison/comparison.json").is_file()

@@ -6,7 +6,7 @@ may be killed again, until one comes to its end.
 
 Four parts of 50 kills; about a second of work each, and as much for the run after the last kill. With two ranks one of
 them is killed, at moments and after logged steps: the others end too, and the run goes on from its last checkpoint. Ten
-kills with DDP, some ten seconds of work each.
+kills with DDP and ten with ZeRO-2, some ten seconds of work each.
 """
 
 from __future__ import annotations
@@ -146,6 +146,7 @@ def test_any_kill_ends_with_the_same_bytes(initial: Path, tmp_path: Path, part: 
 
 
 RANKS, RANK_KILLS, STEPS_OF_RANKS = 2, 10, 40
+DISTRIBUTIONS: dict[str, dict[str, Any]] = {"ddp": {"name": "ddp"}, "zero-2": {"name": "zero", "stage": 2}}
 
 
 def ranks_below(process: BaseProcess) -> list[psutil.Process]:
@@ -186,10 +187,11 @@ def kill_one_rank(process: BaseProcess, folder: Path, draw: random.Random, usual
     return None if process.exitcode == 0 else time.monotonic() - began
 
 
-def test_any_kill_of_one_rank_ends_all_and_the_run_goes_on(initial: Path, tmp_path: Path) -> None:
-    draw = random.Random("ddp")
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_any_kill_of_one_rank_ends_all_and_the_run_goes_on(initial: Path, tmp_path: Path, distribution: str) -> None:
+    draw = random.Random(distribution)
     many = {"steps": STEPS_OF_RANKS, "log_every_steps": 1, "checkpoint_every_steps": 3, "precision": "fp32"}
-    options = {"plan": {**PLANS["lora"], **many, "world_size": RANKS, "distribution": {"name": "ddp"}}}
+    options = {"plan": {**PLANS["lora"], **many, "world_size": RANKS, "distribution": DISTRIBUTIONS[distribution]}}
     began = time.monotonic()
     assert run(initial, tmp_path / "whole", {**options, "kill_at": NEVER}) == 0, (
         tmp_path / "whole/log.txt"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks.search.comparison import (
+    BY_PREFERENCES,
     RATE,
     SEED,
     TABLE,
@@ -19,7 +21,7 @@ from tasks.search.comparison import (
     list_rows,
     write_comparison,
 )
-from tasks.search.trials import SearchTrial
+from tasks.search.trials import ANSWER_LOSS, PREFERENCES, SearchTrial
 
 METHOD = "training_setup.method"
 FACTS = {"full": ChoiceFacts(1000, 2**30), "lora": ChoiceFacts(100, 2**29), "half": ChoiceFacts(600, 2**30)}
@@ -50,13 +52,43 @@ def test_choices_are_ranked_at_their_best_rate_with_intervals_over_the_seeds() -
     found = compare_choices(METHOD, TRIALS, FACTS, seeds=2, steps=30, watts=36)
     assert [choice.name for choice in found.choices] == ["full", "lora", "half", "gone"]
     full = found.choices[0]
-    assert (full.rate, full.losses, full.loss) == (1e-3, {0: 2.0, 1: 2.2}, pytest.approx(2.1))
+    assert (full.rate, full.values, full.value) == (1e-3, {0: 2.0, 1: 2.2}, pytest.approx(2.1))
     # Standard deviation 0.1414 over the root of 2, times 12.706 of one degree of freedom.
     assert full.half_width == pytest.approx(0.1 * 12.7062, rel=1e-4)
     assert found.watt_hours(full) == pytest.approx(21 * 36 / 3600)
     assert found.choices[-1].reason.startswith("method.layers: 9")
-    assert "full has the lowest validation loss after 30 steps: 2.100 ± 1.271" in describe_comparison(found)
-    assert "The intervals of lora, half reach it." in describe_comparison(found)
+    assert "full is first by validation loss after 30 steps: 2.100 ± 1.271 nats per token" in describe_comparison(found)
+
+
+def test_a_choice_is_behind_by_its_differences_seed_by_seed() -> None:
+    """LoRA loses 0.5 with either seed, which is clear though the seeds are 0.2 apart; half loses 0.8 and 0.6."""
+    found = compare_choices(METHOD, TRIALS, FACTS, seeds=2, steps=30)
+    _, lora, half, _ = found.choices
+    assert found.behind(lora) == (pytest.approx(0.5), pytest.approx(0.0, abs=1e-9))
+    assert found.behind(half) == (pytest.approx(0.7), pytest.approx(0.1 * 12.7062, rel=1e-4))
+    assert "Not clearly behind it: half." in describe_comparison(found)
+
+
+def test_objectives_are_ranked_by_the_preferences_they_hold_whatever_their_losses() -> None:
+    kind = "training_setup.objective"
+
+    def one(number: int, name: str, seed: int, loss: float, held: float) -> SearchTrial:
+        figures = {PREFERENCES: held, ANSWER_LOSS: 3.0}
+        return replace(trial(number, name, seed, loss), changes={kind: {"name": name}, SEED: seed}, figures=figures)
+
+    trials = [
+        one(0, "dpo", 0, 0.6, 0.7),
+        one(1, "dpo", 1, 0.6, 0.8),
+        one(2, "kto", 0, 0.2, 0.6),
+        one(3, "kto", 1, 0.2, 0.6),
+    ]
+    found = compare_choices(kind, trials, FACTS, seeds=2, steps=30, ranked_by=BY_PREFERENCES)
+    assert [(choice.name, choice.value) for choice in found.choices] == [("dpo", 0.75), ("kto", 0.6)]
+    assert found.behind(found.choices[1])[0] == pytest.approx(0.15)
+    assert [choice.name for choice in found.front("seconds")] == ["dpo"]
+    columns, rows, _ = list_rows(found)
+    assert columns[1:4] == ["preferences held", "behind the first", "loss of the answers"]
+    assert rows[0][3] == "3.000"
 
 
 def test_the_front_has_what_nothing_else_beats() -> None:
@@ -77,13 +109,13 @@ def test_a_rate_that_failed_for_a_seed_is_no_better_for_it() -> None:
 def test_the_page_and_the_table(tmp_path: Path) -> None:
     found = compare_choices(METHOD, TRIALS, FACTS, seeds=2, steps=30, watts=36)
     figures = write_comparison(found, tmp_path / "index.html", tmp_path / "metrics.json")
-    assert figures == {"full_loss": 2.1, "lora_loss": 2.6, "half_loss": 2.8}
+    assert figures == {"full_validation_loss": 2.1, "lora_validation_loss": 2.6, "half_validation_loss": 2.8}
     page = (tmp_path / "index.html").read_text().replace("<wbr>", "")
     assert all(name in page for name in ("full", "lora", "half", "gone", "Not trained", "method.layers: 9"))
     table = json.loads((tmp_path / TABLE).read_text())
     assert table["fronts"]["trained"] == ["lora", "full"]
-    assert [choice["loss"] for choice in table["choices"][:2]] == [pytest.approx(2.1), pytest.approx(2.6)]
-    assert table["choices"][-1]["loss"] is None
+    assert [choice["value"] for choice in table["choices"][:2]] == [pytest.approx(2.1), pytest.approx(2.6)]
+    assert table["choices"][-1]["value"] is None
 
 
 def test_a_choice_without_a_plan_is_on_no_front_of_what_is_not_known() -> None:
