@@ -7,8 +7,10 @@ from pathlib import Path
 from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.stage import run, stage, task
-from tasks.contracts.manifest import read_json
+from tasks.contracts.manifest import NAME, hash_file
 from tasks.evaluation.answer_store import AnswerStore
+from tasks.evaluation.decisions.reuse import read_frozen_champion, use_held_out
+from tasks.evaluation.held_out.seen import refuse_seen_items
 from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.items import select_items
 from tasks.evaluation.metrics.metric import Evidence
@@ -25,11 +27,19 @@ from tasks.training.tuned import read_objective
 def evaluation(params: Params) -> None:
     """Answer the same items with all three models, score and compare the answers, and decide."""
     settings = params.evaluation
-    release: str | None = read_json(artifacts.CHAMPION)["release"]
-    folder = task(open_champion)(release)
+    champion = read_frozen_champion(artifacts.CHAMPION)
+    folder = task(open_champion)(champion.release)
     objective = read_objective(artifacts.TUNED)
     selected = task(select_items)(
         artifacts.TEST, settings.items, artifacts.INITIAL, folder, objective.rows == "texts", artifacts.ANSWERS
+    )
+    task(refuse_seen_items)(selected.items, artifacts.TRAIN)
+    use = task(use_held_out)(
+        [item.id for item in selected.items],
+        hash_file(artifacts.TUNED / NAME),
+        champion.decisions,
+        settings.gate.reuse,
+        settings.bootstrap.confidence,
     )
     pairs = objective.pairs if objective.name == "contrastive" else None
     intents = task(fit_intent_classifier)(artifacts.TRAIN, selected.items)
@@ -37,15 +47,15 @@ def evaluation(params: Params) -> None:
     task(check_metrics)(evidence, settings.metrics, selected.same_tokens)
     generation = {**settings.generation.model_dump(), "store": AnswerStore(artifacts.EVALUATED), "pairs": pairs}
     base = task(answer_with_base)(selected.items, artifacts.INITIAL, **generation)
-    champion = task(answer_with_champion)(selected.items, folder, **generation)
+    in_use = task(answer_with_champion)(selected.items, folder, **generation)
     candidate = task(answer_with_candidate)(selected.items, artifacts.INITIAL, artifacts.TUNED, **generation)
     board = task(score_outcomes)(
         evidence,
-        [base, champion, candidate],
+        [base, in_use, candidate],
         settings.metrics,
-        **settings.bootstrap.model_dump(),
+        **settings.bootstrap.at(use.confidence),
     )
-    verdict = task(decide)(board, **settings.gate.model_dump(), champion=release)
+    verdict = task(decide)(board, **settings.gate.rule, champion=champion.release, held_out=use)
     slices = task(score_slices)(board, verdict.primary, settings.bootstrap.resamples, settings.bootstrap.seed)
     task(write_predictions)(board, artifacts.PREDICTIONS)
     task(write_slices)(slices, artifacts.SLICES)

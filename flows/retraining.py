@@ -13,7 +13,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -47,13 +47,14 @@ from flows.wiring.commit import commit_inputs  # noqa: E402
 from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.params import read_params  # noqa: E402
 from flows.wiring.recording import PIPELINE, REASON, Recorder  # noqa: E402
-from flows.wiring.registry import open_registry  # noqa: E402
+from flows.wiring.registry import Champion, Registry, open_registry  # noqa: E402
 from flows.wiring.screening import screen_rows  # noqa: E402
 from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
 from flows.wiring.serving import store_url  # noqa: E402
 from flows.wiring.snapshot import snapshot  # noqa: E402
 from flows.wiring.source import freeze_source  # noqa: E402
 from flows.wiring.staleness import STAGES, dvc_skips  # noqa: E402
+from flows.wiring.undecided import ask_about_promotion  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
 from tasks.contracts.manifest import read_json, write_json  # noqa: E402
 from tasks.corpus.personal_data.identifiers import replace_personal  # noqa: E402
@@ -272,10 +273,28 @@ def rebuild(attempt: Attempt, version: str = "") -> tuple[DecisionKind, str]:
     reasons = "; ".join(verdict["reasons"])
     if champion is not None and champion.release == candidate.release:
         return "kept", "the pipeline produced the release that is already champion"
+    gate = read_params().evaluation.gate
+    if verdict["verdict"] == "undecided" and gate.undecided == "ask":
+        return resolve_undecided(registry, candidate, verdict, gate.undecided_timeout_s)
     if verdict["verdict"] != "promote":
         return "kept", reasons
     step(registry.promote)(candidate.version, reason=attempt.reason)
     return "promoted", reasons
+
+
+def resolve_undecided(
+    registry: Registry, candidate: Champion, verdict: Mapping[str, Any], timeout_s: int
+) -> tuple[DecisionKind, str]:
+    """Have a person decide; without an answer what is in use stays."""
+    reasons = "; ".join(verdict["reasons"])
+    answer = ask_about_promotion(verdict, candidate, timeout_s)
+    if answer is None:
+        return "kept", f"undecided, and nobody decided within {timeout_s:,} s: {reasons}"
+    because = f"{answer.name}: {answer.reason}"
+    if not answer.promote:
+        return "kept", f"undecided, and not promoted by {because}; {reasons}"
+    step(registry.promote)(candidate.version, force=True, reason=because)
+    return "promoted", f"undecided, and promoted by {because}; {reasons}"
 
 
 def prepare_data(attempt: Attempt, version: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flows.commands.state.conclusion import Conclusion
     from flows.commands.state.mlflow_records import ModelVersion, RecordedRun
     from flows.commands.state.stale import StageState
+    from tasks.evaluation.decisions.reuse import HeldOutUse
     from tasks.monitoring.decisions import Decision
 
 app = typer.Typer()
@@ -40,6 +41,7 @@ class Status:
         unsent: Runs whose entries MLflow does not have yet.
         refused: Runs of which MLflow took some entries not.
         conclusion: The verdict and the next command.
+        held_out: How worn the held-out items of the last verdict are; None where there is none.
     """
 
     stages: list[StageState]
@@ -52,6 +54,7 @@ class Status:
     unsent: int
     refused: int
     conclusion: Conclusion
+    held_out: HeldOutUse | None = None
 
     @property
     def champion(self) -> ModelVersion | None:
@@ -75,6 +78,7 @@ def status() -> Answer:
         "commands": [asdict(one) for one in found.commands],
         "gateways": [{**asdict(one), "version": found.version_of(one.release)} for one in found.gateways],
         "decision": found.decision and found.decision.model_dump(),
+        "held_out": found.held_out and found.held_out.model_dump(exclude={"items", "candidate"}),
         **found.conclusion.values,
     }
     return Answer(values, "\n".join(describe(found)))
@@ -117,6 +121,7 @@ def look() -> Status:
     from flows.wiring.recording import UNSENT
     from tasks.contracts.errors import PipelineError
     from tasks.contracts.manifest import find_json
+    from tasks.evaluation.decisions.reuse import HeldOutUse
     from tasks.monitoring.decisions import read_decisions
 
     model = read_params().deployment.release.model
@@ -137,6 +142,7 @@ def look() -> Status:
         sum(1 for _ in UNSENT.glob("*.jsonl")),
         sum(1 for _ in artifacts.REFUSED.glob("*.jsonl")),
         conclude(stages, model),
+        HeldOutUse.model_validate(use) if (use := find_json(artifacts.EVALUATION_VERDICT).get("held_out")) else None,
     )
 
 
@@ -168,6 +174,8 @@ def describe(found: Status) -> Iterator[str]:
         yield row(
             "last retrain", f"{found.decision.decision} on {show_time(found.decision.time)}: {found.decision.why}"
         )
+    if found.held_out:
+        yield row("held-out items", found.held_out.summarize())
     if found.unsent or found.refused:
         yield row("MLflow", f"{found.unsent} runs not sent yet; of {found.refused} it refused entries "
                   f"({artifacts.REFUSED})")  # fmt: skip

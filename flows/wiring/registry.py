@@ -37,6 +37,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
 from tasks.deployment.release import read_release, read_verdict
 from tasks.deployment.store import check_release, is_stored, store_release
+from tasks.evaluation.decisions.reuse import EarlierDecision, count_earlier, list_decision
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 HISTORY = "champions"
+# Tag of a version: what its verdict took of the held-out set.
+HELD_OUT = "held_out"
 ARTIFACTS = "release"
 LOCK_TIMEOUT_S = 300
 SENT_TIMEOUT_S = 20.0
@@ -179,12 +182,14 @@ class Registry:
         return target
 
     def freeze_champion(self, path: Path = artifacts.CHAMPION) -> Champion | None:
-        """Write the champion of this moment to a file that evaluation compares with."""
+        """Write the champion of this moment, and what was decided so far, to a file that evaluation compares with."""
         present = self.champion()
         if present is not None:
             self._note(present)
         release, version = present or (None, None)
-        write_json(path, {"release": release, "version": version})
+        with self._answering():
+            decisions = [one.model_dump() for one in self._decisions()]
+        write_json(path, {"release": release, "version": version} | ({"decisions": decisions} if decisions else {}))
         return present
 
     # -- reading ---------------------------------------------------------------------------------
@@ -332,6 +337,8 @@ class Registry:
         if run is None:
             self._client.set_terminated(run_id)
         tags = {"release": release, "verdict": verdict["verdict"], "git_commit": commit}
+        if decision := list_decision(verdict):
+            tags[HELD_OUT] = decision.model_dump_json()
         source = f"{self._client.get_run(run_id).info.artifact_uri}/{ARTIFACTS}"
         links = f"[Everything of this release]({addresses.release_page(release)})" if addresses.has_reports() else ""
         self._client.create_model_version(self.model, source, run_id, tags, description=links or None)
@@ -379,7 +386,28 @@ class Registry:
         if present is not None and compared != present.release:
             with_what = f"release {compared[:12]}" if compared else "no champion"
             return f"{name} was compared with {with_what}, but the champion is version {present.version}"
+        use = verdict.get(HELD_OUT)
+        if use and use["decisions"]:
+            earlier = self._decisions(before=candidate.version)
+            number = 1 + count_earlier(use["items"], use["candidate"], earlier, use["overlap"])[0]
+            if number > use["decision"]:
+                return (
+                    f"{name} was judged as decision {use['decision']} on its held-out items, but {number - 1} were "
+                    "made before it was registered"
+                )
         return ""
+
+    def _decisions(self, before: int | None = None) -> list[EarlierDecision]:
+        """What the registered versions were judged on, the oldest first.
+
+        Args:
+            before: Only of versions with a lower number.
+        """
+        found = self._client.search_model_versions(f"name='{self.model}'")
+        known = sorted((int(one.version), one.tags[HELD_OUT]) for one in found if HELD_OUT in one.tags)
+        return [
+            EarlierDecision.model_validate_json(text) for version, text in known if before is None or version < before
+        ]
 
     def _history(self, present: Champion | None) -> list[int]:
         """Versions that were champion, oldest first, ending with the present one."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tasks.contracts.power import detectable_share
 from tasks.contracts.tables import read_examples
+from tasks.evaluation.decisions.reuse import FrozenChampion, HeldOutUse, selection_key, use_held_out
 
 if TYPE_CHECKING:
     from tasks.evaluation.params import Evaluation
@@ -76,7 +77,23 @@ class Foresight:
     notes: tuple[str, ...]
 
 
-def foresee_verdicts(found: HeldOut, settings: Evaluation, test_share: float | None, drift_rows: int) -> Foresight:
+def foresee_use(test: Path, champion: FrozenChampion, settings: Evaluation) -> HeldOutUse | None:
+    """What the next decision will take of the test split; None where nothing was decided before.
+
+    Args:
+        test: Test split, `Example` rows.
+        champion: With the earlier decisions.
+        settings: Params of evaluation.
+    """
+    if not champion.decisions:
+        return None
+    ids = sorted(read_examples(test)["id"].to_pylist(), key=selection_key)[: settings.items]
+    return use_held_out(ids, "", champion.decisions, settings.gate.reuse, settings.bootstrap.confidence)
+
+
+def foresee_verdicts(
+    found: HeldOut, settings: Evaluation, test_share: float | None, drift_rows: int, use: HeldOutUse | None = None
+) -> Foresight:
     """What evaluation's gate and monitoring can find out with so many held-out rows.
 
     Args:
@@ -84,6 +101,7 @@ def foresee_verdicts(found: HeldOut, settings: Evaluation, test_share: float | N
         settings: Params of evaluation.
         test_share: ``data_preparation.split.test``; None where the method of the split takes none.
         drift_rows: ``monitoring.drift.minimum_rows``, which the baseline, the answers to the held-out rows, needs too.
+        use: What the next decision takes of the held-out rows; None: they have not decided before.
     """
     problems, notes = [], []
     wanted = settings.gate.primaries
@@ -102,9 +120,8 @@ def foresee_verdicts(found: HeldOut, settings: Evaluation, test_share: float | N
         scored, needed = min(rows, settings.items), settings.gate.minimum_items
         effect = ""
         if primary.bounded and scored:
-            share = detectable_share(
-                min(scored, found.clusters), settings.bootstrap.confidence, settings.bootstrap.power
-            )
+            confidence = use.confidence if use else settings.bootstrap.confidence
+            share = detectable_share(min(scored, found.clusters), confidence, settings.bootstrap.power)
             effect = (
                 f"on {scored:,} held-out rows an improvement of {primary.name} by {share:.2g} is found with a "
                 f"probability of {settings.bootstrap.power:.0%}, a smaller one less often"
@@ -118,6 +135,8 @@ def foresee_verdicts(found: HeldOut, settings: Evaluation, test_share: float | N
             )
         if effect:
             notes.append(effect)
+    if use and (worn := use.describe()):
+        (problems if use.worn_out else notes).append(worn)
     baseline = min(found.rows, settings.items)
     if baseline < drift_rows:
         remedy = (

@@ -11,10 +11,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import orjson
+
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME
 from tasks.contracts.records import ANSWER_SETS
 from tasks.contracts.tables import read_examples, read_table
+from tasks.evaluation.decisions.reuse import selection_key
 from tasks.language_models.encoding import encode_document, encode_reference
 from tasks.language_models.generation import context_length
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
@@ -59,6 +62,7 @@ class ItemSet:
         same_tokens: Whether base and champion cut every reference into the same number of tokens, so that their
             losses can be compared.
         refused: Reason to number of rows considered that the template of a model refuses.
+        duplicates: Rows considered that repeat the prompt and the answer of an item.
     """
 
     items: tuple[Item, ...] = field(repr=False)
@@ -67,15 +71,17 @@ class ItemSet:
     unanswerable: int
     same_tokens: bool = True
     refused: Mapping[str, int] = field(default_factory=dict)
+    duplicates: int = 0
 
     @property
     def figures(self) -> dict[str, int]:
+        rare = {"refused": sum(self.refused.values()), "duplicates": self.duplicates}
         return {
             "items": len(self.items),
             "held_out": self.held_out,
             "too_long": self.too_long,
             "unanswerable": self.unanswerable,
-        } | ({"refused": sum(self.refused.values())} if self.refused else {})
+        } | {name: count for name, count in rare.items() if count}
 
 
 def select_items(
@@ -137,18 +143,24 @@ def _select(
     worse: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> ItemSet:
     table = read_examples(test)
-    rows = sorted(table.to_pylist(), key=lambda row: (_selection_key(row["id"]), row["source"], row["row"]))
+    rows = sorted(table.to_pylist(), key=lambda row: (selection_key(row["id"]), row["source"], row["row"]))
     selected: list[Item] = []
-    too_long = unanswerable = 0
+    known: set[str] = set()
+    too_long = unanswerable = duplicates = 0
     refused: Counter[str] = Counter()
     same_tokens = True
     for row in rows:
         if len(selected) == count:
             break
-        item = _make_item(row)
-        if not (item.prompt or documents) or not item.reference.strip():
+        item = make_item(row)
+        asked = any(turn["content"].strip() for turn in item.prompt)
+        if not (asked or (documents and not item.prompt)) or not item.reference.strip():
             unanswerable += 1
             continue
+        if (name := hash_items([item])) in known:
+            duplicates += 1
+            continue
+        known.add(name)
         try:
             sizes = [_count_tokens(tokenizer, item) for tokenizer, _ in tokenizers]
         except TemplateRefusal as refusal:
@@ -173,7 +185,9 @@ def _select(
         )
     for reason, rows_refused in refused.items():
         logger.warning("%d held-out rows are not items: a chat template refuses them: %s", rows_refused, reason)
-    return ItemSet(tuple(selected), len(rows), too_long, unanswerable, same_tokens, dict(refused))
+    if duplicates:
+        logger.warning("%s held-out rows repeat an item and are left out", f"{duplicates:,}")
+    return ItemSet(tuple(selected), len(rows), too_long, unanswerable, same_tokens, dict(refused), duplicates)
 
 
 def _add_worse(item: Item, text: str, tokenizers: Sequence[tuple[Any, int | None]]) -> Item:
@@ -184,12 +198,16 @@ def _add_worse(item: Item, text: str, tokenizers: Sequence[tuple[Any, int | None
     return replace(item, worse=text) if fits else item
 
 
-def _selection_key(identity: str) -> bytes:
-    # The split is made from the content hash itself, so the selection needs an independent one.
-    return hashlib.sha256(f"evaluation:{identity}".encode()).digest()
+def hash_items(items: Sequence[Item]) -> str:
+    """SHA-256 of prompts and references in their order, 64 hex digits: models with the same one answered the same."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(orjson.dumps([item.prompt, item.reference]))
+    return digest.hexdigest()
 
 
-def _make_item(row: dict[str, Any]) -> Item:
+def make_item(row: Mapping[str, Any]) -> Item:
+    """The item that an `Example` row is: its last turn is the reference, what stands before it the prompt."""
     turns = [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"]]
     return Item(row["id"], row["source"], row["label"], row["cluster"], tuple(turns[:-1]), turns[-1]["content"])
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file
 from tasks.evaluation.answer_store import AnswerStore, make_key
-from tasks.evaluation.items import Item
+from tasks.evaluation.items import Item, hash_items
 from tasks.evaluation.retrieval import rank_partners
 from tasks.evaluation.worse_answers import WorseAnswers, score_worse_answers
 from tasks.language_models.bias_probe import BiasMeasure, probe_bias
@@ -48,6 +48,7 @@ class Outcome:
         worse: Losses of the items' worse answers; None where no item has one.
         ranks: Rank of each item's right text by the model's vectors, from 1; 0 where there is none; None where no
             vectors were asked for.
+        items: Hash of the items, see `tasks.evaluation.items.hash_items`; empty where they are not known.
     """
 
     model: ModelName
@@ -59,6 +60,7 @@ class Outcome:
     bias: BiasMeasure | None = None
     worse: WorseAnswers | None = None
     ranks: NDArray[np.int64] | None = field(default=None, repr=False)
+    items: str = ""
 
     @property
     def figures(self) -> dict[str, float]:
@@ -231,7 +233,7 @@ def _answer(
         key = make_key(known.model, items, settings)
         if (found := store.find(key, len(items))) is not None:
             logger.info("%s: %s answers of an earlier evaluation are taken", name, len(items))
-            return Outcome(name, **found)
+            return Outcome(name, **found, items=hash_items(items))
     model, tokenizer = load()
     model = model.to(device=target, dtype=torch.bfloat16 if precision == "bf16" else torch.float32).eval()
     if pairs:
@@ -273,6 +275,7 @@ def _answer(
         np.array([len(answer.tokens) for answer in answers]),
         bias,
         worse,
+        items=hash_items(items),
     )
     if store:
         store.keep(key, vars(outcome))
@@ -284,4 +287,6 @@ def _rank(name: str, model: Any, tokenizer: Any, items: Sequence[Item], pairs: P
     ranks, nothing = rank_partners(model, tokenizer, items, pairs, batch), np.zeros(len(items), dtype=np.int64)
     logger.info("%s: %s texts ranked", name, f"{int((ranks > 0).sum()):,}")
     finished = np.ones(len(items), dtype=np.bool_)
-    return Outcome(name, [""] * len(items), finished, nothing.astype(float), nothing, nothing, ranks=ranks)
+    return Outcome(
+        name, [""] * len(items), finished, nothing.astype(float), nothing, nothing, ranks=ranks, items=hash_items(items)
+    )

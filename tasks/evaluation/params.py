@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from tasks.contracts.params import Section
+from tasks.evaluation.decisions.params import HeldOutReuse
 from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
 from tasks.evaluation.metrics.bleu import Bleu
 from tasks.evaluation.metrics.chrf import ChrF
@@ -79,6 +81,10 @@ class AnswerGeneration(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto uses CUDA where available")
 
 
+# Resamples below the tail of an interval; fewer do not tell where it ends.
+TAIL_RESAMPLES = 20
+
+
 class Bootstrap(Section):
     """Intervals and power."""
 
@@ -96,6 +102,15 @@ class Bootstrap(Section):
         description="expanded percentiles, which hold best for differences; or bca, for scores that are skewed",
     )
 
+    def at(self, confidence: float) -> dict[str, Any]:
+        """All of it at another level of confidence, with as many resamples as show where such intervals end."""
+        tail = round((1 - confidence) / 2, 12)
+        return {
+            **self.model_dump(),
+            "confidence": confidence,
+            "resamples": max(self.resamples, math.ceil(TAIL_RESAMPLES / tail)),
+        }
+
 
 class PromotionGate(Section):
     """What a candidate must prove before it replaces the champion."""
@@ -112,6 +127,21 @@ class PromotionGate(Section):
         default={"loss": 0.05, "rouge_l": 0.02},
         description="metric to margin in its own unit, by which the interval must rule out a worsening",
     )
+    reuse: HeldOutReuse = Field(
+        default_factory=HeldOutReuse, description="how often the same held-out items may decide about retrains"
+    )
+    undecided: Literal["keep", "ask"] = Field(
+        default="keep",
+        description="keep what is in use, or ask: a retrain waits in the Prefect UI for a person who decides",
+    )
+    undecided_timeout_s: int = Field(
+        default=86_400, ge=1, description="seconds a retrain waits for that person; then what is in use stays"
+    )
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """What `tasks.evaluation.verdict.decide` takes of it."""
+        return {name: getattr(self, name) for name in ("primary", "minimum_items", "must_not_worsen")}
 
     @property
     def primaries(self) -> tuple[str, ...]:

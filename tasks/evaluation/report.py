@@ -231,6 +231,8 @@ def _method(selected: ItemSet, board: Scoreboard) -> list[str]:
         left_out.append(f"{selected.too_long:,} longer than a model's context")
     for reason, count in selected.refused.items():
         left_out.append(f"{count:,} that a chat template refuses ({reason})")
+    if selected.duplicates:
+        left_out.append(f"{selected.duplicates:,} that repeat an item")
     if selected.unanswerable:
         left_out.append(f"{selected.unanswerable:,} without a prompt or an answer")
     truncated = {model: int((~outcome.finished).sum()) for model, outcome in board.outcomes.items()}
@@ -246,6 +248,10 @@ def _method(selected: ItemSet, board: Scoreboard) -> list[str]:
         "together. Perplexities are computed in each resample before they are subtracted.",
         f'"Detectable" is the smallest true difference that these items show with {board.power:.0%} power; '
         "a smaller one may exist and go unnoticed.",
+    ]
+    method += [
+        f"{name}: {count:,} items are scored for some models only and are left out for all."
+        for name, count in board.unpaired.items()
     ]
     if board.ceiling is not None:
         method.append(

@@ -10,8 +10,9 @@ import numpy as np
 
 from tasks.evaluation.bootstrap import Floats, cluster_numbers, count_units, interval, replicate_means, replicate_tally
 from tasks.evaluation.comparison import Comparison, IntervalMethod, compare, influences, mean, scale
+from tasks.evaluation.held_out.paired import check_same_items, score_paired
 from tasks.evaluation.items import Item
-from tasks.evaluation.metrics.metric import Evidence, Metric, Scores, score_items, why_not_applicable
+from tasks.evaluation.metrics.metric import Evidence, Metric, Scores, why_not_applicable
 from tasks.evaluation.outcomes import ModelName, Outcome
 
 Key = tuple[ModelName, str]
@@ -35,6 +36,8 @@ class Scoreboard:
         metrics: Metrics that apply, by name in the order of the params.
         not_applicable: Metric name to why it does not apply.
         incomparable: Metric name to why champion and candidate cannot be compared on it.
+        failed: Those of the incomparable ones that raised or gave what is not a number.
+        unpaired: Metric name to the number of items scored for some models only, which are left out.
         scores: By model and metric.
         replicates: Resampled means by model and metric, before any ``exp``.
         estimates: By model and metric.
@@ -58,6 +61,8 @@ class Scoreboard:
     abstained: dict[ModelName, int]
     confidence: float
     power: float
+    failed: dict[str, str] = field(default_factory=dict)
+    unpaired: dict[str, int] = field(default_factory=dict)
 
     @property
     def opponent(self) -> ModelName:
@@ -113,16 +118,18 @@ def score_outcomes(
         power: Power at which the smallest detectable difference is stated.
         seed: Seed of the resampling.
         interval_method: How the ends of the intervals are found.
+
+    Raises:
+        PipelineError: A model answered other items.
     """
     models = {outcome.model: outcome for outcome in outcomes if outcome is not None}
+    check_same_items(evidence, models)
     reasons = {metric.name: why_not_applicable(metric, evidence) for metric in metrics}
     not_applicable = {name: reason for name, reason in reasons.items() if reason is not None}
-    applied = {metric.name: metric for metric in metrics if metric.name not in not_applicable}
-    scores: dict[Key, Scores] = {
-        (model, name): score_items(metric, evidence, outcome)
-        for name, metric in applied.items()
-        for model, outcome in models.items()
-    }
+    paired = {m.name: score_paired(m, evidence, models) for m in metrics if m.name not in not_applicable}
+    failed = {name: one.failure for name, one in paired.items() if one.failure}
+    applied = {metric.name: metric for metric in metrics if metric.name in paired and metric.name not in failed}
+    scores: dict[Key, Scores] = {(model, name): one for name in applied for model, one in paired[name].scores.items()}
     clusters = [item.cluster for item in evidence.items]
     replicates = resample(scores, clusters, resamples, seed) if scores else {}
     estimates: dict[Key, Estimate] = {}
@@ -133,7 +140,7 @@ def score_outcomes(
         if interval_method == "bca":
             skew = value, influences(metric, model_scores, cluster_numbers(clusters))
         estimates[key] = Estimate(value, *interval(scale(metric, replicates[key]), confidence, units, skew))
-    incomparable: dict[str, str] = {}
+    incomparable: dict[str, str] = dict(failed)
     comparisons: dict[str, dict[str, Comparison]] = {}
     for other in [model for model in models if model != "candidate"]:
         comparisons[f"candidate_vs_{other}"] = by_metric = {}
@@ -175,6 +182,8 @@ def score_outcomes(
         abstained,
         confidence,
         power,
+        failed,
+        {name: one.unpaired for name, one in paired.items() if one.unpaired},
     )
 
 

@@ -14,7 +14,11 @@ It is kept out where it is worse, or not even better in the mean, or certainly w
 between is undecided, with the number of items that would settle it: what is in use stays, more held-out rows may show
 the candidate to be better, and a person may promote it with a reason. Where a primary metric does not apply, the others
 decide, or the first metric that does; the reasons say so. A metric of ``must_not_worsen`` that does not apply is named
-in the reasons and is not checked.
+in the reasons and is not checked. One of either that fails (it raises, or gives what is not a number) keeps the
+candidate out.
+
+All intervals have the level of this decision on these items, which is higher where they decided before; a set that is
+worn out decides nothing (`tasks.evaluation.decisions.reuse`).
 
 Example:
     Champion 0.86 and candidate 0.94 on intent accuracy, difference +0.08 [0.05, 0.11] on 400 items, and
@@ -34,6 +38,7 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.record import Record
 from tasks.evaluation.comparison import Comparison
+from tasks.evaluation.decisions.reuse import HeldOutUse
 from tasks.evaluation.metrics.metric import Evidence, Metric, why_not_applicable
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.wording import describe_change, describe_margin
@@ -56,6 +61,7 @@ class PromotionVerdict(Record):
         items_needed: Items that would settle an undecided verdict, about; None where it is settled.
         intent_ceiling: Accuracy of the intent classifier on the reference answers; None where it was not used.
         intent_abstained: Per model the answers without an intent that it recognises.
+        held_out: What the decision takes of the held-out set; None where decisions are not counted.
     """
 
     verdict: Decision
@@ -68,6 +74,7 @@ class PromotionVerdict(Record):
     items_needed: int | None = None
     intent_ceiling: float | None = None
     intent_abstained: dict[str, int] = Field(default_factory=dict)
+    held_out: HeldOutUse | None = None
 
 
 def check_metrics(evidence: Evidence, metrics: Sequence[Metric], same_tokens: bool) -> dict[str, float]:
@@ -117,6 +124,7 @@ def decide(
     minimum_items: int,
     must_not_worsen: Mapping[str, float],
     champion: str | None,
+    held_out: HeldOutUse | None = None,
 ) -> PromotionVerdict:
     """Decide whether the candidate replaces the opponent.
 
@@ -126,20 +134,33 @@ def decide(
         minimum_items: Minimum number of scored items.
         must_not_worsen: Metric to margin, in the metric's own unit.
         champion: Release hash of the champion, if any.
+        held_out: How worn the items are; None: not counted.
 
     Raises:
-        PipelineError: No metric could be compared.
+        PipelineError: No metric could be compared, or the champion has not answered.
     """
+    if champion is not None and "champion" not in board.outcomes:
+        raise PipelineError(
+            f"evaluation: release {champion[:12]} is champion and has not answered the items, so nothing shows that "
+            "the candidate is better; expected answers of it; evaluate again"
+        )
     if not board.against_opponent:
         problems = "; ".join(f"{name}: {why}" for name, why in {**board.not_applicable, **board.incomparable}.items())
         raise PipelineError(
             f"evaluation.metrics: none could be compared ({problems}); expected at least one; "
             "add rouge_l or exact_match"
         )
-    wanted, notes = choose_primary(board, [primary] if isinstance(primary, str) else primary)
+    primaries = [primary] if isinstance(primary, str) else list(primary)
+    wanted, notes = choose_primary(board, primaries)
     chosen, first = _judge_primary(board, wanted, minimum_items)
     margins, unchecked = _judge_margins(board, must_not_worsen)
-    judgements = [first, *margins.values()]
+    broken = [
+        _Judgement("keep", f"{name} could not be scored, and nothing is promoted without it: {board.failed[name]}")
+        for name in dict.fromkeys([*primaries, *must_not_worsen])
+        if name in board.failed
+    ]
+    worn = [_Judgement("undecided", held_out.describe())] if held_out and held_out.worn_out else []
+    judgements = [*broken, *worn, first, *margins.values()]
     decision: Decision = "promote"
     if any(one.decision == "keep" for one in judgements):
         decision = "keep"
@@ -148,10 +169,19 @@ def decide(
     beyond = [one.reason for one in margins.values() if one.decision != "promote"]
     # The primary metric already has a sentence.
     within = [one.reason for name, one in margins.items() if one.decision == "promote" and name != chosen]
-    needed = max(one.items for one in judgements) if decision == "undecided" else None
+    needed = max(one.items for one in judgements) or None if decision == "undecided" else None
     return PromotionVerdict(
         verdict=decision,
-        reasons=[first.reason, *beyond, *(within if first.decision == "promote" else []), *notes, *unchecked],
+        reasons=[
+            *(one.reason for one in [*broken, *worn]),
+            first.reason,
+            *beyond,
+            *(within if first.decision == "promote" else []),
+            *notes,
+            *unchecked,
+            *describe_unpaired(board, [chosen, *margins]),
+            *([held_out.describe()] if held_out and held_out.describe() and not worn else []),
+        ],
         primary=chosen,
         opponent=board.opponent,
         comparisons={
@@ -163,6 +193,7 @@ def decide(
         items_needed=needed,
         intent_ceiling=board.ceiling,
         intent_abstained={str(model): count for model, count in board.abstained.items()},
+        held_out=held_out,
     )
 
 
@@ -176,7 +207,16 @@ def choose_primary(board: Scoreboard, wanted: Sequence[str]) -> tuple[list[str],
         f"{name} does not apply ({board.not_applicable.get(name) or board.incomparable.get(name)}), so "
         f"{' and '.join(found)} {'decides' if len(found) == 1 else 'decide'}"
         for name in wanted
-        if name not in comparisons
+        if name not in comparisons and name not in board.failed
+    ]
+
+
+def describe_unpaired(board: Scoreboard, names: Sequence[str]) -> list[str]:
+    """Where items are left out because not all models are scored on them."""
+    return [
+        f"{name}: {board.unpaired[name]:,} items are left out, as they are scored for some models only"
+        for name in dict.fromkeys(names)
+        if name in board.unpaired
     ]
 
 
@@ -246,6 +286,8 @@ def _judge_margins(board: Scoreboard, must_not_worsen: Mapping[str, float]) -> t
     unchecked: list[str] = []
     for name, margin in must_not_worsen.items():
         one = board.against_opponent.get(name)
+        if name in board.failed:
+            continue
         if one is None:
             why = board.not_applicable.get(name) or board.incomparable.get(name)
             unchecked.append(f"{name} is not checked: {why}")

@@ -22,6 +22,8 @@ from flows.wiring.source import freeze_source, open_release
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, read_json, write_json
 from tasks.deployment.release import seal_release
+from tasks.evaluation.decisions.params import HeldOutReuse
+from tasks.evaluation.decisions.reuse import HeldOutUse, read_frozen_champion, use_held_out
 
 Make = Callable[..., Path]
 
@@ -46,14 +48,21 @@ def registry(empty_database: Path, tmp_path: Path) -> Registry:
 def make(tmp_path: Path) -> Make:
     """Small sealed releases; the text of the weights makes them different."""
 
-    def build(weights: str, verdict: str = "promote", champion: str | None = None, merged: bool = True) -> Path:
+    def build(
+        weights: str,
+        verdict: str = "promote",
+        champion: str | None = None,
+        merged: bool = True,
+        held_out: HeldOutUse | None = None,
+    ) -> Path:
         folder = tmp_path / "made" / weights
         (folder / "model").mkdir(parents=True)
         if not merged:
             write_json(folder / "model/tuned/manifest.json", {})
         (folder / "model/weights.txt").write_text(weights)
         decided = tmp_path / "verdict.json"
-        write_json(decided, {"verdict": verdict, "reasons": ["loss is not lower"], "champion": champion})
+        values = {"verdict": verdict, "reasons": ["loss is not lower"], "champion": champion}
+        write_json(decided, values | ({"held_out": held_out.model_dump()} if held_out else {}))
         facts = {
             "method": "lora",
             "base": {"hub": "org/base"},
@@ -352,6 +361,39 @@ def test_the_champion_is_frozen_into_a_file(registry: Registry, make: Make, tmp_
     registry.promote()
     registry.freeze_champion(path)
     assert read_json(path) == {"release": first.release, "version": 1}
+
+
+def test_decisions_on_the_held_out_items_are_frozen_and_a_promotion_knows_of_all(
+    registry: Registry, make: Make, tmp_path: Path
+) -> None:
+    """A retrain freezes what earlier ones decided; a candidate judged without knowing of another is not promoted."""
+    path = tmp_path / "champion.json"
+    ids = [f"item{place}" for place in range(100)]
+
+    def judge(name: str) -> Path:
+        frozen = read_frozen_champion(path)
+        use = use_held_out(ids, name, frozen.decisions, HeldOutReuse(), 0.95)
+        return make(name, champion=frozen.release, held_out=use)
+
+    registry.freeze_champion(path)
+    registry.register(judge("one"))
+    registry.promote()
+    registry.freeze_champion(path)
+    assert [one.candidate for one in read_frozen_champion(path).decisions] == ["one"]
+    # Two candidates are made from what was frozen, and each takes itself for the second decision.
+    second, third = judge("two"), judge("three")
+    assert read_json(third / "verdict.json")["held_out"]["decision"] == 2
+    registry.register(second)
+    version = registry.register(third).version
+    with pytest.raises(PipelineError, match=r"judged as decision 2 on its held-out items, but 2 were made before .*"):
+        registry.promote(version)
+    # The one that was the second in truth may be; made again from the same files, it is the same.
+    assert registry.promote(version - 1).version == version - 1
+    before = read_json(second / "verdict.json")
+    registry.freeze_champion(path)
+    assert [one.candidate for one in read_frozen_champion(path).decisions] == ["one", "two", "three"]
+    again = use_held_out(ids, "two", read_frozen_champion(path).decisions, HeldOutReuse(), 0.95)
+    assert again.model_dump() == before["held_out"]
 
 
 def test_what_training_starts_from_is_frozen_until_a_retrain(

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def lay_release(weights: str, verdict: str, champion: str | None) -> Path:
     (folder / "model/weights.txt").write_text(weights)
     write_table(make_traffic(40, 1), folder / "baseline.parquet", REQUESTS)
     decided = Path("reports/evaluation/verdict.json")
-    write_json(decided, {"verdict": verdict, "reasons": [f"{weights} is {verdict}"], "champion": champion})
+    values = {"verdict": verdict, "reasons": [f"{weights} is {verdict}"], "champion": champion, "opponent": "champion"}
+    write_json(decided, values)
     seal_release(folder, decided, {"model": "heptune"})
     return folder
 
@@ -96,7 +98,9 @@ def project(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "dvc.yaml").write_text("stages: {}\n")
     settings = {"cool_down_hours": 1.0, "minimum_new_rows": 20, "commit": True}
-    (folder / "params.yaml").write_text(yaml.safe_dump({"monitoring": {"retraining": settings}}))
+    gate = {"undecided": "ask", "undecided_timeout_s": 120}
+    values = {"monitoring": {"retraining": settings}, "evaluation": {"gate": gate}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
     (folder / ".gitignore").write_text(".heptune/\nmodels/release/\nreports/\n")
     for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "begin"]):
         subprocess.run([*GIT, *words], cwd=folder, check=True)
@@ -113,6 +117,21 @@ def run(project: Path, prefect: str | None, *orders: dict[str, Any]) -> subproce
         text=True,
         check=False,
     )
+
+
+def answer_form(server: str, name: str) -> None:
+    """Wait for a flow run that asks a person, and answer its form as the Prefect UI does."""
+    body = {"flow_runs": {"name": {"any_": [name]}, "state": {"type": {"any_": ["PAUSED"]}}}}
+    while not (paused := httpx.post(f"{server}/flow_runs/filter", json=body, timeout=30).json()):
+        time.sleep(0.3)
+    asked = httpx.post(
+        f"{server}/flow_runs/{paused[0]['id']}/input/filter", json={"prefix": "paused", "limit": 10}, timeout=30
+    ).json()
+    assert any("three is undecided" in each["value"] for each in asked)
+    form = {"name": "Ada", "reason": "the wording is better", "promote": True}
+    url = f"{server}/flow_runs/{paused[0]['id']}/resume"
+    while httpx.post(url, json={"run_input": form}, timeout=30).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        time.sleep(0.5)
 
 
 def journal(project: Path) -> list[dict[str, Any]]:
@@ -132,6 +151,8 @@ def test_what_a_retrain_does_and_records(project: Path, prefect: str) -> None:
     assert journal(project)[0]["why"].startswith("0 corrected rows are waiting; 20 are needed")
 
     log_requests(project, corrected=30)
+    answering = threading.Thread(target=answer_form, args=(prefect, "retraining: close"), daemon=True)
+    answering.start()
     said = run(
         project,
         prefect,
@@ -139,7 +160,10 @@ def test_what_a_retrain_does_and_records(project: Path, prefect: str) -> None:
         {**order, "window": "w2"},
         {**order, "trigger": "hand", "make": "two", "verdict": "keep"},
         {**order, "trigger": "hand", "reason": "try", "fail": True},
+        {**order, "trigger": "hand", "reason": "close", "make": "three", "verdict": "undecided"},
     )
+    answering.join(1)
+    assert not answering.is_alive()
     assert said.returncode == 0, said.stderr
     assert "fine_tuning: no memory; lower the batch" in said.stdout
     found = journal(project)[1:]
@@ -148,6 +172,7 @@ def test_what_a_retrain_does_and_records(project: Path, prefect: str) -> None:
         ("drift", "refused"),
         ("hand", "started"), ("hand", "kept"),
         ("hand", "started"), ("hand", "failed"),
+        ("hand", "started"), ("hand", "promoted"),
     ]  # fmt: skip
     assert found[0]["retrain"] == found[1]["retrain"] != found[3]["retrain"]
     assert found[0]["why"] == "30 corrected rows are waiting"
@@ -155,6 +180,7 @@ def test_what_a_retrain_does_and_records(project: Path, prefect: str) -> None:
     assert found[2]["why"].startswith("cooling down after the last retrain")
     assert found[4]["why"] == "two is keep"
     assert found[6]["why"] == "fine_tuning: no memory; lower the batch"
+    assert found[8]["why"] == "undecided, and promoted by Ada: the wording is better; three is undecided"
 
     (version,) = (project / "data/raw/feedback").iterdir()
     rows = [json.loads(line) for line in version.read_text().splitlines()]
@@ -175,10 +201,12 @@ def check_records(project: Path, found: list[dict[str, Any]]) -> None:
     client = MlflowClient(tracking_uri=f"sqlite:///{project / '.heptune/mlflow.db'}")
     number = client.get_experiment_by_name("heptune").experiment_id
     runs = client.search_runs([number], "tags.`heptune.kind` = 'retraining'", order_by=["attributes.start_time"])
-    assert [r.data.tags["heptune.decision"] for r in runs] == ["promoted", "kept", "failed"]
+    assert [r.data.tags["heptune.decision"] for r in runs] == ["promoted", "kept", "failed", "promoted"]
     assert runs[0].data.tags["heptune.reason"] == "new words"
     aliases = client.get_registered_model("heptune").aliases
-    assert {name: int(version) for name, version in aliases.items()} == {"champion": 1, "challenger": 2}
+    assert {name: int(version) for name, version in aliases.items()} == {"champion": 3, "previous": 1}
+    tags = client.get_model_version("heptune", "3").tags
+    assert (tags["promoted_because"], tags["forced"]) == ("Ada: the wording is better", "yes")
 
     def git(*words: str) -> str:
         return subprocess.run([*GIT, *words], cwd=project, check=True, capture_output=True, text=True).stdout.strip()

@@ -6,7 +6,8 @@ import logging
 
 from flows.wiring import artifacts
 from flows.wiring.params import Params
-from tasks.evaluation.foresight import Foresight, count_held_out, foresee_verdicts
+from tasks.evaluation.decisions.reuse import read_frozen_champion
+from tasks.evaluation.foresight import Foresight, count_held_out, foresee_use, foresee_verdicts
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,9 @@ def foresee(params: Params) -> Foresight:
         params.evaluation,
         split.test if split.method.uses_shares else None,
         params.monitoring.drift.minimum_rows,
+        foresee_use(artifacts.TEST, read_frozen_champion(artifacts.CHAMPION), params.evaluation)
+        if artifacts.CHAMPION.is_file()
+        else None,
     )
 
 

@@ -125,7 +125,7 @@ def evaluate(
     board = score_outcomes(
         Evidence(chosen.items, intents), answered, SETTINGS.metrics, **SETTINGS.bootstrap.model_dump()
     )
-    verdict = decide(board, **SETTINGS.gate.model_dump(), champion="abc" if champion else None)
+    verdict = decide(board, **SETTINGS.gate.rule, champion="abc" if champion else None)
     slices = score_slices(board, verdict.primary, SETTINGS.bootstrap.resamples, SETTINGS.bootstrap.seed)
     write_predictions(board, out / "predictions.parquet")
     write_slices(slices, out / "slices.json")

@@ -11,8 +11,10 @@ import pytest
 from tasks.contracts.power import detectable_share
 from tasks.contracts.records import EXAMPLES, UNTRAINED
 from tasks.contracts.tables import write_table
-from tasks.evaluation.foresight import Foresight, HeldOut, count_held_out, foresee_verdicts
+from tasks.evaluation.decisions.reuse import EarlierDecision, FrozenChampion, sketch_items
+from tasks.evaluation.foresight import Foresight, HeldOut, count_held_out, foresee_use, foresee_verdicts
 from tasks.evaluation.params import Evaluation
+from tests.tiny import example_rows, write_examples
 
 SMALL = HeldOut(rows=24, labelled=24, clusters=22, labels=4, all_rows=240)
 
@@ -66,6 +68,27 @@ def test_enough_rows_are_no_problem() -> None:
     assert found.notes[0].startswith(
         "on 400 held-out rows an improvement of intent_accuracy by 0.099 is found with a probability of 80%"
     )
+
+
+def test_what_earlier_decisions_leave_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    test = write_examples(tmp_path / "test.parquet", example_rows(120))
+    settings = Evaluation.model_validate({"gate": {"reuse": {"decisions": 3}}})
+    assert foresee_use(test, FrozenChampion(None), settings) is None
+    sketch = sketch_items(str(row["id"]) for row in example_rows(120))
+    many = HeldOut(rows=120, labelled=120, clusters=120, labels=4, all_rows=1200)
+    told = []
+    for count in (1, 3):
+        decisions = tuple(EarlierDecision(candidate=str(n), items=sketch) for n in range(count))
+        told.append(
+            foresee_verdicts(many, settings, 0.1, 100, foresee_use(test, FrozenChampion("abc", decisions), settings))
+        )
+    first, worn = told
+    assert not first.problems
+    # At 97.5% instead of 95% the smallest detectable difference is (2.241 + 0.842) / (1.960 + 0.842) times as large.
+    assert detectable_share(120, 0.975) == pytest.approx(detectable_share(120) * 1.1, rel=0.01)
+    assert f"by {detectable_share(120, 0.975):.2g} is found" in first.notes[0]
+    assert first.notes[1].startswith("these items have made 1 earlier decision (one had 100% of them): decision 2 of 3")
+    assert "the set is worn out" in worn.problems[0]
 
 
 def test_rows_are_counted_as_evaluation_counts_them(tmp_path: Path) -> None:

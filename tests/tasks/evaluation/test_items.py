@@ -92,6 +92,20 @@ def test_rows_that_no_model_can_answer_are_counted(tmp_path: Path, initial: Path
         choose(tmp_path, [], 9, initial)
 
 
+def test_empty_and_repeated_rows_are_no_items(tmp_path: Path, initial: Path, caplog: pytest.LogCaptureFixture) -> None:
+    once = row_of(("user", "Hello"), ("assistant", "Good day"))
+    rows = [
+        once,
+        {**once, "source": "y"},
+        {**once, "id": "0" * 16, "cluster": "other"},
+        row_of(("user", " \n"), ("assistant", "Good day")),
+        row_of(("system", "Be kind."), ("user", "Hello"), ("assistant", "Good day")),
+    ]
+    chosen = choose(tmp_path, rows, 9, initial)
+    assert chosen.figures == {"items": 2, "held_out": 5, "too_long": 0, "unanswerable": 1, "duplicates": 2}
+    assert "2 held-out rows repeat an item and are left out" in caplog.text
+
+
 def test_an_item_must_fit_the_champion_too(tmp_path: Path, initial: Path, tiny_model: Path) -> None:
     small = tmp_path / "champion"
     shutil.copytree(tiny_model, small)

@@ -1,0 +1,1 @@
+"""Tests of how often a held-out set may decide."""
