@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flows.wiring import artifacts
+from flows.wiring.origins import list_params
 from flows.wiring.params import Params
 from flows.wiring.stage import run, stage, task
 from tasks.contracts.manifest import NAME
@@ -26,6 +27,7 @@ def deployment(params: Params) -> None:
         artifacts.PLAN,
         artifacts.TUNED,
         artifacts.EVALUATION_VERDICT,
+        artifacts.EVALUATION_REPORT,
     )
     release = task(empty_release)(artifacts.RELEASE)
     exported = task(export_model)(artifacts.INITIAL, artifacts.TUNED, settings.export, release / MODEL)
@@ -42,7 +44,9 @@ def deployment(params: Params) -> None:
     )
     task(write_baseline)(artifacts.PREDICTIONS, exported.folder, settings.model, release / BASELINE)
     task(write_card)(provenance, proof, settings.model, settings.languages, release)
-    facts = task(describe_release)(provenance, exported, proof, settings.model, settings.export.name)
+    facts = task(describe_release)(
+        provenance, exported, proof, settings.model, settings.export.name, list_params(params)
+    )
     manifest = task(seal_release)(release, artifacts.EVALUATION_VERDICT, facts)
     task(write_report)(
         manifest,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows.wiring import artifacts
 from flows.wiring.params import Params
-from flows.wiring.stage import run, stage, task
+from flows.wiring.stage import recorder, run, stage, task
 from tasks.contracts.manifest import NAME, hash_file
 from tasks.evaluation.answer_store import AnswerStore
 from tasks.evaluation.decisions.reuse import read_frozen_champion, use_held_out
@@ -16,11 +16,18 @@ from tasks.evaluation.items import select_items
 from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.outcomes import answer_with_base, answer_with_candidate, answer_with_champion
 from tasks.evaluation.publish import write_figures, write_predictions, write_slices, write_verdict
-from tasks.evaluation.report import write_report
+from tasks.evaluation.report.answer_table import tabulate_answers
+from tasks.evaluation.report.background import read_background
+from tasks.evaluation.report.blocks import ReportBlock
+from tasks.evaluation.report.page import write_report
 from tasks.evaluation.scoring import score_outcomes
-from tasks.evaluation.slices import score_slices
+from tasks.evaluation.slices.groups import group_items
+from tasks.evaluation.slices.scores import score_slices
 from tasks.evaluation.verdict import check_metrics, decide
 from tasks.training.tuned import read_objective
+
+# The code that decides about answers, scores and verdict.
+CODE = (Path("flows/evaluation.py"), *(Path("tasks", name) for name in ("evaluation", "language_models", "training")))
 
 
 @stage
@@ -41,6 +48,7 @@ def evaluation(params: Params) -> None:
         settings.gate.reuse,
         settings.bootstrap.confidence,
     )
+    groupings = task(group_items)(selected.items, settings.slices, artifacts.EXTRA)
     pairs = objective.pairs if objective.name == "contrastive" else None
     intents = task(fit_intent_classifier)(artifacts.TRAIN, selected.items)
     evidence = Evidence(selected.items, intents, vectors=pairs is not None)
@@ -56,12 +64,23 @@ def evaluation(params: Params) -> None:
         **settings.bootstrap.at(use.confidence),
     )
     verdict = task(decide)(board, **settings.gate.rule, champion=champion.release, held_out=use)
-    slices = task(score_slices)(board, verdict.primary, settings.bootstrap.resamples, settings.bootstrap.seed)
+    slices = task(score_slices)(
+        board, verdict.primary, groupings.found, settings.bootstrap.resamples, settings.bootstrap.seed
+    )
+    values = settings.model_dump(mode="json")
+    background = task(read_background)(
+        artifacts.CURVE.parent, artifacts.INITIAL, artifacts.TUNED, artifacts.TEST, values, champion.release, CODE
+    )
+    # What other rooms measured, in the order of the page.
+    blocks: list[ReportBlock] = []
     task(write_predictions)(board, artifacts.PREDICTIONS)
     task(write_slices)(slices, artifacts.SLICES)
     task(write_figures)(board, verdict, artifacts.metrics("evaluation"), artifacts.headline("evaluation"))
-    task(write_report)(selected, board, verdict, slices, settings.examples, artifacts.report("evaluation"))
+    task(write_report)(
+        selected, board, verdict, groupings, slices, background, values, blocks, artifacts.report("evaluation")
+    )
     task(write_verdict)(verdict, artifacts.EVALUATION_VERDICT)
+    recorder().table("answers.json", tabulate_answers(board, verdict.primary))
 
 
 def open_champion(release: str | None) -> Path | None:

@@ -30,11 +30,11 @@ from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.lock import one_at_a_time  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import validate  # noqa: E402
+from flows.wiring.params.places import flatten  # noqa: E402
 from flows.wiring.processes import leading  # noqa: E402
 from flows.wiring.recording import REASON, Recorder  # noqa: E402
 from flows.wiring.runs import addresses  # noqa: E402
 from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
-from flows.wiring.stage import flatten  # noqa: E402
 from flows.wiring.staleness import dvc_skips  # noqa: E402
 from flows.wiring.trial import PRELOAD, TokenizedData, TrialWork, train_trial  # noqa: E402
 from flows.wiring.yaml_file import read_yaml  # noqa: E402

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.answers import Answer, command
+from flows.commands.evaluation import ITEMS, METRICS, compare_models
 from flows.wiring import artifacts
 from flows.wiring.settings import configure
 from tasks.contracts.errors import PipelineError
@@ -16,6 +17,12 @@ app = typer.Typer()
 
 @command(app)
 def compare(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Two or more models, on the same items: versions, runs, folders, base, tuned or champion."),
+    ] = None,
+    metric: METRICS = None,
+    items: ITEMS = None,
     methods: Annotated[
         str | None, typer.Option(help="Training methods to compare, by their names with commas, or all.")
     ] = None,
@@ -41,9 +48,17 @@ def compare(
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Set earlier trainings aside and begin anew.")] = False,
 ) -> Answer:
-    """Train with every choice of a kind, and rank them by quality and cost; killed, it goes on."""
+    """Compare models on the same items; or train with every choice of a kind, and rank them by quality and cost."""
     kinds = {"methods": methods, "optimizers": optimizers, "objectives": objectives}
     asked = {kind: words for kind, words in kinds.items() if words is not None}
+    if models and not asked:
+        return compare_models(models, metric, items)
+    if asked and (models or metric or items):
+        named = " ".join(models or ["--metric or --items"])
+        raise PipelineError(
+            f"found {named} beside {' and '.join(f'--{kind}' for kind in asked)}; expected models that are there, or "
+            "choices to train with"
+        )
     if len(asked) != 1:
         raise PipelineError(
             f"found {' and '.join(f'--{kind}' for kind in asked) or 'nothing to compare'}; give one of "

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.answers import Answer, command
+from tasks.contracts.errors import PipelineError
 
 if TYPE_CHECKING:
     from flows.wiring.named_models import NamedModel
     from tasks.evaluation.metrics.metric import Metric
+    from tasks.evaluation.report.differences import OriginChange
 
 app = typer.Typer()
 
@@ -40,6 +42,24 @@ def evaluate(
     return rank(found, metric, items, "Models compared", "model_comparison")
 
 
+def compare_models(names: Sequence[str], metrics: Sequence[str] | None, items: int | None) -> Answer:
+    """Compare models with the first one named, with what differs behind them and the answers that changed.
+
+    Raises:
+        PipelineError: Fewer than two models, or one of them is not there.
+    """
+    from flows.wiring.named_models import find_model
+    from flows.wiring.params import read_params
+
+    precision = read_params().evaluation.generation.precision
+    found = {model.name: model for name in names for model in [find_model(name, precision)]}
+    if len(found) < 2:
+        raise PipelineError(
+            f"found one model to compare, {', '.join(names)}; give two or more, such as `heptune compare base tuned`"
+        )
+    return rank(list(found.values()), metrics, items, "Models compared", "model_differences", in_detail=True)
+
+
 @command(app)
 def leaderboard(metric: METRICS = None, items: ITEMS = None) -> Answer:
     """Score the base and every registered version on the same held-out items, the best first."""
@@ -55,9 +75,23 @@ def leaderboard(metric: METRICS = None, items: ITEMS = None) -> Answer:
 
 
 def rank(
-    models: Sequence[NamedModel], metrics: Sequence[str] | None, items: int | None, title: str, stage: str
+    models: Sequence[NamedModel],
+    metrics: Sequence[str] | None,
+    items: int | None,
+    title: str,
+    stage: str,
+    in_detail: bool = False,
 ) -> Answer:
-    """Answer, score, and write the page."""
+    """Answer, score, and write the page.
+
+    Args:
+        models: The models, the first being the reference.
+        metrics: Metrics as a person writes them; None for those of the params.
+        items: Most items; None for as many as the params say.
+        title: Heading of the page.
+        stage: Folder of the page.
+        in_detail: Show what else differs between the reference and each model, origins and answers.
+    """
     from flows.wiring import artifacts
     from flows.wiring.params import read_params
     from flows.wiring.settings import configure
@@ -67,7 +101,9 @@ def rank(
     from tasks.evaluation.metrics.metric import Evidence
     from tasks.evaluation.outcomes import answer_with_model
     from tasks.evaluation.ranking import rank_models
-    from tasks.evaluation.ranking_report import describe_ranking, write_ranking
+    from tasks.evaluation.report.differences import find_differences
+    from tasks.evaluation.report.ranking import describe_ranking, write_ranking
+    from tasks.evaluation.slices.groups import group_items
     from tasks.evaluation.verdict import check_metrics
 
     settings = read_params().evaluation
@@ -87,9 +123,24 @@ def rank(
         "models answered the same ones, greedily.",
         "A score of many models is that of the luckiest too: the best of ten equal models looks better than it is.",
     ]
-    write_ranking(ranking, title, notes, page, page.with_name("metrics.json"))
+    differences = []
+    if in_detail:
+        groupings = group_items(selected.items, settings.slices, artifacts.EXTRA)
+        differences = find_differences(ranking, compare_models_origins(models), groupings, settings.examples)
+    write_ranking(ranking, title, notes, page, page.with_name("metrics.json"), differences)
     values = {"models": list(ranking.models), "report": page.as_uri(), **ranking.figures}
+    if differences:
+        values["differences"] = [one.values for one in differences]
     return Answer(values, f"{describe_ranking(ranking)}\nreport: {page.as_uri()}")
+
+
+def compare_models_origins(models: Sequence[NamedModel]) -> dict[str, tuple[list[OriginChange], str]]:
+    """What is not the same behind each model and the first one, and a note."""
+    from flows.wiring.origins import compare_origins, read_origin
+
+    reference, *others = models
+    before = read_origin(reference)
+    return {one.name: compare_origins(before, read_origin(one)) for one in others}
 
 
 def read_metrics(names: Sequence[str]) -> tuple[Metric, ...]:

@@ -5,8 +5,8 @@ A stage never imports MLflow. It appends entries, one JSON object a line, to its
 entries, in the order of a run:
 
 * ``create``: name, key of the pipeline, tags, time; who writes, and the process that runs DVC;
-* ``params``, ``metrics``, ``tags``, ``inputs``, ``artifact``: what is recorded of the run or, with ``pipeline``, of
-  the pipeline's run above it;
+* ``params``, ``metrics``, ``tags``, ``inputs``, ``artifact``, ``table``: what is recorded of the run or, with
+  ``pipeline``, of the pipeline's run above it;
 * ``finish``: status, time, and what the stage's figures and ``dvc.lock`` were at that moment;
 * ``end``: nothing follows. For a stage the sender writes it, behind the hashes that DVC left in ``dvc.lock``.
 """
@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,19 +135,34 @@ class Recorder:
             folder: Folder among the run's artifacts; the top one by default.
             text: What is kept under its name instead of what it holds.
         """
-        if not path.is_file():
-            return
-        copy = copies_of(self.path) / folder / path.name
+        if path.is_file():
+            self._keep(path.name, folder, path if text is None else text, "artifact")
+
+    def _keep(self, name: str, folder: str, content: Path | str, kind: str) -> None:
+        copy = copies_of(self.path) / folder / name
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            if text is None:
-                shutil.copyfile(path, copy)
+            if isinstance(content, Path):
+                shutil.copyfile(content, copy)
             else:
-                copy.write_text(text, encoding="utf-8")
+                copy.write_text(content, encoding="utf-8")
         except OSError as error:
             self._report_loss(error)
             return
-        self._append("artifact", path=str(copy.resolve()), folder=folder)
+        self._append(kind, path=str(copy.resolve()), folder=folder)
+
+    def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Keep a table with the run, where MLflow's pages show and compare it.
+
+        Args:
+            name: Its file, ending in ``.json``.
+            columns: Name to as many values as the others have; without any there is no table.
+        """
+        if not columns:
+            return
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        text = json.dumps({"columns": list(columns), "data": rows}, ensure_ascii=False)
+        self._keep(name, "", text, "table")
 
     def keep_newest(self, artifact: str, runs: int) -> None:
         """Keep a bulky artifact of this stage with the newest runs only; older ones lose it, and nothing else.

@@ -54,6 +54,7 @@ ARTIFACTS = "release"
 LOCK_TIMEOUT_S = 300
 SENT_TIMEOUT_S = 20.0
 KEPT_HISTORY = 1000
+MLFLOW_PARENT = "mlflow.parentRunId"
 
 
 class Champion(NamedTuple):
@@ -216,6 +217,30 @@ class Registry:
             )
         return self._named(found)
 
+    def find_run(self, run: str) -> Champion:
+        """The newest version that a run made.
+
+        Args:
+            run: Id of the run in MLflow or of the flow run in Prefect, of a stage's pipeline too, or its beginning.
+
+        Raises:
+            PipelineError: No version is of that run.
+        """
+        with self._answering():
+            versions = self._client.search_model_versions(f"name='{self.model}'")
+            for found in sorted(versions, key=lambda version: -int(version.version)):
+                if any(name.startswith(run) for name in self._name_runs(str(found.run_id)) if name):
+                    return self._named(found)
+        raise PipelineError(
+            f'run {run}: no version of "{self.model}" was made by it; `heptune list` shows versions and runs, and '
+            "`heptune register` makes a version of the last run"
+        )
+
+    def read_commit(self, version: int) -> str:
+        """The git commit that a version was made at; empty where it is not known."""
+        with self._answering():
+            return str(self._client.get_model_version(self.model, str(version)).tags.get("git_commit", ""))
+
     def resolve_champion(self) -> tuple[str, Path] | None:
         """Release hash and folder of the champion, or None; fetched and verified when first seen."""
         present = self.champion()
@@ -290,6 +315,14 @@ class Registry:
                     return None
                 raise
 
+    def _name_runs(self, run_id: str) -> list[str]:
+        """The ids by which the run of a version is known: its own, its pipeline's, and the pipeline's in Prefect."""
+        if not run_id:
+            return []
+        parent = self._client.get_run(run_id).data.tags.get(MLFLOW_PARENT, "")
+        pipeline = self._client.get_run(parent).data.tags.get("heptune.pipeline_run", "") if parent else ""
+        return [run_id, parent, pipeline]
+
     def _aliased(self, alias: str) -> int | None:
         found = self._by_alias(alias)
         return int(found.version) if found else None
@@ -355,7 +388,7 @@ class Registry:
             return self._describe_run(str(begun.info.run_id), release)
         wait_until_sent(SENT_TIMEOUT_S)
         if maker := self._search(number, {"heptune.stage": "deployment", "heptune.release": release}):
-            tags["mlflow.parentRunId"] = maker.data.tags.get("mlflow.parentRunId", maker.info.run_id)
+            tags[MLFLOW_PARENT] = maker.data.tags.get(MLFLOW_PARENT, maker.info.run_id)
         if addresses.has_reports():
             tags["mlflow.note.content"] = f"[Everything of this release]({addresses.release_page(release)})"
         made = self._client.create_run(number, tags=tags, run_name=f"release {release[:12]}")

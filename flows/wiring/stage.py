@@ -39,6 +39,7 @@ from flows.wiring import artifacts, lineage  # noqa: E402
 from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import Params, read_params  # noqa: E402
+from flows.wiring.params.places import flatten  # noqa: E402
 from flows.wiring.processes import ProcessMark, end, has_process, leading, list_below, show_mark  # noqa: E402
 from flows.wiring.recording import PIPELINE, Recorder, warn_unanswered  # noqa: E402
 from flows.wiring.runs import addresses  # noqa: E402
@@ -383,14 +384,3 @@ def leave_message(name: str, text: str) -> bool:
     if folder:
         Path(folder, name).write_text(text, encoding="utf-8")
     return bool(folder)
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under dotted keys; lists as text."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

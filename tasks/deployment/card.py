@@ -15,6 +15,7 @@ from tasks.pages.text import plural, show_score
 
 TEMPLATE = Path(__file__).with_name("templates") / "card.md"
 FILES_SHOWN = 50
+SLICES_SHOWN = 5  # of each property
 SPLITS = ("train", "validation", "test")
 # The hub accepts licence identifiers such as apache-2.0; any other licence is "other" with its name.
 LICENCE_IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]*\Z")
@@ -50,8 +51,11 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
                 task_type="text-generation",
                 dataset_type="held-out",
                 dataset_name="held-out split",
+                dataset_split="test",
                 metric_type=metric,
+                metric_name=provenance.report.get("titles", {}).get(metric),
                 metric_value=round(float(result["mean_a"]), 6),
+                metric_args=describe_interval(provenance.report, metric),
             )
             for metric, result in sorted(against_base.items())
         ],
@@ -71,6 +75,9 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
         opponent="the champion" if provenance.verdict["opponent"] == "champion" else "its base",
         intents=describe_intents(provenance.verdict),
         evaluation=as_table(*evaluation_rows(provenance.verdict)),
+        scores=as_table(*score_rows(provenance.report)) if provenance.report else "",
+        slices=as_table(*slice_rows(provenance.report)) if provenance.report.get("slices") else "",
+        blocks=provenance.report.get("blocks", []),
         sources=as_table(
             ["source", "kind", "location", "shape", "rows", "weight"],
             [
@@ -107,6 +114,64 @@ def evaluation_rows(verdict: Mapping[str, Any]) -> tuple[list[str], list[list[An
         ]
         for metric, r in sorted(verdict["comparisons"][f"candidate_vs_{opponent}"].items())
     ]
+    return columns, rows
+
+
+def describe_interval(report: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
+    """Interval of the model's score as the front matter has it; None where it is not known.
+
+    Args:
+        report: Evaluation's report.
+        metric: Name of the metric.
+    """
+    one = report.get("scores", {}).get("candidate", {}).get(metric)
+    if not one or one["low"] is None or one["high"] is None:
+        return None
+    return {
+        "confidence": report["confidence"],
+        "low": round(float(one["low"]), 6),
+        "high": round(float(one["high"]), 6),
+        "items": one["items"],
+    }
+
+
+def score_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of every score of this model and of its base, with their intervals."""
+    models = {"candidate": "this model", "base": "base", "champion": "champion"}
+    shown = [model for model in models if model in report["scores"]]
+    columns = ["metric", *(models[model] for model in shown), "items"]
+    rows = [
+        [
+            report["titles"][metric],
+            *(_show_score(report["scores"][model][metric]) for model in shown),
+            report["scores"]["candidate"][metric]["items"],
+        ]
+        for metric in report["titles"]
+    ]
+    return columns, rows
+
+
+def _show_score(one: Mapping[str, Any]) -> str:
+    value, low, high = (float("nan") if one[key] is None else one[key] for key in ("value", "low", "high"))
+    return f"{show_score(value)} ({show_score(low)} to {show_score(high)})"
+
+
+def slice_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of the slices that are large enough, the weakest of each property."""
+    columns = ["slice", "this model", "interval", "difference", "items"]
+    rows: list[list[Any]] = []
+    for name in dict.fromkeys(one["by"] for one in report["slices"]):
+        known = [one for one in report["slices"] if one["by"] == name and not one["too_small"]]
+        rows += [
+            [
+                f"{name}: {one['group']}",
+                show_score(one["scores"]["candidate"]),
+                f"{show_score(one['candidate_low'])} to {show_score(one['candidate_high'])}",
+                show_score(one["difference"]),
+                one["items"],
+            ]
+            for one in known[:SLICES_SHOWN]
+        ]
     return columns, rows
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.manifest import hash_folder, read_json, read_manifest
+from tasks.contracts.manifest import find_json, hash_folder, read_json, read_manifest
 from tasks.deployment.merge import Exported
 from tasks.deployment.parity import ParityProof
 from tasks.language_models.model_folder import resolve_model
@@ -29,6 +31,7 @@ class Provenance:
         tuned: Manifest of the tuned model.
         verdict: Evaluation's verdict.
         base: Name of the base model, see `name_base`.
+        report: All that evaluation measured; empty where it is not known.
     """
 
     prepared: dict[str, Any]
@@ -37,6 +40,7 @@ class Provenance:
     tuned: dict[str, Any]
     verdict: dict[str, Any]
     base: str
+    report: dict[str, Any] = field(default_factory=dict)
 
     @property
     def origin(self) -> str:
@@ -45,7 +49,9 @@ class Provenance:
         return "@".join(str(value) for value in source.values())
 
 
-def read_provenance(prepared: Path, initial: Path, plan: Path, tuned: Path, verdict: Path) -> Provenance:
+def read_provenance(
+    prepared: Path, initial: Path, plan: Path, tuned: Path, verdict: Path, report: Path | None = None
+) -> Provenance:
     """Read the records that the card shows.
 
     Args:
@@ -54,6 +60,7 @@ def read_provenance(prepared: Path, initial: Path, plan: Path, tuned: Path, verd
         plan: The plan's folder.
         tuned: The tuned model's folder.
         verdict: Evaluation's ``verdict.json``.
+        report: Evaluation's ``report.json``; without it the card has no intervals of scores, slices and benchmarks.
 
     Raises:
         PipelineError: One of them is missing or incomplete.
@@ -71,6 +78,7 @@ def read_provenance(prepared: Path, initial: Path, plan: Path, tuned: Path, verd
         read_manifest(tuned),
         evaluation,
         name_base(manifest["source"], resolve_model(initial)),
+        find_json(report) if report else {},
     )
 
 
@@ -96,7 +104,12 @@ def name_base(source: dict[str, str], folder: Path) -> str:
 
 
 def describe_release(
-    provenance: Provenance, exported: Exported, proof: ParityProof, name: str, export: str
+    provenance: Provenance,
+    exported: Exported,
+    proof: ParityProof,
+    name: str,
+    export: str,
+    params: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The facts of a release's manifest: its provenance by hash, and its scores.
 
@@ -106,6 +119,7 @@ def describe_release(
         proof: Parity proof of the release.
         name: Name of the model.
         export: Name of the export format.
+        params: Settings that it was made with, by dotted key.
     """
     splits = provenance.prepared["files"]
     return {
@@ -119,4 +133,5 @@ def describe_release(
         "tuned": {name: entry["sha256"] for name, entry in provenance.tuned["files"].items()},
         "metrics": {metric: r["mean_a"] for metric, r in provenance.verdict["comparisons"][BASE].items()},
         "parity": proof.figures,
+        "params": dict(params),
     }

@@ -30,6 +30,7 @@ from tasks.evaluation.metrics.repetition import AnswerRepetition
 from tasks.evaluation.metrics.rouge_l import RougeL
 from tasks.evaluation.metrics.rouge_n import Rouge1, Rouge2
 from tasks.evaluation.metrics.token_f1 import TokenF1
+from tasks.evaluation.slices.names import LABEL, LENGTH, SOURCE
 
 
 def _accept_bare_name(value: Any) -> Any:
@@ -163,7 +164,13 @@ class Evaluation(Section):
     generation: AnswerGeneration = Field(default_factory=AnswerGeneration)
     bootstrap: Bootstrap = Field(default_factory=Bootstrap)
     gate: PromotionGate = Field(default_factory=PromotionGate)
-    examples: int = Field(default=6, ge=0, description="changed answers shown, improved and worsened each")
+    slices: tuple[str, ...] = Field(
+        default=(SOURCE, LABEL, LENGTH),
+        description="what the items are also scored by: source, label, length, language, or kept columns of the data",
+    )
+    examples: int = Field(
+        default=20, ge=0, le=200, description="changed answers shown, improved and worsened each, as far as they fit"
+    )
 
     @model_validator(mode="after")
     def _gate_is_scored(self) -> Evaluation:
@@ -176,6 +183,8 @@ class Evaluation(Section):
                 f"gate: {', '.join(missing)} is not scored; add it to metrics ({', '.join(names)}) or take it "
                 "out of the gate"
             )
+        if len(set(self.slices)) < len(self.slices):
+            raise ValueError(f"slices: {', '.join(self.slices)} names one twice; name each once")
         if self.items < self.gate.minimum_items:
             raise ValueError(
                 f"items: {self.items} is below gate.minimum_items ({self.gate.minimum_items}), so no candidate "

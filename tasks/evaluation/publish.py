@@ -13,7 +13,7 @@ from tasks.contracts.records import PREDICTIONS
 from tasks.contracts.tables import write_table
 from tasks.evaluation.bias import bias_figures
 from tasks.evaluation.scoring import Scoreboard
-from tasks.evaluation.slices import Slice
+from tasks.evaluation.slices.scores import Slice
 from tasks.evaluation.verdict import PromotionVerdict
 
 

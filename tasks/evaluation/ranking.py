@@ -10,7 +10,7 @@ import numpy as np
 from tasks.evaluation.bootstrap import count_units, interval
 from tasks.evaluation.comparison import Comparison, IntervalMethod, compare, mean, scale
 from tasks.evaluation.items import Item
-from tasks.evaluation.metrics.metric import Evidence, Metric
+from tasks.evaluation.metrics.metric import Evidence, Metric, Scores
 from tasks.evaluation.outcomes import ModelName, Outcome
 from tasks.evaluation.scoring import Estimate, Key, resample
 
@@ -28,6 +28,8 @@ class ModelRanking:
         estimates: Score with its interval, by model and metric.
         comparisons: The model against the reference, by model and metric; without what cannot be compared.
         confidence: Confidence level of all intervals.
+        scores: Of every item, by model and metric.
+        outcomes: The answers, by model.
     """
 
     items: tuple[Item, ...] = field(repr=False)
@@ -38,6 +40,8 @@ class ModelRanking:
     estimates: dict[Key, Estimate]
     comparisons: dict[Key, Comparison]
     confidence: float
+    scores: dict[Key, Scores] = field(repr=False)
+    outcomes: dict[ModelName, Outcome] = field(repr=False)
 
     @property
     def figures(self) -> dict[str, float]:
@@ -115,4 +119,6 @@ def rank_models(
         estimates,
         comparisons,
         confidence,
+        scores,
+        models,
     )

@@ -22,6 +22,7 @@ from tasks.training.quantization.measure import TRAINED, WeightPart
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+DIAGNOSIS = "diagnosis.json"
 LOGARITHMIC_FROM = 30  # ratio of the highest to the lowest loss above which the axis is logarithmic
 
 _BADGES: dict[Shape, tuple[str, Tone]] = {
@@ -42,7 +43,7 @@ _BADGES: dict[Shape, tuple[str, Tone]] = {
 def write_report(
     run: Run, splits: Splits, curve_path: Path, page_path: Path, metrics_path: Path
 ) -> dict[str, float | int]:
-    """Write ``curve.json``, ``index.html`` and ``metrics.json``.
+    """Write ``curve.json``, ``diagnosis.json`` beside it, ``index.html`` and ``metrics.json``.
 
     Args:
         run: The finished run.
@@ -61,6 +62,7 @@ def write_report(
         curve_path, [{k: v for k, v in asdict(point).items() if v is not None and v != {}} for point in run.curve]
     )
     write_json(metrics_path, figures)
+    write_json(curve_path.with_name(DIAGNOSIS), {**asdict(diagnosis), "unit": objective.unit})
     page = Page("Fine-tuning", diagnosis.text, *_BADGES[diagnosis.shape], stage="fine_tuning")
     page.cards(_cards(figures))
     page.figure(

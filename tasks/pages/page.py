@@ -27,6 +27,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from tasks.contracts.manifest import write_bytes
+from tasks.pages.examples import ShownChange
 from tasks.pages.stages import STAGE_TITLES, list_neighbours
 from tasks.pages.text import printable
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 Tone = Literal["good", "bad", "warn", "plain"]
 BLANK = ("", "–", "-")  # empty cells of a numeric column
 _NUMBER = re.compile(r"[+-]?\d[\d,.]*(%( \(|\Z)|\Z)")  # a percentage with its interval, if it has one
+_NO_ANCHOR = re.compile(r"[^a-z0-9]+")
 _LONG_WORD = re.compile(r"[\w./:-]{10,}")
 _CODE = re.compile(r"`([^`\n]{1,200})`")
 _BREAK_AFTER = re.compile(r"([_/.])(?=\w)")
@@ -118,6 +120,28 @@ class Page:
     def conversation(self, turns: Sequence[tuple[str, str]], heading: str = "") -> None:
         """A conversation as ``(speaker, text)`` pairs."""
         self.blocks.append({"kind": "conversation", "heading": heading, "turns": list(turns)})
+
+    def changes(self, changes: Sequence[ShownChange]) -> None:
+        """Answers of two models side by side, with a filter where the browser runs scripts."""
+        groups = sorted({name for one in changes for name in one.group_names})
+        self.blocks.append({"kind": "changes", "changes": list(changes), "groups": groups})
+
+    def contents(self) -> None:
+        """Links to the headings that follow; from then on each heading has a place of its own."""
+        self.blocks.append({"kind": "contents"})
+
+    @property
+    def places(self) -> dict[int, tuple[str, str]]:
+        """Number of each block with a heading below `contents`, if that is there, to its anchor and heading."""
+        kinds = [block["kind"] for block in self.blocks]
+        if "contents" not in kinds:
+            return {}
+        found: dict[int, tuple[str, str]] = {}
+        for number, block in enumerate(self.blocks):
+            text = block.get("heading") or (block["text"] if block["kind"] == "heading" else "")
+            if text and number > kinds.index("contents"):
+                found[number] = f"{_NO_ANCHOR.sub('-', text.lower()).strip('-')}-{len(found) + 1}", text
+        return found
 
     def link(self, href: str, text: str) -> None:
         """A link to a file beside the page."""

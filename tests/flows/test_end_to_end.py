@@ -231,6 +231,13 @@ def test_any_models_are_scored_on_the_same_items(checkout: Path) -> None:
     assert found["models/base.loss.difference"] == 0
     assert found["version 1.bits_per_byte"] < found["base.bits_per_byte"]
     assert "version 1" in (checkout / "reports/model_comparison/index.html").read_text()
+    asked = ["compare", "base", "v1", "--items", "12", "--metric", "loss", "--json"]
+    compared = json.loads(command(checkout, *heptune, *asked).stdout)
+    (difference,) = compared["differences"]
+    assert (difference["before"], difference["after"]) == ("base", "version 1")
+    assert difference["better"] + difference["worse"] == len(difference["examples"]) == 12
+    assert ["model", "method"] in [[one["part"], one["what"]] for one in difference["origins"]]
+    assert "Behind version 1 and base" in (checkout / "reports/model_differences/index.html").read_text()
     ranked = json.loads(
         command(checkout, *heptune, "leaderboard", "--items", "12", "--metric", "loss", "--json").stdout
     )

@@ -15,7 +15,10 @@ from tasks.contracts.manifest import hash_file, write_json
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("nowhere", r'"nowhere": no such folder; expected base, tuned, champion, .* or a model folder'),
+        (
+            "nowhere",
+            r'"nowhere": no such folder; expected base, tuned, champion, .* the run that made one, or a model folder',
+        ),
         ("empty", '"empty": no config.json there; expected base'),
         ("base", "models/initial: missing or not complete; `heptune run` makes it"),
         ("tuned", "models/initial: missing"),

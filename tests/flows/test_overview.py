@@ -12,7 +12,7 @@ import pytest
 
 from flows.wiring import artifacts
 from flows.wiring.overview import is_current, write_overview
-from flows.wiring.runs.records import RunRecord, hash_page
+from flows.wiring.runs.records import RunRecord, hash_page, show_duration
 from flows.wiring.runs.releases import note_champion, note_version, read_champion
 from tasks.contracts.manifest import write_json
 from tasks.pages.page import Page
@@ -112,7 +112,7 @@ def test_the_pages_say_which_run_wrote_them(root: Path) -> None:
     known = facts(root)
     assert known["data_preparation"] == {
         "made": "2026-11-29 10:01 UTC", "run": "retrain on drift (run-0)", "commit": "0123456789ab", "data": "d" * 12,
-        "release": f"version 2, release {NEW[:12]}",
+        "release": f"version 2, release {NEW[:12]}", "took": "1 min 0 s",
     }  # fmt: skip
     assert known["evaluation"]["compared with champion"] == f"version 1, release {OLD[:12]}"
     assert known["monitoring"]["answered by"] == f"version 1, release {OLD[:12]}"
@@ -123,11 +123,19 @@ def test_the_pages_say_which_run_wrote_them(root: Path) -> None:
     write_overview(root)
     assert facts(root)["data_preparation"] | {"made": ""} == {
         "made": "", "run": "dvc repro (run-60)", "commit": "0123456789ab with changes", "data": "e" * 12,
+        "took": "1 min 0 s",
     }  # fmt: skip
     # The bytes decide: a page that DVC restored is of the run that wrote it, and one from elsewhere of none.
     (root / artifacts.report("data_preparation")).write_text("another page")
     write_overview(root)
     assert "data_preparation" not in facts(root)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(7.6, "8 s"), (59.6, "1 min 0 s"), (252, "4 min 12 s"), (7500, "2 h 5 min")]
+)
+def test_durations_are_said_as_people_say_them(seconds: float, shown: str) -> None:
+    assert show_duration(seconds) == shown
 
 
 def test_the_pages_of_commands_are_found_and_say_when_they_were_made(root: Path) -> None:

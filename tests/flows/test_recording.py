@@ -227,6 +227,8 @@ def test_sending_twice_changes_nothing(uri: str) -> None:
     run.metrics(1, {"loss": 0.5})
     Path("page.html").write_text("a page")
     run.artifact(Path("page.html"))
+    run.table("answers.json", {"prompt": ["Where?", "When?"], "candidate": ["Here.", "您好"], "loss": [0.5, None]})
+    run.table("nothing.json", {})
     Path("page.html").write_text("of a later run")
     sender = Sender(uri)
     sender.look()
@@ -243,6 +245,10 @@ def test_sending_twice_changes_nothing(uri: str) -> None:
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.5), (2, 0.25)]
     (page,) = Path(".heptune/mlflow-artifacts").rglob("page.html")
     assert page.read_text() == "a page"
+    table = client.load_table(experiment_id(client), "answers.json", extra_columns=["run_id"])
+    assert table["candidate"].tolist() == ["Here.", "您好"], "sent twice, there once"
+    assert (table["loss"][0], table["run_id"].unique().tolist()) == (0.5, [found.info.run_id])
+    assert json.loads(found.data.tags["mlflow.loggedArtifacts"]) == [{"path": "answers.json", "type": "table"}]
     assert not list(Path(".heptune/sender/files").iterdir())
 
 

@@ -136,6 +136,21 @@ def test_a_release_hangs_under_the_run_that_made_it_with_its_figures(registry: R
     assert read_json(registry.releases / "versions.json") == {release: {"model": "helper", "version": 1}}
 
 
+def test_a_version_is_found_by_the_run_that_made_it(registry: Registry, make: Make) -> None:
+    first = registry.register(make("a"), commit="c" * 40)
+    registry.register(make("b"), commit="none")
+    client = registry._client
+    run_id = client.get_model_version(registry.model, str(first.version)).run_id
+    assert run_id is not None
+    assert registry.find_run(run_id[:8]) == first
+    pipeline = client.create_run(client.get_run(run_id).info.experiment_id, tags={"heptune.pipeline_run": "f00dcafe-1"})
+    client.set_tag(run_id, "mlflow.parentRunId", pipeline.info.run_id)
+    assert registry.find_run("f00dcafe") == registry.find_run(pipeline.info.run_id) == first
+    assert [registry.read_commit(version) for version in (1, 2)] == ["c" * 40, "none"]
+    with pytest.raises(PipelineError, match=r"run 0badcafe: no version of .* was made by it; `heptune list` shows"):
+        registry.find_run("0badcafe")
+
+
 def test_a_changed_release_is_not_registered(registry: Registry, make: Make) -> None:
     folder = make("one")
     (folder / "model/weights.txt").write_text("oNe")

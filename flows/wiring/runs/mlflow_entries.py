@@ -7,6 +7,7 @@ import json
 import posixpath
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.wiring.recording import Entry
@@ -41,7 +42,7 @@ def escape(key: str) -> str:
 
 
 def log_entry(client: MlflowClient, run_id: str, entry: Entry) -> None:
-    """Tell MLflow params, tags, inputs or an artifact of a run, or which artifact only the newest runs keep.
+    """Tell MLflow params, tags, inputs, an artifact or a table of a run, or which artifact only the newest runs keep.
 
     Raises:
         ValueError: The entry is of another kind.
@@ -51,6 +52,9 @@ def log_entry(client: MlflowClient, run_id: str, entry: Entry) -> None:
     kind = entry["kind"]
     if kind == "artifact":
         client.log_artifact(run_id, entry["path"], entry.get("folder") or None)
+        return
+    if kind == "table":
+        log_table(client, run_id, Path(entry["path"]))
         return
     if kind == "keep_newest":
         drop_old(client, run_id, entry["artifact"], entry["runs"])
@@ -73,6 +77,23 @@ def log_entry(client: MlflowClient, run_id: str, entry: Entry) -> None:
             client.log_inputs(run_id, sets)
     else:
         raise ValueError(f'unknown kind of entry "{kind}"')
+
+
+def log_table(client: MlflowClient, run_id: str, path: Path) -> None:
+    """Keep a table as ``MlflowClient.log_table`` does, which would append to one that an earlier attempt sent.
+
+    Args:
+        client: Of the server.
+        run_id: The run.
+        path: The table in pandas' ``split`` form.
+    """
+    from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
+
+    client.log_artifact(run_id, str(path))
+    known = json.loads(client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+    table = {"path": path.name, "type": "table"}
+    if table not in known:
+        client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*known, table]))
 
 
 def drop_old(client: MlflowClient, run_id: str, artifact: str, newest: int) -> None:

@@ -183,6 +183,8 @@ def describe_run(record: RunRecord, about: Mapping[str, str], root: Path = Path(
         ("run", f"{shorten(name_run(record), LONGEST_NAME, placeholder='…')} ({record.flow_run[:8]})"),
         ("commit", commit[:12] + (" with changes" if changes else "")),
     ]
+    if record.ended:
+        facts.append(("took", show_duration(record.ended - record.began)))
     for key in ("data", "window"):
         if about.get(key):
             facts.append((key, about[key][:12]))
@@ -199,6 +201,15 @@ def name_run(record: RunRecord) -> str:
 def show_time(seconds: float) -> str:
     """A time as pages have it, wherever they are read."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def show_duration(seconds: float) -> str:
+    """A duration as people say it: 8 s, 4 min 12 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _release_of_window() -> str | None:

@@ -139,6 +139,40 @@ def test_the_card_says_what_the_files_say(built: Path) -> None:
     assert "| training loss of the last logged steps, nats per token | 1.5 |" in text
     assert "all prompts and 3 answers are identical token for token" in text
     assert "**promote**" in text
+    assert "## Safety and benchmarks\n\nNot measured.\n\n## Data" in text
+
+
+def test_the_card_has_intervals_slices_and_what_else_was_measured(world: World, tmp_path: Path) -> None:
+    """Read back by huggingface_hub, whose own checks of the front matter it passes."""
+    files = (world.prepared / "manifest.json", world.initial, world.plan, world.tuned, world.verdict)
+    assert read_provenance(*files, tmp_path / "nothing.json").report == {}
+    one = {"by": "label", "group": "a|b", "items": 40, "scores": {"candidate": 0.8}, "candidate_low": 0.7}
+    one |= {"candidate_high": 0.9, "difference": 0.1, "too_small": False}
+    report = {
+        "confidence": 0.95,
+        "titles": {"rouge_l": "ROUGE-L", "loss": "Loss"},
+        "scores": {
+            "base": {name: {"value": 0.25, "low": 0.2, "high": 0.3, "items": 60} for name in ("rouge_l", "loss")},
+            "candidate": {
+                "rouge_l": {"value": 0.9, "low": 0.85, "high": 0.94, "items": 60},
+                "loss": {"value": 0.5, "low": None, "high": None, "items": 60},
+            },
+        },
+        "slices": [one, {**one, "group": "tiny", "too_small": True}],
+        "blocks": [{"title": "Safety", "summary": "It refuses 9 of 10 harmful requests."}],
+    }
+    write_json(tmp_path / "report.json", report)
+    write_card(read_provenance(*files, tmp_path / "report.json"), PROOF, "helper", ["en"], tmp_path)
+    card = ModelCard.load(tmp_path / "README.md")
+    (result,) = card.data.eval_results
+    assert result.metric_args == {"confidence": 0.95, "low": 0.85, "high": 0.94, "items": 60}
+    assert (result.metric_name, result.dataset_split) == ("ROUGE-L", "test")
+    assert "| ROUGE-L | 0.900 (0.850 to 0.940) | 0.250 (0.200 to 0.300) | 60 |" in card.text
+    assert "| Loss | 0.500 (– to –) |" in card.text
+    assert r"| label: a\|b | 0.800 | 0.700 to 0.900 | 0.100 | 40 |" in card.text
+    assert "tiny" not in card.text
+    assert "**Safety.** It refuses 9 of 10 harmful requests." in card.text
+    assert "Not measured." not in card.text
 
 
 def test_the_card_warns_of_a_model_that_was_not_proven_better(world: World, tmp_path: Path) -> None:

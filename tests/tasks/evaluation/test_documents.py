@@ -14,7 +14,6 @@ from tasks.contracts.records import EXAMPLES, PREDICTIONS, REQUESTS
 from tasks.contracts.tables import read_table, write_table
 from tasks.deployment.baseline import write_baseline
 from tasks.deployment.parity import begin_document, choose_prompts
-from tasks.evaluation.changes import find_changes
 from tasks.evaluation.items import select_items
 from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
 from tasks.evaluation.metrics.exact_match import ExactMatch
@@ -23,9 +22,12 @@ from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.metrics.perplexity import Perplexity
 from tasks.evaluation.outcomes import answer_with_base
 from tasks.evaluation.publish import write_predictions
-from tasks.evaluation.report import write_report
+from tasks.evaluation.report.background import Background
+from tasks.evaluation.report.changes import find_changes
+from tasks.evaluation.report.page import write_report
 from tasks.evaluation.scoring import Scoreboard, score_outcomes
-from tasks.evaluation.slices import score_slices
+from tasks.evaluation.slices.groups import group_items
+from tasks.evaluation.slices.scores import score_slices
 from tasks.evaluation.verdict import check_metrics, decide
 from tasks.language_models.model_folder import load_tokenizer
 from tests.tasks.fine_tuning.small import make_initial
@@ -75,7 +77,11 @@ def test_documents_alone_are_judged_by_what_reads_no_answers(initial: Path, tmp_
     find_changes(board, "loss")
     page = tmp_path / "index.html"
     selected = select_items(test, 100, initial, None, documents=True)
-    write_report(selected, board, verdict, score_slices(board, "loss", 1000, 0), 3, page)
+    groupings = group_items(board.items, ("source", "label", "length"))
+    assert groupings.missing == {"label": "no item has a label"}
+    slices = score_slices(board, "loss", groupings.found, 1000, 0)
+    settings = {"gate": {"minimum_items": 10, "must_not_worsen": {"bits_per_byte": 0.0}}, "examples": 3}
+    write_report(selected, board, verdict, groupings, slices, Background(), settings, [], page)
     assert "which have no answers" in page.read_text(encoding="utf-8")
     predictions = tmp_path / "predictions.parquet"
     write_predictions(board, predictions)

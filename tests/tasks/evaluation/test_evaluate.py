@@ -17,12 +17,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.manifest import NAME, hash_file, read_json, seal
+from tasks.contracts.manifest import NAME, hash_file, read_json, seal, write_json
 from tasks.contracts.records import ANSWER_SETS, EXAMPLES, PREDICTIONS, Prediction
 from tasks.contracts.tables import read_examples, read_table, write_table
 from tasks.evaluation import outcomes
 from tasks.evaluation.answer_store import KEPT, AnswerStore, make_key
-from tasks.evaluation.changes import find_changes
 from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.items import select_items
 from tasks.evaluation.metrics.metric import Evidence
@@ -35,9 +34,13 @@ from tasks.evaluation.outcomes import (
 )
 from tasks.evaluation.params import Evaluation
 from tasks.evaluation.publish import write_figures, write_predictions, write_slices, write_verdict
-from tasks.evaluation.report import write_report
+from tasks.evaluation.report.background import read_background
+from tasks.evaluation.report.blocks import BlockTable, ReportBlock
+from tasks.evaluation.report.changes import find_changes
+from tasks.evaluation.report.page import write_report
 from tasks.evaluation.scoring import Scoreboard, score_outcomes
-from tasks.evaluation.slices import score_slices
+from tasks.evaluation.slices.groups import group_items
+from tasks.evaluation.slices.scores import score_slices
 from tasks.evaluation.verdict import PromotionVerdict, decide
 from tasks.language_models.encoding import encode_examples
 from tasks.language_models.generation import score_references
@@ -64,6 +67,18 @@ class House:
     initial: Path
     champion: Path
     tuned: Path
+    training: Path
+
+
+BLOCKS = [
+    ReportBlock(
+        "Handwriting",
+        "Nothing was read.",
+        (BlockTable("Pages", ["page", "words"], [[f"page {n}", n] for n in range(70)]),),
+        notes=["Of `no` consequence."],
+        values={"pages": 70},
+    )
+]
 
 
 def teach(source: Path, folder: Path, rows: Sequence[dict[str, Any]], steps: int) -> Path:
@@ -108,7 +123,18 @@ def house(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> House:
         initial,
         champion,
         root / "tuned",
+        write_training(root / "training"),
     )
+
+
+def write_training(folder: Path) -> Path:
+    """What fine-tuning's report leaves for evaluation's."""
+    points = [{"step": n, "loss": 4.0 / n, **({"eval_loss": 4.2 / n} if n % 5 == 0 else {})} for n in range(1, 61)]
+    write_json(folder / "curve.json", points)
+    text = "Validation loss fell from 0.84 to 0.07 nats per token."
+    write_json(folder / "diagnosis.json", {"shape": "falling", "text": text, "marked_step": None, "unit": "token"})
+    write_json(folder / "metrics.json", {"tokens_per_epoch": 1500, "epochs": 2.0, "steps": 60, "bytes": 4_000_000})
+    return folder
 
 
 def evaluate(
@@ -126,11 +152,16 @@ def evaluate(
         Evidence(chosen.items, intents), answered, SETTINGS.metrics, **SETTINGS.bootstrap.model_dump()
     )
     verdict = decide(board, **SETTINGS.gate.rule, champion="abc" if champion else None)
-    slices = score_slices(board, verdict.primary, SETTINGS.bootstrap.resamples, SETTINGS.bootstrap.seed)
+    groupings = group_items(chosen.items, SETTINGS.slices)
+    slices = score_slices(board, verdict.primary, groupings.found, SETTINGS.bootstrap.resamples, 0)
+    values = SETTINGS.model_dump(mode="json")
+    background = read_background(
+        house.training, house.initial, house.tuned, house.test, values, "abc" if champion else None, [Path(__file__)]
+    )
     write_predictions(board, out / "predictions.parquet")
     write_slices(slices, out / "slices.json")
     write_figures(board, verdict, out / "metrics.json", out / "headline.json")
-    write_report(chosen, board, verdict, slices, SETTINGS.examples, out / "index.html")
+    write_report(chosen, board, verdict, groupings, slices, background, values, BLOCKS, out / "index.html")
     write_verdict(verdict, out / "verdict.json")
     return board, verdict
 
@@ -199,7 +230,8 @@ def test_figures_are_flat_numbers(evaluated: tuple[Scoreboard, PromotionVerdict,
 
 def test_slices_show_where_the_champion_is_weak(evaluated: tuple[Scoreboard, PromotionVerdict, Path]) -> None:
     board, verdict, _ = evaluated
-    slices = {part.name: part for part in score_slices(board, verdict.primary, 500, 0)}
+    groupings = group_items(board.items, ("source", "label"))
+    slices = {part.name: part for part in score_slices(board, verdict.primary, groupings.found, 500, 0)}
     assert {part.name for part in slices.values() if part.dimension == "label"} == set(LABELS)
     assert sum(part.items for part in slices.values() if part.dimension == "label") == ITEMS
     whole = slices["tiny"]
@@ -207,6 +239,8 @@ def test_slices_show_where_the_champion_is_weak(evaluated: tuple[Scoreboard, Pro
     for label in LABELS[2:]:
         assert slices[label].values["champion"] == 0
         assert slices[label].difference > 0.5
+        assert slices[label].stands_out
+    assert not any(slices[label].stands_out for label in LABELS[:2])
 
 
 def test_the_page_tells_it_and_loads_nothing(evaluated: tuple[Scoreboard, PromotionVerdict, Path]) -> None:
@@ -218,12 +252,24 @@ def test_the_page_tells_it_and_loads_nothing(evaluated: tuple[Scoreboard, Promot
     assert len(better) > 10
     assert "champion · wrong" in page
     assert "candidate · right" in page
-    assert verdict.reasons[0].split(":")[0] in page
-    assert page.count("<svg") == 4
+    assert f"<li>{verdict.reasons[0].split(':')[0].capitalize()}" in page
+    assert '<p class="lede">Promote it: on the same 60 held-out items the candidate&#39;s intent accuracy is ' in page
+    assert "What would change it" in page
+    assert "page 59" in page
+    assert "page 60" not in page
+    assert "Of <code>no</code> consequence" in page or "Of `no` consequence" in page
+    assert "Validation loss fell from 0.84" in page
+    everything = read_json(out / "report.json")
+    assert everything["scores"]["candidate"]["loss"]["value"] == board.estimates["candidate", "loss"].value
+    assert everything["costs"]["tokens trained on"] == 3000
+    assert everything["lineage"]["tuned by"] == "full"
+    assert everything["blocks"][0]["pages"] == 70
+    assert page.count("<svg") == 5
     assert "right on 100.0% of the held-out reference answers" in page
     loaded = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
     assert loaded == [
         "../index.html", "../fine_tuning/index.html", "../deployment/index.html", "../runs.js", "predictions.parquet",
+        "report.json",
     ]  # fmt: skip
     assert "Other tests of the differences" in page
     assert "McNemar p" in page
@@ -233,7 +279,7 @@ def test_the_same_inputs_give_the_same_bytes(
     house: House, evaluated: tuple[Scoreboard, PromotionVerdict, Path], tmp_path: Path
 ) -> None:
     evaluate(house, house.champion, tmp_path)
-    for name in ("predictions.parquet", "metrics.json", "verdict.json", "index.html"):
+    for name in ("predictions.parquet", "metrics.json", "verdict.json", "index.html", "report.json"):
         assert (tmp_path / name).read_bytes() == (evaluated[2] / name).read_bytes(), name
 
 

@@ -13,7 +13,9 @@ from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.metrics.number_match import NumberMatch
 from tasks.evaluation.outcomes import Outcome
 from tasks.evaluation.ranking import ModelRanking, rank_models
-from tasks.evaluation.ranking_report import describe_ranking, tabulate_differences, write_ranking
+from tasks.evaluation.report.differences import MOST_ROWS, OriginChange, find_differences
+from tasks.evaluation.report.ranking import describe_ranking, tabulate_differences, write_ranking
+from tasks.evaluation.slices.groups import group_items
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome, right_and_wrong
 
 ITEMS = make_items(["yes"] * 80)
@@ -77,3 +79,29 @@ def test_the_page_tells_it(three: ModelRanking, tmp_path: Path) -> None:
     write_ranking(alone, "Models compared", [], page, figures)
     assert "Differences" not in page.read_text()
     assert describe_ranking(alone).endswith("Best on exact match: base (0.500).")
+
+
+def test_two_models_are_compared_answer_by_answer_with_what_is_behind_them(three: ModelRanking, tmp_path: Path) -> None:
+    other = "models/other <b>"
+    origins = {
+        "version 1": ([OriginChange("params", "training_setup.epochs", 2, 3)], "41 settings are the same."),
+        other: ([OriginChange("code", f"file {n}", None, "x" * 900) for n in range(MOST_ROWS + 5)], ""),
+    }
+    groupings = group_items(ITEMS, ("source",))
+    found = {one.after: one for one in find_differences(three, origins, groupings, 12)}
+    assert list(found) == [other, "version 1"], "in the order of the ranking"
+    assert (len(found["version 1"].better), len(found["version 1"].worse)) == (1, 0)
+    assert (len(found[other].better), len(found[other].examples)) == (30, 12)
+    page, figures = tmp_path / "model_differences/index.html", tmp_path / "model_differences/metrics.json"
+    write_ranking(three, "Models compared", [], page, figures, list(found.values()))
+    html = page.read_text()
+    assert "Behind version 1 and base" in html
+    assert "41 settings are the same." in html
+    assert "5 more are in metrics.json." in html
+    assert "Better: 30 of 80; worse: 0, judged by exact match. 12 are below." in html
+    assert "wrong → right" in html
+    assert html.count("<article") == 13
+    values = read_json(figures)["differences"]
+    assert values[1]["origins"] == [{"part": "params", "what": "training_setup.epochs", "before": 2, "after": 3}]
+    assert len(values[0]["origins"]) == MOST_ROWS + 5
+    assert values[1]["examples"][0]["answers"] == {"base": "no", "version 1": "yes"}

@@ -14,9 +14,10 @@ from tasks.corpus.personal_data.pii import Pii
 from tasks.corpus.reading.answers import COLUMN as ANSWERS
 from tasks.corpus.reading.answers import count_answers
 from tasks.corpus.rows.rows import Rows, column_messages, find_plain
+from tasks.corpus.text.languages import MAX_CHARACTERS, MIN_LETTERS
 from tasks.data_preparation.gate.gate import Verdict
 from tasks.data_preparation.output.card.heuristics import measure_quality
-from tasks.data_preparation.output.card.languages import MAX_CHARACTERS, MIN_LETTERS, Languages
+from tasks.data_preparation.output.card.languages import Languages
 from tasks.data_preparation.output.card.sample import CardSample
 from tasks.data_preparation.output.card.topics import Topics
 from tasks.data_preparation.output.plots import plot_class_balance, plot_topics

@@ -1,18 +1,14 @@
-"""The languages of a sample, detected by lingua, which comes with the extra ``language``."""
+"""The languages of a sample of rows."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 
+from tasks.corpus.text import languages
 from tasks.data_preparation.output.card.sample import CardSample, draw_rows, read_texts
 
-# Leading characters of a text that are used.
-MAX_CHARACTERS = 300
 MAX_TEXTS = 500
-# Texts with fewer letters are not classified.
-MIN_LETTERS = 20
-MIN_CONFIDENCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -34,19 +30,11 @@ class Languages:
 
 
 def detect_languages(sample: CardSample) -> Languages | None:
-    """Detect the languages from the trigrams at the beginning of each text; None where lingua is not installed."""
-    try:
-        from lingua import LanguageDetectorBuilder
-    except ImportError:
-        return None
+    """Detect the languages of some of the rows; None where lingua is not installed."""
     sample = CardSample(draw_rows(sample.table, MAX_TEXTS).table, sample.population)
-    starts = [text[:MAX_CHARACTERS] for text in read_texts(sample.table)]
-    long = [text for text in starts if sum(map(str.isalpha, text)) >= MIN_LETTERS]
-    counts: Counter[str] = Counter()
-    if long:
-        detector = LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
-        for values in detector.compute_language_confidence_values_in_parallel(long):
-            best = values[0]
-            counts[best.language.iso_code_639_1.name.lower() if best.value >= MIN_CONFIDENCE else "unclear"] += 1
+    found = languages.detect_languages(read_texts(sample.table))
+    if found is None:
+        return None
+    counts = Counter(name for name in found if name is not None)
     ordered = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-    return Languages(sample, ordered, len(long), len(starts) - len(long))
+    return Languages(sample, ordered, counts.total(), len(found) - counts.total())

@@ -9,7 +9,7 @@ import numpy as np
 
 from tasks.evaluation.outcomes import ModelName
 from tasks.evaluation.scoring import Scoreboard
-from tasks.evaluation.slices import Slice
+from tasks.evaluation.slices.scores import Slice
 from tasks.evaluation.wording import signed
 from tasks.pages.page import PALETTE, plot_style
 from tasks.pages.text import plot_text, show_score
@@ -139,12 +139,12 @@ def plot_losses(board: Scoreboard) -> Figure:
     return figure
 
 
-def plot_labels(board: Scoreboard, primary: str, slices: Sequence[Slice]) -> Figure:
-    """The labels the candidate is worst at, a line from the opponent's score to the candidate's."""
+def plot_slices(board: Scoreboard, primary: str, slices: Sequence[Slice]) -> Figure:
+    """The slices on which the candidate is worst, a line from the opponent's score to the candidate's."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    shown = [part for part in slices if part.dimension == "label"][:MAXIMUM_LABELS]
+    shown = slices[:MAXIMUM_LABELS]
     with rc_context(plot_style()):
         figure = Figure(figsize=(8.6, 0.27 * len(shown) + 0.9), layout="constrained")
         axes: Any = figure.subplots()

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.manifest import write_json
-from tasks.evaluation.plots import BAD, GOOD, RESULT_COLOURS
 from tasks.evaluation.ranking import ModelRanking
+from tasks.evaluation.report.differences import ModelDifference
+from tasks.evaluation.report.plots import BAD, GOOD, RESULT_COLOURS
 from tasks.evaluation.wording import show_p, signed
 from tasks.pages.page import Page, plot_style
 from tasks.pages.text import plot_text, plural, show_score
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_ranking(ranking: ModelRanking, title: str, notes: Sequence[str], page_path: Path, figures_path: Path) -> None:
+def write_ranking(
+    ranking: ModelRanking,
+    title: str,
+    notes: Sequence[str],
+    page_path: Path,
+    figures_path: Path,
+    differences: Sequence[ModelDifference] = (),
+) -> None:
     """Write the page and, as JSON, its figures.
 
     Args:
@@ -26,8 +34,11 @@ def write_ranking(ranking: ModelRanking, title: str, notes: Sequence[str], page_
         notes: What is to be known about the items and the models, a sentence each.
         page_path: The page to write.
         figures_path: File of the figures.
+        differences: What else differs between the reference and other models, origins and answers.
     """
-    write_json(figures_path, {"models": list(ranking.models), "reference": ranking.reference, **ranking.figures})
+    values = {"models": list(ranking.models), "reference": ranking.reference, **ranking.figures}
+    more = {"differences": [one.values for one in differences]} if differences else {}
+    write_json(figures_path, values | more)
     page = Page(title, describe_ranking(ranking), stage=page_path.parent.name)
     page.table("Scores", *tabulate_scores(ranking), f"With {ranking.confidence:.0%} intervals.")
     name = next(iter(ranking.metrics))
@@ -39,6 +50,8 @@ def write_ranking(ranking: ModelRanking, title: str, notes: Sequence[str], page_
             "Paired: both models answered the same items, and near duplicates count as one.",
         )
         page.table(f"Differences to {ranking.reference}", *tabulate_differences(ranking))
+    for one in differences:
+        one.add_to(page, ranking)
     page.listing([*notes, *(f"{one}: {why}." for one, why in ranking.not_applicable.items())], "About these numbers")
     page.link(figures_path.name, f"All figures as JSON ({figures_path.name})")
     page.write(page_path)

@@ -1,0 +1,1 @@
+"""The primary metric on parts of the held-out items."""
