@@ -28,10 +28,10 @@ from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.lock import one_at_a_time  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import Params, read_params  # noqa: E402
+from flows.wiring.params.places import flatten  # noqa: E402
 from flows.wiring.recording import Recorder  # noqa: E402
 from flows.wiring.runs import addresses  # noqa: E402
 from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
-from flows.wiring.stage import flatten  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
 from tasks.synthesis.estimate import CostEstimate, estimate  # noqa: E402
 from tasks.synthesis.params import Synthesis  # noqa: E402
