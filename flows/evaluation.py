@@ -23,6 +23,8 @@ from tasks.evaluation.report.page import write_report
 from tasks.evaluation.scoring import score_outcomes
 from tasks.evaluation.slices.groups import group_items
 from tasks.evaluation.slices.scores import score_slices
+from tasks.evaluation.suites.block import describe_suites
+from tasks.evaluation.suites.scoring import read_suites, score_suites
 from tasks.evaluation.verdict import check_metrics, decide
 from tasks.training.tuned import read_objective
 
@@ -53,7 +55,13 @@ def evaluation(params: Params) -> None:
     intents = task(fit_intent_classifier)(artifacts.TRAIN, selected.items)
     evidence = Evidence(selected.items, intents, vectors=pairs is not None)
     task(check_metrics)(evidence, settings.metrics, selected.same_tokens)
-    generation = {**settings.generation.model_dump(), "store": AnswerStore(artifacts.EVALUATED), "pairs": pairs}
+    asked = task(read_suites)(settings.suites)
+    generation = {
+        **settings.generation.model_dump(),
+        "store": AnswerStore(artifacts.EVALUATED),
+        "pairs": pairs,
+        "suites": asked.questions,
+    }
     base = task(answer_with_base)(selected.items, artifacts.INITIAL, **generation)
     in_use = task(answer_with_champion)(selected.items, folder, **generation)
     candidate = task(answer_with_candidate)(selected.items, artifacts.INITIAL, artifacts.TUNED, **generation)
@@ -63,7 +71,8 @@ def evaluation(params: Params) -> None:
         settings.metrics,
         **settings.bootstrap.at(use.confidence),
     )
-    verdict = task(decide)(board, **settings.gate.rule, champion=champion.release, held_out=use)
+    suites = task(score_suites)(asked, [base, in_use, candidate], **settings.bootstrap.at(use.confidence))
+    verdict = task(decide)(board, **settings.gate.rule, champion=champion.release, held_out=use, suites=suites)
     slices = task(score_slices)(
         board, verdict.primary, groupings.found, settings.bootstrap.resamples, settings.bootstrap.seed
     )
@@ -72,10 +81,10 @@ def evaluation(params: Params) -> None:
         artifacts.CURVE.parent, artifacts.INITIAL, artifacts.TUNED, artifacts.TEST, values, champion.release, CODE
     )
     # What other rooms measured, in the order of the page.
-    blocks: list[ReportBlock] = []
+    blocks: list[ReportBlock] = [*describe_suites(suites)]
     task(write_predictions)(board, artifacts.PREDICTIONS)
     task(write_slices)(slices, artifacts.SLICES)
-    task(write_figures)(board, verdict, artifacts.metrics("evaluation"), artifacts.headline("evaluation"))
+    task(write_figures)(board, verdict, artifacts.metrics("evaluation"), artifacts.headline("evaluation"), suites)
     task(write_report)(
         selected, board, verdict, groupings, slices, background, values, blocks, artifacts.report("evaluation")
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file
-from tasks.evaluation.answer_store import AnswerStore, make_key
+from tasks.evaluation.answer_store import AnswerStore, make_key, make_questions_key
+from tasks.evaluation.asking.ask import Limits, ask_questions
+from tasks.evaluation.asking.question import Question, Reply
 from tasks.evaluation.items import Item, hash_items
 from tasks.evaluation.retrieval import rank_partners
 from tasks.evaluation.worse_answers import WorseAnswers, score_worse_answers
@@ -31,6 +34,8 @@ logger = logging.getLogger(__name__)
 ModelName = str
 Precision = Literal["fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda"]
+Suites = Mapping[str, Sequence[Question]]
+NO_SUITES: Suites = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Outcome:
         ranks: Rank of each item's right text by the model's vectors, from 1; 0 where there is none; None where no
             vectors were asked for.
         items: Hash of the items, see `tasks.evaluation.items.hash_items`; empty where they are not known.
+        replies: Key of a suite to the replies to its questions.
     """
 
     model: ModelName
@@ -61,6 +67,7 @@ class Outcome:
     worse: WorseAnswers | None = None
     ranks: NDArray[np.int64] | None = field(default=None, repr=False)
     items: str = ""
+    replies: Mapping[str, Sequence[Reply]] = field(default_factory=dict, repr=False)
 
     @property
     def figures(self) -> dict[str, float]:
@@ -81,6 +88,7 @@ def answer_with_base(
     device: Device,
     store: AnswerStore | None = None,
     pairs: PairKind | None = None,
+    suites: Suites = NO_SUITES,
 ) -> Outcome:
     """Answers of the base model.
 
@@ -93,13 +101,14 @@ def answer_with_base(
         device: Where to compute; ``auto`` uses CUDA where available.
         store: Answers of earlier evaluations; None: always generate.
         pairs: Ask for vectors of these texts instead, and rank them; None: ask for answers.
+        suites: Key of a suite to its questions.
     """
 
     def load() -> tuple[Any, Any]:
         return load_folder(resolve_model(initial), precision)[0], load_tokenizer(initial)
 
     known = _Known(store, hash_file(initial / NAME))
-    return _answer("base", load, items, max_new_tokens, batch_size, precision, device, known, pairs)
+    return _answer("base", load, items, max_new_tokens, batch_size, precision, device, known, pairs, suites)
 
 
 def answer_with_champion(
@@ -111,6 +120,7 @@ def answer_with_champion(
     device: Device,
     store: AnswerStore | None = None,
     pairs: PairKind | None = None,
+    suites: Suites = NO_SUITES,
 ) -> Outcome | None:
     """Answers of the champion; None when there is none. The arguments are those of `answer_with_base`."""
     if folder is None:
@@ -126,6 +136,7 @@ def answer_with_champion(
         device,
         _Known(store, hash_file(manifest)) if manifest.is_file() else None,
         pairs,
+        suites,
     )
 
 
@@ -139,6 +150,7 @@ def answer_with_candidate(
     device: Device,
     store: AnswerStore | None = None,
     pairs: PairKind | None = None,
+    suites: Suites = NO_SUITES,
 ) -> Outcome:
     """Answers of the fine-tuned model. The arguments are those of `answer_with_base`."""
     known = _Known(store, f"{hash_file(initial / NAME)} {hash_file(tuned / NAME)}")
@@ -152,6 +164,7 @@ def answer_with_candidate(
         device,
         known,
         pairs,
+        suites,
     )
 
 
@@ -165,6 +178,7 @@ def answer_with_model(
     precision: Precision,
     device: Device,
     store: AnswerStore | None = None,
+    suites: Suites = NO_SUITES,
 ) -> Outcome:
     """Answers of any model, under a name; the arguments are those of `answer_with_base`, and:
 
@@ -174,7 +188,7 @@ def answer_with_model(
         identity: Hash of the model's files; empty where they have none, and then nothing is taken from the store.
     """
     known = _Known(store, identity) if identity else None
-    return _answer(name, load, items, max_new_tokens, batch_size, precision, device, known)
+    return _answer(name, load, items, max_new_tokens, batch_size, precision, device, known, suites=suites)
 
 
 def load_folder(folder: Path, precision: Precision) -> tuple[Any, Any]:
@@ -217,27 +231,67 @@ def _answer(
     device: Device,
     known: _Known | None = None,
     pairs: PairKind | None = None,
+    suites: Suites = NO_SUITES,
 ) -> Outcome:
     import torch
 
     target = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    store, key = (known.store, "") if known else (None, "")
-    if known and store and not pairs:
-        settings = {
-            "max_new_tokens": max_new_tokens,
-            "batch_size": batch_size,
-            "precision": precision,
-            "device": target,
-            "threads": torch.get_num_threads() if target == "cpu" else torch.cuda.get_device_name(),
-        }
-        key = make_key(known.model, items, settings)
-        if (found := store.find(key, len(items))) is not None:
-            logger.info("%s: %s answers of an earlier evaluation are taken", name, len(items))
-            return Outcome(name, **found, items=hash_items(items))
+    store, model_hash = (known.store, known.model) if known else (None, "")
+    settings = {
+        "max_new_tokens": max_new_tokens,
+        "batch_size": batch_size,
+        "precision": precision,
+        "device": target,
+        "threads": torch.get_num_threads() if target == "cpu" else torch.cuda.get_device_name(),
+    }
+    found: dict[str, Any] | None = None
+    replies: dict[str, Sequence[Reply]] = {}
+    key, keys = "", {}
+    if store and not pairs:
+        key = make_key(model_hash, items, settings)
+        keys = {suite: make_questions_key(model_hash, questions, settings) for suite, questions in suites.items()}
+        found = store.find(key, len(items))
+        kept = {suite: store.find_replies(keys[suite], len(questions)) for suite, questions in suites.items()}
+        replies = {suite: known_replies for suite, known_replies in kept.items() if known_replies is not None}
+    if found is not None:
+        logger.info("%s: %s answers of an earlier evaluation are taken", name, len(items))
+        if len(replies) == len(suites):
+            return Outcome(name, **found, items=hash_items(items), replies=replies)
     model, tokenizer = load()
     model = model.to(device=target, dtype=torch.bfloat16 if precision == "bf16" else torch.float32).eval()
     if pairs:
         return _rank(name, model, tokenizer, items, pairs, batch_size)
+    if found is not None:
+        outcome = Outcome(name, **found, items=hash_items(items))
+    else:
+        outcome = _answer_items(name, model, tokenizer, items, max_new_tokens, batch_size)
+        if store:
+            store.keep(key, vars(outcome))
+    for suite, questions in suites.items():
+        if suite not in replies:
+            replies[suite] = _ask(model, tokenizer, questions, Limits(max_new_tokens, batch_size), f"{name}, {suite}")
+            if store:
+                store.keep_replies(keys[suite], replies[suite])
+    del model
+    gc.collect()
+    if target == "cuda":
+        torch.cuda.empty_cache()
+    return replace(outcome, replies=replies)
+
+
+def _ask(model: Any, tokenizer: Any, questions: Sequence[Question], limits: Limits, title: str) -> Sequence[Reply]:
+    """Replies to a suite; where asking fails as a whole, each of them has that problem, and the run goes on."""
+    try:
+        return ask_questions(model, tokenizer, questions, limits, title)
+    except Exception as error:
+        logger.exception("%s: the questions could not be asked", title)
+        return [Reply(problem=f"asking raised {type(error).__name__}: {error}")] * len(questions)
+
+
+def _answer_items(
+    name: ModelName, model: Any, tokenizer: Any, items: Sequence[Item], max_new_tokens: int, batch_size: int
+) -> Outcome:
+    """Answers and losses on the held-out items, and the bias probe."""
     prompts = [item.prompt for item in items]
     losses = score_references(
         model, tokenizer, prompts, [i.reference for i in items], batch_size, f"{name}: scoring references", True
@@ -260,13 +314,9 @@ def _answer(
     ):
         answers[place] = answer
     bias = probe_bias(model, tokenizer)
-    del model
-    gc.collect()
-    if target == "cuda":
-        torch.cuda.empty_cache()
     truncated = sum(not answer.finished for answer in answers)
     logger.info("%s: %s items, mean loss %.4f, %s answers truncated", name, len(items), values.mean(), truncated)
-    outcome = Outcome(
+    return Outcome(
         name,
         [answer.text for answer in answers],
         np.array([answer.finished for answer in answers]),
@@ -277,9 +327,6 @@ def _answer(
         worse,
         items=hash_items(items),
     )
-    if store:
-        store.keep(key, vars(outcome))
-    return outcome
 
 
 def _rank(name: str, model: Any, tokenizer: Any, items: Sequence[Item], pairs: PairKind, batch: int) -> Outcome:

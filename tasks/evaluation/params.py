@@ -31,6 +31,7 @@ from tasks.evaluation.metrics.rouge_l import RougeL
 from tasks.evaluation.metrics.rouge_n import Rouge1, Rouge2
 from tasks.evaluation.metrics.token_f1 import TokenF1
 from tasks.evaluation.slices.names import LABEL, LENGTH, SOURCE
+from tasks.evaluation.suites import AnySuite
 
 
 def _accept_bare_name(value: Any) -> Any:
@@ -161,6 +162,9 @@ class Evaluation(Section):
         min_length=1,
         description="metrics, in the order of the report",
     )
+    suites: tuple[AnySuite, ...] = Field(
+        default=(), description="questions that all models are asked beside the held-out items; none by default"
+    )
     generation: AnswerGeneration = Field(default_factory=AnswerGeneration)
     bootstrap: Bootstrap = Field(default_factory=Bootstrap)
     gate: PromotionGate = Field(default_factory=PromotionGate)
@@ -177,6 +181,9 @@ class Evaluation(Section):
         names = [metric.name for metric in self.metrics]
         if len(set(names)) < len(names):
             raise ValueError(f"metrics: {', '.join(names)} names one metric twice; name each once")
+        keys = [suite.key for suite in self.suites]
+        if repeated := sorted({key for key in keys if keys.count(key) > 1}):
+            raise ValueError(f"suites: several are called {', '.join(repeated)}; give each a title of its own")
         missing = sorted({*self.gate.primaries, *self.gate.must_not_worsen} - set(names))
         if missing:
             raise ValueError(

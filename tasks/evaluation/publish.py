@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tasks.contracts.tables import write_table
 from tasks.evaluation.bias import bias_figures
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.slices.scores import Slice
+from tasks.evaluation.suites.scoring import NO_SUITES, SuiteBoard
 from tasks.evaluation.verdict import PromotionVerdict
 
 
@@ -60,9 +62,13 @@ def write_slices(slices: Sequence[Slice], path: Path) -> None:
     write_json(path, rows)
 
 
-def write_figures(board: Scoreboard, verdict: PromotionVerdict, path: Path, headline: Path) -> None:
+def write_figures(
+    board: Scoreboard, verdict: PromotionVerdict, path: Path, headline: Path, suites: SuiteBoard = NO_SUITES
+) -> None:
     """Write ``metrics.json``, name of the figure to number, and the headline: the candidate's score on the primary
-    metric and its difference to the opponent."""
+    metric and its difference to the opponent. Figures of suites are under ``suites.``."""
     primary = board.against_opponent[verdict.primary]
     write_headline(headline, {"score": primary.mean_a, "difference": primary.difference})
-    write_json(path, {**board.figures, **bias_figures(board.outcomes), "promote": int(verdict.verdict == "promote")})
+    of_suites = {f"suites.{name}": value for name, value in suites.figures.items() if math.isfinite(value)}
+    promote = {"promote": int(verdict.verdict == "promote")}
+    write_json(path, {**board.figures, **bias_figures(board.outcomes), **of_suites, **promote})

@@ -8,14 +8,15 @@ where there is no champion yet. The candidate is promoted when, on the same item
    primary metrics one is enough, at levels by Holm's method (Scandinavian Journal of Statistics 1979): of m metrics
    the one with the smallest p has to be clear at alpha / m, the next at alpha / (m - 1), to the first that is not,
 3. on every metric of ``must_not_worsen`` the unfavourable end of the interval stays within the margin, which
-   rules out a larger worsening (non-inferiority).
+   rules out a larger worsening (non-inferiority),
+4. so does every suite that guards, on all of its questions.
 
 It is kept out where it is worse, or not even better in the mean, or certainly worse by more than a margin. What lies
 between is undecided, with the number of items that would settle it: what is in use stays, more held-out rows may show
 the candidate to be better, and a person may promote it with a reason. Where a primary metric does not apply, the others
 decide, or the first metric that does; the reasons say so. A metric of ``must_not_worsen`` that does not apply is named
 in the reasons and is not checked. One of either that fails (it raises, or gives what is not a number) keeps the
-candidate out.
+candidate out, and so does a suite that guards and could not be asked or scored.
 
 All intervals have the level of this decision on these items, which is higher where they decided before; a set that is
 worn out decides nothing (`tasks.evaluation.decisions.reuse`).
@@ -41,6 +42,8 @@ from tasks.evaluation.comparison import Comparison
 from tasks.evaluation.decisions.reuse import HeldOutUse
 from tasks.evaluation.metrics.metric import Evidence, Metric, why_not_applicable
 from tasks.evaluation.scoring import Scoreboard
+from tasks.evaluation.suites.gate import judge_guards
+from tasks.evaluation.suites.scoring import NO_SUITES, SuiteBoard
 from tasks.evaluation.wording import describe_change, describe_margin
 from tasks.pages.text import show_score
 
@@ -125,6 +128,7 @@ def decide(
     must_not_worsen: Mapping[str, float],
     champion: str | None,
     held_out: HeldOutUse | None = None,
+    suites: SuiteBoard = NO_SUITES,
 ) -> PromotionVerdict:
     """Decide whether the candidate replaces the opponent.
 
@@ -135,6 +139,7 @@ def decide(
         must_not_worsen: Metric to margin, in the metric's own unit.
         champion: Release hash of the champion, if any.
         held_out: How worn the items are; None: not counted.
+        suites: Results of the suites, of which those that guard are judged too.
 
     Raises:
         PipelineError: No metric could be compared, or the champion has not answered.
@@ -160,6 +165,7 @@ def decide(
         if name in board.failed
     ]
     worn = [_Judgement("undecided", held_out.describe())] if held_out and held_out.worn_out else []
+    margins |= _judge_suites(board, suites)
     judgements = [*broken, *worn, first, *margins.values()]
     decision: Decision = "promote"
     if any(one.decision == "keep" for one in judgements):
@@ -293,11 +299,25 @@ def _judge_margins(board: Scoreboard, must_not_worsen: Mapping[str, float]) -> t
             unchecked.append(f"{name} is not checked: {why}")
             continue
         sentence = describe_margin(board.metrics[name].title, one, margin)
-        worsening = -one.difference if one.higher_is_better else one.difference
-        if one.stays_within(margin):
-            judged[name] = _Judgement("promote", sentence)
-        elif (needed := count_needed(one, margin - worsening)) is None:
-            judged[name] = _Judgement("keep", sentence)
-        else:
-            judged[name] = _Judgement("undecided", f"{sentence}; about {needed:,} items would settle it", needed)
+        judged[name] = _judge_margin(one, margin, sentence)
     return judged, unchecked
+
+
+def _judge_margin(one: Comparison, margin: float, sentence: str) -> _Judgement:
+    """What a difference says that may be no worsening by more than a margin."""
+    worsening = -one.difference if one.higher_is_better else one.difference
+    if one.stays_within(margin):
+        return _Judgement("promote", sentence)
+    if (needed := count_needed(one, margin - worsening)) is None:
+        return _Judgement("keep", sentence)
+    return _Judgement("undecided", f"{sentence}; about {needed:,} items would settle it", needed)
+
+
+def _judge_suites(board: Scoreboard, suites: SuiteBoard) -> dict[str, _Judgement]:
+    """What the suites that guard say; one that failed proves nothing, so nothing is promoted without it."""
+    return {
+        f"suite {one.key}": _Judgement("keep", one.reason)
+        if one.comparison is None
+        else _judge_margin(one.comparison, one.margin, one.reason)
+        for one in judge_guards(suites, board.opponent)
+    }

@@ -21,8 +21,18 @@ def ends_of(generation_config: Any, tokenizer: Any) -> frozenset[int]:
     Raises:
         PipelineError: The chat template is missing or not usable.
     """
+    return ends_of_text(generation_config, tokenizer) | chat_of(tokenizer).ends
+
+
+def ends_of_text(generation_config: Any, tokenizer: Any) -> frozenset[int]:
+    """Ids that end plain text, without a chat template: the generation config's and the tokenizer's.
+
+    Args:
+        generation_config: That of the model, or None.
+        tokenizer: Its tokenizer.
+    """
     own = tokenizer.eos_token_id
-    return frozenset({*_configured(generation_config), *chat_of(tokenizer).ends, *([] if own is None else [own])})
+    return frozenset({*_configured(generation_config), *([] if own is None else [own])})
 
 
 def carry_ends(generation_config: Any, tokenizer: Any) -> bool:

@@ -16,13 +16,20 @@ Example:
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.progress import progress
+from tasks.language_models.decoding.batch import (
+    IsOver,
+    decode_batch,
+    decode_one_by_one,
+    length_batches,
+    pad_left,
+    takes_batches,
+)
 from tasks.language_models.documents import cut_row
 from tasks.language_models.encoding import encode_document, encode_prompt, encode_reference
 from tasks.language_models.ends import ends_of
@@ -33,7 +40,6 @@ if TYPE_CHECKING:
 
     from tasks.language_models.sampling import TokenSampler
 
-logger = logging.getLogger(__name__)
 
 # Logits of one loss batch at most, in elements: 1 GiB of fp32, however large the vocabulary.
 LOGITS = 2**28
@@ -106,8 +112,6 @@ def generate_answers(
     Raises:
         PipelineError: No chat template, or a prompt that fills the model's context.
     """
-    import torch
-
     encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     context = context_length(model.config)
     context = None if context is None else context - count_virtual_tokens(model)
@@ -119,15 +123,49 @@ def generate_answers(
         )
     room = [min(max_new_tokens, (context or longest + max_new_tokens) - len(ids)) for ids in encoded]
     ends = ends_of(getattr(model, "generation_config", None), tokenizer)
-    answer_batch = _decode_batch if _takes_batches(model) else _decode_one_by_one
+    tokens = generate_tokens(model, encoded, room, ends, batch_size, title)
+    return [_answer(tokenizer, ids, ends) for ids in tokens]
+
+
+def generate_tokens(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    room: Sequence[int],
+    ends: frozenset[int],
+    batch_size: int,
+    title: str,
+    is_over: IsOver | None = None,
+) -> list[list[int]]:
+    """Greedy tokens after each prompt, in batches of like length.
+
+    Args:
+        model: A causal language model in evaluation mode.
+        prompts: Token ids before each answer; not one of them empty.
+        room: Most tokens of each answer, at least 1.
+        ends: Ids that end an answer.
+        batch_size: Prompts answered at once.
+        title: Name beside the progress bar.
+        is_over: From the number of a prompt and its answer so far to whether the answer ends here.
+
+    Returns:
+        The tokens of each answer, in the order of the prompts, the end included where there is one.
+    """
+    import torch
+
+    answer_batch = decode_batch if takes_batches(model) else decode_one_by_one
     tokens: list[list[int]] = [[] for _ in prompts]
     with torch.inference_mode(), progress(title, len(prompts)) as advance:
-        for rows in _batches(encoded, batch_size):
-            written = answer_batch(model, [encoded[r] for r in rows], [room[r] for r in rows], ends)
+        for rows in length_batches(prompts, batch_size):
+            over = None if is_over is None else _of_rows(is_over, rows)
+            written = answer_batch(model, [prompts[r] for r in rows], [room[r] for r in rows], ends, is_over=over)
             for row, ids in zip(rows, written, strict=True):
                 tokens[row] = ids
             advance(len(rows))
-    return [_answer(tokenizer, ids, ends) for ids in tokens]
+    return tokens
+
+
+def _of_rows(is_over: IsOver, rows: Sequence[int]) -> IsOver:
+    return lambda place, written: is_over(rows[place], written)
 
 
 def sample_tokens(
@@ -156,7 +194,7 @@ def sample_tokens(
     """
     import torch
 
-    if not _takes_batches(model):
+    if not takes_batches(model):
         raise PipelineError(
             f"{type(model).__name__} cannot be sampled in batches: it takes no positions or has a cache of its own; "
             "take another base, or an objective that does not generate"
@@ -165,13 +203,13 @@ def sample_tokens(
     tokens: dict[int, list[int]] = {}
     # Not inference mode: autocast may keep copies of weights that a backward pass needs later.
     with torch.no_grad():
-        for places in _batches([prompts[number] for number in numbers], batch_size):
+        for places in length_batches([prompts[number] for number in numbers], batch_size):
             rows = [numbers[place] for place in places]
 
             def choose(logits: Tensor, inside: Sequence[int], rows: Sequence[int] = rows) -> Tensor:
                 return sampler(logits, [rows[place] for place in inside])
 
-            written = _decode_batch(model, [prompts[r] for r in rows], [room[r] for r in rows], ends, choose)
+            written = decode_batch(model, [prompts[r] for r in rows], [room[r] for r in rows], ends, choose)
             tokens.update(zip(rows, written, strict=True))
     return tokens
 
@@ -216,7 +254,7 @@ def score_references(
     whole = [before + answer for before, answer in pairs]
     losses = [ReferenceLoss(0.0, 0)] * len(pairs)
     with torch.inference_mode(), progress(title, len(pairs)) as advance:
-        for rows in _batches(whole, batch_size):
+        for rows in length_batches(whole, batch_size):
             kept = max(len(pairs[row][1]) for row in rows) + 1
             step = max(1, LOGITS // (kept * len(tokenizer)))
             if count_virtual_tokens(model):
@@ -246,130 +284,12 @@ def _answer(tokenizer: Any, ids: list[int], ends: frozenset[int]) -> Answer:
     return Answer(tokenizer.decode(kept, skip_special_tokens=True), kept, finished)
 
 
-def _batches(sequences: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
-    """Positions of sequences in batches of like length, longest first so that memory fails early."""
-    order = sorted(range(len(sequences)), key=lambda i: (-len(sequences[i]), i))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
-
-
-def _pad_left(rows: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids, mask and positions, each (rows, longest); padding stands on the left and is masked."""
-    import torch
-
-    longest = max(len(row) for row in rows)
-    ids = torch.zeros((len(rows), longest), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for number, row in enumerate(rows):
-        ids[number, longest - len(row) :] = torch.tensor(row, dtype=torch.long)
-        mask[number, longest - len(row) :] = 1
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    return ids.to(device), mask.to(device), positions.to(device)
-
-
-def _takes_batches(model: Any) -> bool:
-    """Whether the model decodes through the common cache with explicit positions.
-
-    A model that puts learned vectors before the prompt counts positions itself and takes none.
-    """
-    accepts = {"position_ids", "past_key_values"} <= set(inspect.signature(model.forward).parameters)
-    if accepts and not model._is_stateful and model._supports_default_dynamic_cache():
-        return True
-    logger.warning(
-        "%s is answered one prompt at a time: it takes no positions or has a cache of its own", type(model).__name__
-    )
-    return False
-
-
-def _last_logits(model: Any) -> dict[str, Any]:
-    accepts = inspect.signature(model.forward).parameters
-    return {"logits_to_keep": 1} if "logits_to_keep" in accepts else {}
-
-
-def _take_likeliest(logits: Tensor, rows: Sequence[int]) -> Tensor:
-    return logits.argmax(dim=-1)
-
-
-def _decode_batch(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    room: Sequence[int],
-    ends: frozenset[int],
-    choose: Callable[[Tensor, Sequence[int]], Tensor] = _take_likeliest,
-) -> list[list[int]]:
-    """Tokens of one batch, greedy unless chosen otherwise; a row that has ended leaves the batch and its cache.
-
-    Args:
-        model: The model.
-        prompts: Token ids before each answer.
-        room: Most tokens of each answer.
-        ends: Ids that end an answer.
-        choose: From logits, (rows, vocabulary), and which rows they are, to their next tokens, (rows,).
-    """
-    import torch
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=model.config)
-    ids, mask, positions = _pad_left(prompts, model.device)
-    written: list[list[int]] = [[] for _ in prompts]
-    rows = list(range(len(prompts)))
-    last_only = _last_logits(model)
-    while True:
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            **last_only,
-        ).logits
-        chosen = choose(logits[:, -1], rows)
-        going = []
-        for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
-            written[row].append(token)
-            if token not in ends and len(written[row]) < room[row]:
-                going.append(place)
-        if not going:
-            return written
-        if len(going) < len(rows):
-            keep = torch.tensor(going, device=ids.device)
-            cache.batch_select_indices(keep)
-            chosen, mask, positions = chosen[keep], mask[keep], positions[keep]
-            rows = [rows[place] for place in going]
-        ids = chosen[:, None]
-        mask = torch.cat([mask, mask.new_ones((len(rows), 1))], dim=1)
-        positions = positions[:, -1:] + 1
-
-
-def _decode_one_by_one(
-    model: Any, prompts: Sequence[Sequence[int]], room: Sequence[int], ends: frozenset[int]
-) -> list[list[int]]:
-    """Greedy tokens through the model's own ``generate``, for architectures with another kind of state."""
-    import torch
-
-    written = []
-    for prompt, limit in zip(prompts, room, strict=True):
-        ids = torch.tensor([list(prompt)], device=model.device)
-        output = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=limit,
-            do_sample=False,
-            num_beams=1,
-            repetition_penalty=1.0,
-            eos_token_id=sorted(ends),
-            pad_token_id=min(ends),
-        )
-        written.append(output[0, len(prompt) :].tolist())
-    return written
-
-
 def _batch_loss(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> list[ReferenceLoss]:
     """Loss of one batch; answers end at the right edge, so only the last logits are needed."""
     import torch
 
     kept = max(len(answer) for _, answer in pairs) + 1
-    ids, mask, positions = _pad_left([before + answer for before, answer in pairs], model.device)
+    ids, mask, positions = pad_left([before + answer for before, answer in pairs], model.device)
     accepts = inspect.signature(model.forward).parameters
     extra: dict[str, Any] = {"logits_to_keep": kept} if "logits_to_keep" in accepts else {}
     if "position_ids" in accepts:

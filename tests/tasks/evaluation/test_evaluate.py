@@ -41,10 +41,12 @@ from tasks.evaluation.report.page import write_report
 from tasks.evaluation.scoring import Scoreboard, score_outcomes
 from tasks.evaluation.slices.groups import group_items
 from tasks.evaluation.slices.scores import score_slices
+from tasks.evaluation.suites.scoring import read_suites
 from tasks.evaluation.verdict import PromotionVerdict, decide
 from tasks.language_models.encoding import encode_examples
 from tasks.language_models.generation import score_references
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome
+from tests.tasks.evaluation.suites.replies import make_facts
 from tests.tiny import LABELS, example_rows, write_examples
 
 ITEMS = 60
@@ -339,6 +341,32 @@ def test_the_key_of_answers_is_everything_that_decides_about_them(tmp_path: Path
     assert (found["answers"], found["losses"].tolist(), found["tokens"].tolist()) == (["x", "y"], [0.1, 1 / 3], [3, 4])
     assert store.find("last", 3) is None
     assert store.find("00", 2) is None
+
+
+def test_suites_are_asked_without_answering_the_items_again(
+    house: House,
+    store: AnswerStore,
+    evaluated: tuple[Scoreboard, PromotionVerdict, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("asked")
+
+    asked = read_suites([make_facts(tmp_path / "facts.jsonl", 6)])
+    how = {**SETTINGS.generation.model_dump(), "store": store}
+    items = evaluated[0].items
+    monkeypatch.setattr(outcomes, "_answer_items", fail)
+    first = answer_with_base(items, house.initial, **how, suites=asked.questions)
+    assert first.answers == evaluated[0].outcomes["base"].answers
+    assert [reply.problem for reply in first.replies["facts"]] == [""] * 6
+    assert any(reply.text for reply in first.replies["facts"])
+    monkeypatch.setattr(outcomes, "ask_questions", fail)
+    again = answer_with_base(items, house.initial, **how, suites=asked.questions)
+    assert again.replies == first.replies
+    others = {"facts": asked.questions["facts"][:3]}
+    broken = answer_with_base(items, house.initial, **how, suites=others)
+    assert [reply.problem for reply in broken.replies["facts"]] == ["asking raised RuntimeError: asked"] * 3
 
 
 def test_without_a_champion_only_the_base_is_compared(house: House, tmp_path: Path) -> None:
