@@ -357,15 +357,15 @@ def test_suites_are_asked_without_answering_the_items_again(
     how = {**SETTINGS.generation.model_dump(), "store": store}
     items = evaluated[0].items
     monkeypatch.setattr(outcomes, "_answer_items", fail)
-    first = answer_with_base(items, house.initial, **how, suites=asked.questions)
-    assert first.answers == evaluated[0].outcomes["base"].answers
+    first = answer_with_candidate(items, house.initial, house.tuned, **how, suites=asked.questions)
+    assert first.answers == evaluated[0].outcomes["candidate"].answers
     assert [reply.problem for reply in first.replies["facts"]] == [""] * 6
     assert any(reply.text for reply in first.replies["facts"])
     monkeypatch.setattr(outcomes, "ask_questions", fail)
-    again = answer_with_base(items, house.initial, **how, suites=asked.questions)
+    again = answer_with_candidate(items, house.initial, house.tuned, **how, suites=asked.questions)
     assert again.replies == first.replies
     others = {"facts": asked.questions["facts"][:3]}
-    broken = answer_with_base(items, house.initial, **how, suites=others)
+    broken = answer_with_candidate(items, house.initial, house.tuned, **how, suites=others)
     assert [reply.problem for reply in broken.replies["facts"]] == ["asking raised RuntimeError: asked"] * 3
 
 
