@@ -41,14 +41,15 @@ def judge_guards(board: SuiteBoard, opponent: str) -> list[GuardJudgement]:
 
 def _judge(key: str, result: SuiteResult, opponent: str) -> GuardJudgement:
     margin = result.suite.margin or 0.0
-    name, measure = next(iter(result.suite.measures.items()))
-    one = result.comparisons.get(f"candidate_vs_{opponent}", {}).get(name)
-    if result.failure or one is None:
-        why = result.failure or f"{measure.title} could not be compared with the {opponent}"
-        return GuardJudgement(key, f"{key} guards, and failed: {why}", None, margin)
-    title = f"{key}, {measure.title}"
+    if result.failure:
+        return GuardJudgement(key, f"{key} guards, and failed: {result.failure}", None, margin)
     if result.failed:
         first = next(iter(result.failed.values()))
         count = f"{len(result.failed):,} of {result.questions:,} questions could not be scored"
         return GuardJudgement(key, f"{key} guards, and {count} (the first: {first})", None, margin)
+    name, measure = next(iter(result.suite.measures.items()))
+    one = result.comparisons.get(f"candidate_vs_{opponent}", {}).get(name)
+    title = f"{key}, {measure.title}"
+    if one is None:
+        return GuardJudgement(key, f"{title} guards, and could not be compared with the {opponent}", None, margin)
     return GuardJudgement(key, describe_margin(title, one, margin), one, margin)

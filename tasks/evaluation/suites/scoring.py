@@ -213,7 +213,7 @@ def _score_suite(
     measures: dict[str, Any] = {name: one for name, one in suite.measures.items() if _is_scored(name, scores, counted)}
     if not measures:
         return replace(result, failure="no measure applies to its questions")
-    kept = {key: _keep(one, counted) for key, one in scores.items() if key[1] in measures}
+    kept = {key: _keep(one, _common(key[1], scores, counted)) for key, one in scores.items() if key[1] in measures}
     clusters = [question.unit for question in questions]
     replicates = resample(kept, clusters, resamples, seed)
     estimates = {}
@@ -249,10 +249,15 @@ def _first(failed: Mapping[str, str], unfit: Mapping[str, int]) -> str:
     return f" ({reasons[0]})" if reasons else ""
 
 
+def _common(name: str, scores: Mapping[Key, Scores], counted: Any) -> Any:
+    """Which questions count for every model on a measure."""
+    of_models = [one.weights > 0 for (_, measure), one in scores.items() if measure == name]
+    return counted * np.logical_and.reduce(of_models)
+
+
 def _is_scored(name: str, scores: Mapping[Key, Scores], counted: Any) -> bool:
     """Whether a measure has any weight for every model, so that models can be compared on it."""
-    of_models = [one for (_, measure), one in scores.items() if measure == name]
-    return bool(of_models) and all(float((one.weights * counted).sum()) > 0 for one in of_models)
+    return any(measure == name for _, measure in scores) and bool(_common(name, scores, counted).any())
 
 
 def _keep(scores: Scores, counted: Any) -> Scores:

@@ -40,7 +40,7 @@ def judge(suites: SuiteBoard) -> PromotionVerdict:
         [make_outcome("base", right_and_wrong(20, 60)), make_outcome("candidate", right_and_wrong(50, 60))],
         (ExactMatch(),),
     )
-    return decide(board, "exact_match", 20, {}, None, suites)
+    return decide(board, "exact_match", 20, {}, None, suites=suites)
 
 
 def test_a_guard_lets_pass_what_is_not_worse_and_stops_what_is(tmp_path: Path) -> None:
