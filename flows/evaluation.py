@@ -20,10 +20,10 @@ from tasks.evaluation.report.answer_table import tabulate_answers
 from tasks.evaluation.report.background import read_background
 from tasks.evaluation.report.blocks import ReportBlock
 from tasks.evaluation.report.page import write_report
+from tasks.evaluation.report.suite_block import describe_suites
 from tasks.evaluation.scoring import score_outcomes
 from tasks.evaluation.slices.groups import group_items
 from tasks.evaluation.slices.scores import score_slices
-from tasks.evaluation.suites.block import describe_suites
 from tasks.evaluation.suites.scoring import read_suites, score_suites
 from tasks.evaluation.verdict import check_metrics, decide
 from tasks.training.tuned import read_objective

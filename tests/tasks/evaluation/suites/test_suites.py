@@ -19,7 +19,7 @@ from tasks.evaluation.metrics.metric import Scores
 from tasks.evaluation.params import Evaluation
 from tasks.evaluation.publish import write_figures
 from tasks.evaluation.report.blocks import add_block
-from tasks.evaluation.suites.block import describe_suites
+from tasks.evaluation.report.suite_block import describe_suites
 from tasks.evaluation.suites.known_answers import KnownAnswers, is_right
 from tasks.evaluation.suites.multiple_choice import MultipleChoice
 from tasks.evaluation.suites.scoring import NO_SUITES, SuiteBoard, read_suites
