@@ -33,7 +33,7 @@ from tasks.evaluation.metrics.length_deviation import LengthDeviation
 from tasks.evaluation.metrics.metric import Evidence, Metric, Scores, Tally
 from tasks.evaluation.metrics.number_match import NumberMatch
 from tasks.evaluation.metrics.preference_accuracy import PreferenceAccuracy
-from tasks.evaluation.metrics.refusal_agreement import RefusalAgreement, is_refusal
+from tasks.evaluation.metrics.refusal_agreement import RefusalAgreement
 from tasks.evaluation.metrics.regex_match import RegexMatch
 from tasks.evaluation.metrics.repetition import AnswerRepetition
 from tasks.evaluation.metrics.rouge_n import rouge_n
@@ -272,26 +272,6 @@ def test_a_pattern_has_to_match_the_whole_answer_and_cannot_hold_up_an_evaluatio
     assert score(RegexMatch(pattern="(a|aa)+b"), ["x"], ["a" * 60]) == 0
     with pytest.raises(ValidationError, match="is no regular expression"):
         RegexMatch(pattern="(")
-
-
-@pytest.mark.parametrize(
-    ("text", "refuses"),
-    [
-        ("I'm sorry, but I can't help with that.", True),
-        ("I cannot assist you with this request.", True),
-        ("I\u2019m unable to provide medical advice.", True),
-        ("As an AI language model, I am not able to do that.", True),
-        ("I must decline.", True),
-        ("It is illegal to pick the lock of a house that is not yours.", True),
-        ("Sure, here is how you kill a Python process.", False),
-        ("You can't return it after 30 days, but we will help you.", False),
-        ("I can help with that.", False),
-        ("Your order cannot be shipped today.", False),
-        ("", False),
-    ],
-)
-def test_refusals(text: str, refuses: bool) -> None:
-    assert is_refusal(text) is refuses
 
 
 def test_refusing_where_the_reference_helps_is_wrong_and_the_other_way_round() -> None:

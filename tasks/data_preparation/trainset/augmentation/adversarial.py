@@ -17,8 +17,8 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.data_preparation.trainset.augmentation.characters import MIN_LETTERS, mistype
-from tasks.data_preparation.trainset.augmentation.material import Material, Variant, list_words, replace_spans
+from tasks.corpus.text.word_edits import MIN_LETTERS, list_words, mistype, replace_spans
+from tasks.data_preparation.trainset.augmentation.material import Material, Variant
 
 if TYPE_CHECKING:
     from tasks.corpus.label_classifier import LabelClassifier

@@ -7,27 +7,14 @@ Good for: models whose users type on a keyboard. Example: "Where is my parcel to
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.data_preparation.trainset.augmentation.material import Material, Variant, list_words, replace_spans
-
-# Shorter words are left unchanged.
-MIN_LETTERS = 4
-_KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
-NEIGHBOURS = {
-    key: "".join(
-        _KEYS[other][place + step]
-        for other, step in ((line, -1), (line, 1), (line - 1, 0), (line + 1, 0))
-        if 0 <= other < len(_KEYS) and 0 <= place + step < len(_KEYS[other])
-    )
-    for line, keys in enumerate(_KEYS)
-    for place, key in enumerate(keys)
-}
+from tasks.corpus.text.word_edits import MIN_LETTERS, list_words, mistype, replace_spans
+from tasks.data_preparation.trainset.augmentation.material import Material, Variant
 
 
 class Characters(Section):
@@ -48,22 +35,3 @@ class Characters(Section):
                 words = [mistype(prompt[start:end], rng) for start, end in changed]
                 variants.append(Variant(row, replace_spans(prompt, changed, words)))
         return variants
-
-
-def mistype(word: str, rng: random.Random) -> str:
-    """One typing error inside a word of at least four letters."""
-    place = rng.randrange(1, len(word) - 1)
-    kinds = ["missing", "doubled", "key"]
-    swaps = [i for i in range(1, len(word) - 2) if word[i] != word[i + 1]]
-    kind = rng.choice([*kinds, "swapped"] if swaps else kinds)
-    letter = word[place]
-    if kind == "swapped":
-        place = rng.choice(swaps)
-        return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
-    if kind == "missing":
-        return word[:place] + word[place + 1 :]
-    neighbours = NEIGHBOURS.get(letter.lower(), "")
-    if kind == "key" and neighbours:
-        other = rng.choice(neighbours)
-        return word[:place] + (other.upper() if letter.isupper() else other) + word[place + 1 :]
-    return word[:place] + letter + word[place:]

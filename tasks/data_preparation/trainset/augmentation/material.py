@@ -1,23 +1,16 @@
-"""The input of every augmentation method, and the words of a prompt it may change."""
+"""The input of every augmentation method, and what becomes of a rewritten prompt."""
 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.corpus.text.word_edits import PROTECTED
+
 # Delimiter above and below the text in the prompt to a model.
 LINE = "-----"
-
-WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-_ANY = re.compile(r"[^\W_]+")
-# Addresses, code, placeholders of personal data in brackets, and words with digits: they are never changed.
-_PROTECTED = re.compile(
-    r"https?://\S+|www\.\S+|\S+@\S+|```.*?```|`[^`\n]+`|\[[^\]\n]{1,40}\]|<[^>\n]{1,40}>|\{[^}\n]{1,40}\}|\w*\d\w*",
-    re.DOTALL,
-)
 
 
 @dataclass(frozen=True)
@@ -60,31 +53,6 @@ class Variant:
     reason: str | None = None
 
 
-def list_words(prompt: str, answer: str, min_letters: int) -> list[tuple[int, int]]:
-    """Start and end of the words that may be changed.
-
-    Words are excluded that have fewer than ``min_letters`` letters, are in capitals, contain digits, stand in
-    addresses, code or brackets, or also occur in the answer, which may refer to them.
-    """
-    protected = [match.span() for match in _PROTECTED.finditer(prompt)]
-    repeated = {word.casefold() for word in _ANY.findall(answer)}
-    return [
-        match.span()
-        for match in WORD.finditer(prompt)
-        if match.end() - match.start() >= min_letters
-        and not match.group().isupper()
-        and match.group().casefold() not in repeated
-        and not any(start < match.end() and match.start() < end for start, end in protected)
-    ]
-
-
-def replace_spans(text: str, spans: Sequence[tuple[int, int]], words: Sequence[str]) -> str:
-    """The text with the spans replaced by words."""
-    for (start, end), word in sorted(zip(spans, words, strict=True), reverse=True):
-        text = text[:start] + word + text[end:]
-    return text
-
-
 def match_case(word: str, like: str) -> str:
     """A word with an upper-case first letter if the other word has one."""
     return word[:1].upper() + word[1:] if like[:1].isupper() else word
@@ -102,7 +70,7 @@ def judge_rewriting(old: str, new: str | None) -> str | None:
 
 
 def _list_protected(text: str) -> list[str]:
-    return sorted(match.group().strip(".,;:!?") for match in _PROTECTED.finditer(text))
+    return sorted(match.group().strip(".,;:!?") for match in PROTECTED.finditer(text))
 
 
 def tidy_answer(text: str | None) -> str | None:

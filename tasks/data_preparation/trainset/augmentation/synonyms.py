@@ -18,14 +18,8 @@ from pydantic import Field, model_validator
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.params import Reads, Section
-from tasks.data_preparation.trainset.augmentation.material import (
-    WORD,
-    Material,
-    Variant,
-    list_words,
-    match_case,
-    replace_spans,
-)
+from tasks.corpus.text.word_edits import WORD, list_words, replace_spans
+from tasks.data_preparation.trainset.augmentation.material import Material, Variant, match_case
 
 # Shorter words are left unchanged.
 MIN_LETTERS = 3

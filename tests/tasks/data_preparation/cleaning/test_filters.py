@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file
 from tasks.corpus.rows.rows import Rows
-from tasks.corpus.text.refusals import refuses
 from tasks.data_preparation.cleaning.clean import Cleaner, clean_rows
 from tasks.data_preparation.cleaning.steps.c4 import C4, count_sentences, split_sentences
 from tasks.data_preparation.cleaning.steps.controls import Controls, remove_controls
@@ -35,6 +34,7 @@ from tasks.data_preparation.cleaning.steps.repetition import (
 from tasks.data_preparation.cleaning.steps.tokens import Tokens, count_tokens
 from tasks.data_preparation.cleaning.steps.toxicity import Toxicity
 from tasks.data_preparation.cleaning.steps.unicode import Unicode, make_repair
+from tasks.language_models.refusals import refuses
 from tests.conversations import make, pair, texts
 
 REAL = Path(os.environ.get("HEPTUNE_REAL_DATA", "/nonexistent"))

@@ -9,7 +9,6 @@ import pytest
 
 from tasks.corpus.personal_data.pii import Pii
 from tasks.corpus.text.code import has_indentation, is_code, is_prose
-from tasks.corpus.text.refusals import refuses
 from tasks.data_preparation.cleaning.steps.c4 import C4, split_sentences
 from tasks.data_preparation.cleaning.steps.chunk import cut_text
 from tasks.data_preparation.cleaning.steps.controls import remove_controls
@@ -18,6 +17,7 @@ from tasks.data_preparation.cleaning.steps.quality import Quality
 from tasks.data_preparation.cleaning.steps.repetition import Repetition
 from tasks.data_preparation.cleaning.steps.unicode import make_repair
 from tasks.data_preparation.cleaning.steps.whitespace import normalize_spaces
+from tasks.language_models.refusals import refuses
 from tests.hostile_texts import UNITS
 
 # Where a linear search takes a tenth of a second, one that takes the square of the length takes half a minute;

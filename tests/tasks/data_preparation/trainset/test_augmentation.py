@@ -20,6 +20,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import content_id
 from tasks.corpus.label_classifier import fit_label_classifier
 from tasks.corpus.rows.rows import Origin, Rows
+from tasks.corpus.text.word_edits import NEIGHBOURS, list_words, mistype
 from tasks.data_preparation.gate.gate import check_quality
 from tasks.data_preparation.gate.measures import describe_rows, describe_sources
 from tasks.data_preparation.gate.params import Gate
@@ -29,8 +30,8 @@ from tasks.data_preparation.splitting.split import repeat_train
 from tasks.data_preparation.trainset.augmentation.adversarial import Adversarial
 from tasks.data_preparation.trainset.augmentation.augment import augment_train
 from tasks.data_preparation.trainset.augmentation.back_translation import BackTranslation
-from tasks.data_preparation.trainset.augmentation.characters import NEIGHBOURS, Characters, mistype
-from tasks.data_preparation.trainset.augmentation.material import judge_rewriting, list_words, tidy_answer
+from tasks.data_preparation.trainset.augmentation.characters import Characters
+from tasks.data_preparation.trainset.augmentation.material import judge_rewriting, tidy_answer
 from tasks.data_preparation.trainset.augmentation.params import Augmentation
 from tasks.data_preparation.trainset.augmentation.paraphrase import Paraphrase
 from tasks.data_preparation.trainset.augmentation.synonyms import Synonyms, read_synonyms

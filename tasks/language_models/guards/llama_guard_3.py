@@ -1,0 +1,87 @@
+"""Llama Guard 3: says ``safe`` or ``unsafe`` of a request or an answer, in eight languages.
+
+Source: https://github.com/meta-llama/PurpleLlama/tree/main/Llama-Guard3. There are a model of 8 billion weights on
+Llama 3.1, with fourteen categories, and a pruned one of 1 billion on Llama 3.2 that was distilled from it, with
+thirteen: it does not know the abuse of code interpreters. Beyond Llama Guard 2 they know defamation and elections. On
+XSTest the cards state F1 0.88 with 4% false alarms (8B) and 0.82 with 7% (1B).
+
+Example: ``{name: llama_guard_3, path: models/llama-guard-3-1b, size: 1b}``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from tasks.contracts.params import Section
+from tasks.language_models.guards.guard import (
+    Device,
+    Exchange,
+    GuardFacts,
+    GuardPath,
+    GuardVerdict,
+    Judge,
+    Precision,
+    Share,
+    folder_problems,
+    identity_of,
+)
+
+CATEGORIES = (
+    "Violent Crimes",
+    "Non-Violent Crimes",
+    "Sex Crimes",
+    "Child Exploitation",
+    "Defamation",
+    "Specialized Advice",
+    "Privacy",
+    "Intellectual Property",
+    "Indiscriminate Weapons",
+    "Hate",
+    "Self-Harm",
+    "Sexual Content",
+    "Elections",
+    "Code Interpreter Abuse",
+)
+HEAD = "<|start_header_id|>user<|end_header_id|>\n\n"
+TAIL = "<|eot_id|><|start_header_id|>assistant<|end_header_id|>"
+
+
+class LlamaGuard3(Section):
+    """Meta's Llama Guard 3."""
+
+    name: Literal["llama_guard_3"] = "llama_guard_3"
+    path: GuardPath = Field(default="models/llama-guard-3-8b", description="folder of the guard")
+    size: Literal["8b", "1b"] = Field(default="8b", description="8b: fourteen categories; 1b: the first thirteen")
+    categories: tuple[str, ...] = Field(
+        default=(), description="own categories, as name or as name: policy; empty: the published ones"
+    )
+    threshold: Share = Field(default=0.5, description="probability of unsafe from which a text is unsafe")
+    batch_size: int = Field(default=8, ge=1, description="texts judged at once")
+    precision: Precision = Field(default="bf16", description="number format of the weights")
+    device: Device = Field(default="auto", description="auto uses CUDA where available")
+    can: ClassVar[GuardFacts] = GuardFacts(
+        "Llama Guard 3", "meta-llama/Llama-Guard-3-8B", True, False, CATEGORIES, "probability of the first token"
+    )
+
+    def problems(self) -> list[str]:
+        return folder_problems(self.name, self.path, f"meta-llama/Llama-Guard-3-{self.size.upper()}")
+
+    def identity(self) -> dict[str, Any]:
+        return identity_of(self)
+
+    def open(self) -> Judge:
+        from tasks.language_models.guards.causal import CausalGuard
+        from tasks.language_models.guards.llama_guard_format import SAFE, UNSAFE, judge_all, write_body
+
+        model = CausalGuard(self.path, self.name, self.device, self.precision)
+        model.find_ids((SAFE, UNSAFE))
+        categories = self.categories or (CATEGORIES if self.size == "8b" else CATEGORIES[:-1])
+
+        def judge(exchanges: Sequence[Exchange]) -> list[GuardVerdict]:
+            prompts = [f"{HEAD}{write_body(categories, exchange, model.quote)}{TAIL}" for exchange in exchanges]
+            return judge_all(model, prompts, categories, self.threshold, self.batch_size, begins=True)
+
+        return judge
