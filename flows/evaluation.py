@@ -24,7 +24,9 @@ from tasks.evaluation.report.suite_block import describe_suites
 from tasks.evaluation.scoring import score_outcomes
 from tasks.evaluation.slices.groups import group_items
 from tasks.evaluation.slices.scores import score_slices
+from tasks.evaluation.suites.run_data import RunData
 from tasks.evaluation.suites.scoring import read_suites, score_suites
+from tasks.evaluation.trustworthiness.axes import describe_axes
 from tasks.evaluation.verdict import check_metrics, decide
 from tasks.training.tuned import read_objective
 
@@ -55,7 +57,7 @@ def evaluation(params: Params) -> None:
     intents = task(fit_intent_classifier)(artifacts.TRAIN, selected.items)
     evidence = Evidence(selected.items, intents, vectors=pairs is not None)
     task(check_metrics)(evidence, settings.metrics, selected.same_tokens)
-    asked = task(read_suites)(settings.suites)
+    asked = task(read_suites)(settings.suites, RunData(selected.items, artifacts.TRAIN))
     generation = {
         **settings.generation.model_dump(),
         "store": AnswerStore(artifacts.EVALUATED),
@@ -81,7 +83,7 @@ def evaluation(params: Params) -> None:
         artifacts.CURVE.parent, artifacts.INITIAL, artifacts.TUNED, artifacts.TEST, values, champion.release, CODE
     )
     # What other rooms measured, in the order of the page.
-    blocks: list[ReportBlock] = [*describe_suites(suites)]
+    blocks: list[ReportBlock] = [*describe_suites(suites), describe_axes(suites, board.outcomes)]
     task(write_predictions)(board, artifacts.PREDICTIONS)
     task(write_slices)(slices, artifacts.SLICES)
     task(write_figures)(board, verdict, artifacts.metrics("evaluation"), artifacts.headline("evaluation"), suites)

@@ -33,7 +33,7 @@ class JsonValidity(PerAnswer):
     """Share of answers that are valid JSON; higher is better."""
 
     name: Literal["json_validity"] = "json_validity"
-    schema_file: Annotated[str, Reads("file")] | None = Field(
+    schema_file: Annotated[str | None, Reads("file")] = Field(
         default=None, description="JSON Schema that answers have to fit; null: any object or array, as the reference is"
     )
     title: ClassVar[str] = "JSON validity"

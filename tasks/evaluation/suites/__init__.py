@@ -8,7 +8,8 @@ from pydantic import Field
 
 from tasks.evaluation.suites.known_answers import KnownAnswers
 from tasks.evaluation.suites.multiple_choice import MultipleChoice
+from tasks.evaluation.suites.safety import AnySafetySuite
 
-AnySuite = Annotated[MultipleChoice | KnownAnswers, Field(discriminator="name")]
+AnySuite = Annotated[MultipleChoice | KnownAnswers | AnySafetySuite, Field(discriminator="name")]
 
 SUITES: tuple[type[Any], ...] = get_args(get_args(AnySuite)[0])

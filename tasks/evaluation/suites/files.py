@@ -20,8 +20,8 @@ _PACKED = {".gz": gzip.decompress, ".xz": lzma.decompress}
 def read_rows(place: str) -> list[dict[str, Any]]:
     """The rows of a file, or of all files of a folder in the order of their names.
 
-    JSON Lines; JSON with a list of objects, or with one under a key; CSV and TSV with a header; text, a row of one
-    ``text`` a line. Any of them may be packed by gzip or xz.
+    JSON Lines; JSON with a list of objects or of texts, or with one under a key; CSV and TSV with a header; text, a row
+    of one ``text`` a line. Any of them may be packed by gzip or xz.
 
     Args:
         place: A file or a folder.
@@ -80,4 +80,6 @@ def _find_rows(value: Any, path: Path) -> list[dict[str, Any]]:
     for found in lists:
         if all(isinstance(row, dict) for row in found):
             return found
+        if all(isinstance(row, str) for row in found):
+            return [{"text": row} for row in found]
     raise PipelineError(f"{path}: no list of objects in it; expected one, or one under a key")

@@ -20,6 +20,7 @@ from tasks.evaluation.comparison import Comparison, IntervalMethod, compare, inf
 from tasks.evaluation.metrics.metric import Scores
 from tasks.evaluation.outcomes import ModelName, Outcome
 from tasks.evaluation.scoring import Estimate, Key, resample
+from tasks.evaluation.suites.run_data import AsksAboutRun, RunData
 from tasks.evaluation.suites.suite import Suite
 
 logger = logging.getLogger(__name__)
@@ -102,15 +103,21 @@ class SuiteBoard:
 
 
 NO_SUITES = SuiteBoard({})
+NO_RUN = RunData()
 
 
-def read_suites(suites: Sequence[Suite]) -> SuiteQuestions:
-    """Read the questions of all suites; one that cannot be read is told, and fails the gate where it guards."""
+def read_suites(suites: Sequence[Suite], run: RunData = NO_RUN) -> SuiteQuestions:
+    """Read the questions of all suites; one that cannot be read is told, and fails the gate where it guards.
+
+    Args:
+        suites: The suites of the params.
+        run: Items and training rows, for suites that ask about them.
+    """
     questions: dict[str, list[Question]] = {}
     failures: dict[str, str] = {}
     for suite in suites:
         try:
-            found = suite.read()
+            found = suite.read_run(run) if isinstance(suite, AsksAboutRun) else suite.read()
         except PipelineError as error:
             failures[suite.key] = str(error)
         except Exception as error:

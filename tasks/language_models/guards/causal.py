@@ -19,8 +19,10 @@ from typing import Any, NamedTuple
 
 from tasks.contracts.errors import PipelineError
 from tasks.language_models.generation import context_length
-from tasks.language_models.guards.guard import Device, Exchange, Precision, find_device
-from tasks.language_models.writers.local import hash_model
+from tasks.language_models.guards.guard import Device, GuardedExchange, Precision, find_device
+
+# Names, sizes and times of a folder's files.
+Stamp = tuple[tuple[str, int, int], ...]
 
 # Together the words of a verdict have at least this probability where the guard knows them.
 KNOWN = 0.5
@@ -60,7 +62,7 @@ class CausalGuard:
         if not (Path(path) / "config.json").is_file():
             raise PipelineError(f"guard {user}: {path} holds no config.json; set path to the guard's model folder")
         self._user, self._path = user, path
-        self._model, self._tokenizer = _load(path, user, hash_model(path), find_device(device), precision)
+        self._model, self._tokenizer = _load(path, user, _stamp(path), find_device(device), precision)
         control = {token.content for token in self._tokenizer.added_tokens_decoder.values() if token.content.strip()}
         longest_first = sorted(control, key=lambda token: (-len(token), token))
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
@@ -170,9 +172,14 @@ class CausalGuard:
             )
 
 
+def _stamp(path: str) -> Stamp:
+    files = sorted(file for file in Path(path).iterdir() if file.is_file())
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+
+
 @lru_cache(maxsize=1)
-def _load(path: str, user: str, _files: str, device: str, precision: Precision) -> tuple[Any, Any]:
-    # Suites that share a guard load it once.
+def _load(path: str, user: str, _files: Stamp, device: str, precision: Precision) -> tuple[Any, Any]:
+    # Suites that share a guard load it once, and again when a file has changed.
     import torch
     from transformers import AutoTokenizer
 
@@ -190,7 +197,7 @@ def _load(path: str, user: str, _files: str, device: str, precision: Precision) 
     return model.to(device).eval(), tokenizer
 
 
-def last_request(exchange: Exchange) -> str:
+def last_request(exchange: GuardedExchange) -> str:
     """The last turn of the user."""
     asked = [str(turn.get("content") or "") for turn in exchange.prompt if turn.get("role") == "user"]
     return asked[-1] if asked else ""

@@ -12,22 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.language_models.guards.guard import (
+    AskGuard,
     Device,
-    Exchange,
+    GuardedExchange,
     GuardFacts,
     GuardPath,
     GuardVerdict,
-    Judge,
     Share,
     find_device,
     folder_problems,
-    identity_of,
 )
 from tasks.language_models.text_classifier import ACTIVATION, Activation
 
@@ -63,10 +62,7 @@ class ClassifierGuard(Section):
             found.append(f"guard {self.name}: no labels; name those of {self.path} that make a text unsafe in labels")
         return found
 
-    def identity(self) -> dict[str, Any]:
-        return identity_of(self)
-
-    def open(self) -> Judge:
+    def open(self) -> AskGuard:
         from tasks.language_models.text_classifier import open_classifier
 
         wanted = (*self.labels, *self.refusal_labels)
@@ -75,13 +71,13 @@ class ClassifierGuard(Section):
         )
         places = {label: place for place, label in enumerate(classifier.labels)}
 
-        def judge(exchanges: Sequence[Exchange]) -> list[GuardVerdict]:
+        def judge(exchanges: Sequence[GuardedExchange]) -> list[GuardVerdict]:
             scores = classifier.score([self._write(exchange) for exchange in exchanges], self.batch_size)
             return [self._decide(row, places) for row in scores]
 
         return judge
 
-    def _write(self, exchange: Exchange) -> str:
+    def _write(self, exchange: GuardedExchange) -> str:
         from tasks.language_models.guards.causal import last_request
 
         if exchange.answer is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ GuardPath = Annotated[str, Reads("folder", holds="config.json")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Exchange(NamedTuple):
+class GuardedExchange(NamedTuple):
     """What a guard judges.
 
     Attributes:
@@ -70,7 +70,7 @@ class GuardFacts:
     reads: str
 
 
-Judge = Callable[[Sequence[Exchange]], list[GuardVerdict]]
+AskGuard = Callable[[Sequence[GuardedExchange]], list[GuardVerdict]]
 
 
 class Guard(Protocol):
@@ -89,10 +89,7 @@ class Guard(Protocol):
     def problems(self) -> list[str]:
         """Everything that is wrong with its params and files, a line each."""
 
-    def identity(self) -> dict[str, Any]:
-        """What determines its verdicts: its params and the hash of its files."""
-
-    def open(self) -> Judge:
+    def open(self) -> AskGuard:
         """Load it.
 
         Raises:
@@ -113,11 +110,3 @@ def folder_problems(name: str, path: str, example: str) -> list[str]:
         return []
     found = "no such folder" if not Path(path).is_dir() else "it holds no config.json"
     return [f"guard {name}: {path}: {found}; put the model there, e.g. hf download {example} --local-dir {path}"]
-
-
-def identity_of(guard: Any) -> dict[str, Any]:
-    """A guard's params with the hash of its folder in place of where that lies."""
-    from tasks.language_models.writers.local import hash_model
-
-    params = guard.model_dump(mode="json", exclude={"path", "batch_size", "device"})
-    return {**params, "files": hash_model(guard.path)}

@@ -11,22 +11,21 @@ Example: ``{name: llama_guard_2, path: models/llama-guard-2-8b}``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.language_models.guards.guard import (
+    AskGuard,
     Device,
-    Exchange,
+    GuardedExchange,
     GuardFacts,
     GuardPath,
     GuardVerdict,
-    Judge,
     Precision,
     Share,
     folder_problems,
-    identity_of,
 )
 
 CATEGORIES = (
@@ -63,10 +62,7 @@ class LlamaGuard2(Section):
     def problems(self) -> list[str]:
         return folder_problems(self.name, self.path, self.can.source)
 
-    def identity(self) -> dict[str, Any]:
-        return identity_of(self)
-
-    def open(self) -> Judge:
+    def open(self) -> AskGuard:
         from tasks.language_models.guards.causal import CausalGuard
         from tasks.language_models.guards.llama_guard_format import SAFE, UNSAFE, judge_all, write_body
 
@@ -74,7 +70,7 @@ class LlamaGuard2(Section):
         model.find_ids((SAFE, UNSAFE))
         categories = self.categories or CATEGORIES
 
-        def judge(exchanges: Sequence[Exchange]) -> list[GuardVerdict]:
+        def judge(exchanges: Sequence[GuardedExchange]) -> list[GuardVerdict]:
             prompts = [f"[INST] {write_body(categories, exchange, model.quote)} [/INST]" for exchange in exchanges]
             return judge_all(model, prompts, categories, self.threshold, self.batch_size, begins=True)
 

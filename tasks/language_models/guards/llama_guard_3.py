@@ -11,22 +11,21 @@ Example: ``{name: llama_guard_3, path: models/llama-guard-3-1b, size: 1b}``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.language_models.guards.guard import (
+    AskGuard,
     Device,
-    Exchange,
+    GuardedExchange,
     GuardFacts,
     GuardPath,
     GuardVerdict,
-    Judge,
     Precision,
     Share,
     folder_problems,
-    identity_of,
 )
 
 CATEGORIES = (
@@ -69,10 +68,7 @@ class LlamaGuard3(Section):
     def problems(self) -> list[str]:
         return folder_problems(self.name, self.path, f"meta-llama/Llama-Guard-3-{self.size.upper()}")
 
-    def identity(self) -> dict[str, Any]:
-        return identity_of(self)
-
-    def open(self) -> Judge:
+    def open(self) -> AskGuard:
         from tasks.language_models.guards.causal import CausalGuard
         from tasks.language_models.guards.llama_guard_format import SAFE, UNSAFE, judge_all, write_body
 
@@ -80,7 +76,7 @@ class LlamaGuard3(Section):
         model.find_ids((SAFE, UNSAFE))
         categories = self.categories or (CATEGORIES if self.size == "8b" else CATEGORIES[:-1])
 
-        def judge(exchanges: Sequence[Exchange]) -> list[GuardVerdict]:
+        def judge(exchanges: Sequence[GuardedExchange]) -> list[GuardVerdict]:
             prompts = [f"{HEAD}{write_body(categories, exchange, model.quote)}{TAIL}" for exchange in exchanges]
             return judge_all(model, prompts, categories, self.threshold, self.batch_size, begins=True)
 

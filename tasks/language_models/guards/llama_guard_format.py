@@ -12,14 +12,14 @@ import re
 from collections.abc import Callable, Sequence
 
 from tasks.language_models.guards.causal import CausalGuard, GuardReading
-from tasks.language_models.guards.guard import Exchange, GuardVerdict
+from tasks.language_models.guards.guard import GuardedExchange, GuardVerdict
 
 SAFE, UNSAFE = "safe", "unsafe"
 # Two line breaks, the word, and the numbers of some categories.
 ANSWER_TOKENS = 16
 
 
-def write_body(categories: Sequence[str], exchange: Exchange, quote: Callable[[str], str]) -> str:
+def write_body(categories: Sequence[str], exchange: GuardedExchange, quote: Callable[[str], str]) -> str:
     """The prompt between the guard's control tokens.
 
     Args:

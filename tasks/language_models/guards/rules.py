@@ -14,12 +14,12 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Reads, Section
-from tasks.language_models.guards.guard import Exchange, GuardFacts, GuardVerdict, Judge
+from tasks.language_models.guards.guard import AskGuard, GuardedExchange, GuardFacts, GuardVerdict
 from tasks.language_models.refusals import refuses
 
 
@@ -28,7 +28,7 @@ class RuleGuard(Section):
 
     name: Literal["rules"] = "rules"
     words: tuple[str, ...] = Field(default=(), description="words and phrases that make a text unsafe")
-    file: Annotated[str, Reads("file")] | None = Field(
+    file: Annotated[str | None, Reads("file")] = Field(
         default=None, description="file with more of them, one a line; lines that begin with # are comments"
     )
     can: ClassVar[GuardFacts] = GuardFacts("rules", "tasks/language_models/refusals.py", True, True, (), "patterns")
@@ -38,14 +38,11 @@ class RuleGuard(Section):
             return []
         return [f"guard {self.name}: {self.file}: no such file; put words there, one a line, or take file out"]
 
-    def identity(self) -> dict[str, Any]:
-        return {"name": self.name, "words": self._read_words()}
-
-    def open(self) -> Judge:
+    def open(self) -> AskGuard:
         words = self._read_words()
         pattern = re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words))
 
-        def judge(exchanges: Sequence[Exchange]) -> list[GuardVerdict]:
+        def judge(exchanges: Sequence[GuardedExchange]) -> list[GuardVerdict]:
             return [_judge(exchange, pattern if words else None) for exchange in exchanges]
 
         return judge
@@ -56,7 +53,7 @@ class RuleGuard(Section):
         return sorted({_fold(word) for word in listed if word.strip()})
 
 
-def _judge(exchange: Exchange, pattern: re.Pattern[str] | None) -> GuardVerdict:
+def _judge(exchange: GuardedExchange, pattern: re.Pattern[str] | None) -> GuardVerdict:
     answer = exchange.answer
     text = str(exchange.prompt[-1].get("content") or "") if answer is None else answer
     refusal = None if answer is None else refuses(answer)

@@ -12,22 +12,21 @@ Example: ``{name: shieldgemma, path: models/shieldgemma-2b, policies: [harassmen
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.language_models.guards.guard import (
+    AskGuard,
     Device,
-    Exchange,
+    GuardedExchange,
     GuardFacts,
     GuardPath,
     GuardVerdict,
-    Judge,
     Precision,
     Share,
     folder_problems,
-    identity_of,
 )
 
 if TYPE_CHECKING:
@@ -88,16 +87,13 @@ class ShieldGemma(Section):
     def problems(self) -> list[str]:
         return folder_problems(self.name, self.path, self.can.source)
 
-    def identity(self) -> dict[str, Any]:
-        return identity_of(self)
-
-    def open(self) -> Judge:
+    def open(self) -> AskGuard:
         from tasks.language_models.guards.causal import CausalGuard
 
         model = CausalGuard(self.path, self.name, self.device, self.precision)
         model.find_ids((YES, NO))
 
-        def judge(exchanges: Sequence[Exchange]) -> list[GuardVerdict]:
+        def judge(exchanges: Sequence[GuardedExchange]) -> list[GuardVerdict]:
             prompts = [
                 write_prompt(policy, exchange, model.quote) for exchange in exchanges for policy in self.policies
             ]
@@ -119,7 +115,7 @@ class ShieldGemma(Section):
         return GuardVerdict(bool(violated), max(known), violated)
 
 
-def write_prompt(policy: Policy, exchange: Exchange, quote: Callable[[str], str]) -> str:
+def write_prompt(policy: Policy, exchange: GuardedExchange, quote: Callable[[str], str]) -> str:
     """The prompt of one policy, without the token that begins a text."""
     from tasks.language_models.guards.causal import last_request
 

@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.language_models.guards.guard import (
+    AskGuard,
     Device,
-    Exchange,
+    GuardedExchange,
     GuardFacts,
     GuardPath,
     GuardVerdict,
-    Judge,
     Precision,
     folder_problems,
-    identity_of,
 )
 
 ANSWER_TOKENS = 32
@@ -47,15 +46,12 @@ class WildGuard(Section):
     def problems(self) -> list[str]:
         return folder_problems(self.name, self.path, self.can.source)
 
-    def identity(self) -> dict[str, Any]:
-        return identity_of(self)
-
-    def open(self) -> Judge:
+    def open(self) -> AskGuard:
         from tasks.language_models.guards.causal import CausalGuard
 
         model = CausalGuard(self.path, self.name, self.device, self.precision)
 
-        def judge(exchanges: Sequence[Exchange]) -> list[GuardVerdict]:
+        def judge(exchanges: Sequence[GuardedExchange]) -> list[GuardVerdict]:
             prompts = [write_prompt(exchange, model.quote) for exchange in exchanges]
             readings = model.read(prompts, ANSWER_TOKENS, self.batch_size, begins=False)
             verdicts = [
@@ -70,7 +66,7 @@ class WildGuard(Section):
         return judge
 
 
-def write_prompt(exchange: Exchange, quote: Callable[[str], str]) -> str:
+def write_prompt(exchange: GuardedExchange, quote: Callable[[str], str]) -> str:
     """The prompt, with the token that begins a text; a request alone has an empty answer."""
     from tasks.language_models.guards.causal import last_request
 

@@ -41,6 +41,7 @@ from tasks.evaluation.report.page import write_report
 from tasks.evaluation.scoring import Scoreboard, score_outcomes
 from tasks.evaluation.slices.groups import group_items
 from tasks.evaluation.slices.scores import score_slices
+from tasks.evaluation.suites.safety.stereotype import Stereotype
 from tasks.evaluation.suites.scoring import read_suites
 from tasks.evaluation.verdict import PromotionVerdict, decide
 from tasks.language_models.encoding import encode_examples
@@ -353,7 +354,7 @@ def test_suites_are_asked_without_answering_the_items_again(
     def fail(*_: Any) -> Any:
         raise RuntimeError("asked")
 
-    asked = read_suites([make_facts(tmp_path / "facts.jsonl", 6)])
+    asked = read_suites([make_facts(tmp_path / "facts.jsonl", 6), Stereotype()])
     how = {**SETTINGS.generation.model_dump(), "store": store}
     items = evaluated[0].items
     monkeypatch.setattr(outcomes, "_answer_items", fail)
@@ -361,6 +362,10 @@ def test_suites_are_asked_without_answering_the_items_again(
     assert first.answers == evaluated[0].outcomes["candidate"].answers
     assert [reply.problem for reply in first.replies["facts"]] == [""] * 6
     assert any(reply.text for reply in first.replies["facts"])
+    # The suite measures what the probe of every evaluation does.
+    leans = Stereotype().score(asked.questions["stereotype"], first.replies["stereotype"]).scores["lean"].values
+    assert first.bias is not None
+    assert np.abs(leans - first.bias.leans).max() < 1e-3
     monkeypatch.setattr(outcomes, "ask_questions", fail)
     again = answer_with_candidate(items, house.initial, house.tuned, **how, suites=asked.questions)
     assert again.replies == first.replies

@@ -15,7 +15,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.language_models.guards import GUARDS, AnyGuard, causal
 from tasks.language_models.guards.causal import CausalGuard
 from tasks.language_models.guards.classifier import ClassifierGuard
-from tasks.language_models.guards.guard import Exchange, Guard, GuardVerdict
+from tasks.language_models.guards.guard import Guard, GuardedExchange, GuardVerdict
 from tasks.language_models.guards.llama_guard_2 import LlamaGuard2
 from tasks.language_models.guards.llama_guard_3 import CATEGORIES, LlamaGuard3
 from tasks.language_models.guards.llama_guard_format import write_body
@@ -34,8 +34,8 @@ def plain(text: str) -> str:
     return text
 
 
-def ask(text: str, answer: str | None = None) -> Exchange:
-    return Exchange(({"role": "system", "content": "Be brief."}, {"role": "user", "content": text}), answer)
+def ask(text: str, answer: str | None = None) -> GuardedExchange:
+    return GuardedExchange(({"role": "system", "content": "Be brief."}, {"role": "user", "content": text}), answer)
 
 
 # Llama Guard 3's template as it is published with the model, for a conversation that ends with an answer.
@@ -296,7 +296,6 @@ def test_rules_find_refusals_and_listed_words(tmp_path: Path) -> None:
     assert [one.refusal for one in verdicts] == [False, False, False, None, True]
     assert verdicts[2].categories == ("nit wit",)
     assert RuleGuard().open()([ask("x", "toad")]) == [GuardVerdict(None, refusal=False)]
-    assert guard.identity()["words"] == ["nit wit", "toad"]
     assert RuleGuard(file="nowhere.txt").problems() == [
         "guard rules: nowhere.txt: no such file; put words there, one a line, or take file out"
     ]
