@@ -36,7 +36,7 @@ def list_unfit(settings: ResolvableSetup, counts: Counts) -> list[str]:
     longest = objective.longest_answer
     if longest is not None and longest >= settings.max_tokens:
         problems.append(
-            f"objective.rollout.max_new_tokens: {longest} of max_tokens ({settings.max_tokens}), the length of prompt "
+            f"objective: max_new_tokens: {longest} of max_tokens ({settings.max_tokens}), the length of prompt "
             f"and answer together, leave no prompt any room; set max_tokens: {2 * longest} or fewer max_new_tokens"
         )
     if not counts.examples:

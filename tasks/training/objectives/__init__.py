@@ -15,6 +15,7 @@ from tasks.training.objectives.contrastive import Contrastive
 from tasks.training.objectives.cpo import Cpo
 from tasks.training.objectives.distillation import Distillation
 from tasks.training.objectives.dpo import Dpo
+from tasks.training.objectives.gkd import Gkd
 from tasks.training.objectives.grpo import Grpo
 from tasks.training.objectives.ipo import Ipo
 from tasks.training.objectives.kto import Kto
@@ -27,7 +28,20 @@ from tasks.training.objectives.simpo import Simpo
 from tasks.training.objectives.supervised import Supervised
 
 AnyObjective = Annotated[
-    Supervised | Pretraining | Distillation | Dpo | Ipo | Orpo | Cpo | Simpo | Kto | Grpo | Rloo | Ppo | Contrastive,
+    Supervised
+    | Pretraining
+    | Distillation
+    | Gkd
+    | Dpo
+    | Ipo
+    | Orpo
+    | Cpo
+    | Simpo
+    | Kto
+    | Grpo
+    | Rloo
+    | Ppo
+    | Contrastive,
     Field(discriminator="name"),
 ]
 

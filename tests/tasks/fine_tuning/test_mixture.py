@@ -17,10 +17,10 @@ from tasks.fine_tuning.batches import order_batches, validation_batches
 from tasks.fine_tuning.origin import hash_rows
 from tasks.fine_tuning.report import write_report
 from tasks.fine_tuning.rows import Splits, tokenize_splits
-from tasks.fine_tuning.train import fine_tune
 from tasks.training.mixture import Mixture, drawing
 from tasks.training_setup.counts import count_tokens
 from tests.tasks.fine_tuning.small import make_plan
+from tests.tasks.training.objectives.halves import run_whole_and_halves
 from tests.tiny import example_rows
 
 MIXTURE = Mixture(temperature=2)
@@ -73,10 +73,13 @@ def test_validation_batches_are_of_one_task_and_have_every_row_once() -> None:
     assert all(len({int(tasks[item]) for (item,) in batch}) == 1 for batch in batches)
 
 
-def test_losses_are_kept_by_task_and_shown(initial: Path, tmp_path: Path) -> None:
-    plan = make_plan(mixture=MIXTURE, steps=4, evaluate_every_steps=4, method={"name": "full"})
+def test_losses_are_kept_by_task_and_a_run_resumes_to_the_same_bytes(initial: Path, tmp_path: Path) -> None:
+    # More steps than an epoch has, so that the checkpoint stands in the second one.
+    plan = make_plan(
+        mixture=MIXTURE, steps=14, evaluate_every_steps=7, checkpoint_every_steps=11, log_every_steps=1, batch_size=4
+    )
     splits = splits_of(initial)
-    run = fine_tune(plan, splits, initial, tmp_path / "checkpoints", tmp_path / "tuned")
+    run = run_whole_and_halves(plan, splits, initial, tmp_path, until=13, checkpoint=11)
     last = run.curve[-1]
     assert last.eval_loss is not None
     tokens = [0, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import Field
 
@@ -11,6 +12,22 @@ from tasks.training.objectives.rollouts.tools import Tools
 from tasks.training.rewards import AnyReward
 from tasks.training.rewards.exact_match import ExactMatchReward
 from tasks.training.rewards.scoring import list_reward_problems
+
+
+class Drawing(Protocol):
+    """How answers are drawn; the fields are described at `Rollout`."""
+
+    @property
+    def max_new_tokens(self) -> int: ...
+
+    @property
+    def temperature(self) -> float: ...
+
+    @property
+    def top_p(self) -> float: ...
+
+    @property
+    def batch_size(self) -> int: ...
 
 
 class Rollout(Section):

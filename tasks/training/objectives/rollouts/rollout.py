@@ -11,7 +11,7 @@ from tasks.language_models.chat import chat_of
 from tasks.language_models.ends import ends_of
 from tasks.language_models.generation import context_length, sample_tokens
 from tasks.language_models.sampling import TokenSampler
-from tasks.training.objectives.rollouts.params import Rollout
+from tasks.training.objectives.rollouts.params import Drawing
 from tasks.training.objectives.rollouts.prompts import Prompt
 from tasks.training.objectives.rollouts.tools import OpenTools, result_ids
 from tasks.training.rewards.reward import AnswerAttempt
@@ -68,7 +68,7 @@ def draw_samples(
     model: Any,
     tokenizer: Any,
     prompts: Mapping[int, tuple[Prompt, Sequence[int]]],
-    rollout: Rollout,
+    rollout: Drawing,
     seed: tuple[int, int],
     tools: OpenTools | None,
     numbers: Sequence[int],
@@ -154,7 +154,7 @@ def _room(sample: SampledAnswer, most: int, context: int | None) -> int:
     return room
 
 
-def _call_tools(sample: SampledAnswer, tools: OpenTools, chat: Any, rollout: Rollout, context: int | None) -> bool:
+def _call_tools(sample: SampledAnswer, tools: OpenTools, chat: Any, rollout: Drawing, context: int | None) -> bool:
     """Run the calls of the last turn and append their results; whether the answer goes on.
 
     Results that would leave no room are not appended, and the answer ends with its calls.

@@ -29,6 +29,7 @@ from tests.tasks.training.objectives import rows
 ELSEWHERE = {
     "contrastive": "contrastive",
     "distillation": "distillation",
+    "gkd": "gkd",
     "pretraining": "pretraining",
     "grpo": "reinforcement",
     "rloo": "reinforcement",

@@ -28,23 +28,10 @@ from tasks.training.objectives.distillation import Distillation
 from tasks.training.teachers import kept
 from tasks.training.teachers.teacher import count_teacher_bytes
 from tests.tasks.fine_tuning.small import make_plan
+from tests.tasks.training.objectives.halves import run_whole_and_halves
 from tests.tiny import example_rows
 
 ROWS = 12
-
-
-@pytest.fixture(scope="module")
-def teacher(initial: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with the student's vocabulary and decided opinions, whose output layer is wider."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    folder = tmp_path_factory.mktemp("teacher")
-    config = AutoConfig.from_pretrained(initial)
-    config.initializer_range, config.vocab_size = 0.3, config.vocab_size + 8
-    torch.manual_seed(4)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    load_tokenizer(initial).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -108,16 +95,22 @@ def test_kept_and_live_say_the_same_and_it_is_the_formula(
     )
 
 
-def test_a_student_learns_and_the_teacher_is_asked_once(
-    initial: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("keep", [8, None], ids=["kept", "live"])
+def test_a_student_learns_and_resumes_to_the_same_bytes_and_the_teacher_is_asked_once(
+    initial: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int | None
 ) -> None:
-    objective = Distillation(teacher=str(teacher), keep=8, store=str(tmp_path / "kept"))
-    trainer = trainer_of(initial, tmp_path / "run", objective, steps=12, learning_rate=0.02, evaluate_every_steps=12)
-    trainer.train()
-    log = [entry for entry in trainer.state.log_history if "eval_divergence" in entry]
-    assert log[-1]["eval_divergence"] < 0.7 * log[0]["eval_divergence"]
-    logged = {key for entry in trainer.state.log_history for key in entry}
+    objective = Distillation(teacher=str(teacher), keep=keep, store=str(tmp_path / "kept"))
+    plan = make_plan(
+        method={"name": "full"}, objective=objective, steps=12, learning_rate=0.02, evaluate_every_steps=12,
+        checkpoint_every_steps=5, log_every_steps=1, packing="none" if keep else "bfd",
+    )  # fmt: skip
+    whole = run_whole_and_halves(plan, splits_of(initial, objective), initial, tmp_path, until=8, checkpoint=5)
+    validated = [point.figures for point in whole.curve if point.eval_loss is not None]
+    assert validated[-1]["eval_divergence"] < 0.75 * validated[0]["eval_divergence"]
+    logged = {name for point in whole.curve for name in point.figures}
     assert {"divergence", "cross_entropy", "agreement", "eval_agreement"} <= logged
+    if keep is None:
+        return
     # All that was computed is on disk: the teacher is not opened again.
     kept.open_kept(Path(objective.store), teacher, 8, 1.0, "float32", "cpu").write()
     kept.open_kept.cache_clear()
