@@ -53,7 +53,7 @@ def evaluation(params: Params) -> None:
         settings.bootstrap.confidence,
     )
     groupings = task(group_items)(selected.items, settings.slices, artifacts.EXTRA)
-    pairs = objective.pairs if objective.name == "contrastive" else None
+    pairs, pooling = (objective.pairs, objective.pooling) if objective.name == "contrastive" else (None, "mean")
     intents = task(fit_intent_classifier)(artifacts.TRAIN, selected.items)
     evidence = Evidence(selected.items, intents, vectors=pairs is not None)
     task(check_metrics)(evidence, settings.metrics, selected.same_tokens)
@@ -62,6 +62,7 @@ def evaluation(params: Params) -> None:
         **settings.generation.model_dump(),
         "store": AnswerStore(artifacts.EVALUATED),
         "pairs": pairs,
+        "pooling": pooling,
         "suites": asked.questions,
     }
     base = task(answer_with_base)(selected.items, artifacts.INITIAL, **generation)

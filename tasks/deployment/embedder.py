@@ -8,15 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.contracts.manifest import read_json, write_json
+from tasks.language_models.pooling import FOLDER, MODES, Pooling
 
-POOLING = "1_Pooling"
 
-
-def write_embedder(folder: Path) -> list[Path]:
-    """Have a model folder read as contrastive training made vectors: texts alone, means over their tokens.
+def write_embedder(folder: Path, pooling: Pooling) -> list[Path]:
+    """Have a model folder read as contrastive training made vectors, of texts alone.
 
     Args:
         folder: A transformers folder.
+        pooling: How the states of a text's tokens became its vector.
 
     Returns:
         The files.
@@ -28,16 +28,20 @@ def write_embedder(folder: Path) -> list[Path]:
     files = {
         "modules.json": [
             {"idx": 0, "name": "0", "path": "", "type": f"{module}.Transformer"},
-            {"idx": 1, "name": "1", "path": POOLING, "type": f"{module}.Pooling"},
+            {"idx": 1, "name": "1", "path": FOLDER, "type": f"{module}.Pooling"},
         ],
         "sentence_bert_config.json": {
             "transformer_task": "feature-extraction",
             "modality_config": {"text": states},
             "module_output_name": "token_embeddings",
         },
-        f"{POOLING}/config.json": {"embedding_dimension": width, "pooling_mode": "mean", "include_prompt": True},
+        f"{FOLDER}/config.json": {
+            "embedding_dimension": width,
+            "pooling_mode": MODES[pooling],
+            "include_prompt": True,
+        },
     }
-    (folder / POOLING).mkdir(exist_ok=True)
+    (folder / FOLDER).mkdir(exist_ok=True)
     for name, content in files.items():
         write_json(folder / name, content)
     return [folder / name for name in files]

@@ -64,8 +64,8 @@ def export_model(initial: Path, tuned: Path, export: Export, folder: Path) -> Ex
         export.write(model, tokenizer, target)
         if not method.can.merging:
             put_beside(method, tuned, folder)
-        elif read_objective(tuned).name == "contrastive":
-            write_embedder(folder)
+        elif (objective := read_objective(tuned)).name == "contrastive":
+            write_embedder(folder, objective.pooling)
     except OSError as error:
         raise PipelineError(
             f"{folder}: cannot write ({error.strerror or error}); free some space and run again"

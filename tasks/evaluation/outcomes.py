@@ -24,6 +24,7 @@ from tasks.evaluation.worse_answers import WorseAnswers, score_worse_answers
 from tasks.language_models.bias_probe import BiasMeasure, probe_bias
 from tasks.language_models.generation import Answer, generate_answers, score_references
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
+from tasks.language_models.pooling import Pooling, read_pooling
 from tasks.training.released import find_base, load_released
 from tasks.training.text_pairs import PairKind
 from tasks.training.tuned import load_tuned
@@ -89,6 +90,7 @@ def answer_with_base(
     store: AnswerStore | None = None,
     pairs: PairKind | None = None,
     suites: Suites = NO_SUITES,
+    pooling: Pooling = "mean",
 ) -> Outcome:
     """Answers of the base model.
 
@@ -102,13 +104,14 @@ def answer_with_base(
         store: Answers of earlier evaluations; None: always generate.
         pairs: Ask for vectors of these texts instead, and rank them; None: ask for answers.
         suites: Key of a suite to its questions.
+        pooling: How the states of a text become its vector; that of an embedder's own folder goes first.
     """
 
     def load() -> tuple[Any, Any]:
         return load_folder(resolve_model(initial), precision)[0], load_tokenizer(initial)
 
     known = _Known(store, hash_file(initial / NAME))
-    return _answer("base", load, items, max_new_tokens, batch_size, precision, device, known, pairs, suites)
+    return _answer("base", load, items, max_new_tokens, batch_size, precision, device, known, pairs, suites, pooling)
 
 
 def answer_with_champion(
@@ -121,6 +124,7 @@ def answer_with_champion(
     store: AnswerStore | None = None,
     pairs: PairKind | None = None,
     suites: Suites = NO_SUITES,
+    pooling: Pooling = "mean",
 ) -> Outcome | None:
     """Answers of the champion; None when there is none. The arguments are those of `answer_with_base`."""
     if folder is None:
@@ -137,6 +141,7 @@ def answer_with_champion(
         _Known(store, hash_file(manifest)) if manifest.is_file() else None,
         pairs,
         suites,
+        read_pooling(folder) or pooling,
     )
 
 
@@ -151,6 +156,7 @@ def answer_with_candidate(
     store: AnswerStore | None = None,
     pairs: PairKind | None = None,
     suites: Suites = NO_SUITES,
+    pooling: Pooling = "mean",
 ) -> Outcome:
     """Answers of the fine-tuned model. The arguments are those of `answer_with_base`."""
     known = _Known(store, f"{hash_file(initial / NAME)} {hash_file(tuned / NAME)}")
@@ -165,6 +171,7 @@ def answer_with_candidate(
         known,
         pairs,
         suites,
+        pooling,
     )
 
 
@@ -232,6 +239,7 @@ def _answer(
     known: _Known | None = None,
     pairs: PairKind | None = None,
     suites: Suites = NO_SUITES,
+    pooling: Pooling = "mean",
 ) -> Outcome:
     import torch
 
@@ -260,7 +268,7 @@ def _answer(
     model, tokenizer = load()
     model = model.to(device=target, dtype=torch.bfloat16 if precision == "bf16" else torch.float32).eval()
     if pairs:
-        return _rank(name, model, tokenizer, items, pairs, batch_size)
+        return _rank(name, model, tokenizer, items, pairs, batch_size, pooling)
     if found is not None:
         outcome = Outcome(name, **found, items=hash_items(items))
     else:
@@ -329,9 +337,11 @@ def _answer_items(
     )
 
 
-def _rank(name: str, model: Any, tokenizer: Any, items: Sequence[Item], pairs: PairKind, batch: int) -> Outcome:
+def _rank(
+    name: str, model: Any, tokenizer: Any, items: Sequence[Item], pairs: PairKind, batch: int, pooling: Pooling
+) -> Outcome:
     """The ranks of the items' right texts; nothing is answered."""
-    ranks, nothing = rank_partners(model, tokenizer, items, pairs, batch), np.zeros(len(items), dtype=np.int64)
+    ranks, nothing = rank_partners(model, tokenizer, items, pairs, batch, pooling), np.zeros(len(items), dtype=np.int64)
     logger.info("%s: %s texts ranked", name, f"{int((ranks > 0).sum()):,}")
     finished = np.ones(len(items), dtype=np.bool_)
     return Outcome(

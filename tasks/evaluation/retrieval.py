@@ -1,7 +1,7 @@
 """Retrieval with a model's vectors of texts: which rank the right text has among those of all items.
 
-A text's vector is the mean of the last hidden states of its tokens, without a chat template, as contrastive training
-makes it (`tasks.training.objectives.contrastive`).
+A text's vector is made of the last hidden states of its tokens, without a chat template, as contrastive training makes
+it (`tasks.language_models.pooling`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from tasks.contracts.progress import progress
 from tasks.evaluation.items import Item
 from tasks.language_models.generation import context_length
+from tasks.language_models.pooling import Pooling, pool_tokens
 from tasks.training.text_pairs import PairKind, read_prompt
 
 
-def rank_partners(model: Any, tokenizer: Any, items: Sequence[Item], pairs: PairKind, batch: int) -> NDArray[np.int64]:
+def rank_partners(
+    model: Any, tokenizer: Any, items: Sequence[Item], pairs: PairKind, batch: int, pooling: Pooling
+) -> NDArray[np.int64]:
     """The rank of the right text for each item, from 1; 0 where it has none.
 
     Right is, by cosine among the texts of all other items, the item's own answer, or with ``labels`` the nearest prompt
@@ -30,12 +33,13 @@ def rank_partners(model: Any, tokenizer: Any, items: Sequence[Item], pairs: Pair
         items: With prompts.
         pairs: ``answers`` or ``labels``.
         batch: Texts read at once.
+        pooling: How the states of a text become its vector.
     """
     prompts = [read_prompt([*item.prompt, {"role": "assistant", "content": item.reference}]) for item in items]
     others = [item.reference.strip() for item in items] if pairs == "answers" else prompts
     texts = sorted({*prompts, *others} - {""})
     places = {text: place for place, text in enumerate(texts)}
-    vectors = embed_texts(model, tokenizer, texts, batch)
+    vectors = embed_texts(model, tokenizer, texts, batch, pooling)
     candidates = np.array([places.get(text, -1) for text in others])
     pool = np.unique(candidates[candidates >= 0])
     labels: dict[int, set[str]] = {}
@@ -58,7 +62,7 @@ def rank_partners(model: Any, tokenizer: Any, items: Sequence[Item], pairs: Pair
     return ranks
 
 
-def embed_texts(model: Any, tokenizer: Any, texts: Sequence[str], batch: int) -> NDArray[np.float64]:
+def embed_texts(model: Any, tokenizer: Any, texts: Sequence[str], batch: int, pooling: Pooling) -> NDArray[np.float64]:
     """Unit vectors, (texts, width); a text longer than the context is read up to there."""
     import torch
 
@@ -75,14 +79,14 @@ def embed_texts(model: Any, tokenizer: Any, texts: Sequence[str], batch: int) ->
                 ids[number, : len(encoded[row])] = torch.tensor(encoded[row])
                 mask[number, : len(encoded[row])] = 1
             ids, mask = ids.to(model.device), mask.to(model.device)
-            for row, vector in zip(rows, _pool(model, ids, mask), strict=True):
+            for row, vector in zip(rows, _pool(model, ids, mask, pooling), strict=True):
                 vectors[row] = vector
             advance(len(rows))
     return np.stack(vectors) if vectors else np.zeros((0, 0))
 
 
-def _pool(model: Any, ids: Any, mask: Any) -> NDArray[np.float64]:
-    """Means of the states before the output layer, which a hook reads, so that any model and adapter will do."""
+def _pool(model: Any, ids: Any, mask: Any, pooling: Pooling) -> NDArray[np.float64]:
+    """Vectors of the states before the output layer, which a hook reads, so that any model and adapter will do."""
     import torch
 
     found: list[torch.Tensor] = []
@@ -96,6 +100,7 @@ def _pool(model: Any, ids: Any, mask: Any) -> NDArray[np.float64]:
         model(input_ids=ids, attention_mask=mask, use_cache=False)
     finally:
         hook.remove()
-    sums = (found[0].double() * mask[..., None]).sum(1)
-    unit: NDArray[np.float64] = torch.nn.functional.normalize(sums, dim=-1).cpu().numpy()
+    inside = mask.bool()
+    owners = torch.arange(len(mask), device=mask.device)[:, None].expand(mask.shape)[inside]
+    unit: NDArray[np.float64] = pool_tokens(found[0].double()[inside], owners, len(mask), pooling).cpu().numpy()
     return unit

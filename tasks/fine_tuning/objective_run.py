@@ -254,7 +254,8 @@ class ObjectiveRun:
             first = inputs["items"][:, None] * rows.per_item
             sequences = (first + torch.arange(rows.per_item, device=first.device)).flatten()
             for name, values in measured.items():
-                column = found.setdefault(name, torch.zeros(len(rows) * rows.per_item, device=first.device))
+                shape = (len(rows) * rows.per_item, *values.shape[1:])
+                column = found.setdefault(name, torch.zeros(shape, device=first.device))
                 if counts:
                     column[sequences] = values.float()
         if trainer.args.world_size > 1:
@@ -268,6 +269,7 @@ class ObjectiveRun:
         def extended(split: Split) -> TokenizedRows:
             rows: TokenizedRows = getattr(splits, split)
             own = {name.partition(".")[2]: column for name, column in columns.items() if name.startswith(f"{split}.")}
-            return replace(rows, columns={**rows.columns, **own})
+            used: TokenizedRows = self.objective.use_reference(replace(rows, columns={**rows.columns, **own}))
+            return used
 
         self.trainer.splits = Splits(extended("train"), extended("validation"))

@@ -12,10 +12,11 @@ import orjson
 from tasks.contracts.manifest import NAME, hash_file
 from tasks.fine_tuning.checkpoints import RunOrigin
 from tasks.fine_tuning.rows import Splits
-from tasks.language_models import document_rows, documents, encoding, generation, logits, long_rows, sampling
+from tasks.language_models import document_rows, documents, encoding, generation, logits, long_rows, pooling, sampling
 from tasks.training import (
     answer_costs,
     distribution,
+    hard_negatives,
     losses,
     methods,
     mixture,
@@ -27,6 +28,7 @@ from tasks.training import (
     schedules,
     stopping,
     teachers,
+    text_pairs,
 )
 from tasks.training.plan import Plan
 from tasks.training.rows import TokenizedRows
@@ -65,12 +67,15 @@ DECIDING_SHARED = (
     documents,
     encoding,
     generation,
+    hard_negatives,
     logits,
     long_rows,
     mixture,
+    pooling,
     rows,
     sampling,
     stopping,
+    text_pairs,
 )
 LIBRARIES = ("accelerate", "peft", "tokenizers", "torch", "transformers", "trl")
 # Of the plan, what may differ where another number of ranks resumes a run.

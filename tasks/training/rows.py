@@ -51,7 +51,7 @@ class TokenizedRows:
         costs: What wrong tokens cost that lead to another label, where the loss needs it.
         full_lengths: Tokens of each row before the cut, those of rows that were dropped too; for the plan.
         per_item: Sequences of an item.
-        columns: Name to a number of each sequence, shape (sequences,), that a batch has beside its tokens.
+        columns: Name to numbers of each sequence, shape (sequences, ...), that a batch has beside its tokens.
         notes: What an objective knows of each item beside its tokens, as text.
     """
 

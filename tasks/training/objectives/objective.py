@@ -10,7 +10,7 @@ What happens in a run, and which part of the objective is asked:
    have no item for the objective is refused, see `tasks.training.objectives.data`.
 2. The model is made: `Objective.extend` adds modules of the objective's own, such as a head.
 3. Before the first step, with `Objective.reference` ``precomputed``: `Objective.measure_reference` of every item, whose
-   results are further columns of the rows, kept beside the checkpoints.
+   results are further columns of the rows, kept beside the checkpoints, and `Objective.use_reference` of each split.
 4. For each optimizer step: batches of items, a function of lengths, plan and seed; with ``can.generates``
    `Objective.make` turns the batches of the step into others, by generating; then for each batch `Objective.loss`.
    The trainer divides by the units (tokens, pairs) of the whole step over all batches and processes, so that the
@@ -304,7 +304,11 @@ class Objective(Protocol):
         ...
 
     def measure_reference(self, scorer: Scorer, inputs: Batch) -> Mapping[str, torch.Tensor]:
-        """Columns, (sequences,) each, that are measured once before the first step; only with ``precomputed``."""
+        """Columns, (sequences, ...) each, that are measured once before the first step; only with ``precomputed``."""
+        ...
+
+    def use_reference(self, rows: TokenizedRows) -> TokenizedRows:
+        """The items of a split, with those columns in them, as they are trained on: as many items, in their order."""
         ...
 
     def make(self, batches: Sequence[Batch], step: StepToMake) -> list[Batch]:

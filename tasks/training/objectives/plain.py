@@ -13,6 +13,8 @@ from tasks.training.objectives.objective import Batch, Reference, Scorer, StepTo
 if TYPE_CHECKING:
     import torch
 
+    from tasks.training.rows import TokenizedRows
+
 
 class PlainObjective(Section):
     """The parts of `Objective` that most have nothing to say to; one that has says it itself."""
@@ -48,6 +50,9 @@ class PlainObjective(Section):
 
     def measure_reference(self, scorer: Scorer, inputs: Batch) -> Mapping[str, torch.Tensor]:
         return {}
+
+    def use_reference(self, rows: TokenizedRows) -> TokenizedRows:
+        return rows
 
     def make(self, batches: Sequence[Batch], step: StepToMake) -> list[Batch]:
         return list(batches)

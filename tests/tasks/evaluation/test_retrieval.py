@@ -39,7 +39,7 @@ def items(labels: list[str | None]) -> tuple[Item, ...]:
 
 @pytest.fixture
 def _vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    def embed(_: Any, __: Any, texts: list[str], ___: int) -> Any:
+    def embed(_: Any, __: Any, texts: list[str], *___: Any) -> Any:
         return np.array([VECTORS[text] for text in texts], dtype=np.float64)
 
     monkeypatch.setattr(retrieval, "embed_texts", embed)
@@ -48,9 +48,9 @@ def _vectors(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_vectors")
 def test_ranks_are_counted_by_hand() -> None:
     # To question 0 b (1.0) is nearer than its answer a (0.8); to question 1 a (0.96) and c (0.8) than b (0.6).
-    assert retrieval.rank_partners(None, None, items([None] * 3), "answers", 8).tolist() == [2, 3, 1]
+    assert retrieval.rank_partners(None, None, items([None] * 3), "answers", 8, "mean").tolist() == [2, 3, 1]
     # Questions 0 and 2 share a label: between them stands question 1. Question 1 has no partner.
-    ranks = retrieval.rank_partners(None, None, items(["x", "y", "x"]), "labels", 8)
+    ranks = retrieval.rank_partners(None, None, items(["x", "y", "x"]), "labels", 8, "mean")
     assert ranks.tolist() == [2, 0, 2]
 
 
