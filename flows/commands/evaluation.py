@@ -28,7 +28,9 @@ METRICS = Annotated[
 def evaluate(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="base, tuned, champion, a version's number, or a folder; base and tuned by default."),
+        typer.Argument(
+            help="base, tuned, emulated, champion, a version's number, a folder; base and tuned by default."
+        ),
     ] = None,
     metric: METRICS = None,
     items: ITEMS = None,
@@ -62,15 +64,20 @@ def compare_models(names: Sequence[str], metrics: Sequence[str] | None, items: i
 
 @command(app)
 def leaderboard(metric: METRICS = None, items: ITEMS = None) -> Answer:
-    """Score the base and every registered version on the same held-out items, the best first."""
+    """Score the base and every registered version on the same held-out items, the best first.
+
+    Where the gateway's params emulate a tuned large model, it is among them.
+    """
     from flows.commands.state.mlflow_store import open_store
-    from flows.wiring.named_models import find_model, open_version
+    from flows.wiring.named_models import emulates, find_model, open_version
     from flows.wiring.params import read_params
 
     params = read_params()
     precision = params.evaluation.generation.precision
     versions = open_store().read_versions(params.deployment.release.model)
     found = [find_model("base", precision), *(open_version(None, one.version, precision) for one in versions)]
+    if emulates(params):
+        found.append(find_model("emulated", precision))
     return rank(found, metric, items, "Leaderboard", "leaderboard")
 
 

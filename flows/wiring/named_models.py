@@ -5,18 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flows.wiring import artifacts
+from flows.wiring.params import Params, read_params
 from flows.wiring.source import MODEL
 from tasks.contracts.errors import PipelineError
-from tasks.contracts.manifest import NAME, hash_file
+from tasks.contracts.manifest import NAME, hash_file, hash_folder
+
+if TYPE_CHECKING:
+    from tasks.gateway.decodings.emulated import EmulatedDecoding
 
 ALIASES = ("champion", "challenger", "previous")
 EXPECTED = (
-    f"expected base, tuned, {', '.join(ALIASES)}, the number of a registered version, the run that made one, or a "
-    "model folder"
+    f"expected base, tuned, emulated, {', '.join(ALIASES)}, the number of a registered version, the run that made "
+    "one, or a model folder"
 )
 # The beginning of an id of MLflow or Prefect.
 RUN = re.compile(r"(?=.*\d)[0-9a-f]{8}[0-9a-f-]*")
@@ -47,8 +52,8 @@ def find_model(asked: str, precision: Literal["fp32", "bf16"]) -> NamedModel:
     """The model that a person means; nothing is loaded yet.
 
     Args:
-        asked: ``base``, ``tuned``, an alias or number (``7`` or ``v7``) of a registered version, a run by the id (or
-            its first 8 digits) that MLflow or Prefect has for it, or a folder.
+        asked: ``base``, ``tuned``, ``emulated``, an alias or number (``7`` or ``v7``) of a registered version, a run by
+            the id (or its first 8 digits) that MLflow or Prefect has for it, or a folder.
         precision: Number format that a release's weights are read in.
 
     Raises:
@@ -76,6 +81,8 @@ def find_model(asked: str, precision: Literal["fp32", "bf16"]) -> NamedModel:
             lambda: (load_folder(resolve_model(initial), precision)[0], load_tokenizer(initial)),
             asked,
         )
+    if asked == "emulated":
+        return open_emulated(find_model("tuned", precision), precision)
     number = re.fullmatch(r"v?(\d+)", asked)
     if asked in ALIASES or number:
         return open_version(asked if number is None else None, int(number[1]) if number else None, precision)
@@ -86,6 +93,52 @@ def find_model(asked: str, precision: Literal["fp32", "bf16"]) -> NamedModel:
         return open_version(None, _find_version_of(asked), precision)
     found = "no config.json there" if place.is_dir() else "no such folder"
     raise PipelineError(f'"{asked}": {found}; {EXPECTED}')
+
+
+def emulates(params: Params) -> EmulatedDecoding | None:
+    """How the gateway's params emulate a tuned large model; None where they do not."""
+    from tasks.gateway.decodings.emulated import EmulatedDecoding
+
+    decoding = params.deployment.gateway.engine.decoding
+    return decoding if isinstance(decoding, EmulatedDecoding) else None
+
+
+def open_emulated(tuned: NamedModel, precision: Literal["fp32", "bf16"]) -> NamedModel:
+    """A large base steered by what training changed in the small one, as the gateway's params say.
+
+    Args:
+        tuned: What was just trained.
+        precision: Number format that the other two are read in.
+
+    Raises:
+        PipelineError: The params do not say, or a model is missing. Opening raises it for another vocabulary.
+    """
+    from tasks.evaluation.outcomes import load_folder
+    from tasks.language_models.generation import count_virtual_tokens
+
+    decoding = emulates(read_params())
+    if decoding is None:
+        raise PipelineError(
+            '"emulated": deployment.gateway.engine.decoding says how, and is another; set it to {name: emulated, '
+            "large: models/large, small: models/base}"
+        )
+    for key, folder in (("large", decoding.large), ("small", decoding.small)):
+        if not (folder / "config.json").is_file():
+            raise PipelineError(f"deployment.gateway.engine.decoding.{key}: {folder}: no config.json there")
+
+    def load() -> tuple[Any, Any]:
+        model, tokenizer = tuned.load()
+        if count_virtual_tokens(model):
+            raise PipelineError(
+                '"emulated": what was trained are vectors before every row, which the large base cannot be steered by; '
+                "train with another method"
+            )
+        read = partial(load_folder, precision=precision)
+        emulated = decoding.prepare(model, tokenizer, read, 0, 0).model
+        return emulated, tokenizer
+
+    others = " ".join(hash_folder(folder) for folder in (decoding.large, decoding.small))
+    return NamedModel("emulated", tuned.folder, f"{tuned.identity} {others} {decoding.strength!r}", load, "emulated")
 
 
 def open_version(alias: str | None, version: int | None, precision: Literal["fp32", "bf16"]) -> NamedModel:

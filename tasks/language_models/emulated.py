@@ -11,12 +11,14 @@ Example, strength 1 and three tokens: a large base of (0.5, 0.3, 0.2), a small o
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from tasks.language_models.generation import context_length
 from tasks.language_models.vocabulary import width_of
 
 
@@ -39,7 +41,10 @@ class EmulatedModel(torch.nn.Module):
         models: list[Any] = [large, tuned, small]
         self.models = torch.nn.ModuleList(models)
         self.large, self.strength = large, strength
-        self.config, self.generation_config = large.config, tuned.generation_config
+        self.config, self.generation_config = copy.deepcopy(large.config), tuned.generation_config
+        contexts = [found for model in models if (found := context_length(model.config)) is not None]
+        if contexts:  # no longer than any of them reads
+            self.config.get_text_config().max_position_embeddings = min(contexts)
         self.width = min(width_of(model) for model in models)
         self._layers = [int(model.config.get_text_config().num_hidden_layers) for model in models]
 

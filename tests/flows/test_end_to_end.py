@@ -220,13 +220,20 @@ def test_the_release_is_registered_promoted_and_named(checkout: Path) -> None:
 
 
 def test_any_models_are_scored_on_the_same_items(checkout: Path) -> None:
-    """The base by its name, a registered version by its number, a plain folder by its path."""
-    heptune = [sys.executable, "-m", "flows"]
-    asked = ["base", "v1", "models/base", "--items", "12", "--metric", "loss", "--metric", "bits_per_byte"]
+    """The base by its name, a registered version by its number, a plain folder by its path, and an emulated model."""
+    heptune, params = [sys.executable, "-m", "flows"], checkout / "params.yaml"
+    before = params.read_text()
+    changed = yaml.safe_load(before)
+    # The base is its own large base, so that what is emulated is what was trained.
+    decoding = {"name": "emulated", "large": "models/base", "small": "models/base"}
+    changed["deployment"]["gateway"] = {"engine": {"decoding": decoding}}
+    params.write_text(yaml.safe_dump(changed, sort_keys=False))
+    asked = ["base", "v1", "models/base", "emulated", "--items", "12", "--metric", "loss", "--metric", "bits_per_byte"]
     done = command(checkout, *heptune, "evaluate", *asked, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found["models"]) == {"base", "version 1", "models/base"}
+    assert set(found["models"]) == {"base", "version 1", "models/base", "emulated"}
+    assert found["emulated.loss"] == pytest.approx(found["version 1.loss"], abs=1e-4)
     assert found["models/base.loss"] == found["base.loss"]
     assert found["models/base.loss.difference"] == 0
     assert found["version 1.bits_per_byte"] < found["base.bits_per_byte"]
@@ -241,7 +248,9 @@ def test_any_models_are_scored_on_the_same_items(checkout: Path) -> None:
     ranked = json.loads(
         command(checkout, *heptune, "leaderboard", "--items", "12", "--metric", "loss", "--json").stdout
     )
-    assert ranked["models"] == ["version 1", "base"]
+    assert set(ranked["models"][:2]) == {"version 1", "emulated"}
+    assert ranked["models"][2] == "base"
+    params.write_text(before)
 
 
 def test_a_retrain_goes_on_from_the_champion(checkout: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from flows.wiring import artifacts
 from flows.wiring.named_models import find_model
+from flows.wiring.params import Params
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, write_json
 
@@ -17,11 +18,12 @@ from tasks.contracts.manifest import hash_file, write_json
     [
         (
             "nowhere",
-            r'"nowhere": no such folder; expected base, tuned, champion, .* the run that made one, or a model folder',
+            r'"nowhere": no such folder; expected base, tuned, emulated, champion, .* run that made one, or a model',
         ),
         ("empty", '"empty": no config.json there; expected base'),
         ("base", "models/initial: missing or not complete; `heptune run` makes it"),
         ("tuned", "models/initial: missing"),
+        ("emulated", "models/initial: missing"),
     ],
 )
 def test_what_there_is_not(asked: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +43,18 @@ def test_the_hash_of_a_model_is_that_of_its_manifests(tmp_path: Path, monkeypatc
     assert find_model("base", "fp32").identity == initial
     assert find_model("tuned", "fp32").identity == f"{initial} {tuned}"
     assert find_model("plain", "fp32").identity == "", "a folder that anybody may change"
+
+    def emulate(decoding: dict[str, object]) -> str:
+        params = Params.model_validate({"deployment": {"gateway": {"engine": {"decoding": decoding}}}})
+        monkeypatch.setattr("flows.wiring.named_models.read_params", lambda: params)
+        return find_model("emulated", "fp32").identity
+
+    with pytest.raises(PipelineError, match=r"engine\.decoding says how, and is another; set it to {name: emulated"):
+        emulate({"name": "plain"})
+    asked = {"name": "emulated", "large": "plain", "small": "plain", "strength": 0.5}
+    with pytest.raises(PipelineError, match=r"decoding\.large: other: no config\.json there"):
+        emulate({**asked, "large": "other"})
+    first = emulate(asked)
+    assert first.startswith(f"{initial} {tuned} ")
+    write_json(Path("plain/config.json"), {"changed": 1})
+    assert emulate(asked) != first, "another large base"
