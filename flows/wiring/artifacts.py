@@ -38,6 +38,7 @@ RELEASE = Path("models/release")
 ADAPTERS = Path("models/adapters")
 CHAMPION = Path("models/champion.json")
 SOURCE = Path("models/source.json")
+TEACHER = Path("models/teacher")
 
 REPORTS = Path("reports")
 INDEX = REPORTS / "index.html"

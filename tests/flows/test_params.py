@@ -30,6 +30,24 @@ def test_stratified_batches_want_a_conversation_per_row(tmp_path: Path) -> None:
     assert read_params(write(tmp_path / "alone.yaml", "none")).data_preparation.balancing.stratified_batches
 
 
+def test_a_teacher_lies_where_dvc_sees_it_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def read(teacher: str) -> Params:
+        objective = {"name": "gkd", "teacher": teacher}
+        return Params.model_validate({"training_setup": {"phases": [{}, {"objective": objective}]}})
+
+    for wrong in ("models/smollm2", "models/teacher/../smollm2"):
+        with pytest.raises(ValidationError, match="models/smollm2 is outside of models/teacher, where DVC sees it"):
+            read(wrong)
+    Path("models/teacher").mkdir(parents=True)
+    Path("models/teacher/large").symlink_to(tmp_path)
+    with pytest.raises(ValidationError, match=r"is a link to a folder, into which DVC does not look; link its files"):
+        read("models/teacher/large")
+    read("models/teacher/other")
+    read("models/teacher")
+
+
 MISTAKES = {
     "synthesys: null": ['synthesys: unknown key; did you mean "synthesis"?'],
     "data_preparation: {synthesis: null}": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from tasks.monitoring.params import Monitoring
 from tasks.search.params import ParamSearch
 from tasks.synthesis.params import Synthesis
 from tasks.training.methods import names_where
+from tasks.training.objectives.taught_objective import TaughtObjective
 from tasks.training_setup.auto import Auto
 from tasks.training_setup.params import TrainingSetup
 
@@ -60,6 +62,25 @@ class Params(Section):
                 f"training_setup.loss: {self.training_setup.loss.name} takes the costs of confusing labels; set "
                 "data_preparation.balancing.costs, such as {late_fee: {lost_item: 5.0}}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_are_watched(self) -> Params:
+        key = "training_setup.objective.teacher"
+        for objective in (phase.objective for phase in self.training_setup.each_phase()):
+            if not isinstance(objective, TaughtObjective):
+                continue
+            teacher = Path(os.path.normpath(objective.teacher))
+            if artifacts.TEACHER not in (teacher, *teacher.parents):
+                raise ValueError(
+                    f"{key}: {teacher} is outside of {artifacts.TEACHER}, where DVC sees it change; put it there: "
+                    f"cp -r {teacher} {artifacts.TEACHER / teacher.name}"
+                )
+            if teacher.is_symlink():
+                raise ValueError(
+                    f"{key}: {teacher} is a link to a folder, into which DVC does not look; link its files: "
+                    f"rm {teacher} && cp -rs {teacher.resolve()} {teacher}"
+                )
         return self
 
     @model_validator(mode="after")
