@@ -23,6 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+CONVERSATIONS = 11  # that three packed rows of the sample have on average, the batch of the default params
 # Of Student's distribution, two-sided 95%, for 2 to 9 seeds.
 QUANTILES = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}
 
@@ -36,6 +37,12 @@ def objectives(teacher: Path, store: Path) -> dict[str, dict[str, Any]]:
         "forward KL and cross-entropy, halves": {**common, "share": 0.5},
         "reverse KL": {**common, "divergence": "reverse_kl"},
         "Jensen-Shannon, beta 0.5": {**common, "divergence": "jensen_shannon"},
+        "the same, half of the steps on answers of its own": {
+            "name": "gkd",
+            "teacher": str(teacher),
+            "on_policy": 0.5,
+            "answers": {"max_new_tokens": 40},
+        },
     }
 
 
@@ -90,6 +97,8 @@ def train(checkout: Path, student: Path, objective: dict[str, Any], seed: int, s
         "evaluate_every": {"steps": steps},
         "threads": 1,
     }
+    if objective["name"] == "gkd":  # as many conversations a step, which it does not pack
+        params |= {"packing": "none", "batch_size": CONVERSATIONS}
     setup = TrainingSetup.model_validate(params)
     rows, held_out = (read_examples(checkout / "data/prepared" / f"{name}.parquet") for name in ("train", "validation"))
     counts = count_tokens(rows, held_out, student, setup.max_tokens, setup.long_rows, setup.objective)
