@@ -65,10 +65,11 @@ def write_report(
     write_json(curve_path.with_name(DIAGNOSIS), {**asdict(diagnosis), "unit": objective.unit})
     page = Page("Fine-tuning", diagnosis.text, *_BADGES[diagnosis.shape], stage="fine_tuning")
     page.cards(_cards(figures))
+    of_what = f" of the {'documents' if objective.rows == 'texts' else 'answers'}" if objective.unit == "token" else ""
     page.figure(
         plot_losses(run.curve, diagnosis, objective.unit, [step for step, _ in run.borders]),
         "Loss",
-        f"Nats per {objective.unit}{' of the answers' if objective.unit == 'token' else ''}. Training loss: mean of "
+        f"Nats per {objective.unit}{of_what}. Training loss: mean of "
         "the steps since the previous point (thin), and its exponential moving average (thick).",
     )
     for name, meaning in objective.figures.items():

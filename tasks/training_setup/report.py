@@ -205,7 +205,9 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
         ["rows per step", f"{plan.batch_size} × {plan.accumulation_steps} accumulated × {processes}"],
         ["packing", packed],
         ["tokens per row", plan.row_tokens if plan.packing == "bfd" else plan.max_tokens],
-        ["longer conversations", OUTCOMES[plan.long_rows]],
+        ["longer documents", OUTCOMES["split"]]
+        if plan.objective.rows == "texts"
+        else ["longer conversations", OUTCOMES[plan.long_rows]],
         ["rows per epoch", plan.rows],
         ["share of positions filled", f"{_fill(plan):.1%}"],
         ["steps per epoch", plan.steps_per_epoch],

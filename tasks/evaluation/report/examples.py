@@ -65,7 +65,12 @@ def show_change(
     before, after = models
     label = f" · {change.item.label}" if change.item.label else ""
     scores = {model: show_value(value, binary) for model, value in change.values.items()}
-    answers = {model: (f"{model} · {scores[model]}", truncate(answer)) for model, answer in change.answers.items()}
+    # Of documents and vectors nobody asks for an answer.
+    texts = {
+        model: truncate(answer) if any(change.answers.values()) else "(nothing was answered)"
+        for model, answer in change.answers.items()
+    }
+    answers = {model: (f"{model} · {scores[model]}", text) for model, text in texts.items()}
     others: list[Turn] = [(f"reference{label}", truncate(change.item.reference))]
     others += [answer for model, answer in answers.items() if model not in models]
     return ShownChange(
