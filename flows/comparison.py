@@ -6,6 +6,8 @@ pipeline in ``.heptune/search``, and no out of DVC is touched. The page is ``rep
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -134,10 +136,16 @@ def read_order(order: ComparisonOrder) -> Candidates:
         "training_setup": {**setup, **budget, **every},
         "fine_tuning": tuning,
         "search": {
-            "title": f"compare-{order.kind}", "space": space, "method": {"name": "grid"}, "pruning": {"name": "none"},
+            "title": title_of(order), "space": space, "method": {"name": "grid"}, "pruning": {"name": "none"},
         },
     }  # fmt: skip
     return read_candidates(values=values)
+
+
+def title_of(order: ComparisonOrder) -> str:
+    """What keeps the trainings of one comparison apart from those of another: choices, seeds, rates and budget."""
+    decides = [order.names, order.seeds, order.rates, order.steps, order.validation_rows]
+    return f"compare-{order.kind}-{hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]}"
 
 
 def list_sections(order: ComparisonOrder, values: Mapping[str, Any]) -> list[Any]:

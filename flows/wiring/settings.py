@@ -12,6 +12,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import flows.wiring.quiet  # noqa: F401 - before the libraries that it is about
 from flows.wiring import artifacts
 from tasks.contracts.errors import PipelineError
 

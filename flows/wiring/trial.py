@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 # Loaded once for the processes of all trials.
 PRELOAD = (
+    "flows.wiring.quiet",
     "torch",
     "transformers",
     "peft",

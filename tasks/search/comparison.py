@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RATE, SEED = "training_setup.learning_rate", "training_setup.seed"
 TABLE = "comparison.json"
 MIB = 2**20
+WIDE = 10.0  # costs further apart are shown on a logarithmic axis
 # What a choice costs: attribute of `ComparedChoice`, and how it is called.
 COSTS = {
     "trained": "weights trained at a time",
@@ -379,7 +380,9 @@ def plot_front(found: ChoiceComparison, cost: str, words: str) -> Figure:
                 plot_text(choice.name), (getattr(choice, cost), choice.value), xytext=(5, 4),
                 textcoords="offset points", fontsize=8,
             )  # fmt: skip
-        axes.set_xscale("log")
+        costs = [getattr(choice, cost) for choice in found.finished if math.isfinite(getattr(choice, cost))]
+        if max(costs, default=1.0) > WIDE * min(costs, default=1.0):
+            axes.set_xscale("log")
         axes.margins(x=0.15)
         axes.set_xlabel(plot_text(words))
         axes.set_ylabel(plot_text(found.ranked_by.words))
