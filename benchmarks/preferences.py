@@ -1,11 +1,13 @@
 """How often a model prefers the better of two held-out answers, before and after training with each objective.
 
     python benchmarks/preferences.py --prepared data/prepared [--objectives dpo orpo] [--seeds 3] [--steps 60]
+    python benchmarks/preferences.py --source pairs.jsonl.gz        # read, cleaned and split as stage 1 does it
 
 Trains the base of this checkout on the pairs of ``answers.parquet`` with low rank, a small budget and one seed after
 another, and measures the pairs of the test split: the share whose better answer has the larger log-probability by
 token, and the share that the objective's own reward has right (equal ones count half, so it is 0.5 before the first
-step of an objective with a reference). Supervised learning of the better answers on the same budget stands beside.
+step of an objective with a reference; of ``reward_model`` it is the reward of its head, and by token says nothing).
+Supervised learning of the better answers on the same budget stands beside.
 """
 
 from __future__ import annotations
@@ -32,12 +34,14 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "cpo": {"learning_rate": 5e-4},
     "simpo": {"learning_rate": 5e-4},
     "kto": {"learning_rate": 5e-4},
+    "reward_model": {"learning_rate": 5e-4},
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prepared", type=Path, default=Path("data/prepared"), help="folder written by stage 1")
+    parser.add_argument("--source", type=Path, help="a JSONL file of pairs, instead of --prepared")
     parser.add_argument("--initial", type=Path, default=Path("models/initial"), help="folder written by stage 2")
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=list(OBJECTIVES))
     parser.add_argument("--seeds", type=int, default=3)
@@ -46,7 +50,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=None, help="most training rows")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    tables = read_tables(options.prepared, options.pairs)
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(options.source, Path(folder)) if options.source else options.prepared
+        tables = read_tables(prepared, options.pairs)
     found: dict[str, Any] = {}
     for name in options.objectives:
         runs = [measure(name, seed, tables, options) for seed in range(options.seeds)]
@@ -58,6 +64,29 @@ def main() -> None:
         print(line + (f", own reward {describe(own)}" if own else ""), flush=True)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
+
+
+def prepare(source: Path, folder: Path) -> Path:
+    """The splits and the answers of a file of pairs, by the steps and defaults of stage 1."""
+    from tasks.contracts.records import EXAMPLES
+    from tasks.contracts.tables import write_table
+    from tasks.corpus.reading.answers import exclude_rejected, write_answers
+    from tasks.corpus.reading.ingest import read_sources
+    from tasks.corpus.reading.sources.jsonl import Jsonl
+    from tasks.data_preparation.cleaning.clean import clean_rows
+    from tasks.data_preparation.params import DataPreparation
+    from tasks.data_preparation.screening.duplicates import remove_duplicates
+    from tasks.data_preparation.splitting.split import split_examples
+
+    settings = DataPreparation(sources=(Jsonl(path=str(source), title="pairs"),))
+    rows = clean_rows(read_sources(settings.sources, "quarantine", Path()), settings.cleaning)
+    rows = split_examples(remove_duplicates(rows, settings.duplicates), settings.split, settings.duplicates)
+    rows = exclude_rejected(rows)
+    write_answers(rows, folder / "answers.parquet")
+    for split in ("train", "validation", "test"):
+        own = rows.table.filter(pc.equal(rows.table["split"], split))
+        write_table(own.select(EXAMPLES.names), folder / f"{split}.parquet", EXAMPLES)
+    return folder
 
 
 def describe(values: list[float]) -> str:

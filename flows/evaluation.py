@@ -21,6 +21,7 @@ from tasks.evaluation.report.background import read_background
 from tasks.evaluation.report.blocks import ReportBlock
 from tasks.evaluation.report.page import write_report
 from tasks.evaluation.report.suite_block import describe_suites
+from tasks.evaluation.reward_metrics.added import add_reward_metrics
 from tasks.evaluation.scoring import score_outcomes
 from tasks.evaluation.slices.groups import group_items
 from tasks.evaluation.slices.scores import score_slices
@@ -28,6 +29,7 @@ from tasks.evaluation.suites.run_data import RunData
 from tasks.evaluation.suites.scoring import read_suites, score_suites
 from tasks.evaluation.trustworthiness.axes import describe_axes
 from tasks.evaluation.verdict import check_metrics, decide
+from tasks.training.objectives.reward_objective import RewardObjective
 from tasks.training.tuned import read_objective
 
 # The code that decides about answers, scores and verdict.
@@ -42,7 +44,13 @@ def evaluation(params: Params) -> None:
     folder = task(open_champion)(champion.release)
     objective = read_objective(artifacts.TUNED)
     selected = task(select_items)(
-        artifacts.TEST, settings.items, artifacts.INITIAL, folder, objective.rows == "texts", artifacts.ANSWERS
+        artifacts.TEST,
+        settings.items,
+        artifacts.INITIAL,
+        folder,
+        objective.rows == "texts",
+        artifacts.ANSWERS,
+        objective.rows == "steps",
     )
     task(refuse_seen_items)(selected.items, artifacts.TRAIN)
     use = task(use_held_out)(
@@ -55,8 +63,10 @@ def evaluation(params: Params) -> None:
     groupings = task(group_items)(selected.items, settings.slices, artifacts.EXTRA)
     pairs, pooling = (objective.pairs, objective.pooling) if objective.name == "contrastive" else (None, "mean")
     intents = task(fit_intent_classifier)(artifacts.TRAIN, selected.items)
-    evidence = Evidence(selected.items, intents, vectors=pairs is not None)
-    task(check_metrics)(evidence, settings.metrics, selected.same_tokens)
+    rewards = isinstance(objective, RewardObjective)
+    evidence = Evidence(selected.items, intents, vectors=pairs is not None, rewards=rewards)
+    metrics = add_reward_metrics(settings.metrics, evidence)
+    task(check_metrics)(evidence, metrics, selected.same_tokens)
     asked = task(read_suites)(settings.suites, RunData(selected.items, artifacts.TRAIN))
     generation = {
         **settings.generation.model_dump(),
@@ -64,6 +74,7 @@ def evaluation(params: Params) -> None:
         "pairs": pairs,
         "pooling": pooling,
         "suites": asked.questions,
+        "rewards": rewards,
     }
     base = task(answer_with_base)(selected.items, artifacts.INITIAL, **generation)
     in_use = task(answer_with_champion)(selected.items, folder, **generation)
@@ -71,7 +82,7 @@ def evaluation(params: Params) -> None:
     board = task(score_outcomes)(
         evidence,
         [base, in_use, candidate],
-        settings.metrics,
+        metrics,
         **settings.bootstrap.at(use.confidence),
     )
     suites = task(score_suites)(asked, [base, in_use, candidate], **settings.bootstrap.at(use.confidence))

@@ -13,8 +13,7 @@ from flows.wiring.runs.progress import record_training
 from flows.wiring.settings import configure
 from flows.wiring.stage import recorder, run, stage, task
 from tasks.contracts.balance import read_balance
-from tasks.contracts.records import ANSWER_SETS
-from tasks.contracts.tables import read_examples, read_table
+from tasks.contracts.tables import read_answers, read_examples
 from tasks.fine_tuning.launch.job import is_rank
 from tasks.fine_tuning.report import write_losses, write_report
 from tasks.fine_tuning.rows import tokenize_splits
@@ -67,7 +66,7 @@ def unencoded(params: Params, plan: Plan) -> tuple[Any, ...]:
         plan.long_rows,
         plan.loss.needs_costs,
         plan.objective,
-        read_table(artifacts.ANSWERS, ANSWER_SETS),
+        read_answers(artifacts.ANSWERS),
         plan.mixture,
     )
 

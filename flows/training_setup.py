@@ -6,8 +6,7 @@ from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.stage import run, stage, task
 from tasks.contracts.machine import find_machine
-from tasks.contracts.records import ANSWER_SETS
-from tasks.contracts.tables import read_examples, read_table
+from tasks.contracts.tables import read_answers, read_examples
 from tasks.language_models.shape import read_shape
 from tasks.training_setup.environment import read_environment
 from tasks.training_setup.phases import count_phases, resolve_phases
@@ -23,7 +22,7 @@ def training_setup(params: Params) -> None:
     machine = task(find_machine)()
     environment = task(read_environment)()
     shape = task(read_shape)(artifacts.INITIAL)
-    answers = read_table(artifacts.ANSWERS, ANSWER_SETS)
+    answers = read_answers(artifacts.ANSWERS)
     counts = task(count_phases)(settings, train, validation, artifacts.INITIAL, answers)
     resolution = task(resolve_phases)(settings, shape, counts.each, machine)
     task(write_plan)(resolution, environment, artifacts.INITIAL, artifacts.PLAN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from flows.commands.overrides import SET, plan_changes
 if TYPE_CHECKING:
     from flows.commands.foresight.base import FoundBase
     from flows.commands.foresight.data import FoundData
+    from tasks.training.plan import Plan
     from tasks.training_setup.costs import Costs
     from tasks.training_setup.resolve import Resolution
 
@@ -40,18 +41,21 @@ def plan(
     from flows.commands.foresight.base import find_base
     from flows.commands.foresight.data import find_data
     from flows.commands.foresight.machines import find_stated
-    from tasks.training_setup.costs import foresee_costs
-    from tasks.training_setup.resolve import resolve_plan
+    from tasks.training_setup.costs import foresee_costs, sum_costs
+    from tasks.training_setup.phases import resolve_phases
 
     planned = plan_changes(changes)
     params = planned.params
     found_machine, machine_name = find_stated(machine)
-    base, data = find_base(params), find_data(params, tokens, conversations)
-    resolution = resolve_plan(params.training_setup, base.shape, data.counts, found_machine)
+    base, setup = find_base(params), params.training_setup
+    each = [find_data(params, phase, tokens, conversations) for phase in setup.each_phase()]
+    data, counts = each[-1], [one.counts for one in each]
+    resolution = resolve_phases(setup, base.shape, counts, found_machine)
     rate, rate_source = tokens_per_s, "as stated"
     if rate is None and machine is None:
         rate, rate_source = find_rate(base.shape.parameters)
-    costs = foresee_costs(resolution.plan, rate, price_per_hour, watts)
+    phases = [(phase, foresee_costs(phase, rate, price_per_hour, watts)) for phase in resolution.plan.phases]
+    costs = sum_costs([one for _, one in phases])
     values = {
         "changed": [change.values for change in planned.changes],
         "base": {"name": base.name, "source": base.source, **base.shape.figures},
@@ -59,6 +63,15 @@ def plan(
         "machine": {"name": machine_name, **found_machine.model_dump()},
         "plan": resolution.plan.model_dump(mode="json"),
         "memory": {"total": resolution.memory.total, **vars(resolution.memory)},
+        "phases": [
+            {
+                "objective": phase.objective.name,
+                "steps": phase.steps,
+                "memory": phase.predicted_memory_bytes,
+                **asdict(one),
+            }
+            for phase, one in phases
+        ],
         "tokens_per_second": rate,
         **asdict(costs),
         "warnings": list(resolution.warnings),
@@ -66,6 +79,7 @@ def plan(
     lines = [
         *(str(change) for change in planned.changes),
         *describe(resolution, base, data, machine_name),
+        *(describe_phases(phases) if len(phases) > 1 else ()),
         *describe_costs(costs, rate, rate_source),
     ]
     return Answer(values, "\n".join(lines))
@@ -106,13 +120,31 @@ def describe(resolution: Resolution, base: FoundBase, data: FoundData, machine_n
     processes = (
         f"{plan.batch_size} x {plan.accumulation_steps} accumulated x {plural(plan.world_size, 'process', 'processes')}"
     )
-    yield row("batch", f"{processes}, {plan.precision}, rows of {plan.max_tokens} tokens, {plan.rows:,} rows an epoch")
-    yield row("steps", f"{plan.steps:,} over {plan.epochs:.3g} epochs, {plan.steps_per_epoch:,} an epoch")
+    last = ", in the last phase" if plan.before else ""
+    rows = f"rows of {plan.max_tokens} tokens, {plan.rows:,} rows an epoch"
+    yield row("batch", f"{processes}, {plan.precision}, {rows}{last}")
+    over = f"over {plan.epochs:.3g} epochs, {plan.steps_per_epoch:,} an epoch"
+    yield row("steps", f"{plan.all_steps:,} in {len(plan.phases)} phases" if plan.before else f"{plan.steps:,} {over}")
     available = machine.training_memory_bytes // (plan.world_size if machine.device == "cpu" else 1)
-    yield row("memory", f"{show_bytes(memory.total)} of {show_bytes(available)} for each process, at its peak:")
+    peak = f"{show_bytes(memory.total)} of {show_bytes(available)} for each process, at its peak"
+    largest = max(range(len(plan.phases)), key=lambda place: plan.phases[place].predicted_memory_bytes)
+    yield row("memory", f"{peak}, in phase {largest + 1}:" if plan.before else f"{peak}:")
     for name, size in vars(memory).items():
         if size:
             yield f"  {name:<14}{show_bytes(size):>10}"
+
+
+def describe_phases(phases: Sequence[tuple[Plan, Costs]]) -> Iterator[str]:
+    """A line for each training of the run."""
+    from tasks.contracts.progress import say_time
+
+    for number, (plan, costs) in enumerate(phases, start=1):
+        time = "" if costs.seconds is None else f", about {say_time(costs.seconds)}"
+        yield row(
+            f"phase {number}",
+            f"{plan.objective.describe()}; {plan.steps:,} steps over {plan.epochs:.3g} epochs, {costs.tokens:,} "
+            f"tokens, {show_bytes(plan.predicted_memory_bytes)}{time}",
+        )
 
 
 def describe_costs(costs: Costs, rate: float | None, rate_source: str) -> Iterator[str]:

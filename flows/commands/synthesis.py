@@ -1,4 +1,4 @@
-"""``heptune synthesize``: rows written by a teacher."""
+"""``heptune synthesize`` and ``heptune sample``: rows written by a model."""
 
 from __future__ import annotations
 
@@ -43,6 +43,22 @@ def synthesize(
         {"path": target, "report": report.as_uri(), **figures},
         f"{target}: {figures['rows']:,} rows, {figures['acceptance_rate']:.0%} of the proposed; "
         f"{figures['calls']:,} calls, cost {figures['cost']:.4g}\nreport: {report.as_uri()}",
+    )
+
+
+@command(app)
+def sample(changes: SET = None) -> Answer:
+    """Have a model answer prompts many times, and put its best answers below data/raw; killed, it goes on."""
+    apply_changes(changes)
+    from flows import sampling
+
+    figures = sampling.sample()
+    target, report = sampling.target(sampling.read_settings()), configure() / artifacts.report("sampling")
+    return Answer(
+        {"path": target, "report": report.as_uri(), **figures},
+        f"{target}: {figures['rows']:,} rows of {figures['prompts_kept']:,} of {figures['prompts']:,} prompts; mean "
+        f"reward {figures['mean_reward']:.3f} of all answers, {figures['mean_best_reward']:.3f} of the best\n"
+        f"report: {report.as_uri()}",
     )
 
 

@@ -37,7 +37,13 @@ SUBTITLES = {
     "monitoring": "traffic against the frozen baseline",
 }
 # Commands that write a page of their own. It is no out of a stage, so its file tells when it was made.
-COMMANDS = {"annotation": "Annotation", "synthesis": "Synthesis", "search": "Search", "comparison": "Comparison"}
+COMMANDS = {
+    "annotation": "Annotation",
+    "synthesis": "Synthesis",
+    "sampling": "Sampling",
+    "search": "Search",
+    "comparison": "Comparison",
+}
 FIGURES_SHOWN = 4
 # The most important figures with their names; a stage that has none of them shows its first ones.
 MAIN_FIGURES = {

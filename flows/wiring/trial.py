@@ -14,8 +14,7 @@ from flows.wiring.params import Params
 from tasks.contracts.balance import read_balance
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import find_machine
-from tasks.contracts.records import ANSWER_SETS
-from tasks.contracts.tables import read_examples, read_table
+from tasks.contracts.tables import read_answers, read_examples
 from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.language_models.long_rows import LongRows
 from tasks.language_models.shape import read_shape
@@ -93,7 +92,7 @@ class TokenizedData:
 
         longest, long_rows, _ = self.measured
         how = Tokenization(load_tokenizer(artifacts.INITIAL), longest, long_rows, limit=self.validation_rows)
-        answers = read_table(artifacts.ANSWERS, ANSWER_SETS)
+        answers = read_answers(artifacts.ANSWERS)
         tables = split_tables(read_examples(artifacts.VALIDATION), answers, "validation")
         return HeldOutAnswers(Supervised().tokenize(tables, how), tokenize_pairs(tables.answers, how, "best"))
 
@@ -103,7 +102,7 @@ class TokenizedData:
         way = (max_tokens, long_rows, needs_costs, objective, mixture)
         if way not in self._made:
             train, validation = read_examples(artifacts.TRAIN), read_examples(artifacts.VALIDATION)
-            answers = read_table(artifacts.ANSWERS, ANSWER_SETS)
+            answers = read_answers(artifacts.ANSWERS)
             counts = count_tokens(
                 train, validation, artifacts.INITIAL, max_tokens, long_rows, objective, answers, mixture
             )

@@ -68,6 +68,8 @@ class AnswerSet(Record):
         source: Name of the source it came from.
         row: Position in that source, counted from 1.
         cluster: That of the example.
+        steps: Whether each step of the only answer is right, its steps being parted by `STEP_END`. The column exists
+            only where a row has such marks.
     """
 
     id: str
@@ -77,6 +79,7 @@ class AnswerSet(Record):
     source: str
     row: int
     cluster: str
+    steps: list[bool] | None = None
 
 
 class Prediction(Record):
@@ -165,6 +168,9 @@ ANSWER_SETS = pa.schema(
         pa.field("cluster", pa.string(), nullable=False),
     ]
 )
+# Column beside those of `ANSWER_SETS`, written only where the steps of an answer are marked.
+STEPS = pa.field("steps", pa.list_(pa.bool_()))
+STEP_END = "\n\n"  # between two steps of an answer
 QUARANTINE = pa.schema(
     [
         pa.field("source", pa.string(), nullable=False),

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import replacing
-from tasks.contracts.records import EXAMPLES, UNTRAINED
+from tasks.contracts.records import ANSWER_SETS, EXAMPLES, STEPS, UNTRAINED
 
 # Which file of its source a row comes from; written only where a source has several, so that its row number is unique.
 FILE = pa.field("file", pa.string(), nullable=False)
@@ -62,6 +62,15 @@ def read_examples(path: Path) -> pa.Table:
         PipelineError: As `read_table`.
     """
     return read_table(path, EXAMPLES, optional=UNTRAINED)
+
+
+def read_answers(path: Path) -> pa.Table:
+    """Read rows of the schema `ANSWER_SETS`, with the column `STEPS` where the file has it.
+
+    Raises:
+        PipelineError: As `read_table`.
+    """
+    return read_table(path, ANSWER_SETS, optional=STEPS)
 
 
 def read_table(path: Path, schema: pa.Schema, optional: pa.Field | None = None) -> pa.Table:

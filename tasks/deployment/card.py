@@ -10,8 +10,10 @@ from typing import Any
 from tasks.deployment.parity import ParityProof
 from tasks.deployment.provenance import BASE, Provenance
 from tasks.deployment.release import CARD
+from tasks.deployment.reward_parity import TOLERANCE
 from tasks.pages.page import is_number, show
 from tasks.pages.text import plural, show_score
+from tasks.training.objectives.reward_objective import RewardObjective
 
 TEMPLATE = Path(__file__).with_name("templates") / "card.md"
 FILES_SHOWN = 50
@@ -34,6 +36,7 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     plan, against_base = provenance.plan, provenance.verdict["comparisons"][BASE]
+    rewards = isinstance(plan.objective, RewardObjective)
     licence = str(provenance.initial["licence"])
     has_identifier = bool(LICENCE_IDENTIFIER.match(licence))
     extra: dict[str, Any] = {} if has_identifier else {"license_name": licence}
@@ -42,13 +45,13 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
         license=licence if has_identifier else "other",
         **extra,
         library_name="transformers" if plan.method.can.merging else "heptune",
-        pipeline_tag="text-generation",
+        pipeline_tag="text-classification" if rewards else "text-generation",
         tags=["heptune", plan.method.name],
         base_model=provenance.base,
         model_name=name,
         eval_results=[
             EvalResult(
-                task_type="text-generation",
+                task_type="text-classification" if rewards else "text-generation",
                 dataset_type="held-out",
                 dataset_name="held-out split",
                 dataset_split="test",
@@ -68,6 +71,7 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
         method=plan.method.describe(),
         merged=plan.method.can.merging,
         documents=plan.objective.rows == "texts",
+        rewards=rewards,
         examples=show(plan.examples),
         verdict=provenance.verdict["verdict"],
         reasons=provenance.verdict["reasons"],
@@ -91,7 +95,7 @@ def write_card(provenance: Provenance, proof: ParityProof, name: str, languages:
         ),
         files=list(_hashes(provenance.prepared)),
         training=as_table(["property", "value"], training_rows(provenance)),
-        parity=describe_parity(proof),
+        parity=describe_reward_parity(proof) if rewards else describe_parity(proof),
         context=show(provenance.initial["context"]),
         licence=f"That of the base model: {licence}." if has_identifier else f"That of the base model ({licence}).",
     )
@@ -241,6 +245,15 @@ def describe_parity(proof: ParityProof) -> str:
         f"{show(proof.prompts)} held-out prompts were answered by the trained model, by this folder and by the "
         f"gateway's engine: all prompts and {proof.answers_all} answers are identical token for token. The largest "
         f"difference of a logit is {proof.max_logit_difference:.3g}."
+    )
+
+
+def describe_reward_parity(proof: ParityProof) -> str:
+    """The same of a reward model."""
+    return (
+        f"{show(proof.prompts)} held-out conversations were rewarded by the trained model, not merged, by this folder "
+        f"and by training's reward `model` over it, from the texts: {proof.answers_all} rewards are the same within "
+        f"{TOLERANCE:g}. The largest difference is {proof.max_logit_difference:.3g}."
     )
 
 

@@ -17,10 +17,16 @@ from tasks.deployment.embedder import write_embedder
 from tasks.deployment.exports.export import Export
 from tasks.language_models.ends import carry_ends
 from tasks.language_models.model_folder import load_model, load_tokenizer, resolve_model, set_generation_config
+from tasks.training.objectives.reward_objective import RewardObjective
 from tasks.training.released import BASE, load_released, put_beside
-from tasks.training.tuned import merge_tuned, read_method, read_objective
+from tasks.training.tuned import merge_reward_model, merge_tuned, read_method, read_objective
 
 log = logging.getLogger(__name__)
+
+READ_BY = (
+    "AutoModelForSequenceClassification opens it, training takes it as a reward {name: model, path: ...}, and it "
+    "answers nothing, so no gateway serves it"
+)
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,13 @@ def export_model(initial: Path, tuned: Path, export: Export, folder: Path) -> Ex
     Raises:
         PipelineError: What was trained cannot be merged or opened, or the disk refused the files.
     """
-    method = read_method(initial, tuned)
-    model, tokenizer = merge_tuned(initial, tuned) if method.can.merging else _open_base(initial)
-    carry_ends(model.generation_config, tokenizer)
+    method, objective = read_method(initial, tuned), read_objective(tuned)
+    if isinstance(objective, RewardObjective):
+        log.info("the release is %s: %s", objective.describe(), READ_BY)
+        model, tokenizer = merge_reward_model(initial, tuned)
+    else:
+        model, tokenizer = merge_tuned(initial, tuned) if method.can.merging else _open_base(initial)
+        carry_ends(model.generation_config, tokenizer)
     target = folder if method.can.merging else folder / BASE
     try:
         shutil.rmtree(folder, ignore_errors=True)
@@ -64,7 +74,7 @@ def export_model(initial: Path, tuned: Path, export: Export, folder: Path) -> Ex
         export.write(model, tokenizer, target)
         if not method.can.merging:
             put_beside(method, tuned, folder)
-        elif (objective := read_objective(tuned)).name == "contrastive":
+        elif objective.name == "contrastive":
             write_embedder(folder, objective.pooling)
     except OSError as error:
         raise PipelineError(

@@ -4,7 +4,8 @@ Held-out prompts are answered greedily three times, by the trained model, not me
 exported folder loaded afresh, and by the gateway's engine serving that folder. Token ids of the rendered
 prompt must be equal everywhere; token ids of the answers must be equal for at least
 ``minimum_match`` of the prompts. The largest difference of any logit is reported too, since equal
-answers can hide damage that shows on another prompt.
+answers can hide damage that shows on another prompt. A reward model is held to its rewards instead
+(`tasks.deployment.reward_parity`).
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
 from tasks.contracts.tables import read_examples
+from tasks.deployment.reward_parity import compare_rewards
 from tasks.language_models.encoding import encode_prompt
 from tasks.language_models.generation import context_length, generate_answers
 from tasks.language_models.rendering import TemplateRefusal
 from tasks.training.released import find_base, load_released
+from tasks.training.reward_models import is_classifier
 from tasks.training.tuned import load_tuned
 
 if TYPE_CHECKING:
@@ -155,6 +158,8 @@ def prove_parity(
     Raises:
         PipelineError: The models differ, or no prompt could be compared.
     """
+    if is_classifier(exported):
+        return _prove_rewards(initial, tuned, exported, test, prompts, minimum_match, proof)
     model, tokenizer = load_tuned(initial, tuned)
     chosen = choose_prompts(test, tokenizer, context_length(model.config), prompts, max_new_tokens)
     trained = _answer(model, tokenizer, chosen.conversations, max_new_tokens, "trained")
@@ -179,6 +184,32 @@ def prove_parity(
         minimum_match=minimum_match,
         max_logit_difference=max(logit_differences),
         logit_differences=logit_differences,
+    )
+    write_json(proof, {**asdict(result), "passed": result.passed})
+    require_parity(result, proof)
+    return result
+
+
+def _prove_rewards(
+    initial: Path, tuned: Path, exported: Path, test: Path, prompts: int, minimum_match: float, proof: Path
+) -> ParityProof:
+    """The same of a reward model: held-out conversations get the same reward as from what was trained, not merged."""
+    found = compare_rewards(initial, tuned, exported, test, prompts)
+    by_export, by_reward = (found.count_equal(values) for values in (found.exported, found.served))
+    result = ParityProof(
+        prompts=len(found.names),
+        left_out=found.left_out,
+        max_new_tokens=0,
+        answer_tokens=0,
+        minimum_match=minimum_match,
+        prompts_merged=len(found.names),
+        prompts_served=found.same_tokens,
+        answers_merged=by_export,
+        answers_served=by_reward,
+        answers_all=min(by_export, by_reward),
+        max_logit_difference=max(found.differences),
+        logit_differences=found.differences,
+        differences=[],
     )
     write_json(proof, {**asdict(result), "passed": result.passed})
     require_parity(result, proof)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.manifest import write_json
-from tasks.deployment.card import evaluation_rows, training_rows
-from tasks.deployment.merge import Exported
+from tasks.deployment.card import describe_reward_parity, evaluation_rows, training_rows
+from tasks.deployment.merge import READ_BY, Exported
 from tasks.deployment.parity import ParityProof
 from tasks.deployment.provenance import Provenance
 from tasks.pages.page import PALETTE, Page, plot_style, show
+from tasks.training.objectives.reward_objective import RewardObjective
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,9 +50,11 @@ def write_report(
         "release_bytes": sum(entry["bytes"] for entry in manifest["files"].values()),
     }
     write_json(metrics_path, figures)
+    rewards = isinstance(provenance.plan.objective, RewardObjective)
+    does = "rewards" if rewards else "answers"
     page = Page(
         "Deployment",
-        f"{provenance.origin}, fine-tuned and exported as one folder that answers as the trained model does. "
+        f"{provenance.origin}, fine-tuned and exported as one folder that {does} as the trained model does. "
         + (
             "Evaluation proved it better; heptune register and heptune promote put it into use."
             if promoted
@@ -66,8 +69,8 @@ def write_report(
             "release": manifest["release"][:10],
             "parameters": exported.parameters,
             "model": f"{exported.bytes / 1e6:,.1f} MB",
-            "answers identical": f"{proof.answers_all} of {proof.prompts}",
-            "largest logit difference": f"{proof.max_logit_difference:.2g}",
+            f"{does} identical": f"{proof.answers_all} of {proof.prompts}",
+            f"largest {'reward' if rewards else 'logit'} difference": f"{proof.max_logit_difference:.2g}",
         }
     )
     reasons = provenance.verdict["reasons"]
@@ -82,7 +85,10 @@ def write_report(
         *evaluation_rows(provenance.verdict),
         note="Detectable: the smallest true difference that this comparison could detect.",
     )
-    _show_parity(page, proof, provenance.plan.method.can.merging)
+    if rewards:
+        page.text(f"{describe_reward_parity(proof)} {READ_BY[0].upper()}{READ_BY[1:]}.")
+    else:
+        _show_parity(page, proof, provenance.plan.method.can.merging)
     page.table("Training", ["property", "value"], [[name, show(value)] for name, value in training_rows(provenance)])
     page.table(
         "Files",

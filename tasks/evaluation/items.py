@@ -15,8 +15,7 @@ import orjson
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME
-from tasks.contracts.records import ANSWER_SETS
-from tasks.contracts.tables import read_examples, read_table
+from tasks.contracts.tables import read_answers, read_examples
 from tasks.evaluation.decisions.reuse import selection_key
 from tasks.language_models.encoding import encode_document, encode_reference
 from tasks.language_models.generation import context_length
@@ -39,6 +38,7 @@ class Item:
         prompt: The turns before the last answer, as ``{"role", "content"}``; none before a document.
         reference: The last answer of the assistant, or the document.
         worse: The worst of the other answers to the prompt, where the row has any of a lower score.
+        steps: Whether each step of the reference is right, where the row says so.
     """
 
     id: str
@@ -48,6 +48,7 @@ class Item:
     prompt: tuple[dict[str, str], ...]
     reference: str
     worse: str | None = None
+    steps: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def select_items(
     champion: Path | None,
     documents: bool = False,
     answers: Path | None = None,
+    steps: bool = False,
 ) -> ItemSet:
     """Select at most ``count`` rows of the test split by a hash of their content.
 
@@ -105,11 +107,13 @@ def select_items(
         champion: Folder of the champion's model, if there is one.
         documents: Plain texts are items too: references without a prompt, of any length.
         answers: Answer sets, `AnswerSet` rows, in which worse answers are looked for.
+        steps: Take the held-out answers whose steps are marked, wrong ones too, instead of the test split's.
 
     Raises:
         PipelineError: Not one row can be evaluated.
     """
-    return _select(test, count, _load_tokenizers(initial, champion), documents, read_worse_answers(answers))
+    marked = read_marked_answers(answers) if steps else None
+    return _select(test, count, _load_tokenizers(initial, champion), documents, read_worse_answers(answers), marked)
 
 
 def select_items_of(test: Path, count: int, folders: Sequence[Path]) -> ItemSet:
@@ -126,7 +130,7 @@ def read_worse_answers(answers: Path | None) -> dict[str, tuple[str, str]]:
     if answers is None:
         return {}
     found = {}
-    for row in read_table(answers, ANSWER_SETS).to_pylist():
+    for row in read_answers(answers).to_pylist():
         best, worst = row["answers"][0], min(row["answers"], key=lambda answer: answer["score"])
         if row["split"] == "test" and worst["score"] < best["score"] and len(best["turns"]) == len(worst["turns"]) == 1:
             text = worst["turns"][0]["content"]
@@ -135,15 +139,26 @@ def read_worse_answers(answers: Path | None) -> dict[str, tuple[str, str]]:
     return found
 
 
+def read_marked_answers(answers: Path | None) -> list[dict[str, Any]]:
+    """The held-out answers whose steps are marked, as rows of the test split would be."""
+    rows = read_answers(answers).to_pylist() if answers is not None else []
+    return [
+        {**row, "label": None, "messages": [*row["prompt"], *row["answers"][0]["turns"]]}
+        for row in rows
+        if row["split"] == "test" and row.get("steps")
+    ]
+
+
 def _select(
     test: Path,
     count: int,
     tokenizers: Sequence[tuple[Any, int | None]],
     documents: bool = False,
     worse: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+    marked: Sequence[dict[str, Any]] | None = None,
 ) -> ItemSet:
-    table = read_examples(test)
-    rows = sorted(table.to_pylist(), key=lambda row: (selection_key(row["id"]), row["source"], row["row"]))
+    found = read_examples(test).to_pylist() if marked is None else marked
+    rows = sorted(found, key=lambda row: (selection_key(row["id"]), row["source"], row["row"]))
     selected: list[Item] = []
     known: set[str] = set()
     too_long = unanswerable = duplicates = 0
@@ -209,7 +224,9 @@ def hash_items(items: Sequence[Item]) -> str:
 def make_item(row: Mapping[str, Any]) -> Item:
     """The item that an `Example` row is: its last turn is the reference, what stands before it the prompt."""
     turns = [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"]]
-    return Item(row["id"], row["source"], row["label"], row["cluster"], tuple(turns[:-1]), turns[-1]["content"])
+    steps = tuple(row.get("steps") or ())
+    answer = turns[-1]["content"]
+    return Item(row["id"], row["source"], row["label"], row["cluster"], tuple(turns[:-1]), answer, steps=steps)
 
 
 def _load_tokenizers(initial: Path, champion: Path | None) -> list[tuple[Any, int | None]]:

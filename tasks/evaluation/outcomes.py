@@ -20,14 +20,16 @@ from tasks.evaluation.asking.ask import Limits, ask_questions
 from tasks.evaluation.asking.question import Question, Reply
 from tasks.evaluation.items import Item, hash_items
 from tasks.evaluation.retrieval import rank_partners
+from tasks.evaluation.rewarding.scores import RewardScores, score_references_with
 from tasks.evaluation.worse_answers import WorseAnswers, score_worse_answers
 from tasks.language_models.bias_probe import BiasMeasure, probe_bias
 from tasks.language_models.generation import Answer, generate_answers, score_references
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
 from tasks.language_models.pooling import Pooling, read_pooling
 from tasks.training.released import find_base, load_released
+from tasks.training.reward_models import is_classifier, open_classifier
 from tasks.training.text_pairs import PairKind
-from tasks.training.tuned import load_tuned
+from tasks.training.tuned import load_tuned, merge_reward_model
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class Outcome:
             vectors were asked for.
         items: Hash of the items, see `tasks.evaluation.items.hash_items`; empty where they are not known.
         replies: Key of a suite to the replies to its questions.
+        rewards: What the model gives the references; None where no rewards were asked for.
     """
 
     model: ModelName
@@ -69,6 +72,7 @@ class Outcome:
     ranks: NDArray[np.int64] | None = field(default=None, repr=False)
     items: str = ""
     replies: Mapping[str, Sequence[Reply]] = field(default_factory=dict, repr=False)
+    rewards: RewardScores | None = field(default=None, repr=False)
 
     @property
     def figures(self) -> dict[str, float]:
@@ -91,6 +95,7 @@ def answer_with_base(
     pairs: PairKind | None = None,
     suites: Suites = NO_SUITES,
     pooling: Pooling = "mean",
+    rewards: bool = False,
 ) -> Outcome:
     """Answers of the base model.
 
@@ -105,7 +110,10 @@ def answer_with_base(
         pairs: Ask for vectors of these texts instead, and rank them; None: ask for answers.
         suites: Key of a suite to its questions.
         pooling: How the states of a text become its vector; that of an embedder's own folder goes first.
+        rewards: Ask for rewards of the references instead; a base gives 0 to all.
     """
+    if rewards:
+        return _reward("base", lambda: None, items, batch_size, device)
 
     def load() -> tuple[Any, Any]:
         return load_folder(resolve_model(initial), precision)[0], load_tokenizer(initial)
@@ -125,10 +133,13 @@ def answer_with_champion(
     pairs: PairKind | None = None,
     suites: Suites = NO_SUITES,
     pooling: Pooling = "mean",
+    rewards: bool = False,
 ) -> Outcome | None:
     """Answers of the champion; None when there is none. The arguments are those of `answer_with_base`."""
     if folder is None:
         return None
+    if rewards:
+        return _reward("champion", lambda: _open_reward_model(folder), items, batch_size, device)
     manifest = folder.parent / NAME
     return _answer(
         "champion",
@@ -157,8 +168,11 @@ def answer_with_candidate(
     pairs: PairKind | None = None,
     suites: Suites = NO_SUITES,
     pooling: Pooling = "mean",
+    rewards: bool = False,
 ) -> Outcome:
     """Answers of the fine-tuned model. The arguments are those of `answer_with_base`."""
+    if rewards:
+        return _reward("candidate", lambda: merge_reward_model(initial, tuned), items, batch_size, device)
     known = _Known(store, f"{hash_file(initial / NAME)} {hash_file(tuned / NAME)}")
     return _answer(
         "candidate",
@@ -347,3 +361,32 @@ def _rank(
     return Outcome(
         name, [""] * len(items), finished, nothing.astype(float), nothing, nothing, ranks=ranks, items=hash_items(items)
     )
+
+
+def _reward(
+    name: str, load: Callable[[], tuple[Any, Any] | None], items: Sequence[Item], batch: int, device: Device
+) -> Outcome:
+    """The rewards of the items' references; nothing is answered."""
+    found, nothing = score_references_with(load(), items, batch, device, name), np.zeros(len(items), dtype=np.int64)
+    logger.info("%s: %s references rewarded", name, f"{len(items):,}")
+    finished = np.ones(len(items), dtype=np.bool_)
+    return Outcome(
+        name,
+        [""] * len(items),
+        finished,
+        nothing.astype(float),
+        nothing,
+        nothing,
+        rewards=found,
+        items=hash_items(items),
+    )
+
+
+def _open_reward_model(folder: Path) -> tuple[Any, Any] | None:
+    """The champion, where it is a reward model; any other gives rewards as little as a base does."""
+    from transformers import AutoTokenizer
+
+    if is_classifier(folder):
+        return open_classifier(folder), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    logger.warning("the champion is no reward model, so all its rewards are 0")
+    return None

@@ -30,6 +30,9 @@ from tasks.evaluation.metrics.repetition import AnswerRepetition
 from tasks.evaluation.metrics.rouge_l import RougeL
 from tasks.evaluation.metrics.rouge_n import Rouge1, Rouge2
 from tasks.evaluation.metrics.token_f1 import TokenF1
+from tasks.evaluation.reward_metrics.reward_accuracy import RewardAccuracy
+from tasks.evaluation.reward_metrics.reward_calibration import RewardCalibration
+from tasks.evaluation.reward_metrics.step_accuracy import StepAccuracy
 from tasks.evaluation.slices.names import LABEL, LENGTH, SOURCE
 from tasks.evaluation.suites import AnySuite
 
@@ -61,6 +64,9 @@ AnyMetric = Annotated[
     | PreferenceAccuracy
     | RecallAt
     | ReciprocalRank
+    | RewardAccuracy
+    | RewardCalibration
+    | StepAccuracy
     | FinishedAnswers
     | LengthDeviation
     | AnswerRepetition,

@@ -101,7 +101,13 @@ def check_metrics(evidence: Evidence, metrics: Sequence[Metric], same_tokens: bo
         problems = "; ".join(f"{name}: {why}" for name, why in reasons.items())
         raise PipelineError(
             f"evaluation.metrics: none can be compared ({problems}); expected at least one; add "
-            + ("reciprocal_rank, and make it gate.primary" if evidence.vectors else "exact_match")
+            + (
+                "reciprocal_rank, and make it gate.primary"
+                if evidence.vectors
+                else "pairs or marked steps to the held-out rows"
+                if evidence.rewards
+                else "exact_match"
+            )
         )
     return {"metrics": float(sum(why is None for why in reasons.values()))}
 

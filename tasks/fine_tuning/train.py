@@ -188,6 +188,7 @@ def _train_phase(
     with reproducible(plan):
         trained = _train(plan, splits, initial, store, listeners, start, None, None)
         left = store.folder / LEFT
+        plan.objective.save(trained.model, store.folder)  # the next phase begins without modules of this objective's
         with replacing(left) as aside:
             aside.write_bytes(save(trained_weights(trained.model)))
     store.finish(trained.steps, is_last=False)

@@ -16,6 +16,7 @@ from tasks.training.distribution import DISTRIBUTIONS
 from tasks.training.methods import METHODS
 from tasks.training.methods.parts import changes_trained
 from tasks.training.objectives import OBJECTIVES
+from tasks.training.objectives.reward_objective import RewardObjective
 from tasks.training.optimizers import OPTIMIZERS
 from tasks.training.quantization import QUANTIZATIONS
 
@@ -101,6 +102,12 @@ RULES: tuple[CombinationRule, ...] = (
             f"take objective {either('objective', lambda can: not can.generates)}, or a method that trains the same "
             "weights throughout"
         ),
+    ),
+    CombinationRule(
+        ("method", "objective"),
+        "a reward model is released as one plain classifier, and what the method trains does not merge into it",
+        lambda method, objective: isinstance(objective, RewardObjective) and not method.can.merging,
+        lambda method, objective: f"take method {either('method', lambda can: can.merging)}",
     ),
     CombinationRule(
         ("optimizer", "objective"),

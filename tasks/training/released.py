@@ -20,6 +20,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_folder, read_manifest, seal
 from tasks.language_models.model_folder import load_model
 from tasks.training.methods import AnyMethod
+from tasks.training.reward_models import is_classifier
 from tasks.training.tuned import parse_method
 
 BASE, TUNED = "base", "tuned"
@@ -62,6 +63,11 @@ def load_released(folder: Path, dtype: Any = None) -> Any:
     """
     import torch
 
+    if is_classifier(folder):
+        raise PipelineError(
+            f"{folder}: a reward model, which gives numbers and no answers; take it as a reward of training "
+            f"({{name: model, path: {folder}}}), and serve a language model"
+        )
     if not is_unmerged(folder):
         return load_model(folder, dtype, local_files_only=True).eval()
     tuned = folder / TUNED

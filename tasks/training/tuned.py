@@ -13,6 +13,7 @@ from tasks.contracts.manifest import NAME, hash_file, read_manifest
 from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
 from tasks.training.methods import AnyMethod, names_where
 from tasks.training.objectives import AnyObjective, objectives_where
+from tasks.training.reward_models import build_classifier, read_head
 
 _OBJECTIVE: TypeAdapter[AnyObjective] = TypeAdapter(AnyObjective)
 _METHOD: TypeAdapter[AnyMethod] = TypeAdapter(AnyMethod)
@@ -48,6 +49,20 @@ def merge_tuned(initial: Path, tuned: Path) -> tuple[Any, Any]:
         raise PipelineError(f"{tuned}: {method.describe()} cannot be merged; train with method {others} for that")
     merged = method.merge(resolve_model(initial), tuned)
     return set_generation_config(merged, initial).eval(), load_tokenizer(initial)
+
+
+def merge_reward_model(initial: Path, tuned: Path) -> tuple[Any, Any]:
+    """The reward model that was trained, merged into one sequence classifier in fp32, with its tokenizer.
+
+    Args:
+        initial: Folder written by model initialisation.
+        tuned: Folder written by fine-tuning.
+
+    Raises:
+        PipelineError: As `merge_tuned`.
+    """
+    model, tokenizer = merge_tuned(initial, tuned)
+    return build_classifier(model, read_head(tuned), tokenizer), tokenizer
 
 
 def read_objective(tuned: Path) -> AnyObjective:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.training.plan import Plan
@@ -46,4 +47,19 @@ def foresee_costs(
         seconds=seconds,
         price=None if hours is None or price_per_hour is None else hours * price_per_hour,
         kilowatt_hours=None if hours is None or watts is None else hours * watts / 1000,
+    )
+
+
+def sum_costs(each: Sequence[Costs]) -> Costs:
+    """What several trainings take one after another; what is not known of one is not known of all."""
+
+    def total(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) if len(known) == len(values) else None
+
+    return Costs(
+        tokens=sum(one.tokens for one in each),
+        seconds=total([one.seconds for one in each]),
+        price=total([one.price for one in each]),
+        kilowatt_hours=total([one.kilowatt_hours for one in each]),
     )

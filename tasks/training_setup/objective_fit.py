@@ -23,6 +23,11 @@ def list_unfit(settings: ResolvableSetup, counts: Counts) -> list[str]:
             f"loss: {settings.loss.name} means nothing to objective {objective.name}, which has a loss of its own; "
             f"leave it out, or take objective {others}"
         )
+    if objective.own_passes and not settings.quantization.can.trained_base:
+        problems.append(
+            f"quantization: {settings.quantization.name}, and objective {objective.name} trains a copy of the base's "
+            "weights, which few bits do not allow; set objective.value: shared, or leave quantization out"
+        )
     if settings.loss.needs_costs and getattr(objective, "tokens", "answers") == "all":
         problems.append(
             f"loss: {settings.loss.name} reads costs where answers begin, and objective {objective.name} with tokens: "

@@ -235,6 +235,7 @@ def _memory(
         accumulates=_may_accumulate(settings),
         release_freed=settings.release_freed_memory,
     )
+    moments = {name: _pass_more(moment, objective.own_passes) for name, moment in moments.items()}
     # What processes share is taken off a moment at which all of it is there.
     alone = moments["backward"] if settings.distribution.can.many else find_peak(moments)
     if settings.distribution.can.many:
@@ -243,11 +244,17 @@ def _memory(
         alone = replace(alone, communication=alone.communication + 4 * seldom)
     if settings.ema_decay is not None:
         alone = replace(alone, optimizer=alone.optimizer + 4 * settings.method.trainable(shape))
-    # A head has weights, gradients and at most two moments; a reference is a copy of the weights that are trained.
-    beside = 16 * objective.own_weights(shape)
-    beside += 4 * settings.method.trainable(shape) if objective.reference == "live" else 0
+    # Modules of its own have weights, gradients and at most two moments; a reference is a copy of all that is trained.
+    own = objective.own_weights(shape)
+    beside = 16 * own + (4 * (settings.method.trainable(shape) + own) if objective.reference == "live" else 0)
     alone = replace(alone, weights=alone.weights + beside + objective.held_bytes())
     return settings.distribution.per_rank(alone, shape, _ranks(settings), precision)
+
+
+def _pass_more(moment: Memory, passes: int) -> Memory:
+    """The same where a batch goes through as many further models, whose activations are kept too."""
+    kept = (1 + passes) * moment.activations
+    return replace(moment, activations=kept, fragmentation=(1 + passes) * moment.fragmentation)
 
 
 def _may_accumulate(settings: ResolvableSetup) -> bool:

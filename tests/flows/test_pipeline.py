@@ -379,4 +379,4 @@ def test_a_prefect_server_that_does_not_answer_is_named(project: Path) -> None:
 def test_a_schema_can_be_printed(project: Path) -> None:
     done = heptune(project, "params", "--schema")
     schema = json.loads(done.stdout)
-    assert list(schema["properties"]) == [*STAGES, "annotation", "synthesis", "search"]
+    assert list(schema["properties"]) == [*STAGES, "annotation", "synthesis", "sampling", "search"]

@@ -85,6 +85,25 @@ def test_parts_and_costs(checkout: Path) -> None:
     assert (found["price"], found["kilowatt_hours"]) == (pytest.approx(3 * epochs), pytest.approx(0.1 * epochs))
 
 
+def test_phases_are_shown_one_by_one_and_summed(checkout: Path) -> None:
+    phases = "training_setup.phases=[{epochs: 2}, {objective: {name: dpo}, epochs: 1, max_tokens: 128, batch_size: 8}]"
+    short = "training_setup.max_tokens=64"
+    found = asked(FULL, phases, short, tokens=3600, conversations=60, tokens_per_s=1.0)
+    first, second = found["phases"]
+    assert [(one["objective"], one["tokens"]) for one in (first, second)] == [("supervised", 7200), ("dpo", 3600)]
+    assert second["memory"] > first["memory"]
+    assert found["memory"]["total"] == second["memory"]
+    assert (found["tokens"], found["seconds"]) == (10800, 10800.0)
+    assert found["plan"]["before"]["steps"] == first["steps"]
+    read_params.cache_clear()
+    lines = plan(None, 3600, 60, 1.0, None, None, [FULL, phases, short]).text.splitlines()
+    shown = {line[:10].strip(): line[10:] for line in lines if not line.startswith(" ")}
+    assert shown["steps"] == f"{first['steps'] + second['steps']} in 2 phases"
+    assert shown["memory"].endswith("at its peak, in phase 2:")
+    assert shown["phase 2"].startswith("direct preference optimisation")
+    assert "about 3.0 h" in shown["time"] or "3 h" in shown["time"]
+
+
 def test_its_refusals_are_those_of_the_stage_all_at_once(checkout: Path) -> None:
     with pytest.raises(PipelineError) as caught:
         asked("training_setup.max_tokens=300", "training_setup.method={name: lora, rank: 65}", tokens=1000)

@@ -13,6 +13,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import find_json
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.estimate import BYTES_PER_TOKEN, estimate_counts, estimate_from_size
+from tasks.training_setup.params import TrainingSetup
 
 # Of a raw row: of the built-in generator, and of a file, with keys and quotes.
 SAMPLE_BYTES, ROW_BYTES = 160, 400
@@ -33,25 +34,26 @@ class FoundData:
     source: str
 
 
-def find_data(params: Params, tokens: int | None, conversations: int | None) -> FoundData:
+def find_data(params: Params, setup: TrainingSetup, tokens: int | None, conversations: int | None) -> FoundData:
     """The counts of the training split, the best that can be had in a second.
 
     Args:
         params: All params.
+        setup: Of one training: those of the params, or of a phase of them.
         tokens: Of an epoch, as stated; None: found out.
         conversations: The same of conversations.
 
     Raises:
         PipelineError: Nothing is prepared and the size of no source is known.
     """
-    max_tokens = params.training_setup.max_tokens
+    max_tokens = setup.max_tokens
     split = params.data_preparation.split
     if tokens is not None:
         found = conversations or max(1, tokens // max_tokens)
         held_out = round(found * split.validation)
         return FoundData(estimate_from_size(found, tokens, held_out, max_tokens), "as stated")
     if artifacts.TRAIN.is_file() and artifacts.VALIDATION.is_file():
-        return _find_prepared(max_tokens)
+        return _find_prepared(max_tokens, setup.objective.name)
     sizes = list(_list_sizes(params))
     rows, size = sum(rows for rows, _ in sizes), sum(size for _, size in sizes)
     if not rows:
@@ -66,7 +68,7 @@ def find_data(params: Params, tokens: int | None, conversations: int | None) -> 
     return FoundData(counts, "estimated from the size of the raw sources, before cleaning")
 
 
-def _find_prepared(max_tokens: int) -> FoundData:
+def _find_prepared(max_tokens: int, objective: str) -> FoundData:
     from tasks.contracts.tables import read_examples
 
     train, validation = read_examples(artifacts.TRAIN), read_examples(artifacts.VALIDATION)
@@ -74,6 +76,7 @@ def _find_prepared(max_tokens: int) -> FoundData:
     plan = find_json(artifacts.PLAN / "plan.json")
     # The tokens that stage 3 counted hold for the same rows, and as long as nothing more or less is cut.
     same = counted.get("examples", 0) + counted.get("rows_without_loss", 0) == train.num_rows
+    same = same and plan.get("objective", {}).get("name", objective) == objective
     same = same and (plan.get("max_tokens") == max_tokens or not counted.get("cut", 1))
     described = find_json(artifacts.metrics("model_initialisation"))
     rate = float(described.get("bytes_per_token") or BYTES_PER_TOKEN)

@@ -26,6 +26,7 @@ from tasks.model_initialisation.params import ModelInitialisation
 from tasks.monitoring.params import Monitoring
 from tasks.search.params import ParamSearch
 from tasks.synthesis.params import Synthesis
+from tasks.synthesis.sampling.params import Sampling
 from tasks.training.methods import names_where
 from tasks.training.objectives.taught_objective import TaughtObjective
 from tasks.training_setup.auto import Auto
@@ -52,6 +53,9 @@ class Params(Section):
     annotation: Annotation = Field(default_factory=Annotation, description="what `heptune annotate` asks people")
     synthesis: Synthesis | None = Field(
         default=None, description="rows that `heptune synthesize` has a teacher write; null: none"
+    )
+    sampling: Sampling | None = Field(
+        default=None, description="rows that `heptune sample` chooses among a model's answers; null: none"
     )
     search: ParamSearch | None = Field(default=None, description="trials of `heptune search`; null: none")
 

@@ -2,7 +2,10 @@
 
 The conversation of a row contains the preferred answer, which supervised training learns. The other answers are in the
 column ``answers``, are cleaned by the same steps, and are written to ``answers.parquet`` beside the splits for
-preference training. The column exists only when a source has such rows.
+preference training. The column exists only when a source has such rows. A comparison that cleaning leaves with a single
+answer says nothing about it any more, and is no mark: the row is then an example like any other.
+
+Marks of the steps of an answer are in the column ``steps``, which exists only when a source has such rows.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.contracts.records import ANSWER_SETS, MESSAGES
+from tasks.contracts.records import ANSWER_SETS, MESSAGES, STEPS
 from tasks.contracts.tables import add_file, write_table
 from tasks.corpus.reading.shapes.shape import ConvertedRow
 from tasks.corpus.rows.rows import ROWS, Rows, finish_step
@@ -50,11 +53,18 @@ def describe_answers(conversations: Sequence[ConvertedRow]) -> pa.Array:
     return pa.array(values, TYPE)
 
 
+def list_steps(conversations: Sequence[ConvertedRow]) -> pa.Array | None:
+    """The column ``steps`` of converted rows; None where no row marks the steps of its answer."""
+    if not any(conversation.steps for conversation in conversations):
+        return None
+    return pa.array([list(conversation.steps) or None for conversation in conversations], STEPS.type)
+
+
 def clean_answers(clean: Callable[[pa.Table], Cleaned], before: pa.Table, result: Cleaned) -> Cleaned:
     """Apply a cleaning step to the other answers, too.
 
     Each answer is passed to the step as a row of its own, after its prompt. An answer that the step would drop is
-    removed from its row; the row is kept.
+    removed from its row; the row is kept, and compares nothing any more when it was the last.
 
     Args:
         clean: The step.
@@ -91,13 +101,16 @@ def clean_answers(clean: Callable[[pa.Table], Cleaned], before: pa.Table, result
             kept_answers[row].append({"turns": answer, "score": rows[row]["others"][position]["score"]})
         else:
             dropped += 1
-    column = pa.array(
-        [value | {"others": kept_answers[row]} if row in kept_answers else value for row, value in enumerate(rows)],
-        TYPE,
-    )
+    compared = [
+        value if row not in kept_answers else value | {"others": kept_answers[row]} if kept_answers[row] else None
+        for row, value in enumerate(rows)
+    ]
+    column = pa.array(compared, TYPE)
     index = result.table.schema.get_field_index(COLUMN)
     table_out = result.table.set_column(index, COLUMN, column)
+    alone = sum(not kept for kept in kept_answers.values())
     notes = dict(result.notes or {}) | ({"other_answers_dropped": dropped} if dropped else {})
+    notes |= {"comparisons_dropped": alone} if alone else {}
     return replace(result, table=table_out, notes=notes or None)
 
 
@@ -131,17 +144,22 @@ def write_answers(rows: Rows, path: Path) -> int:
     tables = [table for table in (rows.table, rows.rejected) if table is not None and COLUMN in table.column_names]
     comparable = [row for table in tables for row in table.to_pylist() if row[COLUMN] is not None]
     comparable.sort(key=lambda row: (row["id"], row["source"], row["file"], row["row"]))
-    answer_sets = [_make_answer_set(row) for row in comparable]
+    answer_sets = [found for row in comparable if (found := make_answer_set(row)) is not None]
     schema = add_file(ANSWER_SETS, rows.table["file"])
+    if any(found["steps"] for found in answer_sets):
+        schema = schema.append(STEPS)
     write_table(pa.Table.from_pylist(answer_sets, schema=schema), path, schema)
     return len(answer_sets)
 
 
-def _make_answer_set(row: dict[str, Any]) -> dict[str, Any]:
+def make_answer_set(row: dict[str, Any]) -> dict[str, Any] | None:
+    """The answer set of a row; None for a comparison of an answer with itself."""
     value = row[COLUMN]
     preferred = row["messages"][value["start"] :]
     # The preferred answer again, with another score, would contradict itself.
     others = [other for other in value["others"] if other["turns"] != preferred]
+    if value["others"] and not others:
+        return None
     return {
         "id": row["id"],
         "split": row["split"],
@@ -151,6 +169,7 @@ def _make_answer_set(row: dict[str, Any]) -> dict[str, Any]:
         "row": row["row"],
         "file": row["file"],
         "cluster": row["cluster"],
+        "steps": row.get(STEPS.name),
     }
 
 

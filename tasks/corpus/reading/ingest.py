@@ -18,9 +18,9 @@ import pyarrow as pa
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.leftovers import walk_files
-from tasks.contracts.records import QUARANTINE, UNTRAINED
+from tasks.contracts.records import QUARANTINE, STEPS, UNTRAINED
 from tasks.corpus.engines.spread import IN_TURN, Spread
-from tasks.corpus.reading.answers import COLUMN, describe_answers
+from tasks.corpus.reading.answers import COLUMN, describe_answers, list_steps
 from tasks.corpus.reading.limit import RowSample
 from tasks.corpus.reading.marks import count_untrained, leave_unlearned_end, list_untrained
 from tasks.corpus.reading.shapes.nested import INHERITED, is_nested, unfold_row
@@ -392,6 +392,8 @@ def _convert_part(
         table = table.append_column(EXTRA, pa.array(extra, TYPE))
     if shape.compares:
         table = table.append_column(COLUMN, describe_answers(conversations))
+        if (steps := list_steps(conversations)) is not None:
+            table = table.append_column(STEPS, steps)
     untrained = list_untrained(conversations)
     if untrained is not None:
         table = table.append_column(UNTRAINED, untrained)

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from tasks.contracts.records import STEPS
 from tasks.corpus.reading.answers import COLUMN, TYPE
 from tasks.corpus.reading.unused_columns import COLUMN as EXTRA
 from tasks.corpus.rows.rows import Listing
@@ -47,6 +48,8 @@ def join_repeats(table: pa.Table, repeats: Sequence[tuple[int, int]]) -> pa.Tabl
     for name in ("label", EXTRA):
         if name in table.column_names:
             table = _fill_nulls(table, name, groups)
+    if STEPS.name in table.column_names:
+        table = _join_steps(table, groups)
     if COLUMN not in table.column_names:
         return table
     values = table[COLUMN].to_pylist()
@@ -55,6 +58,16 @@ def join_repeats(table: pa.Table, repeats: Sequence[tuple[int, int]]) -> pa.Tabl
         if rated:
             values[first] = join_values(rated)
     return table.set_column(table.schema.get_field_index(COLUMN), COLUMN, pa.array(values, TYPE))
+
+
+def _join_steps(table: pa.Table, groups: dict[int, list[int]]) -> pa.Table:
+    """A step is right where all rows that mark it say so."""
+    marks = table[STEPS.name].to_pylist()
+    for first, repeated in groups.items():
+        given = [marks[row] for row in (first, *repeated) if marks[row]]
+        if given:
+            marks[first] = [all(each) for each in zip(*given, strict=False)]
+    return table.set_column(table.schema.get_field_index(STEPS.name), STEPS, pa.array(marks, STEPS.type))
 
 
 def _fill_nulls(table: pa.Table, name: str, groups: dict[int, list[int]]) -> pa.Table:

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from tasks.contracts.records import UNTRAINED
+from tasks.contracts.records import STEPS, UNTRAINED
 
 # Columns outside the content hash: the position of a row, and columns kept only for extra.parquet.
 EXCLUDED_COLUMNS = ("source", "file", "row", "extra")
@@ -63,8 +63,9 @@ def hash_rows(table: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     """The first 64 bits of SHA-256 of the content of each row."""
     rows = table.select([name for name in table.column_names if name not in EXCLUDED_COLUMNS]).to_pylist()
     for row in rows:
-        # Not every part of a source has the column, and its rows must hash the same in all of them.
-        if UNTRAINED.name in row and row[UNTRAINED.name] is None:
-            del row[UNTRAINED.name]
+        # Not every part of a source has these columns, and its rows must hash the same in all of them.
+        for field in (UNTRAINED, STEPS):
+            if field.name in row and row[field.name] is None:
+                del row[field.name]
     digests = b"".join(hashlib.sha256(orjson.dumps(row)).digest()[:8] for row in rows)
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)

@@ -62,11 +62,13 @@ class Evidence:
         items: The held-out items.
         intents: Classifier of the intent of an answer; None when the data has no labels.
         vectors: The models were asked for vectors of texts and for nothing else.
+        rewards: The same of rewards for the references.
     """
 
     items: tuple[Item, ...]
     intents: IntentClassifier | None
     vectors: bool = False
+    rewards: bool = False
 
 
 class Metric(Protocol):
@@ -105,6 +107,10 @@ def why_not_applicable(metric: Metric, evidence: Evidence) -> str | None:
         return "the run is for vectors of texts, and no model was asked for answers"
     if metric.looks_at == "vectors" and not evidence.vectors:
         return "the run is not for vectors of texts (objective: contrastive)"
+    if evidence.rewards and metric.looks_at != "rewards":
+        return "the run is for a reward model, and no model was asked for answers"
+    if metric.looks_at == "rewards" and not evidence.rewards:
+        return "the run is not for a reward model (objective: reward_model or process_reward_model)"
     if metric.looks_at == "answers" and not any(item.prompt for item in evidence.items):
         return "the held-out items are documents, which have no answers"
     return metric.why_not_applicable(evidence)

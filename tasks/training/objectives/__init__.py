@@ -23,6 +23,8 @@ from tasks.training.objectives.objective import Objective, ObjectiveCan
 from tasks.training.objectives.orpo import Orpo
 from tasks.training.objectives.ppo import Ppo
 from tasks.training.objectives.pretraining import Pretraining
+from tasks.training.objectives.process_reward_model import ProcessRewards
+from tasks.training.objectives.reward_model import OutcomeRewards
 from tasks.training.objectives.rloo import Rloo
 from tasks.training.objectives.simpo import Simpo
 from tasks.training.objectives.supervised import Supervised
@@ -38,6 +40,8 @@ AnyObjective = Annotated[
     | Cpo
     | Simpo
     | Kto
+    | OutcomeRewards
+    | ProcessRewards
     | Grpo
     | Rloo
     | Ppo

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.language_models.encoding import IGNORED, encode_examples
@@ -137,20 +137,23 @@ def encode_sides(sides: Sequence[Side], how: Tokenization) -> list[EncodedSide]:
     return found
 
 
-def tokenize_pairs(answers: pa.Table, how: Tokenization, ranking: Ranking) -> TokenizedRows:
+def tokenize_pairs(
+    answers: pa.Table, how: Tokenization, ranking: Ranking, ends_before: int | None = None
+) -> TokenizedRows:
     """Pairs of answers, two sequences an item, the better one first, with their scores.
 
     Args:
         answers: Schema `ANSWER_SETS`.
         how: Of the tokens.
         ranking: Of several answers to a prompt: the best with each other, or every two.
+        ends_before: A token that ends no sequence, since whoever reads the last token takes it for padding.
     """
     import numpy as np
 
     dropped: Counter[str] = Counter()
     pairs = list(_first(list_pairs(answers, ranking, dropped), how.limit))
     sides = [side for pair in pairs for side in pair]
-    encoded = encode_sides(sides, how)
+    encoded = [_end_before(side, ends_before) for side in encode_sides(sides, how)]
     kept, cut = [], 0
     for place in range(0, len(encoded), 2):
         two = encoded[place : place + 2]
@@ -172,6 +175,15 @@ def tokenize_pairs(answers: pa.Table, how: Tokenization, ranking: Ranking) -> To
         # What was dropped before it was written has no length.
         full_lengths=[*lengths, *[0] * (sum(dropped.values()) - len(lengths) + len(kept))],
     )
+
+
+def _end_before(side: EncodedSide, token: int | None) -> EncodedSide:
+    import numpy as np
+
+    if token is None or not len(side.tokens) or side.tokens[-1] != token:
+        return side
+    length = int(np.flatnonzero(side.tokens != token).max(initial=0)) + 1
+    return replace(side, tokens=side.tokens[:length], labels=side.labels[:length])
 
 
 def _first(pairs: Iterator[tuple[Side, Side]], limit: int | None) -> Iterator[tuple[Side, Side]]:

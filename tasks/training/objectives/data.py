@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-RowKind = Literal["conversations", "pairs", "judged", "prompts", "texts", "text_pairs"]
+RowKind = Literal["conversations", "pairs", "judged", "prompts", "texts", "text_pairs", "steps"]
 
 # What each kind is, and the shape of source rows that gives it; for refusals.
 WANTED: Mapping[RowKind, str] = {
@@ -26,6 +26,8 @@ WANTED: Mapping[RowKind, str] = {
     "reference",
     "texts": 'plain texts, such as {"text": ...}',
     "text_pairs": "conversations, whose last two turns are a pair of texts that belong together",
+    "steps": 'answers whose steps are marked right or wrong, such as {"prompt": ..., "completions": ["...", ...], '
+    '"labels": [true, ...]}',
 }
 
 
@@ -35,7 +37,7 @@ class SplitTables:
 
     Attributes:
         examples: Schema `EXAMPLES`, with the column `UNTRAINED` where a row has answers without loss.
-        answers: Schema `ANSWER_SETS`, those of this split.
+        answers: Schema `ANSWER_SETS`, those of this split, with the column `STEPS` where any has marks of steps.
     """
 
     examples: pa.Table
@@ -86,7 +88,10 @@ def count_kinds(tables: SplitTables) -> dict[RowKind, int]:
     """Rows of each kind in the tables, before any is refused."""
     import pyarrow.compute as pc
 
+    from tasks.contracts.records import STEPS
+
     sets = _list_scores(tables.answers)
+    has_steps = STEPS.name in tables.answers.column_names
     pairs = sum(min(each) < each[0] for each in sets)
     marked = sum(len(each) == 1 for each in sets)
     examples = tables.examples.num_rows
@@ -98,6 +103,7 @@ def count_kinds(tables: SplitTables) -> dict[RowKind, int]:
         # In Python: Arrow imports pandas to look at a number that it is to compare with.
         "texts": pc.list_value_length(tables.examples["messages"]).to_pylist().count(1),
         "text_pairs": examples,
+        "steps": len(tables.answers) - tables.answers[STEPS.name].null_count if has_steps else 0,
     }
 
 

@@ -284,6 +284,11 @@ class Objective(Protocol):
         """Weights of modules of its own, all trained; 0 without `extend`."""
         ...
 
+    @property
+    def own_passes(self) -> int:
+        """Passes through models of its own beside each one of the model, whose activations are kept as well."""
+        ...
+
     def held_bytes(self) -> int:
         """Bytes of other models that are there in every step, such as a teacher's."""
         ...

@@ -39,6 +39,10 @@ class PlainObjective(Section):
     def own_weights(self, shape: ModelShape) -> int:
         return 0
 
+    @property
+    def own_passes(self) -> int:
+        return 0
+
     def held_bytes(self) -> int:
         return 0
 

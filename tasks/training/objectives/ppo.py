@@ -8,7 +8,9 @@ a weight that keeps it near ``target_kl``.
 
 What is minimised, per token: -min(ratio A, clip(ratio) A) + ``value_weight`` 0.5 max((V - R)^2, (V clipped - R)^2). A
 comes from generalised advantage estimation with ``discount`` and ``trace``, over the answers of a step with mean 0 and
-deviation 1; R = A + V before that. ``value: detached`` learns the head without changing the model for it.
+deviation 1; R = A + V before that. ``value: detached`` learns the head without changing the model for it; ``value:
+own`` has a model of its own for it, a copy of the base whose weights are all trained: values that are hard to tell no
+longer pull at the policy, for the memory of a second model under full fine-tuning.
 
 Example: two tokens, values 0.5 and 0.2, a reward of 1 at the end, ``discount`` 1 and ``trace`` 0.95: the advantages are
 0.2 - 0.5 + 0.95 x 0.8 = 0.46 and 1 - 0.2 = 0.8.
@@ -47,7 +49,13 @@ from tasks.training.objectives.rollouts.params import Rollout, list_rollout_prob
 from tasks.training.objectives.rollouts.prompts import PROMPTS_LONGER
 from tasks.training.objectives.rollouts.rollout_objective import RolloutObjective
 from tasks.training.objectives.rollouts.running import Running
-from tasks.training.objectives.rollouts.values import add_value_head, remove_value_head, value_tokens
+from tasks.training.objectives.rollouts.values import (
+    add_value_head,
+    add_value_model,
+    count_trunk,
+    remove_values,
+    value_tokens,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +64,7 @@ STATISTICS = "reward_statistics"
 
 
 class Ppo(RolloutObjective):
-    """Answers judged against what a value head expected."""
+    """Answers judged against what was expected of them."""
 
     can: ClassVar[ObjectiveCan] = ObjectiveCan(
         packing=False, token_loss=False, generates=True, keeps_state=True, shared_weights=False
@@ -66,7 +74,7 @@ class Ppo(RolloutObjective):
     unit: ClassVar[str] = "token"
     figures: ClassVar[Mapping[str, str]] = {
         **FIGURES,
-        "value_error": "mean square of what the value head is wrong by, rewards as they are trained on",
+        "value_error": "mean square of what the values are wrong by, rewards as they are trained on",
         "kl_weight": "weight of the KL in the reward",
     }
 
@@ -76,8 +84,10 @@ class Ppo(RolloutObjective):
         default=0.2, gt=0, description="how far a token's probability may fall in one rollout, as a share"
     )
     clip_high: float | None = Field(default=None, gt=0, description="how far it may rise; null: as clip")
-    value: Literal["shared", "detached"] = Field(
-        default="shared", description="whether the value's error also trains the model below the head"
+    value: Literal["shared", "detached", "own"] = Field(
+        default="shared",
+        description="a head on the model, whose error trains what is below it too, or not (detached); or a model of "
+        "its own, a copy of the base",
     )
     value_weight: float = Field(default=0.1, gt=0, description="of the value's error in the loss")
     value_clip: float | None = Field(
@@ -105,14 +115,18 @@ class Ppo(RolloutObjective):
         return list_rollout_problems(self.rollout, 1, shape.context)
 
     def own_weights(self, shape: ModelShape) -> int:
-        return shape.hidden + 1
+        return shape.hidden + 1 + (count_trunk(shape) if self.value == "own" else 0)
+
+    @property
+    def own_passes(self) -> int:
+        return int(self.value == "own")
 
     def extend(self, model: Any, seed: int) -> Any:
-        return add_value_head(model)
+        return add_value_model(model) if self.value == "own" else add_value_head(model)
 
     def save(self, model: Any, folder: Path) -> list[Path]:
-        """Nothing: the value head is of use in training only, and leaves the model here."""
-        remove_value_head(model)
+        """Nothing: values are of use in training only, and leave the model here."""
+        remove_values(model)
         return []
 
     def units(self, inputs: Batch) -> int:

@@ -74,7 +74,7 @@ class RewardModel(Section):
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         model.config.pad_token_id = tokenizer.pad_token_id
-        tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
+        tokenizer.padding_side = "right"
 
         def score(attempts: Sequence[AnswerAttempt]) -> list[float]:
             return self._score(model, tokenizer, column, attempts)
@@ -98,19 +98,12 @@ class RewardModel(Section):
     def _score(self, model: Any, tokenizer: Any, column: int | None, attempts: Sequence[AnswerAttempt]) -> list[float]:
         import torch
 
-        texts = [self._write(tokenizer, attempt) for attempt in attempts]
-        values: list[float] = [0.0] * len(texts)
-        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+        rows = [self.encode(tokenizer, attempt)[-self.max_tokens :] for attempt in attempts]
+        values: list[float] = [0.0] * len(rows)
+        order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
         for start in range(0, len(order), self.batch_size):
             part = order[start : start + self.batch_size]
-            inputs = tokenizer(
-                [texts[place] for place in part],
-                padding=True,
-                truncation=True,
-                max_length=self.max_tokens,
-                add_special_tokens=tokenizer.chat_template is None,
-                return_tensors="pt",
-            )
+            inputs = tokenizer.pad({"input_ids": [rows[place] for place in part]}, return_tensors="pt")
             with torch.inference_mode():
                 logits = model(
                     input_ids=inputs["input_ids"].to(model.device),
@@ -121,8 +114,14 @@ class RewardModel(Section):
                 values[place] = value
         return values
 
-    def _write(self, tokenizer: Any, attempt: AnswerAttempt) -> str:
+    def encode(self, tokenizer: Any, attempt: AnswerAttempt) -> list[int]:
+        """The conversation as tokens, as a model is trained on it; without a chat template, as one text."""
         turns = [*attempt.prompt, {"role": "assistant", "content": attempt.answer}]
-        if tokenizer.chat_template is not None:
-            return str(tokenizer.apply_chat_template(turns, tokenize=False))
-        return "\n".join(str(turn.get("content") or "") for turn in turns)
+        if tokenizer.chat_template is None:
+            text = "\n".join(str(turn.get("content") or "") for turn in turns)
+            return list(tokenizer(text).input_ids)
+        from tasks.language_models.chat import chat_of
+
+        chat = chat_of(tokenizer)
+        (parts,) = chat.encode([chat.write(turns)])
+        return [token for part in parts for token, _ in part]

@@ -51,7 +51,8 @@ def make_board(
     outcomes: Sequence[Outcome | None],
     metrics: Sequence[Metric] = (ExactMatch(), Loss(), Perplexity()),
 ) -> Scoreboard:
-    evidence = Evidence(items, None, vectors=all(metric.looks_at == "vectors" for metric in metrics))
+    vectors, rewards = (all(metric.looks_at == what for metric in metrics) for what in ("vectors", "rewards"))
+    evidence = Evidence(items, None, vectors, rewards)
     return score_outcomes(evidence, outcomes, metrics, resamples=2_000, confidence=0.95, power=0.8, seed=0)
 
 

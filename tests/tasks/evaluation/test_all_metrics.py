@@ -39,6 +39,10 @@ from tasks.evaluation.metrics.repetition import AnswerRepetition
 from tasks.evaluation.metrics.rouge_n import rouge_n
 from tasks.evaluation.metrics.token_f1 import TokenF1
 from tasks.evaluation.params import METRICS
+from tasks.evaluation.reward_metrics.reward_accuracy import RewardAccuracy
+from tasks.evaluation.reward_metrics.reward_calibration import RewardCalibration
+from tasks.evaluation.reward_metrics.step_accuracy import StepAccuracy
+from tasks.evaluation.rewarding.scores import RewardScores
 from tasks.evaluation.scoring import Key, resample
 from tasks.evaluation.worse_answers import WorseAnswers
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome
@@ -48,9 +52,12 @@ MEMBERS: list[Metric] = [one(**REQUIRED.get(one.model_fields["name"].default, {}
 LABELS = ("refund", "track", "cancel")
 REFERENCES = [f'{{"{LABELS[n % 3]}": {n}, "text": "we have moved the order number {n} to you"}}' for n in range(30)]
 ITEMS = tuple(
-    replace(item, worse="something else") for item in make_items(REFERENCES, [LABELS[n % 3] for n in range(30)])
+    replace(item, worse="something else", steps=(True, False))
+    for item in make_items(REFERENCES, [LABELS[n % 3] for n in range(30)])
 )
 WORSE = WorseAnswers(np.ones(30), np.full(30, 9))
+RIGHT_REWARDS = RewardScores(np.full(30, 50.0), np.full(30, -50.0), (np.array([50.0, -50.0]),) * 30)
+WRONG_REWARDS = RewardScores(np.full(30, -1.0), np.full(30, 2.0), (np.array([-1.0, 1.0]),) * 30)
 WORDS = st.sampled_from(["the", "cat", "sat", "on", "a", "Mat,", "dog", "12", "don't", "an", "x"])
 TEXTS = st.lists(WORDS, max_size=12).map(" ".join)
 
@@ -75,8 +82,8 @@ def test_a_perfect_answer_scores_best_and_nonsense_worse(metric: Metric) -> None
     assert metric.why_not_applicable(EVIDENCE) is None
     perfect = make_outcome("base", REFERENCES, [0.1] * 30, [9] * 30)
     wrong = make_outcome("candidate", ["I cannot help with that, " * 20] * 30, [2.0] * 30, [9] * 30)
-    wrong = replace(wrong, finished=np.zeros(30, dtype=bool), worse=WORSE)
-    perfect = replace(perfect, worse=WORSE)
+    wrong = replace(wrong, finished=np.zeros(30, dtype=bool), worse=WORSE, rewards=WRONG_REWARDS)
+    perfect = replace(perfect, worse=WORSE, rewards=RIGHT_REWARDS)
     best, worst = metric.score(EVIDENCE, perfect), metric.score(EVIDENCE, wrong)
     for one in (best, worst):
         assert one.values.shape == one.weights.shape == (30,)
@@ -112,6 +119,33 @@ def test_preferences_by_answer_and_by_token_by_hand() -> None:
     reason = PreferenceAccuracy().why_not_applicable(Evidence(make_items(["a"]), None))
     assert reason is not None
     assert reason.startswith("no held-out item has a worse answer")
+
+
+def test_rewards_by_hand() -> None:
+    """The examples of the metrics' own pages."""
+    items = tuple(
+        replace(item, worse=worse, steps=steps)
+        for item, worse, steps in zip(
+            make_items(["a", "b", "c", "d", "e"]), ["x", "y", "z", None, None],
+            [(), (), (), (True, False), (False,)], strict=True,
+        )
+    )  # fmt: skip
+    nothing = np.zeros(0)
+    rewards = RewardScores(
+        np.array([1.2, -0.1, 0.0, 0.0, 0.0]),
+        np.array([0.3, 0.4, 0.0, np.nan, np.nan]),
+        (nothing, nothing, nothing, np.array([1.0, -2.0]), np.array([0.5])),
+    )
+    outcome = replace(make_outcome("base", [""] * 5), rewards=rewards)
+    evidence = Evidence(items, None, rewards=True)
+    assert mean(RewardAccuracy(), RewardAccuracy().score(evidence, outcome)) == 0.5
+    assert mean(StepAccuracy(), StepAccuracy().score(evidence, outcome)) == pytest.approx(2 / 3)
+    pair = replace(
+        outcome, rewards=replace(rewards, own=np.array([2.0, 0, 0, 0, 0]), worse=np.array([0.0, 2, 0, 0, 0]))
+    )
+    found = RewardCalibration().score(evidence, pair)
+    assert found.values[:3].tolist() == pytest.approx([0.0142, 0.7758, 0.25], abs=1e-4)
+    assert found.weights.tolist() == [1, 1, 1, 2, 1]
 
 
 def test_names_and_titles_are_unique() -> None:

@@ -43,6 +43,7 @@ from tasks.corpus.reading.shapes.shape import (
     weigh_name,
 )
 from tasks.corpus.reading.shapes.squad import SQUAD
+from tasks.corpus.reading.shapes.stepwise import STEPWISE
 from tasks.corpus.reading.shapes.suggestions import suggest_fields
 from tasks.corpus.reading.shapes.texts import PLAIN_TEXT, TEXT_LABEL, TEXT_PAIRS
 
@@ -61,6 +62,7 @@ SHAPES = (
     KTO_TURNS,
     RANKED,
     *PAIRWISE,
+    STEPWISE,
     SQUAD,
     MULTIPLE_CHOICE,
     *IN_COLUMNS,

@@ -53,6 +53,7 @@ class ConvertedRow(NamedTuple):
         score: Score of the answer, larger is better.
         preferred: Whether the answer is suited for supervised training.
         others: The row's other answers, best first.
+        steps: Whether each step of the answer is right; empty where the row does not say.
     """
 
     turns: Turns
@@ -60,6 +61,7 @@ class ConvertedRow(NamedTuple):
     score: float | None = None
     preferred: bool = True
     others: Sequence[Other] = ()
+    steps: Sequence[bool] = ()
 
 
 @dataclass(frozen=True)

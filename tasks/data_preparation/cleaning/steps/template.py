@@ -228,14 +228,18 @@ def _find_refusal(turns: Sequence[Turn], rendering: Rendering) -> str | None:
 
 
 def _drop_refused_answers(row: dict[str, Any], repairs: Repairs, rendering: Rendering) -> int:
-    """Repair the other answers of a row as its prompt was, and remove those that are still refused; their number."""
+    """Repair the other answers of a row as its prompt was, and remove those that are still refused; their number.
+
+    A row that is left with one answer of several compares nothing any more.
+    """
     answers = row.get(ANSWERS)
     if answers is None:
         return 0
     prompt = row["messages"][: answers["start"]]
     repaired = [each | {"turns": repair_turns(each["turns"], repairs)} for each in answers["others"]]
-    answers["others"] = [each for each in repaired if _find_refusal([*prompt, *each["turns"]], rendering) is None]
-    return len(repaired) - len(answers["others"])
+    kept = [each for each in repaired if _find_refusal([*prompt, *each["turns"]], rendering) is None]
+    row[ANSWERS] = answers | {"others": kept} if kept or not repaired else None
+    return len(repaired) - len(kept)
 
 
 def _show_turns(turns: Sequence[Turn]) -> str:

@@ -12,8 +12,10 @@ import pytest
 from tasks.contracts.manifest import read_manifest
 from tasks.contracts.records import ANSWER_SETS, EXAMPLES, QUARANTINE, AnswerSet, content_id
 from tasks.contracts.tables import read_table
-from tasks.corpus.reading.answers import exclude_rejected, write_answers
+from tasks.corpus.reading.answers import exclude_rejected, make_answer_set, write_answers
 from tasks.corpus.reading.ingest import read_sources
+from tasks.corpus.reading.shapes.shape import RowError
+from tasks.corpus.reading.shapes.stepwise import STEPWISE
 from tasks.corpus.reading.sources.jsonl import Jsonl
 from tasks.corpus.rows.rows import Rows
 from tasks.corpus.rows.texts import Cleaned
@@ -125,7 +127,8 @@ def test_other_answers_go_through_the_same_cleaning(tmp_path: Path) -> None:
     prepare(rows, tmp_path)
     answers = {row["row"]: row["answers"] for row in read_answers(tmp_path)}
     assert answers[5][1]["turns"][0]["content"] == "Write to <email>"
-    assert len(answers[6]) == len(answers[7]) == 1
+    # Nothing is left to compare theirs with.
+    assert answers.keys().isdisjoint({6, 7})
     assert answers[8][1]["turns"][0]["content"].startswith("No ")
     for path in tmp_path.rglob("*"):
         if path.is_file() and path.name != "x.jsonl":
@@ -190,10 +193,48 @@ def test_a_repeated_conversation_keeps_what_it_was_compared_with(tmp_path: Path)
     assert answers.keys().isdisjoint({61, 62, 63})
 
 
-def test_the_same_text_is_no_other_answer(tmp_path: Path) -> None:
+def test_the_same_text_is_no_other_answer_and_no_mark(tmp_path: Path) -> None:
     rows = [{"prompt": say(i), "chosen": f"Yes, {say(i + 1)}.", "rejected": f"Yes, {say(i + 1)}."} for i in range(60)]
-    prepare(rows, tmp_path)
-    assert {len(row["answers"]) for row in read_answers(tmp_path)} == {1}
+    done = prepare(rows, tmp_path)
+    assert read_answers(tmp_path) == []
+    assert done.table.num_rows == 60
+
+
+def test_a_comparison_that_cleaning_leaves_with_one_answer_is_no_mark_of_it() -> None:
+    """Else one whose worse answer was dropped would count as marked good."""
+    done = clean_rows(read_pair(answers=["a", "b" * 30, "c" * 30]), [Length(max_total=20)])
+    assert done.table["answers"].to_pylist() == [None]
+    assert done.steps[-1].notes == {"other_answers_dropped": 2, "comparisons_dropped": 1}
+    (answer_set,) = list_answer_sets([{"prompt": "p?", "completion": "fine", "label": True}])
+    assert [one["score"] for one in answer_set["answers"]] == [1.0]
+
+
+def list_answer_sets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The answer sets of rows of one source, all in one split."""
+
+    class Held(Jsonl):
+        def read(self, root: Path) -> pa.Table:
+            return pa.Table.from_pylist(rows)
+
+    table = read_sources([Held(path="x")], "quarantine", Path()).table
+    for name in ("id", "cluster", "split"):
+        table = table.append_column(name, pa.array([f"{name}{n}" for n in range(table.num_rows)], pa.string()))
+    return [found for row in table.to_pylist() if (found := make_answer_set(row)) is not None]
+
+
+def test_marks_of_steps_are_kept_beside_the_answer_that_they_are_parts_of() -> None:
+    rows = [
+        {"prompt": "9 - 2 * 3?", "completions": ["2 * 3 = 6.\n\nso far", "9 - 6 = 4."], "labels": [True, False]},
+        {"prompt": "1 + 1?", "completions": ["2."], "labels": [True]},
+    ]
+    wrong, right = list_answer_sets(rows)
+    assert wrong["answers"][0]["turns"][0]["content"] == "2 * 3 = 6.\nso far\n\n9 - 6 = 4."
+    assert (wrong["steps"], wrong["answers"][0]["score"]) == ([True, False], 0.0)
+    assert (right["steps"], right["answers"][0]["score"]) == ([True], 1.0)
+    for marks, reason in (([True], "2 steps and 1 marks"), ([1, 2], "neither true nor false")):
+        row = {"prompt": "1?", "completions": ["a", "b"], "labels": marks}
+        with pytest.raises(RowError, match=reason):
+            STEPWISE.convert(row, {"prompt": "prompt", "steps": "completions", "marks": "labels"})
 
 
 def test_without_such_rows_the_file_is_there_and_empty(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.contracts.records import ANSWER_SETS, EXAMPLES
+from tasks.contracts.records import ANSWER_SETS, EXAMPLES, STEP_END, STEPS
 from tests.tiny import example_rows
 
 SPLITS = {"train": (40, 0), "validation": (8, 100), "test": (8, 200)}  # rows and seed
@@ -37,3 +37,17 @@ def answers() -> pa.Table:
             ]
             found.append(answer_set(row, split, *scored[: 2 + len(found) % 2]))
     return pa.Table.from_pylist(found, schema=ANSWER_SETS)
+
+
+def stepwise() -> pa.Table:
+    """Answers of two or three steps of all splits; those that guess are wrong."""
+    found = []
+    for split, (count, seed) in SPLITS.items():
+        for number, row in enumerate(example_rows(count, seed)):
+            label = str(row["label"]).replace("_", " ")
+            right, wrong = f"We look {label} up.", f"We guess about {label}."
+            steps = [right, wrong, right] if number % 3 == 0 else [right, wrong] if number % 3 == 1 else [right, right]
+            marks = [step == right for step in steps]
+            made = answer_set(row, split, (STEP_END.join(steps), float(all(marks))))
+            found.append({**made, "steps": marks})
+    return pa.Table.from_pylist(found, schema=ANSWER_SETS.append(STEPS))

@@ -28,6 +28,7 @@ from tests.tasks.training.objectives import rows
 # What needs more than rows (a teacher, rewards), or rows or vectors of its own, has a test of its own.
 ELSEWHERE = {
     "contrastive": "contrastive",
+    "process_reward_model": "reward_models",
     "distillation": "distillation",
     "gkd": "gkd",
     "pretraining": "pretraining",

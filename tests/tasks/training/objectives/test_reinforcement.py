@@ -24,7 +24,7 @@ from tasks.training.tuned import load_tuned
 from tasks.training_setup.counts import count_tokens
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.resolve import resolve_plan
-from tests.tasks.training.objectives.toy import ROLLOUT, make_toy_plan, make_toy_splits
+from tests.tasks.training.objectives.toy import ROLLOUT, UNGUARDED, make_toy_plan, make_toy_splits
 from tests.tiny import example_rows
 
 FULL: dict[str, Any] = {"method": {"name": "full"}, "learning_rate": 6e-3}
@@ -33,6 +33,7 @@ OBJECTIVES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "grpo": ({"name": "grpo", "kl_weight": 0.001, "resample": 1}, FULL),
     "rloo": ({"name": "rloo", "kl_weight": 0.001}, FULL),
     "ppo": ({"name": "ppo", "kl_weight": 0.001}, FULL),
+    "ppo with a value model": ({"name": "ppo", "kl_weight": 0.001, "value": "own"}, FULL),
     # Over frozen random embeddings an adapter moves little, so only what it resumes to is looked at.
     "lora": ({"name": "ppo"}, LORA),
 }
@@ -79,7 +80,7 @@ def test_it_learns_and_resumes_to_the_same_bytes(name: str, initial: Path, tmp_p
     # Nothing of the training is left in the model, which opens as any other.
     names = [key for file in (tmp_path / "whole/tuned").rglob("*.safetensors") for key in load_file(file)]
     assert names
-    assert not [key for key in names if "value_head" in key]
+    assert not [key for key in names if "value_" in key]
     load_tuned(initial, tmp_path / "whole/tuned")
     # Every answer of every rollout is there, and the page shows some.
     (folder,) = (tmp_path / "whole/checkpoints").glob("*")
@@ -97,6 +98,48 @@ def test_a_training_that_no_longer_learns_is_stopped(initial: Path, tmp_path: Pa
         PipelineError, match=r"step 3: collapse: flat is 1 of the prompts, above objective\.guards\.most_flat"
     ):
         fine_tune(plan, make_toy_splits(initial, plan), initial, tmp_path / "checkpoints", tmp_path / "tuned")
+
+
+COLLAPSES = {
+    "least_entropy": ({"name": "rloo", "kl_weight": 0}, 100.0, "entropy is"),
+    "most_kl": ({"name": "ppo", "kl_weight": 0.001}, 1e-6, "kl is"),
+    "least_tokens": ({"name": "grpo"}, 50.0, "answer_tokens is"),
+    "most_unfinished": ({"name": "ppo", "value": "own"}, 0.001, "unfinished is"),
+}
+
+
+@pytest.mark.parametrize("guard", COLLAPSES)
+def test_each_sign_of_a_collapse_stops_a_training_with_its_reason(guard: str, initial: Path, tmp_path: Path) -> None:
+    objective, limit, figure = COLLAPSES[guard]
+    plan = make_toy_plan(
+        {**objective, "guards": {**UNGUARDED, "patience": 2, "most_flat": None, guard: limit}}, steps=6
+    )
+    with pytest.raises(PipelineError, match=rf"collapse: {figure} .*objective\.guards\.{guard}.*2 steps in a row; \w"):
+        fine_tune(plan, make_toy_splits(initial, plan), initial, tmp_path / "checkpoints", tmp_path / "tuned")
+
+
+MISBEHAVING = {
+    "throws": ("return [1 / 0 for _ in answers]", "raised ZeroDivisionError: division by zero"),
+    "hangs": ("while True: pass", "took longer than 0.5 s and was ended"),
+    "no number": ("return [float('nan')] * len(answers)", "found nan for row "),
+    "too few": ("return [1.0]", "1 values for "),
+}
+
+
+@pytest.mark.parametrize("name", MISBEHAVING)
+def test_a_reward_that_misbehaves_stops_a_training_with_the_reward_and_the_row(
+    name: str, initial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    body, told = MISBEHAVING[name]
+    Path("own.py").write_text(f"def f(answers):\n    {body}\n")
+    reward = {"name": "function", "path": "own.py", "function": "f", "timeout_s": 0.5}
+    plan = make_toy_plan({"name": "grpo"}, {"rewards": [reward]}, steps=2)
+    with pytest.raises(PipelineError) as caught:
+        fine_tune(plan, make_toy_splits(initial, plan), initial, tmp_path / "checkpoints", tmp_path / "tuned")
+    assert told in str(caught.value)
+    assert "row" in str(caught.value)
+    assert not (tmp_path / "tuned").exists()
 
 
 def test_the_plan_counts_the_answers_and_refuses_what_cannot_work(initial: Path, shape: ModelShape) -> None:
@@ -117,6 +160,11 @@ def test_the_plan_counts_the_answers_and_refuses_what_cannot_work(initial: Path,
     assert plan.tokens == 4 * (sum(plan_prompt_tokens(initial, plan)) + 40 * 3)
     assert plan.trainable_parameters == supervised.trainable_parameters + shape.hidden + 1
     assert plan.predicted_memory_bytes > supervised.predicted_memory_bytes
+    own = resolve(objective={**objective, "value": "own"}, max_steps=5)
+    assert own.trainable_parameters == 2 * supervised.trainable_parameters + shape.hidden + 1
+    assert own.predicted_memory_bytes > plan.predicted_memory_bytes + 20 * supervised.trainable_parameters
+    with pytest.raises(PipelineError, match="a copy of the base's weights, which few bits do not allow"):
+        resolve(objective={**objective, "value": "own"}, method={"name": "lora"}, quantization={"name": "nf4"})
     with pytest.raises(PipelineError) as error:
         resolve(objective=objective, packing="bfd")
     assert "packing: bfd, with objective ppo" in str(error.value)

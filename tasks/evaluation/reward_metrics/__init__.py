@@ -1,0 +1,1 @@
+"""Metrics of reward models, which give numbers to answers instead of answering."""

@@ -1,0 +1,1 @@
+"""Answers that reward models are asked about."""
