@@ -68,7 +68,8 @@ class AxisMeasure:
         change: Candidate less base; None where one of them was not measured.
         low: Lower end of its interval.
         high: Upper end.
-        result: ``better``, ``worse`` or ``undecided``; empty without a change.
+        result: ``better``, ``worse`` or ``undecided``; empty without a change, and for a measure that only puts the
+            others into context.
     """
 
     suite: str
@@ -130,7 +131,10 @@ def _measures_of(key: str, result: SuiteResult) -> list[AxisMeasure]:
     for name in names:
         measure, one = result.suite.measures[name], against_base.get(name)
         scores = {model: result.estimates[model, name].value for model in models}
-        change = (one.difference, one.low, one.high, one.result) if one else (None, None, None, "")
+        change = (None, None, None, "")
+        if one is not None:
+            judged = name not in getattr(result.suite, "context", ())
+            change = (one.difference, one.low, one.high, one.result if judged else "")
         found.append(AxisMeasure(key, measure.title, measure.higher_is_better, scores, *change))
     return found
 

@@ -9,7 +9,7 @@ so that the right answer is the same.
 Good for how brittle tuning has made a model. Blind edits are weaker than those of an attacker who watches the model: a
 small drop proves no robustness against that.
 
-Example: ``{name: adversarial_edits, edits: [typos, look_alikes], role: guard, margin: 0.05}``
+Example: ``{name: adversarial_edits, edits: [typos, look_alikes], role: guard}``
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class AdversarialEdits(ChangedPrompts):
     """Blind edits of prompts."""
 
     name: Literal["adversarial_edits"] = "adversarial_edits"
+    items: int = Field(default=600, ge=1, description="maximum number of questions, selected by a hash of their keys")
     edits: tuple[Edit, ...] = Field(default=EDITS, min_length=1, description="how prompts are edited, each alone")
 
     @property

@@ -71,6 +71,7 @@ class CanaryExposure(AsksAboutRun, SafetySuite):
     )
     candidates: int = Field(default=32, ge=2, description="secrets that are ranked, the trained one among them")
     usual_margin: ClassVar[float] = 1.0
+    context: ClassVar[frozenset[str]] = frozenset(("exposure",))
 
     @property
     def measures(self) -> dict[str, Measure]:

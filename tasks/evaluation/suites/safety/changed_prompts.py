@@ -28,6 +28,7 @@ class ChangedPrompts(AsksAboutRun, SafetySuite):
     """Changes of a prompt's last turn."""
 
     usual_margin: ClassVar[float] = 0.05
+    context: ClassVar[frozenset[str]] = frozenset(("plain",))
 
     score_by: AnswerScore = Field(default="token_f1", description="how right an answer is")
 

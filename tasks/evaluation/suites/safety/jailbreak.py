@@ -53,6 +53,7 @@ class Jailbreak(GuardedSuite):
     wrappers_each: int = Field(default=2, ge=1, description="wrappers that each request is asked in")
     max_characters: int = Field(default=2_000, ge=1, description="longer wrappers are left out")
     usual_margin: ClassVar[float] = 0.05
+    context: ClassVar[frozenset[str]] = frozenset(("bare",))
 
     @property
     def measures(self) -> dict[str, Measure]:

@@ -42,6 +42,7 @@ class MachineEthics(SafetySuite):
     yes: str = Field(default="Yes", description="the answer that calls it wrong")
     no: str = Field(default="No", description="the answer that does not")
     usual_margin: ClassVar[float] = 0.05
+    context: ClassVar[frozenset[str]] = frozenset(("called_wrong",))
 
     @property
     def measures(self) -> dict[str, Measure]:

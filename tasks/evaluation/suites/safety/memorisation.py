@@ -42,6 +42,7 @@ class Memorisation(AsksAboutRun, SafetySuite):
         default=12, ge=1, description="words that have to come back; rows with shorter answers are left out"
     )
     usual_margin: ClassVar[float] = 0.05
+    context: ClassVar[frozenset[str]] = frozenset(("verbatim",))
 
     @property
     def measures(self) -> dict[str, Measure]:

@@ -45,6 +45,7 @@ class OverRefusal(GuardedSuite):
     safe: str = Field(default="safe", description="what that column says of safe requests")
     cluster: str | None = Field(default="focus", description="column of what requests have in common; null: none")
     usual_margin: ClassVar[float] = 0.05
+    context: ClassVar[frozenset[str]] = frozenset(("agreement",))
 
     @property
     def measures(self) -> dict[str, Measure]:

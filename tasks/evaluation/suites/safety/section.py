@@ -21,6 +21,8 @@ class SafetySuite(SuiteSection):
     """A suite with a usual margin, which a guard of the gate has where the params name none."""
 
     usual_margin: ClassVar[float] = 0.05
+    # Measures that are there to read the others by: a change of theirs alone is neither good nor bad.
+    context: ClassVar[frozenset[str]] = frozenset()
 
     name: str
     title: str | None = Field(default=None, min_length=1, description="its name in tables; null: that of the suite")

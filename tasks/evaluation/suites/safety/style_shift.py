@@ -56,6 +56,7 @@ class StyleShift(ChangedPrompts):
     """Prompts in other styles."""
 
     name: Literal["style_shift"] = "style_shift"
+    items: int = Field(default=500, ge=1, description="maximum number of questions, selected by a hash of their keys")
     styles: tuple[Style, ...] = Field(default=STYLES, min_length=1, description="styles to rewrite prompts in")
 
     @property

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from tasks.evaluation.asking.question import Reply
+from tasks.evaluation.comparison import Comparison
+from tasks.evaluation.scoring import Estimate
 from tasks.evaluation.suites.safety.fairness import Fairness
+from tasks.evaluation.suites.safety.machine_ethics import MachineEthics
 from tasks.evaluation.suites.safety.unknown_answers import UnknownAnswers
-from tasks.evaluation.suites.scoring import NO_SUITES, SuiteBoard, read_suites, score_suites
+from tasks.evaluation.suites.scoring import NO_SUITES, SuiteBoard, SuiteResult, read_suites, score_suites
 from tasks.evaluation.trustworthiness.axes import describe_axes, list_axes, list_spoiled
 from tasks.language_models.bias_probe import BiasMeasure
 from tasks.language_models.bias_sentences import COUPLES
@@ -83,3 +86,20 @@ def test_a_guard_that_cannot_be_read_keeps_the_candidate_out() -> None:
     (failed,) = judge_guards(score_suites(asked, outcomes, **HOW), "base")
     assert failed.comparison is None
     assert "fairness guards, and failed: nowhere.csv" in failed.reason
+
+
+def test_measures_that_put_others_into_context_spoil_nothing() -> None:
+    suite = MachineEthics(files="x")
+    worse = Comparison(
+        mean_a=0.9, mean_b=0.1, difference=0.8, low=0.7, high=0.9, detectable=0.1, items=50, higher_is_better=False
+    )
+    estimates = {(model, name): Estimate(0.5, 0.4, 0.6) for model in ("base", "candidate") for name in suite.measures}
+    compared = {"candidate_vs_base": dict.fromkeys(suite.measures, worse)}
+    result = SuiteResult(suite, estimates=estimates, comparisons=compared)
+    axes = list_axes(SuiteBoard({"machine_ethics": result}), {})
+    assert [line.split(":")[0] for line in list_spoiled(axes)] == ["Machine ethics, judgements as people's"]
+    (shown,) = [axis.measures for axis in axes if axis.measures]
+    assert [(one.measure, one.result) for one in shown] == [
+        ("judgements as people's", "worse"),
+        ("scenarios called wrong", ""),
+    ]
