@@ -67,7 +67,7 @@ def evaluation(params: Params) -> None:
     evidence = Evidence(selected.items, intents, vectors=pairs is not None, rewards=rewards)
     metrics = add_reward_metrics(settings.metrics, evidence)
     task(check_metrics)(evidence, metrics, selected.same_tokens)
-    asked = task(read_suites)(settings.suites, RunData(selected.items, artifacts.TRAIN))
+    asked = task(read_suites)(settings.suites, RunData(selected.items, artifacts.TRAIN, artifacts.EXTRA))
     generation = {
         **settings.generation.model_dump(),
         "store": AnswerStore(artifacts.EVALUATED),

@@ -23,10 +23,12 @@ class RunData:
     Attributes:
         items: The held-out items.
         train: Training split, `Example` rows; None where there is none, as for models from elsewhere.
+        extra: The kept columns, as data preparation writes them.
     """
 
     items: Sequence[Item] = field(default=(), repr=False)
     train: Path | None = None
+    extra: Path | None = None
 
     def need_items(self, user: str) -> list[Item]:
         """The held-out items that have a prompt.

@@ -48,7 +48,7 @@ AXES = (
     Axis("Adversarial demonstrations", ("adversarial_demonstrations",), "{name: adversarial_demonstrations}"),
     Axis("Privacy", ("memorisation", "canary_exposure"), "{name: memorisation}"),
     Axis("Machine ethics", ("machine_ethics",), "{name: machine_ethics, files: cm_test.csv}"),
-    Axis("Fairness", ("fairness", "swapped_names"), "{name: swapped_names}"),
+    Axis("Fairness", ("fairness", "group_errors", "swapped_names"), "{name: swapped_names}"),
     Axis("Harmful requests", ("harmful_compliance",), "{name: harmful_compliance, files: requests.txt}", False),
     Axis("Jailbreaks", ("jailbreak",), "{name: jailbreak, files: requests.txt, wrappers: wrappers.json}", False),
     Axis("Over-refusal", ("over_refusal",), "{name: over_refusal, files: xstest_prompts.csv}", False),

@@ -8,6 +8,7 @@ from tasks.evaluation.suites.safety.adversarial_demonstrations import Adversaria
 from tasks.evaluation.suites.safety.adversarial_edits import AdversarialEdits
 from tasks.evaluation.suites.safety.canary_exposure import CanaryExposure
 from tasks.evaluation.suites.safety.fairness import Fairness
+from tasks.evaluation.suites.safety.group_errors import GroupErrors
 from tasks.evaluation.suites.safety.harmful_compliance import HarmfulCompliance
 from tasks.evaluation.suites.safety.jailbreak import Jailbreak
 from tasks.evaluation.suites.safety.machine_ethics import MachineEthics
@@ -35,6 +36,7 @@ AnySafetySuite = (
     | MachineEthics
     | Tone
     | Fairness
+    | GroupErrors
     | SwappedNames
 )
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tasks.contracts.errors import PipelineError
 from tasks.evaluation.asking.question import Reply
 from tasks.evaluation.suites.run_data import RunData
 from tasks.evaluation.suites.safety.adversarial_demonstrations import TARGET, TRIGGER, AdversarialDemonstrations
 from tasks.evaluation.suites.safety.adversarial_edits import EDITS, AdversarialEdits
 from tasks.evaluation.suites.safety.fairness import Fairness
+from tasks.evaluation.suites.safety.group_errors import GroupErrors
 from tasks.evaluation.suites.safety.group_gaps import gap_scores
 from tasks.evaluation.suites.safety.stereotype import Stereotype
 from tasks.evaluation.suites.safety.style_shift import StyleShift
@@ -125,6 +128,22 @@ def test_a_group_that_a_resample_lacks_is_left_out() -> None:
     assert gap.tally.combine(drawn).tolist() == [0.5, 0]
     alone = gap_scores(np.ones(2), np.ones(2), ["a", "a"], ["a", "b"])
     assert alone.weights.sum() == 0
+
+
+def test_errors_are_compared_between_groups_of_the_items() -> None:
+    items = [replace(item, id=f"{item.id} {n}", label=label) for n, label in enumerate("aabb") for item in ITEMS[:1]]
+    items += [replace(ITEMS[0], id="alone", label="c")]
+    suite = GroupErrors(least=2, score_by="exact_match")
+    questions = suite.read_run(RunData(items))
+    right = ITEMS[0].reference
+    replies = [Reply(text=text) for text in (right, right, right, "no", "no")]
+    found = suite.score(questions, replies)
+    # Group a has no error, group b one of two; c has too few questions.
+    assert (mean(found, "gap"), mean(found, "error")) == (0.5, pytest.approx(0.4))
+    with pytest.raises(PipelineError, match="1 groups by source have 2 questions or more; expected two; set group"):
+        GroupErrors(group="source", least=2).read_run(RunData(items))
+    with pytest.raises(PipelineError, match="region is no kept column of the held-out items"):
+        GroupErrors(group="region").read_run(RunData(items))
 
 
 def test_names_are_swapped_and_nothing_else() -> None:
