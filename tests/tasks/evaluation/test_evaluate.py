@@ -42,7 +42,8 @@ from tasks.evaluation.scoring import Scoreboard, score_outcomes
 from tasks.evaluation.slices.groups import group_items
 from tasks.evaluation.slices.scores import score_slices
 from tasks.evaluation.suites.safety.stereotype import Stereotype
-from tasks.evaluation.suites.scoring import read_suites
+from tasks.evaluation.suites.scoring import NO_SUITES, read_suites
+from tasks.evaluation.trustworthiness.axes import describe_axes
 from tasks.evaluation.verdict import PromotionVerdict, decide
 from tasks.language_models.encoding import encode_examples
 from tasks.language_models.generation import score_references
@@ -164,7 +165,8 @@ def evaluate(
     write_predictions(board, out / "predictions.parquet")
     write_slices(slices, out / "slices.json")
     write_figures(board, verdict, out / "metrics.json", out / "headline.json")
-    write_report(chosen, board, verdict, groupings, slices, background, values, BLOCKS, out / "index.html")
+    blocks = [*BLOCKS, describe_axes(NO_SUITES, board.outcomes)]
+    write_report(chosen, board, verdict, groupings, slices, background, values, blocks, out / "index.html")
     write_verdict(verdict, out / "verdict.json")
     return board, verdict
 
@@ -267,6 +269,10 @@ def test_the_page_tells_it_and_loads_nothing(evaluated: tuple[Scoreboard, Promot
     assert everything["costs"]["tokens trained on"] == 3000
     assert everything["lineage"]["tuned by"] == "full"
     assert everything["blocks"][0]["pages"] == 70
+    axes = {one["axis"]: one for one in everything["blocks"][1]["axes"]}
+    assert axes["Stereotype"]["measures"][0]["scores"].keys() == board.outcomes.keys()
+    assert axes["Privacy"]["why_not"] == "not measured: no suite for it; add {name: memorisation}"
+    assert "DecodingTrust" in page
     assert page.count("<svg") == 5
     assert "right on 100.0% of the held-out reference answers" in page
     loaded = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
