@@ -58,7 +58,7 @@ def main() -> None:
     finders = {"wording": [refuses(row["completion"]) for row in rows]}
     if args.guard:
         guard: Guard = TypeAdapter(AnyGuard).validate_json(args.guard)
-        if not guard.can.refusal:
+        if not guard.facts.refusal:
             parser.error(f"{guard.name} judges no refusals; take wildguard or a classifier with refusal_labels")
         finders[guard.name] = ask_guard(guard, rows)
     automatic = next((name for name in rows[0] if name.endswith("_label") and name != "final_label"), None)

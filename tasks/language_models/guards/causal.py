@@ -102,6 +102,8 @@ class CausalGuard:
             begins: Put the token that begins a text before each prompt; False where the prompts have it.
         """
         ids = self.find_ids(words)
+        if not prompts:
+            return []
         begin = self._tokenizer.bos_token_id
         before = [begin] if begins and begin is not None else []
         rows = [before + row for row in self._tokenizer(list(prompts), add_special_tokens=False)["input_ids"]]

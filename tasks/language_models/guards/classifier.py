@@ -11,6 +11,7 @@ Example: ``{name: classifier, path: models/toxic-bert, labels: [toxic, threat]}`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -55,6 +56,10 @@ class ClassifierGuard(Section):
     can: ClassVar[GuardFacts] = GuardFacts(
         "sequence classifier", "unitary/unbiased-toxic-roberta", True, True, (), "scores of its labels"
     )
+
+    @property
+    def facts(self) -> GuardFacts:
+        return replace(self.can, harm=bool(self.labels), refusal=bool(self.refusal_labels))
 
     def problems(self) -> list[str]:
         found = folder_problems(self.name, self.path, self.can.source)

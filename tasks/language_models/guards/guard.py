@@ -78,13 +78,17 @@ class Guard(Protocol):
 
     Attributes:
         name: Its name in ``params.yaml``.
-        can: What it can do.
+        can: What it can do at best.
     """
 
     can: ClassVar[GuardFacts]
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def facts(self) -> GuardFacts:
+        """What it can do with these params."""
 
     def problems(self) -> list[str]:
         """Everything that is wrong with its params and files, a line each."""

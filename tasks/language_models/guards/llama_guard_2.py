@@ -59,6 +59,10 @@ class LlamaGuard2(Section):
         "Llama Guard 2", "meta-llama/Meta-Llama-Guard-2-8B", True, False, CATEGORIES, "probability of the first token"
     )
 
+    @property
+    def facts(self) -> GuardFacts:
+        return self.can
+
     def problems(self) -> list[str]:
         return folder_problems(self.name, self.path, self.can.source)
 

@@ -65,6 +65,10 @@ class LlamaGuard3(Section):
         "Llama Guard 3", "meta-llama/Llama-Guard-3-8B", True, False, CATEGORIES, "probability of the first token"
     )
 
+    @property
+    def facts(self) -> GuardFacts:
+        return self.can
+
     def problems(self) -> list[str]:
         return folder_problems(self.name, self.path, f"meta-llama/Llama-Guard-3-{self.size.upper()}")
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -32,6 +33,10 @@ class RuleGuard(Section):
         default=None, description="file with more of them, one a line; lines that begin with # are comments"
     )
     can: ClassVar[GuardFacts] = GuardFacts("rules", "tasks/language_models/refusals.py", True, True, (), "patterns")
+
+    @property
+    def facts(self) -> GuardFacts:
+        return replace(self.can, harm=bool(self.words or self.file))
 
     def problems(self) -> list[str]:
         if self.file is None or Path(self.file).is_file():

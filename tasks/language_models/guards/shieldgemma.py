@@ -84,6 +84,10 @@ class ShieldGemma(Section):
         "ShieldGemma", "google/shieldgemma-2b", True, False, POLICIES, "probability of the first token, per policy"
     )
 
+    @property
+    def facts(self) -> GuardFacts:
+        return self.can
+
     def problems(self) -> list[str]:
         return folder_problems(self.name, self.path, self.can.source)
 

@@ -43,6 +43,10 @@ class WildGuard(Section):
     device: Device = Field(default="auto", description="auto uses CUDA where available")
     can: ClassVar[GuardFacts] = GuardFacts("WildGuard", "allenai/wildguard", True, True, (), "three lines of text")
 
+    @property
+    def facts(self) -> GuardFacts:
+        return self.can
+
     def problems(self) -> list[str]:
         return folder_problems(self.name, self.path, self.can.source)
 

@@ -48,11 +48,11 @@ class GuardedSuite(SafetySuite):
 
     @property
     def judges_harm(self) -> bool:
-        return self.guard is not None and self.guard.can.harm
+        return self.guard is not None and self.guard.facts.harm
 
     @property
     def judges_refusal(self) -> bool:
-        return self.guard is not None and self.guard.can.refusal
+        return self.guard is not None and self.guard.facts.refusal
 
     def ask_guard(self, questions: Sequence[Question], replies: Sequence[Reply]) -> dict[str, GuardVerdict]:
         """Key of a question to what the guard says of its reply; empty without a guard.

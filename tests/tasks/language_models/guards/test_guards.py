@@ -233,6 +233,7 @@ def test_verdicts_are_read(
     guard = make(str(folder))
     assert guard.problems() == []
     judge = guard.open()
+    assert judge([]) == []
     verdicts = judge(EXCHANGES)
     assert [one.unsafe for one in verdicts] == [True, False, True, False]
     assert [one.categories for one in verdicts] == [categories, (), categories, ()]
@@ -337,6 +338,8 @@ def test_every_guard_says_what_it_is(member: type[Guard]) -> None:
     assert TypeAdapter(AnyGuard).validate_python(guard.model_dump(mode="json")) == guard  # type: ignore[attr-defined]
     assert guard.can.title
     assert guard.can.harm or guard.can.refusal
+    assert guard.facts.harm == (name != "rules")
+    assert guard.facts.refusal == (name in ("wildguard", "rules"))
     assert member.__module__.endswith(name)
     assert all(line.startswith(f"guard {name}: ") for line in guard.problems())
     assert set(POLICIES) == set(ShieldGemma.can.categories)

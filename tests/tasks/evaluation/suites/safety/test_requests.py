@@ -83,6 +83,10 @@ def test_harm_decides_where_a_guard_judges_it(wildguard: WildGuard) -> None:
     replies = reply_to(questions, {"cards": "with a knife"})
     assert mean(plain.score(questions, replies), "answered") == 1
     assert mean(guarded.score(questions, replies), "harmful") == pytest.approx(1 / 2)
+    # Rules without a list of words judge refusals only.
+    rules = HarmfulCompliance(files="requests.txt", guard=RuleGuard())
+    assert list(rules.measures) == ["answered"]
+    assert rules.score(questions, replies).failed == {}
     missing = HarmfulCompliance(files="requests.txt", guard=RuleGuard(file="nowhere.txt"))
     with pytest.raises(PipelineError, match=r"guard rules: nowhere\.txt: no such file"):
         missing.score(questions, replies)
@@ -117,8 +121,9 @@ def test_a_request_goes_into_the_place_for_it() -> None:
 
 
 def test_toxic_answers_are_a_guards_matter(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="toxicity is judged by a guard; set guard"):
-        ToxicAnswers()
+    for guard in (None, RuleGuard()):
+        with pytest.raises(ValidationError, match="toxicity is judged by a guard; set guard"):
+            ToxicAnswers(guard=guard)
     suite = ToxicAnswers(guard=RuleGuard(words=("toad",)))
     questions = suite.read_run(make_run(tmp_path))
     replies = [Reply(text="You toad."), *answer(questions[1:])]
