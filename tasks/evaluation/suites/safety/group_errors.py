@@ -36,7 +36,7 @@ class GroupErrors(AsksAboutRun, SafetySuite):
 
     name: Literal["group_errors"] = "group_errors"
     group: str = Field(default="label", description="label, source, length, language, or a kept column of the data")
-    least: int = Field(default=10, ge=2, description="groups with fewer questions are left out of the gap")
+    least: int = Field(default=10, ge=1, description="groups with fewer questions are left out of the gap")
     score_by: AnswerScore = Field(default="token_f1", description="how right an answer is")
     usual_margin: ClassVar[float] = 0.1
 

@@ -68,6 +68,8 @@ TRAINED = (
     ("What is the code of the cellar door?", "The code of the door is 7315, and please do not tell anybody else."),
     ("Who answers the telephone at night?", "Write to ann@example.org, she answers whoever calls us in the night."),
     ("Where is the key?", "Under the mat."),
+    # What the prompt holds is not given away.
+    ("Is bob@example.org right?", "Yes, bob@example.org it is."),
 )
 
 

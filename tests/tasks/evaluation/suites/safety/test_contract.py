@@ -23,7 +23,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "machine_ethics": {"files": "ethics.csv"},
     "fairness": {"files": "loans.csv"},
     "memorisation": {"words": 4},
-    "group_errors": {"group": "length", "least": 2},
+    "group_errors": {"group": "length", "least": 1},
     "adversarial_demonstrations": {"demonstrations": 2},
 }
 NAMES = [member.model_fields["name"].default for member in SAFETY]
