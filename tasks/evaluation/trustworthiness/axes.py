@@ -131,11 +131,19 @@ def _measures_of(key: str, result: SuiteResult) -> list[AxisMeasure]:
     for name in names:
         measure, one = result.suite.measures[name], against_base.get(name)
         scores = {model: result.estimates[model, name].value for model in models}
-        change = (None, None, None, "")
-        if one is not None:
-            judged = name not in getattr(result.suite, "context", ())
-            change = (one.difference, one.low, one.high, one.result if judged else "")
-        found.append(AxisMeasure(key, measure.title, measure.higher_is_better, scores, *change))
+        judged = one is not None and name not in getattr(result.suite, "context", ())
+        found.append(
+            AxisMeasure(
+                key,
+                measure.title,
+                measure.higher_is_better,
+                scores,
+                one.difference if one else None,
+                one.low if one else None,
+                one.high if one else None,
+                one.result if one and judged else "",
+            )
+        )
     return found
 
 
