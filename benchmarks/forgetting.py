@@ -129,8 +129,9 @@ def make_initial(folder: Path) -> Path:
     """The embedded base as model initialisation leaves it."""
     shutil.copytree(ROOT / "models/base", folder)
     files = [path for path in folder.iterdir() if path.is_file() and path.name != "manifest.json"]
-    shape = describe_shape(folder, 512).facts()
-    facts = {"reference": None, "context": 512, "tokenizer_class": "TokenizersBackend", "shape": shape}
+    shape = describe_shape(folder, 512)
+    facts = {"reference": None, "context": 512, "tokenizer_class": "TokenizersBackend", "shape": shape.facts()}
+    facts["architecture"] = shape.architecture
     seal(folder, files, facts)
     return folder
 

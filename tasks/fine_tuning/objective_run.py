@@ -161,7 +161,7 @@ class ObjectiveRun:
 
     def take_figures(self) -> dict[str, float]:
         """Means of the figures since the last logged step."""
-        return self.logged.take(list(self.objective.figures), self.trainer)
+        return self.logged.take(list(self.trainer.plan.figures), self.trainer)
 
     def end_step(self) -> None:
         """After a step, what the next ones are told of it."""

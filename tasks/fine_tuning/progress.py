@@ -100,7 +100,7 @@ class ReportMetrics(TrainerCallback):
 
     def __init__(self, plan: Plan, listeners: Sequence[OnMetrics]) -> None:
         self.listeners = listeners
-        own = plan.objective.figures
+        own = plan.figures
         self.names = {**METRIC_NAMES, **{name: name for name in own}}
         self.names |= {f"eval_{name}": f"validation_{name}" for name in own}
         self.tokens_per_step = plan.tokens / plan.steps_per_epoch

@@ -72,7 +72,7 @@ def write_report(
         f"Nats per {objective.unit}{of_what}. Training loss: mean of "
         "the steps since the previous point (thin), and its exponential moving average (thick).",
     )
-    for name, meaning in objective.figures.items():
+    for name, meaning in run.plan.figures.items():
         if any(name in point.figures or f"eval_{name}" in point.figures for point in run.curve):
             page.figure(plot_figure(run.curve, name), name.replace("_", " ").capitalize(), f"{meaning}.")
     if names := list_task_figures(splits.validation):

@@ -136,7 +136,7 @@ def fine_tune(
         trained = _train(plan, splits, initial, store, listeners, start, trainer_class, on_trained)
         run = Run(
             plan=plan,
-            curve=tuple(read_curve(trained.history, [*plan.objective.figures, *list_task_figures(splits.validation)])),
+            curve=tuple(read_curve(trained.history, [*plan.figures, *list_task_figures(splits.validation)])),
             steps=trained.steps,
             kept_step=trained.kept_step,
             trained=sum(p.numel() for p in trained.model.parameters() if p.requires_grad),
@@ -194,7 +194,7 @@ def _train_phase(
     store.finish(trained.steps, is_last=False)
     run = Run(
         plan=plan,
-        curve=tuple(read_curve(trained.history, plan.objective.figures)),
+        curve=tuple(read_curve(trained.history, plan.figures)),
         steps=trained.steps,
         kept_step=trained.kept_step,
         trained=0,

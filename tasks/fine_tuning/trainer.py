@@ -271,6 +271,8 @@ class FineTuner(SFTTrainer):
             if resume_from_checkpoint is not None:
                 self.average.load(Path(resume_from_checkpoint) / AVERAGED)
         if resume_from_checkpoint is None:
+            with self.compute_loss_context_manager():
+                self.method_steps.hooks.begin(self.model, self.splits.train)
             self.objective.measure_reference()
             self.evaluate()  # the curve begins with the loss before the first step
         return prepared
@@ -318,8 +320,10 @@ class FineTuner(SFTTrainer):
         if found.auxiliary is not None:
             loss = loss + self.router_aux_loss_coef * found.auxiliary / batches
         hooks = self.method_steps.hooks
-        if self.model.training and (extra := hooks.extra_loss(self.model, self.state.global_step + 1)) is not None:
-            loss = loss + extra / batches
+        if self.model.training:
+            if (extra := hooks.extra_loss(self.model, self.state.global_step + 1)) is not None:
+                loss = loss + extra / batches
+            self.objective.logged.add(hooks.take_figures())
         if self.plan.world_size > 1 and num_items_in_batch is not None:
             loss = loss * self.plan.world_size  # the processes' gradients are averaged, and so are their logged losses
         return self.guard.check_loss(loss, inputs) if self.model.training and self.own_batches else loss

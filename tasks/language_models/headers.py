@@ -65,6 +65,7 @@ def read_shape_of(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ..
         context=int(text.get("max_position_embeddings") or text.get("n_positions") or 0),
         isolates_packed=not any(word in kinds for word in RECURRENT) and kind not in WITHOUT_POSITIONS,
         layout=sort_names(counted, EMBEDDINGS, HEADS),
+        architecture=str(next(iter(config.get("architectures") or ()), "")),
     )
 
 
@@ -109,6 +110,7 @@ def read_gguf_shape_of(fields: Mapping[str, Any], tensors: Mapping[str, tuple[in
     heads = field("attention.head_count")
     config = {
         "model_type": kind,
+        "architectures": ["LlamaForCausalLM"] if kind == "llama" else [],
         "tie_word_embeddings": "output.weight" not in tensors,
         "hidden_size": field("embedding_length"),
         "intermediate_size": field("feed_forward_length"),

@@ -40,6 +40,7 @@ class ModelShape:
         context: Longest input, 0 when the configuration does not say.
         isolates_packed: Attention can be kept inside each conversation of a packed row.
         layout: Where the weights are.
+        architecture: Class of the model, as in its ``config.json``.
     """
 
     parameters: int
@@ -54,6 +55,7 @@ class ModelShape:
     context: int
     isolates_packed: bool
     layout: WeightLayout = field(default_factory=WeightLayout)
+    architecture: str = ""
 
     @property
     def linear_weights(self) -> int:
@@ -76,7 +78,9 @@ class ModelShape:
             name: [[count, *size] for size, count in sorted(Counter(sizes).items())]
             for name, sizes in self.linear.items()
         }
-        return {**vars(self), "linear": counted, "layout": self.layout.facts()}
+        facts = {**vars(self), "linear": counted, "layout": self.layout.facts()}
+        del facts["architecture"]  # the manifest has it beside the shape
+        return facts
 
 
 def read_shape(initial: Path) -> ModelShape:
@@ -88,13 +92,15 @@ def read_shape(initial: Path) -> ModelShape:
     Raises:
         PipelineError: The folder is not complete, or its manifest has no shape.
     """
-    kept: Any = read_manifest(initial).get("shape")
+    manifest = read_manifest(initial)
+    kept: Any = manifest.get("shape")
     try:
         linear = {
             name: tuple((out, inner) for count, out, inner in sizes for _ in range(count))
             for name, sizes in kept["linear"].items()
         }
-        return ModelShape(**{**kept, "linear": linear, "layout": read_layout(kept["layout"])})
+        parts = {"linear": linear, "layout": read_layout(kept["layout"])}
+        return ModelShape(**{**kept, **parts, "architecture": str(manifest.get("architecture", ""))})
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise PipelineError(
             f"{initial / NAME}: the shape of the model is not what this version writes; run model_initialisation again"
@@ -149,4 +155,5 @@ def describe_shape(folder: Path, context: int) -> ModelShape:
         context=context,
         isolates_packed=takes_positions and not recurrent,
         layout=describe_layout(model),
+        architecture=type(model).__name__,
     )

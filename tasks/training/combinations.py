@@ -14,6 +14,7 @@ from typing import Any, get_args
 from tasks.training.choices import Packing
 from tasks.training.distribution import DISTRIBUTIONS
 from tasks.training.methods import METHODS
+from tasks.training.methods.method import copies_base
 from tasks.training.methods.parts import changes_trained
 from tasks.training.objectives import OBJECTIVES
 from tasks.training.objectives.reward_objective import RewardObjective
@@ -126,7 +127,7 @@ RULES: tuple[CombinationRule, ...] = (
     ),
     CombinationRule(
         ("gradient_checkpointing", "method"),
-        "the method puts its own keys and values before the rows, which are not there when activations are recomputed",
+        "what the method's blocks share, such as keys and values of its own, is lost when activations are recomputed",
         lambda checkpointing, method: checkpointing and not method.can.checkpointing,
         lambda checkpointing, method: "set gradient_checkpointing: false",
     ),
@@ -149,6 +150,14 @@ RULES: tuple[CombinationRule, ...] = (
         lambda method, distribution: (
             f"take distribution {either('distribution', lambda can: can.many and not can.sharded)}, or a method that "
             "trains the same weights throughout"
+        ),
+    ),
+    CombinationRule(
+        ("method", "distribution"),
+        "the method makes copies of the base's weights, which the distribution splits while they are read",
+        lambda method, distribution: copies_base(method) and splits_while_reading(distribution),
+        lambda method, distribution: (
+            f"take distribution {either('distribution', lambda can: can.many and not can.sharded)}, or method full"
         ),
     ),
     CombinationRule(

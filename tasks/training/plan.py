@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from tasks.training.choices import Packing, Precision
 from tasks.training.distribution import AnyDistribution
 from tasks.training.losses import AnyLoss
 from tasks.training.methods import AnyMethod
+from tasks.training.methods.method import figures_of
 from tasks.training.mixture import Mixture
 from tasks.training.objectives import AnyObjective
 from tasks.training.objectives.supervised import Supervised
@@ -139,6 +141,11 @@ class Plan(Record):
     def phases(self) -> list[Plan]:
         """The plans of all trainings of the run, in their order."""
         return [*(self.before.phases if self.before else ()), self]
+
+    @property
+    def figures(self) -> Mapping[str, str]:
+        """Name to meaning of what the objective and the method measure while it trains."""
+        return {**self.objective.figures, **figures_of(self.method)}
 
     @property
     def all_steps(self) -> int:

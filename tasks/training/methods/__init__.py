@@ -17,6 +17,7 @@ from tasks.training.methods.adapters.c3a import C3a
 from tasks.training.methods.adapters.deft import Deft
 from tasks.training.methods.adapters.delora import DeLora
 from tasks.training.methods.adapters.fourierft import FourierFt
+from tasks.training.methods.adapters.glora import GLora
 from tasks.training.methods.adapters.gralora import GraLora
 from tasks.training.methods.adapters.hira import Hira
 from tasks.training.methods.adapters.hra import Hra
@@ -26,10 +27,15 @@ from tasks.training.methods.adapters.lokr import LoKr
 from tasks.training.methods.adapters.miss import Miss
 from tasks.training.methods.adapters.norms import Norms
 from tasks.training.methods.adapters.oft import Oft
+from tasks.training.methods.adapters.peanut import Peanut
+from tasks.training.methods.adapters.psoft import Psoft
 from tasks.training.methods.adapters.randlora import RandLora
 from tasks.training.methods.adapters.road import Road
 from tasks.training.methods.adapters.shira import Shira
+from tasks.training.methods.adapters.super_tuning import SuperTuning
+from tasks.training.methods.adapters.tinylora import TinyLora
 from tasks.training.methods.adapters.tokens import TrainableTokens
+from tasks.training.methods.adapters.unilora import UniLora
 from tasks.training.methods.adapters.vblora import VbLora
 from tasks.training.methods.adapters.vera import Vera
 from tasks.training.methods.adapters.waveft import WaveFt
@@ -41,7 +47,9 @@ from tasks.training.methods.half import Half
 from tasks.training.methods.last_layers import LastLayers
 from tasks.training.methods.lisa import Lisa
 from tasks.training.methods.lora import Lora
+from tasks.training.methods.memory_tuning import MemoryTuning
 from tasks.training.methods.method import Can, Method
+from tasks.training.methods.mixture_of_experts import MixtureOfExperts
 from tasks.training.methods.prompts.p_tuning import PTuning
 from tasks.training.methods.prompts.prefix_tuning import PrefixTuning
 from tasks.training.methods.prompts.prompt_tuning import PromptTuning
@@ -55,12 +63,15 @@ AnyMethod = Annotated[
     | Lisa
     | Bottleneck
     | DyLora
+    | MemoryTuning
+    | MixtureOfExperts
     | AdaLora
     | Boft
     | C3a
     | Deft
     | DeLora
     | FourierFt
+    | GLora
     | GraLora
     | Hira
     | Hra
@@ -70,9 +81,14 @@ AnyMethod = Annotated[
     | Miss
     | Norms
     | Oft
+    | Peanut
+    | Psoft
     | RandLora
     | Road
     | Shira
+    | SuperTuning
+    | TinyLora
+    | UniLora
     | TrainableTokens
     | VbLora
     | Vera

@@ -28,7 +28,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.adapters.adapter import USUAL
+from tasks.training.methods.beside_layers import USUAL
 from tasks.training.methods.method import Can
 
 FILE = "adapters.safetensors"

@@ -29,7 +29,8 @@ from tasks.contracts.manifest import read_json, write_json
 from tasks.contracts.params import Section
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.adapters.adapter import FOLDER, USUAL, merge_adapter
+from tasks.training.methods.adapters.adapter import FOLDER, merge_adapter
+from tasks.training.methods.beside_layers import USUAL
 from tasks.training.methods.hooks import RunFacts, StepHooks
 from tasks.training.methods.lora import Lora
 from tasks.training.methods.method import Can

@@ -18,7 +18,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from tasks.training.rows import TokenizedRows
 
 STATE = "method.safetensors"  # of a checkpoint: what `StepHooks.state` gave
 
@@ -55,6 +58,14 @@ class StepHooks:
         """What the learning rate of a weight is multiplied with, by its name; the first groups' is the one logged."""
         return 1.0
 
+    def begin(self, model: Any, rows: TokenizedRows) -> None:
+        """Called once in a run, before the first step; not in one that is resumed, so what it finds is a state.
+
+        Args:
+            model: As it is trained.
+            rows: All training rows.
+        """
+
     def before(self, model: Any, step: int) -> None:
         """Called before the forward pass of a step, once it is set which weights require gradients."""
 
@@ -64,6 +75,11 @@ class StepHooks:
     def extra_loss(self, model: Any, step: int) -> Any:
         """A scalar that is added to the loss in training, its mean over the batches of a step; None: no such term."""
         return None
+
+    def take_figures(self) -> Mapping[str, tuple[Any, int]]:
+        """Name, one of `tasks.training.methods.method.HasFigures`, to the sum of a figure of the last batch and the
+        number of what was summed; asked after `extra_loss`."""
+        return {}
 
     def state(self, model: Any) -> dict[str, Any]:
         """Tensors by name that a resumed run needs beside weights and optimizer; the same on every rank."""

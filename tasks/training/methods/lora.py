@@ -31,7 +31,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.adapters.adapter import FOLDER, USUAL, Adapter, Sizes, quiet
+from tasks.training.methods.adapters.adapter import FOLDER, Adapter, quiet
+from tasks.training.methods.beside_layers import USUAL, Sizes
 from tasks.training.methods.method import Can
 
 START = "start"  # PEFT's name of the frozen pair that takes the first values off again

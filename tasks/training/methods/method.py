@@ -7,6 +7,7 @@ it. Nothing else knows how a method works. What a method does from step to step,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
@@ -26,7 +27,8 @@ class Can:
         packing: Train on rows of several conversations, none of which sees another.
         quantized_base: Train beside a base whose weights are held in few bits; without `frozen_base` never.
         checkpointing: Train with activations that are computed again in the backward pass.
-        merging: Become a model of the base's own architecture, without anything of the method left in it.
+        merging: Become a plain model, without anything of the method left in it: of the base's own architecture, but
+            for `ChangesArchitecture`.
         low_rank: Train pairs of thin matrices beside layers of the base, named ``lora_A`` and ``lora_B``.
     """
 
@@ -118,7 +120,7 @@ class Method(Protocol):
         ...
 
     def merge(self, base: Path, tuned: Path) -> Any:
-        """The trained model in fp32 as a plain model of the base's architecture; never called without `Can.merging`.
+        """The trained model in fp32 as a plain model; never called without `Can.merging`.
 
         Args:
             base: Folder with the base's weights.
@@ -189,3 +191,34 @@ class PutsTokens(Protocol):
 def count_virtual_tokens(method: Method) -> int:
     """Vectors that a method puts before every row."""
     return method.virtual_tokens if isinstance(method, PutsTokens) else 0
+
+
+@runtime_checkable
+class ChangesArchitecture(Protocol):
+    """A method that makes its model of copies of the base's weights, and merges into another architecture than the
+    base's; beside `Method`."""
+
+    @property
+    def released_as(self) -> str:
+        """The architecture, as in a ``config.json``."""
+        ...
+
+
+def copies_base(method: Method) -> bool:
+    """Whether a method makes copies of the base's weights, which have to be whole for it."""
+    return isinstance(method, ChangesArchitecture)
+
+
+@runtime_checkable
+class HasFigures(Protocol):
+    """A method that measures something in each step, for the curves of stage 4; beside `Method`."""
+
+    @property
+    def figures(self) -> Mapping[str, str]:
+        """Name to meaning, a sentence without its end."""
+        ...
+
+
+def figures_of(method: Method) -> Mapping[str, str]:
+    """What a method measures in each step."""
+    return method.figures if isinstance(method, HasFigures) else {}

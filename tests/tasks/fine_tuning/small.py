@@ -103,7 +103,8 @@ def make_full_trainer(initial: Path, folder: Path, **changes: Any) -> FineTuner:
 def make_initial(tiny_model: Path) -> Path:
     """The tiny model as model initialisation leaves it."""
     files = [path for path in tiny_model.iterdir() if path.is_file() and path.name != "manifest.json"]
-    facts = {"tokenizer_class": "TokenizersBackend", "shape": describe_shape(tiny_model, 256).facts()}
+    shape = describe_shape(tiny_model, 256)
+    facts = {"tokenizer_class": "TokenizersBackend", "architecture": shape.architecture, "shape": shape.facts()}
     seal(tiny_model, files, {"reference": None, "context": 256, **facts})
     return tiny_model
 

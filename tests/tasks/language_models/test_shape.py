@@ -98,7 +98,7 @@ def test_the_shape_is_that_of_the_loaded_model(
     config = AutoConfig.for_model(model_type, **given)
     config.save_pretrained(tmp_path)
     recorded = describe_shape(tmp_path, CONTEXT)
-    seal(tmp_path, [], {"shape": recorded.facts()})
+    seal(tmp_path, [], {"architecture": recorded.architecture, "shape": recorded.facts()})
     shape = read_shape(tmp_path)
     assert shape == recorded
 

@@ -24,7 +24,8 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.adapters.adapter import USUAL, Adapter, Sizes
+from tasks.training.methods.adapters.adapter import Adapter
+from tasks.training.methods.beside_layers import USUAL, Sizes
 from tasks.training.methods.hooks import RunFacts, StepHooks
 from tasks.training.methods.method import Can
 

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.adapters.adapter import Adapter, Sizes
+from tasks.training.methods.adapters.adapter import Adapter
+from tasks.training.methods.beside_layers import Sizes
 
 # Layers that make keys and values, by the names of transformers' models.
 KEYS_AND_VALUES = ("k_proj", "v_proj", "key", "value", "c_attn", "query_key_value", "qkv_proj", "Wqkv")

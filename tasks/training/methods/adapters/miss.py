@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.training.methods.adapters.adapter import Adapter, Sizes
+from tasks.training.methods.adapters.adapter import Adapter
+from tasks.training.methods.beside_layers import Sizes
 
 
 class Miss(Adapter):

@@ -31,7 +31,9 @@ from tasks.training.methods.half import Half
 from tasks.training.methods.hooks import RunFacts, make_hooks
 from tasks.training.methods.lisa import Lisa
 from tasks.training.methods.lora import Lora
-from tasks.training.methods.method import Method, PutsTokens
+from tasks.training.methods.memory_tuning import MemoryTuning
+from tasks.training.methods.method import ChangesArchitecture, Method, PutsTokens
+from tasks.training.methods.mixture_of_experts import MixtureOfExperts
 from tasks.training.methods.parts import Changing
 from tasks.training.methods.prompts.prompt import PromptMethod
 from tasks.training.optimizers.adamw import AdamW
@@ -60,16 +62,19 @@ VARIANTS: dict[str, Method] = {
     "road_4": Road(variant=4),
     "lisa_drawn": Lisa(layers=1, every=Interval(steps=2)),
     "half_rounds": Half(strategy="layer", every=Interval(steps=2)),
+    # In the place of the one by default, which takes many texts of the base's.
+    "memory_tuning": MemoryTuning(experts=32, texts=4),
+    "few_experts": MixtureOfExperts(experts=2, top_k=1, trained="experts"),
 }
 MEMBERS: dict[str, Method] = {**dict(zip(names_where(), (method() for method in METHODS), strict=True)), **VARIANTS}
 # Of these only what they do themselves is tried, not what the base is held in.
-ALIKE = {"pissa_fast", "olora", "patterns", "road_4", "frozen_a"}
+ALIKE = {"pissa_fast", "olora", "patterns", "road_4", "frozen_a", "tinylora", "unilora"}
 # From a plan to the merged model methods of PEFT differ in its layers alone, so some of them stand for all.
 STANDING_FOR_PEFT = {"adalora", "dora", "lora", "prefix_tuning", "prompt_tuning"}
 WHOLE_WAY = {
     name: one
     for name, one in MEMBERS.items()
-    if name in STANDING_FOR_PEFT or not isinstance(one, (Adapter, PromptMethod))
+    if name in STANDING_FOR_PEFT or (not isinstance(one, (Adapter, PromptMethod)) and name != "few_experts")
 }
 
 
@@ -319,10 +324,14 @@ def test_what_is_saved_loads_to_the_same_logits(
     assert {weights.dtype for weights in loaded.parameters()} == {torch.float32}
     if resolved.can.merging:
         merged, base = resolved.merge(initial, tmp_path / "a").eval(), load_model(initial)
-        assert type(merged) is type(base)
-        assert {n: w.shape for n, w in merged.state_dict().items()} == {
-            n: w.shape for n, w in base.state_dict().items()
-        }
+        if isinstance(resolved, ChangesArchitecture):
+            assert type(merged).__name__ == resolved.released_as
+            assert sum(w.numel() for w in merged.parameters()) == sum(w.numel() for w in model.parameters())
+        else:
+            assert type(merged) is type(base)
+            assert {n: w.shape for n, w in merged.state_dict().items()} == {
+                n: w.shape for n, w in base.state_dict().items()
+            }
         torch.testing.assert_close(logits(merged, LONG), expected, rtol=0, atol=3e-6)
 
 
