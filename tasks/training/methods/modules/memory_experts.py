@@ -73,8 +73,8 @@ class ExpertRouter(nn.Module):
         self.register_buffer("spread", torch.ones(width))
         self.register_buffer("keys", nn.functional.normalize(torch.randn(experts, width), dim=1))
         self.register_buffer("thresholds", torch.full((experts,), ALWAYS))
-        # Shares of the answers' states and of the base's own text that have an expert.
-        self.register_buffer("reached", torch.ones(2))
+        # Shares of the answers' states and of the others that have an expert; zero until there are keys.
+        self.register_buffer("reached", torch.zeros(2))
 
     def compare(self, states: torch.Tensor) -> torch.Tensor:
         """Cosines of states of shape ``[tokens, width]`` to the keys, shape ``[tokens, experts]``."""

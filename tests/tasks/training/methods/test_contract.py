@@ -400,6 +400,13 @@ def test_from_plan_to_merged_model(method: Method, initial: Path, shape: ModelSh
     halves = run(tmp_path / "halves")
     assert (whole.resumed_at, halves.resumed_at) == (0, 3)
     assert whole.curve == halves.curve
+    assert whole.outcome == halves.outcome
+    if isinstance(method, MemoryTuning):
+        assert whole.outcome["tokens of answers with an expert"] == "100.00%"
+    if isinstance(method, MixtureOfExperts):
+        shares = whole.outcome["tokens by expert, block 1"].split(", ")
+        assert sum(float(share.rstrip("%")) for share in shares) == pytest.approx(100, abs=0.3)
+        assert {"load_balance", "largest_expert"} <= whole.curve[1].figures.keys()
     assert hash_folder(tmp_path / "whole/tuned") == hash_folder(tmp_path / "halves/tuned")
 
     model, tokenizer = load_tuned(initial, tmp_path / "whole/tuned")
