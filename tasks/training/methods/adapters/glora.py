@@ -37,7 +37,7 @@ class GLora(Adapter):
 
     def held_bytes(self, shape: ModelShape) -> int:
         """Zeros in the place of the terms of a bias."""
-        return 3 * 4 * sum(out for _, out, _ in self.layers(shape))
+        return 4 * sum(2 * out + inner for _, out, inner in self.layers(shape))
 
     def kept_per_pass(self, shape: ModelShape) -> int:
         """A, and the changed weights."""
