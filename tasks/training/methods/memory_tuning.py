@@ -67,7 +67,7 @@ class MemoryTuning(BesideLayers):
     reach: float = Field(
         default=0.5, ge=0, le=1, description="0: experts for states as trained; 1: for all that no other text is near"
     )
-    texts: int = Field(default=64, ge=0, description="texts that the base writes, to keep experts away from")
+    texts: int = Field(default=32, ge=0, description="texts that the base writes, to keep experts away from")
 
     def problems(self, shape: ModelShape) -> list[str]:
         problems = super().problems(shape)
@@ -207,10 +207,11 @@ class SelectExperts(StepHooks):
         import torch
 
         from tasks.training.methods.modules.expert_keys import read_states, set_keys, write_texts
-        from tasks.training.methods.modules.memory_experts import find_router
+        from tasks.training.methods.modules.memory_experts import NEVER, find_router
 
         router, training = find_router(model), model.training
         model.eval()
+        router.thresholds.fill_(NEVER)  # the base alone is asked
         answers, others = list_places(rows)
         own = write_texts(model, self._texts, self._seed) if self._texts else []
         of_answers, of_others = (read_states(model, router, places) for places in (answers, [*others, *own]))

@@ -16,7 +16,7 @@ from tasks.training.methods.modules.memory_experts import NEVER, ExpertRouter
 
 PASS_TOKENS = 8192  # of one forward pass
 ROUNDS = 25  # of k-means
-TEXT_TOKENS = 128  # of a text that the base writes
+TEXT_TOKENS = 64  # of a text that the base writes
 
 # Token ids of a sequence and the places in it.
 Places = tuple[Sequence[int], Sequence[int]]

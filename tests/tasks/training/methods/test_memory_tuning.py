@@ -132,7 +132,7 @@ def test_the_bases_own_texts_are_the_same_for_a_seed(model: Any) -> None:
     texts = write_texts(model, 3, seed=5)
     assert torch.equal(torch.get_rng_state(), state), "the run's own draws would change"
     assert texts == write_texts(model, 3, seed=5) != write_texts(model, 3, seed=6)
-    assert {len(ids) for ids, _ in texts} == {129}
+    assert {len(ids) for ids, _ in texts} == {65}
 
 
 def test_states_are_those_of_each_sequence_alone(model: Any) -> None:
