@@ -73,8 +73,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--facts", type=int, default=500)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--rate", type=float, default=3e-3, help="learning rate of memory tuning")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate of memory tuning")
     parser.add_argument("--lora-rate", type=float, default=1e-3, help="learning rate of LoRA")
     parser.add_argument("--windows", type=int, default=24, help="of 256 tokens, of each kind of text")
     parser.add_argument("--methods", nargs="+", default=["memory_tuning", "lora"])
@@ -93,7 +93,7 @@ def measure(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
     """The figures of each run."""
     initial = make_initial(place / "initial")
     shape, tokenizer = read_shape(initial), load_tokenizer(initial)
-    memory = {"name": "memory_tuning", "targets": ["down_proj"], **arguments.method}
+    memory = {"name": "memory_tuning", "experts": 512, "rank": 2, "targets": ["down_proj"], **arguments.method}
     weights = TrainingSetup.model_validate({"method": memory}).method.trainable(shape)
     methods = {"memory_tuning": memory, "lora": {"name": "lora", "rank": find_rank(weights, shape)}}
     windows = take_windows(arguments.corpus, tokenizer, arguments.windows)
