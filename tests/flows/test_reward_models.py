@@ -57,9 +57,10 @@ def test_all_stages(kind: str, objective: str, metric: str, tiny_model: Path, tm
     assert "AutoModelForSequenceClassification opens it" in done.stdout + done.stderr
     scores = json.loads((checkout / artifacts.metrics("evaluation")).read_text())
     assert scores[f"base.{metric}"] == 0.5
-    assert scores[f"candidate.{metric}"] > 0.8
+    assert scores[f"candidate.{metric}"] > 0.7
     assert scores["candidate.reward_calibration"] < scores["base.reward_calibration"]
-    assert json.loads((checkout / artifacts.EVALUATION_VERDICT).read_text())["primary"] == metric
+    verdict = json.loads((checkout / artifacts.EVALUATION_VERDICT).read_text())
+    assert (verdict["primary"], verdict["verdict"]) == (metric, "promote")
     page = (checkout / artifacts.report("evaluation")).read_text(encoding="utf-8")
     assert "no model was asked for answers" in page
     from transformers import AutoModelForSequenceClassification
