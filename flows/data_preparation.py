@@ -13,6 +13,7 @@ from flows.wiring.params import Params
 from flows.wiring.preflight.sizes import tell_possible_verdicts
 from flows.wiring.spreading import spreading
 from flows.wiring.stage import run, stage, task
+from flows.wiring.suite_files import list_suite_files
 from tasks.corpus.personal_data.pii import KEY as PII_KEY
 from tasks.corpus.reading.answers import exclude_rejected
 from tasks.corpus.reading.ingest import read_sources
@@ -44,7 +45,7 @@ def data_preparation(params: Params) -> None:
         rows = task(clean_rows)(rows, settings.cleaning, SecretStr(os.environ.get(PII_KEY, "")), spread)
         rows = task(remove_duplicates)(rows, settings.duplicates, spread)
         rows = task(review_labels)(rows, settings.noise)
-        rows = task(remove_contamination)(rows, settings.contamination, Path())
+        rows = task(remove_contamination)(rows, settings.contamination, Path(), list_suite_files(params))
         rows = task(find_triggers)(rows, settings.triggers)
         rows = task(split_examples)(rows, settings.split, settings.duplicates, spread)
     rows = task(exclude_rejected)(rows)

@@ -11,7 +11,7 @@ from flows.commands.answers import Answer, command
 from tasks.contracts.errors import PipelineError
 
 if TYPE_CHECKING:
-    from flows.wiring.named_models import NamedModel
+    from flows.wiring.named_models import NamedEndpoint, NamedModel
     from tasks.evaluation.metrics.metric import Metric
     from tasks.evaluation.report.differences import OriginChange
 
@@ -29,18 +29,20 @@ def evaluate(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="base, tuned, emulated, champion, a version's number, a folder; base and tuned by default."
+            help="base, tuned, emulated, champion, a version's number, a folder, or URL#MODEL of a server; base and "
+            "tuned by default."
         ),
     ] = None,
     metric: METRICS = None,
     items: ITEMS = None,
 ) -> Answer:
     """Score models on the same held-out items, and compare each with the first one named; nothing is decided."""
-    from flows.wiring.named_models import find_model
+    from flows.wiring.named_models import find_endpoint, find_model
     from flows.wiring.params import read_params
 
     precision = read_params().evaluation.generation.precision
-    found = [find_model(name, precision) for name in dict.fromkeys(models or ["base", "tuned"])]
+    names = dict.fromkeys(models or ["base", "tuned"])
+    found = [find_endpoint(name) or find_model(name, precision) for name in names]
     return rank(found, metric, items, "Models compared", "model_comparison")
 
 
@@ -82,7 +84,7 @@ def leaderboard(metric: METRICS = None, items: ITEMS = None) -> Answer:
 
 
 def rank(
-    models: Sequence[NamedModel],
+    models: Sequence[NamedModel | NamedEndpoint],
     metrics: Sequence[str] | None,
     items: int | None,
     title: str,
@@ -100,13 +102,14 @@ def rank(
         in_detail: Show what else differs between the reference and each model, origins and answers.
     """
     from flows.wiring import artifacts
+    from flows.wiring.named_models import NamedModel
     from flows.wiring.params import read_params
     from flows.wiring.settings import configure
     from tasks.evaluation.answer_store import AnswerStore
     from tasks.evaluation.intents import fit_intent_classifier
     from tasks.evaluation.items import select_items_of
     from tasks.evaluation.metrics.metric import Evidence
-    from tasks.evaluation.outcomes import answer_with_model
+    from tasks.evaluation.outcomes import answer_with_endpoint, answer_with_model
     from tasks.evaluation.ranking import rank_models
     from tasks.evaluation.report.differences import find_differences
     from tasks.evaluation.report.ranking import describe_ranking, write_ranking
@@ -115,13 +118,21 @@ def rank(
 
     settings = read_params().evaluation
     wanted = read_metrics(metrics) if metrics else settings.metrics
-    selected = select_items_of(artifacts.TEST, items or settings.items, [model.folder for model in models])
+    local = [model for model in models if isinstance(model, NamedModel)]
+    if not local:
+        raise PipelineError(
+            "found only models behind URLs; name one that is here too, such as base: its tokenizer chooses the items"
+        )
+    selected = select_items_of(artifacts.TEST, items or settings.items, [model.folder for model in local])
     evidence = Evidence(selected.items, fit_intent_classifier(artifacts.TRAIN, selected.items))
     check_metrics(evidence, wanted, selected.same_tokens)
     how = settings.generation.model_dump()
     store = AnswerStore(artifacts.EVALUATED)
     outcomes = [
-        answer_with_model(one.name, one.load, one.identity, selected.items, **how, store=store) for one in models
+        answer_with_model(one.name, one.load, one.identity, selected.items, **how, store=store)
+        if isinstance(one, NamedModel)
+        else answer_with_endpoint(one.name, one.endpoint, selected.items, settings.generation.max_new_tokens)
+        for one in models
     ]
     ranking = rank_models(evidence, outcomes, wanted, **settings.bootstrap.model_dump())
     page = configure() / artifacts.report(stage)
@@ -133,7 +144,7 @@ def rank(
     differences = []
     if in_detail:
         groupings = group_items(selected.items, settings.slices, artifacts.EXTRA)
-        differences = find_differences(ranking, compare_models_origins(models), groupings, settings.examples)
+        differences = find_differences(ranking, compare_models_origins(local), groupings, settings.examples)
     write_ranking(ranking, title, notes, page, page.with_name("metrics.json"), differences)
     values = {"models": list(ranking.models), "report": page.as_uri(), **ranking.figures}
     if differences:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from flows.wiring import artifacts
 from flows.wiring.params import Params, read_params
@@ -16,9 +18,11 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file, hash_folder
 
 if TYPE_CHECKING:
+    from tasks.evaluation.asking.endpoint import AnswerEndpoint
     from tasks.gateway.decodings.emulated import EmulatedDecoding
 
 ALIASES = ("champion", "challenger", "previous")
+KEY = "OPENAI_API_KEY"
 EXPECTED = (
     f"expected base, tuned, emulated, {', '.join(ALIASES)}, the number of a registered version, the run that made "
     "one, or a model folder"
@@ -46,6 +50,37 @@ class NamedModel:
     load: Callable[[], tuple[Any, Any]]
     asked: str = ""
     commit: str = ""
+
+
+@dataclass(frozen=True)
+class NamedEndpoint:
+    """A model behind a URL.
+
+    Attributes:
+        name: What it is called on the page.
+        endpoint: The model.
+    """
+
+    name: str
+    endpoint: AnswerEndpoint
+
+
+def find_endpoint(asked: str) -> NamedEndpoint | None:
+    """The model behind a URL that a person means by ``http://127.0.0.1:8000/v1#MODEL``; None for anything else.
+
+    A key is taken from ``OPENAI_API_KEY``.
+
+    Raises:
+        PipelineError: The URL names no model.
+    """
+    from tasks.evaluation.asking.endpoint import AnswerEndpoint
+
+    if not asked.startswith(("http://", "https://")):
+        return None
+    url, _, model = asked.partition("#")
+    if not model:
+        raise PipelineError(f'"{asked}": which of its models? write it after the URL: {url}#MODEL')
+    return NamedEndpoint(f"{model} at {urlsplit(url).netloc}", AnswerEndpoint(url, model, os.environ.get(KEY, "")))
 
 
 def find_model(asked: str, precision: Literal["fp32", "bf16"]) -> NamedModel:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file
 from tasks.evaluation.answer_store import AnswerStore, make_key, make_questions_key
-from tasks.evaluation.asking.ask import Limits, ask_questions
+from tasks.evaluation.asking.ask import AnswerWatch, Limits, ask_questions
+from tasks.evaluation.asking.endpoint import AnswerEndpoint, ask_endpoint
 from tasks.evaluation.asking.question import Question, Reply
 from tasks.evaluation.items import Item, hash_items
 from tasks.evaluation.retrieval import rank_partners
@@ -96,6 +97,7 @@ def answer_with_base(
     suites: Suites = NO_SUITES,
     pooling: Pooling = "mean",
     rewards: bool = False,
+    timeout_s: float | None = None,
 ) -> Outcome:
     """Answers of the base model.
 
@@ -111,6 +113,7 @@ def answer_with_base(
         suites: Key of a suite to its questions.
         pooling: How the states of a text become its vector; that of an embedder's own folder goes first.
         rewards: Ask for rewards of the references instead; a base gives 0 to all.
+        timeout_s: Longest time of an answer from its first token, in seconds; None: only tokens limit it.
     """
     if rewards:
         return _reward("base", lambda: None, items, batch_size, device)
@@ -119,7 +122,9 @@ def answer_with_base(
         return load_folder(resolve_model(initial), precision)[0], load_tokenizer(initial)
 
     known = _Known(store, hash_file(initial / NAME))
-    return _answer("base", load, items, max_new_tokens, batch_size, precision, device, known, pairs, suites, pooling)
+    return _answer(
+        "base", load, items, max_new_tokens, batch_size, precision, device, known, pairs, suites, pooling, timeout_s
+    )
 
 
 def answer_with_champion(
@@ -134,6 +139,7 @@ def answer_with_champion(
     suites: Suites = NO_SUITES,
     pooling: Pooling = "mean",
     rewards: bool = False,
+    timeout_s: float | None = None,
 ) -> Outcome | None:
     """Answers of the champion; None when there is none. The arguments are those of `answer_with_base`."""
     if folder is None:
@@ -153,6 +159,7 @@ def answer_with_champion(
         pairs,
         suites,
         read_pooling(folder) or pooling,
+        timeout_s,
     )
 
 
@@ -169,6 +176,7 @@ def answer_with_candidate(
     suites: Suites = NO_SUITES,
     pooling: Pooling = "mean",
     rewards: bool = False,
+    timeout_s: float | None = None,
 ) -> Outcome:
     """Answers of the fine-tuned model. The arguments are those of `answer_with_base`."""
     if rewards:
@@ -186,6 +194,7 @@ def answer_with_candidate(
         pairs,
         suites,
         pooling,
+        timeout_s,
     )
 
 
@@ -200,6 +209,7 @@ def answer_with_model(
     device: Device,
     store: AnswerStore | None = None,
     suites: Suites = NO_SUITES,
+    timeout_s: float | None = None,
 ) -> Outcome:
     """Answers of any model, under a name; the arguments are those of `answer_with_base`, and:
 
@@ -209,7 +219,45 @@ def answer_with_model(
         identity: Hash of the model's files; empty where they have none, and then nothing is taken from the store.
     """
     known = _Known(store, identity) if identity else None
-    return _answer(name, load, items, max_new_tokens, batch_size, precision, device, known, suites=suites)
+    return _answer(
+        name, load, items, max_new_tokens, batch_size, precision, device, known, suites=suites, timeout_s=timeout_s
+    )
+
+
+def answer_with_endpoint(
+    name: ModelName, endpoint: AnswerEndpoint, items: Sequence[Item], max_new_tokens: int
+) -> Outcome:
+    """Answers of a model behind a URL; it gives no losses, which are not numbers.
+
+    Args:
+        name: What the model is called.
+        endpoint: The model.
+        items: Items to answer.
+        max_new_tokens: Longest answer, in tokens.
+
+    Raises:
+        PipelineError: An answer did not come.
+    """
+    questions = [Question(item.id, prompt=item.prompt) for item in items]
+    asked = [place for place, item in enumerate(items) if item.prompt]
+    replies = [Reply()] * len(items)
+    given = ask_endpoint(endpoint, [questions[place] for place in asked], max_new_tokens, f"{name}: answering")
+    for place, reply in zip(asked, given, strict=True):
+        replies[place] = reply
+    if problems := [reply.problem for reply in replies if reply.problem]:
+        raise PipelineError(
+            f"{name}: {len(problems):,} of {len(items):,} answers did not come (the first: {problems[0]}); check that "
+            f"{endpoint.url} is up and serves {endpoint.model}, and run again"
+        )
+    return Outcome(
+        name,
+        [reply.text for reply in replies],
+        np.array([reply.finished for reply in replies]),
+        np.full(len(items), np.nan),
+        np.zeros(len(items), dtype=np.int64),
+        np.array([reply.tokens for reply in replies]),
+        items=hash_items(items),
+    )
 
 
 def load_folder(folder: Path, precision: Precision) -> tuple[Any, Any]:
@@ -254,6 +302,7 @@ def _answer(
     pairs: PairKind | None = None,
     suites: Suites = NO_SUITES,
     pooling: Pooling = "mean",
+    timeout_s: float | None = None,
 ) -> Outcome:
     import torch
 
@@ -265,7 +314,8 @@ def _answer(
         "precision": precision,
         "device": target,
         "threads": torch.get_num_threads() if target == "cpu" else torch.cuda.get_device_name(),
-    }
+    } | ({} if timeout_s is None else {"timeout_s": timeout_s})
+    limits = Limits(max_new_tokens, batch_size, timeout_s)
     found: dict[str, Any] | None = None
     replies: dict[str, Sequence[Reply]] = {}
     key, keys = "", {}
@@ -286,12 +336,12 @@ def _answer(
     if found is not None:
         outcome = Outcome(name, **found, items=hash_items(items))
     else:
-        outcome = _answer_items(name, model, tokenizer, items, max_new_tokens, batch_size)
+        outcome = _answer_items(name, model, tokenizer, items, limits)
         if store:
             store.keep(key, vars(outcome))
     for suite, questions in suites.items():
         if suite not in replies:
-            replies[suite] = _ask(model, tokenizer, questions, Limits(max_new_tokens, batch_size), f"{name}, {suite}")
+            replies[suite] = _ask(model, tokenizer, questions, limits, f"{name}, {suite}")
             if store:
                 store.keep_replies(keys[suite], replies[suite])
     del model
@@ -310,10 +360,9 @@ def _ask(model: Any, tokenizer: Any, questions: Sequence[Question], limits: Limi
         return [Reply(problem=f"asking raised {type(error).__name__}: {error}")] * len(questions)
 
 
-def _answer_items(
-    name: ModelName, model: Any, tokenizer: Any, items: Sequence[Item], max_new_tokens: int, batch_size: int
-) -> Outcome:
+def _answer_items(name: ModelName, model: Any, tokenizer: Any, items: Sequence[Item], limits: Limits) -> Outcome:
     """Answers and losses on the held-out items, and the bias probe."""
+    batch_size = limits.batch_size
     prompts = [item.prompt for item in items]
     losses = score_references(
         model, tokenizer, prompts, [i.reference for i in items], batch_size, f"{name}: scoring references", True
@@ -327,13 +376,12 @@ def _answer_items(
         )
     asked = [place for place, prompt in enumerate(prompts) if prompt]
     answers = [Answer("", (), True) for _ in items]
-    for place, answer in zip(
-        asked,
-        generate_answers(
-            model, tokenizer, [prompts[n] for n in asked], max_new_tokens, batch_size, f"{name}: answering"
-        ),
-        strict=True,
-    ):
+    watch = None if limits.timeout_s is None else AnswerWatch(tokenizer, [()] * len(asked), limits.timeout_s)
+    to_answer = [prompts[place] for place in asked]
+    given = generate_answers(
+        model, tokenizer, to_answer, limits.max_new_tokens, batch_size, f"{name}: answering", watch
+    )
+    for place, answer in zip(asked, given, strict=True):
         answers[place] = answer
     bias = probe_bias(model, tokenizer)
     truncated = sum(not answer.finished for answer in answers)

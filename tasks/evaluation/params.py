@@ -34,7 +34,7 @@ from tasks.evaluation.reward_metrics.reward_accuracy import RewardAccuracy
 from tasks.evaluation.reward_metrics.reward_calibration import RewardCalibration
 from tasks.evaluation.reward_metrics.step_accuracy import StepAccuracy
 from tasks.evaluation.slices.names import LABEL, LENGTH, SOURCE
-from tasks.evaluation.suites import AnySuite
+from tasks.evaluation.suites import AnySuite, expand_suites
 
 
 def _accept_bare_name(value: Any) -> Any:
@@ -87,6 +87,11 @@ class AnswerGeneration(Section):
         description="number format of the weights; bf16 halves the memory and is faster where the hardware supports it",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto uses CUDA where available")
+    timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="longest time of an answer from its first token, in seconds; null: only max_new_tokens limits it",
+    )
 
 
 # Resamples below the tail of an interval; fewer do not tell where it ends.
@@ -187,7 +192,7 @@ class Evaluation(Section):
         names = [metric.name for metric in self.metrics]
         if len(set(names)) < len(names):
             raise ValueError(f"metrics: {', '.join(names)} names one metric twice; name each once")
-        keys = [suite.key for suite in self.suites]
+        keys = [suite.key for suite in expand_suites(self.suites)]
         if repeated := sorted({key for key in keys if keys.count(key) > 1}):
             raise ValueError(f"suites: several are called {', '.join(repeated)}; give each a title of its own")
         missing = sorted({*self.gate.primaries, *self.gate.must_not_worsen} - set(names))

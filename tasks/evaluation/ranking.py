@@ -76,7 +76,13 @@ def rank_models(
         seed: Seed of the resampling.
         interval_method: How the ends of the intervals of differences are found.
     """
-    reasons = {metric.name: metric.why_not_applicable(evidence) for metric in metrics}
+    silent = [outcome.model for outcome in outcomes if not np.isfinite(outcome.losses).any()]
+    reasons = {
+        metric.name: f"{' and '.join(silent)} gives no likelihoods"
+        if silent and metric.looks_at == "references"
+        else metric.why_not_applicable(evidence)
+        for metric in metrics
+    }
     applied = {metric.name: metric for metric in metrics if reasons[metric.name] is None}
     models = {outcome.model: outcome for outcome in outcomes}
     reference = outcomes[0].model

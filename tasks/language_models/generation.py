@@ -95,6 +95,7 @@ def generate_answers(
     max_new_tokens: int,
     batch_size: int = 64,
     title: str = "answering",
+    is_over: IsOver | None = None,
 ) -> list[Answer]:
     """Answer prompts greedily.
 
@@ -105,6 +106,7 @@ def generate_answers(
         max_new_tokens: Longest answer, its end of turn included; less where the context is full.
         batch_size: Prompts answered at once.
         title: Name beside the progress bar.
+        is_over: From the number of a prompt and its answer so far to whether the answer ends here.
 
     Returns:
         One answer per prompt, in their order.
@@ -123,7 +125,7 @@ def generate_answers(
         )
     room = [min(max_new_tokens, (context or longest + max_new_tokens) - len(ids)) for ids in encoded]
     ends = ends_of(getattr(model, "generation_config", None), tokenizer)
-    tokens = generate_tokens(model, encoded, room, ends, batch_size, title)
+    tokens = generate_tokens(model, encoded, room, ends, batch_size, title, is_over)
     return [_answer(tokenizer, ids, ends) for ids in tokens]
 
 

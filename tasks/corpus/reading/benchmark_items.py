@@ -27,6 +27,10 @@ MIN_WORDS = 3
 BOILERPLATE_ITEMS, BOILERPLATE_SHARE = 10, 0.005
 
 
+class ShortItems(PipelineError):
+    """No text of a benchmark is long enough, or specific enough, to be found in rows."""
+
+
 @dataclass(frozen=True)
 class Items:
     """Texts of a benchmark's items.
@@ -95,7 +99,7 @@ def read_items(benchmark: Benchmark, root: Path) -> Items:
     limit = limit_boilerplate(rows)
     whole = {text: found[0] for text, found in items_with.items() if len(set(found)) <= limit}
     if not texts and not whole:
-        raise PipelineError(
+        raise ShortItems(
             f"{location} holds no text of {MIN_WORDS} words that is in few of its items, so nothing of it can be "
             "found; take it out"
         )

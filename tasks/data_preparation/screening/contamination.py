@@ -22,6 +22,7 @@ are in both sets: problems of GSM8K in prompts with examples, a sentence of Wino
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.contracts.errors import PipelineError, raise_all
-from tasks.corpus.reading.benchmark_items import Items, read_items
+from tasks.corpus.reading.benchmark_items import Items, ShortItems, read_items
 from tasks.corpus.reading.benchmarks import Benchmark
 from tasks.corpus.rows.rows import Listing, Rows, column_messages, find_plain, finish_step, name_places, row_of_turn
 from tasks.corpus.rows.texts import CONVERSATION_CHARACTERS, make_visible, show_conversation
@@ -50,6 +51,8 @@ from tasks.data_preparation.screening.item_coverage import (
     index_items,
 )
 from tasks.data_preparation.screening.params import Contamination
+
+logger = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, Any]
 
@@ -78,13 +81,14 @@ class Contaminant:
     similarity: float
 
 
-def remove_contamination(rows: Rows, settings: Contamination, root: Path) -> Rows:
+def remove_contamination(rows: Rows, settings: Contamination, root: Path, suites: Sequence[Benchmark] = ()) -> Rows:
     """Drop the rows that contain items of benchmarks, or only report them.
 
     Args:
         rows: With ``id``.
         settings: Benchmarks and thresholds.
         root: Folder that relative paths start from.
+        suites: Benchmarks that evaluation asks; one whose texts are all too short to be found is told and passed over.
 
     Returns:
         The rows that remain; all of them when there is no benchmark.
@@ -92,11 +96,13 @@ def remove_contamination(rows: Rows, settings: Contamination, root: Path) -> Row
     Raises:
         PipelineError: A benchmark is missing or empty, differs from its pinned hash, or lacks a column.
     """
-    if not settings.benchmarks:
+    if not settings.benchmarks and not suites:
         return rows
     contaminants: dict[int, Contaminant] = {}
     counts: list[tuple[str | int | float, ...]] = []
-    benchmarks = _read_benchmarks(settings.benchmarks, root)
+    benchmarks = _read_benchmarks(settings.benchmarks, suites, root)
+    if not benchmarks:
+        return rows
     index = index_items(benchmarks, settings.words, settings.share)
     covered = find_covered_items(rows.table, benchmarks, index)
     near_duplicates = find_near_duplicate_items(rows.table, benchmarks, index, settings.near)
@@ -168,11 +174,16 @@ def _record(rows: Rows, contaminants: Mapping[int, Contaminant], dropped: bool) 
     return replace(rows, twins=pa.concat_tables([rows.twins, table]))
 
 
-def _read_benchmarks(benchmarks: Sequence[Benchmark], root: Path) -> list[Items]:
+def _read_benchmarks(benchmarks: Sequence[Benchmark], suites: Sequence[Benchmark], root: Path) -> list[Items]:
     items, problems = [], []
-    for benchmark in benchmarks:
+    for benchmark in (*benchmarks, *suites):
         try:
             items.append(read_items(benchmark, root))
+        except ShortItems as error:
+            if benchmark in benchmarks:
+                problems.append(str(error))
+            else:
+                logger.warning("%s", error)
         except PipelineError as error:
             problems.append(str(error))
     raise_all(problems, "contamination")

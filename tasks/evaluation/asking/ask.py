@@ -95,7 +95,7 @@ def _answer(
     kept = [place for place in questions if not replies[place].unfit]
     if not kept:
         return replies
-    watch = _Watch(tokenizer, [questions[place].stops for place in kept], limits.timeout_s)
+    watch = AnswerWatch(tokenizer, [questions[place].stops for place in kept], limits.timeout_s)
     size = limits.batch_size
     tokens = generate_tokens(model, prompts, room, ends, size, title, watch if watch.needed else None)
     for number, (place, ids) in enumerate(zip(kept, tokens, strict=True)):
@@ -112,7 +112,7 @@ def cut_at(text: str, stops: Sequence[str]) -> str:
     return text[: min((text.find(stop) for stop in stops if stop and stop in text), default=len(text))]
 
 
-class _Watch:
+class AnswerWatch:
     """Ends answers at their stops, and when their batch takes too long."""
 
     def __init__(self, tokenizer: Any, stops: Sequence[Sequence[str]], timeout_s: float | None) -> None:

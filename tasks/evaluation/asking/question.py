@@ -38,6 +38,7 @@ class Question:
         cluster: Questions of one cluster are not independent and are resampled together; its own key where empty.
         max_new_tokens: Longest answer; the params' where None.
         stops: Texts that end an answer; they are cut off.
+        texts: What of it must not stand in training rows; the prompt where there are none.
         facts: What its suite scores with: the right answer, say. No model sees it.
     """
 
@@ -48,6 +49,7 @@ class Question:
     cluster: str = ""
     max_new_tokens: int | None = None
     stops: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property

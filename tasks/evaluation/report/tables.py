@@ -137,7 +137,7 @@ def describe_method(selected: ItemSet, board: Scoreboard) -> list[str]:
         + (f"; left out: {', '.join(left_out)}." if left_out else "; none was left out."),
         "The last answer of a conversation is the item, everything before it the prompt, rendered by each "
         "model's own chat template and answered greedily.",
-        "Answers truncated at the maximum length: "
+        "Answers cut off by the limit of tokens or time: "
         + ", ".join(f"{model} {count:,}" for model, count in truncated.items())
         + ".",
         "Differences are paired: both models are scored on the same resampled items, and near-duplicates are drawn "

@@ -20,7 +20,9 @@ from tasks.evaluation.comparison import Comparison, IntervalMethod, compare, inf
 from tasks.evaluation.metrics.metric import Scores
 from tasks.evaluation.outcomes import ModelName, Outcome
 from tasks.evaluation.scoring import Estimate, Key, resample
+from tasks.evaluation.suites import AnySuite, expand_suites
 from tasks.evaluation.suites.run_data import AsksAboutRun, RunData
+from tasks.evaluation.suites.seen import find_seen
 from tasks.evaluation.suites.suite import Suite
 
 logger = logging.getLogger(__name__)
@@ -34,15 +36,18 @@ class SuiteQuestions:
         suites: By key.
         questions: By key of the suite; without those that could not be read.
         failures: Key of a suite to why its questions could not be read.
+        seen: Key of a suite to its questions that stand in the training rows, by key, with the reason.
     """
 
     suites: dict[str, Suite]
     questions: dict[str, list[Question]] = field(repr=False)
     failures: dict[str, str]
+    seen: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def figures(self) -> dict[str, float]:
-        return {f"{key}.questions": float(len(found)) for key, found in self.questions.items()}
+        counts = {f"{key}.questions": float(len(found)) for key, found in self.questions.items()}
+        return counts | {f"{key}.seen_in_training": float(len(found)) for key, found in self.seen.items()}
 
 
 @dataclass(frozen=True)
@@ -106,16 +111,17 @@ NO_SUITES = SuiteBoard({})
 NO_RUN = RunData()
 
 
-def read_suites(suites: Sequence[Suite], run: RunData = NO_RUN) -> SuiteQuestions:
+def read_suites(suites: Sequence[AnySuite], run: RunData = NO_RUN) -> SuiteQuestions:
     """Read the questions of all suites; one that cannot be read is told, and fails the gate where it guards.
 
     Args:
-        suites: The suites of the params.
-        run: Items and training rows, for suites that ask about them.
+        suites: The suites of the params, and groups of them.
+        run: Items and training rows, for suites that ask about them; no question of the others must stand in the rows.
     """
     questions: dict[str, list[Question]] = {}
     failures: dict[str, str] = {}
-    for suite in suites:
+    found_suites = expand_suites(suites)
+    for suite in found_suites:
         try:
             found = suite.read_run(run) if isinstance(suite, AsksAboutRun) else suite.read()
         except PipelineError as error:
@@ -130,7 +136,12 @@ def read_suites(suites: Sequence[Suite], run: RunData = NO_RUN) -> SuiteQuestion
                 failures[suite.key] = "it has no questions"
     for key, reason in failures.items():
         logger.warning("%s: %s", key, reason)
-    return SuiteQuestions({suite.key: suite for suite in suites}, questions, failures)
+    others = {suite.key for suite in found_suites if not isinstance(suite, AsksAboutRun)}
+    checked = {key: found for key, found in questions.items() if key in others}
+    seen = {} if run.train is None else find_seen(checked, run.train)
+    for key, keys in seen.items():
+        logger.warning("%s: %s of %s questions stand in the training rows", key, len(keys), len(questions[key]))
+    return SuiteQuestions({suite.key: suite for suite in found_suites}, questions, failures, seen)
 
 
 def score_suites(
@@ -165,7 +176,9 @@ def score_suites(
             silent = ", ".join(name for name in models if name not in replies)
             results[key] = SuiteResult(suite, len(questions), failure=f"{silent} was not asked")
             continue
-        results[key] = _score_suite(suite, questions, replies, resamples, confidence, power, seed, interval_method)
+        results[key] = _score_suite(
+            suite, questions, replies, asked.seen.get(key, {}), resamples, confidence, power, seed, interval_method
+        )
     return SuiteBoard(results, confidence)
 
 
@@ -173,13 +186,14 @@ def _score_suite(
     suite: Suite,
     questions: Sequence[Question],
     replies: Mapping[ModelName, Sequence[Reply]],
+    seen: Mapping[str, str],
     resamples: int,
     confidence: float,
     power: float,
     seed: int,
     interval_method: IntervalMethod,
 ) -> SuiteResult:
-    failed: dict[str, str] = {}
+    failed = dict(seen)
     unfit: dict[str, int] = {}
     counted = np.ones(len(questions))
     for place, question in enumerate(questions):
@@ -190,7 +204,7 @@ def _score_suite(
             failed[question.key] = problems[0]
         elif reasons:
             unfit[reasons[0]] = unfit.get(reasons[0], 0) + 1
-        counted[place] = float(not problems and not reasons)
+        counted[place] = float(question.key not in failed and not reasons)
     result = SuiteResult(
         suite,
         len(questions),

@@ -350,6 +350,14 @@ def test_the_key_of_answers_is_everything_that_decides_about_them(tmp_path: Path
     assert store.find("00", 2) is None
 
 
+def test_an_answer_that_takes_too_long_is_cut_off(house: House) -> None:
+    items = select_items(house.test, 4, house.initial, None).items
+    how = {**SETTINGS.generation.model_dump(), "timeout_s": 1e-9}
+    outcome = answer_with_candidate(items, house.initial, house.tuned, **how)
+    assert not outcome.finished.any()
+    assert outcome.answer_tokens.tolist() == [2] * 4
+
+
 def test_suites_are_asked_without_answering_the_items_again(
     house: House,
     store: AnswerStore,

@@ -306,3 +306,19 @@ def test_items_in_scripts_without_spaces_are_found(tmp_path: Path) -> None:
     done = run(drop_exact_duplicates(make(*[pair(text, "谢谢") for text in (altered, other, thai)])), tmp_path, bench)
     assert done.dropped["row"].to_pylist() == [1, 3]
     assert len(read_items(bench, tmp_path).texts) == 2
+
+
+def test_files_of_suites_are_benchmarks_too_and_too_short_ones_are_passed_over(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    item = sentence(rng, 20)
+    long = write(tmp_path, [{"question": item}], "suite.jsonl").model_copy(update={"title": "suite"})
+    short = write(tmp_path, [{"question": "2+2="}], "short.jsonl").model_copy(update={"title": "short"})
+    rows = make(pair(item, "x"), pair(sentence(rng, 20), "y"))
+    kept = remove_contamination(rows, Contamination(), tmp_path, [long, short])
+    assert kept.table.num_rows == 1
+    assert remove_contamination(rows, Contamination(), tmp_path, [short]).table.num_rows == 2
+    with pytest.raises(PipelineError, match="holds no text of 3 words"):
+        remove_contamination(rows, Contamination(benchmarks=(short,)), tmp_path)
+    missing = short.model_copy(update={"path": "missing.jsonl"})
+    with pytest.raises(PipelineError, match="does not exist"):
+        remove_contamination(rows, Contamination(), tmp_path, [missing])

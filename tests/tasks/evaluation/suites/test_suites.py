@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from flows.wiring.params import validate
+from flows.wiring.suite_files import list_suite_files
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation.asking.question import Reply
 from tasks.evaluation.metrics.exact_match import ExactMatch
@@ -22,12 +24,14 @@ from tasks.evaluation.report.blocks import add_block
 from tasks.evaluation.report.suite_block import describe_suites
 from tasks.evaluation.suites.known_answers import KnownAnswers, is_right
 from tasks.evaluation.suites.multiple_choice import MultipleChoice
-from tasks.evaluation.suites.scoring import NO_SUITES, SuiteBoard, read_suites
+from tasks.evaluation.suites.run_data import RunData
+from tasks.evaluation.suites.scoring import NO_SUITES, SuiteBoard, read_suites, score_suites
 from tasks.evaluation.suites.suite import SuiteScores
 from tasks.evaluation.verdict import PromotionVerdict, decide
 from tasks.pages.page import Page
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome, right_and_wrong
-from tests.tasks.evaluation.suites.replies import make_facts, run_suite, write_facts, write_rows
+from tests.tasks.evaluation.suites.replies import HOW, answer_all, make_facts, run_suite, write_facts, write_rows
+from tests.tiny import example_rows, write_examples
 
 NONE: Callable[[int], bool] = lambda place: False  # noqa: E731
 GUARD: dict[str, Any] = {"role": "guard", "margin": 0.1}
@@ -264,3 +268,54 @@ def test_known_answers_by_hand(expected: str, answer: str, match: Any, right: bo
 def test_wrong_params_are_told(suites: list[dict[str, Any]], expected: str) -> None:
     with pytest.raises(ValidationError, match=expected):
         Evaluation.model_validate({"suites": suites})
+
+
+def test_questions_in_the_training_rows_are_counted_and_fail_the_guard(tmp_path: Path) -> None:
+    """By words, in any case, amid others; what is in many questions, and what is short, gives nothing away."""
+    asked = "Which of the two rivers behind the old mill carries more water in spring"
+    rows = [{"question": f"Answer in one word. {asked} of {n}?", "answer": f"river {n}"} for n in (1, 2)]
+    often = "Answer in one word, and take your time with it: number"
+    rows += [{"question": f"{often} {n}?", "answer": "x"} for n in range(20)]
+    rows.append({"question": "Is it open?", "answer": "x"})
+    train = example_rows(30)
+    train[7]["messages"] = [
+        {"role": "user", "content": f"By the way, {asked.upper()} OF 1, I ask you?"},
+        {"role": "assistant", "content": "Answer in one word, and take your time with it: number yes."},
+    ]
+    guard = KnownAnswers.model_validate({"title": "facts", "files": write_rows(tmp_path / "f.jsonl", rows), **GUARD})
+    asked_of = read_suites([guard], RunData((), write_examples(tmp_path / "train.parquet", train)))
+    assert set(asked_of.seen["facts"]) == {f"{row['question']}\n{row['answer']}" for row in rows[:2]}
+    assert asked_of.figures["facts.seen_in_training"] == 2
+    train[8]["messages"] = [{"role": "user", "content": "is it open"}, {"role": "assistant", "content": "Yes."}]
+    asked_of = read_suites([guard], RunData((), write_examples(tmp_path / "train.parquet", train)))
+    assert len(asked_of.seen["facts"]) == 3
+    outcomes = []
+    for model in ("base", "candidate"):
+        outcome = make_outcome(model, ["x"])
+        object.__setattr__(outcome, "replies", {"facts": answer_all(asked_of.questions["facts"], NONE)})
+        outcomes.append(outcome)
+    board = score_suites(asked_of, outcomes, **HOW)
+    assert board.results["facts"].scored == 20
+    verdict = judge(board)
+    assert verdict.verdict == "keep"
+    assert "3 of 23 questions could not be scored (the first: it stands in 1 training rows" in " ".join(verdict.reasons)
+
+
+def test_data_preparation_is_told_the_files_of_suites(tmp_path: Path) -> None:
+    suites = [
+        {"name": "known_answers", "title": "facts", "files": "data/suites/facts.jsonl"},
+        {"name": "reasoning", "files": str(tmp_path)},
+        {"name": "lm_eval", "task": "hellaswag"},
+    ]
+    (tmp_path / "gsm8k").mkdir()
+    (tmp_path / "gsm8k/train.jsonl.gz").write_bytes(b"")
+    values = {
+        "evaluation": {"suites": suites},
+        "data_preparation": {"contamination": {"benchmarks": [{"title": "facts", "path": "other.jsonl"}]}},
+    }
+    found = {one.title: one.path for one in list_suite_files(validate(values, "test"))}
+    assert found["suite facts"] == "data/suites/facts.jsonl"
+    assert found["local_gsm8k"] == str(tmp_path / "gsm8k/train.jsonl.gz")
+    assert len([title for title in found if title.startswith("local_bbh_")]) == 14
+    assert "hellaswag" not in found
+    assert list_suite_files(validate({}, "test")) == []

@@ -1,0 +1,1 @@
+"""lm-evaluation-harness as a source of questions and measures, and tasks over local files (the YAML files here)."""

@@ -1,0 +1,1 @@
+"""Tasks of lm-evaluation-harness over local files: the YAML files, and what they call."""
