@@ -1,9 +1,9 @@
 """Groups of suites by what they ask for: general ability, reasoning, following instructions, safety.
 
 A group stands for its members: each is a suite of its own in tables, figures and the gate, with the role, the margin
-and the number of items of the group. The first three are the tasks ``local_...`` of `tasks.evaluation.suites.lm_eval`, which read
-local files; ``safety`` has the suites of safety that need neither files nor a guard model, with the margins usual for
-each.
+and the number of items of the group. The first three are the tasks ``local_...`` of
+`tasks.evaluation.suites.lm_eval`, which read local files; ``safety`` has the suites of safety that need neither files
+nor a guard model, with the margins usual for each.
 
 Good for a first answer to "what did tuning spoil?", before there are questions of your own.
 
