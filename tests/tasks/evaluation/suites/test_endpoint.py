@@ -39,14 +39,14 @@ def test_answers_come_after_troubles_and_end_at_stops(server: Endpoint) -> None:
     server.troubles = [busy, broken, drop_line]
     endpoint = AnswerEndpoint(server.url, "m", "secret", timeout_s=5, concurrency=1)
     questions = [
-        Question("a", prompt=TURNS, stops=("", "Then", "b", "c", "d", "e")),
+        Question("a", prompt=TURNS, stops=("", "Then", "X", "Y", "Z", "V")),
         Question("b", prompt=TURNS, max_new_tokens=7),
     ]
     cut, whole = ask_endpoint(endpoint, questions, 9, "test")
     assert (cut.text, cut.finished, cut.problem) == ("one two three. ", True, "")
     assert (whole.text, whole.tokens) == ("one two three. Then more", 5)
     bodies = {body["max_tokens"]: body for body in server.bodies}
-    assert bodies[9]["stop"] == ["Then", "b", "c", "d"]
+    assert bodies[9]["stop"] == ["Then", "X", "Y", "Z"]
     assert bodies[7]["temperature"] == 0
     assert "secret" not in repr(endpoint)
 

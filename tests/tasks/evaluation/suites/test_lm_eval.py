@@ -18,6 +18,8 @@ from tasks.evaluation.suites.groups import MEMBERS, SafetyGroup, SuiteGroup
 from tasks.evaluation.suites.lm_eval import LmEval
 
 TASKS = Path(__file__).parents[4] / "tasks/evaluation/suites/harness/local"
+# Of conversations one: the harness cuts the beginning of longer ones off, with what the template writes there.
+SHOTS = {False: None, True: 1}
 WORDS = ["stone", "river", "parcel", "garden", "letter", "window"]
 COMPARED = (
     "local_arc_easy",
@@ -103,10 +105,17 @@ def run_harness(lm: Any, files: Path, chat: bool) -> Any:
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager(include_path=[str(TASKS)], include_defaults=False, metadata={"files": str(files)})  # type: ignore[dict-item]
-    return simple_evaluate(lm, tasks=list(COMPARED), task_manager=manager, bootstrap_iters=0, apply_chat_template=chat)
+    return simple_evaluate(
+        lm,
+        tasks=list(COMPARED),
+        task_manager=manager,
+        num_fewshot=SHOTS[chat],
+        bootstrap_iters=0,
+        apply_chat_template=chat,
+    )
 
 
-@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("chat", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_items_and_measures_are_those_of_the_harness_itself(files: Path, opened: tuple[Any, Any], chat: bool) -> None:
     pytest.importorskip("lm_eval")
     from lm_eval.models.huggingface import HFLM
@@ -118,7 +127,7 @@ def test_items_and_measures_are_those_of_the_harness_itself(files: Path, opened:
     adapted = run_harness(BatchedModel(model, tokenizer, 4), files, chat)
     texts = 0
     for task in COMPARED:
-        suite = LmEval(task=task, files=str(files), chat_template=chat)
+        suite = LmEval(task=task, files=str(files), chat_template=chat, fewshot=SHOTS[chat])
         questions = suite.read()
         replies = ask_questions(model, tokenizer, questions, Limits(64, 4), task)
         assert not [reply for reply in replies if reply.problem or reply.unfit]
@@ -190,7 +199,11 @@ def test_a_document_that_cannot_be_scored_fails_alone(files: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
-        ({"task": "local_arc_esy"}, "has no task local_arc_esy; did you mean local_arc_easy"),
+        pytest.param(
+            {"task": "local_arc_esy"},
+            "has no task local_arc_esy; did you mean local_arc_easy",
+            marks=pytest.mark.slow,  # the index of all the harness's tasks takes seconds
+        ),
         ({"task": "local_gsm8k"}, "train.jsonl is not there"),
         ({"task": "local_arc_easy", "measure": "bleu"}, "no measure bleu; found acc, acc_norm"),
         ({"task": "of_the_hub", "include": "MADE"}, "cannot be loaded"),
