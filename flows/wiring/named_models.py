@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tasks.gateway.decodings.emulated import EmulatedDecoding
 
 ALIASES = ("champion", "challenger", "previous")
-KEY = "OPENAI_API_KEY"
+KEY = "HEPTUNE_ENDPOINT_KEY"
 EXPECTED = (
     f"expected base, tuned, emulated, {', '.join(ALIASES)}, the number of a registered version, the run that made "
     "one, or a model folder"
@@ -68,7 +68,7 @@ class NamedEndpoint:
 def find_endpoint(asked: str) -> NamedEndpoint | None:
     """The model behind a URL that a person means by ``http://127.0.0.1:8000/v1#MODEL``; None for anything else.
 
-    A key is taken from ``OPENAI_API_KEY``.
+    A key is taken from ``HEPTUNE_ENDPOINT_KEY``.
 
     Raises:
         PipelineError: The URL names no model.

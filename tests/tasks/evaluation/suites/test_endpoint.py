@@ -126,7 +126,7 @@ def test_log_likelihoods_come_where_the_server_gives_them(server: Endpoint) -> N
 
 
 def test_a_url_names_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("HEPTUNE_ENDPOINT_KEY", "k")
     found = find_endpoint("http://127.0.0.1:8000/v1#heptune")
     assert found is not None
     assert (found.name, found.endpoint.model, found.endpoint.key) == ("heptune at 127.0.0.1:8000", "heptune", "k")
