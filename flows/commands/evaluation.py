@@ -109,8 +109,9 @@ def rank(
     from tasks.evaluation.intents import fit_intent_classifier
     from tasks.evaluation.items import select_items_of
     from tasks.evaluation.metrics.metric import Evidence
-    from tasks.evaluation.outcomes import answer_with_endpoint, answer_with_model
+    from tasks.evaluation.outcomes import answer_with_model
     from tasks.evaluation.ranking import rank_models
+    from tasks.evaluation.remote.answers import answer_with_endpoint
     from tasks.evaluation.report.differences import find_differences
     from tasks.evaluation.report.ranking import describe_ranking, write_ranking
     from tasks.evaluation.slices.groups import group_items

@@ -17,7 +17,6 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file
 from tasks.evaluation.answer_store import AnswerStore, make_key, make_questions_key
 from tasks.evaluation.asking.ask import AnswerWatch, Limits, ask_questions
-from tasks.evaluation.asking.endpoint import AnswerEndpoint, ask_endpoint
 from tasks.evaluation.asking.question import Question, Reply
 from tasks.evaluation.items import Item, hash_items
 from tasks.evaluation.retrieval import rank_partners
@@ -221,42 +220,6 @@ def answer_with_model(
     known = _Known(store, identity) if identity else None
     return _answer(
         name, load, items, max_new_tokens, batch_size, precision, device, known, suites=suites, timeout_s=timeout_s
-    )
-
-
-def answer_with_endpoint(
-    name: ModelName, endpoint: AnswerEndpoint, items: Sequence[Item], max_new_tokens: int
-) -> Outcome:
-    """Answers of a model behind a URL; it gives no losses, which are not numbers.
-
-    Args:
-        name: What the model is called.
-        endpoint: The model.
-        items: Items to answer.
-        max_new_tokens: Longest answer, in tokens.
-
-    Raises:
-        PipelineError: An answer did not come.
-    """
-    questions = [Question(item.id, prompt=item.prompt) for item in items]
-    asked = [place for place, item in enumerate(items) if item.prompt]
-    replies = [Reply()] * len(items)
-    given = ask_endpoint(endpoint, [questions[place] for place in asked], max_new_tokens, f"{name}: answering")
-    for place, reply in zip(asked, given, strict=True):
-        replies[place] = reply
-    if problems := [reply.problem for reply in replies if reply.problem]:
-        raise PipelineError(
-            f"{name}: {len(problems):,} of {len(items):,} answers did not come (the first: {problems[0]}); check that "
-            f"{endpoint.url} is up and serves {endpoint.model}, and run again"
-        )
-    return Outcome(
-        name,
-        [reply.text for reply in replies],
-        np.array([reply.finished for reply in replies]),
-        np.full(len(items), np.nan),
-        np.zeros(len(items), dtype=np.int64),
-        np.array([reply.tokens for reply in replies]),
-        items=hash_items(items),
     )
 
 

@@ -19,8 +19,8 @@ from tasks.evaluation.asking.question import Option, Question
 from tasks.evaluation.metrics.exact_match import ExactMatch
 from tasks.evaluation.metrics.loss import Loss
 from tasks.evaluation.metrics.metric import Evidence
-from tasks.evaluation.outcomes import answer_with_endpoint
 from tasks.evaluation.ranking import rank_models
+from tasks.evaluation.remote.answers import answer_with_endpoint
 from tests.endpoint import Endpoint, broken, busy, drop_line, send
 from tests.tasks.evaluation.boards import make_items, make_outcome
 

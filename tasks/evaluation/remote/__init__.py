@@ -1,0 +1,1 @@
+"""Models that are not opened here but asked where they are served."""
