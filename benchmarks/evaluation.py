@@ -28,6 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from training_scripts.material import write_for_older_transformers
 from training_scripts.trainers import ENVIRONMENTS, Environment, Trainer, find_python
 
 ROOT = Path(__file__).parents[1]
@@ -64,9 +65,12 @@ def main() -> None:
     pythons = {name: find_engine(name, options.environments) for name in ("heptune", *options.rivals)}
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in pythons}
     with tempfile.TemporaryDirectory() as place:
+        # lighteval works with transformers 4.
+        older = str(write_for_older_transformers(options.model, Path(place) / "older"))
         for _ in range(options.rounds):
             for name, python in pythons.items():
-                results[name].append(run(name, python, job, Path(place)))
+                of_engine = {**job, "model": older} if name == "lighteval" else job
+                results[name].append(run(name, python, of_engine, Path(place)))
     show(results, len(questions))
 
 
