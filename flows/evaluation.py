@@ -15,10 +15,12 @@ from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.items import select_items
 from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.outcomes import answer_with_base, answer_with_candidate, answer_with_champion
+from tasks.evaluation.probes.probe import list_probes
 from tasks.evaluation.publish import write_figures, write_predictions, write_slices, write_verdict
 from tasks.evaluation.report.answer_table import tabulate_answers
 from tasks.evaluation.report.background import read_background
 from tasks.evaluation.report.blocks import ReportBlock
+from tasks.evaluation.report.calibration import describe_calibration
 from tasks.evaluation.report.page import write_report
 from tasks.evaluation.report.suite_block import describe_suites
 from tasks.evaluation.reward_metrics.added import add_reward_metrics
@@ -75,6 +77,7 @@ def evaluation(params: Params) -> None:
         "pooling": pooling,
         "suites": asked.questions,
         "rewards": rewards,
+        "probes": list_probes(settings.metrics),
     }
     base = task(answer_with_base)(selected.items, artifacts.INITIAL, **generation)
     in_use = task(answer_with_champion)(selected.items, folder, **generation)
@@ -95,7 +98,11 @@ def evaluation(params: Params) -> None:
         artifacts.CURVE.parent, artifacts.INITIAL, artifacts.TUNED, artifacts.TEST, values, champion.release, CODE
     )
     # What other rooms measured, in the order of the page.
-    blocks: list[ReportBlock] = [*describe_suites(suites), describe_axes(suites, board.outcomes)]
+    blocks: list[ReportBlock] = [
+        *describe_suites(suites),
+        describe_axes(suites, board.outcomes),
+        *describe_calibration(evidence, board),
+    ]
     task(write_predictions)(board, artifacts.PREDICTIONS)
     task(write_slices)(slices, artifacts.SLICES)
     task(write_figures)(board, verdict, artifacts.metrics("evaluation"), artifacts.headline("evaluation"), suites)

@@ -110,6 +110,7 @@ def rank(
     from tasks.evaluation.items import select_items_of
     from tasks.evaluation.metrics.metric import Evidence
     from tasks.evaluation.outcomes import answer_with_model
+    from tasks.evaluation.probes.probe import list_probes
     from tasks.evaluation.ranking import rank_models
     from tasks.evaluation.remote.answers import answer_with_endpoint
     from tasks.evaluation.report.differences import find_differences
@@ -129,8 +130,9 @@ def rank(
     check_metrics(evidence, wanted, selected.same_tokens)
     how = settings.generation.model_dump()
     store = AnswerStore(artifacts.EVALUATED)
+    probes = list_probes(wanted)
     outcomes = [
-        answer_with_model(one.name, one.load, one.identity, selected.items, **how, store=store)
+        answer_with_model(one.name, one.load, one.identity, selected.items, **how, store=store, probes=probes)
         if isinstance(one, NamedModel)
         else answer_with_endpoint(one.name, one.endpoint, selected.items, settings.generation.max_new_tokens)
         for one in models

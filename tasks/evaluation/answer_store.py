@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tasks import language_models
 from tasks.contracts.manifest import hash_file, write_bytes
-from tasks.evaluation import asking
+from tasks.evaluation import asking, probes
 from tasks.evaluation.asking.question import Question, Reply
 from tasks.evaluation.items import Item
 from tasks.evaluation.worse_answers import WorseAnswers
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 KEPT = 12
 # Folder of the replies to the questions of suites, and how many sets of them are kept.
 REPLIES, KEPT_REPLIES = "replies", 60
+# The same for what probes measured.
+PROBES, KEPT_PROBES = "probes", 24
 LIBRARIES = ("numpy", "peft", "tokenizers", "torch", "transformers")
 WORSE = ("losses", "tokens")
 ARRAYS = {"finished": np.bool_, "losses": np.float64, "tokens": np.int64, "answer_tokens": np.int64}
@@ -110,6 +112,27 @@ class AnswerStore:
             values = {"replies": [asdict(reply) for reply in replies]}
             _keep_newest(self.folder / REPLIES, key, values, KEPT_REPLIES)
 
+    def find_probe(self, key: str) -> dict[str, Any] | None:
+        """What a probe measured; None where there is nothing that can be read.
+
+        Args:
+            key: What `make_probe_key` gave.
+        """
+        path = self.folder / PROBES / f"{key}.json"
+        try:
+            values: dict[str, Any] = orjson.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            logger.warning("%s cannot be read, so it is measured again", path)
+            return None
+        path.touch()
+        return values
+
+    def keep_probe(self, key: str, measured: Mapping[str, Any]) -> None:
+        """Keep what a probe measured."""
+        _keep_newest(self.folder / PROBES, key, measured, KEPT_PROBES)
+
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
@@ -136,6 +159,12 @@ def make_key(model: str, items: Sequence[Item], settings: Mapping[str, Any]) -> 
         settings: Limits, number format and device.
     """
     return _hash_all(model, settings, [[item.prompt, item.reference, item.worse] for item in items], ())
+
+
+def make_probe_key(model: str, items: Sequence[Item], settings: Mapping[str, Any], probe: str) -> str:
+    """Hash of everything that decides about what a probe measures: the arguments of `make_key`, and its key."""
+    asked = [[item.prompt, item.reference, item.label] for item in items]
+    return _hash_all(model, {**settings, "probe": probe}, asked, (probes,))
 
 
 def make_questions_key(model: str, questions: Sequence[Question], settings: Mapping[str, Any]) -> str:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file
-from tasks.evaluation.answer_store import AnswerStore, make_key, make_questions_key
+from tasks.evaluation.answer_store import AnswerStore, make_key, make_probe_key, make_questions_key
 from tasks.evaluation.asking.ask import AnswerWatch, Limits, ask_questions
 from tasks.evaluation.asking.question import Question, Reply
 from tasks.evaluation.items import Item, hash_items
+from tasks.evaluation.probes.probe import Measured, Probe
 from tasks.evaluation.retrieval import rank_partners
 from tasks.evaluation.rewarding.scores import RewardScores, score_references_with
 from tasks.evaluation.worse_answers import WorseAnswers, score_worse_answers
@@ -59,6 +60,7 @@ class Outcome:
         items: Hash of the items, see `tasks.evaluation.items.hash_items`; empty where they are not known.
         replies: Key of a suite to the replies to its questions.
         rewards: What the model gives the references; None where no rewards were asked for.
+        probes: Key of a probe to what it measured, see `tasks.evaluation.probes`.
     """
 
     model: ModelName
@@ -73,6 +75,7 @@ class Outcome:
     items: str = ""
     replies: Mapping[str, Sequence[Reply]] = field(default_factory=dict, repr=False)
     rewards: RewardScores | None = field(default=None, repr=False)
+    probes: Mapping[str, Measured] = field(default_factory=dict, repr=False)
 
     @property
     def figures(self) -> dict[str, float]:
@@ -97,6 +100,7 @@ def answer_with_base(
     pooling: Pooling = "mean",
     rewards: bool = False,
     timeout_s: float | None = None,
+    probes: Sequence[Probe] = (),
 ) -> Outcome:
     """Answers of the base model.
 
@@ -113,6 +117,7 @@ def answer_with_base(
         pooling: How the states of a text become its vector; that of an embedder's own folder goes first.
         rewards: Ask for rewards of the references instead; a base gives 0 to all.
         timeout_s: Longest time of an answer from its first token, in seconds; None: only tokens limit it.
+        probes: What else is measured, for the metrics that need it.
     """
     if rewards:
         return _reward("base", lambda: None, items, batch_size, device)
@@ -122,7 +127,19 @@ def answer_with_base(
 
     known = _Known(store, hash_file(initial / NAME))
     return _answer(
-        "base", load, items, max_new_tokens, batch_size, precision, device, known, pairs, suites, pooling, timeout_s
+        "base",
+        load,
+        items,
+        max_new_tokens,
+        batch_size,
+        precision,
+        device,
+        known,
+        pairs,
+        suites,
+        pooling,
+        timeout_s,
+        probes,
     )
 
 
@@ -139,6 +156,7 @@ def answer_with_champion(
     pooling: Pooling = "mean",
     rewards: bool = False,
     timeout_s: float | None = None,
+    probes: Sequence[Probe] = (),
 ) -> Outcome | None:
     """Answers of the champion; None when there is none. The arguments are those of `answer_with_base`."""
     if folder is None:
@@ -159,6 +177,7 @@ def answer_with_champion(
         suites,
         read_pooling(folder) or pooling,
         timeout_s,
+        probes,
     )
 
 
@@ -176,6 +195,7 @@ def answer_with_candidate(
     pooling: Pooling = "mean",
     rewards: bool = False,
     timeout_s: float | None = None,
+    probes: Sequence[Probe] = (),
 ) -> Outcome:
     """Answers of the fine-tuned model. The arguments are those of `answer_with_base`."""
     if rewards:
@@ -194,6 +214,7 @@ def answer_with_candidate(
         suites,
         pooling,
         timeout_s,
+        probes,
     )
 
 
@@ -209,6 +230,7 @@ def answer_with_model(
     store: AnswerStore | None = None,
     suites: Suites = NO_SUITES,
     timeout_s: float | None = None,
+    probes: Sequence[Probe] = (),
 ) -> Outcome:
     """Answers of any model, under a name; the arguments are those of `answer_with_base`, and:
 
@@ -219,7 +241,17 @@ def answer_with_model(
     """
     known = _Known(store, identity) if identity else None
     return _answer(
-        name, load, items, max_new_tokens, batch_size, precision, device, known, suites=suites, timeout_s=timeout_s
+        name,
+        load,
+        items,
+        max_new_tokens,
+        batch_size,
+        precision,
+        device,
+        known,
+        suites=suites,
+        timeout_s=timeout_s,
+        probes=probes,
     )
 
 
@@ -266,6 +298,7 @@ def _answer(
     suites: Suites = NO_SUITES,
     pooling: Pooling = "mean",
     timeout_s: float | None = None,
+    probes: Sequence[Probe] = (),
 ) -> Outcome:
     import torch
 
@@ -281,17 +314,21 @@ def _answer(
     limits = Limits(max_new_tokens, batch_size, timeout_s)
     found: dict[str, Any] | None = None
     replies: dict[str, Sequence[Reply]] = {}
-    key, keys = "", {}
+    measured: dict[str, Measured] = {}
+    key, keys, places = "", dict[str, str](), dict[str, str]()
     if store and not pairs:
         key = make_key(model_hash, items, settings)
         keys = {suite: make_questions_key(model_hash, questions, settings) for suite, questions in suites.items()}
         found = store.find(key, len(items))
         kept = {suite: store.find_replies(keys[suite], len(questions)) for suite, questions in suites.items()}
         replies = {suite: known_replies for suite, known_replies in kept.items() if known_replies is not None}
+        places = {probe.key: make_probe_key(model_hash, items, settings, probe.key) for probe in probes}
+        seen = {name: store.find_probe(place) for name, place in places.items()}
+        measured = {name: values for name, values in seen.items() if values is not None}
     if found is not None:
         logger.info("%s: %s answers of an earlier evaluation are taken", name, len(items))
-        if len(replies) == len(suites):
-            return Outcome(name, **found, items=hash_items(items), replies=replies)
+        if len(replies) == len(suites) and len(measured) == len(probes):
+            return Outcome(name, **found, items=hash_items(items), replies=replies, probes=measured)
     model, tokenizer = load()
     model = model.to(device=target, dtype=torch.bfloat16 if precision == "bf16" else torch.float32).eval()
     if pairs:
@@ -307,11 +344,17 @@ def _answer(
             replies[suite] = _ask(model, tokenizer, questions, limits, f"{name}, {suite}")
             if store:
                 store.keep_replies(keys[suite], replies[suite])
+    for probe in probes:
+        if probe.key not in measured:
+            logger.info("%s: %s", name, probe.key)
+            measured[probe.key] = probe.measure(model, tokenizer, items, outcome.answers, max_new_tokens, batch_size)
+            if store:
+                store.keep_probe(places[probe.key], measured[probe.key])
     del model
     gc.collect()
     if target == "cuda":
         torch.cuda.empty_cache()
-    return replace(outcome, replies=replies)
+    return replace(outcome, replies=replies, probes=measured)
 
 
 def _ask(model: Any, tokenizer: Any, questions: Sequence[Question], limits: Limits, title: str) -> Sequence[Reply]:

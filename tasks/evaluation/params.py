@@ -9,8 +9,11 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from tasks.contracts.params import Section
 from tasks.evaluation.decisions.params import HeldOutReuse
+from tasks.evaluation.metrics.answer_length import AnswerLength
 from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
 from tasks.evaluation.metrics.bleu import Bleu
+from tasks.evaluation.metrics.certainty.calibration import BrierScore, CalibrationError
+from tasks.evaluation.metrics.certainty.entropy import SemanticEntropy, SequenceEntropy
 from tasks.evaluation.metrics.chrf import ChrF
 from tasks.evaluation.metrics.exact_match import ExactMatch
 from tasks.evaluation.metrics.finished import FinishedAnswers
@@ -20,6 +23,7 @@ from tasks.evaluation.metrics.label_scores import MacroF1, MacroPrecision, Macro
 from tasks.evaluation.metrics.length_deviation import LengthDeviation
 from tasks.evaluation.metrics.loss import Loss
 from tasks.evaluation.metrics.number_match import NumberMatch
+from tasks.evaluation.metrics.passes_tests import PassesTests
 from tasks.evaluation.metrics.perplexity import Perplexity
 from tasks.evaluation.metrics.preference_accuracy import PreferenceAccuracy
 from tasks.evaluation.metrics.recall_at import RecallAt
@@ -69,7 +73,13 @@ AnyMetric = Annotated[
     | StepAccuracy
     | FinishedAnswers
     | LengthDeviation
-    | AnswerRepetition,
+    | AnswerRepetition
+    | AnswerLength
+    | PassesTests
+    | CalibrationError
+    | BrierScore
+    | SequenceEntropy
+    | SemanticEntropy,
     Field(discriminator="name"),
     BeforeValidator(_accept_bare_name),
 ]

@@ -43,9 +43,14 @@ class TokenF1(PerAnswer):
         return None if any(map(self.reads, evidence.items)) else "no reference has words"
 
     def measure(self, item: Item, answer: str) -> float:
-        found, expected = find_answer_words(answer), find_answer_words(item.reference)
-        common = sum((Counter(found) & Counter(expected)).values())
-        return 2 * common / (len(found) + len(expected)) if common else 0.0
+        return token_f1(answer, item.reference)
+
+
+def token_f1(first: str, second: str) -> float:
+    """F1 of the words of two texts; 0 where one has none."""
+    found, expected = find_answer_words(first), find_answer_words(second)
+    common = sum((Counter(found) & Counter(expected)).values())
+    return 2 * common / (len(found) + len(expected)) if common else 0.0
 
 
 def find_answer_words(text: str) -> list[str]:

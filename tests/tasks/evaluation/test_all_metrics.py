@@ -32,6 +32,7 @@ from tasks.evaluation.metrics.label_scores import MacroF1, MacroPrecision, Macro
 from tasks.evaluation.metrics.length_deviation import LengthDeviation
 from tasks.evaluation.metrics.metric import Evidence, Metric, Scores, Tally
 from tasks.evaluation.metrics.number_match import NumberMatch
+from tasks.evaluation.metrics.passes_tests import PassesTests
 from tasks.evaluation.metrics.preference_accuracy import PreferenceAccuracy
 from tasks.evaluation.metrics.refusal_agreement import RefusalAgreement
 from tasks.evaluation.metrics.regex_match import RegexMatch
@@ -39,6 +40,7 @@ from tasks.evaluation.metrics.repetition import AnswerRepetition
 from tasks.evaluation.metrics.rouge_n import rouge_n
 from tasks.evaluation.metrics.token_f1 import TokenF1
 from tasks.evaluation.params import METRICS
+from tasks.evaluation.probes.probe import ProbedMetric
 from tasks.evaluation.reward_metrics.reward_accuracy import RewardAccuracy
 from tasks.evaluation.reward_metrics.reward_calibration import RewardCalibration
 from tasks.evaluation.reward_metrics.step_accuracy import StepAccuracy
@@ -48,7 +50,11 @@ from tasks.evaluation.worse_answers import WorseAnswers
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome
 
 REQUIRED: dict[str, dict[str, str]] = {"regex_match": {"pattern": r"\{.*\}"}}
-MEMBERS: list[Metric] = [one(**REQUIRED.get(one.model_fields["name"].default, {})) for one in METRICS]
+# Starts processes for each answer; tests/tasks/evaluation/metrics/test_passes_tests.py has its own.
+APART = (PassesTests,)
+MEMBERS: list[Metric] = [
+    one(**REQUIRED.get(one.model_fields["name"].default, {})) for one in METRICS if one not in APART
+]
 LABELS = ("refund", "track", "cancel")
 REFERENCES = [f'{{"{LABELS[n % 3]}": {n}, "text": "we have moved the order number {n} to you"}}' for n in range(30)]
 ITEMS = tuple(
@@ -84,6 +90,13 @@ def test_a_perfect_answer_scores_best_and_nonsense_worse(metric: Metric) -> None
     wrong = make_outcome("candidate", ["I cannot help with that, " * 20] * 30, [2.0] * 30, [9] * 30)
     wrong = replace(wrong, finished=np.zeros(30, dtype=bool), worse=WORSE, rewards=WRONG_REWARDS)
     perfect = replace(perfect, worse=WORSE, rewards=RIGHT_REWARDS)
+    if isinstance(metric, ProbedMetric):
+        sure, same = {"of": "tokens", "confidence": [1.0] * 30, "chosen": [""] * 30}, [["yes"] * 5] * 30
+        key, other = metric.probe.key, [[f"word{n} other{n}" for n in range(5)]] * 30
+        samples = {"answers": same, "log_probabilities": [[0.0] * 5] * 30}
+        perfect = replace(perfect, probes={key: sure if key == "confidence" else samples})
+        samples = {"answers": other, "log_probabilities": [[-9.0] * 5] * 30}
+        wrong = replace(wrong, probes={key: sure if key == "confidence" else samples})
     best, worst = metric.score(EVIDENCE, perfect), metric.score(EVIDENCE, wrong)
     for one in (best, worst):
         assert one.values.shape == one.weights.shape == (30,)

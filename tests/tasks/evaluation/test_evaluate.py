@@ -24,6 +24,7 @@ from tasks.evaluation import outcomes
 from tasks.evaluation.answer_store import KEPT, AnswerStore, make_key
 from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.items import select_items
+from tasks.evaluation.metrics.certainty.calibration import CalibrationError
 from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.outcomes import (
     Outcome,
@@ -33,6 +34,7 @@ from tasks.evaluation.outcomes import (
     load_folder,
 )
 from tasks.evaluation.params import Evaluation
+from tasks.evaluation.probes.probe import list_probes
 from tasks.evaluation.publish import write_figures, write_predictions, write_slices, write_verdict
 from tasks.evaluation.report.background import read_background
 from tasks.evaluation.report.blocks import BlockTable, ReportBlock
@@ -386,6 +388,22 @@ def test_suites_are_asked_without_answering_the_items_again(
     others = {"facts": asked.questions["facts"][:3]}
     broken = answer_with_candidate(items, house.initial, house.tuned, **how, suites=others)
     assert [reply.problem for reply in broken.replies["facts"]] == ["asking raised RuntimeError: asked"] * 3
+
+
+def test_what_a_probe_measures_is_kept_with_the_answers(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = select_items(house.test, 3, house.initial, None).items
+    how = {**SETTINGS.generation.model_dump(), "store": AnswerStore(tmp_path / "store"), "max_new_tokens": 2}
+    probes = list_probes([CalibrationError()])
+    first = answer_with_base(items, house.initial, **how, probes=probes)
+    assert len(first.probes["confidence"]["confidence"]) == 3
+    monkeypatch.setattr("tasks.evaluation.outcomes.load_folder", lambda *_: pytest.fail("all of it is known"))
+    again = answer_with_base(items, house.initial, **how, probes=probes)
+    assert again.probes == first.probes
+    monkeypatch.undo()
+    (tmp_path / "store/probes").joinpath(f"{next((tmp_path / 'store/probes').iterdir()).name}").write_text("{")
+    assert answer_with_base(items, house.initial, **how, probes=probes).probes == first.probes
 
 
 def test_without_a_champion_only_the_base_is_compared(house: House, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What is measured on a model beside its answers, where a metric asks for it."""
