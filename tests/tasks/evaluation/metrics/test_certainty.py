@@ -104,8 +104,8 @@ def test_the_page_says_whether_the_candidate_is_too_sure() -> None:
     board = make_board(items, outcomes, [CalibrationError(), BrierScore(), ExactMatch()])
     (block,) = describe_calibration(Evidence(items, None), board)
     assert block.summary.startswith(
-        "The candidate is too sure: its mean confidence is 0.750, and 0.525 of its answers are right. Confidence here is "
-        "the mean (geometric) probability"
+        "The candidate is too sure: its mean confidence is 0.750, and 0.525 of its answers are right. Confidence here "
+        "is the mean (geometric) probability"
     )
     bins = block.values["bins"]["candidate"]
     assert [pytest.approx(row) for row in bins] == [[20, 0.55, 0.55], [20, 0.95, 0.5]]
