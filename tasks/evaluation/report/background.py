@@ -6,6 +6,7 @@ All of it is read from files that earlier stages wrote. A file that is not there
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 LIBRARIES = ("numpy", "peft", "scikit-learn", "scipy", "tokenizers", "torch", "transformers")
 # More points cannot be told apart on the plot.
 MAXIMUM_POINTS = 400
+SHOWN_DIGITS = 16
+_HASH = re.compile("[0-9a-f]{32,}")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ def read_background(
         {name: text for name, text in lineage.items() if text},
         read_versions(),
     )
+
+
+def shorten_hash(text: str) -> str:
+    """The beginning of a hash; any other text as it is."""
+    return text[:SHOWN_DIGITS] if _HASH.fullmatch(text) else text
 
 
 def hash_code(paths: Sequence[Path]) -> str:

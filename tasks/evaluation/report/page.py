@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.evaluation.bias import bias_table
 from tasks.evaluation.items import ItemSet
-from tasks.evaluation.report.background import Background, list_costs, plot_curve
+from tasks.evaluation.report.background import SHOWN_DIGITS, Background, list_costs, plot_curve, shorten_hash
 from tasks.evaluation.report.blocks import ReportBlock, add_block
 from tasks.evaluation.report.changes import find_changes, is_binary
 from tasks.evaluation.report.everything import write_everything
@@ -97,8 +97,10 @@ def write_report(
         "Seconds vary from run to run: how long a stage took stands at the top of its page and in MLflow. Energy is "
         "not measured; `heptune plan --watts` states it for a machine of known power.",
     )
-    rows = [*background.lineage.items(), *((f"library {name}", text) for name, text in background.libraries.items())]
-    page.table("Where it came from", ["what", "which"], rows, "Hashes are SHA-256.")
+    rows = [[name, shorten_hash(text)] for name, text in background.lineage.items()]
+    rows += [[f"library {name}", text] for name, text in background.libraries.items()]
+    note = f"The first {SHOWN_DIGITS} digits of SHA-256 hashes; all of them are in {EVERYTHING}."
+    page.table("Where it came from", ["what", "which"], rows, note)
     page.listing(describe_method(selected, board), "How this was measured")
     page.link("predictions.parquet", "All answers, item by item (predictions.parquet)")
     page.link(EVERYTHING, f"Everything on this page as JSON ({EVERYTHING})")

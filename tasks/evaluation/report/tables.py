@@ -95,18 +95,16 @@ def tabulate_slices(board: Scoreboard, parts: Sequence[Slice], most: int) -> Tab
     rows: list[list[Any]] = []
     for part in parts[:most]:
         one = part.comparison
-        remark = "stands out" if part.stands_out else ""
-        if part.too_small:
-            remark = "too small"
+        ends = _show_ends(signed(one.low), signed(one.high)) if one.low < one.high else "–"
         rows.append(
             [
                 part.name,
                 signed(one.difference),
-                _show_ends(signed(one.low), signed(one.high)) if one.low < one.high else "–",
+                "too small" if part.too_small else ends,
                 *(show_score(part.values[model]) for model in board.outcomes),
                 _show_ends(show_score(part.ends[0]), show_score(part.ends[1])),
                 part.items,
-                remark,
+                "stands out" if part.stands_out else "",
             ]
         )
     note = (

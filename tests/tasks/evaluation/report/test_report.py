@@ -16,7 +16,7 @@ from tasks.evaluation.metrics.rouge_l import RougeL
 from tasks.evaluation.report.answer_table import tabulate_answers
 from tasks.evaluation.report.background import Background, thin
 from tasks.evaluation.report.blocks import MAXIMUM_ROWS, BlockTable, ReportBlock
-from tasks.evaluation.report.page import write_report
+from tasks.evaluation.report.page import MAXIMUM_SLICES, write_report
 from tasks.evaluation.report.sentences import list_turning_points, summarise
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.slices.groups import group_items
@@ -148,6 +148,7 @@ def test_few_short_items_are_all_there(tmp_path: Path) -> None:
     page, everything = write_large(tmp_path, 30, "yes")
     assert page.read_text().count("<article") == 30
     assert "of them are below" not in page.read_text()
+    assert page.read_text().count("<td>too small</td>") >= MAXIMUM_SLICES, "labels of one item each"
     assert len(read_json(everything)["examples"]) == 30
 
 
