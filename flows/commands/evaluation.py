@@ -52,11 +52,11 @@ def compare_models(names: Sequence[str], metrics: Sequence[str] | None, items: i
     Raises:
         PipelineError: Fewer than two models, or one of them is not there.
     """
-    from flows.wiring.named_models import find_model
+    from flows.wiring.named_models import find_endpoint, find_model
     from flows.wiring.params import read_params
 
     precision = read_params().evaluation.generation.precision
-    found = {model.name: model for name in names for model in [find_model(name, precision)]}
+    found = {model.name: model for name in names for model in [find_endpoint(name) or find_model(name, precision)]}
     if len(found) < 2:
         raise PipelineError(
             f"found one model to compare, {', '.join(names)}; give two or more, such as `heptune compare base tuned`"
@@ -147,7 +147,7 @@ def rank(
     differences = []
     if in_detail:
         groupings = group_items(selected.items, settings.slices, artifacts.EXTRA)
-        differences = find_differences(ranking, compare_models_origins(local), groupings, settings.examples)
+        differences = find_differences(ranking, compare_models_origins(models), groupings, settings.examples)
     write_ranking(ranking, title, notes, page, page.with_name("metrics.json"), differences)
     values = {"models": list(ranking.models), "report": page.as_uri(), **ranking.figures}
     if differences:
@@ -155,7 +155,9 @@ def rank(
     return Answer(values, f"{describe_ranking(ranking)}\nreport: {page.as_uri()}")
 
 
-def compare_models_origins(models: Sequence[NamedModel]) -> dict[str, tuple[list[OriginChange], str]]:
+def compare_models_origins(
+    models: Sequence[NamedModel | NamedEndpoint],
+) -> dict[str, tuple[list[OriginChange], str]]:
     """What is not the same behind each model and the first one, and a note."""
     from flows.wiring.origins import compare_origins, read_origin
 

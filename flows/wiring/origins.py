@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from flows.wiring import artifacts
 from flows.wiring.lineage import git_commit
+from flows.wiring.named_models import NamedEndpoint, NamedModel
 from flows.wiring.params.places import find, flatten
 from tasks.contracts.manifest import NAME, find_json
 
 if TYPE_CHECKING:
-    from flows.wiring.named_models import NamedModel
     from tasks.evaluation.report.differences import OriginChange
 
 # Sections that decide about a release, monitoring and search apart.
@@ -51,8 +51,10 @@ def list_params(params: Any) -> dict[str, Any]:
     return flatten(sections)
 
 
-def read_origin(model: NamedModel) -> ModelOrigin:
+def read_origin(model: NamedModel | NamedEndpoint) -> ModelOrigin:
     """What is behind a model: from its release, or for what was just trained from the checkout."""
+    if not isinstance(model, NamedModel):  # nobody knows what is behind a URL
+        return ModelOrigin()
     if model.asked == "base":
         manifest = find_json(artifacts.INITIAL / NAME)
         return ModelOrigin(model=_describe_model({"base": manifest.get("source")}))
