@@ -46,11 +46,10 @@ MEMBERS: dict[str, dict[str, dict[str, Any]]] = {
     "instruction": {"local_ifeval": {"chat_template": True}},
 }
 
-
+# Those that any data can be asked about; exposure wants canaries or codes, and errors by group want groups.
 SELF_SUFFICIENT = (
     "stereotype",
     "memorisation",
-    "canary_exposure",
     "adversarial_edits",
     "style_shift",
     "adversarial_demonstrations",
