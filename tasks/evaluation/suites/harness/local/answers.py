@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 UNANSWERABLE = "unanswerable"
@@ -35,7 +37,9 @@ def score_instructions(doc: Mapping[str, Any], results: Sequence[str]) -> dict[s
     download = nltk.download
     nltk.download = lambda *_, **__: False
     try:
-        from lm_eval.tasks.ifeval.utils import process_results
+        # It says that it has downloaded something also where it has not.
+        with redirect_stdout(StringIO()):
+            from lm_eval.tasks.ifeval.utils import process_results
     finally:
         nltk.download = download
     try:
