@@ -211,7 +211,8 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
         ["method", plan.method.describe()],
         ["trained parameters", plan.trainable_parameters],
         ["steps", provenance.tuned.get("steps", plan.steps)],
-        ["loss", plan.loss.describe()],
+        ["objective", plan.objective.describe()],
+        *([["loss", plan.loss.describe()]] if plan.objective.can.token_loss else []),
         ["epochs", f"{plan.epochs:.3g}"],
         ["conversations per epoch", plan.examples],
         ["tokens per epoch", plan.tokens],
@@ -235,7 +236,7 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
         ("final_validation_loss", "validation loss after training"),
     ):
         loss = provenance.tuned[key]
-        rows.append([f"{name}, nats per token", "not measured" if loss is None else float(loss)])
+        rows.append([f"{name}, nats per {plan.objective.unit}", "not measured" if loss is None else float(loss)])
     return rows
 
 

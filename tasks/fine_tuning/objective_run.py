@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -117,12 +117,22 @@ class ObjectiveRun:
         training, began = trainer.model.training, time.monotonic()
         trainer.model.eval()
         try:
-            with torch.no_grad(), trainer.compute_loss_context_manager():
+            with torch.no_grad(), self._decoding_precision():
                 made = self.objective.make([trainer._prepare_inputs(batch) for batch in batches], step)
         finally:
             trainer.model.train(training)
             self.making_s += time.monotonic() - began
         return list(made)
+
+    def _decoding_precision(self) -> AbstractContextManager[Any]:
+        """Autocast where weights are of several precisions, which the wrapped forward pass has of its own.
+
+        Objectives decode with the model below what wraps it; weights that are all fp32 decode in fp32.
+        """
+        if all(weight.dtype == torch.float32 for weight in self.trainer.model.parameters()):
+            return nullcontext()
+        autocast: AbstractContextManager[Any] = self.trainer.accelerator.autocast()
+        return autocast
 
     def take_making(self) -> float:
         """Seconds spent in making batches since the last call."""

@@ -86,7 +86,8 @@ def write_report(
         add_block(page, block)
     if background.curve:
         page.figure(plot_curve(background), "Loss while it was trained", str(background.diagnosis.get("text", "")))
-    page.figure(plot_losses(board), "Loss by item", "Dashed: medians. The last bin includes all larger losses.")
+    if any(outcome.tokens.any() for outcome in board.outcomes.values()):  # of vectors nothing has a loss
+        page.figure(plot_losses(board), "Loss by item", "Dashed: medians. The last bin includes all larger losses.")
     if probe := bias_table(board.outcomes):
         page.table("Bias probe", *probe)
     page.table("Other tests of the differences", *tabulate_checks(board))

@@ -119,6 +119,24 @@ def _show_ends(low: str, high: str) -> str:
     return f"[{low}, {high}]".replace(" ", "\N{NO-BREAK SPACE}")
 
 
+def _describe_asking(board: Scoreboard) -> list[str]:
+    """What the models were asked for: vectors, the likelihood of documents, or answers."""
+    if any(outcome.ranks is not None for outcome in board.outcomes.values()):
+        return ["Each model gave vectors of the items' texts, read without a chat template; nothing was answered."]
+    if not any(item.prompt for item in board.items):
+        return [
+            "Each item is a document, read without a chat template and scored by its likelihood; nothing was asked."
+        ]
+    truncated = {model: int((~outcome.finished).sum()) for model, outcome in board.outcomes.items()}
+    return [
+        "The last answer of a conversation is the item, everything before it the prompt, rendered by each "
+        "model's own chat template and answered greedily.",
+        "Answers cut off by the limit of tokens or time: "
+        + ", ".join(f"{model} {count:,}" for model, count in truncated.items())
+        + ".",
+    ]
+
+
 def describe_method(selected: ItemSet, board: Scoreboard) -> list[str]:
     left_out = []
     if selected.too_long:
@@ -129,15 +147,10 @@ def describe_method(selected: ItemSet, board: Scoreboard) -> list[str]:
         left_out.append(f"{selected.duplicates:,} that repeat an item")
     if selected.unanswerable:
         left_out.append(f"{selected.unanswerable:,} without a prompt or an answer")
-    truncated = {model: int((~outcome.finished).sum()) for model, outcome in board.outcomes.items()}
     method = [
         f"{len(board.items):,} of {selected.held_out:,} held-out rows, selected by a hash of their content"
         + (f"; left out: {', '.join(left_out)}." if left_out else "; none was left out."),
-        "The last answer of a conversation is the item, everything before it the prompt, rendered by each "
-        "model's own chat template and answered greedily.",
-        "Answers cut off by the limit of tokens or time: "
-        + ", ".join(f"{model} {count:,}" for model, count in truncated.items())
-        + ".",
+        *_describe_asking(board),
         "Differences are paired: both models are scored on the same resampled items, and near-duplicates are drawn "
         "together. Perplexities are computed in each resample before they are subtracted.",
         f'"Detectable" is the smallest true difference that these items show with {board.power:.0%} power; '

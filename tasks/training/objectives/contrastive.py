@@ -113,7 +113,8 @@ class Contrastive(PlainObjective):
             parts.append("the state of the last token")
         if self.negatives:
             margin = f" with a margin of {self.negatives.margin:g}" if self._mined else ""
-            parts.append(f"{self.negatives.count} hard negatives of a pair, {self.negatives.source}{margin}")
+            count = self.negatives.count
+            parts.append(f"{count} hard negative{'s' * (count > 1)} a pair, {self.negatives.source}{margin}")
         return ", ".join(parts)
 
     def problems(self, shape: ModelShape) -> list[str]:

@@ -182,9 +182,10 @@ class Gkd(TaughtObjective):
         if step.rows.weights is not None:
             weights = torch.from_numpy(step.rows.weights[list(items)]).to(batch["input_ids"].device)
             batch["weights"] = weights[:, None].expand(batch["input_ids"].shape)
-        targets = self.find_live_targets(batch)
         labels = batch["labels"][:, 1:]
-        found = targets.score(labels[labels.ne(IGNORED)])
+        with torch.autocast(labels.device.type, enabled=False):  # the teacher computes in a precision of its own
+            targets = self.find_live_targets(batch)
+            found = targets.score(labels[labels.ne(IGNORED)])
         zeros, owners = found.new_zeros(len(samples)), number_tokens(batch)
         reward = zeros.index_add(0, owners, found) / batch["answer_tokens"]
         own = zeros.index_add(0, owners, batch["old"].to(found.dtype)) / batch["answer_tokens"]

@@ -26,6 +26,7 @@ from tasks.training.objectives.data import Tokenization, split_tables
 from tasks.training.objectives.gkd import Gkd, StudentAnswers
 from tasks.training.objectives.rollouts.prompts import NO_PROMPT, NO_ROOM
 from tasks.training.objectives.rollouts.samples_file import list_steps, read_samples
+from tasks.training.quantization.none import Unquantized
 from tests.tasks.fine_tuning.small import make_plan
 from tests.tasks.training.objectives.halves import run_whole_and_halves
 from tests.tiny import example_rows
@@ -146,6 +147,18 @@ def test_a_student_comes_nearer_on_its_own_answers_and_resumes_to_the_same_bytes
     page = (tmp_path / "index.html").read_text()
     assert "Answers while it was trained" in page
     assert objective.figures["reward"] in html.unescape(page)
+
+
+def test_an_adapter_on_a_base_in_16_bits_answers_and_learns(initial: Path, teacher: Path, tmp_path: Path) -> None:
+    """Its norms stay in fp32, so that only autocast brings the two together."""
+    halved = {"quantization": Unquantized(weights="bf16"), "precision": "bf16"}
+    plan = make_plan(objective=objective_of(teacher), **halved)
+    splits = splits_of(initial, plan.objective)
+    trainer = make_trainer(plan, splits, initial, Checkpoints(tmp_path, origin_of(plan, splits, initial), 1))
+    assert {weight.dtype for weight in trainer.model.parameters()} == {torch.float32, torch.bfloat16}
+    (made,) = trainer.objective.make([collate(splits.train, [[0], [3]], trainer.pad, packed=False)])
+    assert made["reward"].isfinite().all()
+    assert made["taught"].dtype == torch.float32
 
 
 def test_rows_that_leave_no_room_are_left_out(initial: Path, shape: ModelShape, teacher: Path) -> None:
