@@ -36,7 +36,7 @@ CASES = [
     ("zero-3", "last_layers"),
     ("ddp", "half"),
 ]
-# Of LoRA where no method is named; slow.
+# Of LoRA, in other bits; slow.
 LORA = METHODS["lora"]
 # The frozen base in bf16 too, as a plan has it by default.
 BF16: dict[str, Any] = {"precision": "bf16", "quantization": {"name": "none"}}
@@ -51,29 +51,6 @@ MORE: dict[str, dict[str, Any]] = {
     "zero-3-bf16": {"distribution": DISTRIBUTIONS["zero-3"], **BF16, **CHANGES["lora"]},
     "zero-3-checkpointing": {"distribution": DISTRIBUTIONS["zero-3"], "gradient_checkpointing": True},
 }
-# Methods that are not PEFT's, or put something before the rows.
-OTHER_METHODS: dict[str, dict[str, Any]] = {
-    "bottleneck": {"name": "bottleneck", "size": 8},
-    "dylora": {"name": "dylora", "rank": 4, "ranks": [2, 4]},
-    "memory_tuning": {
-        "name": "memory_tuning",
-        "experts": 16,
-        "rank": 2,
-        "texts": 4,
-        "first_block": 1,
-        "targets": ["down_proj", "q_proj"],
-    },
-    "mixture_of_experts": {"name": "mixture_of_experts", "experts": 3},
-    "p_tuning": {"name": "p_tuning"},
-    "prefix_tuning": {"name": "prefix_tuning"},
-    "prompt_tuning": {"name": "prompt_tuning"},
-}
-MORE |= {
-    f"{name}-{method}": {"distribution": DISTRIBUTIONS[name], "method": values}
-    for name in ("ddp", "zero-2")
-    for method, values in OTHER_METHODS.items()
-}
-MORE = dict(sorted(MORE.items(), key=lambda case: list(DISTRIBUTIONS.values()).index(case[1]["distribution"])))
 # Of LoRA, with another objective than supervised learning.
 OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "ddp-dpo": ("ddp", {"name": "dpo"}),

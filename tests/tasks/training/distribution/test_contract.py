@@ -130,7 +130,7 @@ def ranks(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def more(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    plans = {name: plan_of(initial, **{"method": METHODS["lora"], **changes}) for name, changes in MORE.items()}
+    plans = {name: plan_of(initial, method=METHODS["lora"], **changes) for name, changes in MORE.items()}
     cases = {name: (plan, splits) for name, plan in plans.items()}
     with trained(tmp_path_factory.mktemp("more"), initial, cases) as found:
         yield found
@@ -220,15 +220,13 @@ def test_each_rank_holds_its_share_and_no_more(ranks: Ranks, initial: Path, dist
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", MORE)
-def test_in_other_bits_with_recomputed_activations_and_by_other_methods(
+def test_in_other_bits_and_with_recomputed_activations(
     more: Ranks, initial: Path, splits: Splits, tmp_path: Path, case: str
 ) -> None:
     """The same within what the bits round, and resumed exactly."""
     changes = {key: value for key, value in MORE[case].items() if key != "distribution"}
-    changes = {"method": METHODS["lora"], **COMMON, **changes, "batch_size": 2, "accumulation_steps": 2 * RANKS}
-    plan = make_plan(**changes)
-    quantization = plan.quantization.resolve(plan.method.can.frozen_base, plan.precision)
-    plan = plan.model_copy(update={"quantization": quantization})
+    plan = make_plan(**{**COMMON, **changes}, method=METHODS["lora"], batch_size=2, accumulation_steps=2 * RANKS)
+    plan = plan.model_copy(update={"quantization": plan.quantization.resolve(True, plan.precision)})
     run = fine_tune(plan, splits, initial, tmp_path / "checkpoints", tmp_path / "tuned")
     losses = {e["step"]: e["loss"] for e in more.history(case, "whole") if "loss" in e}
     for point in run.curve:
