@@ -173,12 +173,17 @@ def run_retrains(cases: int, sizes: Sequence[int], resamples: int) -> None:
         show(f"{spending}, {items} items", "5%" if spending == "equal" else "-", found)
 
 
+def state_detectable(metric: str, items: int, seed: list[int], resamples: int) -> float:
+    """The smallest detectable difference that a comparison states."""
+    task = Task(items, 1, seed)
+    outcomes = [task.answer("base"), task.answer("candidate", 0.1, 0.1)]
+    return task.score(outcomes, [metric], 0.95, resamples=resamples).against_opponent[metric].detectable
+
+
 def run_power(cases: int, sizes: Sequence[int], resamples: int) -> None:
     print(f"{cases:,} cases a row, better by the detectable difference\n{'metric':<64}  {'stated':>9}  promoted")
     for metric, items in product(("exact_match", "loss"), sizes):
-        first = Task(items, 1, [items, 7])
-        outcomes = [first.answer("base"), first.answer("candidate", 0.05, 0.05)]
-        stated = first.score(outcomes, [metric], 0.95, resamples=resamples).against_opponent[metric].detectable
+        stated = float(np.mean([state_detectable(metric, items, [items, 7, n], resamples) for n in range(100)]))
         found = [judge(metric, items, 1, stated, [items, 1, case], resamples=resamples)[0] for case in range(cases)]
         show(f"{metric}, {items} items, better by {stated:.3f}", "80%", found)
 
