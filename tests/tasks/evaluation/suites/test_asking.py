@@ -17,6 +17,7 @@ from tasks.evaluation.asking.ask import Limits, ask_questions, cut_at
 from tasks.evaluation.asking.encode import cut_windows
 from tasks.evaluation.asking.question import Option, Question, Reply
 from tasks.language_models.decoding.likelihoods import score_continuations
+from tasks.language_models.generation import generate_tokens
 
 LIMITS = Limits(max_new_tokens=12, batch_size=5)
 TURNS = ({"role": "user", "content": "Where is the stone?"},)
@@ -114,7 +115,7 @@ def test_answers_end_at_stops_limits_and_the_context(opened: tuple[Any, Any]) ->
     assert stopped.tokens <= free.tokens
     assert (short.tokens, short.finished) == (2, False)
     assert chat.text.startswith(short.text)
-    whole = "the stone and the river " * 120
+    whole = "the stone and the river " * 120 + "my parcel is late and the window"
     refused = ({"role": "user", "content": whole},)
     cut, unfit, long = ask(
         opened,
@@ -126,6 +127,9 @@ def test_answers_end_at_stops_limits_and_the_context(opened: tuple[Any, Any]) ->
     )
     assert cut.truncated
     assert not cut.unfit
+    ids = opened[1].encode(whole)[-(256 - 12) :]
+    (kept,) = generate_tokens(opened[0], [ids], [12], frozenset({2}), 1, "test")
+    assert cut.text == opened[1].decode(kept, skip_special_tokens=True), "the end of a long text is kept"
     assert "fill the context of 256" in unfit.unfit
     assert long.tokens <= 128
     (timed,) = ask(opened, [Question("h", prompt="the stone")], replace(LIMITS, timeout_s=0.0))
