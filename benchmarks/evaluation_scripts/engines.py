@@ -95,45 +95,12 @@ def lm_eval(job: dict[str, Any]) -> tuple[Work, Work]:
     return choices, answers
 
 
-def lighteval(job: dict[str, Any]) -> tuple[Work, Work]:
-    from lighteval.models.abstract_model import ModelConfig  # noqa: F401 - fails early where the version is another
-    from lighteval.models.model_input import GenerationParameters
-    from lighteval.models.transformers.transformers_model import TransformersModel, TransformersModelConfig
-    from lighteval.tasks.requests import Doc
-
-    config = TransformersModelConfig(
-        model_name=job["model"],
-        batch_size=job["batch"],
-        dtype="float32",
-        device="cpu",
-        generation_parameters=GenerationParameters(temperature=0, max_new_tokens=job["new_tokens"]),
-    )
-    model = TransformersModel(config)
-    model.disable_tqdm = True
-
-    def choices() -> list[Any]:
-        docs = [
-            Doc(query=one["query"], choices=[f" {text}" for text in one["choices"]], gold_index=0, id=str(n))
-            for n, one in enumerate(job["questions"])
-        ]
-        return [choose(one.logprobs) for one in model.loglikelihood(docs)]
-
-    def answers() -> list[Any]:
-        docs = [
-            Doc(query=p, choices=[""], gold_index=0, id=str(n), generation_size=job["new_tokens"], stop_sequences=[])
-            for n, p in enumerate(job["prompts"])
-        ]
-        return [one.text[0] for one in model.greedy_until(docs)]
-
-    return choices, answers
-
-
 def choose(sums: Any) -> int:
     """The likeliest option."""
     return max(range(len(sums)), key=sums.__getitem__)
 
 
-ENGINES = {"heptune": heptune, "plain": plain, "lm_eval": lm_eval, "lighteval": lighteval}
+ENGINES = {"heptune": heptune, "plain": plain, "lm_eval": lm_eval}
 
 
 def main() -> None:
