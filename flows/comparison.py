@@ -51,6 +51,8 @@ from tasks.search.run import run_trials  # noqa: E402
 from tasks.search.study import TrialStore  # noqa: E402
 from tasks.training.methods import METHODS  # noqa: E402
 from tasks.training.objectives import OBJECTIVES  # noqa: E402
+from tasks.training.objectives.contrastive import Contrastive  # noqa: E402
+from tasks.training.objectives.reward_objective import RewardObjective  # noqa: E402
 from tasks.training.optimizers import OPTIMIZERS  # noqa: E402
 from tasks.training.weights import list_trained_at_once  # noqa: E402
 from tasks.training_setup.resolve import resolve_plan  # noqa: E402
@@ -63,7 +65,8 @@ PARAM = {
 KNOWN: Mapping[str, Sequence[str]] = {
     "methods": [one().name for one in METHODS],
     "optimizers": [one().name for one in OPTIMIZERS],
-    "objectives": [one().name for one in OBJECTIVES],
+    # Those that are for answers; models for vectors or rewards have none to be compared by.
+    "objectives": [one().name for one in OBJECTIVES if not issubclass(one, (Contrastive, RewardObjective))],
 }
 MANY_EPOCHS = 1_000.0  # so that the steps decide
 

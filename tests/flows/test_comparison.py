@@ -36,6 +36,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_all_stands_for_every_choice_and_a_wrong_name_is_answered_with_them() -> None:
     assert list_names("methods", "all") == KNOWN["methods"]
     assert list_names("methods", "lora, full,lora") == ["lora", "full"]
+    assert {"contrastive", "reward_model", "process_reward_model"}.isdisjoint(list_names("objectives", "all"))
+    assert {"supervised", "dpo", "grpo"} <= set(list_names("objectives", "all"))
     with pytest.raises(PipelineError, match=r"^--optimizers: adamx; expected all, or some of adamw, "):
         list_names("optimizers", "adamw,adamx")
 
