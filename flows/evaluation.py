@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from flows.wiring import artifacts
@@ -13,6 +14,8 @@ from tasks.evaluation.decisions.reuse import read_frozen_champion, use_held_out
 from tasks.evaluation.held_out.seen import refuse_seen_items
 from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.items import select_items
+from tasks.evaluation.judges.judged import judge_answers
+from tasks.evaluation.metrics.judged.by_judge import as_metric
 from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.outcomes import answer_with_base, answer_with_candidate, answer_with_champion
 from tasks.evaluation.probes.probe import list_probes
@@ -21,6 +24,7 @@ from tasks.evaluation.report.answer_table import tabulate_answers
 from tasks.evaluation.report.background import read_background
 from tasks.evaluation.report.blocks import ReportBlock
 from tasks.evaluation.report.calibration import describe_calibration
+from tasks.evaluation.report.judges import list_judge_blocks
 from tasks.evaluation.report.page import write_report
 from tasks.evaluation.report.suite_block import describe_suites
 from tasks.evaluation.reward_metrics.added import add_reward_metrics
@@ -66,7 +70,7 @@ def evaluation(params: Params) -> None:
     pairs, pooling = (objective.pairs, objective.pooling) if objective.name == "contrastive" else (None, "mean")
     intents = task(fit_intent_classifier)(artifacts.TRAIN, selected.items)
     rewards = isinstance(objective, RewardObjective)
-    evidence = Evidence(selected.items, intents, vectors=pairs is not None, rewards=rewards)
+    evidence = Evidence(selected.items, intents, pairs is not None, rewards, kept=artifacts.JUDGED)
     metrics = add_reward_metrics(settings.metrics, evidence)
     task(check_metrics)(evidence, metrics, selected.same_tokens)
     asked = task(read_suites)(settings.suites, RunData(selected.items, artifacts.TRAIN, artifacts.EXTRA))
@@ -82,10 +86,13 @@ def evaluation(params: Params) -> None:
     base = task(answer_with_base)(selected.items, artifacts.INITIAL, **generation)
     in_use = task(answer_with_champion)(selected.items, folder, **generation)
     candidate = task(answer_with_candidate)(selected.items, artifacts.INITIAL, artifacts.TUNED, **generation)
+    # Without answers there is nothing to judge.
+    judges = () if pairs or rewards else settings.judges
+    judged = task(judge_answers)(judges, selected.items, [base, in_use, candidate], artifacts.JUDGED)
     board = task(score_outcomes)(
-        evidence,
+        replace(evidence, judged=judged.by_judge),
         [base, in_use, candidate],
-        metrics,
+        (*metrics, *map(as_metric, judges)),
         **settings.bootstrap.at(use.confidence),
     )
     suites = task(score_suites)(asked, [base, in_use, candidate], **settings.bootstrap.at(use.confidence))
@@ -99,6 +106,7 @@ def evaluation(params: Params) -> None:
     )
     # What other rooms measured, in the order of the page.
     blocks: list[ReportBlock] = [
+        *list_judge_blocks(judged),
         *describe_suites(suites),
         describe_axes(suites, board.outcomes),
         *describe_calibration(evidence, board),

@@ -16,7 +16,7 @@ class Endpoint:
     """Answers by a function, one request after the other in as many threads as there are clients.
 
     Args:
-        answer: The last turn's text to the answer, or to ``content`` and ``finish_reason``.
+        answer: The last turn's text to the answer, or to ``content``, ``finish_reason`` and perhaps ``logprobs``.
         counted: Whether tokens are reported: as many as words.
 
     Attributes:
@@ -54,7 +54,8 @@ class Endpoint:
                 usage = {"prompt_tokens": sent, "completion_tokens": came, "total_tokens": sent + came}
                 send(self, 200, {
                     "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
-                    "choices": [{"index": 0, "finish_reason": choice["finish_reason"], "message": message}],
+                    "choices": [{"index": 0, "finish_reason": choice["finish_reason"], "message": message,
+                                 "logprobs": choice.get("logprobs")}],
                     **({"usage": usage} if counted else {}),
                 })  # fmt: skip
 

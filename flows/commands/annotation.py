@@ -16,8 +16,8 @@ from flows.wiring import artifacts
 from flows.wiring.settings import configure
 
 if TYPE_CHECKING:
-    from tasks.annotation.agreement import Alpha
     from tasks.annotation.rounds import ImportedLabels, WrittenTasks
+    from tasks.corpus.agreement import Alpha
 
 
 app = typer.Typer()

@@ -91,7 +91,7 @@ def rank(
     stage: str,
     in_detail: bool = False,
 ) -> Answer:
-    """Answer, score, and write the page.
+    """Answer, score, and write the page; the params' judges score too, unless metrics are named.
 
     Args:
         models: The models, the first being the reference.
@@ -101,6 +101,8 @@ def rank(
         stage: Folder of the page.
         in_detail: Show what else differs between the reference and each model, origins and answers.
     """
+    from dataclasses import replace
+
     from flows.wiring import artifacts
     from flows.wiring.named_models import NamedModel
     from flows.wiring.params import read_params
@@ -108,6 +110,8 @@ def rank(
     from tasks.evaluation.answer_store import AnswerStore
     from tasks.evaluation.intents import fit_intent_classifier
     from tasks.evaluation.items import select_items_of
+    from tasks.evaluation.judges.judged import describe_judges, judge_answers
+    from tasks.evaluation.metrics.judged.by_judge import as_metric
     from tasks.evaluation.metrics.metric import Evidence
     from tasks.evaluation.outcomes import answer_with_model
     from tasks.evaluation.probes.probe import list_probes
@@ -126,7 +130,8 @@ def rank(
             "found only models behind URLs; name one that is here too, such as base: its tokenizer chooses the items"
         )
     selected = select_items_of(artifacts.TEST, items or settings.items, [model.folder for model in local])
-    evidence = Evidence(selected.items, fit_intent_classifier(artifacts.TRAIN, selected.items))
+    intents = fit_intent_classifier(artifacts.TRAIN, selected.items)
+    evidence = Evidence(selected.items, intents, kept=artifacts.JUDGED)
     check_metrics(evidence, wanted, selected.same_tokens)
     how = settings.generation.model_dump()
     store = AnswerStore(artifacts.EVALUATED)
@@ -137,12 +142,19 @@ def rank(
         else answer_with_endpoint(one.name, one.endpoint, selected.items, settings.generation.max_new_tokens)
         for one in models
     ]
-    ranking = rank_models(evidence, outcomes, wanted, **settings.bootstrap.model_dump())
+    judged = judge_answers(
+        () if metrics else settings.judges, selected.items, outcomes, artifacts.JUDGED, outcomes[0].model
+    )
+    fit = [as_metric(one) for one in settings.judges if (found := judged.by_judge.get(one.name)) and not found.unfit]
+    ranking = rank_models(
+        replace(evidence, judged=judged.by_judge), outcomes, (*wanted, *fit), **settings.bootstrap.model_dump()
+    )
     page = configure() / artifacts.report(stage)
     notes = [
         f"{len(selected.items):,} of {selected.held_out:,} held-out rows, selected by a hash of their content; all "
         "models answered the same ones, greedily.",
         "A score of many models is that of the luckiest too: the best of ten equal models looks better than it is.",
+        *describe_judges(judged.by_judge),
     ]
     differences = []
     if in_detail:

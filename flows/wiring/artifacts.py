@@ -47,6 +47,7 @@ RUN_FACTS = REPORTS / "runs.js"
 STATE = Path(".heptune")
 RELEASES = STATE / "releases"
 EVALUATED = STATE / "answers"
+JUDGED = STATE / "verdicts"
 STORE = STATE / "requests.db"
 SPOOL = STATE / "requests.spool.jsonl"
 KEYS = STATE / "keys.json"

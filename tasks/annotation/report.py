@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tasks.annotation.agreement import RELIABLE, TENTATIVE, Alpha, measure_alpha, measure_pairs
 from tasks.annotation.rounds import LABELS, ImportedLabels
+from tasks.corpus.agreement import RELIABLE, TENTATIVE, Alpha, measure_alpha, measure_pairs
 from tasks.corpus.rows.texts import make_visible
 from tasks.pages.page import Page, Tone
 from tasks.pages.text import plural

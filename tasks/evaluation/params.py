@@ -9,16 +9,25 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from tasks.contracts.params import Section
 from tasks.evaluation.decisions.params import HeldOutReuse
+from tasks.evaluation.judges import AnyJudge
 from tasks.evaluation.metrics.answer_length import AnswerLength
 from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
 from tasks.evaluation.metrics.bleu import Bleu
 from tasks.evaluation.metrics.certainty.calibration import BrierScore, CalibrationError
 from tasks.evaluation.metrics.certainty.entropy import SemanticEntropy, SequenceEntropy
 from tasks.evaluation.metrics.chrf import ChrF
+from tasks.evaluation.metrics.context.trace import (
+    Attribution,
+    ContextCompleteness,
+    ContextRelevance,
+    ContextUtilisation,
+)
 from tasks.evaluation.metrics.exact_match import ExactMatch
 from tasks.evaluation.metrics.finished import FinishedAnswers
 from tasks.evaluation.metrics.intent_accuracy import IntentAccuracy
 from tasks.evaluation.metrics.json_validity import JsonValidity
+from tasks.evaluation.metrics.judged.claims import Completeness, Factuality
+from tasks.evaluation.metrics.judged.embedding_similarity import EmbeddingSimilarity
 from tasks.evaluation.metrics.label_scores import MacroF1, MacroPrecision, MacroRecall, WeightedF1
 from tasks.evaluation.metrics.length_deviation import LengthDeviation
 from tasks.evaluation.metrics.loss import Loss
@@ -79,7 +88,14 @@ AnyMetric = Annotated[
     | CalibrationError
     | BrierScore
     | SequenceEntropy
-    | SemanticEntropy,
+    | SemanticEntropy
+    | EmbeddingSimilarity
+    | Factuality
+    | Completeness
+    | ContextRelevance
+    | ContextCompleteness
+    | ContextUtilisation
+    | Attribution,
     Field(discriminator="name"),
     BeforeValidator(_accept_bare_name),
 ]
@@ -186,6 +202,9 @@ class Evaluation(Section):
     suites: tuple[AnySuite, ...] = Field(
         default=(), description="questions that all models are asked beside the held-out items; none by default"
     )
+    judges: tuple[AnyJudge, ...] = Field(
+        default=(), description="language models that score the answers; each is a metric too, and may decide"
+    )
     generation: AnswerGeneration = Field(default_factory=AnswerGeneration)
     bootstrap: Bootstrap = Field(default_factory=Bootstrap)
     gate: PromotionGate = Field(default_factory=PromotionGate)
@@ -199,9 +218,9 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def _gate_is_scored(self) -> Evaluation:
-        names = [metric.name for metric in self.metrics]
+        names = [one.name for one in (*self.metrics, *self.judges)]
         if len(set(names)) < len(names):
-            raise ValueError(f"metrics: {', '.join(names)} names one metric twice; name each once")
+            raise ValueError(f"metrics: {', '.join(names)} names one metric or judge twice; name each once")
         keys = [suite.key for suite in expand_suites(self.suites)]
         if repeated := sorted({key for key in keys if keys.count(key) > 1}):
             raise ValueError(f"suites: several are called {', '.join(repeated)}; give each a title of its own")
@@ -213,6 +232,12 @@ class Evaluation(Section):
             )
         if len(set(self.slices)) < len(self.slices):
             raise ValueError(f"slices: {', '.join(self.slices)} names one twice; name each once")
+        decisive = {*self.gate.primaries, *self.gate.must_not_worsen}
+        if unproven := [one.name for one in self.judges if one.name in decisive and one.agreement is None]:
+            raise ValueError(
+                f"judges: {', '.join(unproven)} is in the gate and nothing shows that it agrees with people; give it "
+                "agreement: {file: <pairs that people compared>, at_least: 0.7}, or take it out of the gate"
+            )
         if self.items < self.gate.minimum_items:
             raise ValueError(
                 f"items: {self.items} is below gate.minimum_items ({self.gate.minimum_items}), so no candidate "

@@ -19,8 +19,10 @@ from tasks.contracts.records import Message, RequestLog
 from tasks.gateway.chat import ApiError, ChatRequest, chunk, completion, count_usage, sse
 from tasks.gateway.engine import Delta, Event, Failed, Finished, GenerationRequest, PromptRefused, Sampling
 from tasks.gateway.keys import Key
+from tasks.gateway.mixture import MIXTURE
 from tasks.gateway.releases import Slot
 from tasks.gateway.state import GatewayState
+from tasks.language_models.writers.mixture import Proposals, add_proposals
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,9 @@ class Exchange:
         adapter: Name of the adapter that answers; None: the model alone.
         id: Id for the client, the log and feedback.
         status: HTTP status for the log; 499 until there is an answer.
+        prompt_tokens: Tokens of the prompt, and of the prompts of a mixture's other models.
+        completion_tokens: Tokens of the answer, and of the proposals of a mixture.
+        proposals: What the other models of a mixture propose.
     """
 
     state: GatewayState
@@ -55,6 +60,7 @@ class Exchange:
     completion_tokens: int = 0
     text: list[str] = field(default_factory=list)
     generation: GenerationRequest | None = None
+    proposals: Proposals = field(default_factory=Proposals)
     lease: ExitStack = field(default_factory=ExitStack)
     ended: bool = False
 
@@ -62,6 +68,11 @@ class Exchange:
         self.slot: Slot = self.lease.enter_context(self.state.releases.lease())
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether other models are asked for proposals first."""
+        return self.body.model == self.state.mixture_name
 
     @property
     def headers(self) -> dict[str, str]:
@@ -79,9 +90,12 @@ class Exchange:
         turns = self.body.turns()
         with self.state.admission.encoding():
             await self._check_length(turns)
+            if self.is_mixed:
+                turns = await self._add_proposals(turns)
             prompt = await self._encode(turns)
         self.prompt_tokens = len(prompt)
         limit = self._token_limit()
+        self.prompt_tokens += self.proposals.prompt_tokens or 0
         temperature = self.body.temperature
         self.generation = GenerationRequest(
             prompt=prompt,
@@ -120,6 +134,27 @@ class Exchange:
         except PromptRefused as error:
             raise ApiError(400, str(error), "prompt_refused", "messages") from error
 
+    async def _add_proposals(self, turns: list[dict[str, str]]) -> list[dict[str, str]]:
+        mixture = self.state.params.mixture
+        assert mixture is not None, "a mixture is asked for by a name that there is only with one"
+        self.proposals = await anyio.to_thread.run_sync(mixture.propose, turns, limiter=self.state.proposing)
+        if len(self.proposals.texts) < mixture.least_proposals:
+            message = (
+                f"{len(self.proposals.texts)} models made a proposal, {mixture.least_proposals} are needed; ask for "
+                f"{self.state.params.model_name!r}, or try again"
+            )
+            raise ApiError(503, message, "too_few_proposals")
+        # Where not all proposals fit into the context of the release, the last ones are left out.
+        for count in range(len(self.proposals.texts), mixture.least_proposals - 1, -1):
+            mixed = add_proposals(turns, self.proposals.texts[:count])
+            if len(await self._encode(mixed)) + (self.body.token_limit or 1) <= self.slot.engine.context:
+                return mixed
+        message = (
+            f"the messages and {mixture.least_proposals} of the proposals are more than the context of "
+            f"{self.slot.engine.context} tokens; shorten the messages, or ask for {self.state.params.model_name!r}"
+        )
+        raise ApiError(400, message, "context_length_exceeded", "messages")
+
     def _token_limit(self) -> int:
         context, requested = self.slot.engine.context, self.body.token_limit
         room = context - self.prompt_tokens
@@ -147,7 +182,7 @@ class Exchange:
 
     def finish(self, event: Finished) -> None:
         """Record that the answer is complete."""
-        self.completion_tokens = len(event.tokens)
+        self.completion_tokens = len(event.tokens) + (self.proposals.completion_tokens or 0)
         self.status = 200
 
     def end(self, error: ApiError | None = None) -> None:
@@ -178,9 +213,13 @@ class Exchange:
             RequestLog(
                 id=self.id,
                 received_at=self.received_at,
-                model=self.body.model if self.adapter is None else name_adapter(self.state, self.adapter),
+                model=self.body.model
+                if self.adapter is None or self.is_mixed
+                else name_adapter(self.state, self.adapter),
                 # Not the release's own answers: monitoring holds those against its baseline.
-                release=self.slot.release if self.adapter is None else f"{self.slot.release}:{self.adapter}",
+                release=self.slot.release
+                + ("" if self.adapter is None else f":{self.adapter}")
+                + (MIXTURE if self.is_mixed else ""),
                 key=self.key.logged_as if self.key else None,
                 messages=[Message.model_validate(turn) for turn in turns],
                 answer="".join(self.text),
@@ -244,12 +283,12 @@ def choose_adapter(state: GatewayState, body: ChatRequest) -> str | None:
     """
     name, served = state.params.model_name, state.list_models()
     tagged = (body.metadata or {}).get("adapter")
-    if body.model in (name, state.releases.release):
+    if body.model in (name, state.releases.release, state.mixture_name):
         asked = tagged
     else:
         asked = next((adapter for adapter, model in served.items() if adapter and model == body.model), "")
         if not asked:
-            shown = ", ".join(repr(model) for model in served.values())
+            shown = ", ".join(map(repr, state.list_names()))
             raise ApiError(404, f"no model {body.model!r}; there are {shown}", "model_not_found", "model")
         if tagged not in (None, asked):
             message = f"model {body.model!r} and metadata.adapter {tagged!r} name two adapters; name one"

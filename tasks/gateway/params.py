@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.gateway.engines.transformers import Transformers
+from tasks.gateway.mixture import MixtureProposers
 
 # The union is the registry. With the second engine it reads
 # Annotated[Transformers | Vllm, Field(discriminator="name")].
@@ -19,6 +20,10 @@ class Gateway(Section):
     model_name: str = Field(default="heptune", min_length=1, description="name of the model in requests")
     adapters: tuple[str, ...] = Field(
         default=(), description="adapters of `heptune adapters` that answer as <model_name>:<adapter> from the start"
+    )
+    mixture: MixtureProposers | None = Field(
+        default=None,
+        description="models that propose to the release, which then answers as <model_name>+mixture too; null: none",
     )
     poll_s: float = Field(default=1.0, gt=0, description="seconds between two checks for a new champion")
     max_new_tokens: int = Field(

@@ -60,11 +60,11 @@ def create_app(state: GatewayState) -> FastAPI:
 
     @app.get("/v1/models")
     async def models(key: Allowed) -> dict[str, Any]:
-        return {"object": "list", "data": [describe_model(state, name) for name in state.list_models().values()]}
+        return {"object": "list", "data": [describe_model(state, name) for name in state.list_names()]}
 
     @app.get("/v1/models/{name}")
     async def model(name: str, key: Allowed) -> dict[str, Any]:
-        known = list(state.list_models().values())
+        known = state.list_names()
         if name not in known:
             shown = ", ".join(map(repr, known))
             raise ApiError(404, f"no model {name!r}; there are {shown}", "model_not_found", "model")

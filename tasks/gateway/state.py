@@ -17,6 +17,7 @@ from tasks.gateway.feedback import FeedbackDesk, FeedbackQuota
 from tasks.gateway.host import is_loopback
 from tasks.gateway.keys import Keyring
 from tasks.gateway.metrics import Metrics
+from tasks.gateway.mixture import MIXTURE
 from tasks.gateway.params import Gateway
 from tasks.gateway.releases import Releases, Resolve
 from tasks.gateway.store import open_store
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Conversations encoded at the same time.
 ENCODERS = 2
+# Requests whose proposals are waited for at the same time, a thread each.
+PROPOSING = 64
 
 
 class Admission:
@@ -91,6 +94,7 @@ class GatewayState:
         self.admission = Admission(params.max_queue)
         # Encoding has threads of its own, which no wait for the database takes away.
         self.encoders = anyio.CapacityLimiter(ENCODERS)
+        self.proposing = anyio.CapacityLimiter(PROPOSING)
         self.shelf = AdapterShelf(adapters, params.adapters)
         store = open_store(store_url)
         # Metrics read the engines and engines report to the metrics, so both are accessed lazily.
@@ -136,6 +140,15 @@ class GatewayState:
             adapters = sorted(slot.engine.adapters)
         name = self.params.model_name
         return {"": name} | {adapter: f"{name}:{adapter}" for adapter in adapters}
+
+    def list_names(self) -> list[str]:
+        """All names that requests may ask for."""
+        return [*self.list_models().values(), *([name] if (name := self.mixture_name) else [])]
+
+    @property
+    def mixture_name(self) -> str | None:
+        """The name of the release with the proposals of other models; None where there are none."""
+        return None if self.params.mixture is None else f"{self.params.model_name}{MIXTURE}"
 
     def record_seconds(self, seconds: float) -> None:
         """Update the running mean of the answer time."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tasks.language_models.writers.answers import Turns
+from tasks.language_models.writers.reading import Unusable
 from tasks.synthesis.calls import Calls
 from tasks.synthesis.drafts import Draft, Seed
 from tasks.synthesis.params import Synthesis
-from tasks.synthesis.reading import Unusable
 from tasks.synthesis.verify import list_hints
 from tasks.synthesis.wording import Wording
 

@@ -7,67 +7,22 @@ counts cached answers as calls, so its figures equal those of an uninterrupted o
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from tasks.language_models.writers.answers import AnswerCache, Turns, Writer, WriterAnswer, ask_fully
-from tasks.synthesis.params import Price, Synthesis
-from tasks.synthesis.reading import Unusable
+from tasks.language_models.writers.cost import CallUsage, Price, compute_cost, estimate_tokens
+from tasks.language_models.writers.reading import Unusable
+from tasks.synthesis.params import Synthesis
 
 log = logging.getLogger(__name__)
 
 STEPS = ("topics", "instructions", "answers", "critique", "rewrite")
-# Minimum bytes per token, with which tokens are estimated before the server has counted them.
-BYTES_PER_TOKEN = 3
 # Distance between the seeds of two rounds, larger than the number of attempts.
 SEEDS_PER_ROUND = 100
-# Tokens of the chat template per turn, estimated.
-TOKENS_PER_TURN = 4
 
 T = TypeVar("T")
-
-
-@dataclass
-class StepUsage:
-    """Calls, tokens and cost of a step.
-
-    Attributes:
-        calls: Answered calls.
-        usable: Calls with an answer that could be parsed.
-        unusable: Reason to number of calls with an unusable answer.
-        prompt_tokens: Tokens of the prompts, as counted by the server or else estimated.
-        completion_tokens: The same for the answers.
-        estimated: Calls whose tokens were estimated.
-        cost: Cost in the currency of the prices.
-    """
-
-    calls: int = 0
-    usable: int = 0
-    unusable: Counter[str] = field(default_factory=Counter)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    estimated: int = 0
-    cost: float = 0.0
-
-    def add(self, prompt: int, completion: int, price: Price, estimated: bool) -> None:
-        self.calls += 1
-        self.prompt_tokens += prompt
-        self.completion_tokens += completion
-        self.estimated += estimated
-        self.cost = compute_cost(self.prompt_tokens, self.completion_tokens, price)
-
-
-def compute_cost(prompt: int, completion: int, price: Price) -> float:
-    """Cost of tokens, in the currency of the prices."""
-    return (prompt * price.prompt + completion * price.completion) / 1e6
-
-
-def estimate_tokens(prompt: Turns) -> int:
-    """Estimated tokens of a prompt; rather too many for text in Latin letters."""
-    return sum(len(turn["content"].encode("utf-8", "replace")) // BYTES_PER_TOKEN + TOKENS_PER_TURN for turn in prompt)
 
 
 class Calls:
@@ -81,7 +36,7 @@ class Calls:
 
     def __init__(self, settings: Synthesis, folder: Path, on_answer: Callable[[], None] | None = None) -> None:
         self.settings, self.folder, self._on_answer = settings, folder, on_answer
-        self.steps: dict[str, StepUsage] = {step: StepUsage() for step in STEPS}
+        self.steps: dict[str, CallUsage] = {step: CallUsage() for step in STEPS}
         self.ended = ""
         self.fresh = 0
         self._counted: set[str] = set()
@@ -163,12 +118,7 @@ class Calls:
         if name in self._counted:
             return False
         self._counted.add(name)
-        prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
-        if prompt_tokens is None or completion_tokens is None:
-            completion_tokens = len((answer.text or "").encode("utf-8", "replace")) // BYTES_PER_TOKEN
-            self.steps[step].add(estimate_tokens(prompt), completion_tokens, find_price(self.settings, step), True)
-        else:
-            self.steps[step].add(prompt_tokens, completion_tokens, find_price(self.settings, step), False)
+        self.steps[step].add(prompt, answer, find_price(self.settings, step))
         return True
 
     def _afford(self, step: str, model: Writer, prompts: Sequence[Turns]) -> int:

@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import fmean
 
 from tasks.language_models.writers.answers import Turns
+from tasks.language_models.writers.cost import compute_cost, estimate_tokens
 from tasks.synthesis import answers, critique, instructions, rewrite, topics
-from tasks.synthesis.calls import compute_cost, estimate_tokens, find_price
+from tasks.synthesis.calls import find_price
 from tasks.synthesis.drafts import Draft, Known, Seed
 from tasks.synthesis.params import Synthesis
 from tasks.synthesis.rounds import read_wording

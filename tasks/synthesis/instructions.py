@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from tasks.language_models.writers.reading import Unusable, read_list
 from tasks.synthesis.calls import Calls
 from tasks.synthesis.checks.schema import read_instruction
 from tasks.synthesis.drafts import Draft, Known, Seed
 from tasks.synthesis.params import Synthesis
-from tasks.synthesis.reading import Unusable, read_list
 from tasks.synthesis.seeds import choose_examples
 from tasks.synthesis.verify import list_fields
 from tasks.synthesis.wording import Wording

@@ -14,6 +14,7 @@ from tasks.corpus.reading.sources.parquet import Parquet
 from tasks.corpus.reading.sources.sample import Sample
 from tasks.corpus.reading.sources.sql import Sql
 from tasks.language_models.writers import AnyWriter
+from tasks.language_models.writers.cost import Price
 from tasks.synthesis.checks import AnyCheck
 from tasks.synthesis.checks.duplicates import DuplicateCheck
 from tasks.synthesis.checks.label_set import LabelSetCheck
@@ -22,13 +23,6 @@ from tasks.synthesis.checks.refusal import RefusalCheck
 
 # Sources of rows with prompts and answers.
 AnySeeds = Annotated[Parquet | Jsonl | Csv | HuggingFace | Sql | Sample, Field(discriminator="name")]
-
-
-class Price(Section):
-    """Price of a model per million tokens, in any one currency."""
-
-    prompt: float = Field(default=0.0, ge=0, description="price of prompt tokens")
-    completion: float = Field(default=0.0, ge=0, description="price of completion tokens")
 
 
 class Limits(Section):

@@ -12,7 +12,8 @@ import orjson
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_bytes, write_json
 from tasks.contracts.records import content_id
-from tasks.synthesis.calls import STEPS, StepUsage
+from tasks.language_models.writers.cost import CallUsage
+from tasks.synthesis.calls import STEPS
 from tasks.synthesis.drafts import NOT_NEEDED, Draft, SynthesisResult
 from tasks.synthesis.params import Synthesis
 
@@ -69,7 +70,7 @@ def write_synthetic(settings: Synthesis, result: SynthesisResult, path: Path, re
 def _explain(result: SynthesisResult, refused: Path) -> str:
     if result.refused:
         return f"{refused} has the reason for each draft"
-    steps: Mapping[str, StepUsage] = result.steps
+    steps: Mapping[str, CallUsage] = result.steps
     reasons = [f"{reason} ({step})" for step in STEPS for reason in steps[step].unusable]
     return f"no answer was usable: {', '.join(reasons) or 'there was none'}"
 
@@ -97,7 +98,7 @@ def _encodable(value: Any) -> Any:
 
 def list_figures(result: SynthesisResult) -> dict[str, int | float]:
     """The figures of the run."""
-    steps: Mapping[str, StepUsage] = result.steps
+    steps: Mapping[str, CallUsage] = result.steps
     refused = [draft for draft in result.refused if draft.step != "topics" and draft.reason != NOT_NEEDED]
     proposed = len(result.accepted) + len(refused)
     figures: dict[str, int | float] = {

@@ -10,8 +10,9 @@ from typing import TypeVar
 from tasks.corpus.rows.rows import Step
 from tasks.corpus.rows.texts import show_conversation
 from tasks.corpus.rows.waterfall import plot_waterfall
+from tasks.language_models.writers.cost import CallUsage
 from tasks.pages.page import Page
-from tasks.synthesis.calls import STEPS, StepUsage
+from tasks.synthesis.calls import STEPS
 from tasks.synthesis.critique import HIGHEST_SCORE, LOWEST_SCORE
 from tasks.synthesis.drafts import NOT_NEEDED, Draft, SynthesisResult
 from tasks.synthesis.params import Synthesis
@@ -98,7 +99,7 @@ def sorted_counts(counts: Mapping[K, int]) -> list[tuple[K, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
 
 
-def _add_calls(page: Page, steps: Mapping[str, StepUsage]) -> None:
+def _add_calls(page: Page, steps: Mapping[str, CallUsage]) -> None:
     rows = [
         [name, s.calls, s.usable, s.prompt_tokens, s.completion_tokens, round(s.cost, 4)]
         for name in STEPS

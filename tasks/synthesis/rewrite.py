@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tasks.language_models.writers.reading import Unusable
 from tasks.synthesis.answers import add_system
 from tasks.synthesis.calls import Calls
 from tasks.synthesis.drafts import Draft
 from tasks.synthesis.params import Synthesis
-from tasks.synthesis.reading import Unusable
 from tasks.synthesis.verify import list_hints
 from tasks.synthesis.wording import Wording
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.corpus.text.words import fold_text
+from tasks.language_models.writers.reading import Unusable, read_list
 from tasks.synthesis.calls import Calls
 from tasks.synthesis.drafts import Draft, Group, Seed
 from tasks.synthesis.params import Synthesis
-from tasks.synthesis.reading import Unusable, read_list
 from tasks.synthesis.seeds import choose_examples
 from tasks.synthesis.wording import Wording
 

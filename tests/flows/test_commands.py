@@ -34,6 +34,7 @@ CALLS: dict[str, list[str]] = {
     "doctor": [],
     "evaluate": ["base"],
     "fetch": ["nothing"],
+    "judge agreement": ["pairs.json"],
     "keys add": ["ada"],
     "keys list": [],
     "keys remove": ["ada"],
@@ -84,6 +85,9 @@ def test_with_json_every_command_writes_one_object(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("data_preparation: {}\n")
     (tmp_path / "models/base").mkdir(parents=True)
     (tmp_path / "models/base/config.json").touch()
+    verdicts = {"swap = False": {"winner": "1"}, "swap = True": {"winner": "1"}}
+    pair = {"input": "q", "output_1": "yes", "output_2": "no", "label": 1, "results": [verdicts]}
+    (tmp_path / "pairs.json").write_text(json.dumps([pair]))
     subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=tmp_path, env=child_environment(), check=True)
     environment = {**child_environment(), "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     done = subprocess.run(
@@ -106,6 +110,8 @@ def test_with_json_every_command_writes_one_object(tmp_path: Path) -> None:
     assert answers["retrain"]["would_start"]
     assert not answers["retrain"]["would_start_by_itself"]
     assert answers["retrain"]["why"].startswith("0 corrected rows are waiting")
+    assert answers["judge agreement"]["accuracy"] == 1
+    assert (tmp_path / "reports/judge_agreement/index.html").is_file()
     assert answers["sample"]["path"] == str(tmp_path / "table.csv")
     assert "prefect" in {one["check"] for one in answers["doctor"]["findings"] if one["severity"] == "error"}
     assert answers["register"]["error"].startswith("models/release: no manifest.json")

@@ -15,6 +15,7 @@ import numpy as np
 
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation.items import hash_items
+from tasks.evaluation.judges.judge import NoVerdict
 from tasks.evaluation.metrics.metric import Evidence, Metric, Scores, score_items
 from tasks.evaluation.outcomes import ModelName, Outcome
 from tasks.evaluation.worse_answers import WorseAnswers
@@ -69,6 +70,8 @@ def score_paired(metric: Metric, evidence: Evidence, outcomes: Mapping[ModelName
     for model, outcome in outcomes.items():
         try:
             scores[model] = score_items(metric, evidence, outcome)
+        except NoVerdict as failure:
+            return PairedScores(failure=str(failure))
         except PipelineError:
             raise
         except Exception as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from tasks.evaluation.intents import IntentClassifier
 from tasks.evaluation.items import Item
 from tasks.evaluation.metrics.reading import Reading
 from tasks.evaluation.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from tasks.evaluation.judges.judged import JudgedAnswers
 
 Floats = NDArray[np.float64]
 
@@ -63,12 +67,16 @@ class Evidence:
         intents: Classifier of the intent of an answer; None when the data has no labels.
         vectors: The models were asked for vectors of texts and for nothing else.
         rewards: The same of rewards for the references.
+        judged: What judges say of the models' answers, by the judge's name.
+        kept: Where metrics that ask a judge keep its verdicts; None keeps none.
     """
 
     items: tuple[Item, ...]
     intents: IntentClassifier | None
     vectors: bool = False
     rewards: bool = False
+    judged: Mapping[str, JudgedAnswers] = field(default_factory=dict)
+    kept: Path | None = None
 
 
 class Metric(Protocol):

@@ -6,7 +6,7 @@ Example: ``{name: local, path: models/teacher}``
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Answers are cached after this many prompts, so that an interrupted run loses no more.
 PROMPTS_PER_CHECKPOINT = 256
+# Tokens of the context that a prompt must leave for the answer.
+LEAST_ROOM = 8
 DOCUMENTS = (".md", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg")
 
 
@@ -62,21 +64,70 @@ class Local(Section):
         from tasks.language_models.generation import generate_answers
         from tasks.language_models.writers.answers import CUT_OFF, EMPTY, WriterAnswer
 
-        if not prompts:
-            return []
-        model, tokenizer = load_model(self.path, "writer local")
-        written_answers: list[WriterAnswer] = []
-        for start in range(0, len(prompts), PROMPTS_PER_CHECKPOINT):
-            batch = prompts[start : start + PROMPTS_PER_CHECKPOINT]
+        def write_batch(model: Any, tokenizer: Any, batch: list[Turns]) -> list[WriterAnswer]:
             answers = generate_answers(model, tokenizer, batch, self.max_tokens, self.batch_size, "writing")
+            written = []
             for prompt, answer in zip(batch, answers, strict=True):
                 text = answer.text.strip()
                 why = "" if text and answer.finished else EMPTY if answer.finished else CUT_OFF
                 tokens = len(encode_prompt(tokenizer, prompt)), len(answer.tokens) + answer.finished
-                writer_answer = WriterAnswer(None if why else text, why, *tokens)
-                cache.store(prompt, writer_answer)
-                written_answers.append(writer_answer)
-        return written_answers
+                written.append(WriterAnswer(None if why else text, why, *tokens))
+            return written
+
+        return self._answer_all(prompts, cache, write_batch)
+
+    def weigh(self, prompts: Sequence[Turns], labels: Sequence[str], cache: AnswerCache) -> list[WriterAnswer]:
+        """How likely each label is as the whole answer, its end of turn included.
+
+        Raises:
+            PipelineError: The folder holds no model or no chat template, or a prompt exceeds the context length.
+        """
+        from math import exp
+
+        from tasks.language_models.encoding import encode_prompt
+        from tasks.language_models.generation import score_references
+        from tasks.language_models.writers.answers import choose_label
+
+        def weigh_batch(model: Any, tokenizer: Any, batch: list[Turns]) -> list[WriterAnswer]:
+            asked = [prompt for prompt in batch for _ in labels]
+            losses = score_references(model, tokenizer, asked, list(labels) * len(batch), self.batch_size, "weighing")
+            weighed = []
+            for place, prompt in enumerate(batch):
+                nats = [loss.mean * loss.tokens for loss in losses[place * len(labels) : (place + 1) * len(labels)]]
+                masses = [exp(min(nats) - one) for one in nats]
+                weighed.append(choose_label(labels, masses, (len(encode_prompt(tokenizer, prompt)), 1)))
+            return weighed
+
+        return self._answer_all(prompts, cache, weigh_batch)
+
+    def _answer_all(
+        self,
+        prompts: Sequence[Turns],
+        cache: AnswerCache,
+        answer_batch: Callable[[Any, Any, list[Turns]], list[WriterAnswer]],
+    ) -> list[WriterAnswer]:
+        """Answers in batches, each kept; where prompts may fail, those longer than the context do."""
+        from tasks.language_models.encoding import encode_prompt
+        from tasks.language_models.generation import context_length
+        from tasks.language_models.writers.answers import TOO_LONG, WriterAnswer
+
+        if not prompts:
+            return []
+        model, tokenizer = load_model(self.path, "writer local")
+        room = context_length(model.config) if cache.failures else None
+        found = [WriterAnswer(None, TOO_LONG, 0, 0)] * len(prompts)
+        fitting = [
+            place
+            for place, prompt in enumerate(prompts)
+            if room is None or len(encode_prompt(tokenizer, prompt)) + LEAST_ROOM <= room
+        ]
+        for start in range(0, len(fitting), PROMPTS_PER_CHECKPOINT):
+            places = fitting[start : start + PROMPTS_PER_CHECKPOINT]
+            answers = answer_batch(model, tokenizer, [prompts[place] for place in places])
+            for place, answer in zip(places, answers, strict=True):
+                cache.store(prompts[place], answer)
+                found[place] = answer
+        return found
 
 
 def hash_model(path: str) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from tasks.language_models.writers.reading import strip_fence
 from tasks.synthesis.checks.check import RowCheck, Step
-from tasks.synthesis.reading import strip_fence
 
 if TYPE_CHECKING:
     from tasks.synthesis.drafts import Draft, Known

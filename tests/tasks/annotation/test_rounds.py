@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.annotation.agreement import measure_alpha, measure_pairs
 from tasks.annotation.choose import choose_next, find_excluded
 from tasks.annotation.label_studio import AnnotatedText, Task, make_config, make_tasks, read_export
 from tasks.annotation.params import Annotation
@@ -28,6 +27,7 @@ from tasks.annotation.rounds import export_rows, import_labels, write_next
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES, QUARANTINE
 from tasks.contracts.tables import write_table
+from tasks.corpus.agreement import measure_alpha, measure_pairs
 from tasks.corpus.embedders.tfidf import Tfidf
 from tasks.corpus.label_errors.params import Noise
 from tasks.corpus.label_errors.suspects import STEP

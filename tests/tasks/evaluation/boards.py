@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from tasks.evaluation.items import Item
+from tasks.evaluation.judges.judged import JudgedAnswers
 from tasks.evaluation.metrics.exact_match import ExactMatch
 from tasks.evaluation.metrics.loss import Loss
 from tasks.evaluation.metrics.metric import Evidence, Metric
@@ -50,9 +51,10 @@ def make_board(
     items: tuple[Item, ...],
     outcomes: Sequence[Outcome | None],
     metrics: Sequence[Metric] = (ExactMatch(), Loss(), Perplexity()),
+    judged: Mapping[str, JudgedAnswers] | None = None,
 ) -> Scoreboard:
     vectors, rewards = (all(metric.looks_at == what for metric in metrics) for what in ("vectors", "rewards"))
-    evidence = Evidence(items, None, vectors, rewards)
+    evidence = Evidence(items, None, vectors, rewards, judged or {})
     return score_outcomes(evidence, outcomes, metrics, resamples=2_000, confidence=0.95, power=0.8, seed=0)
 
 

@@ -17,6 +17,7 @@ from tasks.contracts.records import QUARANTINE
 from tasks.corpus.rows.rows import Origin, Rows
 from tasks.data_preparation.splitting.methods.assignment import Assigned
 from tasks.data_preparation.splitting.split import keep_in_train
+from tasks.language_models.writers.reading import Unusable, read_json, read_list
 from tasks.synthesis.checks.arithmetic import ArithmeticCheck, list_equations
 from tasks.synthesis.checks.check import RowCheck, Step
 from tasks.synthesis.checks.duplicates import DuplicateCheck
@@ -31,7 +32,6 @@ from tasks.synthesis.critique import read_verdict
 from tasks.synthesis.drafts import Draft, Group, Known
 from tasks.synthesis.instructions import read_items
 from tasks.synthesis.publish import encode
-from tasks.synthesis.reading import Unusable, read_json, read_list
 from tasks.synthesis.wording import PLACEHOLDERS, Wording, copy_templates
 
 

@@ -30,6 +30,7 @@ from tasks.data_preparation.params import DataPreparation
 from tasks.data_preparation.screening.duplicates import remove_duplicates
 from tasks.data_preparation.splitting.params import Split
 from tasks.data_preparation.splitting.split import split_examples
+from tasks.language_models.writers.cost import Price
 from tasks.language_models.writers.local import Local
 from tasks.language_models.writers.openai import OpenAi
 from tasks.synthesis.checks.duplicates import DuplicateCheck
@@ -38,7 +39,7 @@ from tasks.synthesis.checks.length import LengthCheck
 from tasks.synthesis.checks.python import PythonCheck
 from tasks.synthesis.drafts import SynthesisResult
 from tasks.synthesis.estimate import estimate
-from tasks.synthesis.params import Limits, Price, Synthesis
+from tasks.synthesis.params import Limits, Synthesis
 from tasks.synthesis.publish import list_figures
 from tasks.synthesis.seeds import read_known, read_seeds
 from tests.checkout import ROOT

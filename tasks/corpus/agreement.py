@@ -1,8 +1,9 @@
 """Agreement between annotators, corrected for chance.
 
-Cohen's kappa (1960) for each pair of annotators, Krippendorff's alpha for nominal labels over all of them: alpha allows
-any number of annotators per text and texts that only some have labelled (Krippendorff 2011, Computing Krippendorff's
-Alpha-Reliability). Its interval is a bootstrap over texts.
+Cohen's kappa (1960) for each pair of annotators, Krippendorff's alpha over all of them: alpha allows any number of
+annotators per text and texts that only some have labelled (Krippendorff 2011, Computing Krippendorff's
+Alpha-Reliability). Labels are nominal, any two equally far apart, or numbers, whose distance is that of their squares.
+Its interval is a bootstrap over texts.
 
 1 is perfect agreement, 0 is chance; Krippendorff requires 0.8, and 0.667 for tentative conclusions.
 """
@@ -40,7 +41,7 @@ class Alpha:
 
 
 @dataclass(frozen=True)
-class Pair:
+class LabellerPair:
     """Agreement of two annotators.
 
     Attributes:
@@ -58,12 +59,13 @@ class Pair:
     kappa: float | None
 
 
-def measure_alpha(texts: Sequence[Votes], resamples: int = RESAMPLES) -> Alpha:
-    """Krippendorff's alpha for nominal labels.
+def measure_alpha(texts: Sequence[Votes], resamples: int = RESAMPLES, ordered: bool = False) -> Alpha:
+    """Krippendorff's alpha.
 
     Args:
         texts: For each text, annotator to label.
         resamples: Number of bootstrap resamples.
+        ordered: Labels are numbers, and near ones disagree less than far ones.
     """
     pairable = [Counter(votes.values()) for votes in texts if len(votes) > 1]
     labels = sorted({label for counts in pairable for label in counts})
@@ -71,29 +73,37 @@ def measure_alpha(texts: Sequence[Votes], resamples: int = RESAMPLES) -> Alpha:
         return Alpha(None, None, None, 0)
     counts = np.array([[labels_of_text[label] for label in labels] for labels_of_text in pairable], dtype=float)
     sizes = counts.sum(axis=1)
-    # Per text, the pairs of different labels divided by the number of labels that each one is paired with.
-    disagreement = (sizes**2 - (counts**2).sum(axis=1)) / np.maximum(sizes - 1, 1)
-    value = _alpha(disagreement.sum(), counts.sum(axis=0))
+    distances = 1.0 - np.eye(len(labels))
+    if ordered:
+        numbers = np.array([float(label) for label in labels])
+        distances = (numbers[:, None] - numbers) ** 2
+    # Per text, the distances of its pairs of labels divided by the number of labels that each one is paired with.
+    disagreement = np.einsum("tk,kl,tl->t", counts, distances, counts) / np.maximum(sizes - 1, 1)
+    value = _alpha(disagreement.sum(), counts.sum(axis=0), distances)
     if value is None:
         return Alpha(None, None, None, len(pairable))
     rng = np.random.default_rng(SEED)
     replicates = []
     for _ in range(resamples):
         draws = np.bincount(rng.integers(0, len(pairable), len(pairable)), minlength=len(pairable))
-        replicate = _alpha(float(draws @ disagreement), draws @ counts)
+        replicate = _alpha(float(draws @ disagreement), draws @ counts, distances)
         if replicate is not None:
             replicates.append(replicate)
     low, high = np.quantile(replicates, [0.025, 0.975]).tolist() if replicates else (None, None)
     return Alpha(value, low, high, len(pairable))
 
 
-def _alpha(disagreement: float, totals: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float | None:
+def _alpha(
+    disagreement: float,
+    totals: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    distances: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+) -> float | None:
     count = float(totals.sum())
-    chance = (count**2 - float((totals**2).sum())) / (count - 1) if count > 1 else 0.0
+    chance = float(totals @ distances @ totals) / (count - 1) if count > 1 else 0.0
     return None if chance == 0 else 1 - float(disagreement) / chance
 
 
-def measure_pairs(texts: Sequence[Votes]) -> list[Pair]:
+def measure_pairs(texts: Sequence[Votes]) -> list[LabellerPair]:
     """Agreement of every two annotators with a common text, those with the most texts first."""
     from sklearn.metrics import cohen_kappa_score
 
@@ -106,5 +116,5 @@ def measure_pairs(texts: Sequence[Votes]) -> list[Pair]:
         one, two = [a for a, _ in shared], [b for _, b in shared]
         kappa = float(cohen_kappa_score(one, two)) if len({*one, *two}) > 1 else None
         same = sum(a == b for a, b in shared) / len(shared)
-        pairs.append(Pair(first, second, len(shared), same, kappa))
+        pairs.append(LabellerPair(first, second, len(shared), same, kappa))
     return sorted(pairs, key=lambda pair: (-pair.texts, pair.first, pair.second))
