@@ -11,7 +11,7 @@ from flows.commands.answers import Answer, command
 from tasks.contracts.errors import PipelineError
 
 if TYPE_CHECKING:
-    from flows.wiring.named_models import NamedEndpoint, NamedModel
+    from flows.wiring.named_models import NamedEndpoint, NamedModel, NamedWriter
     from tasks.evaluation.metrics.metric import Metric
     from tasks.evaluation.report.differences import OriginChange
 
@@ -29,20 +29,25 @@ def evaluate(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="base, tuned, emulated, champion, a version's number, a folder, or URL#MODEL of a server; base and "
-            "tuned by default."
+            help="base, tuned, emulated, champion, a version's number, a folder, URL#MODEL of a server, or a mixture's "
+            "params in braces; base and tuned by default."
         ),
     ] = None,
     metric: METRICS = None,
     items: ITEMS = None,
 ) -> Answer:
     """Score models on the same held-out items, and compare each with the first one named; nothing is decided."""
-    from flows.wiring.named_models import find_endpoint, find_model
+    from flows.commands.overrides import read_value
+    from flows.wiring.named_models import find_endpoint, find_model, read_writer
     from flows.wiring.params import read_params
 
     precision = read_params().evaluation.generation.precision
-    names = dict.fromkeys(models or ["base", "tuned"])
-    found = [find_endpoint(name) or find_model(name, precision) for name in names]
+    found = [
+        read_writer(name, read_value(f"model={name}"))
+        if name.startswith("{")
+        else find_endpoint(name) or find_model(name, precision)
+        for name in dict.fromkeys(models or ["base", "tuned"])
+    ]
     return rank(found, metric, items, "Models compared", "model_comparison")
 
 
@@ -84,7 +89,7 @@ def leaderboard(metric: METRICS = None, items: ITEMS = None) -> Answer:
 
 
 def rank(
-    models: Sequence[NamedModel | NamedEndpoint],
+    models: Sequence[NamedModel | NamedEndpoint | NamedWriter],
     metrics: Sequence[str] | None,
     items: int | None,
     title: str,
@@ -104,7 +109,7 @@ def rank(
     from dataclasses import replace
 
     from flows.wiring import artifacts
-    from flows.wiring.named_models import NamedModel
+    from flows.wiring.named_models import NamedModel, NamedWriter
     from flows.wiring.params import read_params
     from flows.wiring.settings import configure
     from tasks.evaluation.answer_store import AnswerStore
@@ -117,6 +122,7 @@ def rank(
     from tasks.evaluation.probes.probe import list_probes
     from tasks.evaluation.ranking import rank_models
     from tasks.evaluation.remote.answers import answer_with_endpoint
+    from tasks.evaluation.remote.by_writer import answer_with_writer
     from tasks.evaluation.report.differences import find_differences
     from tasks.evaluation.report.ranking import describe_ranking, write_ranking
     from tasks.evaluation.slices.groups import group_items
@@ -139,6 +145,8 @@ def rank(
     outcomes = [
         answer_with_model(one.name, one.load, one.identity, selected.items, **how, store=store, probes=probes)
         if isinstance(one, NamedModel)
+        else answer_with_writer(one.name, one.writer, selected.items, artifacts.EVALUATED / "writers")
+        if isinstance(one, NamedWriter)
         else answer_with_endpoint(one.name, one.endpoint, selected.items, settings.generation.max_new_tokens)
         for one in models
     ]

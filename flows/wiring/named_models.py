@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tasks.evaluation.asking.endpoint import AnswerEndpoint
     from tasks.gateway.decodings.emulated import EmulatedDecoding
 
+if TYPE_CHECKING:
+    from tasks.language_models.writers import AnyWriter
+
 ALIASES = ("champion", "challenger", "previous")
 KEY = "HEPTUNE_ENDPOINT_KEY"
 EXPECTED = (
@@ -50,6 +53,45 @@ class NamedModel:
     load: Callable[[], tuple[Any, Any]]
     asked: str = ""
     commit: str = ""
+
+
+@dataclass(frozen=True)
+class NamedWriter:
+    """A mixture of models, or another writer.
+
+    Attributes:
+        name: What it is called on the page.
+        writer: What is asked.
+    """
+
+    name: str
+    writer: AnyWriter
+
+
+def read_writer(asked: str, values: Any) -> NamedWriter:
+    """A model that is only asked, by its params, as a judge or a teacher has them.
+
+    Args:
+        asked: The params as a person wrote them.
+        values: The same, read.
+
+    Raises:
+        PipelineError: They are wrong.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from tasks.language_models.writers import AnyWriter
+
+    try:
+        writer: AnyWriter = TypeAdapter(AnyWriter).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise PipelineError(
+            f"{asked}: {place}: {first['msg']}; expected a writer, such as {{name: openai, url: ..., model: ...}}"
+        ) from error
+
+    return NamedWriter(writer.describe(), writer)
 
 
 @dataclass(frozen=True)
