@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file
 from tasks.evaluation.answer_store import AnswerStore, make_key, make_probe_key, make_questions_key
-from tasks.evaluation.asking.ask import AnswerWatch, Limits, ask_questions
+from tasks.evaluation.asking.ask import AnswerWatch, Limits
 from tasks.evaluation.asking.question import Question, Reply
+from tasks.evaluation.asking.turns import ask_conversations
 from tasks.evaluation.items import Item, hash_items
 from tasks.evaluation.probes.probe import Measured, Probe
 from tasks.evaluation.retrieval import rank_partners
@@ -360,7 +361,7 @@ def _answer(
 def _ask(model: Any, tokenizer: Any, questions: Sequence[Question], limits: Limits, title: str) -> Sequence[Reply]:
     """Replies to a suite; where asking fails as a whole, each of them has that problem, and the run goes on."""
     try:
-        return ask_questions(model, tokenizer, questions, limits, title)
+        return ask_conversations(model, tokenizer, questions, limits, title)
     except Exception as error:
         logger.exception("%s: the questions could not be asked", title)
         return [Reply(problem=f"asking raised {type(error).__name__}: {error}")] * len(questions)

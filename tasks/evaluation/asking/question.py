@@ -39,6 +39,7 @@ class Question:
         max_new_tokens: Longest answer; the params' where None.
         stops: Texts that end an answer; they are cut off.
         texts: What of it must not stand in training rows; the prompt where there are none.
+        later: What the user says next, one after the other, each after the model's answer to what came before.
         facts: What its suite scores with: the right answer, say. No model sees it.
     """
 
@@ -50,6 +51,7 @@ class Question:
     max_new_tokens: int | None = None
     stops: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -61,7 +63,7 @@ class Question:
     def asked(self) -> list[Any]:
         """Everything a model sees, for a hash."""
         options = [[option.text, option.context] for option in self.options]
-        return [self.kind, self.prompt, options, self.max_new_tokens, self.stops]
+        return [self.kind, self.prompt, options, self.max_new_tokens, self.stops, self.later]
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Reply:
 
     Attributes:
         text: The answer, without what stopped it; empty where none was asked.
-        tokens: Tokens of the answer.
+        later: The answers to the question's later turns.
+        tokens: Tokens of all answers.
         finished: Whether it ended by itself or at a stop, rather than at a limit.
         log_likelihoods: Of each option the sum over its tokens, in nats.
         greedy: Of each option whether it is what the model would write.
@@ -81,6 +84,7 @@ class Reply:
     """
 
     text: str = ""
+    later: tuple[str, ...] = ()
     tokens: int = 0
     finished: bool = True
     log_likelihoods: tuple[float, ...] = ()

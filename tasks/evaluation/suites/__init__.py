@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from pydantic import Field
 
 from tasks.evaluation.suites.groups import SafetyGroup, SuiteGroup
+from tasks.evaluation.suites.judged_turns import JudgedTurns
 from tasks.evaluation.suites.known_answers import KnownAnswers
 from tasks.evaluation.suites.lm_eval import LmEval
 from tasks.evaluation.suites.multiple_choice import MultipleChoice
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from tasks.evaluation.suites.suite import Suite
 
 AnySuite = Annotated[
-    LmEval | MultipleChoice | KnownAnswers | AnySafetySuite | SuiteGroup | SafetyGroup, Field(discriminator="name")
+    LmEval | MultipleChoice | KnownAnswers | JudgedTurns | AnySafetySuite | SuiteGroup | SafetyGroup,
+    Field(discriminator="name"),
 ]
 
 SUITES: tuple[type[Any], ...] = get_args(get_args(AnySuite)[0])
