@@ -18,7 +18,7 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Reads, Section
-from tasks.evaluation.supports.support import Question
+from tasks.evaluation.supports.support import TextAndClaim
 
 
 class EntailmentSupport(Section):
@@ -31,7 +31,7 @@ class EntailmentSupport(Section):
     )
     batch_size: int = Field(default=32, ge=1, description="pairs per batch")
 
-    def find(self, questions: Sequence[Question], folder: Path | None) -> list[bool]:
+    def find(self, questions: Sequence[TextAndClaim], folder: Path | None) -> list[bool]:
         import torch
 
         model, tokenizer, label = open_entailment(str(Path(self.path).absolute()))

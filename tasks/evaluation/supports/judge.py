@@ -17,7 +17,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.evaluation.judges.judge import HowRead, JudgingModel, NoVerdict
-from tasks.evaluation.supports.support import Question
+from tasks.evaluation.supports.support import TextAndClaim
 from tasks.language_models.writers import AnyWriter
 
 YES_OR_NO = ("yes", "no")
@@ -31,7 +31,7 @@ class JudgeSupport(Section):
     verdict: HowRead = Field(default="auto", description="probabilities of yes and no, text, or auto: what there is")
     attempts: int = Field(default=3, ge=1, le=10, description="times a verdict that cannot be read is asked for")
 
-    def find(self, questions: Sequence[Question], folder: Path | None) -> list[bool]:
+    def find(self, questions: Sequence[TextAndClaim], folder: Path | None) -> list[bool]:
         from tasks.evaluation.judges.asking import JudgeQuestion, Panel, read_label
 
         def ask_about(text: str, claim: str) -> JudgeQuestion:

@@ -10,7 +10,7 @@ from typing import Protocol
 # A sentence ends at its mark before white space, at a mark of scripts without spaces, and at the end of a line.
 _END = re.compile(r"(?<=[.!?])\s+|(?<=[.!?][\"')\]])\s+|(?<=[。！？])|\n+")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s+")
-Question = tuple[str, str]
+TextAndClaim = tuple[str, str]
 
 
 class Support(Protocol):
@@ -21,7 +21,7 @@ class Support(Protocol):
         """The name in ``params.yaml``."""
         ...
 
-    def find(self, questions: Sequence[Question], folder: Path | None) -> list[bool]:
+    def find(self, questions: Sequence[TextAndClaim], folder: Path | None) -> list[bool]:
         """Whether a text supports a claim, for each pair of both.
 
         Args:
@@ -40,7 +40,7 @@ def split_claims(text: str) -> list[str]:
     return [part for part in parts if any(character.isalnum() for character in part)]
 
 
-def find_distinct(support: Support, questions: Sequence[Question], folder: Path | None) -> dict[Question, bool]:
+def find_distinct(support: Support, questions: Sequence[TextAndClaim], folder: Path | None) -> dict[TextAndClaim, bool]:
     """The same, each pair told once."""
     distinct = list(dict.fromkeys(questions))
     return dict(zip(distinct, support.find(distinct, folder), strict=True))

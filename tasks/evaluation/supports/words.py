@@ -20,7 +20,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.corpus.text.words import find_words
-from tasks.evaluation.supports.support import Question
+from tasks.evaluation.supports.support import TextAndClaim
 
 
 class WordSupport(Section):
@@ -29,7 +29,7 @@ class WordSupport(Section):
     name: Literal["words"] = "words"
     least: float = Field(default=0.7, gt=0, le=1, description="share of the claim's words that the text must have")
 
-    def find(self, questions: Sequence[Question], folder: Path | None) -> list[bool]:
+    def find(self, questions: Sequence[TextAndClaim], folder: Path | None) -> list[bool]:
         return [measure_overlap(text, claim) >= self.least for text, claim in questions]
 
 

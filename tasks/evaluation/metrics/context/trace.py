@@ -32,7 +32,7 @@ from pydantic import Field, field_validator
 from tasks.contracts.params import Section
 from tasks.evaluation.metrics.reading import Reading
 from tasks.evaluation.supports import AnySupport
-from tasks.evaluation.supports.support import Question, find_distinct, split_claims
+from tasks.evaluation.supports.support import TextAndClaim, find_distinct, split_claims
 from tasks.evaluation.supports.words import WordSupport
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ContextMetric(Section):
         """For each sentence of each item's context whether it and a sentence of the item's text support one another."""
         contexts = [self.find_context(item) for item in evidence.items]
         claims = [split_claims(text) for text in texts]
-        asked: list[Question] = [
+        asked: list[TextAndClaim] = [
             pair
             for sentences, own in zip(contexts, claims, strict=True)
             for sentence in sentences
