@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +81,7 @@ class JudgedRun:
         """``judge.name.figure`` to number, what it was asked and the cost among them."""
         figures: dict[str, float] = {}
         for name, judged in self.by_judge.items():
-            usage = judged.panel.usage
+            usage = [*judged.panel.usage, *(judged.people.usage if judged.people else ())]
             own = {
                 "unjudged": float(judged.unjudged),
                 "calls": float(sum(one.calls for one in usage)),
@@ -97,7 +97,7 @@ class JudgedRun:
                     if share is not None and share.pairs
                 },
             }
-            if judged.people is not None:
+            if judged.people is not None and judged.people.accuracy.pairs:
                 own["people"] = judged.people.accuracy.value
             if judged.alpha is not None and judged.alpha.value is not None:
                 own["alpha"] = judged.alpha.value
@@ -143,7 +143,7 @@ def judge_answers(
             judged = judge_pairs(judge, panel, items, answers, against)
         else:
             judged = judge_each(judge, panel, items, answers)
-        found[judge.name] = JudgedAnswers(**{**vars(judged), "people": people})
+        found[judge.name] = replace(judged, people=people)
     return JudgedRun(found)
 
 
@@ -276,7 +276,11 @@ def list_bias_sentences(judged: JudgedAnswers) -> list[str]:
     """How far to believe a judge, a sentence each."""
     sentences: list[str] = []
     if judged.people is not None:
-        sentences.append(f"Agreement with people: right on {judged.people.accuracy.describe()} pairs")
+        sentences.append(
+            f"Agreement with people: right on {judged.people.accuracy.describe()} pairs, which took "
+            f"{sum(one.calls for one in judged.people.usage):,} more questions at a cost of "
+            f"{sum(one.cost for one in judged.people.usage):.4g}"
+        )
     if judged.position is not None:
         sentences.append(
             f"Position: the answer shown first gets {judged.position.describe()} pairs; without a bias 50%"

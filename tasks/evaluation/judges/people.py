@@ -15,7 +15,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,7 @@ from tasks.evaluation.judges.verdicts import (
 
 if TYPE_CHECKING:
     from tasks.evaluation.judges import AnyJudge
+    from tasks.language_models.writers.cost import CallUsage
 
 BINS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 EXPECTED = "expected rows of input, output_1, output_2 and label, 1 or 2"
@@ -95,6 +96,7 @@ class PeopleAgreement:
         reliability: How often it is right by how sure it is.
         calibration_error: Expected calibration error.
         unfit: Why the judge may decide nothing; None where it may, or nothing is asked of it.
+        usage: What asking each model about the pairs took; none for verdicts of before.
     """
 
     judge: str
@@ -111,6 +113,7 @@ class PeopleAgreement:
     reliability: tuple[ReliabilityBin, ...] = field(repr=False)
     calibration_error: float
     unfit: str | None = None
+    usage: tuple[CallUsage, ...] = ()
 
     @property
     def figures(self) -> dict[str, float]:
@@ -151,13 +154,14 @@ def measure_people(
     panel = Panel.of(judge, folder)
     verdicts = [combine(list(one)) for one in zip(*judge.prefer([one.pair for one in labelled], panel), strict=True)]
     found = compare_with_people(" and ".join(panel.names), labelled, verdicts)
+    found = replace(found, usage=tuple(panel.usage))
     if at_least is None or found.accuracy.low >= at_least:
         return found
     failed = next((one.reason for one in panel.failures if one.reason), "")
     why = f"it is right on {found.accuracy.describe()} pairs of {file}, and at least {at_least:.0%} is wanted"
     if not found.accuracy.pairs:
         why = f"it gave no verdict about the {found.pairs:,} pairs of {file}{f' ({failed})' if failed else ''}"
-    return PeopleAgreement(**{**vars(found), "unfit": why})
+    return replace(found, unfit=why)
 
 
 def compare_with_people(
