@@ -13,8 +13,9 @@ Example:
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -74,7 +75,14 @@ class EmbeddingSimilarity(Section):
 
             return np.asarray(SentenceTransformers(path=self.path, batch_size=self.batch_size).embed(texts), np.float64)
         from tasks.evaluation.retrieval import embed_texts
-        from tasks.language_models.writers.local import load_model
 
-        model, tokenizer = load_model(self.path, "embedding_similarity")
-        return np.asarray(embed_texts(model.float(), tokenizer, texts, self.batch_size), np.float64)
+        model, tokenizer = _open_model(self.path)
+        return embed_texts(model, tokenizer, texts, self.batch_size, "mean")
+
+
+@lru_cache(maxsize=1)
+def _open_model(path: str) -> tuple[Any, Any]:
+    from tasks.evaluation.outcomes import load_folder
+
+    model, tokenizer = load_folder(Path(path), "fp32")
+    return model.eval(), tokenizer
