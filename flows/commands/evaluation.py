@@ -176,7 +176,7 @@ def rank(
 
 
 def compare_models_origins(
-    models: Sequence[NamedModel | NamedEndpoint],
+    models: Sequence[NamedModel | NamedEndpoint | NamedWriter],
 ) -> dict[str, tuple[list[OriginChange], str]]:
     """What is not the same behind each model and the first one, and a note."""
     from flows.wiring.origins import compare_origins, read_origin

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.wiring import artifacts
 from flows.wiring.lineage import git_commit
-from flows.wiring.named_models import NamedEndpoint, NamedModel
+from flows.wiring.named_models import NamedEndpoint, NamedModel, NamedWriter
 from flows.wiring.params.places import find, flatten
 from tasks.contracts.manifest import NAME, find_json
 
@@ -51,7 +51,7 @@ def list_params(params: Any) -> dict[str, Any]:
     return flatten(sections)
 
 
-def read_origin(model: NamedModel | NamedEndpoint) -> ModelOrigin:
+def read_origin(model: NamedModel | NamedEndpoint | NamedWriter) -> ModelOrigin:
     """What is behind a model: from its release, or for what was just trained from the checkout."""
     if not isinstance(model, NamedModel):  # nobody knows what is behind a URL
         return ModelOrigin()

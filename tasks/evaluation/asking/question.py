@@ -72,7 +72,6 @@ class Reply:
 
     Attributes:
         text: The answer, without what stopped it; empty where none was asked.
-        later: The answers to the question's later turns.
         tokens: Tokens of all answers.
         finished: Whether it ended by itself or at a stop, rather than at a limit.
         log_likelihoods: Of each option the sum over its tokens, in nats.
@@ -81,10 +80,10 @@ class Reply:
         truncated: Whether the beginning of a plain prompt was cut to fit into the context.
         unfit: Why the model cannot be asked this at all (context, chat template); the question is left out for all.
         problem: Why there is no reply although there should be one; the question counts as failed.
+        later: The answers to the question's later turns.
     """
 
     text: str = ""
-    later: tuple[str, ...] = ()
     tokens: int = 0
     finished: bool = True
     log_likelihoods: tuple[float, ...] = ()
@@ -93,3 +92,4 @@ class Reply:
     truncated: bool = False
     unfit: str = ""
     problem: str = ""
+    later: tuple[str, ...] = ()
