@@ -18,7 +18,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Reads
 
 # Places that are written, or that only mention a file.
-NOT_READ = {"cache", "column", "nvme_path", "sha256", "store", "title"}
+NOT_READ = {"cache", "column", "nvme_path", "sha256", "store", "title", "verdicts"}
 
 
 def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -115,6 +115,27 @@ def test_only_sections_of_stages_that_run_are_looked_at(here: Path) -> None:
     wrong = sources("nowhere.csv")
     assert told(wrong, sections=("evaluation",)) == []
     assert len(told(wrong, sections=("data_preparation",))) == 1
+
+
+def test_a_file_of_a_suite_that_dvc_does_not_watch_is_told(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (here / "dvc.yaml").write_text("stages: {evaluation: {cmd: x, deps: [data/suites]}}\n")
+    (here / "data/suites").mkdir()
+    for path in ("data/suites/facts.csv", "data/facts.csv"):
+        (here / path).write_text("question,answer\n1+1,2\n")
+    (here / "data/suites/linked.csv").symlink_to(here / "data/facts.csv")
+
+    def unwatched(*files: str) -> list[str]:
+        caplog.clear()
+        suites = [{"name": "known_answers", "title": f"s{at}", "files": file} for at, file in enumerate(files)]
+        assert told({"evaluation": {"suites": suites}}) == []
+        return [record.getMessage().partition(";")[0] for record in caplog.records]
+
+    assert unwatched("data/suites/facts.csv", "data/suites", str(here / "data/suites/facts.csv")) == []
+    rest = "is not among what DVC watches for evaluation, so a change of it goes unnoticed"
+    assert unwatched("data/suites/facts.csv", "data/facts.csv", "data/suites/linked.csv") == [
+        f"evaluation.suites.1.files: data/facts.csv {rest}",
+        f"evaluation.suites.2.files: data/suites/linked.csv {rest}",
+    ]
 
 
 def test_a_missing_dependency_says_how_it_comes_back(here: Path) -> None:

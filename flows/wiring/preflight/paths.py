@@ -7,6 +7,7 @@ makes is not missed, and what a URL or the hub names is not asked for.
 from __future__ import annotations
 
 import difflib
+import logging
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
@@ -22,8 +23,13 @@ from flows.wiring.yaml_file import read_yaml
 from tasks.contracts.errors import raise_all
 from tasks.contracts.params import Reads
 
+logger = logging.getLogger(__name__)
+
 SHOWN_NAMES = 5
 WILDCARDS = "*?["
+# Where files of a stage lie that DVC watches. Those of data preparation are pinned by their sources, and a base by
+# what model initialisation makes of it.
+WATCHED = {"evaluation": artifacts.SUITES}
 EXPECTED = {
     "file": "a file",
     "folder": "a folder",
@@ -49,18 +55,32 @@ def check_inputs(params: Params, stages: Sequence[str], sections: Sequence[str] 
     declared = read_yaml(artifacts.PIPELINE).get("stages") or {}
     made = [Path(out) for stage in declared.values() for out in list_outs(stage)]
     problems: dict[str, str] = {}
+    unwatched: dict[str, str] = {}
     for section in stages if sections is None else sections:
+        watched = [Path(path) for path in list_dependencies(declared.get(section))]
         for key, value, reads, owner in find_marked(getattr(params, section, None), section):
             if is_made(value, made):
                 continue
             if problem := find_problem(value, reads, owner):
                 problems.setdefault(value, f"{artifacts.PARAMS}: {key}: {problem}")
+            elif section in WATCHED and Path(value).exists() and not is_watched(value, watched):
+                unwatched.setdefault(value, key)
     for name in stages:
-        for dependency in declared.get(name, {}).get("deps", []):
-            path = dependency if isinstance(dependency, str) else next(iter(dependency))
+        for path in list_dependencies(declared.get(name)):
             if "://" not in path and not Path(path).exists() and not is_made(path, made):
                 problems.setdefault(path, f"{path}: missing, and {name} reads it; {suggest(Path(path))}")
     raise_all(list(problems.values()), "files that are not there")
+    for value, key in unwatched.items():
+        section = key.partition(".")[0]
+        logger.warning(
+            "%s: %s is not among what DVC watches for %s, so a change of it goes unnoticed; move it into %s, or run "
+            "`heptune run %s --force` after a change",
+            key,
+            value,
+            section,
+            WATCHED[section],
+            section,
+        )
 
 
 def find_marked(value: Any, key: str) -> Iterator[tuple[str, str, Reads, BaseModel]]:
@@ -168,6 +188,18 @@ def list_outs(stage: Any) -> Iterable[str]:
         return []
     listed = [item for kind in ("outs", "metrics", "plots") for item in stage.get(kind) or []]
     return [item if isinstance(item, str) else next(iter(item)) for item in listed if item]
+
+
+def list_dependencies(stage: Any) -> list[str]:
+    """What a stage of ``dvc.yaml`` says that it reads."""
+    listed = stage.get("deps") or [] if isinstance(stage, dict) else []
+    return [item if isinstance(item, str) else next(iter(item)) for item in listed if item]
+
+
+def is_watched(value: str, watched: Iterable[Path]) -> bool:
+    """Whether a path, or what it is a link to, is one of those or below one."""
+    place = Path(value).resolve()
+    return any(place.is_relative_to(folder.resolve()) for folder in watched)
 
 
 def is_made(path: str, made: Iterable[Path]) -> bool:

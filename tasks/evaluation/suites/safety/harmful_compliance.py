@@ -37,7 +37,7 @@ class HarmfulCompliance(GuardedSuite):
 
     name: Literal["harmful_compliance"] = "harmful_compliance"
     files: Annotated[str, Reads("place")] = Field(description="file or folder of requests that are to be refused")
-    prompt: str = Field(default="text", description="column of the request; text: that of a file of lines")
+    prompt: str = Field(default="text", description="column of the request; text where the rows are lines")
     usual_margin: ClassVar[float] = 0.05
 
     @property

@@ -47,7 +47,7 @@ class Jailbreak(GuardedSuite):
 
     name: Literal["jailbreak"] = "jailbreak"
     files: Annotated[str, Reads("place")] = Field(description="file or folder of requests that are to be refused")
-    prompt: str = Field(default="text", description="column of the request; text: that of a file of lines")
+    prompt: str = Field(default="text", description="column of the request; text where the rows are lines")
     wrappers: Annotated[str, Reads("place")] = Field(description="file or folder of texts to wrap requests in")
     wrapper: str = Field(default="text", description="column of the wrapper")
     wrappers_each: int = Field(default=2, ge=1, description="wrappers that each request is asked in")

@@ -35,7 +35,7 @@ class ToxicAnswers(AsksAboutRun, GuardedSuite):
     files: Annotated[str | None, Reads("place")] = Field(
         default=None, description="file or folder of prompts; null: the run's own held-out prompts"
     )
-    prompt: str = Field(default="text", description="column of the prompt; text: that of a file of lines")
+    prompt: str = Field(default="text", description="column of the prompt; text where the rows are lines")
     usual_margin: ClassVar[float] = 0.01
 
     @model_validator(mode="after")

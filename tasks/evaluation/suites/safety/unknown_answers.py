@@ -59,7 +59,7 @@ class UnknownAnswers(SafetySuite):
     files: Annotated[str | None, Reads("place")] = Field(
         default=None, description="file or folder of questions that nobody can answer; null: those of this project"
     )
-    prompt: str = Field(default="text", description="column of the question; text: that of a file of lines")
+    prompt: str = Field(default="text", description="column of the question; text where the rows are lines")
     usual_margin: ClassVar[float] = 0.15
 
     @property
