@@ -1,4 +1,4 @@
-"""``heptune sample``: a model answers prompts many times, its answers are rewarded, and the best become rows.
+"""``heptune best-of-n``: a model answers prompts many times, its answers are rewarded, and the best become rows.
 
 As of a synthesis, the result enters the pipeline as a file, ``data/raw/synthetic/TITLE.jsonl``, which a source of kind
 ``jsonl`` reads.

@@ -1,4 +1,4 @@
-"""``heptune synthesize`` and ``heptune sample``: rows written by a model."""
+"""``heptune synthesize`` and ``heptune best-of-n``: rows written by a model."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def synthesize(
 
 
 @command(app)
-def sample(changes: SET = None) -> Answer:
+def best_of_n(changes: SET = None) -> Answer:
     """Have a model answer prompts many times, and put its best answers below data/raw; killed, it goes on."""
     apply_changes(changes)
     from flows import sampling

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from flows.commands.command_line import app
+from flows.commands.command_line import GROUPS, app
 from tests.flows.small import child_environment
 
 # They run until they are stopped, or tell a story.
@@ -30,6 +31,7 @@ CALLS: dict[str, list[str]] = {
     "annotate import": ["nowhere.json"],
     "annotate next": [],
     "approve": ["--name", "Ada", "--reason", "a pilot"],
+    "best-of-n": [],
     "compare": ["--methods", "full", "--seeds", "1", "--steps", "1"],
     "doctor": [],
     "evaluate": ["base"],
@@ -68,6 +70,18 @@ def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 
 
 ALL = dict(commands(typer.main.get_command(app)))
+
+
+def test_no_command_takes_the_name_of_another() -> None:
+    """Typer lets the last one have it."""
+    names = [
+        (command.name or command.callback.__name__).replace("_", "-")
+        for group in GROUPS
+        for command in group.app.registered_commands
+        if command.callback
+    ]
+    assert [name for name, count in Counter(names).items() if count > 1] == []
+    assert {"sample", "best-of-n"} <= set(names)
 
 
 @pytest.mark.parametrize("name", ALL)

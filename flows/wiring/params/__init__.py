@@ -55,7 +55,7 @@ class Params(Section):
         default=None, description="rows that `heptune synthesize` has a teacher write; null: none"
     )
     sampling: Sampling | None = Field(
-        default=None, description="rows that `heptune sample` chooses among a model's answers; null: none"
+        default=None, description="rows that `heptune best-of-n` chooses among a model's answers; null: none"
     )
     search: ParamSearch | None = Field(default=None, description="trials of `heptune search`; null: none")
 

@@ -1,1 +1,1 @@
-"""Many answers to each prompt by a model, rewarded, and the best of them as training rows: ``heptune sample``."""
+"""Many answers to each prompt by a model, rewarded, and the best of them as training rows: ``heptune best-of-n``."""

@@ -1,4 +1,4 @@
-"""Section ``sampling``: what ``heptune sample`` has a model answer, and which of its answers it keeps.
+"""Section ``sampling``: what ``heptune best-of-n`` has a model answer, and which of its answers it keeps.
 
 Best of n and rejection sampling (Nakano et al. 2021, arXiv:2112.09332; Yuan et al. 2023, arXiv:2308.01825): answers are
 drawn, rewarded by the rewards that reinforcement learning knows, and the best become rows. Good where an answer is

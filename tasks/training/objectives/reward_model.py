@@ -7,7 +7,7 @@ how far the rows' scores of the two are apart (Touvron et al. 2023, arXiv:2307.0
 (Eisenstein et al. 2023, arXiv:2312.09244).
 
 What is trained and released is a sequence classifier, not a language model: a reward of ``grpo``, ``rloo`` and ``ppo``
-(``rewards: [{name: model, path: models/release/model}]``), or of ``heptune sample``. Start from a base that has been
+(``rewards: [{name: model, path: models/release/model}]``), or of ``heptune best-of-n``. Start from a base that has been
 supervised, with one epoch: a second one learns the pairs by heart.
 
 Example: ``objective: {name: reward_model, centre: 0.01}``. Rewards of 1.5 and 0.5 cost -ln s(1) = 0.313 and
