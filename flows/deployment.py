@@ -12,7 +12,7 @@ from tasks.deployment.card import write_card
 from tasks.deployment.merge import export_model
 from tasks.deployment.parity import prove_parity
 from tasks.deployment.provenance import describe_release, read_provenance
-from tasks.deployment.release import BASELINE, MODEL, PARITY, empty_release, seal_release
+from tasks.deployment.release import BASELINE, MODEL, PARITY, empty_release, keep_fold_answers, seal_release
 from tasks.deployment.report import write_report
 from tasks.gateway.answering import answer_all
 
@@ -43,6 +43,7 @@ def deployment(params: Params) -> None:
         release / PARITY,
     )
     task(write_baseline)(artifacts.PREDICTIONS, exported.folder, settings.model, release / BASELINE)
+    task(keep_fold_answers)(artifacts.FOLD_ANSWERS, release)
     task(write_card)(provenance, proof, settings.model, settings.languages, release)
     facts = task(describe_release)(
         provenance, exported, proof, settings.model, settings.export.name, list_params(params)

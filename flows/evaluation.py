@@ -7,17 +7,21 @@ from pathlib import Path
 
 from flows.wiring import artifacts
 from flows.wiring.params import Params
+from flows.wiring.repeats import train_repeats
 from flows.wiring.stage import recorder, run, stage, task
 from tasks.contracts.manifest import NAME, hash_file
+from tasks.contracts.tables import read_examples
 from tasks.evaluation.answer_store import AnswerStore
 from tasks.evaluation.decisions.reuse import read_frozen_champion, use_held_out
+from tasks.evaluation.held_out.folds import deal_folds
+from tasks.evaluation.held_out.joined import answer_by_folds, answer_by_seeds, answer_unseen, blank_unscored, write_kept
 from tasks.evaluation.held_out.seen import refuse_seen_items
 from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.items import select_items
 from tasks.evaluation.judges.judged import judge_answers
 from tasks.evaluation.metrics.judged.by_judge import as_metric
 from tasks.evaluation.metrics.metric import Evidence
-from tasks.evaluation.outcomes import answer_with_base, answer_with_candidate, answer_with_champion
+from tasks.evaluation.outcomes import answer_with_base
 from tasks.evaluation.probes.probe import list_probes
 from tasks.evaluation.publish import write_figures, write_predictions, write_slices, write_verdict
 from tasks.evaluation.report.answer_table import tabulate_answers
@@ -57,8 +61,12 @@ def evaluation(params: Params) -> None:
         objective.rows == "texts",
         artifacts.ANSWERS,
         objective.rows == "steps",
+        artifacts.TRAIN if settings.folds else None,
+        params.data_preparation.split.train_only,
     )
-    task(refuse_seen_items)(selected.items, artifacts.TRAIN)
+    train = read_examples(artifacts.TRAIN)
+    folds = task(deal_folds)(train, settings.folds)
+    task(refuse_seen_items)(selected.items, artifacts.TRAIN, folds)
     use = task(use_held_out)(
         [item.id for item in selected.items],
         hash_file(artifacts.TUNED / NAME),
@@ -83,17 +91,24 @@ def evaluation(params: Params) -> None:
         "rewards": rewards,
         "probes": list_probes(settings.metrics),
     }
+    repeated = task(train_repeats)(params, folds)
     base = task(answer_with_base)(selected.items, artifacts.INITIAL, **generation)
-    in_use = task(answer_with_champion)(selected.items, folder, **generation)
-    candidate = task(answer_with_candidate)(selected.items, artifacts.INITIAL, artifacts.TUNED, **generation)
+    in_use = task(answer_unseen)(selected.items, folds, folder, **generation)
+    candidate = task(answer_by_folds)(
+        selected.items, folds, artifacts.INITIAL, artifacts.TUNED, repeated.folds, **generation
+    )
+    seeds = task(answer_by_seeds)(selected.items, artifacts.INITIAL, repeated.seeds, **generation)
     # Without answers there is nothing to judge.
     judges = () if pairs or rewards else settings.judges
-    judged = task(judge_answers)(judges, selected.items, [base, in_use, candidate], artifacts.JUDGED)
+    models = [base, in_use, candidate]
+    judged = task(judge_answers)(judges, blank_unscored(selected.items, models), [*models, *seeds], artifacts.JUDGED)
     board = task(score_outcomes)(
         replace(evidence, judged=judged.by_judge),
         [base, in_use, candidate],
         (*metrics, *map(as_metric, judges)),
         **settings.bootstrap.at(use.confidence),
+        seeds=seeds,
+        folds=folds,
     )
     suites = task(score_suites)(asked, [base, in_use, candidate], **settings.bootstrap.at(use.confidence))
     verdict = task(decide)(board, **settings.gate.rule, champion=champion.release, held_out=use, suites=suites)
@@ -104,6 +119,7 @@ def evaluation(params: Params) -> None:
     background = task(read_background)(
         artifacts.CURVE.parent, artifacts.INITIAL, artifacts.TUNED, artifacts.TEST, values, champion.release, CODE
     )
+    task(write_kept)(candidate, selected.items, folds, train, artifacts.FOLD_ANSWERS)
     # What other rooms measured, in the order of the page.
     blocks: list[ReportBlock] = [
         *list_judge_blocks(judged),

@@ -74,6 +74,7 @@ def plan(
         ],
         "tokens_per_second": rate,
         **asdict(costs),
+        "repeated_trainings": params.evaluation.repeats,
         "warnings": list(resolution.warnings),
     }
     lines = [
@@ -81,6 +82,7 @@ def plan(
         *describe(resolution, base, data, machine_name),
         *(describe_phases(phases) if len(phases) > 1 else ()),
         *describe_costs(costs, rate, rate_source),
+        *([row("repeats", f"evaluation makes {more}")] if (more := params.evaluation.describe_repeats()) else []),
     ]
     return Answer(values, "\n".join(lines))
 

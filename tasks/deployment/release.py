@@ -8,6 +8,7 @@
     parity.json        proof that trained = merged = served
     verdict.json       what evaluation decided, and why
     baseline.parquet   held-out requests and answers, the baseline of monitoring
+    folds.parquet      with cross-validation: what it answered to each training row before it had seen it
     manifest.json      hashes of all these, and the release hash over them
 
 The verdict is in a file, not only in the manifest's facts, so that the release hash covers it.
@@ -31,6 +32,7 @@ CARD = "README.md"
 PARITY = "parity.json"
 VERDICT = "verdict.json"
 BASELINE = "baseline.parquet"
+FOLDS = "folds.parquet"
 
 
 def hash_files(files: Mapping[str, Any]) -> str:
@@ -43,6 +45,21 @@ def empty_release(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
+
+
+def keep_fold_answers(answers: Path, folder: Path) -> dict[str, int]:
+    """Add evaluation's answers from folds, with which later candidates are compared; nothing where there are none.
+
+    Args:
+        answers: Evaluation's ``folds.parquet``.
+        folder: The release folder.
+    """
+    import pyarrow.parquet as pq
+
+    rows = int(pq.read_metadata(answers).num_rows)
+    if rows:
+        shutil.copyfile(answers, folder / FOLDS)
+    return {"rows": rows}
 
 
 def seal_release(folder: Path, verdict: Path, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,22 @@ Result = Literal["better", "worse", "undecided"]
 IntervalMethod = Literal["expanded", "bca"]
 
 
+class SeedSpread(Record):
+    """The same comparison with models of several training seeds, see `tasks.evaluation.held_out.seeds`.
+
+    Attributes:
+        differences: That of each seed, the candidate's first.
+        deviation: Their standard deviation.
+        low: Lower end of the interval of their mean, of the items alone.
+        high: Upper end.
+    """
+
+    differences: list[float]
+    deviation: float
+    low: float
+    high: float
+
+
 class Comparison(Record):
     """Model a against model b on one metric.
 
@@ -57,6 +73,7 @@ class Comparison(Record):
         items: Items scored.
         higher_is_better: Direction of the metric.
         checks: The same difference tested in other ways; None where it was not.
+        seeds: How it varies with the seed of the training; None where one was trained.
     """
 
     mean_a: float
@@ -68,6 +85,7 @@ class Comparison(Record):
     items: int
     higher_is_better: bool
     checks: CrossChecks | None = None
+    seeds: SeedSpread | None = None
 
     @property
     def result(self) -> Result:
@@ -82,6 +100,13 @@ class Comparison(Record):
     def possible_worsening(self) -> float:
         """By how much a may be worse than b: the unfavourable end of the interval; negative where it rules that out."""
         return -self.low if self.higher_is_better else self.high
+
+    def widen(self, factor: float) -> Comparison:
+        """The comparison with an interval so many times as wide, and the other tests to go with it."""
+        low, high = (self.difference + factor * (end - self.difference) for end in (self.low, self.high))
+        checks = self.checks and self.checks.widen(factor)
+        update = {"low": low, "high": high, "detectable": factor * self.detectable, "checks": checks}
+        return self.model_copy(update=update)
 
     def stays_within(self, margin: float) -> bool:
         """Whether the interval rules out a worsening by more than a margin; not where it is not a number."""

@@ -47,6 +47,11 @@ class CrossChecks(Record):
     wilcoxon: float | None
     mcnemar: float | None
 
+    def widen(self, factor: float) -> CrossChecks:
+        """The tests of a difference whose standard error is so many times as large."""
+        found = {"permutation": self.permutation, "wilcoxon": self.wilcoxon, "mcnemar": self.mcnemar}
+        return self.model_copy(update={name: p if p is None else widen_p(p, factor) for name, p in found.items()})
+
     def disagree(self, decided: bool, confidence: float) -> list[str]:
         """The tests that see it otherwise than the interval does, with their p; at twice the level or half of it.
 
@@ -61,6 +66,14 @@ class CrossChecks(Record):
             for name, p in found.items()
             if p is not None and (p > 2 * alpha if decided else p < alpha / 2)
         ]
+
+
+def widen_p(p: float, factor: float) -> float:
+    """A two-sided p whose distance from zero, in standard deviations of the normal distribution, is so many times
+    smaller."""
+    from scipy.special import ndtr, ndtri
+
+    return p if factor == 1 else float(2 * ndtr(ndtri(p / 2) / factor))
 
 
 def cross_check(metric: Metric, a: Scores, b: Scores, clusters: Sequence[str], seed: int = 0) -> CrossChecks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from tasks.contracts.tables import read_examples
 from tasks.evaluation.decisions.reuse import FrozenChampion, HeldOutUse, selection_key, use_held_out
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from tasks.evaluation.params import Evaluation
 
 # A split is drawn by content, so its size varies about its share.
@@ -27,7 +30,7 @@ class HeldOut:
     """What evaluation will find in the splits, at most.
 
     Attributes:
-        rows: Rows of the test split that have a prompt and an answer.
+        rows: Rows of the test split that have a prompt and an answer; with folds those of the training split too.
         labelled: Those of them with a label.
         clusters: Independent ones: near-duplicates count once.
         labels: Labels in the training split.
@@ -41,26 +44,42 @@ class HeldOut:
     all_rows: int
 
 
-def count_held_out(train: Path, test: Path) -> HeldOut:
+def read_held_out(train: Path, test: Path, folds: int | None = None, train_only: Sequence[str] = ()) -> pa.Table:
+    """The rows of which items are taken: those of the test split, and with folds of the training split too."""
+    if not folds:
+        return read_examples(test)
+    import pyarrow as pa
+
+    from tasks.evaluation.items import find_items
+
+    found = find_items(read_examples(train), train_only)
+    return pa.concat_tables(
+        [table.select(["id", "messages", "label", "cluster"]) for table in (read_examples(test), found)]
+    )
+
+
+def count_held_out(train: Path, test: Path, folds: int | None = None, train_only: Sequence[str] = ()) -> HeldOut:
     """Count the rows that a verdict can rest on.
 
     Args:
         train: Training split, `Example` rows.
         test: Test split.
+        folds: ``evaluation.folds``.
+        train_only: ``data_preparation.split.train_only``.
 
     Raises:
         PipelineError: A file is missing or not readable.
     """
     import pyarrow.compute as pc
 
-    table, trained = read_examples(test), read_examples(train)
+    table, trained = read_held_out(train, test, folds, train_only), read_examples(train)
     answerable = table.filter(pc.greater_equal(pc.list_value_length(table["messages"]), 2))
     return HeldOut(
         rows=answerable.num_rows,
         labelled=answerable.num_rows - answerable["label"].null_count,
         clusters=pc.count_distinct(answerable["cluster"]).as_py(),
         labels=pc.count_distinct(trained["label"]).as_py(),
-        all_rows=trained.num_rows + table.num_rows,
+        all_rows=trained.num_rows + read_examples(test).num_rows,
     )
 
 
@@ -77,17 +96,26 @@ class Foresight:
     notes: tuple[str, ...]
 
 
-def foresee_use(test: Path, champion: FrozenChampion, settings: Evaluation) -> HeldOutUse | None:
-    """What the next decision will take of the test split; None where nothing was decided before.
+def foresee_use(
+    test: Path,
+    champion: FrozenChampion,
+    settings: Evaluation,
+    train: Path | None = None,
+    train_only: Sequence[str] = (),
+) -> HeldOutUse | None:
+    """What the next decision will take of the held-out rows; None where nothing was decided before.
 
     Args:
         test: Test split, `Example` rows.
         champion: With the earlier decisions.
         settings: Params of evaluation.
+        train: Training split, of which with folds items are taken too.
+        train_only: ``data_preparation.split.train_only``.
     """
     if not champion.decisions:
         return None
-    ids = sorted(read_examples(test)["id"].to_pylist(), key=selection_key)[: settings.items]
+    rows = read_held_out(train or test, test, settings.folds if train else None, train_only)
+    ids = sorted(rows["id"].to_pylist(), key=selection_key)[: settings.items]
     return use_held_out(ids, "", champion.decisions, settings.gate.reuse, settings.bootstrap.confidence)
 
 
@@ -122,6 +150,10 @@ def foresee_verdicts(
         if primary.bounded and scored:
             confidence = use.confidence if use else settings.bootstrap.confidence
             share = detectable_share(min(scored, found.clusters), confidence, settings.bootstrap.power)
+            if settings.folds:
+                from tasks.evaluation.held_out.folds import find_widening
+
+                share = min(1.0, find_widening(settings.folds) * share)
             effect = (
                 f"on {scored:,} held-out rows an improvement of {primary.name} by {share:.2g} is found with a "
                 f"probability of {settings.bootstrap.power:.0%}, a smaller one less often"

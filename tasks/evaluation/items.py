@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -23,7 +23,13 @@ from tasks.language_models.model_folder import load_tokenizer, resolve_model
 from tasks.language_models.rendering import TemplateRefusal
 from tasks.training.released import find_base
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 logger = logging.getLogger(__name__)
+
+# Sources of variants of training rows, see `tasks.data_preparation.trainset.augmentation`.
+AUGMENTED = "augmented by "
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,8 @@ def select_items(
     documents: bool = False,
     answers: Path | None = None,
     steps: bool = False,
+    train: Path | None = None,
+    train_only: Sequence[str] = (),
 ) -> ItemSet:
     """Select at most ``count`` rows of the test split by a hash of their content.
 
@@ -108,12 +116,33 @@ def select_items(
         documents: Plain texts are items too: references without a prompt, of any length.
         answers: Answer sets, `AnswerSet` rows, in which worse answers are looked for.
         steps: Take the held-out answers whose steps are marked, wrong ones too, instead of the test split's.
+        train: Training split, whose rows are items too; None: those of the test split are.
+        train_only: Titles of sources of which none is, such as generated data.
 
     Raises:
         PipelineError: Not one row can be evaluated.
     """
-    marked = read_marked_answers(answers) if steps else None
-    return _select(test, count, _load_tokenizers(initial, champion), documents, read_worse_answers(answers), marked)
+    rows = read_marked_answers(answers) if steps else read_examples(test).to_pylist()
+    if train is not None:
+        rows += find_items(read_examples(train), train_only).to_pylist()
+    splits = ("test",) if train is None else ("test", "train")
+    worse = read_worse_answers(answers, splits)
+    return _select(rows, test, count, _load_tokenizers(initial, champion), documents, worse)
+
+
+def find_items(train: pa.Table, train_only: Sequence[str]) -> pa.Table:
+    """The training rows that are items where there are folds: no variants of others, and of no `train_only` source.
+
+    Args:
+        train: Training rows, `Example`.
+        train_only: Titles of sources of which none is an item, such as generated data.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    source = train["source"]
+    left_out = pc.or_(pc.is_in(source, pa.array(train_only, pa.string())), pc.starts_with(source, AUGMENTED))
+    return train.filter(pc.invert(left_out))
 
 
 def select_items_of(test: Path, count: int, folders: Sequence[Path]) -> ItemSet:
@@ -122,17 +151,17 @@ def select_items_of(test: Path, count: int, folders: Sequence[Path]) -> ItemSet:
     for folder in folders:
         initial = folder if (folder / NAME).is_file() else None
         readers += _load_tokenizers(initial, None) if initial else [_read_tokenizer(folder)]
-    return _select(test, count, readers)
+    return _select(read_examples(test).to_pylist(), test, count, readers)
 
 
-def read_worse_answers(answers: Path | None) -> dict[str, tuple[str, str]]:
-    """Id of each held-out answer set to its preferred answer and the worst one, where both are single turns."""
+def read_worse_answers(answers: Path | None, splits: Sequence[str] = ("test",)) -> dict[str, tuple[str, str]]:
+    """Id of each answer set of these splits to its preferred answer and the worst one, where both are single turns."""
     if answers is None:
         return {}
     found = {}
     for row in read_answers(answers).to_pylist():
         best, worst = row["answers"][0], min(row["answers"], key=lambda answer: answer["score"])
-        if row["split"] == "test" and worst["score"] < best["score"] and len(best["turns"]) == len(worst["turns"]) == 1:
+        if row["split"] in splits and worst["score"] < best["score"] and len(best["turns"]) == len(worst["turns"]) == 1:
             text = worst["turns"][0]["content"]
             if text.strip() and text != best["turns"][0]["content"]:
                 found[row["id"]] = best["turns"][0]["content"], text
@@ -150,15 +179,14 @@ def read_marked_answers(answers: Path | None) -> list[dict[str, Any]]:
 
 
 def _select(
+    table: Sequence[Mapping[str, Any]],
     test: Path,
     count: int,
     tokenizers: Sequence[tuple[Any, int | None]],
     documents: bool = False,
     worse: Mapping[str, tuple[str, str]] = MappingProxyType({}),
-    marked: Sequence[dict[str, Any]] | None = None,
 ) -> ItemSet:
-    found = read_examples(test).to_pylist() if marked is None else marked
-    rows = sorted(found, key=lambda row: (selection_key(row["id"]), row["source"], row["row"]))
+    rows = sorted(table, key=lambda row: (selection_key(row["id"]), row["source"], row["row"]))
     selected: list[Item] = []
     known: set[str] = set()
     too_long = unanswerable = duplicates = 0

@@ -62,6 +62,7 @@ class Outcome:
         replies: Key of a suite to the replies to its questions.
         rewards: What the model gives the references; None where no rewards were asked for.
         probes: Key of a probe to what it measured, see `tasks.evaluation.probes`.
+        scored: Whether the answer to an item counts, (items,); None: all do.
     """
 
     model: ModelName
@@ -77,6 +78,7 @@ class Outcome:
     replies: Mapping[str, Sequence[Reply]] = field(default_factory=dict, repr=False)
     rewards: RewardScores | None = field(default=None, repr=False)
     probes: Mapping[str, Measured] = field(default_factory=dict, repr=False)
+    scored: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     @property
     def figures(self) -> dict[str, float]:

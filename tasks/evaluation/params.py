@@ -215,6 +215,30 @@ class Evaluation(Section):
     examples: int = Field(
         default=20, ge=0, le=200, description="changed answers shown, improved and worsened each, as far as they fit"
     )
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        le=20,
+        description="k-fold cross-validation for small sets: so many trainings more, each on the other folds, so that "
+        "all training rows are items; null: the test split alone",
+    )
+    training_seeds: int = Field(
+        default=1,
+        ge=1,
+        le=10,
+        description="trainings with as many seeds, one of which is the candidate; the verdict is over all of them",
+    )
+
+    @property
+    def repeats(self) -> int:
+        """Trainings that the stage makes itself."""
+        return self.folds or self.training_seeds - 1
+
+    def describe_repeats(self) -> str:
+        """What these trainings are, for a plan; empty where there are none."""
+        if self.folds:
+            return f"{self.folds} trainings more, each on {self.folds - 1}/{self.folds} of the rows (evaluation.folds)"
+        return f"{self.repeats} trainings more, with other seeds (evaluation.training_seeds)" if self.repeats else ""
 
     @model_validator(mode="after")
     def _gate_is_scored(self) -> Evaluation:
@@ -237,6 +261,17 @@ class Evaluation(Section):
             raise ValueError(
                 f"judges: {', '.join(unproven)} is in the gate and nothing shows that it agrees with people; give it "
                 "agreement: {file: <pairs that people compared>, at_least: 0.7}, or take it out of the gate"
+            )
+        if self.folds and self.training_seeds > 1:
+            raise ValueError(
+                f"folds: {self.folds} and training_seeds: {self.training_seeds} both repeat the training; keep folds "
+                "for a small set, or training_seeds for a test split that is large enough"
+            )
+        if self.folds and (probed := [metric.name for metric in self.metrics if hasattr(type(metric), "probe")]):
+            raise ValueError(
+                f"folds: {self.folds} and metrics: {', '.join(probed)}, for which a model is asked more than its "
+                "answers; models of folds are asked about different items, and a release keeps only answers; set "
+                "folds: null, or take it out of metrics"
             )
         if self.items < self.gate.minimum_items:
             raise ValueError(

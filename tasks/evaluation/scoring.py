@@ -10,12 +10,17 @@ import numpy as np
 
 from tasks.evaluation.bootstrap import Floats, cluster_numbers, count_units, interval, replicate_means, replicate_tally
 from tasks.evaluation.comparison import Comparison, IntervalMethod, compare, influences, mean, scale
+from tasks.evaluation.cross_checks import widen_p
+from tasks.evaluation.held_out.folds import NO_FOLDS, Folds
 from tasks.evaluation.held_out.paired import check_same_items, score_paired
+from tasks.evaluation.held_out.seeds import average_scores, join_seeds
 from tasks.evaluation.items import Item
 from tasks.evaluation.metrics.metric import Evidence, Metric, Scores, why_not_applicable
 from tasks.evaluation.outcomes import ModelName, Outcome
 
 Key = tuple[ModelName, str]
+# The mean of the candidate and of the models of other training seeds.
+SEEDS = "candidate over seeds"
 
 
 class Estimate(NamedTuple):
@@ -36,6 +41,8 @@ class Scoreboard:
         metrics: Metrics that apply, by name in the order of the params.
         not_applicable: Metric name to why it does not apply.
         incomparable: Metric name to why champion and candidate cannot be compared on it.
+        widening: Metric name to how many times as wide its interval is as that of the resampled items alone.
+        folds: Number of folds whose models answered; 0: the candidate answered all.
         failed: Those of the incomparable ones that raised or gave what is not a number.
         unpaired: Metric name to the number of items scored for some models only, which are left out.
         scores: By model and metric.
@@ -63,6 +70,8 @@ class Scoreboard:
     power: float
     failed: dict[str, str] = field(default_factory=dict)
     unpaired: dict[str, int] = field(default_factory=dict)
+    widening: dict[str, float] = field(default_factory=dict)
+    folds: int = 0
 
     @property
     def opponent(self) -> ModelName:
@@ -74,11 +83,17 @@ class Scoreboard:
         return self.comparisons[f"candidate_vs_{self.opponent}"]
 
     def find_p(self, metric: str) -> float:
-        """Two-sided p of the candidate's difference to its opponent: twice the share of resamples beyond zero."""
-        keys: tuple[Key, Key] = (("candidate", metric), (self.opponent, metric))
+        """Two-sided p of the candidate's difference to its opponent: twice the share of resamples beyond zero.
+
+        Where the interval is wider than that of the resamples, their distance from zero in standard deviations of the
+        normal distribution counts by so much less.
+        """
+        model = SEEDS if (SEEDS, metric) in self.replicates else "candidate"
+        keys: tuple[Key, Key] = ((model, metric), (self.opponent, metric))
         candidate, opponent = (scale(self.metrics[metric], self.replicates[key]) for key in keys)
         beyond = min((candidate <= opponent).sum(), (candidate >= opponent).sum())
-        return min(1.0, 2 * float(beyond + 1) / (len(candidate) + 1))
+        p = min(1.0, 2 * float(beyond + 1) / (len(candidate) + 1))
+        return widen_p(p, self.widening.get(metric, 1.0))
 
     @property
     def figures(self) -> dict[str, float]:
@@ -106,6 +121,8 @@ def score_outcomes(
     power: float,
     seed: int,
     interval_method: IntervalMethod = "expanded",
+    seeds: Sequence[Outcome] = (),
+    folds: Folds = NO_FOLDS,
 ) -> Scoreboard:
     """Score all models on all metrics that apply and compare the candidate with the others.
 
@@ -118,39 +135,56 @@ def score_outcomes(
         power: Power at which the smallest detectable difference is stated.
         seed: Seed of the resampling.
         interval_method: How the ends of the intervals are found.
+        seeds: Answers of models trained like the candidate with other seeds.
+        folds: How the training rows were dealt, where they are items.
 
     Raises:
         PipelineError: A model answered other items.
     """
     models = {outcome.model: outcome for outcome in outcomes if outcome is not None}
-    check_same_items(evidence, models)
+    repeated = {outcome.model: outcome for outcome in seeds}
+    check_same_items(evidence, models | repeated)
     reasons = {metric.name: why_not_applicable(metric, evidence) for metric in metrics}
     not_applicable = {name: reason for name, reason in reasons.items() if reason is not None}
-    paired = {m.name: score_paired(m, evidence, models) for m in metrics if m.name not in not_applicable}
+    paired = {m.name: score_paired(m, evidence, models | repeated) for m in metrics if m.name not in not_applicable}
     failed = {name: one.failure for name, one in paired.items() if one.failure}
     applied = {metric.name: metric for metric in metrics if metric.name in paired and metric.name not in failed}
-    scores: dict[Key, Scores] = {(model, name): one for name in applied for model, one in paired[name].scores.items()}
+    scores: dict[Key, Scores] = {(model, name): paired[name].scores[model] for name in applied for model in models}
+    by_seed = {name: [paired[name].scores[model] for model in ("candidate", *repeated)] for name in applied}
+    if repeated:
+        scores |= {(SEEDS, name): average_scores(by_seed[name]) for name in applied}
+    judged = SEEDS if repeated else "candidate"
     clusters = [item.cluster for item in evidence.items]
     replicates = resample(scores, clusters, resamples, seed) if scores else {}
     estimates: dict[Key, Estimate] = {}
     for key, model_scores in scores.items():
+        if key[0] == SEEDS:
+            continue
         metric = applied[key[1]]
         value, units = mean(metric, model_scores), count_units(model_scores.weights, clusters)
         skew = None
         if interval_method == "bca":
             skew = value, influences(metric, model_scores, cluster_numbers(clusters))
-        estimates[key] = Estimate(value, *interval(scale(metric, replicates[key]), confidence, units, skew))
+        ends = interval(scale(metric, replicates[key]), confidence, units, skew)
+        if folds.count:
+            ends = widen(value, ends, folds.widening, metric.bounded)
+        estimates[key] = Estimate(value, *ends)
     incomparable: dict[str, str] = dict(failed)
     comparisons: dict[str, dict[str, Comparison]] = {}
+    widening: dict[str, float] = {}
+    opponent = "champion" if "champion" in models else "base"
     for other in [model for model in models if model != "candidate"]:
         comparisons[f"candidate_vs_{other}"] = by_metric = {}
         for name, metric in applied.items():
-            if metric.per_token and not np.array_equal(models["candidate"].tokens, models[other].tokens):
+            counted = scores[("candidate", name)].weights > 0
+            if metric.per_token and not np.array_equal(
+                models["candidate"].tokens[counted], models[other].tokens[counted]
+            ):
                 incomparable[name] = f"{other} and candidate tokenize text differently"
                 continue
-            candidate_key: Key = ("candidate", name)
+            candidate_key: Key = (judged, name)
             other_key: Key = (other, name)
-            by_metric[name] = compare(
+            one = compare(
                 metric,
                 scores[candidate_key],
                 scores[other_key],
@@ -161,6 +195,16 @@ def score_outcomes(
                 power,
                 interval_method,
             )
+            wide = one.widen(folds.widening) if folds.count else one
+            if repeated:
+                value = mean(metric, scores[other_key])
+                wide = join_seeds(wide, [mean(metric, found) - value for found in by_seed[name]], confidence, power)
+                if one.checks and one.high > one.low:
+                    checks = one.checks.widen((wide.high - wide.low) / (one.high - one.low))
+                    wide = wide.model_copy(update={"checks": checks})
+            if wide is not one and other == opponent and one.high > one.low:
+                widening[name] = (wide.high - wide.low) / (one.high - one.low)
+            by_metric[name] = wide
     intents = evidence.intents if "intent_accuracy" in applied else None
     labelled = np.array([item.label is not None and bool(item.prompt) for item in evidence.items])
     abstained = {
@@ -184,7 +228,15 @@ def score_outcomes(
         power,
         failed,
         {name: one.unpaired for name, one in paired.items() if one.unpaired},
+        widening,
+        folds.count,
     )
+
+
+def widen(value: float, ends: tuple[float, float], factor: float, bounded: bool) -> tuple[float, float]:
+    """An interval so many times as wide, within 0 and 1 where the score is."""
+    low, high = (value + factor * (end - value) for end in ends)
+    return (max(0.0, low), min(1.0, high)) if bounded else (low, high)
 
 
 def resample(scores: dict[Key, Scores], clusters: Sequence[str], resamples: int, seed: int) -> dict[Key, Floats]:

@@ -44,7 +44,7 @@ from tasks.evaluation.metrics.metric import Evidence, Metric, why_not_applicable
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.suites.gate import judge_guards
 from tasks.evaluation.suites.scoring import NO_SUITES, SuiteBoard
-from tasks.evaluation.wording import describe_change, describe_margin
+from tasks.evaluation.wording import describe_change, describe_margin, signed
 from tasks.pages.text import show_score
 
 Decision = Literal["promote", "keep", "undecided"]
@@ -191,6 +191,7 @@ def decide(
             *(within if first.decision == "promote" else []),
             *notes,
             *unchecked,
+            *describe_repeats(board, chosen),
             *describe_unpaired(board, [chosen, *margins]),
             *([held_out.describe()] if held_out and held_out.describe() and not worn else []),
         ],
@@ -221,6 +222,24 @@ def choose_primary(board: Scoreboard, wanted: Sequence[str]) -> tuple[list[str],
         for name in wanted
         if name not in comparisons and name not in board.failed
     ]
+
+
+def describe_repeats(board: Scoreboard, chosen: str) -> list[str]:
+    """What stands behind the answers of the candidate where more than one model was trained."""
+    found = []
+    if board.folds:
+        widening = board.widening.get(chosen, 1.0)
+        found.append(
+            f"training rows are items too, answered by models of {board.folds} folds that had not seen them: intervals "
+            f"are {widening:.2f} times as wide as those of independent items"
+        )
+    if seeds := board.against_opponent[chosen].seeds:
+        found.append(
+            f"over {len(seeds.differences)} training seeds the difference of {chosen} was "
+            f"{', '.join(map(signed, seeds.differences))} (standard deviation {show_score(seeds.deviation)}); of the "
+            f"items alone its interval is [{signed(seeds.low)}, {signed(seeds.high)}]"
+        )
+    return found
 
 
 def describe_unpaired(board: Scoreboard, names: Sequence[str]) -> list[str]:

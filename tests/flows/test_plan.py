@@ -48,6 +48,14 @@ def asked(*changes: str, **options: Any) -> dict[str, Any]:
     return dict(plan(**{**given, **options}, changes=list(changes)).values)
 
 
+def test_it_tells_what_evaluation_trains_more(checkout: Path) -> None:
+    write_examples(checkout / "data/prepared/train.parquet", example_rows(60))
+    write_examples(checkout / "data/prepared/validation.parquet", example_rows(5, seed=1))
+    assert asked()["repeated_trainings"] == 0
+    assert asked("evaluation.folds=5")["repeated_trainings"] == 5
+    assert asked("evaluation.training_seeds=3")["repeated_trainings"] == 2
+
+
 FULL = "training_setup.method={name: full}"
 
 

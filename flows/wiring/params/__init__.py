@@ -28,6 +28,8 @@ from tasks.search.params import ParamSearch
 from tasks.synthesis.params import Synthesis
 from tasks.synthesis.sampling.params import Sampling
 from tasks.training.methods import names_where
+from tasks.training.objectives.contrastive import Contrastive
+from tasks.training.objectives.reward_objective import RewardObjective
 from tasks.training.objectives.taught_objective import TaughtObjective
 from tasks.training_setup.auto import Auto
 from tasks.training_setup.params import TrainingSetup
@@ -96,6 +98,25 @@ class Params(Section):
         problem = why_not_exported(self.deployment.release.export, method.name, method.can.merging, EXPORTS, merging)
         if problem:
             raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _training_can_be_repeated(self) -> Params:
+        if self.evaluation.repeats and self.training_setup.phases:
+            raise ValueError(
+                f"evaluation makes {self.evaluation.describe_repeats()}, each of one phase; set evaluation.folds: null "
+                "and training_seeds: 1, or leave training_setup.phases out"
+            )
+        if self.evaluation.repeats and isinstance(self.training_setup.objective, RewardObjective):
+            raise ValueError(
+                f"evaluation makes {self.evaluation.describe_repeats()} of models that answer, and objective "
+                f"{self.training_setup.objective.name} gives rewards; set evaluation.folds: null and training_seeds: 1"
+            )
+        if self.evaluation.folds and isinstance(self.training_setup.objective, Contrastive):
+            raise ValueError(
+                f"evaluation.folds: {self.evaluation.folds} and objective contrastive, whose models rank the texts of "
+                "all items: one of a fold would have fewer to choose from than the base; set evaluation.folds: null"
+            )
         return self
 
     @model_validator(mode="after")

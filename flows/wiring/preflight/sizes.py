@@ -20,11 +20,17 @@ def foresee(params: Params) -> Foresight:
     """
     split = params.data_preparation.split
     return foresee_verdicts(
-        count_held_out(artifacts.TRAIN, artifacts.TEST),
+        count_held_out(artifacts.TRAIN, artifacts.TEST, params.evaluation.folds, split.train_only),
         params.evaluation,
         split.test if split.method.uses_shares else None,
         params.monitoring.drift.minimum_rows,
-        foresee_use(artifacts.TEST, read_frozen_champion(artifacts.CHAMPION), params.evaluation)
+        foresee_use(
+            artifacts.TEST,
+            read_frozen_champion(artifacts.CHAMPION),
+            params.evaluation,
+            artifacts.TRAIN,
+            split.train_only,
+        )
         if artifacts.CHAMPION.is_file()
         else None,
     )

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation.items import hash_items
@@ -70,6 +71,8 @@ def score_paired(metric: Metric, evidence: Evidence, outcomes: Mapping[ModelName
     for model, outcome in outcomes.items():
         try:
             scores[model] = score_items(metric, evidence, outcome)
+            if outcome.scored is not None:
+                scores[model] = keep_items(scores[model], outcome.scored)
         except NoVerdict as failure:
             return PairedScores(failure=str(failure))
         except PipelineError:
@@ -88,7 +91,7 @@ def score_paired(metric: Metric, evidence: Evidence, outcomes: Mapping[ModelName
         return PairedScores(failure="no item is scored for all models", unpaired=unpaired)
     if unpaired:
         logger.warning("%s: %s items are scored for some models only and are left out", metric.name, f"{unpaired:,}")
-        scores = {model: _keep(one, common) for model, one in scores.items()}
+        scores = {model: keep_items(one, common) for model, one in scores.items()}
     return PairedScores(scores, unpaired)
 
 
@@ -128,6 +131,7 @@ def cut_outcome(outcome: Outcome, part: slice) -> Outcome:
         worse=worse,
         ranks=None if outcome.ranks is None else outcome.ranks[part],
         items="",
+        scored=None if outcome.scored is None else outcome.scored[part],
     )
 
 
@@ -143,6 +147,7 @@ def describe_not_finite(scores: Scores, evidence: Evidence) -> str:
     return f"{int(wrong.sum()):,} of {scores.items:,} scores are not numbers (the first is that of item {first}), those"
 
 
-def _keep(scores: Scores, common: np.ndarray) -> Scores:
-    tally = scores.tally and replace(scores.tally, counts=scores.tally.counts * common[:, None])
-    return Scores(scores.values, scores.weights * common, tally)
+def keep_items(scores: Scores, kept: NDArray[np.bool_]) -> Scores:
+    """The scores with weight on some of the items only."""
+    tally = scores.tally and replace(scores.tally, counts=scores.tally.counts * kept[:, None])
+    return Scores(np.where(kept, scores.values, 0.0), scores.weights * kept, tally)

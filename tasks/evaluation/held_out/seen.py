@@ -19,7 +19,8 @@ from typing import Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.tables import read_examples
-from tasks.corpus.text.folds import fold_prompts
+from tasks.evaluation.held_out.folds import NO_FOLDS, Folds, list_places
+from tasks.evaluation.held_out.prompts import fold_turns
 from tasks.evaluation.items import Item
 
 KINDS = {
@@ -29,12 +30,13 @@ KINDS = {
 }
 
 
-def refuse_seen_items(items: Sequence[Item], train: Path) -> dict[str, int]:
+def refuse_seen_items(items: Sequence[Item], train: Path, folds: Folds = NO_FOLDS) -> dict[str, int]:
     """Stop where a training row is one of the items, asks the same, or is a near duplicate of one.
 
     Args:
         items: The held-out items.
         train: Training split, `Example` rows.
+        folds: How these are dealt, where they are items too: a fold's items are compared with the rows of the others.
 
     Returns:
         The number of training rows that were compared.
@@ -42,8 +44,11 @@ def refuse_seen_items(items: Sequence[Item], train: Path) -> dict[str, int]:
     Raises:
         PipelineError: Items were seen; they are counted by kind.
     """
-    table = read_examples(train).select(["id", "messages", "cluster"])
-    seen = find_seen(items, table.to_pylist())
+    rows = read_examples(train).select(["id", "messages", "cluster"]).to_pylist()
+    seen: dict[str, str] = {}
+    for fold, places in list_places([item.id for item in items], folds):
+        taught = rows if fold is None else [row for row in rows if folds.of_item[row["id"]] != fold]
+        seen |= find_seen([items[place] for place in places], taught)
     counts = {kind: sum(one == kind for one in seen.values()) for kind in KINDS}
     if seen:
         kinds = ", ".join(f"{counts[kind]:,} {words}" for kind, words in KINDS.items() if counts[kind])
@@ -52,14 +57,14 @@ def refuse_seen_items(items: Sequence[Item], train: Path) -> dict[str, int]:
             f"{next(iter(seen))}), so the verdict would be about memory; expected none; prepare the data again "
             "(`heptune run data_preparation`), and train again"
         )
-    return {"compared": table.num_rows}
+    return {"compared": len(rows)}
 
 
 def find_seen(items: Sequence[Item], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Id of each item that a training row gives away, to how: the first of `KINDS` that holds."""
     ids, clusters = ({str(row[name]) for row in rows} for name in ("id", "cluster"))
-    prompts = set(_fold([_join(row["messages"][:-1]) for row in rows]))
-    asked = _fold([_join(item.prompt) for item in items])
+    prompts = set(fold_turns([row["messages"][:-1] for row in rows]))
+    asked = fold_turns([item.prompt for item in items])
     seen: dict[str, str] = {}
     for item, prompt in zip(items, asked, strict=True):
         if item.id in ids:
@@ -69,14 +74,3 @@ def find_seen(items: Sequence[Item], rows: Sequence[Mapping[str, Any]]) -> dict[
         elif item.cluster in clusters:
             seen[item.id] = "near"
     return seen
-
-
-def _join(turns: Sequence[Mapping[str, str]]) -> str:
-    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
-
-
-def _fold(texts: Sequence[str]) -> list[str]:
-    import polars as pl
-
-    folded: list[str] = fold_prompts(pl.Series(texts, dtype=pl.String)).to_list()
-    return folded

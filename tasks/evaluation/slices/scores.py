@@ -16,9 +16,10 @@ import numpy as np
 
 from tasks.evaluation.bootstrap import count_units, interval
 from tasks.evaluation.comparison import Comparison, compare, mean, scale
+from tasks.evaluation.held_out.folds import find_widening
 from tasks.evaluation.metrics.metric import Scores
 from tasks.evaluation.outcomes import ModelName
-from tasks.evaluation.scoring import Key, Scoreboard, resample
+from tasks.evaluation.scoring import Key, Scoreboard, resample, widen
 from tasks.evaluation.slices.groups import Grouping
 
 # Of fewer items no interval holds what it says.
@@ -128,12 +129,16 @@ def _score_slice(
         board.confidence,
         board.power,
     )
+    ends = interval(scale(metric, means["candidate", primary]), board.confidence, units)
+    if board.folds:
+        factor = find_widening(board.folds)
+        comparison, ends = comparison.widen(factor), widen(value, ends, factor, metric.bounded)
     return Slice(
         grouping.name,
         name,
         candidate.items,
         {model: mean(metric, scores[model, primary]) for model in board.outcomes},
-        interval(scale(metric, means["candidate", primary]), board.confidence, units),
+        ends,
         comparison,
         -value if metric.higher_is_better else value,
         enough,

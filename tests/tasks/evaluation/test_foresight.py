@@ -112,3 +112,18 @@ def test_rows_are_counted_as_evaluation_counts_them(tmp_path: Path) -> None:
     marked = EXAMPLES.append(UNTRAINED)
     write_table(pa.Table.from_pylist(rows, schema=marked), tmp_path / "test.parquet", marked)
     assert count_held_out(tmp_path / "train.parquet", tmp_path / "test.parquet") == found
+    # With folds training rows are items too, but for variants of others and for sources that are only trained on.
+    more = [
+        {**row(10 + place, 2, "a", f"t{place}"), "source": source}
+        for place, source in enumerate(["s", "augmented by swap", "generated"])
+    ]
+    write_table(pa.Table.from_pylist(more, schema=EXAMPLES), tmp_path / "train.parquet", EXAMPLES)
+    folded = count_held_out(tmp_path / "train.parquet", tmp_path / "test.parquet", 3, ["generated"])
+    assert folded == HeldOut(rows=4, labelled=3, clusters=3, labels=1, all_rows=7)
+
+
+def test_folds_need_more_items_for_the_same_improvement() -> None:
+    many = HeldOut(rows=400, labelled=400, clusters=400, labels=4, all_rows=440)
+    (plain, *_), (wide, *_) = (foresee(many, folds=folds).notes for folds in (None, 5))
+    assert f"by {detectable_share(400):.2g} is found" in plain
+    assert f"by {1.5 * detectable_share(400):.2g} is found" in wide
