@@ -34,6 +34,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from tasks.contracts.record import Record
 from tasks.evaluation.bootstrap import Floats, cluster_numbers, count_units, interval, sum_units
@@ -85,7 +86,8 @@ class Comparison(Record):
     items: int
     higher_is_better: bool
     checks: CrossChecks | None = None
-    seeds: SeedSpread | None = None
+    # Not in verdicts over one seed, which then are what they were.
+    seeds: SeedSpread | None = Field(default=None, exclude_if=lambda spread: spread is None)
 
     @property
     def result(self) -> Result:

@@ -29,6 +29,8 @@ def test_both_sources_of_chance_are_in_the_interval() -> None:
     assert found.high == pytest.approx(0.05 + np.hypot(0.02, 0.02484), abs=1e-5)
     assert found.detectable == pytest.approx(np.hypot(0.03, 2.8016 * 0.01 / 3**0.5), abs=1e-5)
     assert found.seeds is not None
+    assert "seeds" in found.model_dump()
+    assert "seeds" not in alone.model_dump(), "verdicts over one seed are what they were"
     assert (found.seeds.low, found.seeds.high, found.seeds.deviation) == (0.03, 0.07, pytest.approx(0.01))
 
 
