@@ -382,7 +382,7 @@ def test_suites_are_asked_without_answering_the_items_again(
     leans = Stereotype().score(asked.questions["stereotype"], first.replies["stereotype"]).scores["lean"].values
     assert first.bias is not None
     assert np.abs(leans - first.bias.leans).max() < 1e-3
-    monkeypatch.setattr(outcomes, "ask_questions", fail)
+    monkeypatch.setattr(outcomes, "ask_conversations", fail)
     again = answer_with_candidate(items, house.initial, house.tuned, **how, suites=asked.questions)
     assert again.replies == first.replies
     others = {"facts": asked.questions["facts"][:3]}
