@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import ModelCard
 
@@ -23,8 +25,9 @@ from tasks.deployment.exports.safetensors import Safetensors
 from tasks.deployment.merge import Exported
 from tasks.deployment.parity import Difference, ParityProof
 from tasks.deployment.provenance import Provenance, describe_release, name_base, read_provenance
-from tasks.deployment.release import empty_release, read_release, seal_release
+from tasks.deployment.release import FOLDS, empty_release, keep_fold_answers, read_release, seal_release
 from tasks.deployment.report import write_report
+from tasks.evaluation.held_out.joined import KEPT
 from tasks.model_initialisation.sources.folder import Folder
 from tasks.model_initialisation.sources.gguf import Gguf
 from tasks.model_initialisation.sources.hub import Hub
@@ -309,3 +312,15 @@ def test_an_export_that_cannot_hold_what_is_trained_is_refused_by_params(monkeyp
         validate(values, "params.yaml")
     validate({"training_setup": {"method": {"name": "full"}}}, "params.yaml")
     validate({"training_setup": {"method": {"name": "auto"}}}, "params.yaml")
+
+
+def test_a_release_keeps_the_answers_of_its_folds_where_there_are_any(tmp_path: Path) -> None:
+    schema = pa.schema([pa.field("id", pa.string())])
+    for rows in (0, 2):
+        release = empty_release(tmp_path / f"release of {rows}")
+        answers = tmp_path / "folds.parquet"
+        pq.write_table(pa.table({"id": ["a", "b"][:rows]}, schema=schema), answers)
+        assert keep_fold_answers(answers, release) == {"rows": rows}
+        assert (release / FOLDS).is_file() == bool(rows)
+    assert (release / FOLDS).read_bytes() == answers.read_bytes()
+    assert FOLDS == KEPT, "where evaluation looks for those of a champion"
