@@ -106,8 +106,7 @@ FREE = {
     "tasks/corpus/similarity/probes.py": "sparse products of whole numbers",
     "tasks/corpus/label_classifier.py": "sparse products, and gradient descent row by row",
     "tasks/data_preparation/screening/triggers.py": "sparse products",
-    "tasks/data_preparation/cleaning/steps/toxicity.py": "a classifier's forward pass on all cores, for its time",
-    "tasks/annotation/agreement.py": "products of whole numbers",
+    "tasks/corpus/agreement.py": "products of whole numbers",
 }
 COMPUTING = (
     *(f"sklearn.{name}" for name in ("cluster", "decomposition", "discriminant_analysis", "linear_model")),

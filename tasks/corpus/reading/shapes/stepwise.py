@@ -30,6 +30,7 @@ from tasks.corpus.reading.shapes.shape import (
     make_turn,
 )
 
+EDGES, EMPTY_LINES = re.compile(r"\A\s*\n|\n\s*\Z"), re.compile(r"\n\s*\n")
 STEP_TEXTS: Names = {"completions": SPECIFIC, "steps": SPECIFIC}
 STEP_MARKS: Names = {"labels": SPECIFIC, "step_labels": SPECIFIC, "ratings": USUAL}
 
@@ -43,7 +44,7 @@ def _convert(row: Row, columns: Columns) -> ConvertedRow:
     if any(mark not in (0, 1) for mark in marks):
         raise RowError(f'"{columns["marks"]}" has a mark that is neither true nor false')
     prompt = read_prompt(row, columns)
-    answer = STEP_END.join(re.sub(r"\n\s*\n", "\n", text.strip()) for text in texts)
+    answer = STEP_END.join(EMPTY_LINES.sub("\n", EDGES.sub("", text)) for text in texts)
     right = [bool(mark) for mark in marks]
     turns = [*prompt, make_turn("assistant", answer)]
     return ConvertedRow(turns, len(prompt), float(all(right)), all(right), steps=right)

@@ -27,6 +27,7 @@ Shape = Literal[
     "preference_implicit",
     "kto",
     "ranked",
+    "stepwise",
     "squad",
     "multiple_choice",
 ]

@@ -52,6 +52,7 @@ SHAPE_NAMES = {
     "preference_implicit": "dialogues with a chosen and a rejected ending",
     "kto": "prompts with an answer rated good or bad",
     "ranked": "prompts with ranked answers",
+    "stepwise": "prompts with answers whose steps are marked",
     "squad": "questions about a passage",
     "multiple_choice": "questions with choices",
     AUGMENTATION: "augmented variants",

@@ -67,6 +67,14 @@ def ranked(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def stepwise(draw: st.DrawFn) -> dict[str, Any]:
+    """Steps of one line; empty lines part them."""
+    steps = draw(st.lists(SOMETHING.map(lambda text: text.replace("\n", " ")), min_size=1, max_size=3))
+    marks = draw(st.lists(st.booleans(), min_size=len(steps), max_size=len(steps)))
+    return {"prompt": draw(SOMETHING), "completions": steps, "labels": marks}
+
+
+@st.composite
 def choices(draw: st.DrawFn) -> dict[str, Any]:
     texts = draw(st.lists(SOMETHING, min_size=2, max_size=5, unique=True))
     right = draw(st.integers(0, len(texts) - 1))
@@ -163,6 +171,7 @@ def make_cases(said: st.SearchStrategy[str]) -> dict[str, Rows]:
         | some({"input": said, "output_1": said, "output_2": said, "label": st.sampled_from([1, 2, "1", "output_2"])})
         | some({"prompt": said, "response1": said, "response2": said, "overall_preference": st.sampled_from([-3, 1])})
         | some({"prompt": said, "response_a": said, "response_b": said, "winner": st.sampled_from(["a", "b"])}),
+        "stepwise": stepwise(),
         "squad": squad(),
         "multiple_choice": choices(),
     }
@@ -261,6 +270,7 @@ SPOKEN_COLUMNS = {
         "response1",
         "response2",
     ),
+    "stepwise": ("prompt", "completions"),
     "squad": ("context", "question", "answers"),
     "multiple_choice": ("question", "choices", "A", "B", "C"),
 }

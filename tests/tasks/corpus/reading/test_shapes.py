@@ -122,6 +122,12 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]], str | None]] = [
         [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "good")],
         None,
     ),
+    (
+        "stepwise",
+        {"prompt": "p", "completions": ["\n  if x:\n\n    y\n", "z "], "labels": [True, 1]},
+        [("user", "p"), ("assistant", "  if x:\n    y\n\nz ")],
+        None,
+    ),
     ("kto", {"prompt": "p", "completion": "c", "label": True}, [("user", "p"), ("assistant", "c")], None),
     (
         "ranked",
