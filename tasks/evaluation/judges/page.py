@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tasks.contracts.manifest import write_json
 from tasks.evaluation.judges.people import PeopleAgreement
 from tasks.pages.page import PALETTE, Page, plot_style
+from tasks.pages.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,7 +95,9 @@ def plot_reliability(found: PeopleAgreement) -> Figure:
         ]
         axes.errorbar([one.confidence for one in bins], right, yerr=ends, fmt="o", color=PALETTE[0], capsize=3)
         for one in bins:
-            axes.annotate(f" {one.right.pairs}", (one.confidence, one.right.value), fontsize=8, color="#374151")
+            axes.annotate(
+                plot_text(f" {one.right.pairs}"), (one.confidence, one.right.value), fontsize=8, color="#374151"
+            )
         axes.set_xlim(0.48, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel("mean confidence of the judge (with the number of pairs)")

@@ -222,11 +222,14 @@ def test_parameters_are_counted_by_part(tiny_model: Path) -> None:
 
 def test_needs_are_those_of_the_methods(tiny_model: Path) -> None:
     shape = describe_model(check_folder(tiny_model), open_tokenizer(tiny_model)).shape
-    full, *others = estimate_needs(shape)
+    needs = estimate_needs(shape)
+    # Not the first of the largest: beside so small a base the experts of memory tuning are more.
+    (full,) = (one for one in needs if one.method == "full fine-tuning")
+    others = [one for one in needs if one is not full]
     # 16 bytes a weight: itself, its gradient, and AdamW's two moments.
-    assert (full.method, full.trained, full.total) == ("full fine-tuning", shape.parameters, 16 * shape.parameters)
+    assert (full.trained, full.total) == (shape.parameters, 16 * shape.parameters)
     assert {one.method for one in others} >= {Lora().describe(), LastLayers().describe()}
     assert len({one.base for one in others if one.method == Lora().describe()}) == 3
     assert {one.base for one in others if one.method == LastLayers().describe()} == {full.base}
-    assert [one.total for one in others] == sorted((one.total for one in others), reverse=True)
+    assert [one.total for one in needs] == sorted((one.total for one in needs), reverse=True)
     assert min(one.weights for one in others) < 4 * shape.parameters
