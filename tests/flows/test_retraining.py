@@ -257,6 +257,7 @@ def test_one_key_alone_is_limited_and_the_journal_says_so(project: Path, prefect
     assert (project / ".heptune/feedback_set_aside.json").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_a_killed_retrain_is_taken_up_by_the_next(project: Path, prefect: str) -> None:
     """Its rows still count as new, the cool-down does not hold, and its slot comes back within a lease."""
     log_requests(project, corrected=30)

@@ -47,6 +47,7 @@ def go_on(project: Path, process: subprocess.Popen[str]) -> tuple[int, str, str]
     return process.returncode, output, errors
 
 
+@pytest.mark.slow
 def test_prefect_is_killed_while_a_stage_is_at_work(project: Path, tmp_path: Path) -> None:
     home, port = tmp_path / "prefect", free_port()
     with prefect_server(home, port) as (url, server):

@@ -132,6 +132,7 @@ def follow_the_docs(folder: Path, source: str) -> list[str]:
     return [*command.split(), "-k", "one_layer"]
 
 
+@pytest.mark.slow
 def test_a_method_in_one_file_passes_the_contract(copy: Path) -> None:
     command = follow_the_docs(copy, ONE_LAYER)
     done = python(copy, *command, "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
@@ -145,6 +146,7 @@ def test_a_method_in_one_file_passes_the_contract(copy: Path) -> None:
     assert "'one_layer', 'full', 'lora'" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_the_contract_notices_a_method_that_is_not_what_it_says(copy: Path) -> None:
     source = ONE_LAYER
     for right, wrong in (
