@@ -14,21 +14,18 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "fp32": {"settings": {"precision": "fp32"}},
     "bf16 weights, no fp32 ones": {"bf16_weights": True},
     "each block compiled": {"compile": True},
-    "one packed row": {"one_row": True},
     "padded, not packed": {"padded": True},
 }
 
 
 def compare_layouts(job: dict[str, Any], rounds: int, folder: Path) -> None:
     """Full fine-tuning and LoRA in every layout, the same rows a step; interleaved rounds."""
-    one = {"max_tokens": job["batch_tokens"], "batch_size": 1}
     padded = {"packing": "none", "batch_size": job["rows_per_step"]}
     for method in ("full", "lora"):
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in LAYOUTS}
         for number in range(rounds):
             for name, layout in LAYOUTS.items():
-                settings = {**layout.get("settings", {}), **(one if "one_row" in layout else {})}
-                settings |= padded if "padded" in layout else {}
+                settings = {**layout.get("settings", {}), **(padded if "padded" in layout else {})}
                 changed = {**job, **layout, "method": method, "settings": settings}
                 found[name].append(run("heptune", changed, folder / f"{method}-{name}-{number}"))
         show(method, found)

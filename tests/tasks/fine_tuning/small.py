@@ -21,7 +21,8 @@ from tasks.contracts.manifest import seal
 from tasks.contracts.records import EXAMPLES
 from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.fine_tuning.rows import Splits, tokenize_splits
-from tasks.language_models.shape import describe_shape
+from tasks.language_models.shape import describe_shape, read_shape
+from tasks.training.distribution.distribution import Layout
 from tasks.training.methods.lora import Lora
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.plan import Plan
@@ -132,6 +133,10 @@ def run_small(initial: Path, folder: Path, options: dict[str, Any]) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (options["file_limit"], options["file_limit"]))
     plan = make_plan(**options.get("plan", {}))
+    layout = Layout(
+        plan.world_size, plan.batch_size, plan.accumulation_steps, plan.clip_norm, plan.precision, plan.device
+    )
+    plan = plan.model_copy(update={"distribution": plan.distribution.resolve(read_shape(initial), layout)})
     splits = make_splits(initial, seed=options.get("data_seed", 0))
 
     def on_metrics(step: int, values: Mapping[str, float]) -> None:
