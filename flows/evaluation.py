@@ -22,7 +22,7 @@ from tasks.evaluation.items import ItemSet, select_items
 from tasks.evaluation.judges.judged import JudgedRun, judge_answers
 from tasks.evaluation.metrics.judged.by_judge import as_metric
 from tasks.evaluation.metrics.metric import Evidence
-from tasks.evaluation.outcomes import Outcome, answer_with_base
+from tasks.evaluation.outcomes import AnswerSettings, Outcome, answer_with_base
 from tasks.evaluation.params import Evaluation
 from tasks.evaluation.probes.probe import list_probes
 from tasks.evaluation.publish import write_figures, write_predictions, write_slices, write_verdict
@@ -168,20 +168,20 @@ def set_exam(params: Params, champion: FrozenChampion, folder: Path | None) -> E
 def answer_exam(params: Params, exam: Exam, folder: Path | None) -> ExamAnswers:
     """Answers of base, champion and candidate, of the models of folds and other seeds, and what judges say of them."""
     settings, items = params.evaluation, exam.selected.items
-    how = {
+    how = AnswerSettings(
         **settings.generation.model_dump(),
-        "store": AnswerStore(artifacts.EVALUATED),
-        "pairs": exam.pairs,
-        "pooling": exam.pooling,
-        "suites": exam.suites.questions,
-        "rewards": exam.evidence.rewards,
-        "probes": list_probes(settings.metrics),
-    }
+        store=AnswerStore(artifacts.EVALUATED),
+        suites=exam.suites.questions,
+        probes=list_probes(settings.metrics),
+        pairs=exam.pairs,
+        pooling=exam.pooling,
+        rewards=exam.evidence.rewards,
+    )
     repeated = task(train_repeats)(params, exam.folds)
-    base = task(answer_with_base)(items, artifacts.INITIAL, **how)
-    champion = task(answer_unseen)(items, exam.folds, folder, **how)
-    candidate = task(answer_by_folds)(items, exam.folds, artifacts.INITIAL, artifacts.TUNED, repeated.folds, **how)
-    seeds = task(answer_by_seeds)(items, artifacts.INITIAL, repeated.seeds, **how)
+    base = task(answer_with_base)(items, artifacts.INITIAL, how)
+    champion = task(answer_unseen)(items, exam.folds, folder, how)
+    candidate = task(answer_by_folds)(items, exam.folds, artifacts.INITIAL, artifacts.TUNED, repeated.folds, how)
+    seeds = task(answer_by_seeds)(items, artifacts.INITIAL, repeated.seeds, how)
     # Without answers there is nothing to judge.
     judges = () if exam.pairs or exam.evidence.rewards else settings.judges
     models = [base, champion, candidate]

@@ -16,12 +16,12 @@ def heptune(job: dict[str, Any]) -> tuple[Work, Work]:
     sys.path.insert(0, str(Path(__file__).parents[2]))
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from tasks.evaluation.asking.ask import Limits, ask_questions
+    from tasks.evaluation.asking.ask import AnswerLimits, ask_questions
     from tasks.evaluation.asking.question import Option, Question
 
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype="float32").eval()
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    limits = Limits(job["new_tokens"], job["batch"])
+    limits = AnswerLimits(job["new_tokens"], job["batch"])
 
     def choices() -> list[Any]:
         questions = [

@@ -118,7 +118,7 @@ def rank(
     from tasks.evaluation.judges.judged import describe_judges, judge_answers
     from tasks.evaluation.metrics.judged.by_judge import as_metric
     from tasks.evaluation.metrics.metric import Evidence
-    from tasks.evaluation.outcomes import answer_with_model
+    from tasks.evaluation.outcomes import AnswerSettings, answer_with_model
     from tasks.evaluation.probes.probe import list_probes
     from tasks.evaluation.ranking import rank_models
     from tasks.evaluation.remote.answers import answer_with_endpoint
@@ -139,11 +139,11 @@ def rank(
     intents = fit_intent_classifier(artifacts.TRAIN, selected.items)
     evidence = Evidence(selected.items, intents, kept=artifacts.JUDGED)
     check_metrics(evidence, wanted, selected.same_tokens)
-    how = settings.generation.model_dump()
-    store = AnswerStore(artifacts.EVALUATED)
-    probes = list_probes(wanted)
+    how = AnswerSettings(
+        **settings.generation.model_dump(), store=AnswerStore(artifacts.EVALUATED), probes=list_probes(wanted)
+    )
     outcomes = [
-        answer_with_model(one.name, one.load, one.identity, selected.items, **how, store=store, probes=probes)
+        answer_with_model(one.name, one.load, one.identity, selected.items, how)
         if isinstance(one, NamedModel)
         else answer_with_writer(one.name, one.writer, selected.items, artifacts.EVALUATED / "writers")
         if isinstance(one, NamedWriter)

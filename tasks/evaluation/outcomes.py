@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file
 from tasks.evaluation.answer_store import AnswerStore, make_key, make_probe_key, make_questions_key
-from tasks.evaluation.asking.ask import AnswerWatch, Limits
+from tasks.evaluation.asking.ask import AnswerLimits, AnswerWatch
 from tasks.evaluation.asking.question import Question, Reply
 from tasks.evaluation.asking.turns import ask_conversations
 from tasks.evaluation.items import Item, hash_items
@@ -40,7 +39,6 @@ ModelName = str
 Precision = Literal["fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda"]
 Suites = Mapping[str, Sequence[Question]]
-NO_SUITES: Suites = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -90,172 +88,98 @@ class Outcome:
         }
 
 
-def answer_with_base(
-    items: Sequence[Item],
-    initial: Path,
-    max_new_tokens: int,
-    batch_size: int,
-    precision: Precision,
-    device: Device,
-    store: AnswerStore | None = None,
-    pairs: PairKind | None = None,
-    suites: Suites = NO_SUITES,
-    pooling: Pooling = "mean",
-    rewards: bool = False,
-    timeout_s: float | None = None,
-    probes: Sequence[Probe] = (),
-) -> Outcome:
+@dataclass(frozen=True)
+class AnswerSettings:
+    """What models are asked beside the items, and how they answer; the same for all models of a comparison.
+
+    Attributes:
+        max_new_tokens: Longest answer, in tokens.
+        batch_size: Items answered at once.
+        precision: Number format of the weights.
+        device: Where to compute; ``auto`` uses CUDA where available.
+        timeout_s: Longest time of an answer from its first token, in seconds; None: only tokens limit it.
+        store: Answers of earlier evaluations; None: always generate.
+        suites: Key of a suite to its questions.
+        probes: What else is measured, for the metrics that need it.
+        pairs: Ask for vectors of these texts instead, and rank them; None: ask for answers.
+        pooling: How the states of a text become its vector; that of an embedder's own folder goes first.
+        rewards: Ask for rewards of the references instead; a base gives 0 to all.
+    """
+
+    max_new_tokens: int
+    batch_size: int
+    precision: Precision = "fp32"
+    device: Device = "auto"
+    timeout_s: float | None = None
+    store: AnswerStore | None = None
+    suites: Suites = field(default_factory=dict)
+    probes: Sequence[Probe] = ()
+    pairs: PairKind | None = None
+    pooling: Pooling = "mean"
+    rewards: bool = False
+
+    @property
+    def limits(self) -> AnswerLimits:
+        return AnswerLimits(self.max_new_tokens, self.batch_size, self.timeout_s)
+
+
+def answer_with_base(items: Sequence[Item], initial: Path, how: AnswerSettings) -> Outcome:
     """Answers of the base model.
 
     Args:
         items: Items to answer.
         initial: Folder written by model initialisation.
-        max_new_tokens: Longest answer, in tokens.
-        batch_size: Items answered at once.
-        precision: Number format of the weights.
-        device: Where to compute; ``auto`` uses CUDA where available.
-        store: Answers of earlier evaluations; None: always generate.
-        pairs: Ask for vectors of these texts instead, and rank them; None: ask for answers.
-        suites: Key of a suite to its questions.
-        pooling: How the states of a text become its vector; that of an embedder's own folder goes first.
-        rewards: Ask for rewards of the references instead; a base gives 0 to all.
-        timeout_s: Longest time of an answer from its first token, in seconds; None: only tokens limit it.
-        probes: What else is measured, for the metrics that need it.
+        how: The settings.
     """
-    if rewards:
-        return _reward("base", lambda: None, items, batch_size, device)
+    if how.rewards:
+        return _reward("base", lambda: None, items, how)
 
     def load() -> tuple[Any, Any]:
-        return load_folder(resolve_model(initial), precision)[0], load_tokenizer(initial)
+        return load_folder(resolve_model(initial), how.precision)[0], load_tokenizer(initial)
 
-    known = _Known(store, hash_file(initial / NAME))
-    return _answer(
-        "base",
-        load,
-        items,
-        max_new_tokens,
-        batch_size,
-        precision,
-        device,
-        known,
-        pairs,
-        suites,
-        pooling,
-        timeout_s,
-        probes,
-    )
+    return _answer("base", load, hash_file(initial / NAME), items, how)
 
 
-def answer_with_champion(
-    items: Sequence[Item],
-    folder: Path | None,
-    max_new_tokens: int,
-    batch_size: int,
-    precision: Precision,
-    device: Device,
-    store: AnswerStore | None = None,
-    pairs: PairKind | None = None,
-    suites: Suites = NO_SUITES,
-    pooling: Pooling = "mean",
-    rewards: bool = False,
-    timeout_s: float | None = None,
-    probes: Sequence[Probe] = (),
-) -> Outcome | None:
-    """Answers of the champion; None when there is none. The arguments are those of `answer_with_base`."""
+def answer_with_champion(items: Sequence[Item], folder: Path | None, how: AnswerSettings) -> Outcome | None:
+    """Answers of the champion in its folder; None when there is none."""
     if folder is None:
         return None
-    if rewards:
-        return _reward("champion", lambda: _open_reward_model(folder), items, batch_size, device)
+    if how.rewards:
+        return _reward("champion", lambda: _open_reward_model(folder), items, how)
     manifest = folder.parent / NAME
-    return _answer(
-        "champion",
-        lambda: load_folder(folder, precision),
-        items,
-        max_new_tokens,
-        batch_size,
-        precision,
-        device,
-        _Known(store, hash_file(manifest)) if manifest.is_file() else None,
-        pairs,
-        suites,
-        read_pooling(folder) or pooling,
-        timeout_s,
-        probes,
-    )
+    identity = hash_file(manifest) if manifest.is_file() else ""
+    how = replace(how, pooling=read_pooling(folder) or how.pooling)
+    return _answer("champion", lambda: load_folder(folder, how.precision), identity, items, how)
 
 
-def answer_with_candidate(
-    items: Sequence[Item],
-    initial: Path,
-    tuned: Path,
-    max_new_tokens: int,
-    batch_size: int,
-    precision: Precision,
-    device: Device,
-    store: AnswerStore | None = None,
-    pairs: PairKind | None = None,
-    suites: Suites = NO_SUITES,
-    pooling: Pooling = "mean",
-    rewards: bool = False,
-    timeout_s: float | None = None,
-    probes: Sequence[Probe] = (),
-) -> Outcome:
-    """Answers of the fine-tuned model. The arguments are those of `answer_with_base`."""
-    if rewards:
-        return _reward("candidate", lambda: merge_reward_model(initial, tuned), items, batch_size, device)
-    known = _Known(store, f"{hash_file(initial / NAME)} {hash_file(tuned / NAME)}")
-    return _answer(
-        "candidate",
-        lambda: load_tuned(initial, tuned),
-        items,
-        max_new_tokens,
-        batch_size,
-        precision,
-        device,
-        known,
-        pairs,
-        suites,
-        pooling,
-        timeout_s,
-        probes,
-    )
+def answer_with_candidate(items: Sequence[Item], initial: Path, tuned: Path, how: AnswerSettings) -> Outcome:
+    """Answers of the fine-tuned model.
+
+    Args:
+        items: Items to answer.
+        initial: Folder written by model initialisation.
+        tuned: Folder written by fine-tuning.
+        how: The settings.
+    """
+    if how.rewards:
+        return _reward("candidate", lambda: merge_reward_model(initial, tuned), items, how)
+    identity = f"{hash_file(initial / NAME)} {hash_file(tuned / NAME)}"
+    return _answer("candidate", lambda: load_tuned(initial, tuned), identity, items, how)
 
 
 def answer_with_model(
-    name: ModelName,
-    load: Callable[[], tuple[Any, Any]],
-    identity: str,
-    items: Sequence[Item],
-    max_new_tokens: int,
-    batch_size: int,
-    precision: Precision,
-    device: Device,
-    store: AnswerStore | None = None,
-    suites: Suites = NO_SUITES,
-    timeout_s: float | None = None,
-    probes: Sequence[Probe] = (),
+    name: ModelName, load: Callable[[], tuple[Any, Any]], identity: str, items: Sequence[Item], how: AnswerSettings
 ) -> Outcome:
-    """Answers of any model, under a name; the arguments are those of `answer_with_base`, and:
+    """Answers of any model.
 
     Args:
         name: What the model is called.
         load: Gives the model and its tokenizer.
         identity: Hash of the model's files; empty where they have none, and then nothing is taken from the store.
+        items: Items to answer.
+        how: The settings.
     """
-    known = _Known(store, identity) if identity else None
-    return _answer(
-        name,
-        load,
-        items,
-        max_new_tokens,
-        batch_size,
-        precision,
-        device,
-        known,
-        suites=suites,
-        timeout_s=timeout_s,
-        probes=probes,
-    )
+    return _answer(name, load, identity, items, how)
 
 
 def load_folder(folder: Path, precision: Precision) -> tuple[Any, Any]:
@@ -275,82 +199,58 @@ def load_folder(folder: Path, precision: Precision) -> tuple[Any, Any]:
         raise PipelineError(f"{folder}: not a model folder that transformers can load ({reason})") from error
 
 
-@dataclass(frozen=True)
-class _Known:
-    """Where a model's answers may already be.
-
-    Attributes:
-        store: The store; None for none.
-        model: Hash of the model's files.
-    """
-
-    store: AnswerStore | None
-    model: str
-
-
 def _answer(
-    name: ModelName,
-    load: Callable[[], tuple[Any, Any]],
-    items: Sequence[Item],
-    max_new_tokens: int,
-    batch_size: int,
-    precision: Precision,
-    device: Device,
-    known: _Known | None = None,
-    pairs: PairKind | None = None,
-    suites: Suites = NO_SUITES,
-    pooling: Pooling = "mean",
-    timeout_s: float | None = None,
-    probes: Sequence[Probe] = (),
+    name: ModelName, load: Callable[[], tuple[Any, Any]], identity: str, items: Sequence[Item], how: AnswerSettings
 ) -> Outcome:
     import torch
 
-    target = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    store, model_hash = (known.store, known.model) if known else (None, "")
+    target = ("cuda" if torch.cuda.is_available() else "cpu") if how.device == "auto" else how.device
+    store = how.store if identity and not how.pairs else None
     settings = {
-        "max_new_tokens": max_new_tokens,
-        "batch_size": batch_size,
-        "precision": precision,
+        "max_new_tokens": how.max_new_tokens,
+        "batch_size": how.batch_size,
+        "precision": how.precision,
         "device": target,
         "threads": torch.get_num_threads() if target == "cpu" else torch.cuda.get_device_name(),
-    } | ({} if timeout_s is None else {"timeout_s": timeout_s})
-    limits = Limits(max_new_tokens, batch_size, timeout_s)
+    } | ({} if how.timeout_s is None else {"timeout_s": how.timeout_s})
     found: dict[str, Any] | None = None
     replies: dict[str, Sequence[Reply]] = {}
     measured: dict[str, Measured] = {}
     key, keys, places = "", dict[str, str](), dict[str, str]()
-    if store and not pairs:
-        key = make_key(model_hash, items, settings)
-        keys = {suite: make_questions_key(model_hash, questions, settings) for suite, questions in suites.items()}
+    if store:
+        key = make_key(identity, items, settings)
+        keys = {suite: make_questions_key(identity, questions, settings) for suite, questions in how.suites.items()}
         found = store.find(key, len(items))
-        kept = {suite: store.find_replies(keys[suite], len(questions)) for suite, questions in suites.items()}
+        kept = {suite: store.find_replies(keys[suite], len(questions)) for suite, questions in how.suites.items()}
         replies = {suite: known_replies for suite, known_replies in kept.items() if known_replies is not None}
-        places = {probe.key: make_probe_key(model_hash, items, settings, probe.key) for probe in probes}
+        places = {probe.key: make_probe_key(identity, items, settings, probe.key) for probe in how.probes}
         seen = {name: store.find_probe(place) for name, place in places.items()}
         measured = {name: values for name, values in seen.items() if values is not None}
     if found is not None:
         logger.info("%s: %s answers of an earlier evaluation are taken", name, len(items))
-        if len(replies) == len(suites) and len(measured) == len(probes):
+        if len(replies) == len(how.suites) and len(measured) == len(how.probes):
             return Outcome(name, **found, items=hash_items(items), replies=replies, probes=measured)
     model, tokenizer = load()
-    model = model.to(device=target, dtype=torch.bfloat16 if precision == "bf16" else torch.float32).eval()
-    if pairs:
-        return _rank(name, model, tokenizer, items, pairs, batch_size, pooling)
+    model = model.to(device=target, dtype=torch.bfloat16 if how.precision == "bf16" else torch.float32).eval()
+    if how.pairs:
+        return _rank(name, model, tokenizer, items, how.pairs, how)
     if found is not None:
         outcome = Outcome(name, **found, items=hash_items(items))
     else:
-        outcome = _answer_items(name, model, tokenizer, items, limits)
+        outcome = _answer_items(name, model, tokenizer, items, how.limits)
         if store:
             store.keep(key, vars(outcome))
-    for suite, questions in suites.items():
+    for suite, questions in how.suites.items():
         if suite not in replies:
-            replies[suite] = _ask(model, tokenizer, questions, limits, f"{name}, {suite}")
+            replies[suite] = _ask(model, tokenizer, questions, how.limits, f"{name}, {suite}")
             if store:
                 store.keep_replies(keys[suite], replies[suite])
-    for probe in probes:
+    for probe in how.probes:
         if probe.key not in measured:
             logger.info("%s: %s", name, probe.key)
-            measured[probe.key] = probe.measure(model, tokenizer, items, outcome.answers, max_new_tokens, batch_size)
+            measured[probe.key] = probe.measure(
+                model, tokenizer, items, outcome.answers, how.max_new_tokens, how.batch_size
+            )
             if store:
                 store.keep_probe(places[probe.key], measured[probe.key])
     del model
@@ -360,7 +260,9 @@ def _answer(
     return replace(outcome, replies=replies, probes=measured)
 
 
-def _ask(model: Any, tokenizer: Any, questions: Sequence[Question], limits: Limits, title: str) -> Sequence[Reply]:
+def _ask(
+    model: Any, tokenizer: Any, questions: Sequence[Question], limits: AnswerLimits, title: str
+) -> Sequence[Reply]:
     """Replies to a suite; where asking fails as a whole, each of them has that problem, and the run goes on."""
     try:
         return ask_conversations(model, tokenizer, questions, limits, title)
@@ -369,7 +271,7 @@ def _ask(model: Any, tokenizer: Any, questions: Sequence[Question], limits: Limi
         return [Reply(problem=f"asking raised {type(error).__name__}: {error}")] * len(questions)
 
 
-def _answer_items(name: ModelName, model: Any, tokenizer: Any, items: Sequence[Item], limits: Limits) -> Outcome:
+def _answer_items(name: ModelName, model: Any, tokenizer: Any, items: Sequence[Item], limits: AnswerLimits) -> Outcome:
     """Answers and losses on the held-out items, and the bias probe."""
     batch_size = limits.batch_size
     prompts = [item.prompt for item in items]
@@ -409,34 +311,27 @@ def _answer_items(name: ModelName, model: Any, tokenizer: Any, items: Sequence[I
 
 
 def _rank(
-    name: str, model: Any, tokenizer: Any, items: Sequence[Item], pairs: PairKind, batch: int, pooling: Pooling
+    name: str, model: Any, tokenizer: Any, items: Sequence[Item], pairs: PairKind, how: AnswerSettings
 ) -> Outcome:
     """The ranks of the items' right texts; nothing is answered."""
-    ranks, nothing = rank_partners(model, tokenizer, items, pairs, batch, pooling), np.zeros(len(items), dtype=np.int64)
+    ranks = rank_partners(model, tokenizer, items, pairs, how.batch_size, how.pooling)
     logger.info("%s: %s texts ranked", name, f"{int((ranks > 0).sum()):,}")
-    finished = np.ones(len(items), dtype=np.bool_)
-    return Outcome(
-        name, [""] * len(items), finished, nothing.astype(float), nothing, nothing, ranks=ranks, items=hash_items(items)
-    )
+    return replace(_answer_nothing(name, items), ranks=ranks)
 
 
 def _reward(
-    name: str, load: Callable[[], tuple[Any, Any] | None], items: Sequence[Item], batch: int, device: Device
+    name: str, load: Callable[[], tuple[Any, Any] | None], items: Sequence[Item], how: AnswerSettings
 ) -> Outcome:
     """The rewards of the items' references; nothing is answered."""
-    found, nothing = score_references_with(load(), items, batch, device, name), np.zeros(len(items), dtype=np.int64)
+    found = score_references_with(load(), items, how.batch_size, how.device, name)
     logger.info("%s: %s references rewarded", name, f"{len(items):,}")
-    finished = np.ones(len(items), dtype=np.bool_)
-    return Outcome(
-        name,
-        [""] * len(items),
-        finished,
-        nothing.astype(float),
-        nothing,
-        nothing,
-        rewards=found,
-        items=hash_items(items),
-    )
+    return replace(_answer_nothing(name, items), rewards=found)
+
+
+def _answer_nothing(name: str, items: Sequence[Item]) -> Outcome:
+    """The outcome of a model that was not asked for answers."""
+    nothing, finished = np.zeros(len(items), dtype=np.int64), np.ones(len(items), dtype=np.bool_)
+    return Outcome(name, [""] * len(items), finished, nothing.astype(float), nothing, nothing, items=hash_items(items))
 
 
 def _open_reward_model(folder: Path) -> tuple[Any, Any] | None:

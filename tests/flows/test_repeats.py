@@ -21,6 +21,7 @@ from tasks.contracts.tables import read_examples, write_table
 from tasks.evaluation.held_out.folds import NO_FOLDS, deal_folds
 from tasks.evaluation.held_out.joined import answer_by_folds
 from tasks.evaluation.items import make_item
+from tasks.evaluation.outcomes import AnswerSettings
 from tasks.search.trials import OnFigures
 from tests.tasks.fine_tuning.small import make_initial
 from tests.tiny import LABELS, example_rows, write_examples
@@ -76,9 +77,8 @@ def test_folds_are_trained_once_go_on_where_they_were_and_answer_their_own(proje
     assert len(project) == 3
     items = [make_item(row) for row in train.to_pylist()]
     outcome = answer_by_folds(
-        items, folds, artifacts.INITIAL, artifacts.INITIAL, found.folds,
-        max_new_tokens=4, batch_size=24, precision="fp32", device="cpu",
-    )  # fmt: skip
+        items, folds, artifacts.INITIAL, artifacts.INITIAL, found.folds, AnswerSettings(4, 24, device="cpu")
+    )
     assert (len(outcome.answers), outcome.scored) == (24, None)
 
     # Other seeds are other trainings; those of folds that nobody asks for any more are removed.

@@ -19,7 +19,7 @@ NOT_A_NUMBER = "the log-likelihood is not a number, so the model's weights are d
 
 
 @dataclass(frozen=True)
-class Limits:
+class AnswerLimits:
     """How long answers may be and how many questions are asked at once.
 
     Attributes:
@@ -33,7 +33,9 @@ class Limits:
     timeout_s: float | None = None
 
 
-def ask_questions(model: Any, tokenizer: Any, questions: Sequence[Question], limits: Limits, title: str) -> list[Reply]:
+def ask_questions(
+    model: Any, tokenizer: Any, questions: Sequence[Question], limits: AnswerLimits, title: str
+) -> list[Reply]:
     """Replies to questions, in their order; one that the model cannot be asked has the reason in ``unfit``.
 
     Args:
@@ -66,7 +68,7 @@ def _answer(
     questions: dict[int, Question],
     ends: frozenset[int],
     context: int | None,
-    limits: Limits,
+    limits: AnswerLimits,
     title: str,
 ) -> dict[int, Reply]:
     """Greedy answers, by place of the question."""
@@ -139,7 +141,7 @@ class AnswerWatch:
 
 
 def _score(
-    model: Any, tokenizer: Any, questions: dict[int, Question], context: int | None, limits: Limits, title: str
+    model: Any, tokenizer: Any, questions: dict[int, Question], context: int | None, limits: AnswerLimits, title: str
 ) -> dict[int, Reply]:
     """Log-likelihoods of the options, by place of the question."""
     replies: dict[int, Reply] = {}

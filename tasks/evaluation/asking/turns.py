@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tasks.evaluation.asking.ask import Limits, ask_questions
+from tasks.evaluation.asking.ask import AnswerLimits, ask_questions
 from tasks.evaluation.asking.question import Question, Reply
 
 
 def ask_conversations(
-    model: Any, tokenizer: Any, questions: Sequence[Question], limits: Limits, title: str
+    model: Any, tokenizer: Any, questions: Sequence[Question], limits: AnswerLimits, title: str
 ) -> list[Reply]:
     """Replies to questions, in their order, with those to their later turns in ``later``.
 

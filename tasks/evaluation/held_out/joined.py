@@ -20,7 +20,13 @@ from tasks.evaluation.asking.question import Reply
 from tasks.evaluation.held_out.folds import Folds, list_places
 from tasks.evaluation.held_out.prompts import hash_prompts
 from tasks.evaluation.items import Item, hash_items
-from tasks.evaluation.outcomes import ModelName, Outcome, answer_with_candidate, answer_with_champion
+from tasks.evaluation.outcomes import (
+    AnswerSettings,
+    ModelName,
+    Outcome,
+    answer_with_candidate,
+    answer_with_champion,
+)
 from tasks.evaluation.worse_answers import WorseAnswers
 
 logger = logging.getLogger(__name__)
@@ -92,7 +98,7 @@ def join_outcomes(
 
 
 def answer_by_folds(
-    items: Sequence[Item], folds: Folds, initial: Path, tuned: Path, trained: Sequence[Path], **how: Any
+    items: Sequence[Item], folds: Folds, initial: Path, tuned: Path, trained: Sequence[Path], how: AnswerSettings
 ) -> Outcome:
     """The candidate's answers: those of the folds' models to the training rows, its own to the others.
 
@@ -102,42 +108,44 @@ def answer_by_folds(
         initial: Folder of the base, written by model initialisation.
         tuned: Folder of the candidate, written by fine-tuning.
         trained: The same of each fold.
-        how: As `answer_with_candidate` takes it.
+        how: The settings.
     """
     if not folds.count:
-        return answer_with_candidate(items, initial, tuned, **how)
-    suites, alone = how.get("suites") or {}, {**how, "suites": {}}
+        return answer_with_candidate(items, initial, tuned, how)
+    alone = replace(how, suites={})
     parts, replies = [], None
     for fold, places in list_places([item.id for item in items], folds):
         own = [items[place] for place in places]
         if fold is None:
-            parts.append((places, answer_with_candidate(own, initial, tuned, **how)))
+            parts.append((places, answer_with_candidate(own, initial, tuned, how)))
             replies = parts[-1][1].replies
         else:
-            parts.append((places, answer_with_candidate(own, initial, trained[fold], **alone)))
-    if suites and replies is None:
+            parts.append((places, answer_with_candidate(own, initial, trained[fold], alone)))
+    if how.suites and replies is None:
         # Questions of suites are for the candidate itself, also where no item is.
-        replies = answer_with_candidate(items[:1], initial, tuned, **how).replies
+        replies = answer_with_candidate(items[:1], initial, tuned, how).replies
     return join_outcomes("candidate", items, parts, replies)
 
 
-def answer_by_seeds(items: Sequence[Item], initial: Path, trained: Mapping[str, Path], **how: Any) -> list[Outcome]:
+def answer_by_seeds(
+    items: Sequence[Item], initial: Path, trained: Mapping[str, Path], how: AnswerSettings
+) -> list[Outcome]:
     """Answers of the models of other seeds, each under its name."""
-    alone = {**how, "suites": {}}
-    return [replace(answer_with_candidate(items, initial, one, **alone), model=name) for name, one in trained.items()]
+    alone = replace(how, suites={})
+    return [replace(answer_with_candidate(items, initial, one, alone), model=name) for name, one in trained.items()]
 
 
-def answer_unseen(items: Sequence[Item], folds: Folds, folder: Path | None, **how: Any) -> Outcome | None:
+def answer_unseen(items: Sequence[Item], folds: Folds, folder: Path | None, how: AnswerSettings) -> Outcome | None:
     """The champion's answers to what it had not seen, see `tasks.evaluation.held_out.folds`; None without a champion.
 
     Args:
         items: The held-out items.
         folds: How the candidate's training rows are dealt.
         folder: The champion's model.
-        how: As `answer_with_champion` takes it.
+        how: The settings.
     """
     if folder is None or not folds.count:
-        return answer_with_champion(items, folder, **how)
+        return answer_with_champion(items, folder, how)
     kept = _read_kept(folder.parent / KEPT)
     seen = {name: {row[name] for row in kept} - {""} for name in ("id", "cluster", "prompt")}
     answered = {row["item"]: row for row in kept if row["item"] is not None}
@@ -161,11 +169,11 @@ def answer_unseen(items: Sequence[Item], folds: Folds, folder: Path | None, **ho
     if stored:
         parts.append((stored, _restore([answered[hash_items([items[place]])] for place in stored])))
     if fresh:
-        own = answer_with_champion([items[place] for place in fresh], folder, **how)
+        own = answer_with_champion([items[place] for place in fresh], folder, how)
         assert own is not None
         parts.append((fresh, own))
         return join_outcomes("champion", items, parts, own.replies)
-    asked = answer_with_champion(items[:1], folder, **how) if how.get("suites") else None
+    asked = answer_with_champion(items[:1], folder, how) if how.suites else None
     return join_outcomes("champion", items, parts, asked.replies if asked else None)
 
 

@@ -20,7 +20,7 @@ from tasks.deployment.exports.safetensors import Safetensors
 from tasks.deployment.merge import export_model
 from tasks.deployment.parity import ParityProof, choose_prompts, prove_parity
 from tasks.evaluation.items import Item
-from tasks.evaluation.outcomes import answer_with_candidate, answer_with_champion
+from tasks.evaluation.outcomes import AnswerSettings, answer_with_candidate, answer_with_champion
 from tasks.fine_tuning.train import fine_tune
 from tasks.gateway.answering import answer_all
 from tasks.gateway.engines.transformers import Transformers
@@ -232,8 +232,8 @@ def test_what_does_not_merge_is_released_beside_its_base(
     assert (proof.answers_merged, proof.answers_served, proof.max_logit_difference) == (6, 6, 0)
     rows = read_examples(world.test).to_pylist()[:3]
     items = [Item(row["id"], "tiny", None, "", tuple(row["messages"][:-1]), "of course") for row in rows]
-    candidate = answer_with_candidate(items, world.initial, world.tuned, 12, 3, "fp32", "cpu")
-    champion = answer_with_champion(items, folder, 12, 3, "fp32", "cpu")
+    candidate = answer_with_candidate(items, world.initial, world.tuned, AnswerSettings(12, 3, device="cpu"))
+    champion = answer_with_champion(items, folder, AnswerSettings(12, 3, device="cpu"))
     assert champion is not None
     assert (champion.answers, champion.losses.tolist()) == (candidate.answers, candidate.losses.tolist())
     again = export_model(world.initial, world.tuned, Safetensors(), tmp_path / "elsewhere")

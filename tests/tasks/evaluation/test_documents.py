@@ -20,7 +20,7 @@ from tasks.evaluation.metrics.exact_match import ExactMatch
 from tasks.evaluation.metrics.loss import Loss
 from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.metrics.perplexity import Perplexity
-from tasks.evaluation.outcomes import answer_with_base
+from tasks.evaluation.outcomes import AnswerSettings, answer_with_base
 from tasks.evaluation.publish import write_predictions
 from tasks.evaluation.report.background import Background
 from tasks.evaluation.report.changes import find_changes
@@ -55,7 +55,7 @@ def score(test: Path, initial: Path) -> Scoreboard:
     selected = select_items(test, 100, initial, None, documents=True)
     evidence = Evidence(selected.items, None)
     check_metrics(evidence, METRICS, True)
-    base = answer_with_base(selected.items, initial, 8, 16, "fp32", "cpu")
+    base = answer_with_base(selected.items, initial, AnswerSettings(8, 16, device="cpu"))
     candidate = type(base)(**{**vars(base), "model": "candidate", "losses": base.losses - 1.0})
     return score_outcomes(evidence, [base, None, candidate], METRICS, 1000, 0.95, 0.8, 0)
 

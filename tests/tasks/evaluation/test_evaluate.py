@@ -27,6 +27,7 @@ from tasks.evaluation.items import select_items
 from tasks.evaluation.metrics.certainty.calibration import CalibrationError
 from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.outcomes import (
+    AnswerSettings,
     Outcome,
     answer_with_base,
     answer_with_candidate,
@@ -146,12 +147,12 @@ def write_training(folder: Path) -> Path:
 def evaluate(
     house: House, champion: Path | None, out: Path, store: AnswerStore | None = None
 ) -> tuple[Scoreboard, PromotionVerdict]:
-    how = {**SETTINGS.generation.model_dump(), "store": store}
+    how = AnswerSettings(**SETTINGS.generation.model_dump(), store=store)
     chosen = select_items(house.test, SETTINGS.items, house.initial, champion)
     answered: list[Outcome | None] = [
-        answer_with_base(chosen.items, house.initial, **how),
-        answer_with_champion(chosen.items, champion, **how),
-        answer_with_candidate(chosen.items, house.initial, house.tuned, **how),
+        answer_with_base(chosen.items, house.initial, how),
+        answer_with_champion(chosen.items, champion, how),
+        answer_with_candidate(chosen.items, house.initial, house.tuned, how),
     ]
     intents = fit_intent_classifier(house.train, chosen.items)
     board = score_outcomes(
@@ -354,8 +355,8 @@ def test_the_key_of_answers_is_everything_that_decides_about_them(tmp_path: Path
 
 def test_an_answer_that_takes_too_long_is_cut_off(house: House) -> None:
     items = select_items(house.test, 4, house.initial, None).items
-    how = {**SETTINGS.generation.model_dump(), "timeout_s": 1e-9}
-    outcome = answer_with_candidate(items, house.initial, house.tuned, **how)
+    how = AnswerSettings(**{**SETTINGS.generation.model_dump(), "timeout_s": 1e-9})
+    outcome = answer_with_candidate(items, house.initial, house.tuned, how)
     assert not outcome.finished.any()
     assert outcome.answer_tokens.tolist() == [2] * 4
 
@@ -371,10 +372,10 @@ def test_suites_are_asked_without_answering_the_items_again(
         raise RuntimeError("asked")
 
     asked = read_suites([make_facts(tmp_path / "facts.jsonl", 6), Stereotype()])
-    how = {**SETTINGS.generation.model_dump(), "store": store}
+    how = AnswerSettings(**SETTINGS.generation.model_dump(), store=store)
     items = evaluated[0].items
     monkeypatch.setattr(outcomes, "_answer_items", fail)
-    first = answer_with_candidate(items, house.initial, house.tuned, **how, suites=asked.questions)
+    first = answer_with_candidate(items, house.initial, house.tuned, replace(how, suites=asked.questions))
     assert first.answers == evaluated[0].outcomes["candidate"].answers
     assert [reply.problem for reply in first.replies["facts"]] == [""] * 6
     assert any(reply.text for reply in first.replies["facts"])
@@ -383,10 +384,10 @@ def test_suites_are_asked_without_answering_the_items_again(
     assert first.bias is not None
     assert np.abs(leans - first.bias.leans).max() < 1e-3
     monkeypatch.setattr(outcomes, "ask_conversations", fail)
-    again = answer_with_candidate(items, house.initial, house.tuned, **how, suites=asked.questions)
+    again = answer_with_candidate(items, house.initial, house.tuned, replace(how, suites=asked.questions))
     assert again.replies == first.replies
     others = {"facts": asked.questions["facts"][:3]}
-    broken = answer_with_candidate(items, house.initial, house.tuned, **how, suites=others)
+    broken = answer_with_candidate(items, house.initial, house.tuned, replace(how, suites=others))
     assert [reply.problem for reply in broken.replies["facts"]] == ["asking raised RuntimeError: asked"] * 3
 
 
@@ -394,16 +395,16 @@ def test_what_a_probe_measures_is_kept_with_the_answers(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = select_items(house.test, 3, house.initial, None).items
-    how = {**SETTINGS.generation.model_dump(), "store": AnswerStore(tmp_path / "store"), "max_new_tokens": 2}
+    how = AnswerSettings(2, SETTINGS.generation.batch_size, store=AnswerStore(tmp_path / "store"))
     probes = list_probes([CalibrationError()])
-    first = answer_with_base(items, house.initial, **how, probes=probes)
+    first = answer_with_base(items, house.initial, replace(how, probes=probes))
     assert len(first.probes["confidence"]["confidence"]) == 3
     monkeypatch.setattr("tasks.evaluation.outcomes.load_folder", lambda *_: pytest.fail("all of it is known"))
-    again = answer_with_base(items, house.initial, **how, probes=probes)
+    again = answer_with_base(items, house.initial, replace(how, probes=probes))
     assert again.probes == first.probes
     monkeypatch.undo()
     (tmp_path / "store/probes").joinpath(f"{next((tmp_path / 'store/probes').iterdir()).name}").write_text("{")
-    assert answer_with_base(items, house.initial, **how, probes=probes).probes == first.probes
+    assert answer_with_base(items, house.initial, replace(how, probes=probes)).probes == first.probes
 
 
 def test_without_a_champion_only_the_base_is_compared(house: House, tmp_path: Path) -> None:
@@ -422,7 +423,7 @@ def test_a_model_with_broken_weights_is_named(house: House, tmp_path: Path) -> N
     tokenizer.save_pretrained(tmp_path)
     items = select_items(house.test, 3, house.initial, None).items
     with pytest.raises(PipelineError, match=r"champion: the loss of 3 of 3 items is not a number"):
-        answer_with_champion(items, tmp_path, **SETTINGS.generation.model_dump())
+        answer_with_champion(items, tmp_path, AnswerSettings(**SETTINGS.generation.model_dump()))
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
@@ -458,8 +459,8 @@ def test_a_model_answers_for_worse_answers_too(house: House, tmp_path: Path) -> 
     write_table(pa.Table.from_pylist(sets, schema=ANSWER_SETS), tmp_path / "answers.parquet", ANSWER_SETS)
     items = select_items(house.test, 3, house.initial, None, answers=tmp_path / "answers.parquet").items
     assert [item.worse for item in items] == [None, "Away with you.", "Away with you."]
-    how = {**SETTINGS.generation.model_dump(), "store": AnswerStore(tmp_path / "store"), "max_new_tokens": 2}
-    first, again = (answer_with_base(items, house.initial, **how).worse for _ in range(2))
+    how = AnswerSettings(2, SETTINGS.generation.batch_size, store=AnswerStore(tmp_path / "store"))
+    first, again = (answer_with_base(items, house.initial, how).worse for _ in range(2))
     assert first is not None
     assert again is not None
     model, tokenizer = load_folder(house.initial, "fp32")
@@ -469,6 +470,6 @@ def test_a_model_answers_for_worse_answers_too(house: House, tmp_path: Path) -> 
     np.testing.assert_array_equal(first.losses, again.losses)
     np.testing.assert_array_equal(first.tokens, again.tokens)
     others = tuple(replace(item, worse=item.worse and "Go.") for item in items)
-    changed = answer_with_base(others, house.initial, **how).worse
+    changed = answer_with_base(others, house.initial, how).worse
     assert changed is not None
     assert changed.losses[1] != first.losses[1]

@@ -17,7 +17,7 @@ from tasks.evaluation.metrics.loss import Loss
 from tasks.evaluation.metrics.metric import Evidence, why_not_applicable
 from tasks.evaluation.metrics.recall_at import RecallAt
 from tasks.evaluation.metrics.reciprocal_rank import ReciprocalRank
-from tasks.evaluation.outcomes import answer_with_base
+from tasks.evaluation.outcomes import AnswerSettings, answer_with_base
 from tasks.evaluation.scoring import score_outcomes
 from tests.tasks.evaluation.boards import make_items, make_outcome
 from tests.tasks.fine_tuning.small import make_initial
@@ -71,7 +71,7 @@ def test_metrics_are_means_over_the_items_that_have_a_right_text() -> None:
 def test_models_are_compared_with_intervals(tmp_path: Path) -> None:
     initial = make_initial(make_tiny_model(tmp_path / "initial"))
     held_out = make_items([f"answer {n} of {n % 5}" for n in range(12)])
-    base = answer_with_base(held_out, initial, 8, 4, "fp32", "cpu", pairs="answers")
+    base = answer_with_base(held_out, initial, AnswerSettings(8, 4, device="cpu", pairs="answers"))
     assert base.ranks is not None
     assert base.ranks.min() >= 1
     better = replace(base, model="candidate", ranks=np.ones_like(base.ranks))

@@ -13,7 +13,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from tasks.contracts.errors import PipelineError
-from tasks.evaluation.asking.ask import Limits, ask_questions
+from tasks.evaluation.asking.ask import AnswerLimits, ask_questions
 from tasks.evaluation.suites.harness.requests import MAX_NEW_TOKENS, list_responses, make_question, write_turns
 
 
@@ -29,7 +29,7 @@ class BatchedModel(LM):
     def __init__(self, model: Any, tokenizer: Any, batch_size: int = 32) -> None:
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
-        self.limits = Limits(MAX_NEW_TOKENS, batch_size)
+        self.limits = AnswerLimits(MAX_NEW_TOKENS, batch_size)
 
     @property
     def tokenizer_name(self) -> str:

@@ -33,13 +33,15 @@ from tasks.evaluation.items import Item, hash_items, make_item
 from tasks.evaluation.metrics.exact_match import ExactMatch
 from tasks.evaluation.metrics.loss import Loss
 from tasks.evaluation.metrics.metric import Evidence
-from tasks.evaluation.outcomes import Outcome
+from tasks.evaluation.outcomes import AnswerSettings, Outcome
 from tasks.evaluation.scoring import score_outcomes
 from tasks.evaluation.verdict import decide
 from tasks.evaluation.worse_answers import WorseAnswers
 from tasks.language_models.bias_probe import BiasMeasure
 from tests.tasks.evaluation.boards import make_items, make_outcome, right_and_wrong
 from tests.tiny import example_rows, write_examples
+
+SHORT = AnswerSettings(4, 8)
 
 Rows = list[dict[str, Any]]
 
@@ -125,14 +127,14 @@ def test_each_row_is_answered_by_the_model_of_its_fold(monkeypatch: pytest.Monke
     folds = deal_folds(table(rows[:8]), 2)
     items = [make_item(row) for row in rows]
     monkeypatch.setattr(
-        joined, "answer_with_candidate", lambda own, _, tuned, **__: speak("candidate", own, tuned.name, len(own))
+        joined, "answer_with_candidate", lambda own, _, tuned, __: speak("candidate", own, tuned.name, len(own))
     )
-    found = answer_by_folds(items, folds, Path("initial"), Path("tuned"), [Path("one"), Path("two")])
+    found = answer_by_folds(items, folds, Path("initial"), Path("tuned"), [Path("one"), Path("two")], SHORT)
     for item, answer in zip(items, found.answers, strict=True):
         assert answer == f"{({0: 'one', 1: 'two'}).get(folds.of_item.get(item.id, -1), 'tuned')} {item.id}"
     assert found.scored is None
     assert [len(places) for _, places in list_places([item.id for item in items], folds)] == [4, 4, 4]
-    alone = answer_by_folds(items, NO_FOLDS, Path("initial"), Path("tuned"), [])
+    alone = answer_by_folds(items, NO_FOLDS, Path("initial"), Path("tuned"), [], SHORT)
     assert {answer.split()[0] for answer in alone.answers} == {"tuned"}
 
 
@@ -169,7 +171,7 @@ def test_a_champion_answers_what_it_has_not_seen_and_its_folds_the_rest(
     monkeypatch.setattr(
         joined,
         "answer_with_champion",
-        lambda own, folder, **_: speak("champion", own, "now", 2.0) if folder else None,
+        lambda own, folder, _: speak("champion", own, "now", 2.0) if folder else None,
     )
     # The champion was trained on the first eight, of which it answered the first six in its folds.
     before = [make_item(row) for row in rows[:6]]
@@ -180,7 +182,7 @@ def test_a_champion_answers_what_it_has_not_seen_and_its_folds_the_rest(
     }  # fmt: skip
     assert all(row["messages"][0]["content"] not in path.read_bytes().decode("latin-1") for row in rows)
     folds, items = deal_folds(table(rows[:10]), 2), [make_item(row) for row in rows]
-    found = answer_unseen(items, folds, folder)
+    found = answer_unseen(items, folds, folder, SHORT)
     assert found is not None
     assert [answer.split()[0] for answer in found.answers if answer] == ["then"] * 6 + ["now"] * 4
     assert found.scored is not None
@@ -190,17 +192,17 @@ def test_a_champion_answers_what_it_has_not_seen_and_its_folds_the_rest(
     # A near duplicate of what it was trained on is seen too.
     near = items.copy()
     near[11] = Item(**{**vars(items[11]), "cluster": items[7].cluster})
-    again = answer_unseen(near, folds, folder)
+    again = answer_unseen(near, folds, folder, SHORT)
     assert again is not None
     assert again.scored is not None
     assert again.scored.tolist()[-2:] == [True, False]
     # Without such a file only the test split is known to be new to it.
     path.unlink()
-    bare = answer_unseen(items, folds, folder)
+    bare = answer_unseen(items, folds, folder, SHORT)
     assert bare is not None
     assert bare.scored is not None
     assert bare.scored.tolist() == [False] * 10 + [True] * 2
-    assert answer_unseen(items, folds, None) is None
+    assert answer_unseen(items, folds, None, SHORT) is None
     alone = speak("candidate", items, "then", 1.5)
     # No judge is asked about items that count for no model.
     blanked = blank_unscored(items, [None, found])

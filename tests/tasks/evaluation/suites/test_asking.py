@@ -13,13 +13,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.evaluation.answer_store import AnswerStore, make_questions_key
-from tasks.evaluation.asking.ask import Limits, ask_questions, cut_at
+from tasks.evaluation.asking.ask import AnswerLimits, ask_questions, cut_at
 from tasks.evaluation.asking.encode import cut_windows
 from tasks.evaluation.asking.question import Option, Question, Reply
 from tasks.language_models.decoding.likelihoods import score_continuations
 from tasks.language_models.generation import generate_tokens
 
-LIMITS = Limits(max_new_tokens=12, batch_size=5)
+LIMITS = AnswerLimits(max_new_tokens=12, batch_size=5)
 TURNS = ({"role": "user", "content": "Where is the stone?"},)
 
 
@@ -28,7 +28,7 @@ def opened(tiny_model: Path) -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(tiny_model).eval(), AutoTokenizer.from_pretrained(tiny_model)
 
 
-def ask(opened: tuple[Any, Any], questions: Sequence[Question], limits: Limits = LIMITS) -> list[Reply]:
+def ask(opened: tuple[Any, Any], questions: Sequence[Question], limits: AnswerLimits = LIMITS) -> list[Reply]:
     return ask_questions(*opened, questions, limits, "test")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation.asking import turns as conversations
-from tasks.evaluation.asking.ask import Limits
+from tasks.evaluation.asking.ask import AnswerLimits
 from tasks.evaluation.asking.question import Question, Reply
 from tasks.evaluation.suites.judged_turns import JudgedTurns, list_answers
 from tasks.evaluation.suites.scoring import read_suites, score_suites
@@ -38,14 +38,14 @@ def make_suite(path: Path, server: Endpoint | None = None, **more: Any) -> Judge
 def test_later_turns_are_asked_after_the_models_own_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[list[Question]] = []
 
-    def ask(model: Any, tokenizer: Any, questions: Sequence[Question], limits: Limits, title: str) -> list[Reply]:
+    def ask(model: Any, tokenizer: Any, questions: Sequence[Question], limits: AnswerLimits, title: str) -> list[Reply]:
         batches.append(list(questions))
         asked = [one.prompt[-1]["content"] for one in questions if not isinstance(one.prompt, str)]
         return [Reply(unfit="too long") if text == "And 1 + 3?" else Reply(f"re {text}", tokens=2) for text in asked]
 
     monkeypatch.setattr(conversations, "ask_questions", ask)
     questions = make_suite(tmp_path).read()
-    replies = conversations.ask_conversations(None, None, questions, Limits(8, 4), "m")
+    replies = conversations.ask_conversations(None, None, questions, AnswerLimits(8, 4), "m")
     assert [len(batch) for batch in batches] == [3, 2, 1]
     assert batches[1][0].prompt == (
         {"role": "user", "content": "Name a fruit."}, {"role": "assistant", "content": "re Name a fruit."},

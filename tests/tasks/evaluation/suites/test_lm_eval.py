@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tasks.contracts.errors import PipelineError
-from tasks.evaluation.asking.ask import Limits, ask_questions
+from tasks.evaluation.asking.ask import AnswerLimits, ask_questions
 from tasks.evaluation.asking.question import Reply
 from tasks.evaluation.comparison import mean
 from tasks.evaluation.suites.groups import MEMBERS, SafetyGroup, SuiteGroup
@@ -129,7 +129,7 @@ def test_items_and_measures_are_those_of_the_harness_itself(files: Path, opened:
     for task in COMPARED:
         suite = LmEval(task=task, files=str(files), chat_template=chat, fewshot=SHOTS[chat])
         questions = suite.read()
-        replies = ask_questions(model, tokenizer, questions, Limits(64, 4), task)
+        replies = ask_questions(model, tokenizer, questions, AnswerLimits(64, 4), task)
         assert not [reply for reply in replies if reply.problem or reply.unfit]
         samples, others = expected["samples"][task], adapted["samples"][task]
         for sample, other in zip(samples, others, strict=True):

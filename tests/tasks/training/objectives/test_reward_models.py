@@ -24,7 +24,7 @@ from tasks.deployment.merge import export_model
 from tasks.deployment.parity import prove_parity
 from tasks.evaluation.items import select_items
 from tasks.evaluation.metrics.metric import Evidence
-from tasks.evaluation.outcomes import answer_with_base, answer_with_candidate, answer_with_champion
+from tasks.evaluation.outcomes import AnswerSettings, answer_with_base, answer_with_candidate, answer_with_champion
 from tasks.evaluation.reward_metrics.added import add_reward_metrics
 from tasks.evaluation.scoring import score_outcomes
 from tasks.fine_tuning.rows import Splits, tokenize_splits
@@ -198,14 +198,12 @@ def test_rewards_of_steps_are_learned_resumed_and_evaluated(initial: Path, shape
 
 
 def judge(items: Any, initial: Path, tuned: Path, champion: Path | None) -> Any:
-    how: dict[str, Any] = {
-        "max_new_tokens": 8, "batch_size": 4, "precision": "fp32", "device": "cpu", "rewards": True
-    }  # fmt: skip
+    how = AnswerSettings(8, 4, device="cpu", rewards=True)
     evidence = Evidence(items, None, rewards=True)
     outcomes = [
-        answer_with_base(items, initial, **how),
-        answer_with_champion(items, champion, **how),
-        answer_with_candidate(items, initial, tuned, **how),
+        answer_with_base(items, initial, how),
+        answer_with_champion(items, champion, how),
+        answer_with_candidate(items, initial, tuned, how),
     ]
     return score_outcomes(evidence, outcomes, add_reward_metrics((), evidence), 1000, 0.95, 0.8, 0)
 
