@@ -34,7 +34,7 @@ from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
 from tasks.synthesis.sampling.choice import check_rewards, reward_all  # noqa: E402
 from tasks.synthesis.sampling.draws import draw_all  # noqa: E402
-from tasks.synthesis.sampling.params import Sampling  # noqa: E402
+from tasks.synthesis.sampling.params import AnswerSampling  # noqa: E402
 from tasks.synthesis.sampling.prompts import read_prompts  # noqa: E402
 from tasks.synthesis.sampling.publish import write_report, write_sampled  # noqa: E402
 
@@ -75,7 +75,7 @@ def sampling() -> Any:
         return Failed(message=str(error))
 
 
-def write(settings: Sampling) -> Figures:
+def write(settings: AnswerSampling) -> Figures:
     """The steps of a run."""
     prompts = step(read_prompts)(settings, SPLITS, Path())
     step(check_rewards)(settings, prompts)
@@ -91,7 +91,7 @@ def write(settings: Sampling) -> Figures:
     return figures
 
 
-def read_settings() -> Sampling:
+def read_settings() -> AnswerSampling:
     """The section of the params.
 
     Raises:
@@ -106,12 +106,12 @@ def read_settings() -> Sampling:
     return settings
 
 
-def target(settings: Sampling) -> Path:
+def target(settings: AnswerSampling) -> Path:
     """The file of the rows."""
     return artifacts.SYNTHETIC / f"{settings.title}.jsonl"
 
 
-def record_run(settings: Sampling, figures: Mapping[str, int | float], page: Path) -> None:
+def record_run(settings: AnswerSampling, figures: Mapping[str, int | float], page: Path) -> None:
     """Record the figures in the Prefect UI and in an MLflow run."""
     rows = [{"figure": name, "value": value} for name, value in figures.items()]
     create_table_artifact(key="sampling-figures", table=rows, description="Figures of the sampling")

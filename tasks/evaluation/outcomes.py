@@ -19,7 +19,7 @@ from tasks.evaluation.asking.ask import AnswerLimits, AnswerWatch
 from tasks.evaluation.asking.question import Question, Reply
 from tasks.evaluation.asking.turns import ask_conversations
 from tasks.evaluation.items import Item, hash_items
-from tasks.evaluation.probes.probe import Measured, Probe
+from tasks.evaluation.probes.probe import AnswerProbe, Measured
 from tasks.evaluation.retrieval import rank_partners
 from tasks.evaluation.rewarding.scores import RewardScores, score_references_with
 from tasks.evaluation.worse_answers import WorseAnswers, score_worse_answers
@@ -113,7 +113,7 @@ class AnswerSettings:
     timeout_s: float | None = None
     store: AnswerStore | None = None
     suites: Suites = field(default_factory=dict)
-    probes: Sequence[Probe] = ()
+    probes: Sequence[AnswerProbe] = ()
     pairs: PairKind | None = None
     pooling: Pooling = "mean"
     rewards: bool = False

@@ -26,7 +26,7 @@ from tasks.model_initialisation.params import ModelInitialisation
 from tasks.monitoring.params import Monitoring
 from tasks.search.params import ParamSearch
 from tasks.synthesis.params import Synthesis
-from tasks.synthesis.sampling.params import Sampling
+from tasks.synthesis.sampling.params import AnswerSampling
 from tasks.training.methods import names_where
 from tasks.training.objectives.contrastive import Contrastive
 from tasks.training.objectives.reward_objective import RewardObjective
@@ -56,7 +56,7 @@ class Params(Section):
     synthesis: Synthesis | None = Field(
         default=None, description="rows that `heptune synthesize` has a teacher write; null: none"
     )
-    sampling: Sampling | None = Field(
+    sampling: AnswerSampling | None = Field(
         default=None, description="rows that `heptune best-of-n` chooses among a model's answers; null: none"
     )
     search: ParamSearch | None = Field(default=None, description="trials of `heptune search`; null: none")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Measured = Mapping[str, Any]
 
 
-class Probe(Protocol):
+class AnswerProbe(Protocol):
     """A measurement.
 
     Attributes:
@@ -44,10 +44,10 @@ class ProbedMetric(Protocol):
     """A metric that needs a probe."""
 
     @property
-    def probe(self) -> Probe: ...
+    def probe(self) -> AnswerProbe: ...
 
 
-def list_probes(metrics: Iterable[Any]) -> tuple[Probe, ...]:
+def list_probes(metrics: Iterable[Any]) -> tuple[AnswerProbe, ...]:
     """The probes that metrics ask for, each once."""
     found = {metric.probe.key: metric.probe for metric in metrics if isinstance(metric, ProbedMetric)}
     return tuple(found.values())

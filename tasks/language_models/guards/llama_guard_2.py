@@ -10,23 +10,12 @@ Example: ``{name: llama_guard_2, path: models/llama-guard-2-8b}``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.contracts.params import Section
-from tasks.language_models.guards.guard import (
-    AskGuard,
-    Device,
-    GuardedExchange,
-    GuardFacts,
-    GuardPath,
-    GuardVerdict,
-    Precision,
-    Share,
-    folder_problems,
-)
+from tasks.language_models.guards.guard import AskGuard, GuardFacts, GuardPath, Share
+from tasks.language_models.guards.model_section import GuardModel
 
 CATEGORIES = (
     "Violent Crimes",
@@ -43,7 +32,7 @@ CATEGORIES = (
 )
 
 
-class LlamaGuard2(Section):
+class LlamaGuard2(GuardModel):
     """Meta's Llama Guard 2."""
 
     name: Literal["llama_guard_2"] = "llama_guard_2"
@@ -52,30 +41,11 @@ class LlamaGuard2(Section):
         default=(), description="own categories, as name or as name: policy; empty: the published ones"
     )
     threshold: Share = Field(default=0.5, description="probability of unsafe from which a text is unsafe")
-    batch_size: int = Field(default=8, ge=1, description="texts judged at once")
-    precision: Precision = Field(default="bf16", description="number format of the weights")
-    device: Device = Field(default="auto", description="auto uses CUDA where available")
     can: ClassVar[GuardFacts] = GuardFacts(
         "Llama Guard 2", "meta-llama/Meta-Llama-Guard-2-8B", True, False, CATEGORIES, "probability of the first token"
     )
 
-    @property
-    def facts(self) -> GuardFacts:
-        return self.can
-
-    def problems(self) -> list[str]:
-        return folder_problems(self.name, self.path, self.can.source)
-
     def open(self) -> AskGuard:
-        from tasks.language_models.guards.causal import CausalGuard
-        from tasks.language_models.guards.llama_guard_format import SAFE, UNSAFE, judge_all, write_body
+        from tasks.language_models.guards.llama_guard_format import open_llama_guard
 
-        model = CausalGuard(self.path, self.name, self.device, self.precision)
-        model.find_ids((SAFE, UNSAFE))
-        categories = self.categories or CATEGORIES
-
-        def judge(exchanges: Sequence[GuardedExchange]) -> list[GuardVerdict]:
-            prompts = [f"[INST] {write_body(categories, exchange, model.quote)} [/INST]" for exchange in exchanges]
-            return judge_all(model, prompts, categories, self.threshold, self.batch_size, begins=True)
-
-        return judge
+        return open_llama_guard(self, self.categories or CATEGORIES, ("[INST] ", " [/INST]"), self.threshold)

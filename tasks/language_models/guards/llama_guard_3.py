@@ -10,23 +10,12 @@ Example: ``{name: llama_guard_3, path: models/llama-guard-3-1b, size: 1b}``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.contracts.params import Section
-from tasks.language_models.guards.guard import (
-    AskGuard,
-    Device,
-    GuardedExchange,
-    GuardFacts,
-    GuardPath,
-    GuardVerdict,
-    Precision,
-    Share,
-    folder_problems,
-)
+from tasks.language_models.guards.guard import AskGuard, GuardFacts, GuardPath, Share
+from tasks.language_models.guards.model_section import GuardModel
 
 CATEGORIES = (
     "Violent Crimes",
@@ -48,7 +37,7 @@ HEAD = "<|start_header_id|>user<|end_header_id|>\n\n"
 TAIL = "<|eot_id|><|start_header_id|>assistant<|end_header_id|>"
 
 
-class LlamaGuard3(Section):
+class LlamaGuard3(GuardModel):
     """Meta's Llama Guard 3."""
 
     name: Literal["llama_guard_3"] = "llama_guard_3"
@@ -58,30 +47,16 @@ class LlamaGuard3(Section):
         default=(), description="own categories, as name or as name: policy; empty: the published ones"
     )
     threshold: Share = Field(default=0.5, description="probability of unsafe from which a text is unsafe")
-    batch_size: int = Field(default=8, ge=1, description="texts judged at once")
-    precision: Precision = Field(default="bf16", description="number format of the weights")
-    device: Device = Field(default="auto", description="auto uses CUDA where available")
     can: ClassVar[GuardFacts] = GuardFacts(
         "Llama Guard 3", "meta-llama/Llama-Guard-3-8B", True, False, CATEGORIES, "probability of the first token"
     )
 
     @property
-    def facts(self) -> GuardFacts:
-        return self.can
-
-    def problems(self) -> list[str]:
-        return folder_problems(self.name, self.path, f"meta-llama/Llama-Guard-3-{self.size.upper()}")
+    def source(self) -> str:
+        return f"meta-llama/Llama-Guard-3-{self.size.upper()}"
 
     def open(self) -> AskGuard:
-        from tasks.language_models.guards.causal import CausalGuard
-        from tasks.language_models.guards.llama_guard_format import SAFE, UNSAFE, judge_all, write_body
+        from tasks.language_models.guards.llama_guard_format import open_llama_guard
 
-        model = CausalGuard(self.path, self.name, self.device, self.precision)
-        model.find_ids((SAFE, UNSAFE))
         categories = self.categories or (CATEGORIES if self.size == "8b" else CATEGORIES[:-1])
-
-        def judge(exchanges: Sequence[GuardedExchange]) -> list[GuardVerdict]:
-            prompts = [f"{HEAD}{write_body(categories, exchange, model.quote)}{TAIL}" for exchange in exchanges]
-            return judge_all(model, prompts, categories, self.threshold, self.batch_size, begins=True)
-
-        return judge
+        return open_llama_guard(self, categories, (HEAD, TAIL), self.threshold)

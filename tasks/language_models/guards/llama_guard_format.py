@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from tasks.language_models.guards.causal import CausalGuard, GuardReading
-from tasks.language_models.guards.guard import GuardedExchange, GuardVerdict
+from tasks.language_models.guards.causal import GuardReading
+from tasks.language_models.guards.guard import AskGuard, GuardedExchange, GuardVerdict
+from tasks.language_models.guards.model_section import GuardModel
 
 SAFE, UNSAFE = "safe", "unsafe"
 # Two line breaks, the word, and the numbers of some categories.
@@ -65,16 +66,24 @@ def read_verdict(reading: GuardReading, categories: Sequence[str], threshold: fl
     return GuardVerdict(unsafe, score, found)
 
 
-def judge_all(
-    model: CausalGuard,
-    prompts: Sequence[str],
-    categories: Sequence[str],
-    threshold: float,
-    batch_size: int,
-    begins: bool,
-) -> list[GuardVerdict]:
-    """The verdicts of a Llama Guard over written prompts."""
-    readings = model.read(prompts, ANSWER_TOKENS, batch_size, (SAFE, UNSAFE), begins)
-    verdicts = [read_verdict(reading, categories, threshold) for reading in readings]
-    model.refuse_unknown(verdicts, readings, f"{SAFE} or {UNSAFE}")
-    return verdicts
+def open_llama_guard(
+    section: GuardModel, categories: Sequence[str], around: tuple[str, str], threshold: float
+) -> AskGuard:
+    """Load a Llama Guard.
+
+    Args:
+        section: Its params.
+        categories: Names of the categories, see `write_body`.
+        around: Control tokens before and after the prompt's body.
+        threshold: Probability of ``unsafe`` from which a text is unsafe.
+    """
+    model = section.load((SAFE, UNSAFE))
+
+    def judge(exchanges: Sequence[GuardedExchange]) -> list[GuardVerdict]:
+        prompts = [write_body(categories, exchange, model.quote).join(around) for exchange in exchanges]
+        readings = model.read(prompts, ANSWER_TOKENS, section.batch_size, (SAFE, UNSAFE))
+        verdicts = [read_verdict(reading, categories, threshold) for reading in readings]
+        model.refuse_unknown(verdicts, readings, f"{SAFE} or {UNSAFE}")
+        return verdicts
+
+    return judge

@@ -16,18 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from tasks.contracts.params import Section
-from tasks.language_models.guards.guard import (
-    AskGuard,
-    Device,
-    GuardedExchange,
-    GuardFacts,
-    GuardPath,
-    GuardVerdict,
-    Precision,
-    Share,
-    folder_problems,
-)
+from tasks.language_models.guards.guard import AskGuard, GuardedExchange, GuardFacts, GuardPath, GuardVerdict, Share
+from tasks.language_models.guards.model_section import GuardModel
 
 if TYPE_CHECKING:
     from tasks.language_models.guards.causal import GuardReading
@@ -68,7 +58,7 @@ _RULES: dict[Policy, tuple[str, str]] = {
 }
 
 
-class ShieldGemma(Section):
+class ShieldGemma(GuardModel):
     """Google's ShieldGemma."""
 
     name: Literal["shieldgemma"] = "shieldgemma"
@@ -77,25 +67,12 @@ class ShieldGemma(Section):
         default=POLICIES, min_length=1, description="policies that a text must not violate; each costs a pass"
     )
     threshold: Share = Field(default=0.5, description="probability of Yes from which a policy counts as violated")
-    batch_size: int = Field(default=8, ge=1, description="prompts judged at once")
-    precision: Precision = Field(default="bf16", description="number format of the weights")
-    device: Device = Field(default="auto", description="auto uses CUDA where available")
     can: ClassVar[GuardFacts] = GuardFacts(
         "ShieldGemma", "google/shieldgemma-2b", True, False, POLICIES, "probability of the first token, per policy"
     )
 
-    @property
-    def facts(self) -> GuardFacts:
-        return self.can
-
-    def problems(self) -> list[str]:
-        return folder_problems(self.name, self.path, self.can.source)
-
     def open(self) -> AskGuard:
-        from tasks.language_models.guards.causal import CausalGuard
-
-        model = CausalGuard(self.path, self.name, self.device, self.precision)
-        model.find_ids((YES, NO))
+        model = self.load((YES, NO))
 
         def judge(exchanges: Sequence[GuardedExchange]) -> list[GuardVerdict]:
             prompts = [

@@ -15,17 +15,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.contracts.params import Section
-from tasks.language_models.guards.guard import (
-    AskGuard,
-    Device,
-    GuardedExchange,
-    GuardFacts,
-    GuardPath,
-    GuardVerdict,
-    Precision,
-    folder_problems,
-)
+from tasks.language_models.guards.guard import AskGuard, GuardedExchange, GuardFacts, GuardPath, GuardVerdict
+from tasks.language_models.guards.model_section import GuardModel
 
 ANSWER_TOKENS = 32
 _LINE = re.compile(
@@ -33,27 +24,15 @@ _LINE = re.compile(
 )
 
 
-class WildGuard(Section):
+class WildGuard(GuardModel):
     """Ai2's WildGuard."""
 
     name: Literal["wildguard"] = "wildguard"
     path: GuardPath = Field(default="models/wildguard", description="folder of the guard")
-    batch_size: int = Field(default=8, ge=1, description="texts judged at once")
-    precision: Precision = Field(default="bf16", description="number format of the weights")
-    device: Device = Field(default="auto", description="auto uses CUDA where available")
     can: ClassVar[GuardFacts] = GuardFacts("WildGuard", "allenai/wildguard", True, True, (), "three lines of text")
 
-    @property
-    def facts(self) -> GuardFacts:
-        return self.can
-
-    def problems(self) -> list[str]:
-        return folder_problems(self.name, self.path, self.can.source)
-
     def open(self) -> AskGuard:
-        from tasks.language_models.guards.causal import CausalGuard
-
-        model = CausalGuard(self.path, self.name, self.device, self.precision)
+        model = self.load()
 
         def judge(exchanges: Sequence[GuardedExchange]) -> list[GuardVerdict]:
             prompts = [write_prompt(exchange, model.quote) for exchange in exchanges]

@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.synthesis.sampling.draws import Draw
-from tasks.synthesis.sampling.params import Sampling
+from tasks.synthesis.sampling.params import AnswerSampling
 from tasks.training.objectives.rollouts.prompts import Prompt
 from tasks.training.rewards.reward import AnswerAttempt, Reference, RowFacts
 from tasks.training.rewards.scoring import Rewards, list_reward_problems
@@ -61,7 +61,7 @@ class SampledPrompt:
     left_out: str = ""
 
 
-def check_rewards(settings: Sampling, prompts: Sequence[Prompt]) -> dict[str, float]:
+def check_rewards(settings: AnswerSampling, prompts: Sequence[Prompt]) -> dict[str, float]:
     """Refuse rewards that cannot work on these prompts, before anything is drawn.
 
     Raises:
@@ -78,7 +78,7 @@ def check_rewards(settings: Sampling, prompts: Sequence[Prompt]) -> dict[str, fl
 
 
 def reward_all(
-    settings: Sampling, prompts: Sequence[Prompt], drawn: Sequence[Sequence[Draw]], folder: Path
+    settings: AnswerSampling, prompts: Sequence[Prompt], drawn: Sequence[Sequence[Draw]], folder: Path
 ) -> list[SampledPrompt]:
     """Reward all answers, and choose.
 
@@ -119,7 +119,7 @@ def reward_all(
     return sampled
 
 
-def choose(settings: Sampling, prompt: Prompt, answers: tuple[RewardedDraw, ...]) -> SampledPrompt:
+def choose(settings: AnswerSampling, prompt: Prompt, answers: tuple[RewardedDraw, ...]) -> SampledPrompt:
     """What is kept of the answers to a prompt; of equal rewards that which was drawn first."""
     distinct: dict[str, RewardedDraw] = {}
     for one in answers:
@@ -139,7 +139,7 @@ def choose(settings: Sampling, prompt: Prompt, answers: tuple[RewardedDraw, ...]
     return SampledPrompt(prompt, answers, (ranked[0], ranked[-1]) if settings.keep == "pair" else tuple(ranked))
 
 
-def describe_rows(settings: Sampling, sampled: SampledPrompt) -> list[dict[str, Any]]:
+def describe_rows(settings: AnswerSampling, sampled: SampledPrompt) -> list[dict[str, Any]]:
     """The rows of a prompt, in shapes that stage 1 recognises: ``messages``, or ranked answers with their scores."""
     turns = [dict(turn) for turn in sampled.prompt.turns]
     about: dict[str, Any] = {} if sampled.prompt.label is None else {"label": sampled.prompt.label}

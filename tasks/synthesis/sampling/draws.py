@@ -20,7 +20,7 @@ from tasks.language_models.encoding import encode_prompt
 from tasks.language_models.writers.answers import CUT_OFF, EMPTY, ask_fully
 from tasks.language_models.writers.local import load_model
 from tasks.language_models.writers.openai import OpenAi
-from tasks.synthesis.sampling.params import LocalSampler, Sampling
+from tasks.synthesis.sampling.params import AnswerSampling, LocalSampler
 from tasks.training.objectives.rollouts.params import Rollout
 from tasks.training.objectives.rollouts.prompts import Prompt
 from tasks.training.objectives.rollouts.rollout import draw_samples
@@ -43,7 +43,7 @@ class Draw:
     unusable: str
 
 
-def draw_all(settings: Sampling, prompts: Sequence[Prompt], folder: Path) -> list[list[Draw]]:
+def draw_all(settings: AnswerSampling, prompts: Sequence[Prompt], folder: Path) -> list[list[Draw]]:
     """The answers to each prompt, in the order of their numbers.
 
     Args:
@@ -69,19 +69,19 @@ def draw_all(settings: Sampling, prompts: Sequence[Prompt], folder: Path) -> lis
     return found
 
 
-def _name(settings: Sampling, prompts: Sequence[Prompt]) -> str:
+def _name(settings: AnswerSampling, prompts: Sequence[Prompt]) -> str:
     """Hash of all that decides about the answers of a chunk."""
     facts = [settings.model.identity, settings.model.name, settings.samples, settings.seed, [p.row for p in prompts]]
     return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _draw(settings: Sampling, prompts: Sequence[Prompt], folder: Path) -> list[list[Draw]]:
+def _draw(settings: AnswerSampling, prompts: Sequence[Prompt], folder: Path) -> list[list[Draw]]:
     if isinstance(settings.model, OpenAi):
         return _ask(settings, settings.model, prompts, folder)
     return _sample(settings, settings.model, prompts)
 
 
-def _sample(settings: Sampling, model: LocalSampler, prompts: Sequence[Prompt]) -> list[list[Draw]]:
+def _sample(settings: AnswerSampling, model: LocalSampler, prompts: Sequence[Prompt]) -> list[list[Draw]]:
     opened, tokenizer = load_model(model.path, "sampling")
     rollout = Rollout(
         samples=settings.samples,
@@ -100,7 +100,7 @@ def _sample(settings: Sampling, model: LocalSampler, prompts: Sequence[Prompt]) 
     return [each[start : start + settings.samples] for start in range(0, len(each), settings.samples)]
 
 
-def _ask(settings: Sampling, model: OpenAi, prompts: Sequence[Prompt], folder: Path) -> list[list[Draw]]:
+def _ask(settings: AnswerSampling, model: OpenAi, prompts: Sequence[Prompt], folder: Path) -> list[list[Draw]]:
     asked = [[{"role": str(turn["role"]), "content": str(turn["content"])} for turn in p.turns] for p in prompts]
     numbers = range(settings.seed * settings.samples, (settings.seed + 1) * settings.samples)
     rounds = [ask_fully(model.reseed(number), asked, folder / "answers") for number in numbers]

@@ -35,7 +35,7 @@ class LocalSampler(Local):
         return {**super().identity, "temperature": self.temperature, "top_p": self.top_p}
 
 
-class Sampling(Section):
+class AnswerSampling(Section):
     """Answers to prompts, of which the best become rows."""
 
     title: str = Field(
@@ -67,7 +67,7 @@ class Sampling(Section):
     seed: int = Field(default=0, ge=0, description="of the answers")
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Sampling:
+    def _fits_together(self) -> AnswerSampling:
         if self.keep == "accepted" and self.least is None:
             raise ValueError("keep: accepted needs least, the reward from which an answer is accepted")
         if self.keep in ("pair", "all") and self.samples < 2:

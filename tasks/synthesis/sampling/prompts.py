@@ -12,12 +12,12 @@ from tasks.contracts.records import content_id
 from tasks.contracts.tables import read_examples
 from tasks.corpus.reading.ingest import read_source
 from tasks.synthesis.checks.duplicates import DuplicateCheck
-from tasks.synthesis.sampling.params import Sampling
+from tasks.synthesis.sampling.params import AnswerSampling
 from tasks.synthesis.seeds import read_splits
 from tasks.training.objectives.rollouts.prompts import Prompt
 
 
-def read_prompts(settings: Sampling, splits: Mapping[str, Path], root: Path) -> list[Prompt]:
+def read_prompts(settings: AnswerSampling, splits: Mapping[str, Path], root: Path) -> list[Prompt]:
     """The prompts with the rows' own answers and labels, each once, in the order of a hash of them.
 
     Args:

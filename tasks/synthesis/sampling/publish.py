@@ -11,19 +11,19 @@ from tasks.contracts.manifest import write_json
 from tasks.pages.page import Page
 from tasks.synthesis.publish import write_lines
 from tasks.synthesis.sampling.choice import SampledPrompt, describe_rows, list_samples
-from tasks.synthesis.sampling.params import Sampling
+from tasks.synthesis.sampling.params import AnswerSampling
 
 SHOWN, LONGEST = 6, 300
 
 
-def write_sampled(settings: Sampling, sampled: Sequence[SampledPrompt], path: Path) -> int:
+def write_sampled(settings: AnswerSampling, sampled: Sequence[SampledPrompt], path: Path) -> int:
     """Write the rows that a source of stage 1 reads; their number."""
     rows = [row for one in sampled for row in describe_rows(settings, one)]
     write_lines(path, rows)
     return len(rows)
 
 
-def measure_sampled(settings: Sampling, sampled: Sequence[SampledPrompt]) -> dict[str, int | float]:
+def measure_sampled(settings: AnswerSampling, sampled: Sequence[SampledPrompt]) -> dict[str, int | float]:
     """The figures of a run: how many prompts, answers and rows there are, and what they are worth."""
     answers = [one for each in sampled for one in each.answers]
     rewards = [one.worth for one in answers if one.reward is not None]
@@ -49,7 +49,9 @@ def average_best(sampled: Sequence[SampledPrompt], most: int) -> list[tuple[int,
     return found
 
 
-def write_report(settings: Sampling, sampled: Sequence[SampledPrompt], page: Path, samples: Path, metrics: Path) -> Any:
+def write_report(
+    settings: AnswerSampling, sampled: Sequence[SampledPrompt], page: Path, samples: Path, metrics: Path
+) -> Any:
     """Write every sample, the figures and the page; the figures.
 
     Args:

@@ -135,7 +135,7 @@ class MemoryTuning(BesideLayers):
         from tasks.training.methods.modules import memory_experts
 
         model.requires_grad_(False)
-        shared = memory_experts.Shared()
+        shared = memory_experts.RouterState()
         width = model.config.get_text_config().hidden_size
         router = memory_experts.ExpertRouter(width, self.experts, self.top_k, self.sharpness, shared)
         _, blocks = find_blocks(model)

@@ -28,7 +28,7 @@ from tasks.synthesis.sampling.choice import (
     reward_all,
 )
 from tasks.synthesis.sampling.draws import Draw, draw_all
-from tasks.synthesis.sampling.params import Sampling
+from tasks.synthesis.sampling.params import AnswerSampling
 from tasks.synthesis.sampling.prompts import read_prompts
 from tasks.synthesis.sampling.publish import average_best, write_report, write_sampled
 from tasks.training.objectives.rollouts.prompts import Prompt
@@ -39,8 +39,8 @@ PROMPT = Prompt([{"role": "user", "content": "How much?"}], "18", None, "00")
 LOCAL = {"name": "local", "path": "model", "max_tokens": 6}
 
 
-def settings_of(**changes: Any) -> Sampling:
-    return Sampling.model_validate({"model": LOCAL, **changes})
+def settings_of(**changes: Any) -> AnswerSampling:
+    return AnswerSampling.model_validate({"model": LOCAL, **changes})
 
 
 def rewarded(*answers: tuple[str, float | None]) -> tuple[RewardedDraw, ...]:

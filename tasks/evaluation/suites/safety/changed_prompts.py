@@ -5,6 +5,7 @@ against the same reference: the pairing takes out how hard an item is. All quest
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -33,13 +34,13 @@ class ChangedPrompts(AsksAboutRun, SafetySuite):
     score_by: AnswerScore = Field(default="token_f1", description="how right an answer is")
 
     @property
+    @abstractmethod
     def kinds(self) -> tuple[str, ...]:
         """Names of the changes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def change(self, kind: str, item: Item) -> str | None:
         """The last turn of the item, changed; None where it has nothing to change."""
-        raise NotImplementedError
 
     @property
     def measures(self) -> dict[str, Measure]:

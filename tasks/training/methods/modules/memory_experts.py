@@ -31,7 +31,7 @@ class Chosen:
     weights: torch.Tensor
 
 
-class Shared:
+class RouterState:
     """What a router tells the experts of the blocks above it, in the same pass.
 
     Attributes:
@@ -66,7 +66,7 @@ class ExpertRouter(nn.Module):
     thresholds: torch.Tensor
     reached: torch.Tensor
 
-    def __init__(self, width: int, experts: int, top_k: int, sharpness: float, shared: Shared) -> None:
+    def __init__(self, width: int, experts: int, top_k: int, sharpness: float, shared: RouterState) -> None:
         super().__init__()
         self.top_k, self.sharpness, self.shared = top_k, sharpness, shared
         self.register_buffer("center", torch.zeros(width))
@@ -111,7 +111,7 @@ class MemoryExperts(nn.Module):
         shared: Where the choice is.
     """
 
-    def __init__(self, inner: int, out: int, experts: int, rank: int, scale: float, shared: Shared) -> None:
+    def __init__(self, inner: int, out: int, experts: int, rank: int, scale: float, shared: RouterState) -> None:
         super().__init__()
         self.rank, self.scale, self.shared = rank, scale, shared
         self.down, self.up = (

@@ -20,7 +20,7 @@ from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.memory_tuning import MemoryTuning, SelectExperts, list_places
 from tasks.training.methods.modules.expert_keys import read_states, set_keys, write_texts
-from tasks.training.methods.modules.memory_experts import ExpertRouter, MemoryExperts, Shared, find_router
+from tasks.training.methods.modules.memory_experts import ExpertRouter, MemoryExperts, RouterState, find_router
 from tasks.training.released import load_released, put_beside
 from tasks.training.rows import TokenizedRows
 
@@ -50,7 +50,7 @@ def model(initial: Path, shape: ModelShape) -> Any:
 def test_experts_add_what_was_chosen_weighted() -> None:
     """Worked out token by token."""
     torch.manual_seed(1)
-    shared = Shared()
+    shared = RouterState()
     router = ExpertRouter(6, 5, 2, 3.0, shared)
     experts = MemoryExperts(6, 4, 5, 2, 0.5, shared)
     torch.nn.init.normal_(experts.up)
@@ -114,7 +114,7 @@ def test_thresholds_lie_between_answers_and_other_states() -> None:
     others = torch.randn(200, 8)
     lowest = {}
     for reach in (0.0, 1.0):
-        router = ExpertRouter(8, 3, 1, 10.0, Shared())
+        router = ExpertRouter(8, 3, 1, 10.0, RouterState())
         set_keys(router, answers, others, reach, seed=0)
         similar = router.compare(answers)
         assert (similar.max(dim=1).values >= router.thresholds[similar.argmax(dim=1)]).all()
