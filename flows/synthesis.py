@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,15 @@ from flows.wiring.settings import configure
 
 configure()
 
-from filelock import FileLock, Timeout  # noqa: E402 - the engines read their settings on import
-from prefect import flow  # noqa: E402
-from prefect.artifacts import create_link_artifact, create_table_artifact  # noqa: E402
-from prefect.states import Failed  # noqa: E402
+from prefect import flow  # noqa: E402 - the engines read their settings on import
 
-from flows.pipeline import end_recording, server_watched  # noqa: E402
 from flows.retraining import step  # noqa: E402
 from flows.wiring import artifacts  # noqa: E402
 from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.lock import one_at_a_time  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import Params, read_params  # noqa: E402
-from flows.wiring.params.places import flatten  # noqa: E402
-from flows.wiring.recording import Recorder  # noqa: E402
-from flows.wiring.runs import addresses  # noqa: E402
-from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
+from flows.written_rows import SPLITS, Figures, record_run, run_for_rows, write_alone  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
 from tasks.synthesis.estimate import CostEstimate, estimate  # noqa: E402
 from tasks.synthesis.params import Synthesis  # noqa: E402
@@ -42,11 +35,6 @@ from tasks.synthesis.seeds import read_known, read_seeds  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
-LOCK = artifacts.STATE / "synthesis.lock"
-SPLITS = {"train": artifacts.TRAIN, "validation": artifacts.VALIDATION, "test": artifacts.TEST}
-
-Figures = dict[str, int | float]
-
 
 def synthesize() -> Figures:
     """Write the rows of ``synthesis``; returns the figures.
@@ -56,27 +44,13 @@ def synthesize() -> Figures:
     """
     os.chdir(configure())
     read_settings()
-    url = ensure_server()
-    with prefect_at(url), server_watched():
-        state: Any = synthesis(return_state=True)
-    if not state.is_completed():
-        raise PipelineError(state.message or "the synthesis failed")
-    figures: Figures = state.result()
-    return figures
+    return run_for_rows("synthesis", synthesis)
 
 
 @flow(name="synthesis", flow_run_name="synthesis", persist_result=False, on_running=[note_run])
 def synthesis() -> Any:
     """Seeds, then topics, prompts, answers, critique and rewriting in rounds, then files and a page."""
-    os.chdir(configure())
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(LOCK, timeout=0):
-            return write(read_settings())
-    except Timeout:
-        return Failed(message="another synthesis is running in this checkout; wait for it, its answers are cached")
-    except PipelineError as error:
-        return Failed(message=str(error))
+    return write_alone("synthesis", "its answers are cached", lambda: write(read_settings()))
 
 
 def write(settings: Synthesis) -> Figures:
@@ -87,7 +61,7 @@ def write(settings: Synthesis) -> Figures:
     page, refused = artifacts.report("synthesis"), artifacts.report("synthesis").with_name("refused.jsonl")
     step(write_report)(settings, written, page, refused)
     figures: Figures = step(write_figures)(written, artifacts.metrics("synthesis"))
-    record_run(settings, figures, page)
+    record_run("synthesis", settings, figures, page)
     with one_at_a_time(wait=True):
         step(write_synthetic)(settings, written, target(settings), refused)
         write_overview()
@@ -120,18 +94,3 @@ def read_settings(params: Params | None = None) -> Synthesis:
 def target(settings: Synthesis) -> Path:
     """The file of the accepted rows."""
     return artifacts.SYNTHETIC / f"{settings.title}.jsonl"
-
-
-def record_run(settings: Synthesis, figures: Mapping[str, int | float], page: Path) -> None:
-    """Record the figures in the Prefect UI and in an MLflow run."""
-    rows = [{"figure": name, "value": value} for name, value in figures.items()]
-    create_table_artifact(key="synthesis-figures", table=rows, description="Figures of the synthesis")
-    create_link_artifact(
-        key="synthesis-report", link=addresses.newest_report("synthesis"), link_text="Report of the synthesis"
-    )
-    recorder = Recorder("synthesis", None, {"heptune.kind": "synthesis"})
-    recorder.params(flatten(settings.model_dump(mode="json")))
-    recorder.metrics(0, figures)
-    recorder.artifact(page)
-    recorder.finish("FINISHED")
-    end_recording()
