@@ -57,7 +57,7 @@ def best_of_n(changes: SET = None) -> Answer:
     return Answer(
         {"path": target, "report": report.as_uri(), **figures},
         f"{target}: {figures['rows']:,} rows of {figures['prompts_kept']:,} of {figures['prompts']:,} prompts; mean "
-        f"reward {figures['mean_reward']:.3f} of all answers, {figures['mean_best_reward']:.3f} of the best\n"
+        f"reward {figures['mean_reward']:.3f} of an answer, {figures['mean_best_reward']:.3f} of a prompt's best\n"
         f"report: {report.as_uri()}",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +27,34 @@ def write_sampled(settings: AnswerSampling, sampled: Sequence[SampledPrompt], pa
 def measure_sampled(settings: AnswerSampling, sampled: Sequence[SampledPrompt]) -> dict[str, int | float]:
     """The figures of a run: how many prompts, answers and rows there are, and what they are worth."""
     answers = [one for each in sampled for one in each.answers]
-    rewards = [one.worth for one in answers if one.reward is not None]
-    best = [each.kept[0].worth for each in sampled if each.kept]
     return {
         "prompts": len(sampled),
-        "prompts_kept": len(best),
+        "prompts_kept": sum(bool(each.kept) for each in sampled),
         "samples": len(answers),
-        "unusable": len(answers) - len(rewards),
+        "unusable": sum(one.reward is None for one in answers),
         "rows": sum(len(describe_rows(settings, one)) for one in sampled),
-        "mean_reward": _mean(rewards),
-        "mean_best_reward": _mean(best),
+        "mean_reward": average_best(sampled, 1),
+        "mean_best_reward": average_best(sampled, max((len(each.answers) for each in sampled), default=1)),
     }
 
 
-def average_best(sampled: Sequence[SampledPrompt], most: int) -> list[tuple[int, float]]:
-    """What the best of the first k answers is worth on average, for k = 1, 2, 4, ... ``most``, usable ones alone."""
-    counts = sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), most})
+def average_best(sampled: Sequence[SampledPrompt], count: int) -> float:
+    """Expected reward of the best of ``count`` answers, mean over the prompts that have a usable one.
+
+    Over all subsets of a prompt's usable answers of that size, or of all where they are fewer; for rewards of 0 and 1
+    it is pass@k (Chen et al. 2021, arXiv:2107.03374).
+
+    Example: of rewards 0, 0 and 1 the best of one is worth 1/3, the best of two 2/3, the best of three 1.
+    """
     found = []
-    for count in counts:
-        firsts = [[one.worth for one in each.answers[:count] if one.reward is not None] for each in sampled]
-        found.append((count, _mean([max(values) for values in firsts if values])))
-    return found
+    for each in sampled:
+        worth = sorted(one.worth for one in each.answers if one.reward is not None)
+        if worth:
+            size = min(count, len(worth))
+            # The answer in place i is the best of C(i, size - 1) subsets.
+            total = sum(value * comb(place, size - 1) for place, value in enumerate(worth))
+            found.append(total / comb(len(worth), size))
+    return _mean(found)
 
 
 def write_report(
@@ -77,15 +85,16 @@ def write_report(
         {
             "rows": f"{figures['rows']:,}",
             "prompts kept": f"{figures['prompts_kept']:,} of {figures['prompts']:,}",
-            "mean reward of all": f"{figures['mean_reward']:.3f}",
-            "of the best kept": f"{figures['mean_best_reward']:.3f}",
+            "mean reward of an answer": f"{figures['mean_reward']:.3f}",
+            f"of the best of {settings.samples}": f"{figures['mean_best_reward']:.3f}",
             "unusable answers": f"{figures['unusable']:,} of {figures['samples']:,}",
         }
     )
     made.table(
         "Best of so many",
         ["answers", "mean reward of the best"],
-        [[count, round(value, 4)] for count, value in average_best(sampled, settings.samples)],
+        [[count, round(average_best(sampled, count), 4)] for count in list_counts(settings.samples)],
+        "Expected over all choices of so many of a prompt's usable answers, mean over the same prompts in each line.",
     )
     left_out = Counter(one.left_out for one in sampled if one.left_out)
     unusable = Counter(one.draw.unusable for each in sampled for one in each.answers if one.draw.unusable)
@@ -105,6 +114,11 @@ def write_report(
     made.link(samples.name, "All answers with their rewards")
     made.write(page)
     return figures
+
+
+def list_counts(most: int) -> list[int]:
+    """1, 2, 4, ... and ``most``."""
+    return sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), most})
 
 
 def _mean(values: Sequence[float]) -> float:

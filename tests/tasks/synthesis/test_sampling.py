@@ -21,6 +21,7 @@ from tasks.synthesis.sampling.choice import (
     BELOW,
     NONE_USABLE,
     RewardedDraw,
+    SampledPrompt,
     check_rewards,
     choose,
     describe_rows,
@@ -30,7 +31,7 @@ from tasks.synthesis.sampling.choice import (
 from tasks.synthesis.sampling.draws import Draw, draw_all
 from tasks.synthesis.sampling.params import AnswerSampling
 from tasks.synthesis.sampling.prompts import read_prompts
-from tasks.synthesis.sampling.publish import average_best, write_report, write_sampled
+from tasks.synthesis.sampling.publish import average_best, list_counts, measure_sampled, write_report, write_sampled
 from tasks.training.objectives.rollouts.prompts import Prompt
 from tests.endpoint import Endpoint
 from tests.tiny import example_rows, make_tiny_model
@@ -68,8 +69,6 @@ def test_what_is_kept_by_hand() -> None:
     assert [one["kept"] for one in list_samples(choose(settings_of(), PROMPT, answers))] == [False] * 2 + [True] + [
         False
     ] * 3
-    sampled = [choose(settings_of(), PROMPT, answers), choose(settings_of(), PROMPT, rewarded(("a", 0.0), ("b", 1.0)))]
-    assert average_best(sampled, 6) == [(1, 0.25), (2, 0.75), (4, 1.0), (6, 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +146,27 @@ def test_local_answers_are_the_same_after_an_interruption_and_become_rows(
     best = reward_all(alone, prompts, whole, tmp_path / "rewards")
     write_sampled(alone, best, tmp_path / "best.jsonl")
     assert read_sources([Jsonl(path="best.jsonl", title="best")], "stop", tmp_path).table.num_rows <= len(prompts)
+
+
+def test_the_best_of_so_many_is_expected_over_all_choices_of_the_same_prompts() -> None:
+    """Of 0, 0, 1 the best of two is 1 in two of three pairs; a prompt without a usable answer counts nowhere."""
+
+    def sampled(*rewards: float | None) -> SampledPrompt:
+        usable = {True: "", False: "cut off"}
+        return SampledPrompt(
+            PROMPT,
+            tuple(
+                RewardedDraw(Draw(f"answer {number}", 2, usable[reward is not None]), number, reward, {})
+                for number, reward in enumerate(rewards)
+            ),
+        )
+
+    all_of_them = [sampled(0, 1, 0), sampled(None, None, None), sampled(None, 0.5, None)]
+    found = [average_best(all_of_them, count) for count in (1, 2, 3)]
+    assert found == [pytest.approx(value, abs=1e-6) for value in ((1 / 3 + 0.5) / 2, (2 / 3 + 0.5) / 2, (1 + 0.5) / 2)]
+    figures = measure_sampled(settings_of(), all_of_them)
+    assert (figures["mean_reward"], figures["mean_best_reward"]) == (found[0], found[2])
+    assert list_counts(6) == [1, 2, 4, 6]
 
 
 def test_a_server_is_asked_once_for_each_answer(tmp_path: Path) -> None:
