@@ -92,6 +92,7 @@ def compare(model: str, job: dict[str, Any], names: list[str], rounds: int, fold
     for number in range(rounds):
         for name in names:
             results[name].append(run(name, job, folder / f"{job['method']}-{name}-{number}", environments))
+            print(f"round {number + 1}, {name}: {results[name][-1]['seconds']:.1f} s", file=sys.stderr, flush=True)
     show(f"{model}, {job['method']}", results)
 
 
