@@ -85,9 +85,15 @@ def body(name: str):  # type: ignore[no-untyped-def]
     return work
 
 
-def make_project(folder: Path) -> Path:
-    """A git checkout with DVC in it, whose stages are small; all params at their defaults."""
+def make_project(folder: Path, database: Path | None = None) -> Path:
+    """A git checkout with DVC in it, whose stages are small; all params at their defaults.
+
+    Args:
+        folder: Where to.
+        database: What MLflow finds there; by default it makes its tables first, which takes seconds.
+    """
     folder.mkdir(parents=True)
+    lay_database(folder, database)
     shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
     (folder / "params.yaml").write_text(yaml.safe_dump(Params().model_dump(mode="json"), sort_keys=False))
     (folder / "work").mkdir()
@@ -110,6 +116,13 @@ def make_project(folder: Path) -> Path:
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "small project"]):
         subprocess.run([*git, *words], cwd=folder, check=True)
     return folder
+
+
+def lay_database(project: Path, database: Path | None) -> None:
+    """Copy MLflow's database to where a project has it."""
+    if database is not None:
+        (project / ".heptune").mkdir(exist_ok=True)
+        shutil.copyfile(database, project / ".heptune/mlflow.db")
 
 
 def child_environment() -> dict[str, str]:

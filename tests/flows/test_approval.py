@@ -25,9 +25,9 @@ ANSWER = {"name": "Ada Lovelace", "reason": "a pilot, 200 rows will do", "approv
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, empty_database: Path) -> Path:
     """A project whose gate asks for more rows than there are, and then for a person."""
-    folder = make_project(tmp_path / "project")
+    folder = make_project(tmp_path / "project", empty_database)
     (folder / artifacts.RAW).mkdir(parents=True)
     write_rows(folder, ROWS)
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -132,8 +132,9 @@ def test_a_person_approves_in_the_ui_once(project: Path, prefect: str) -> None:
     assert kept.name == f"{manifest['approval']['findings']}.approval"
     for page in (artifacts.report("data_preparation"), artifacts.DATA_DOCS / "index.html"):
         assert "Ada Lovelace" in (project / page).read_text()
-    shown = httpx.post(f"{prefect}/artifacts/filter", json={"limit": 200}, timeout=30).json()
-    assert [a["data"] for a in shown if a["key"] == "data-preparation-approval" and "Ada Lovelace" in a["data"]]
+    approvals = {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": ["data-preparation-approval"]}}}
+    shown = httpx.post(f"{prefect}/artifacts/filter", json=approvals, timeout=30).json()
+    assert any("Ada Lovelace" in artifact["data"] for artifact in shown)
     wait_for_mlflow(project)
     mlflow = MlflowClient(f"sqlite:///{project / '.heptune/mlflow.db'}")
     runs = [r for e in mlflow.search_experiments() for r in mlflow.search_runs([e.experiment_id])]

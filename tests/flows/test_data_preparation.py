@@ -35,8 +35,8 @@ def run_stage(project: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_project(tmp_path_factory.mktemp("stage") / "project")
+def project(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    folder = make_project(tmp_path_factory.mktemp("stage") / "project", empty_database)
     (folder / artifacts.RAW).mkdir(parents=True)
     rows = [
         {

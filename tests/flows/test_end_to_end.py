@@ -20,14 +20,14 @@ from flows.pipeline import STAGES
 from flows.wiring import artifacts
 from tests.browser import open_browser
 from tests.flows.pages import click_through, walk_pages
-from tests.flows.small import child_environment, outcomes, wait_for_mlflow
+from tests.flows.small import child_environment, lay_database, outcomes, wait_for_mlflow
 from tests.flows.whole import command, make_checkout
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+def checkout(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, empty_database: Path) -> Path:
     """A checkout in which `heptune run` has run once."""
-    folder = make_checkout(tmp_path_factory.mktemp("whole") / "checkout", tiny_model)
+    folder = make_checkout(tmp_path_factory.mktemp("whole") / "checkout", tiny_model, database=empty_database)
     done = command(folder, sys.executable, "-m", "flows", "run")
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcomes(done.stdout) == dict.fromkeys(STAGES, "Ran")
@@ -38,10 +38,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path
     return folder
 
 
-def test_dvc_repro_in_a_fresh_clone_writes_the_same_bytes(checkout: Path, tmp_path: Path) -> None:
+def test_dvc_repro_in_a_fresh_clone_writes_the_same_bytes(
+    checkout: Path, tmp_path: Path, prefect: str, empty_database: Path
+) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(checkout), str(clone)], check=True)
-    done = command(clone, "dvc", "repro")
+    lay_database(clone, empty_database)
+    done = command(clone, "dvc", "repro", PREFECT_API_URL=prefect)
     assert done.returncode == 0, done.stdout + done.stderr
     ours = yaml.safe_load((checkout / "dvc.lock").read_text())["stages"]
     theirs = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]
@@ -253,18 +256,18 @@ def test_any_models_are_scored_on_the_same_items(checkout: Path) -> None:
     params.write_text(before)
 
 
-def test_a_retrain_goes_on_from_the_champion(checkout: Path) -> None:
+def test_a_retrain_goes_on_from_the_champion(checkout: Path, prefect: str) -> None:
     # The champion is the release of the test above.
     path = checkout / "params.yaml"
     params = yaml.safe_load(path.read_text())
     params["model_initialisation"]["source"] = {"name": "registry", "alias": "champion"}
     params["training_setup"] |= {"max_steps": 2, "checkpoint_every": {"steps": 2}, "evaluate_every": {"steps": 2}}
     path.write_text(yaml.safe_dump(params))
-    refused = command(checkout, "dvc", "repro", "model_initialisation")
+    refused = command(checkout, "dvc", "repro", "model_initialisation", PREFECT_API_URL=prefect)
     assert refused.returncode != 0
     assert "models/source.json: says nothing of alias champion" in refused.stdout + refused.stderr
     release = json.loads((checkout / artifacts.RELEASE / "manifest.json").read_text())["release"]
-    done = command(checkout, sys.executable, "-m", "flows", "retrain")
+    done = command(checkout, sys.executable, "-m", "flows", "retrain", PREFECT_API_URL=prefect)
     assert done.returncode == 0, done.stdout + done.stderr
     frozen = json.loads((checkout / artifacts.SOURCE).read_text())
     assert frozen == {"alias champion": {"release": release, "version": 1}}

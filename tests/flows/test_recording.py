@@ -150,14 +150,6 @@ def has_metrics(database: Path) -> bool:
 # -- the sender, in this process ---------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables made: seconds once, copied for each test."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A checkout's MLflow; senders are started by hand."""

@@ -28,14 +28,6 @@ from tasks.evaluation.decisions.reuse import HeldOutUse, read_frozen_champion, u
 Make = Callable[..., Path]
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables made: seconds once, copied for each test."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def registry(empty_database: Path, tmp_path: Path) -> Registry:
     shutil.copyfile(empty_database, tmp_path / "mlflow.db")

@@ -30,7 +30,7 @@ from tasks.contracts.tables import read_table, write_table
 from tasks.deployment.release import seal_release
 from tasks.gateway.store import open_store
 from tasks.gateway.tables import feedback_row, request_row
-from tests.flows.small import child_environment, wait_for_mlflow
+from tests.flows.small import child_environment, lay_database, wait_for_mlflow
 from tests.tasks.monitoring.requests import make_request, make_table, make_traffic
 
 GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
@@ -92,10 +92,11 @@ def drive(orders: list[dict[str, Any]]) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, empty_database: Path) -> Path:
     """A git checkout as a user has it, without stages."""
     folder = tmp_path / "project"
     folder.mkdir()
+    lay_database(folder, empty_database)
     (folder / "dvc.yaml").write_text("stages: {}\n")
     settings = {"cool_down_hours": 1.0, "minimum_new_rows": 20, "commit": True}
     gate = {"undecided": "ask", "undecided_timeout_s": 120}

@@ -20,9 +20,9 @@ STAGE = "data_preparation"
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, empty_database: Path) -> Path:
     """A project whose first stage waits for ``trouble/data_preparation.go``."""
-    folder = make_project(tmp_path / "project")
+    folder = make_project(tmp_path / "project", empty_database)
     (folder / "trouble").mkdir()
     (folder / "trouble" / STAGE).write_text("wait")
     return folder

@@ -62,8 +62,8 @@ def test_rows_are_written_and_recorded(prefect: str, endpoint: Endpoint, project
     assert f"of the proposed; {calls} calls, cost 0.0" in done.stdout
     assert len((project / "data/raw/synthetic/sums.jsonl").read_text().splitlines()) == 5
     assert (project / "reports/synthesis/index.html").is_file()
-    runs = httpx.post(f"{prefect}/flow_runs/filter", json={}).json()
-    assert [run["state_type"] for run in runs if run["name"] == "synthesis"] == ["COMPLETED"]
+    runs = httpx.post(f"{prefect}/flow_runs/filter", json={"flow_runs": {"name": {"any_": ["synthesis"]}}}).json()
+    assert [run["state_type"] for run in runs] == ["COMPLETED"]
     wait_for_mlflow(project)
     client = mlflow.MlflowClient(f"sqlite:///{project / '.heptune/mlflow.db'}")
     [experiment] = [found for found in client.search_experiments() if found.name == "heptune"]

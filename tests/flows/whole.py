@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tests.checkout import ROOT
-from tests.flows.small import child_environment
+from tests.flows.small import child_environment, lay_database
 
 TRACKED = (
     "dvc.yaml",
@@ -28,16 +28,21 @@ TRACKED = (
 )
 
 
-def make_checkout(folder: Path, base: Path, changes: Mapping[str, Any] | None = None) -> Path:
+def make_checkout(
+    folder: Path, base: Path, changes: Mapping[str, Any] | None = None, database: Path | None = None
+) -> Path:
     """A git checkout of this repository with params for a few steps.
 
     Args:
         folder: Where to.
         base: A model folder to copy to ``models/base``.
         changes: Sections of params to keys and values in place of the checkout's.
+        database: What MLflow finds there; by default it makes its tables first, which takes seconds.
     """
     folder.mkdir(parents=True)
-    ignored = shutil.ignore_patterns("__pycache__", "tmp", "cache", "config.local", "prepared", "feedback", "*.parquet")
+    lay_database(folder, database)
+    # Python's own cache comes along: a copy keeps the times by which it is valid.
+    ignored = shutil.ignore_patterns("tmp", "cache", "config.local", "prepared", "feedback", "*.parquet")
     for name in TRACKED:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,11 +73,12 @@ def make_checkout(folder: Path, base: Path, changes: Mapping[str, Any] | None = 
     return folder
 
 
-def command(folder: Path, *words: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
+def command(folder: Path, *words: str, timeout_s: float = 600, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a checkout, with its code and these variables of the environment besides a user's."""
     return subprocess.run(
         words,
         cwd=folder,
-        env={**child_environment(), "PYTHONPATH": str(folder)},
+        env={**child_environment(), "PYTHONPATH": str(folder), **extra},
         capture_output=True,
         text=True,
         timeout=timeout_s,

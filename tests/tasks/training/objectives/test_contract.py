@@ -12,7 +12,7 @@ import pytest
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Machine
 from tasks.contracts.manifest import read_manifest
-from tasks.fine_tuning.report import write_report
+from tasks.fine_tuning.report import measure, write_report
 from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.fine_tuning.train import Run, fine_tune
 from tasks.language_models.shape import ModelShape
@@ -83,11 +83,13 @@ def test_it_learns_and_goes_on_to_the_same_bytes(
 ) -> None:
     """With low rank and dropout whole and interrupted, and with all weights."""
 
+    planned = {method: make_plan(objective, method, initial, shape) for method in METHODS}
+
     def run(method: str, folder: str, on_metrics: Any = None) -> Run:
-        plan, splits = make_plan(objective, method, initial, shape)
+        plan, splits = planned[method]
         places = tmp_path / folder / "checkpoints", tmp_path / folder / "tuned"
         found = fine_tune(plan, splits, initial, *places, on_metrics=on_metrics)
-        figures = write_report(found, splits, *(tmp_path / folder / name for name in ("curve", "page.html", "figures")))
+        figures = measure(found, splits)
         assert figures["validation_loss"] < figures["validation_loss_before"]
         return found
 
@@ -99,13 +101,14 @@ def test_it_learns_and_goes_on_to_the_same_bytes(
     assert whole.curve == halves.curve
     assert hash_folder(tmp_path / "whole/tuned") == hash_folder(tmp_path / "halves/tuned")
     assert read_manifest(tmp_path / "whole/tuned")["objective"]["name"] == objective.name
+    write_report(whole, planned["lora"][1], *(tmp_path / name for name in ("curve", "page.html", "figures")))
+    page = (tmp_path / "page.html").read_text()
     for found in (whole, run("full", "full")):
         trained = [point.figures for point in found.curve if point.loss is not None]
         validated = [point.figures for point in found.curve if point.eval_loss is not None]
         for name, meaning in objective.figures.items():
             assert any(name in figures for figures in trained), name
             assert all(math.isfinite(figures[f"eval_{name}"]) for figures in validated), name
-            page = (tmp_path / "whole/page.html").read_text()
             assert meaning in page
         if "accuracy" in objective.figures:
             assert validated[-1]["eval_margin"] > validated[0]["eval_margin"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Machine
 from tasks.contracts.manifest import hash_folder
 from tasks.contracts.records import EXAMPLES
-from tasks.fine_tuning.report import write_report
+from tasks.fine_tuning.report import measure, write_report
 from tasks.fine_tuning.train import Run, fine_tune
 from tasks.language_models.shape import ModelShape
 from tasks.training.objectives.rollouts.samples_file import list_steps, read_samples
@@ -86,9 +85,10 @@ def test_it_learns_and_resumes_to_the_same_bytes(name: str, initial: Path, tmp_p
     (folder,) = (tmp_path / "whole/checkpoints").glob("*")
     assert list_steps(folder) == list(range(1, STEPS + 1, 2))
     assert read_samples(folder, 1).num_rows == plan.batch_size * 8
-    write_report(whole, splits, tmp_path / "curve.json", tmp_path / "index.html", tmp_path / "metrics.json")
-    assert "Answers while it was trained" in (tmp_path / "index.html").read_text()
-    assert json.loads((tmp_path / "metrics.json").read_text())["validation_reward"] == validated
+    assert measure(whole, splits)["validation_reward"] == validated
+    if name == "ppo with a value model":  # of all it has the most figures to draw
+        write_report(whole, splits, tmp_path / "curve.json", tmp_path / "index.html", tmp_path / "metrics.json")
+        assert "Answers while it was trained" in (tmp_path / "index.html").read_text()
 
 
 def test_a_training_that_no_longer_learns_is_stopped(initial: Path, tmp_path: Path) -> None:
