@@ -27,7 +27,7 @@ test-all: $(DEVELOPMENT)  ## every test, and which lines they reach
 check: $(DEVELOPMENT)  ## style, types, import direction
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --num-workers auto
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 serve: $(RUNTIME)  ## serve the champion

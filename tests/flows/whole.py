@@ -41,8 +41,8 @@ def make_checkout(
     """
     folder.mkdir(parents=True)
     lay_database(folder, database)
-    # Python's own cache comes along: a copy keeps the times by which it is valid.
-    ignored = shutil.ignore_patterns("tmp", "cache", "config.local", "prepared", "feedback", "*.parquet")
+    # Compiled modules come along, since a copy keeps the times by which they are valid; but for those being written.
+    ignored = shutil.ignore_patterns("*.pyc.*", "tmp", "cache", "config.local", "prepared", "feedback", "*.parquet")
     for name in TRACKED:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
