@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.postgres import Database, running_postgres
 from tests.tiny import make_tiny_model
+
+# What is imported and collected lives until the end. Looking for garbage among it, as libraries do after each training,
+# takes a third of the time of a small one.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
