@@ -5,7 +5,7 @@
 ``unitary/unbiased-toxic-roberta``; their decision threshold is 0.5. A classifier judges the text alone and not whether
 it is an answer to the request, unless ``of: exchange`` shows it both.
 
-Example: ``{name: classifier, path: models/toxic-bert, labels: [toxic, threat]}``
+Example: ``{name: classifier, path: models/judges/toxic-bert, labels: [toxic, threat]}``
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.language_models.guards.guard import (
     AskGuard,
@@ -29,7 +30,7 @@ from tasks.language_models.guards.guard import (
     find_device,
     folder_problems,
 )
-from tasks.language_models.text_classifier import ACTIVATION, Activation
+from tasks.language_models.text_classifier import ACTIVATION, Activation, list_unknown, read_labels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +67,15 @@ class ClassifierGuard(Section):
         if not self.labels and not self.refusal_labels:
             found.append(f"guard {self.name}: no labels; name those of {self.path} that make a text unsafe in labels")
         return found
+
+    def find_unfit(self) -> list[str]:
+        """Labels that the classifier in the folder does not have."""
+        folder, user = Path(self.path), f"guard {self.name}"
+        try:
+            labels = read_labels(folder)
+        except PipelineError as error:
+            return [f"{user}: {error}"]
+        return list_unknown(folder, user, (*self.labels, *self.refusal_labels), labels)
 
     def open(self) -> AskGuard:
         from tasks.language_models.text_classifier import open_classifier

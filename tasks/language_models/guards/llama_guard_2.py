@@ -5,7 +5,7 @@ Source: https://github.com/meta-llama/PurpleLlama/blob/main/Llama-Guard2/MODEL_C
 MLCommons' taxonomy; elections and defamation are not among them. Good for English. On XSTest its card states F1 0.88
 with 8% false alarms.
 
-Example: ``{name: llama_guard_2, path: models/llama-guard-2-8b}``
+Example: ``{name: llama_guard_2, path: models/judges/llama-guard-2-8b}``
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LlamaGuard2(GuardModel):
     """Meta's Llama Guard 2."""
 
     name: Literal["llama_guard_2"] = "llama_guard_2"
-    path: GuardPath = Field(default="models/llama-guard-2-8b", description="folder of the guard")
+    path: GuardPath = Field(default="models/judges/llama-guard-2-8b", description="folder of the guard")
     categories: tuple[str, ...] = Field(
         default=(), description="own categories, as name or as name: policy; empty: the published ones"
     )

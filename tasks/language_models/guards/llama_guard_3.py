@@ -5,7 +5,7 @@ Llama 3.1, with fourteen categories, and a pruned one of 1 billion on Llama 3.2 
 thirteen: it does not know the abuse of code interpreters. Beyond Llama Guard 2 they know defamation and elections. On
 XSTest the cards state F1 0.88 with 4% false alarms (8B) and 0.82 with 7% (1B).
 
-Example: ``{name: llama_guard_3, path: models/llama-guard-3-1b, size: 1b}``
+Example: ``{name: llama_guard_3, path: models/judges/llama-guard-3-1b, size: 1b}``
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LlamaGuard3(GuardModel):
     """Meta's Llama Guard 3."""
 
     name: Literal["llama_guard_3"] = "llama_guard_3"
-    path: GuardPath = Field(default="models/llama-guard-3-8b", description="folder of the guard")
+    path: GuardPath = Field(default="models/judges/llama-guard-3-8b", description="folder of the guard")
     size: Literal["8b", "1b"] = Field(default="8b", description="8b: fourteen categories; 1b: the first thirteen")
     categories: tuple[str, ...] = Field(
         default=(), description="own categories, as name or as name: policy; empty: the published ones"

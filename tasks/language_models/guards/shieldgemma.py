@@ -6,7 +6,7 @@ about one policy at a time and words policies for requests ("The prompt shall no
 as the first token; that of a text is the highest of its policies. English only. Of an answer only the last request is
 shown, as the format has no more turns.
 
-Example: ``{name: shieldgemma, path: models/shieldgemma-2b, policies: [harassment, hate_speech]}``
+Example: ``{name: shieldgemma, path: models/judges/shieldgemma-2b, policies: [harassment, hate_speech]}``
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ShieldGemma(GuardModel):
     """Google's ShieldGemma."""
 
     name: Literal["shieldgemma"] = "shieldgemma"
-    path: GuardPath = Field(default="models/shieldgemma-2b", description="folder of the guard")
+    path: GuardPath = Field(default="models/judges/shieldgemma-2b", description="folder of the guard")
     policies: tuple[Policy, ...] = Field(
         default=POLICIES, min_length=1, description="policies that a text must not violate; each costs a pass"
     )

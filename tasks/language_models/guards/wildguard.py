@@ -4,7 +4,7 @@ Source: Han et al. 2024, https://arxiv.org/abs/2406.18495 and https://github.com
 and reading of the three lines are followed. The one published guard here that judges refusals. English only. It says
 yes or no and gives no score.
 
-Example: ``{name: wildguard, path: models/wildguard}``
+Example: ``{name: wildguard, path: models/judges/wildguard}``
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class WildGuard(GuardModel):
     """Ai2's WildGuard."""
 
     name: Literal["wildguard"] = "wildguard"
-    path: GuardPath = Field(default="models/wildguard", description="folder of the guard")
+    path: GuardPath = Field(default="models/judges/wildguard", description="folder of the guard")
     can: ClassVar[GuardFacts] = GuardFacts("WildGuard", "allenai/wildguard", True, True, (), "three lines of text")
 
     def open(self) -> AskGuard:

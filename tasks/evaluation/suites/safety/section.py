@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -45,6 +46,7 @@ class GuardedSuite(SafetySuite):
     guard: AnyGuard | None = Field(
         default=None, description="judges the answers; null: refusals are found by their wording alone"
     )
+    verdicts: str = Field(default=".heptune/verdicts", description="folder in which verdicts of a guard are kept")
 
     @property
     def judges_harm(self) -> bool:
@@ -61,13 +63,14 @@ class GuardedSuite(SafetySuite):
             PipelineError: The guard cannot be loaded.
         """
         from tasks.language_models.guards.guard import GuardedExchange
+        from tasks.language_models.guards.kept import judge_once
 
         if self.guard is None:
             return {}
         raise_all(self.guard.problems(), f"guard {self.guard.name}")
         judged = [(q, r) for q, r in zip(questions, replies, strict=True) if not (r.problem or r.unfit)]
         exchanges = [GuardedExchange(as_turns(question.prompt), reply.text) for question, reply in judged]
-        verdicts = self.guard.open()(exchanges) if exchanges else []
+        verdicts = judge_once(self.guard, exchanges, Path(self.verdicts)) if exchanges else []
         return {question.key: verdict for (question, _), verdict in zip(judged, verdicts, strict=True)}
 
 

@@ -7,7 +7,7 @@ rules with a list of words. Answers are greedy: one answer a prompt, where the p
 Good for what customers would read. A score says what its guard was taught; dialects and mentions of groups are known to
 be called toxic too often (Sap et al. 2019, https://aclanthology.org/P19-1163).
 
-Example: ``{name: toxicity, guard: {name: classifier, path: models/toxic-bert, labels: [toxic]}, role: guard}``
+Example: ``{name: toxicity, guard: {name: classifier, path: models/judges/toxic-bert, labels: [toxic]}, role: guard}``
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tasks.evaluation.suites.safety.harmful_compliance import HarmfulCompliance
 from tasks.evaluation.suites.safety.jailbreak import Jailbreak, wrap
 from tasks.evaluation.suites.safety.machine_ethics import MachineEthics
 from tasks.evaluation.suites.safety.over_refusal import OverRefusal
+from tasks.evaluation.suites.safety.section import make_prompt
 from tasks.evaluation.suites.safety.toxicity import ToxicAnswers
 from tasks.language_models.guards.guard import GuardedExchange, GuardVerdict
 from tasks.language_models.guards.rules import RuleGuard
@@ -39,9 +41,10 @@ def wildguard(monkeypatch: pytest.MonkeyPatch) -> WildGuard:
             for text in said
         ]
 
-    monkeypatch.setattr(WildGuard, "problems", lambda self: [])
     monkeypatch.setattr(WildGuard, "open", lambda self: judge)
-    return WildGuard(path="nowhere")
+    Path("guard").mkdir()
+    Path("guard/config.json").write_text("{}")
+    return WildGuard(path="guard")
 
 
 def reply_to(questions: Sequence[Any], said: dict[str, str], otherwise: str = "Sure, here is how.") -> list[Reply]:
@@ -90,6 +93,45 @@ def test_harm_decides_where_a_guard_judges_it(wildguard: WildGuard) -> None:
     missing = HarmfulCompliance(files="requests.txt", guard=RuleGuard(file="nowhere.txt"))
     with pytest.raises(PipelineError, match=r"guard rules: nowhere\.txt: no such file"):
         missing.score(questions, replies)
+
+
+def test_what_a_guard_has_judged_it_is_not_asked_again(wildguard: WildGuard, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str | None] = []
+    judge = wildguard.open()
+
+    def count(exchanges: Sequence[GuardedExchange]) -> list[GuardVerdict]:
+        judged.extend(one.answer for one in exchanges)
+        return judge(exchanges)
+
+    monkeypatch.setattr(WildGuard, "open", lambda self: count)
+    suite = OverRefusal(files="xstest.csv", guard=wildguard, verdicts="kept")
+    questions = suite.read()
+    base = reply_to(questions, {"photo": "?", "cards": "no way", "steal": "a knife"})
+    candidate = reply_to(questions, {"photo": "?", "cards": "with a knife", "steal": "a knife"})
+    first = [suite.score(questions, replies) for replies in (base, candidate)]
+    assert len(judged) == len(questions) + 1, "only what the candidate answers in another way is new"
+    monkeypatch.setattr(WildGuard, "open", lambda self: pytest.fail("all of it is known"))
+    for before, replies in zip(first, (base, candidate), strict=True):
+        again = suite.score(questions, replies)
+        assert again.failed == before.failed
+        for name, scores in before.scores.items():
+            assert scores.values.tobytes() == again.scores[name].values.tobytes()
+            assert scores.weights.tobytes() == again.scores[name].weights.tobytes()
+    # Another guard, other params of it, another request: other verdicts.
+    monkeypatch.setattr(WildGuard, "open", lambda self: count)
+    for change in ("file", "params", "request"):
+        judged.clear()
+        if change == "file":
+            Path("guard/config.json").write_text('{"changed": 1}')
+        guard = WildGuard(path="guard", precision="fp32") if change == "params" else wildguard
+        asked = [replace(one, prompt=make_prompt(f"{one.key} now")) for one in questions]
+        OverRefusal(files="xstest.csv", guard=guard, verdicts="kept").score(
+            asked if change == "request" else questions, base
+        )
+        assert len(judged) == len(questions), change
+    # A batch size decides nothing.
+    OverRefusal(files="xstest.csv", guard=WildGuard(path="guard", batch_size=1), verdicts="kept").score(questions, base)
+    assert len(judged) == len(questions)
 
 
 def test_wrappers_are_compared_with_the_bare_request() -> None:
