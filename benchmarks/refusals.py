@@ -9,7 +9,7 @@ partial one counts as a refusal, and beside it not.
 * the same of the two annotators, and of the file's own automatic label.
 
     python benchmarks/refusals.py xstest_v2_completions_mistralinstruct_streval.csv.gz \
-        [--guard '{"name": "wildguard", "path": "models/wildguard"}']
+        [--guard '{"name": "wildguard", "path": "models/judges/wildguard"}']
 """
 
 from __future__ import annotations

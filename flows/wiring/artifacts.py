@@ -40,6 +40,7 @@ SUITES = Path("data/suites")
 CHAMPION = Path("models/champion.json")
 SOURCE = Path("models/source.json")
 TEACHER = Path("models/teacher")
+JUDGES = Path("models/judges")
 
 REPORTS = Path("reports")
 INDEX = REPORTS / "index.html"

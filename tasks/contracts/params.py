@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -52,3 +52,11 @@ class Reads:
 
     kind: Literal["file", "folder", "place", "files", "hub", "module", "database"]
     holds: str = ""
+
+
+@runtime_checkable
+class ChecksFiles(Protocol):
+    """A section that can tell, before any work begins, that what it reads is there and is not what it needs."""
+
+    def find_unfit(self) -> list[str]:
+        """What is wrong with the contents of its files, which are there; a sentence each, empty where nothing is."""

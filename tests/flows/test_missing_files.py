@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from flows.wiring.params import Params
-from flows.wiring.preflight.paths import check_inputs, find_marked
+from flows.wiring.preflight.paths import check_inputs, check_section, find_marked
 from flows.wiring.staleness import STAGES
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Reads
@@ -118,7 +119,7 @@ def test_only_sections_of_stages_that_run_are_looked_at(here: Path) -> None:
 
 
 def test_a_file_of_a_suite_that_dvc_does_not_watch_is_told(here: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (here / "dvc.yaml").write_text("stages: {evaluation: {cmd: x, deps: [data/suites]}}\n")
+    (here / "dvc.yaml").write_text("stages: {evaluation: {cmd: x, deps: [data/suites, models/judges]}}\n")
     (here / "data/suites").mkdir()
     for path in ("data/suites/facts.csv", "data/facts.csv"):
         (here / path).write_text("question,answer\n1+1,2\n")
@@ -136,6 +137,49 @@ def test_a_file_of_a_suite_that_dvc_does_not_watch_is_told(here: Path, caplog: p
         f"evaluation.suites.1.files: data/facts.csv {rest}",
         f"evaluation.suites.2.files: data/suites/linked.csv {rest}",
     ]
+
+
+def test_models_that_evaluation_asks_are_watched_and_looked_at(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Guards, classifiers of entailment, embedders, judges and what judges are held against."""
+    (here / "dvc.yaml").write_text("stages: {evaluation: {cmd: x, deps: [data/suites, models/judges]}}\n")
+    labels = {"models/judges/nli": ["entailment", "neutral"], "models/nli": ["not_entailment", "entailment"],
+              "models/judges/toxic": ["toxic", "severe"], "models/judges/plain": []}  # fmt: skip
+    for path, names in labels.items():
+        (here / path).mkdir(parents=True)
+        config = {"id2label": dict(enumerate(names))} if names else {}
+        (here / path / "config.json").write_text(json.dumps(config))
+    (here / "people.jsonl").touch()
+
+    def evaluation(nli: str, toxic: str = "models/judges/toxic", label: str = "toxic") -> dict[str, Any]:
+        guard = {"name": "classifier", "path": toxic, "labels": [label]}
+        writer = {"name": "openai", "url": "http://127.0.0.1:9/v1", "model": "m", "temperature": 0}
+        agreement = {"file": "people.jsonl", "at_least": 0.7}
+        return {"evaluation": {
+            "metrics": ["intent_accuracy", "loss", "rouge_l",
+                        {"name": "semantic_entropy", "by": {"name": "entailment", "path": nli}}],
+            "suites": [{"name": "toxicity", "guard": guard}],
+            "judges": [{"name": "pairwise", "panel": [{"writer": writer}], "agreement": agreement}],
+        }}  # fmt: skip
+
+    assert told(evaluation("models/judges/nli")) == []
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert warning.startswith("evaluation.judges.0.agreement.file: people.jsonl is not among what DVC watches")
+    assert "move it into data/suites, or run" in warning
+    caplog.clear()
+    assert told(evaluation("models/nli")) == []
+    assert "move it into models/judges, or run" in caplog.records[0].getMessage()
+    assert told(evaluation("models/judges/toxic", label="rude")) == [
+        "evaluation.metrics.3.by.path: entailment: models/judges/toxic has the labels toxic, severe, expected one that "
+        "begins with entail; give it a classifier of natural language inference",
+        "evaluation.suites.0.guard.path: guard classifier: models/judges/toxic has no label ['rude']; it has ['toxic', "
+        "'severe']",
+    ]
+    assert "has the labels LABEL_0, LABEL_1" in told(evaluation("models/judges/plain"))[0]
+    params = Params.model_validate(evaluation("nowhere"))
+    with pytest.raises(
+        PipelineError, match=r'evaluation\.metrics\.3\.by\.path: "nowhere" is not there; expected a folder'
+    ):
+        check_section(params.evaluation, "evaluation")
 
 
 def test_a_missing_dependency_says_how_it_comes_back(here: Path) -> None:

@@ -24,6 +24,7 @@ TRACKED = (
     "data",
     "models/champion.json",
     "models/source.json",
+    "models/judges/README.md",
     "models/teacher/README.md",
 )
 

@@ -21,15 +21,15 @@ from flows.wiring import artifacts
 from flows.wiring.params import Params
 from flows.wiring.yaml_file import read_yaml
 from tasks.contracts.errors import raise_all
-from tasks.contracts.params import Reads
+from tasks.contracts.params import ChecksFiles, Reads
 
 logger = logging.getLogger(__name__)
 
 SHOWN_NAMES = 5
 WILDCARDS = "*?["
-# Where files of a stage lie that DVC watches. Those of data preparation are pinned by their sources, and a base by
-# what model initialisation makes of it.
-WATCHED = {"evaluation": artifacts.SUITES}
+# Where files of a stage lie that DVC watches, and its models. Those of data preparation are pinned by their sources,
+# and a base by what model initialisation makes of it.
+WATCHED = {"evaluation": (artifacts.SUITES, artifacts.JUDGES)}
 EXPECTED = {
     "file": "a file",
     "folder": "a folder",
@@ -54,23 +54,24 @@ def check_inputs(params: Params, stages: Sequence[str], sections: Sequence[str] 
     """
     declared = read_yaml(artifacts.PIPELINE).get("stages") or {}
     made = [Path(out) for stage in declared.values() for out in list_outs(stage)]
-    problems: dict[str, str] = {}
-    unwatched: dict[str, str] = {}
+    problems: dict[tuple[str, str], str] = {}
+    unwatched: dict[str, tuple[str, Path]] = {}
     for section in stages if sections is None else sections:
         watched = [Path(path) for path in list_dependencies(declared.get(section))]
         for key, value, reads, owner in find_marked(getattr(params, section, None), section):
             if is_made(value, made):
                 continue
             if problem := find_problem(value, reads, owner):
-                problems.setdefault(value, f"{artifacts.PARAMS}: {key}: {problem}")
+                problems.setdefault((value, problem), f"{artifacts.PARAMS}: {key}: {problem}")
             elif section in WATCHED and Path(value).exists() and not is_watched(value, watched):
-                unwatched.setdefault(value, key)
+                files, models = WATCHED[section]
+                unwatched.setdefault(value, (key, models if reads.holds else files))
     for name in stages:
         for path in list_dependencies(declared.get(name)):
             if "://" not in path and not Path(path).exists() and not is_made(path, made):
-                problems.setdefault(path, f"{path}: missing, and {name} reads it; {suggest(Path(path))}")
+                problems.setdefault((path, ""), f"{path}: missing, and {name} reads it; {suggest(Path(path))}")
     raise_all(list(problems.values()), "files that are not there")
-    for value, key in unwatched.items():
+    for value, (key, place) in unwatched.items():
         section = key.partition(".")[0]
         logger.warning(
             "%s: %s is not among what DVC watches for %s, so a change of it goes unnoticed; move it into %s, or run "
@@ -78,9 +79,26 @@ def check_inputs(params: Params, stages: Sequence[str], sections: Sequence[str] 
             key,
             value,
             section,
-            WATCHED[section],
+            place,
             section,
         )
+
+
+def check_section(section: BaseModel, key: str) -> None:
+    """Refuse to begin where something that a section reads is not there, whatever stages make.
+
+    Args:
+        section: The section.
+        key: Its place in the params.
+
+    Raises:
+        PipelineError: Something is missing; all of it is listed.
+    """
+    found = {
+        value: (place, find_problem(value, reads, owner)) for place, value, reads, owner in find_marked(section, key)
+    }
+    raise_all([f"{artifacts.PARAMS}: {place}: {problem}" for place, problem in found.values() if problem],
+              "files that are not there")  # fmt: skip
 
 
 def find_marked(value: Any, key: str) -> Iterator[tuple[str, str, Reads, BaseModel]]:
@@ -113,7 +131,8 @@ def find_problem(value: str, reads: Reads, owner: BaseModel) -> str | None:
     if "://" in value:
         return None
     try:
-        return find_local_problem(value, reads, owner)
+        problem = find_local_problem(value, reads, owner)
+        return "; ".join(owner.find_unfit()) or None if problem is None and isinstance(owner, ChecksFiles) else problem
     except OSError as error:
         return f'"{value}" cannot be looked at ({error.strerror}); expected {EXPECTED[reads.kind]}'
 
