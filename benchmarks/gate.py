@@ -34,10 +34,10 @@ from tasks.evaluation.bootstrap import Floats
 from tasks.evaluation.decisions.params import HeldOutReuse
 from tasks.evaluation.decisions.reuse import EarlierDecision, use_held_out
 from tasks.evaluation.items import Item
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.likelihoods.loss import Loss
 from tasks.evaluation.metrics.metric import Evidence
-from tasks.evaluation.metrics.token_f1 import TokenF1
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
+from tasks.evaluation.metrics.words.token_f1 import TokenF1
 from tasks.evaluation.outcomes import ModelName, Outcome
 from tasks.evaluation.params import Bootstrap
 from tasks.evaluation.scoring import Scoreboard, score_outcomes

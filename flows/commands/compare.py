@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.answers import Answer, command
-from flows.commands.evaluation import ITEMS, METRICS, compare_models
+from flows.commands.evaluation import ITEMS, METRICS, SUITES, compare_models
 from flows.wiring import artifacts
 from flows.wiring.settings import configure
 from tasks.contracts.errors import PipelineError
@@ -23,6 +23,7 @@ def compare(
     ] = None,
     metric: METRICS = None,
     items: ITEMS = None,
+    suites: SUITES = False,
     methods: Annotated[
         str | None, typer.Option(help="Training methods to compare, by their names with commas, or all.")
     ] = None,
@@ -52,9 +53,9 @@ def compare(
     kinds = {"methods": methods, "optimizers": optimizers, "objectives": objectives}
     asked = {kind: words for kind, words in kinds.items() if words is not None}
     if models and not asked:
-        return compare_models(models, metric, items)
-    if asked and (models or metric or items):
-        named = " ".join(models or ["--metric or --items"])
+        return compare_models(models, metric, items, suites)
+    if asked and (models or metric or items or suites):
+        named = " ".join(models or ["--metric, --items or --suites"])
         raise PipelineError(
             f"found {named} beside {' and '.join(f'--{kind}' for kind in asked)}; expected models that are there, or "
             "choices to train with"

@@ -12,7 +12,9 @@ from tasks.contracts.errors import PipelineError
 
 if TYPE_CHECKING:
     from flows.wiring.named_models import NamedEndpoint, NamedModel, NamedWriter
+    from tasks.evaluation.items import Item
     from tasks.evaluation.metrics.metric import Metric
+    from tasks.evaluation.outcomes import AnswerSettings, Outcome
     from tasks.evaluation.report.differences import OriginChange
 
 app = typer.Typer()
@@ -22,6 +24,8 @@ METRICS = Annotated[
     list[str] | None,
     typer.Option("--metric", help="A metric of the params' kinds, again for another; those of the params by default."),
 ]
+
+SUITES = Annotated[bool, typer.Option("--suites", help="Ask all models the params' suites too.")]
 
 
 @command(app)
@@ -35,6 +39,7 @@ def evaluate(
     ] = None,
     metric: METRICS = None,
     items: ITEMS = None,
+    suites: SUITES = False,
 ) -> Answer:
     """Score models on the same held-out items, and compare each with the first one named; nothing is decided."""
     from flows.commands.overrides import read_value
@@ -48,10 +53,12 @@ def evaluate(
         else find_endpoint(name) or find_model(name, precision)
         for name in dict.fromkeys(models or ["base", "tuned"])
     ]
-    return rank(found, metric, items, "Models compared", "model_comparison")
+    return rank(found, metric, items, "Models compared", "model_comparison", suites)
 
 
-def compare_models(names: Sequence[str], metrics: Sequence[str] | None, items: int | None) -> Answer:
+def compare_models(
+    names: Sequence[str], metrics: Sequence[str] | None, items: int | None, suites: bool = False
+) -> Answer:
     """Compare models with the first one named, with what differs behind them and the answers that changed.
 
     Raises:
@@ -66,11 +73,11 @@ def compare_models(names: Sequence[str], metrics: Sequence[str] | None, items: i
         raise PipelineError(
             f"found one model to compare, {', '.join(names)}; give two or more, such as `heptune compare base tuned`"
         )
-    return rank(list(found.values()), metrics, items, "Models compared", "model_differences", in_detail=True)
+    return rank(list(found.values()), metrics, items, "Models compared", "model_differences", suites, in_detail=True)
 
 
 @command(app)
-def leaderboard(metric: METRICS = None, items: ITEMS = None) -> Answer:
+def leaderboard(metric: METRICS = None, items: ITEMS = None, suites: SUITES = False) -> Answer:
     """Score the base and every registered version on the same held-out items, the best first.
 
     Where the gateway's params emulate a tuned large model, it is among them.
@@ -85,7 +92,7 @@ def leaderboard(metric: METRICS = None, items: ITEMS = None) -> Answer:
     found = [find_model("base", precision), *(open_version(None, one.version, precision) for one in versions)]
     if emulates(params):
         found.append(find_model("emulated", precision))
-    return rank(found, metric, items, "Leaderboard", "leaderboard")
+    return rank(found, metric, items, "Leaderboard", "leaderboard", suites)
 
 
 def rank(
@@ -94,6 +101,7 @@ def rank(
     items: int | None,
     title: str,
     stage: str,
+    suites: bool = False,
     in_detail: bool = False,
 ) -> Answer:
     """Answer, score, and write the page; the params' judges score too, unless metrics are named.
@@ -104,13 +112,15 @@ def rank(
         items: Most items; None for as many as the params say.
         title: Heading of the page.
         stage: Folder of the page.
+        suites: Ask the params' suites too.
         in_detail: Show what else differs between the reference and each model, origins and answers.
     """
     from dataclasses import replace
 
     from flows.wiring import artifacts
-    from flows.wiring.named_models import NamedModel, NamedWriter
+    from flows.wiring.named_models import NamedModel
     from flows.wiring.params import read_params
+    from flows.wiring.preflight.paths import check_section
     from flows.wiring.settings import configure
     from tasks.evaluation.answer_store import AnswerStore
     from tasks.evaluation.intents import fit_intent_classifier
@@ -118,18 +128,26 @@ def rank(
     from tasks.evaluation.judges.judged import describe_judges, judge_answers
     from tasks.evaluation.metrics.judged.by_judge import as_metric
     from tasks.evaluation.metrics.metric import Evidence
-    from tasks.evaluation.outcomes import AnswerSettings, answer_with_model
+    from tasks.evaluation.outcomes import AnswerSettings
     from tasks.evaluation.probes.probe import list_probes
     from tasks.evaluation.ranking import rank_models
-    from tasks.evaluation.remote.answers import answer_with_endpoint
-    from tasks.evaluation.remote.by_writer import answer_with_writer
+    from tasks.evaluation.report.calibration import describe_calibration
     from tasks.evaluation.report.differences import find_differences
     from tasks.evaluation.report.ranking import describe_ranking, write_ranking
+    from tasks.evaluation.report.suite_block import describe_suites
     from tasks.evaluation.slices.groups import group_items
+    from tasks.evaluation.suites.run_data import RunData
+    from tasks.evaluation.suites.scoring import read_suites, score_suites
     from tasks.evaluation.verdict import check_metrics
 
     settings = read_params().evaluation
     wanted = read_metrics(metrics) if metrics else settings.metrics
+    judges = () if metrics else settings.judges
+    asked_suites = settings.suites if suites else ()
+    if suites and not asked_suites:
+        raise PipelineError("--suites: evaluation.suites of params.yaml names none; add some, or leave --suites out")
+    reads = {"metrics": wanted, "judges": judges, "suites": asked_suites}
+    check_section(settings.model_copy(update=reads), "evaluation")
     local = [model for model in models if isinstance(model, NamedModel)]
     if not local:
         raise PipelineError(
@@ -139,24 +157,20 @@ def rank(
     intents = fit_intent_classifier(artifacts.TRAIN, selected.items)
     evidence = Evidence(selected.items, intents, kept=artifacts.JUDGED)
     check_metrics(evidence, wanted, selected.same_tokens)
+    questions = read_suites(asked_suites, RunData(selected.items, artifacts.TRAIN, artifacts.EXTRA))
     how = AnswerSettings(
-        **settings.generation.model_dump(), store=AnswerStore(artifacts.EVALUATED), probes=list_probes(wanted)
+        **settings.generation.model_dump(),
+        store=AnswerStore(artifacts.EVALUATED),
+        suites=questions.questions,
+        probes=list_probes(wanted),
     )
-    outcomes = [
-        answer_with_model(one.name, one.load, one.identity, selected.items, how)
-        if isinstance(one, NamedModel)
-        else answer_with_writer(one.name, one.writer, selected.items, artifacts.EVALUATED / "writers")
-        if isinstance(one, NamedWriter)
-        else answer_with_endpoint(one.name, one.endpoint, selected.items, settings.generation.max_new_tokens)
-        for one in models
-    ]
-    judged = judge_answers(
-        () if metrics else settings.judges, selected.items, outcomes, artifacts.JUDGED, outcomes[0].model
-    )
+    outcomes = [answer_with(one, selected.items, how) for one in models]
+    judged = judge_answers(judges, selected.items, outcomes, artifacts.JUDGED, outcomes[0].model)
     fit = [as_metric(one) for one in settings.judges if (found := judged.by_judge.get(one.name)) and not found.unfit]
-    ranking = rank_models(
-        replace(evidence, judged=judged.by_judge), outcomes, (*wanted, *fit), **settings.bootstrap.model_dump()
-    )
+    bootstrap = settings.bootstrap.model_dump()
+    ranking = rank_models(replace(evidence, judged=judged.by_judge), outcomes, (*wanted, *fit), **bootstrap)
+    board = score_suites(questions, outcomes, **bootstrap, reference=outcomes[0].model)
+    blocks = [*describe_suites(board), *describe_calibration(evidence, ranking)]
     page = configure() / artifacts.report(stage)
     notes = [
         f"{len(selected.items):,} of {selected.held_out:,} held-out rows, selected by a hash of their content; all "
@@ -168,11 +182,34 @@ def rank(
     if in_detail:
         groupings = group_items(selected.items, settings.slices, artifacts.EXTRA)
         differences = find_differences(ranking, compare_models_origins(models), groupings, settings.examples)
-    write_ranking(ranking, title, notes, page, page.with_name("metrics.json"), differences)
+    write_ranking(ranking, title, notes, page, page.with_name("metrics.json"), differences, blocks)
     values = {"models": list(ranking.models), "report": page.as_uri(), **ranking.figures}
+    if suites:
+        values["suites"] = board.figures
     if differences:
         values["differences"] = [one.values for one in differences]
     return Answer(values, f"{describe_ranking(ranking)}\nreport: {page.as_uri()}")
+
+
+def answer_with(model: NamedModel | NamedEndpoint | NamedWriter, items: Sequence[Item], how: AnswerSettings) -> Outcome:
+    """The answers of a model, opened here or asked where it is.
+
+    Args:
+        model: The model.
+        items: The held-out items.
+        how: The settings; a writer has its own.
+    """
+    from flows.wiring import artifacts
+    from flows.wiring.named_models import NamedModel, NamedWriter
+    from tasks.evaluation.outcomes import answer_with_model
+    from tasks.evaluation.remote.answers import answer_with_endpoint
+    from tasks.evaluation.remote.by_writer import answer_with_writer
+
+    if isinstance(model, NamedModel):
+        return answer_with_model(model.name, model.load, model.identity, items, how)
+    if isinstance(model, NamedWriter):
+        return answer_with_writer(model.name, model.writer, items, artifacts.EVALUATED / "writers", how.suites)
+    return answer_with_endpoint(model.name, model.endpoint, items, how.max_new_tokens, how.suites)
 
 
 def compare_models_origins(

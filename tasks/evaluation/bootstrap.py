@@ -27,13 +27,6 @@ Floats = NDArray[np.float64]
 _COUNTS_PER_CHUNK = 2**23
 
 
-def weighted_means(values: Floats, weights: Floats) -> Floats:
-    """Column-wise ``sum(w v) / sum(w)`` of arrays (items, scores); NaN where nothing has weight."""
-    total = weights.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((values * weights).sum(axis=0) / total, dtype=np.float64)
-
-
 def replicate_means(values: Floats, weights: Floats, clusters: Sequence[str], resamples: int, seed: int) -> Floats:
     """Weighted means of resampled items.
 

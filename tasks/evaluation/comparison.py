@@ -125,6 +125,7 @@ def compare(
     confidence: float,
     power: float,
     interval_method: IntervalMethod = "expanded",
+    tail: bool = False,
 ) -> Comparison:
     """Compare two models on one metric.
 
@@ -138,6 +139,7 @@ def compare(
         confidence: Confidence level of the interval.
         power: Power at which the smallest detectable difference is stated.
         interval_method: How the ends of the interval are found.
+        tail: The tests are widened afterwards, so tell their p however small it is.
     """
     mean_a, mean_b = mean(metric, a), mean(metric, b)
     difference = mean_a - mean_b
@@ -165,7 +167,7 @@ def compare(
         detectable=detectable,
         items=a.items,
         higher_is_better=metric.higher_is_better,
-        checks=cross_check(metric, a, b, clusters),
+        checks=cross_check(metric, a, b, clusters, tail=tail),
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file
 from tasks.evaluation.answer_store import AnswerStore, make_key, make_probe_key, make_questions_key
-from tasks.evaluation.asking.ask import AnswerLimits, AnswerWatch
+from tasks.evaluation.asking.ask import AnswerLimits, AnswerWatch, ask_questions
 from tasks.evaluation.asking.question import Question, Reply
 from tasks.evaluation.asking.turns import ask_conversations
 from tasks.evaluation.items import Item, hash_items
@@ -223,7 +223,8 @@ def _answer(
         found = store.find(key, len(items))
         kept = {suite: store.find_replies(keys[suite], len(questions)) for suite, questions in how.suites.items()}
         replies = {suite: known_replies for suite, known_replies in kept.items() if known_replies is not None}
-        places = {probe.key: make_probe_key(identity, items, settings, probe.key) for probe in how.probes}
+        kept_probes = [probe.key for probe in how.probes if probe.repeats]
+        places = {probe: make_probe_key(identity, items, settings, probe) for probe in kept_probes}
         seen = {name: store.find_probe(place) for name, place in places.items()}
         measured = {name: values for name, values in seen.items() if values is not None}
     if found is not None:
@@ -251,7 +252,7 @@ def _answer(
             measured[probe.key] = probe.measure(
                 model, tokenizer, items, outcome.answers, how.max_new_tokens, how.batch_size
             )
-            if store:
+            if store and probe.repeats:
                 store.keep_probe(places[probe.key], measured[probe.key])
     del model
     gc.collect()
@@ -265,7 +266,9 @@ def _ask(
 ) -> Sequence[Reply]:
     """Replies to a suite; where asking fails as a whole, each of them has that problem, and the run goes on."""
     try:
-        return ask_conversations(model, tokenizer, questions, limits, title)
+        return ask_conversations(
+            lambda asked, name: ask_questions(model, tokenizer, asked, limits, name), questions, title
+        )
     except Exception as error:
         logger.exception("%s: the questions could not be asked", title)
         return [Reply(problem=f"asking raised {type(error).__name__}: {error}")] * len(questions)

@@ -10,39 +10,41 @@ from pydantic import BeforeValidator, Field, model_validator
 from tasks.contracts.params import Section
 from tasks.evaluation.decisions.params import HeldOutReuse
 from tasks.evaluation.judges import AnyJudge
-from tasks.evaluation.metrics.answer_length import AnswerLength
-from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
-from tasks.evaluation.metrics.bleu import Bleu
 from tasks.evaluation.metrics.certainty.calibration import BrierScore, CalibrationError
 from tasks.evaluation.metrics.certainty.entropy import SemanticEntropy, SequenceEntropy
-from tasks.evaluation.metrics.chrf import ChrF
 from tasks.evaluation.metrics.context.trace import (
     Attribution,
     ContextCompleteness,
     ContextRelevance,
     ContextUtilisation,
 )
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.finished import FinishedAnswers
-from tasks.evaluation.metrics.intent_accuracy import IntentAccuracy
-from tasks.evaluation.metrics.json_validity import JsonValidity
+from tasks.evaluation.metrics.cost.latency import Latency
+from tasks.evaluation.metrics.cost.model_size import ModelSize
+from tasks.evaluation.metrics.form.answer_length import AnswerLength
+from tasks.evaluation.metrics.form.finished import FinishedAnswers
+from tasks.evaluation.metrics.form.json_validity import JsonValidity
+from tasks.evaluation.metrics.form.length_deviation import LengthDeviation
+from tasks.evaluation.metrics.form.refusal_agreement import RefusalAgreement
+from tasks.evaluation.metrics.form.regex_match import RegexMatch
+from tasks.evaluation.metrics.form.repetition import AnswerRepetition
 from tasks.evaluation.metrics.judged.claims import Completeness, Factuality
 from tasks.evaluation.metrics.judged.embedding_similarity import EmbeddingSimilarity
-from tasks.evaluation.metrics.label_scores import MacroF1, MacroPrecision, MacroRecall, WeightedF1
-from tasks.evaluation.metrics.length_deviation import LengthDeviation
-from tasks.evaluation.metrics.loss import Loss
-from tasks.evaluation.metrics.number_match import NumberMatch
+from tasks.evaluation.metrics.labels.intent_accuracy import IntentAccuracy
+from tasks.evaluation.metrics.labels.label_scores import MacroF1, MacroPrecision, MacroRecall, WeightedF1
+from tasks.evaluation.metrics.likelihoods.bits_per_byte import BitsPerByte
+from tasks.evaluation.metrics.likelihoods.loss import Loss
+from tasks.evaluation.metrics.likelihoods.perplexity import Perplexity
+from tasks.evaluation.metrics.likelihoods.preference_accuracy import PreferenceAccuracy
 from tasks.evaluation.metrics.passes_tests import PassesTests
-from tasks.evaluation.metrics.perplexity import Perplexity
-from tasks.evaluation.metrics.preference_accuracy import PreferenceAccuracy
-from tasks.evaluation.metrics.recall_at import RecallAt
-from tasks.evaluation.metrics.reciprocal_rank import ReciprocalRank
-from tasks.evaluation.metrics.refusal_agreement import RefusalAgreement
-from tasks.evaluation.metrics.regex_match import RegexMatch
-from tasks.evaluation.metrics.repetition import AnswerRepetition
-from tasks.evaluation.metrics.rouge_l import RougeL
-from tasks.evaluation.metrics.rouge_n import Rouge1, Rouge2
-from tasks.evaluation.metrics.token_f1 import TokenF1
+from tasks.evaluation.metrics.vectors.recall_at import RecallAt
+from tasks.evaluation.metrics.vectors.reciprocal_rank import ReciprocalRank
+from tasks.evaluation.metrics.words.bleu import Bleu
+from tasks.evaluation.metrics.words.chrf import ChrF
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
+from tasks.evaluation.metrics.words.number_match import NumberMatch
+from tasks.evaluation.metrics.words.rouge_l import RougeL
+from tasks.evaluation.metrics.words.rouge_n import Rouge1, Rouge2
+from tasks.evaluation.metrics.words.token_f1 import TokenF1
 from tasks.evaluation.reward_metrics.reward_accuracy import RewardAccuracy
 from tasks.evaluation.reward_metrics.reward_calibration import RewardCalibration
 from tasks.evaluation.reward_metrics.step_accuracy import StepAccuracy
@@ -95,7 +97,9 @@ AnyMetric = Annotated[
     | ContextRelevance
     | ContextCompleteness
     | ContextUtilisation
-    | Attribution,
+    | Attribution
+    | Latency
+    | ModelSize,
     Field(discriminator="name"),
     BeforeValidator(_accept_bare_name),
 ]

@@ -12,6 +12,7 @@ from tasks.evaluation.comparison import Comparison, IntervalMethod, compare, mea
 from tasks.evaluation.items import Item
 from tasks.evaluation.metrics.metric import Evidence, Metric, Scores
 from tasks.evaluation.outcomes import ModelName, Outcome
+from tasks.evaluation.probes.probe import ProbedMetric
 from tasks.evaluation.scoring import Estimate, Key, resample
 
 
@@ -77,12 +78,15 @@ def rank_models(
         interval_method: How the ends of the intervals of differences are found.
     """
     silent = [outcome.model for outcome in outcomes if not np.isfinite(outcome.losses).any()]
-    reasons = {
-        metric.name: f"{' and '.join(silent)} gives no likelihoods"
-        if silent and metric.looks_at == "references"
-        else metric.why_not_applicable(evidence)
-        for metric in metrics
-    }
+    reasons: dict[str, str | None] = {}
+    for metric in metrics:
+        unprobed = [one.model for one in outcomes if isinstance(metric, ProbedMetric) and _lacks(one, metric)]
+        if unprobed:
+            reasons[metric.name] = f"{' and '.join(unprobed)} was asked for nothing but answers"
+        elif silent and metric.looks_at == "references":
+            reasons[metric.name] = f"{' and '.join(silent)} gives no likelihoods"
+        else:
+            reasons[metric.name] = metric.why_not_applicable(evidence)
     applied = {metric.name: metric for metric in metrics if reasons[metric.name] is None}
     models = {outcome.model: outcome for outcome in outcomes}
     reference = outcomes[0].model
@@ -128,3 +132,7 @@ def rank_models(
         scores,
         models,
     )
+
+
+def _lacks(outcome: Outcome, metric: ProbedMetric) -> bool:
+    return metric.probe.key not in outcome.probes

@@ -86,14 +86,28 @@ class Scoreboard:
         """Two-sided p of the candidate's difference to its opponent: twice the share of resamples beyond zero.
 
         Where the interval is wider than that of the resamples, their distance from zero in standard deviations of the
-        normal distribution counts by so much less.
+        normal distribution counts by so much less. No resample beyond zero would then be a p at which nothing is clear
+        among several metrics: that of Student's distribution stands for it, with the resamples' standard deviation.
         """
         model = SEEDS if (SEEDS, metric) in self.replicates else "candidate"
         keys: tuple[Key, Key] = ((model, metric), (self.opponent, metric))
         candidate, opponent = (scale(self.metrics[metric], self.replicates[key]) for key in keys)
         beyond = min((candidate <= opponent).sum(), (candidate >= opponent).sum())
         p = min(1.0, 2 * float(beyond + 1) / (len(candidate) + 1))
-        return widen_p(p, self.widening.get(metric, 1.0))
+        factor = self.widening.get(metric, 1.0)
+        if not beyond and factor != 1:
+            p = min(p, self._find_tail(metric, candidate - opponent))
+        return widen_p(p, factor)
+
+    def _find_tail(self, metric: str, differences: Floats) -> float:
+        """Two-sided p of resampled differences that are all on one side of zero; 1 where they do not vary."""
+        from scipy.special import stdtr
+
+        deviation = float(differences.std())
+        units = count_units(self.scores["candidate", metric].weights, [item.cluster for item in self.items])
+        if not deviation > 0 or units < 2:
+            return 1.0
+        return float(2 * stdtr(units - 1, -abs(float(differences.mean())) / deviation))
 
     @property
     def figures(self) -> dict[str, float]:
@@ -194,6 +208,7 @@ def score_outcomes(
                 confidence,
                 power,
                 interval_method,
+                tail=bool(folds.count or repeated),
             )
             wide = one.widen(folds.widening) if folds.count else one
             if repeated:

@@ -23,6 +23,8 @@ ACTIVATION = "sigmoid: multi-label; softmax: single label; auto: by the config o
 # Tokens that neighbouring windows share, and the maximum tokens of a window.
 OVERLAP_TOKENS = 32
 MAX_WINDOW_TOKENS = 512
+# What transformers calls the labels of a config that names none.
+UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}
 
 
 @dataclass(frozen=True)
@@ -94,17 +96,23 @@ def open_classifier(
     Raises:
         PipelineError: The classifier is missing or lacks a label, or its config does not determine the activation.
     """
-    model, tokenizer = _load(folder, user)
+    model, tokenizer = load_classifier(folder, user, "unitary/toxic-bert")
     labels = tuple(str(model.config.id2label[place]) for place in range(model.config.num_labels))
     multi_label = _is_multi_label(folder, user, model.config.problem_type, labels, wanted, activation)
     return TextClassifier(labels, multi_label, model.to(device), tokenizer)
 
 
+def list_unknown(folder: Path, user: str, wanted: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """That wanted labels are none of a classifier; empty where all are there."""
+    unknown = [label for label in wanted if label not in labels]
+    return [f"{user}: {folder} has no label {unknown}; it has {list(labels)}"] if unknown else []
+
+
 def _is_multi_label(
     folder: Path, user: str, problem: str | None, labels: Sequence[str], wanted: Sequence[str], activation: Activation
 ) -> bool:
-    if unknown := [label for label in wanted if label not in labels]:
-        raise PipelineError(f"{user}: {folder} has no label {unknown}; it has {list(labels)}")
+    if unknown := list_unknown(folder, user, wanted, labels):
+        raise PipelineError(unknown[0])
     if activation == "auto" and problem is None and len(labels) > 1:
         raise PipelineError(
             f"{user}: the config of {folder} does not state whether its labels {list(labels)} exclude "
@@ -120,13 +128,38 @@ def _is_multi_label(
     return multi_label
 
 
-def _load(folder: Path, user: str) -> tuple[Any, Any]:
+def read_labels(folder: Path) -> list[str]:
+    """The labels that a classifier's config names, in the order of its outputs; the classifier is not loaded.
+
+    Raises:
+        PipelineError: The config cannot be read.
+    """
+    import orjson
+
+    path = folder / "config.json"
+    try:
+        named = orjson.loads(path.read_bytes()).get("id2label") or UNNAMED
+        return [str(named[place]) for place in sorted(named, key=int)]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise PipelineError(f"{path} is no config of a classifier ({error}); download the folder again") from error
+
+
+def load_classifier(folder: Path, user: str, example: str) -> tuple[Any, Any]:
+    """A sequence classifier in evaluation mode, and its tokenizer.
+
+    Args:
+        folder: Folder with ``config.json``, safetensors and a tokenizer.
+        user: What needs it, named in errors.
+        example: Name on the hub of such a classifier, for the error where there is none.
+
+    Raises:
+        PipelineError: The classifier is missing or cannot be loaded.
+    """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     if not (folder / "config.json").is_file():
         raise PipelineError(
-            f"{user}: no classifier in {folder}; put one there, e.g. "
-            f"hf download unitary/toxic-bert --local-dir {folder}"
+            f"{user}: no classifier in {folder}; put one there, e.g. hf download {example} --local-dir {folder}"
         )
     try:
         model = AutoModelForSequenceClassification.from_pretrained(

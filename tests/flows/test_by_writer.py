@@ -12,10 +12,10 @@ import pytest
 
 from flows.wiring.named_models import read_writer
 from tasks.contracts.errors import PipelineError
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.likelihoods.loss import Loss
+from tasks.evaluation.metrics.likelihoods.perplexity import Perplexity
 from tasks.evaluation.metrics.metric import Evidence
-from tasks.evaluation.metrics.perplexity import Perplexity
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.ranking import rank_models
 from tasks.evaluation.remote.by_writer import answer_with_writer
 from tests.endpoint import Endpoint, broken

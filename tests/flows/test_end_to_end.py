@@ -230,6 +230,7 @@ def test_any_models_are_scored_on_the_same_items(checkout: Path) -> None:
     # The base is its own large base, so that what is emulated is what was trained.
     decoding = {"name": "emulated", "large": "models/base", "small": "models/base"}
     changed["deployment"]["gateway"] = {"engine": {"decoding": decoding}}
+    changed["evaluation"]["suites"] = [{"name": "stereotype"}]
     params.write_text(yaml.safe_dump(changed, sort_keys=False))
     asked = ["base", "v1", "models/base", "emulated", "--items", "12", "--metric", "loss", "--metric", "bits_per_byte"]
     done = command(checkout, *heptune, "evaluate", *asked, "--json")
@@ -241,13 +242,15 @@ def test_any_models_are_scored_on_the_same_items(checkout: Path) -> None:
     assert found["models/base.loss.difference"] == 0
     assert found["version 1.bits_per_byte"] < found["base.bits_per_byte"]
     assert "version 1" in (checkout / "reports/model_comparison/index.html").read_text()
-    asked = ["compare", "base", "v1", "--items", "12", "--metric", "loss", "--json"]
+    asked = ["compare", "base", "v1", "--items", "12", "--metric", "loss", "--metric", "brier", "--suites", "--json"]
     compared = json.loads(command(checkout, *heptune, *asked).stdout)
     (difference,) = compared["differences"]
     assert (difference["before"], difference["after"]) == ("base", "version 1")
     assert difference["better"] + difference["worse"] == len(difference["examples"]) == 12
     assert ["model", "method"] in [[one["part"], one["what"]] for one in difference["origins"]]
-    assert "Behind version 1 and base" in (checkout / "reports/model_differences/index.html").read_text()
+    assert "stereotype.version 1_vs_base.lean.low" in compared["suites"]
+    html = (checkout / "reports/model_differences/index.html").read_text()
+    assert all(text in html for text in ("Behind version 1 and base", "Suites", "Right answers by confidence"))
     ranked = json.loads(
         command(checkout, *heptune, "leaderboard", "--items", "12", "--metric", "loss", "--json").stdout
     )

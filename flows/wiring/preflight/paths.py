@@ -94,11 +94,9 @@ def check_section(section: BaseModel, key: str) -> None:
     Raises:
         PipelineError: Something is missing; all of it is listed.
     """
-    found = {
-        value: (place, find_problem(value, reads, owner)) for place, value, reads, owner in find_marked(section, key)
-    }
-    raise_all([f"{artifacts.PARAMS}: {place}: {problem}" for place, problem in found.values() if problem],
-              "files that are not there")  # fmt: skip
+    found = [(place, find_problem(value, reads, owner)) for place, value, reads, owner in find_marked(section, key)]
+    problems = [f"{artifacts.PARAMS}: {place}: {problem}" for place, problem in found if problem]
+    raise_all(problems, "files that are not there")
 
 
 def find_marked(value: Any, key: str) -> Iterator[tuple[str, str, Reads, BaseModel]]:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
-from tasks.evaluation.asking.ask import AnswerLimits, ask_questions
 from tasks.evaluation.asking.question import Question, Reply
 
+# Replies of a model to questions of one turn, in their order; the text names what is asked beside a progress bar.
+AskOnce = Callable[[Sequence[Question], str], Sequence[Reply]]
 
-def ask_conversations(
-    model: Any, tokenizer: Any, questions: Sequence[Question], limits: AnswerLimits, title: str
-) -> list[Reply]:
+
+def ask_conversations(ask: AskOnce, questions: Sequence[Question], title: str) -> list[Reply]:
     """Replies to questions, in their order, with those to their later turns in ``later``.
 
-    The arguments are those of `ask_questions`. All conversations are asked their next turn in one batch. A conversation
-    that the model cannot be asked to its end has the reason in ``unfit``, whatever it answered before.
+    All conversations are asked their next turn at once. A conversation that the model cannot be asked to its end has
+    the reason in ``unfit`` or ``problem``, whatever it answered before.
+
+    Args:
+        ask: Asks a model, opened here (`tasks.evaluation.asking.ask`) or behind a URL
+            (`tasks.evaluation.asking.endpoint`).
+        questions: What to ask.
+        title: Name beside the progress bar.
     """
-    replies = ask_questions(model, tokenizer, questions, limits, title)
+    replies = list(ask(questions, title))
     asked = {place: question for place, question in enumerate(questions) if question.later}
     prompts = {place: question.prompt for place, question in asked.items()}
     turn = 0
@@ -35,7 +40,7 @@ def ask_conversations(
                 {"role": "user", "content": question.later[turn]},
             )
         following = [replace(question, prompt=prompts[place], later=()) for place, question in asked.items()]
-        found = ask_questions(model, tokenizer, following, limits, f"{title}, turn {turn + 2}")
+        found = ask(following, f"{title}, turn {turn + 2}")
         for place, reply in zip(asked, found, strict=True):
             before = replies[place]
             replies[place] = replace(

@@ -1,1 +1,1 @@
-"""One metric per file; the union in `tasks.evaluation.params` is the registry."""
+"""One metric per file, in rooms by what they read; the union in `tasks.evaluation.params` is the registry."""

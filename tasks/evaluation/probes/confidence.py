@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tasks.language_models.generation import score_references
 
@@ -26,6 +26,8 @@ MOST_LABELS = 100
 @dataclass(frozen=True)
 class ConfidenceProbe:
     """Confidence per item, and where labels are answered the label."""
+
+    repeats: ClassVar[bool] = True
 
     @property
     def key(self) -> str:

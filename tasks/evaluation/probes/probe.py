@@ -1,12 +1,13 @@
 """The interface of a probe: something that is measured on a model while it is in memory, for the metrics that need it.
 
-A probe costs time, so none runs unless a metric of the params asks for it. What it gives is kept with the answers.
+A probe costs time, so none runs unless a metric of the params asks for it. What it gives is kept with the answers,
+unless it is another each time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from tasks.evaluation.items import Item
@@ -19,7 +20,10 @@ class AnswerProbe(Protocol):
 
     Attributes:
         key: Names the probe and all its settings; the measured values stand under it in an outcome.
+        repeats: Whether the same model always gives the same, so that what was measured may be kept.
     """
+
+    repeats: ClassVar[bool]
 
     @property
     def key(self) -> str: ...

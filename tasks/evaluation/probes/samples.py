@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tasks.language_models.encoding import encode_prompt
 from tasks.language_models.ends import ends_of
@@ -26,6 +26,7 @@ class SamplesProbe:
         seed: Of the draws; each answer has random numbers of its own.
     """
 
+    repeats: ClassVar[bool] = True
     count: int
     temperature: float
     seed: int

@@ -1,4 +1,4 @@
-"""Answers of a model behind a URL to the held-out items."""
+"""Answers of a model behind a URL to the held-out items and the questions of suites."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import numpy as np
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation.asking.endpoint import AnswerEndpoint, ask_endpoint
 from tasks.evaluation.asking.question import Question, Reply
+from tasks.evaluation.asking.turns import ask_conversations
 from tasks.evaluation.items import Item, hash_items
-from tasks.evaluation.outcomes import ModelName, Outcome
+from tasks.evaluation.outcomes import ModelName, Outcome, Suites
+
+NO_SUITES: Suites = {}
 
 
 def answer_with_endpoint(
-    name: ModelName, endpoint: AnswerEndpoint, items: Sequence[Item], max_new_tokens: int
+    name: ModelName, endpoint: AnswerEndpoint, items: Sequence[Item], max_new_tokens: int, suites: Suites = NO_SUITES
 ) -> Outcome:
     """Answers of a model behind a URL; it gives no losses, which are not numbers.
 
@@ -23,6 +26,7 @@ def answer_with_endpoint(
         endpoint: The model.
         items: Items to answer.
         max_new_tokens: Longest answer, in tokens.
+        suites: Key of a suite to its questions; one that gets no reply has a problem, and the others go on.
 
     Raises:
         PipelineError: An answer did not come.
@@ -38,6 +42,10 @@ def answer_with_endpoint(
             f"{name}: {len(problems):,} of {len(items):,} answers did not come (the first: {problems[0]}); check that "
             f"{endpoint.url} is up and serves {endpoint.model}, and run again"
         )
+
+    def ask(some: Sequence[Question], title: str) -> list[Reply]:
+        return ask_endpoint(endpoint, some, max_new_tokens, title)
+
     return Outcome(
         name,
         [reply.text for reply in replies],
@@ -46,4 +54,5 @@ def answer_with_endpoint(
         np.zeros(len(items), dtype=np.int64),
         np.array([reply.tokens for reply in replies]),
         items=hash_items(items),
+        replies={key: ask_conversations(ask, some, f"{name}, {key}") for key, some in suites.items()},
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.manifest import write_json
 from tasks.evaluation.ranking import ModelRanking
+from tasks.evaluation.report.blocks import ReportBlock, add_block
 from tasks.evaluation.report.differences import ModelDifference
 from tasks.evaluation.report.plots import BAD, GOOD, RESULT_COLOURS
 from tasks.evaluation.wording import show_p, signed
@@ -25,6 +26,7 @@ def write_ranking(
     page_path: Path,
     figures_path: Path,
     differences: Sequence[ModelDifference] = (),
+    blocks: Sequence[ReportBlock] = (),
 ) -> None:
     """Write the page and, as JSON, its figures.
 
@@ -35,9 +37,12 @@ def write_ranking(
         page_path: The page to write.
         figures_path: File of the figures.
         differences: What else differs between the reference and other models, origins and answers.
+        blocks: What other rooms measured, in the order of the page.
     """
     values = {"models": list(ranking.models), "reference": ranking.reference, **ranking.figures}
-    more = {"differences": [one.values for one in differences]} if differences else {}
+    more: dict[str, Any] = {"differences": [one.values for one in differences]} if differences else {}
+    if blocks:
+        more["blocks"] = [{"title": one.title, "summary": one.summary, **one.values} for one in blocks]
     write_json(figures_path, values | more)
     page = Page(title, describe_ranking(ranking), stage=page_path.parent.name)
     page.table("Scores", *tabulate_scores(ranking), f"With {ranking.confidence:.0%} intervals.")
@@ -50,6 +55,8 @@ def write_ranking(
             "Paired: both models answered the same items, and near duplicates count as one.",
         )
         page.table(f"Differences to {ranking.reference}", *tabulate_differences(ranking))
+    for block in blocks:
+        add_block(page, block)
     for one in differences:
         one.add_to(page, ranking)
     page.listing([*notes, *(f"{one}: {why}." for one, why in ranking.not_applicable.items())], "About these numbers")

@@ -28,14 +28,18 @@ def describe_suites(board: SuiteBoard) -> list[ReportBlock]:
 
 
 def _tabulate(board: SuiteBoard) -> BlockTable:
-    """Each measure of each suite, the candidate against each other model."""
+    """Each measure of each suite, one model against another; the one is the candidate in the stage."""
+    pairs = {pair for result in board.results.values() for pair in result.comparisons}
+    alone = any(result.estimates and not result.comparisons for result in board.results.values())
+    staged = not alone and all(pair.startswith("candidate_vs_") for pair in pairs)
     columns = [
         "suite",
         "measure",
         "role",
+        *([] if staged else ["model"]),
         "against",
         "result",
-        "candidate",
+        "candidate" if staged else "score",
         "other model",
         "difference",
         f"{board.confidence:.0%} interval",
@@ -47,13 +51,15 @@ def _tabulate(board: SuiteBoard) -> BlockTable:
         role = "shown" if result.suite.role == "shown" else f"guard, margin {result.suite.margin:g}"
         for pair, by_measure in result.comparisons.items():
             for place, (name, one) in enumerate(by_measure.items()):
+                model, _, other = pair.partition("_vs_")
                 ends = f"[{signed(one.low)}, {signed(one.high)}]".replace(" ", "\N{NO-BREAK SPACE}")
                 rows.append(
                     [
                         key,
                         result.suite.measures[name].title,
                         role if place == 0 else "shown",
-                        pair.partition("_vs_")[2],
+                        *([] if staged else [model]),
+                        other,
                         one.result,
                         show_score(one.mean_a),
                         show_score(one.mean_b),
@@ -63,8 +69,15 @@ def _tabulate(board: SuiteBoard) -> BlockTable:
                         one.items,
                     ]
                 )
+        if not result.comparisons:
+            for (model, name), score in result.estimates.items():
+                ends = f"[{show_score(score.low)}, {show_score(score.high)}]"
+                title = result.suite.measures[name].title
+                rows.append(
+                    [key, title, role, model, "–", "–", show_score(score.value), "–", "–", ends, "–", result.scored]
+                )
         if result.failure:
-            rows.append([key, "–", role, "–", "failed", "–", "–", "–", "–", "–", result.questions])
+            rows.append([key, "–", role, *["–"] * (len(columns) - 10), "failed", *["–"] * 5, result.questions])
     note = (
         "A guard rules out a worsening of its first measure by more than its "
         "margin, and counts against the candidate where it failed."

@@ -128,6 +128,7 @@ def _score_slice(
         clusters,
         board.confidence,
         board.power,
+        tail=bool(board.folds),
     )
     ends = interval(scale(metric, means["candidate", primary]), board.confidence, units)
     if board.folds:

@@ -76,8 +76,8 @@ def is_right(expected: str, answer: str, match: Literal["contains", "equals", "n
     """
     import math
 
-    from tasks.evaluation.metrics.number_match import find_last_number
-    from tasks.evaluation.metrics.token_f1 import find_answer_words
+    from tasks.evaluation.metrics.words.number_match import find_last_number
+    from tasks.evaluation.metrics.words.token_f1 import find_answer_words
 
     if match == "number":
         number, found = find_last_number(expected), find_last_number(answer)

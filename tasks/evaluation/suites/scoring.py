@@ -152,8 +152,9 @@ def score_suites(
     power: float,
     seed: int,
     interval_method: IntervalMethod = "expanded",
+    reference: ModelName | None = None,
 ) -> SuiteBoard:
-    """Score all models on all suites, and compare the last of them, the candidate, with the others.
+    """Score all models on all suites and compare them.
 
     Args:
         asked: The suites and their questions.
@@ -163,8 +164,12 @@ def score_suites(
         power: Power at which the smallest detectable difference is stated.
         seed: Seed of the resampling.
         interval_method: How the ends of the intervals are found.
+        reference: The model that each other one is compared with; None: the candidate is with each other one.
     """
     models = {outcome.model: outcome for outcome in outcomes if outcome is not None}
+    pairs = [(list(models)[-1], other) for other in list(models)[:-1]]
+    if reference is not None:
+        pairs = [(model, reference) for model in models if model != reference]
     results = {}
     for key, suite in asked.suites.items():
         if key in asked.failures:
@@ -177,7 +182,16 @@ def score_suites(
             results[key] = SuiteResult(suite, len(questions), failure=f"{silent} was not asked")
             continue
         results[key] = _score_suite(
-            suite, questions, replies, asked.seen.get(key, {}), resamples, confidence, power, seed, interval_method
+            suite,
+            questions,
+            replies,
+            asked.seen.get(key, {}),
+            pairs,
+            resamples,
+            confidence,
+            power,
+            seed,
+            interval_method,
         )
     return SuiteBoard(results, confidence)
 
@@ -187,6 +201,7 @@ def _score_suite(
     questions: Sequence[Question],
     replies: Mapping[ModelName, Sequence[Reply]],
     seen: Mapping[str, str],
+    pairs: Sequence[tuple[ModelName, ModelName]],
     resamples: int,
     confidence: float,
     power: float,
@@ -244,14 +259,13 @@ def _score_suite(
         skew = (value, influences(measure, one, cluster_numbers(clusters))) if interval_method == "bca" else None
         ends = interval(scale(measure, replicates[model, name]), confidence, units, skew)
         estimates[model, name] = Estimate(value, *ends)
-    *others, candidate = replies
     comparisons = {
-        f"{candidate}_vs_{other}": {
+        f"{model}_vs_{other}": {
             name: compare(
                 measure,
-                kept[candidate, name],
+                kept[model, name],
                 kept[other, name],
-                replicates[candidate, name],
+                replicates[model, name],
                 replicates[other, name],
                 clusters,
                 confidence,
@@ -260,7 +274,7 @@ def _score_suite(
             )
             for name, measure in measures.items()
         }
-        for other in others
+        for model, other in pairs
     }
     return replace(result, estimates=estimates, comparisons=comparisons)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,7 @@ class JudgeSupport(Section):
     writer: AnyWriter = Field(description="the model that judges")
     verdict: HowRead = Field(default="auto", description="probabilities of yes and no, text, or auto: what there is")
     attempts: int = Field(default=3, ge=1, le=10, description="times a verdict that cannot be read is asked for")
+    reads_context: ClassVar[bool] = True
 
     def find(self, questions: Sequence[TextAndClaim], folder: Path | None) -> list[bool]:
         from tasks.evaluation.judges.asking import JudgeQuestion, Panel, read_label

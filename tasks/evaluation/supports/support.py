@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 # A sentence ends at its mark before white space, at a mark of scripts without spaces, and at the end of a line.
 _END = re.compile(r"(?<=[.!?])\s+|(?<=[.!?][\"')\]])\s+|(?<=[。！？])|\n+")
@@ -14,7 +14,13 @@ TextAndClaim = tuple[str, str]
 
 
 class Support(Protocol):
-    """A frozen `tasks.contracts.params.Section` with a ``Literal`` name."""
+    """A frozen `tasks.contracts.params.Section` with a ``Literal`` name.
+
+    Attributes:
+        reads_context: It reads what both texts say, so that a question before both of them helps.
+    """
+
+    reads_context: ClassVar[bool]
 
     @property
     def name(self) -> str:

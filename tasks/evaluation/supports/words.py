@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,7 @@ class WordSupport(Section):
 
     name: Literal["words"] = "words"
     least: float = Field(default=0.7, gt=0, le=1, description="share of the claim's words that the text must have")
+    reads_context: ClassVar[bool] = False
 
     def find(self, questions: Sequence[TextAndClaim], folder: Path | None) -> list[bool]:
         return [measure_overlap(text, claim) >= self.least for text, claim in questions]

@@ -8,10 +8,10 @@ import numpy as np
 
 from tasks.evaluation.items import Item
 from tasks.evaluation.judges.judged import JudgedAnswers
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.likelihoods.loss import Loss
+from tasks.evaluation.metrics.likelihoods.perplexity import Perplexity
 from tasks.evaluation.metrics.metric import Evidence, Metric
-from tasks.evaluation.metrics.perplexity import Perplexity
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.outcomes import ModelName, Outcome
 from tasks.evaluation.scoring import Scoreboard, score_outcomes
 

@@ -22,23 +22,23 @@ from tasks.corpus.text.labels import LabelReader
 from tasks.evaluation.as_evaluate import as_evaluate
 from tasks.evaluation.comparison import mean, standard_error
 from tasks.evaluation.intents import IntentClassifier
-from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
-from tasks.evaluation.metrics.bleu import Bleu
-from tasks.evaluation.metrics.chrf import ChrF
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.finished import FinishedAnswers
-from tasks.evaluation.metrics.json_validity import JsonValidity
-from tasks.evaluation.metrics.label_scores import MacroF1, MacroPrecision, MacroRecall, WeightedF1
-from tasks.evaluation.metrics.length_deviation import LengthDeviation
+from tasks.evaluation.metrics.form.finished import FinishedAnswers
+from tasks.evaluation.metrics.form.json_validity import JsonValidity
+from tasks.evaluation.metrics.form.length_deviation import LengthDeviation
+from tasks.evaluation.metrics.form.refusal_agreement import RefusalAgreement
+from tasks.evaluation.metrics.form.regex_match import RegexMatch
+from tasks.evaluation.metrics.form.repetition import AnswerRepetition
+from tasks.evaluation.metrics.labels.label_scores import MacroF1, MacroPrecision, MacroRecall, WeightedF1
+from tasks.evaluation.metrics.likelihoods.bits_per_byte import BitsPerByte
+from tasks.evaluation.metrics.likelihoods.preference_accuracy import PreferenceAccuracy
 from tasks.evaluation.metrics.metric import Evidence, Metric, Scores, Tally
-from tasks.evaluation.metrics.number_match import NumberMatch
 from tasks.evaluation.metrics.passes_tests import PassesTests
-from tasks.evaluation.metrics.preference_accuracy import PreferenceAccuracy
-from tasks.evaluation.metrics.refusal_agreement import RefusalAgreement
-from tasks.evaluation.metrics.regex_match import RegexMatch
-from tasks.evaluation.metrics.repetition import AnswerRepetition
-from tasks.evaluation.metrics.rouge_n import rouge_n
-from tasks.evaluation.metrics.token_f1 import TokenF1
+from tasks.evaluation.metrics.words.bleu import Bleu
+from tasks.evaluation.metrics.words.chrf import ChrF
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
+from tasks.evaluation.metrics.words.number_match import NumberMatch
+from tasks.evaluation.metrics.words.rouge_n import rouge_n
+from tasks.evaluation.metrics.words.token_f1 import TokenF1
 from tasks.evaluation.params import METRICS
 from tasks.evaluation.probes.probe import ProbedMetric
 from tasks.evaluation.reward_metrics.reward_accuracy import RewardAccuracy
@@ -98,10 +98,12 @@ def test_a_perfect_answer_scores_best_and_nonsense_worse(metric: Metric) -> None
     if isinstance(metric, ProbedMetric):
         sure, same = {"of": "tokens", "confidence": [1.0] * 30, "chosen": [""] * 30}, [["yes"] * 5] * 30
         key, other = metric.probe.key, [[f"word{n} other{n}" for n in range(5)]] * 30
-        samples = {"answers": same, "log_probabilities": [[0.0] * 5] * 30}
-        perfect = replace(perfect, probes={key: sure if key == "confidence" else samples})
-        samples = {"answers": other, "log_probabilities": [[-9.0] * 5] * 30}
-        wrong = replace(wrong, probes={key: sure if key == "confidence" else samples})
+        measured = {**sure, "answers": same, "log_probabilities": [[0.0] * 5] * 30}
+        cost = {"seconds": [0.1, 0.2] * 10 + [None] * 10, "parameters": 1_000_000}
+        perfect = replace(perfect, probes={key: measured | cost})
+        cost = {"seconds": [0.9, 1.2] * 10 + [None] * 10, "parameters": 1_000_001}
+        measured |= {"answers": other, "log_probabilities": [[-9.0] * 5] * 30}
+        wrong = replace(wrong, probes={key: measured | cost})
     best, worst = metric.score(EVIDENCE, perfect), metric.score(EVIDENCE, wrong)
     for one in (best, worst):
         assert one.values.shape == one.weights.shape == (30,)

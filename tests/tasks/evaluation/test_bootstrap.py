@@ -5,19 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.evaluation.bootstrap import count_units, interval, replicate_means, weighted_means
+from tasks.evaluation.bootstrap import count_units, interval, replicate_means
 
 
 def column(values: list[float]) -> np.ndarray:
     return np.array(values, dtype=np.float64)[:, None]
-
-
-def test_weighted_means_by_hand() -> None:
-    values = np.array([[1.0, 5.0], [2.0, 7.0]])
-    weights = np.array([[2.0, 0.0], [6.0, 0.0]])
-    means = weighted_means(values, weights)
-    assert means[0] == pytest.approx(1.75)
-    assert np.isnan(means[1])
 
 
 def test_two_items_give_the_three_possible_means_in_their_proportions() -> None:

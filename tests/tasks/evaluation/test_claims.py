@@ -24,9 +24,11 @@ from tasks.evaluation.metrics.context.trace import (
 from tasks.evaluation.metrics.judged.claims import Completeness, Factuality
 from tasks.evaluation.metrics.judged.embedding_similarity import EmbeddingSimilarity
 from tasks.evaluation.metrics.metric import Evidence, Metric
-from tasks.evaluation.supports.entailment import EntailmentSupport, open_entailment
+from tasks.evaluation.supports.entailment import EntailmentSupport
+from tasks.evaluation.supports.meanings import cluster_meanings
 from tasks.evaluation.supports.support import split_claims
 from tasks.evaluation.supports.words import measure_overlap
+from tasks.language_models.entailment import open_entailment
 from tests.endpoint import Endpoint, broken
 from tests.tasks.evaluation.boards import make_items, make_outcome
 
@@ -146,12 +148,20 @@ def test_a_classifier_of_entailment_supports_claims(tmp_path: Path, tiny_model: 
     found = EntailmentSupport(path=str(tmp_path), least=least, batch_size=3).find(questions, None)
     assert found == [share >= least for share in shares]
     assert sum(found) == 2
+    # A classifier that always says the same finds one meaning, or as many as there are wordings.
+    drawn = [["It left.", "it  is gone", "It left. "], ["yes"]]
+    for way, clusters in ((0.0, [[0, 0, 0], [0]]), (1.0, [[0, 1, 0], [0]])):
+        always = EntailmentSupport(path=str(tmp_path), least=abs(way - 1e-9))
+        assert cluster_meanings(always, ["Where?", "Really?"], drawn, None) == clusters
+    assert EntailmentSupport(path=str(tmp_path)).find_unfit() == []
     open_entailment.cache_clear()
     model.config.id2label = {0: "a", 1: "b", 2: "c"}
     model.save_pretrained(tmp_path)
-    with pytest.raises(PipelineError, match="has the labels a, b, c, expected one that begins with entail"):
+    wrong = "has the labels a, b, c, expected one that begins with entail"
+    with pytest.raises(PipelineError, match=wrong):
         EntailmentSupport(path=str(tmp_path)).find(questions[:1], None)
-    with pytest.raises(PipelineError, match="cannot be loaded"):
+    assert wrong in EntailmentSupport(path=str(tmp_path)).find_unfit()[0]
+    with pytest.raises(PipelineError, match=r"entailment: no classifier in .*none; put one there, e"):
         EntailmentSupport(path=str(tmp_path / "none")).find(questions[:1], None)
 
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.evaluation.comparison import Comparison, compare
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.likelihoods.loss import Loss
+from tasks.evaluation.metrics.likelihoods.perplexity import Perplexity
 from tasks.evaluation.metrics.metric import Metric, Scores
-from tasks.evaluation.metrics.perplexity import Perplexity
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.scoring import Key, resample
 
 Z = 1.959964 + 0.841621

@@ -8,11 +8,11 @@ from scipy.stats import permutation_test, wilcoxon
 from statsmodels.stats.contingency_tables import mcnemar
 
 from tasks.evaluation.bootstrap import interval, replicate_means
-from tasks.evaluation.cross_checks import CrossChecks, cross_check
-from tasks.evaluation.metrics.bleu import Bleu
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.cross_checks import CrossChecks, cross_check, sample_tail
+from tasks.evaluation.metrics.likelihoods.loss import Loss
 from tasks.evaluation.metrics.metric import Evidence, Scores
+from tasks.evaluation.metrics.words.bleu import Bleu
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tests.tasks.evaluation.boards import make_items, make_outcome
 
 
@@ -83,6 +83,33 @@ def test_the_permutation_test_holds_its_level() -> None:
         for _ in range(200)
     )
     assert small <= 0.05 * 200 + 3 * np.sqrt(200 * 0.05 * 0.95)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tail_below_the_draws_is_that_of_all_sign_changes(seed: int) -> None:
+    """Of 16 units all 65,536 sign changes can be counted."""
+    rng = np.random.default_rng(seed)
+    for changes in (rng.normal(1.3, 0.5, 16), rng.integers(-1, 5, 16) / 4, np.r_[rng.gamma(1, 1, 13), -0.1, -0.05, 0]):
+        signs = 1 - 2 * ((np.arange(2**16)[:, None] >> np.arange(16)) & 1)
+        exact = float((np.abs(signs @ changes) >= abs(changes.sum()) - 1e-9).mean())
+        found = sample_tail(changes, seed)
+        assert exact <= found <= 1.15 * exact or found == exact == 1.0, (exact, found)
+    assert sample_tail(np.ones(40), 0) == 2.0**-39
+    assert sample_tail(np.zeros(4), 0) == 1.0
+
+
+def test_a_tail_is_told_where_it_is_asked_for_and_never_above_the_draws() -> None:
+    better, worse = scores([1] * 60 + [0] * 5), scores([0] * 60 + [1] * 5)
+    drawn = cross_check(ExactMatch(), better, worse, alone(65))
+    told = cross_check(ExactMatch(), better, worse, alone(65), tail=True)
+    assert drawn.permutation == pytest.approx(1 / 10_001)
+    assert told.mcnemar == drawn.mcnemar
+    # Of 0 and 1 it is McNemar's exact test.
+    assert told.permutation == pytest.approx(told.mcnemar, rel=0.15)
+    near = scores([1] * 12 + [0] * 53)
+    assert cross_check(ExactMatch(), near, worse, alone(65), tail=True) == cross_check(
+        ExactMatch(), near, worse, alone(65)
+    )
 
 
 def test_bca_misses_a_skewed_mean_equally_often_on_both_sides() -> None:

@@ -15,11 +15,11 @@ from tasks.contracts.tables import read_table, write_table
 from tasks.deployment.baseline import write_baseline
 from tasks.deployment.parity import begin_document, choose_prompts
 from tasks.evaluation.items import select_items
-from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.likelihoods.bits_per_byte import BitsPerByte
+from tasks.evaluation.metrics.likelihoods.loss import Loss
+from tasks.evaluation.metrics.likelihoods.perplexity import Perplexity
 from tasks.evaluation.metrics.metric import Evidence
-from tasks.evaluation.metrics.perplexity import Perplexity
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.outcomes import AnswerSettings, answer_with_base
 from tasks.evaluation.publish import write_predictions
 from tasks.evaluation.report.background import Background

@@ -25,6 +25,8 @@ from tasks.evaluation.answer_store import KEPT, AnswerStore, make_key
 from tasks.evaluation.intents import fit_intent_classifier
 from tasks.evaluation.items import select_items
 from tasks.evaluation.metrics.certainty.calibration import CalibrationError
+from tasks.evaluation.metrics.cost.latency import Latency
+from tasks.evaluation.metrics.cost.model_size import ModelSize
 from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.outcomes import (
     AnswerSettings,
@@ -50,6 +52,7 @@ from tasks.evaluation.trustworthiness.axes import describe_axes
 from tasks.evaluation.verdict import PromotionVerdict, decide
 from tasks.language_models.encoding import encode_examples
 from tasks.language_models.generation import score_references
+from tasks.language_models.model_folder import resolve_model
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome
 from tests.tasks.evaluation.suites.replies import make_facts
 from tests.tiny import LABELS, example_rows, write_examples
@@ -405,6 +408,16 @@ def test_what_a_probe_measures_is_kept_with_the_answers(
     monkeypatch.undo()
     (tmp_path / "store/probes").joinpath(f"{next((tmp_path / 'store/probes').iterdir()).name}").write_text("{")
     assert answer_with_base(items, house.initial, replace(how, probes=probes)).probes == first.probes
+    # Times are those of this run, and are never kept.
+    base = load_folder(resolve_model(house.initial), "fp32")[0]
+    weights = sum(one.numel() for one in base.parameters())
+    costs = replace(how, probes=list_probes([Latency(prompts=2, tries=1), ModelSize()]))
+    before, after = (answer_with_base(items, house.initial, costs).probes for _ in range(2))
+    assert before["size"] == after["size"] == {"parameters": weights}
+    first_times, times = (found["seconds 2 1"]["seconds"] for found in (before, after))
+    assert first_times != times
+    assert times[2] is None
+    assert min(times[:2]) > 0
 
 
 def test_without_a_champion_only_the_base_is_compared(house: House, tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation.intents import fit_intent_classifier
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.intent_accuracy import IntentAccuracy
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.labels.intent_accuracy import IntentAccuracy
+from tasks.evaluation.metrics.likelihoods.loss import Loss
+from tasks.evaluation.metrics.likelihoods.perplexity import Perplexity
 from tasks.evaluation.metrics.metric import Evidence
-from tasks.evaluation.metrics.perplexity import Perplexity
-from tasks.evaluation.metrics.rouge_l import RougeL, lcs_length, rouge_l
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
+from tasks.evaluation.metrics.words.rouge_l import RougeL, lcs_length, rouge_l
 from tasks.evaluation.verdict import check_metrics
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome
 from tests.tiny import LABELS, example_rows, write_examples

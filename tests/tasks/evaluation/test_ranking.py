@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts.manifest import read_json
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.likelihoods.loss import Loss
 from tasks.evaluation.metrics.metric import Evidence
-from tasks.evaluation.metrics.number_match import NumberMatch
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
+from tasks.evaluation.metrics.words.number_match import NumberMatch
 from tasks.evaluation.outcomes import Outcome
 from tasks.evaluation.ranking import ModelRanking, rank_models
 from tasks.evaluation.report.differences import MOST_ROWS, OriginChange, find_differences

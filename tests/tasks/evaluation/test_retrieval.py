@@ -12,11 +12,11 @@ import pytest
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation import retrieval
 from tasks.evaluation.items import Item
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.likelihoods.loss import Loss
 from tasks.evaluation.metrics.metric import Evidence, why_not_applicable
-from tasks.evaluation.metrics.recall_at import RecallAt
-from tasks.evaluation.metrics.reciprocal_rank import ReciprocalRank
+from tasks.evaluation.metrics.vectors.recall_at import RecallAt
+from tasks.evaluation.metrics.vectors.reciprocal_rank import ReciprocalRank
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.outcomes import AnswerSettings, answer_with_base
 from tasks.evaluation.scoring import score_outcomes
 from tests.tasks.evaluation.boards import make_items, make_outcome

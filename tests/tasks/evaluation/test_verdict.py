@@ -8,12 +8,12 @@ from statsmodels.stats.multitest import multipletests
 
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation.comparison import Comparison
-from tasks.evaluation.metrics.bits_per_byte import BitsPerByte
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.finished import FinishedAnswers
-from tasks.evaluation.metrics.intent_accuracy import IntentAccuracy
-from tasks.evaluation.metrics.loss import Loss
-from tasks.evaluation.metrics.regex_match import RegexMatch
+from tasks.evaluation.metrics.form.finished import FinishedAnswers
+from tasks.evaluation.metrics.form.regex_match import RegexMatch
+from tasks.evaluation.metrics.labels.intent_accuracy import IntentAccuracy
+from tasks.evaluation.metrics.likelihoods.bits_per_byte import BitsPerByte
+from tasks.evaluation.metrics.likelihoods.loss import Loss
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.verdict import PromotionVerdict, decide, find_better
 from tasks.evaluation.wording import describe_change, describe_margin, signed

@@ -100,7 +100,7 @@ def read_confidence(evidence: Evidence, outcome: Outcome) -> tuple[Floats, Float
     """
     import numpy as np
 
-    from tasks.evaluation.metrics.exact_match import ExactMatch
+    from tasks.evaluation.metrics.words.exact_match import ExactMatch
     from tasks.evaluation.probes.confidence import LABELS, ConfidenceProbe
 
     measured = outcome.probes.get(ConfidenceProbe().key)

@@ -10,12 +10,15 @@ and with the share n_c / n of each cluster c::
 
     S = -sum over clusters of  n_c / n x log(n_c / n)                 nats, 0 to log(n)
 
-The papers decide by a model of entailment. Here two answers mean the same where they have the same intent, if there are
-labels and both answers have an intent, else where their words agree by a token F1 of ``agreement`` or more with the
-first answer of the cluster. High entropy goes with made-up answers; a low one does not make an answer right.
+Two answers mean the same where each entails the other after the question, as in the papers; ``by`` says what tells
+that, a classifier of entailment or a judge (`tasks.evaluation.supports.meanings`). Without it, which needs no model,
+they do where they have the same intent, if there are labels and both answers have an intent, else where their words
+agree by a token F1 of ``agreement`` or more with the first answer of the cluster. High entropy goes with made-up
+answers; a low one does not make an answer right.
 
 Example:
-    Five drawn answers, three of one meaning and two of another: S = -(0.6 log 0.6 + 0.4 log 0.4) = 0.673.
+    ``{name: semantic_entropy, by: {name: entailment, path: models/judges/deberta-v3-base-mnli}}``. Five drawn answers,
+    three of one meaning and two of another: S = -(0.6 log 0.6 + 0.4 log 0.4) = 0.673.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.evaluation.metrics.reading import Reading
+from tasks.evaluation.supports import AnySupport
+from tasks.evaluation.supports.meanings import cluster_meanings, is_same_text
 
 if TYPE_CHECKING:
     from tasks.evaluation.intents import IntentClassifier
@@ -90,8 +95,16 @@ class SemanticEntropy(_Entropy):
 
     name: Literal["semantic_entropy"] = "semantic_entropy"
     title: ClassVar[str] = "Semantic entropy"
+    by: AnySupport | None = Field(
+        default=None,
+        description="tells whether one answer entails another; those that entail each other mean the same; null: "
+        "answers of the same intent, or with the same words by agreement",
+    )
     agreement: float = Field(
-        default=0.7, gt=0, le=1, description="token F1 from which two answers mean the same, where there are no intents"
+        default=0.7,
+        gt=0,
+        le=1,
+        description="token F1 from which two answers mean the same, where by is null and there are no intents",
     )
 
     def score(self, evidence: Evidence, outcome: Outcome) -> Scores:
@@ -100,19 +113,24 @@ class SemanticEntropy(_Entropy):
         from tasks.evaluation.metrics.metric import Scores
 
         drawn = self.drawn(outcome)["answers"]
-        values = [measure_entropy(self.cluster(texts, evidence.intents)) for texts in drawn]
+        if self.by is None:
+            clusters = [self.cluster(texts, evidence.intents) for texts in drawn]
+        else:
+            asked = [str(item.prompt[-1]["content"]) if item.prompt else "" for item in evidence.items]
+            clusters = cluster_meanings(self.by, asked, drawn, evidence.kept)
+        values = [measure_entropy(one) for one in clusters]
         return Scores(np.array(values, dtype=np.float64), np.array([float(bool(texts)) for texts in drawn]))
 
     def cluster(self, texts: Sequence[str], intents: IntentClassifier | None) -> list[int]:
-        """The cluster of each answer, by number."""
-        from tasks.evaluation.metrics.token_f1 import token_f1
+        """The cluster of each answer, by number, without a means of support."""
+        from tasks.evaluation.metrics.words.token_f1 import token_f1
 
         names = intents.classify(list(texts)) if intents else [None] * len(texts)
         first: list[int] = []
         found: list[int] = []
         for place, text in enumerate(texts):
             for number, other in enumerate(first):
-                same = token_f1(texts[other], text) >= self.agreement or texts[other].split() == text.split()
+                same = token_f1(texts[other], text) >= self.agreement or is_same_text(texts[other], text)
                 if names[place] is not None and names[other] is not None:
                     same = names[place] == names[other]
                 if same:

@@ -30,12 +30,12 @@ from tasks.evaluation.held_out.joined import (
 from tasks.evaluation.held_out.paired import cut_outcome
 from tasks.evaluation.held_out.seen import refuse_seen_items
 from tasks.evaluation.items import Item, hash_items, make_item
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.likelihoods.loss import Loss
 from tasks.evaluation.metrics.metric import Evidence
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.outcomes import AnswerSettings, Outcome
 from tasks.evaluation.scoring import score_outcomes
-from tasks.evaluation.verdict import decide
+from tasks.evaluation.verdict import decide, find_better
 from tasks.evaluation.worse_answers import WorseAnswers
 from tasks.language_models.bias_probe import BiasMeasure
 from tests.tasks.evaluation.boards import make_items, make_outcome, right_and_wrong
@@ -243,6 +243,11 @@ def test_intervals_over_folds_are_wider_by_the_factor_of_nadeau_and_bengio() -> 
     assert after.checks
     assert before.checks.permutation < 0.05 < after.checks.permutation
     assert wide.estimates[("base", "exact_match")].low < plain.estimates[("base", "exact_match")].low
+    # A difference that no resample gets across is still clear among several metrics.
+    clear = [outcomes[0], make_outcome("candidate", right_and_wrong(110, 120))]
+    found = score_outcomes(Evidence(items, None), clear, [ExactMatch(), Loss()], 2_000, 0.95, 0.8, 0, folds=five)
+    assert found.find_p("exact_match") < 1e-4
+    assert find_better(found, ["exact_match", "loss"]) == ["exact_match"]
     for primary in ("exact_match", ["exact_match", "loss"]):
         verdict = decide(wide, primary, 100, {}, None)
         assert verdict.verdict == "undecided"

@@ -12,11 +12,11 @@ import pytest
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation.held_out.paired import score_paired
 from tasks.evaluation.items import Item, hash_items
-from tasks.evaluation.metrics.bleu import Bleu
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.likelihoods.loss import Loss
 from tasks.evaluation.metrics.metric import Evidence, Metric, Scores
 from tasks.evaluation.metrics.per_answer import PerAnswer
+from tasks.evaluation.metrics.words.bleu import Bleu
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.outcomes import Outcome
 from tasks.evaluation.scoring import Scoreboard
 from tasks.evaluation.verdict import decide

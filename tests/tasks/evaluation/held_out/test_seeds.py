@@ -7,10 +7,10 @@ import pytest
 
 from tasks.evaluation.comparison import Comparison
 from tasks.evaluation.held_out.seeds import average_scores, join_seeds
-from tasks.evaluation.metrics.bleu import Bleu
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.likelihoods.loss import Loss
 from tasks.evaluation.metrics.metric import Evidence, Scores
+from tasks.evaluation.metrics.words.bleu import Bleu
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.outcomes import Outcome
 from tasks.evaluation.scoring import Scoreboard, score_outcomes
 from tasks.evaluation.verdict import decide

@@ -20,9 +20,9 @@ from tasks.evaluation.judges.judged import JudgedAnswers, JudgedRun, judge_answe
 from tasks.evaluation.judges.pairwise import PairwiseJudge
 from tasks.evaluation.judges.scored import ScoredJudge
 from tasks.evaluation.judges.verdicts import AnswerPair, PairVerdict, combine, measure_length, measure_position
-from tasks.evaluation.metrics.exact_match import ExactMatch
 from tasks.evaluation.metrics.judged.by_judge import as_metric
 from tasks.evaluation.metrics.metric import Evidence
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.params import Evaluation
 from tasks.evaluation.report.judges import list_judge_blocks
 from tasks.evaluation.verdict import decide

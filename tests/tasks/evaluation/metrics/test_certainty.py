@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,22 @@ import pytest
 from sklearn.metrics import brier_score_loss
 
 from tasks.contracts.errors import PipelineError
+from tasks.contracts.manifest import read_json
 from tasks.corpus.text.labels import LabelReader
 from tasks.evaluation.comparison import mean
 from tasks.evaluation.intents import IntentClassifier
-from tasks.evaluation.metrics.answer_length import AnswerLength
 from tasks.evaluation.metrics.certainty.calibration import BrierScore, CalibrationError
 from tasks.evaluation.metrics.certainty.entropy import SemanticEntropy, SequenceEntropy, measure_entropy
-from tasks.evaluation.metrics.exact_match import ExactMatch
+from tasks.evaluation.metrics.form.answer_length import AnswerLength
 from tasks.evaluation.metrics.metric import Evidence
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.probes.confidence import LABELS, TOKENS, ConfidenceProbe, list_answered_labels
 from tasks.evaluation.probes.probe import list_probes
 from tasks.evaluation.probes.samples import SamplesProbe
+from tasks.evaluation.ranking import rank_models
 from tasks.evaluation.report.calibration import describe_calibration
+from tasks.evaluation.report.ranking import write_ranking
+from tasks.evaluation.supports.meanings import cluster_meanings
 from tasks.language_models.generation import generate_answers, score_references
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome
 
@@ -94,7 +99,46 @@ def test_meanings_are_counted_not_wordings() -> None:
     assert score(SequenceEntropy(), ["a", "b"], ["", ""], drawn) == 2.0
 
 
-def test_the_page_says_whether_the_candidate_is_too_sure() -> None:
+class Entailing:
+    """Says that one text entails another where that is listed, whatever the question before both."""
+
+    reads_context = True
+
+    def __init__(self, *entailed: tuple[str, str]) -> None:
+        self.entailed, self.asked = set(entailed), list[tuple[str, str]]()
+
+    @property
+    def name(self) -> str:
+        return "listed"
+
+    def find(self, questions: Sequence[tuple[str, str]], folder: Path | None) -> list[bool]:
+        self.asked += questions
+        return [tuple(text.split("\n")[-1] for text in pair) in self.entailed for pair in questions]
+
+
+def test_texts_mean_the_same_where_each_entails_the_other() -> None:
+    """Of a place in a city each entails the land, which entails neither; what was compared before is not again."""
+    city, also, land = "Paris.", "It is Paris.", "It is in France."
+    means = Entailing((city, also), (also, city), (city, land), (also, land))
+    drawn = [[city, also, land, "Paris. ", city], [land, city], [], [land] * 3]
+    found = cluster_meanings(means, ["Where is it?", "And she?", "", "Why?"], drawn, None)
+    assert found == [[0, 0, 1, 0, 0], [0, 1], [], [0, 0, 0]]
+    # Both ways of each pair, after its question, once: three texts of the first item have two meanings.
+    assert len(means.asked) == len(set(means.asked)) == 2 * (1 + 1 + 1)
+    assert (f"Where is it?\n{city}", f"Where is it?\n{also}") in means.asked
+    one_way = Entailing((city, also))
+    assert cluster_meanings(one_way, ["?"], [[city, also]], None) == [[0, 1]]
+
+
+def test_semantic_entropy_by_what_entails_what() -> None:
+    metric = SemanticEntropy.model_validate({"by": {"name": "words", "least": 0.5}})
+    said = ["left today", "it left today", "the order is lost", "lost"]
+    drawn = {metric.probe.key: {"answers": [said, [""] * 4], "log_probabilities": [[-1.0]] * 2}}
+    # "the order is lost" has all words of "lost", which has a quarter of its words.
+    assert score(metric, ["a", "b"], ["", ""], drawn) == pytest.approx(measure_entropy([0, 0, 1, 2]) / 2)
+
+
+def test_the_page_says_whether_the_candidate_is_too_sure(tmp_path: Path) -> None:
     items = make_items(["yes"] * 40)
     sure = {"confidence": {"of": TOKENS, "confidence": [0.95] * 20 + [0.55] * 20, "chosen": [""] * 40}}
     outcomes = [
@@ -113,6 +157,16 @@ def test_the_page_says_whether_the_candidate_is_too_sure() -> None:
     assert board.estimates["candidate", "calibration_error"].value == pytest.approx(expected)
     assert len(block.figures[0].draw().axes[0].lines) == 3
     assert describe_calibration(Evidence(items, None), make_board(items, outcomes, [ExactMatch()])) == []
+    # Where models are only compared, each is judged.
+    named = [replace(outcomes[0], model="version 1"), replace(outcomes[1], model="tuned")]
+    ranking = rank_models(Evidence(items, None), named, [CalibrationError()], 1_000, 0.95, 0.8, 0)
+    (block,) = describe_calibration(Evidence(items, None), ranking)
+    assert block.summary.startswith("version 1 is too unsure: its mean confidence is 0.750, and 0.950 of its answers ")
+    assert " tuned is too sure: its mean confidence" in block.summary
+    write_ranking(ranking, "Models compared", [], tmp_path / "page.html", tmp_path / "metrics.json", blocks=[block])
+    assert "Right answers by confidence" in (tmp_path / "page.html").read_text()
+    (kept,) = read_json(tmp_path / "metrics.json")["blocks"]
+    assert (kept["title"], kept["mean_confidence"]["tuned"]) == ("Calibration", pytest.approx(0.75))
 
 
 def test_a_metric_without_its_probe_says_so_and_each_probe_runs_once() -> None:

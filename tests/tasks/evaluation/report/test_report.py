@@ -10,9 +10,9 @@ import pytest
 
 from tasks.contracts.manifest import read_json
 from tasks.evaluation.items import ItemSet
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
-from tasks.evaluation.metrics.rouge_l import RougeL
+from tasks.evaluation.metrics.likelihoods.loss import Loss
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
+from tasks.evaluation.metrics.words.rouge_l import RougeL
 from tasks.evaluation.report.answer_table import tabulate_answers
 from tasks.evaluation.report.background import Background, thin
 from tasks.evaluation.report.blocks import MAXIMUM_ROWS, BlockTable, ReportBlock

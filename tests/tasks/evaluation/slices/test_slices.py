@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
@@ -12,8 +13,11 @@ import pytest
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.tables import write_table
 from tasks.corpus.reading.unused_columns import EXTRA
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation import cross_checks
+from tasks.evaluation.cross_checks import cross_check
+from tasks.evaluation.metrics.likelihoods.loss import Loss
+from tasks.evaluation.metrics.metric import Scores
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.slices.groups import MOST_GROUPS, OTHER, Grouping, group_items, group_values
 from tasks.evaluation.slices.scores import MINIMUM_UNITS, find_enough, mark_outstanding, score_slices
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome, right_and_wrong
@@ -110,3 +114,28 @@ def test_what_stands_out_is_clear_among_all_slices() -> None:
     slices = score_slices(board, "exact_match", group_items(items, ("label",)).found, 1_000, 0)
     assert [one.name for one in slices if one.stands_out] == ["real"]
     assert mark_outstanding([], 0.95) == []
+    # By models of five folds the same 20 of 20 are less: p = 2 / 2^20 is 0.0016 at intervals 1.5 times as wide, above
+    # 0.05 / 39; all of 30 are clear, which draws alone could not tell from 20.
+    groupings = group_items(items, ("label",)).found
+    folded = replace(board, folds=5)
+    assert [one.name for one in score_slices(folded, "exact_match", groupings, 1_000, 0) if one.stands_out] == []
+    items = make_items(["yes"] * 830, [f"l{n % 38}" for n in range(800)] + ["real"] * 30)
+    outcomes = [make_outcome("base", base + ["no"] * 10), make_outcome("candidate", candidate + ["yes"] * 10)]
+    folded = replace(make_board(items, outcomes, [ExactMatch()]), folds=5)
+    found = score_slices(folded, "exact_match", group_items(items, ("label",)).found, 1_000, 0)
+    assert [one.name for one in found if one.stands_out] == ["real"]
+
+
+def test_of_slices_without_a_difference_few_stand_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 5%, in 200 sets of eight slices without folds, of scores whose differences are skewed and hardly vary."""
+    monkeypatch.setattr(cross_checks, "FLIPS", 1_000)
+    rng = np.random.default_rng(5)
+    marked = 0
+    for _ in range(200):
+        found = []
+        for _ in range(8):
+            changes = rng.choice([-1.0, 0, 0, 0, 1.0], 30) * rng.gamma(0.5, 1, 30)
+            one, other = (Scores(values, np.ones(30)) for values in (changes, np.zeros(30)))
+            found.append(cross_check(Loss(), one, other, list(map(str, range(30))), tail=True).permutation)
+        marked += bool(min(found) <= 0.05 / 8)
+    assert marked <= 0.05 * 200 + 2 * np.sqrt(200 * 0.05 * 0.95)

@@ -16,9 +16,10 @@ from tasks.contracts.errors import PipelineError
 from tasks.evaluation.asking import endpoint as module
 from tasks.evaluation.asking.endpoint import AnswerEndpoint, ask_endpoint
 from tasks.evaluation.asking.question import Option, Question
-from tasks.evaluation.metrics.exact_match import ExactMatch
-from tasks.evaluation.metrics.loss import Loss
+from tasks.evaluation.metrics.cost.model_size import ModelSize
+from tasks.evaluation.metrics.likelihoods.loss import Loss
 from tasks.evaluation.metrics.metric import Evidence
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.ranking import rank_models
 from tasks.evaluation.remote.answers import answer_with_endpoint
 from tests.endpoint import Endpoint, broken, busy, drop_line, send
@@ -74,8 +75,12 @@ def test_metrics_of_likelihoods_do_not_apply_to_it(server: Endpoint) -> None:
     outcome = answer_with_endpoint("far", AnswerEndpoint(server.url, "m"), items, 9)
     assert outcome.answers[0] == items[0].reference
     near = make_outcome("near", ["no", "x"])
-    ranking = rank_models(Evidence(items, None), [near, outcome], (Loss(), ExactMatch()), 1_000, 0.95, 0.8, 0)
-    assert ranking.not_applicable == {"loss": "far gives no likelihoods"}
+    near = replace(near, probes={"size": {"parameters": 10}})
+    metrics = (Loss(), ExactMatch(), ModelSize())
+    ranking = rank_models(Evidence(items, None), [near, outcome], metrics, 1_000, 0.95, 0.8, 0)
+    assert ranking.not_applicable == {
+        "loss": "far gives no likelihoods", "model_size": "far was asked for nothing but answers",
+    }  # fmt: skip
     assert ranking.estimates["far", "exact_match"].value == 0.5
 
 

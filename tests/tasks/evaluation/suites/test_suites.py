@@ -16,8 +16,8 @@ from flows.wiring.params import validate
 from flows.wiring.suite_files import list_suite_files
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation.asking.question import Reply
-from tasks.evaluation.metrics.exact_match import ExactMatch
 from tasks.evaluation.metrics.metric import Scores
+from tasks.evaluation.metrics.words.exact_match import ExactMatch
 from tasks.evaluation.params import Evaluation
 from tasks.evaluation.publish import write_figures
 from tasks.evaluation.report.blocks import add_block

@@ -16,7 +16,7 @@ def score_span(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, floa
 
     Rajpurkar et al., arXiv:1606.05250; of a question without an answer the right one is "unanswerable".
     """
-    from tasks.evaluation.metrics.token_f1 import find_answer_words
+    from tasks.evaluation.metrics.words.token_f1 import find_answer_words
 
     found = find_answer_words(results[0])
     exact = f1 = 0.0

@@ -37,7 +37,7 @@ class ExactMatch(PerAnswer):
         if self.form == "raw":
             return float(answer == item.reference)
         if self.form == "normalised":
-            from tasks.evaluation.metrics.token_f1 import find_answer_words
+            from tasks.evaluation.metrics.words.token_f1 import find_answer_words
 
             return float(find_answer_words(answer) == find_answer_words(item.reference))
         return float(_split(answer) == _split(item.reference))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.evaluation.metrics.intent_accuracy import why_no_intents
+from tasks.evaluation.metrics.labels.intent_accuracy import why_no_intents
 from tasks.evaluation.metrics.reading import Reading
 
 if TYPE_CHECKING:

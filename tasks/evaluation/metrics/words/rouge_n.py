@@ -2,7 +2,7 @@
 
 C.-Y. Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004. With c n-grams in common (each as often as
 in both), P = c / n-grams of the answer and R = c / n-grams of the reference, the score is 2PR / (P + R). Words are
-those of `tasks.evaluation.metrics.rouge_l`, and so are the references that are not scored.
+those of `tasks.evaluation.metrics.words.rouge_l`, and so are the references that are not scored.
 
 Example:
     "the cat sat" against "the cat sat down": 3 of 3 and 3 of 4 words, ROUGE-1 6/7; 2 of 2 and 2 of 3 pairs, ROUGE-2
@@ -15,7 +15,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.evaluation.metrics.per_answer import PerAnswer
-from tasks.evaluation.metrics.rouge_l import count_unreadable, is_readable, words
+from tasks.evaluation.metrics.words.rouge_l import count_unreadable, is_readable, words
 
 if TYPE_CHECKING:
     from tasks.evaluation.items import Item

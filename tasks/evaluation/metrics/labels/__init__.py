@@ -1,0 +1,1 @@
+"""Which label an answer means."""

@@ -1,0 +1,1 @@
+"""How near the vectors of texts are that belong together."""

@@ -1,0 +1,1 @@
+"""What of the reference an answer says, by its characters, words and numbers."""
