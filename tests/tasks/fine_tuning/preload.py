@@ -1,4 +1,8 @@
-"""What a forked run needs, loaded once; nothing is computed here, since a fork does not carry PyTorch's threads."""
+"""What trainings need, loaded once in a process of many of them or before it forks, and left alone by the garbage
+collector, which libraries have look through everything after each training.
+
+Nothing is computed here, since a fork does not carry PyTorch's threads.
+"""
 
 from __future__ import annotations
 
@@ -13,5 +17,4 @@ import transformers  # noqa: F401
 import tasks.fine_tuning.report
 import tasks.fine_tuning.trainer  # noqa: F401
 
-# A run collects garbage; what is loaded here is none.
 gc.freeze()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.tiny import make_tiny_model
 @pytest.fixture(scope="session")
 def initial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny base as model initialisation leaves it; read only."""
+    importlib.import_module("tests.tasks.fine_tuning.preload")  # all who train ask for a base
     return make_initial(make_tiny_model(tmp_path_factory.mktemp("training") / "initial"))
 
 
