@@ -1,13 +1,13 @@
 """Facts learned by heart, and what they cost: memory tuning against LoRA of as many trained weights.
 
 Made-up facts (``Who keeps the lighthouse of Varnol?``, ``Edda Tormwick.``) are trained with both methods until their
-loss is near zero, on the embedded base, with other facts for each seed. Recall is the share of questions whose greedy
-answer is the fact to the letter, asked as trained and in other words. Beside it stands what the training did to text
-that the base was made with and that was held out then (see `forgetting.py`): its perplexity after, divided by that
-before. Intervals are t intervals over the seeds; of one seed Wilson's of the recall, and a bootstrap over the windows
-of text of the ratio.
+loss is near zero, on the embedded base, with other facts for each seed, and released. Recall is the share of questions
+that the gateway's engine answers from the release with the fact to the letter, asked as trained and in other words.
+Beside it stands what the training did to text that the base was made with and that was held out then (see
+`forgetting.py`): its perplexity in the release, divided by that of the base. Intervals are t intervals over the seeds;
+of one seed Wilson's of the recall, and a bootstrap over the windows of text of the ratio.
 
-    python benchmarks/facts.py --corpus FOLDER [--seeds 3] [--facts 500] [--json facts.json]
+    python benchmarks/facts.py --corpus FOLDER [--seeds 3] [--facts 500] [--epochs 10] [--json facts.json]
 """
 
 from __future__ import annotations
@@ -33,12 +33,15 @@ from forgetting import Windows, interval, make_initial, take_windows, window_los
 
 from tasks.contracts.machine import find_machine
 from tasks.contracts.records import EXAMPLES, content_id
+from tasks.deployment.exports.safetensors import Safetensors
+from tasks.deployment.merge import export_model
 from tasks.fine_tuning.rows import tokenize_splits
 from tasks.fine_tuning.train import fine_tune
-from tasks.language_models.generation import generate_answers
+from tasks.gateway.answering import answer_all
 from tasks.language_models.model_folder import load_model, load_tokenizer
 from tasks.language_models.shape import read_shape
 from tasks.training.methods.lora import Lora
+from tasks.training.released import load_released
 from tasks.training_setup.counts import count_tokens
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.resolve import resolve_plan
@@ -73,12 +76,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--facts", type=int, default=500)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate of memory tuning")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--rate", type=float, default=1e-2, help="learning rate of memory tuning")
     parser.add_argument("--lora-rate", type=float, default=1e-3, help="learning rate of LoRA")
     parser.add_argument("--windows", type=int, default=24, help="of 256 tokens, of each kind of text")
     parser.add_argument("--methods", nargs="+", default=["memory_tuning", "lora"])
     parser.add_argument("--method", type=json.loads, default={}, help="params of memory tuning, as JSON")
+    parser.add_argument("--setup", type=json.loads, default={}, help="other keys of training_setup, as JSON")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     arguments = parser.parse_args()
     torch.set_num_threads(find_machine().cores)
@@ -93,9 +97,6 @@ def measure(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
     """The figures of each run."""
     initial = make_initial(place / "initial")
     shape, tokenizer = read_shape(initial), load_tokenizer(initial)
-    memory = {"name": "memory_tuning", "experts": 512, "rank": 2, "targets": ["down_proj"], **arguments.method}
-    weights = TrainingSetup.model_validate({"method": memory}).method.trainable(shape)
-    methods = {"memory_tuning": memory, "lora": {"name": "lora", "rank": find_rank(weights, shape)}}
     windows = take_windows(arguments.corpus, tokenizer, arguments.windows)
     before = losses(load_model(initial).eval(), windows)
     found = []
@@ -104,6 +105,11 @@ def measure(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
         rows = make_rows(facts)
         splits = tokenize_splits(rows, rows.slice(0, 64), initial, TOKENS, 64)
         counts = count_tokens(rows, rows.slice(0, 64), initial, TOKENS)
+        # As many experts as the answers have tokens, their ends included.
+        memory = {"name": "memory_tuning", "experts": splits.train.supervised, "targets": ["down_proj"]}
+        memory |= arguments.method
+        weights = TrainingSetup.model_validate({"method": memory}).method.trainable(shape)
+        methods = {"memory_tuning": memory, "lora": {"name": "lora", "rank": find_rank(weights, shape)}}
         for name in arguments.methods:
             began = time.monotonic()
             rate = arguments.lora_rate if name == "lora" else arguments.rate
@@ -113,25 +119,29 @@ def measure(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
                     "method": methods[name], "max_tokens": TOKENS, "batch_size": BATCH, "packing": "none",
                     "accumulation_steps": 1, "epochs": arguments.epochs, "learning_rate": rate, "seed": seed,
                     "optimizer": {"name": "adamw", "fused": True}, "evaluate_every": {"steps": steps},
-                    "checkpoint_every": {"steps": steps},
+                    "checkpoint_every": {"steps": steps}, **arguments.setup,
                 }
             )  # fmt: skip
             plan = resolve_plan(settings, shape, counts, find_machine()).plan
             run = fine_tune(plan, splits, initial, place / "checkpoints", place / "tuned")
-            model = plan.method.load(initial, place / "tuned").eval()
-            after = losses(model, windows)
+            seconds = round(time.monotonic() - began)
+            export_model(initial, place / "tuned", Safetensors(), place / "release")
+            after = losses(load_released(place / "release"), windows)
             one = {
                 "method": name,
                 "seed": seed,
                 "facts": len(facts),
                 "trained": plan.trainable_parameters,
                 "loss": [point.eval_loss for point in run.curve if point.eval_loss is not None][-1],
-                "recall": recall(model, tokenizer, [(asked, answer) for asked, _, answer in facts]),
-                "recall_in_other_words": recall(model, tokenizer, [(other, answer) for _, other, answer in facts]),
+                "rate": rate,
+                "recall": recall(place / "release", tokenizer, [(asked, answer) for asked, _, answer in facts]),
+                "recall_in_other_words": recall(
+                    place / "release", tokenizer, [(other, answer) for _, other, answer in facts]
+                ),
                 "perplexity": {kind: ratio(before[kind], after[kind]) for kind in windows},
                 "perplexity_of_all": ratio(*(np.concatenate(list(one.values())) for one in (before, after))),
                 "chosen": dict(run.outcome),
-                "seconds": round(time.monotonic() - began),
+                "seconds": seconds,
             }
             print(json.dumps(one), flush=True)
             found.append(one)
@@ -184,11 +194,11 @@ def make_rows(facts: Sequence[Fact]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=EXAMPLES)
 
 
-def recall(model: Any, tokenizer: Any, asked: Sequence[tuple[str, str]]) -> list[float]:
-    """The share of the questions with the right answer, and the ends of its 95% interval (Wilson)."""
+def recall(release: Path, tokenizer: Any, asked: Sequence[tuple[str, str]]) -> list[float]:
+    """The share of the questions with the right answer, as served, and the ends of its 95% interval (Wilson)."""
     prompts = [[{"role": "user", "content": question}] for question, _ in asked]
-    answers = generate_answers(model, tokenizer, prompts, 24)
-    right = sum(one.text.strip() == answer for one, (_, answer) in zip(answers, asked, strict=True))
+    answers = (tokenizer.decode(ids).strip() for _, ids in answer_all(release, prompts, 24))
+    right = sum(one == answer for one, (_, answer) in zip(answers, asked, strict=True))
     n, z = len(asked), 1.96
     share = right / n
     middle, width = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -218,6 +228,7 @@ def show(figures: Sequence[dict[str, Any]]) -> None:
             "recall in other words": [run["recall_in_other_words"][0] for run in mine],
             **{f"perplexity, {kind}": [run["perplexity"][kind][0] for run in mine] for kind in mine[0]["perplexity"]},
             "perplexity, all": [run["perplexity_of_all"][0] for run in mine],
+            "training, minutes": [run["seconds"] / 60 for run in mine],
         }
         for kind, values in kinds.items():
             mean, width = interval(values)

@@ -7,22 +7,26 @@ cross-attention: the state that goes into the first adapted block is the query, 
 depends on blocks below all experts, so it is the same after training as before.
 
 The keys are found before the first step, and then stay. The base reads the training rows; the states before each token
-of an answer are clustered, one cluster to an expert, which then holds those facts alone. An expert takes part where a
-state is as similar to its key as those of its facts; how much less is enough is ``reach``, between those and the most
-similar state of other text: the prompts of the rows, and texts that the base writes itself (``texts``). Everything else
-has no expert, and its answers are the base's, to the last digit as long as nothing before it had one.
+of an answer are clustered, one cluster to an expert. With as many experts as the answers have tokens each token has one
+of its own, and a few epochs are enough: an expert that several share has to tell them apart, which takes many more
+epochs (docs/training.md has figures). Spare experts are not used. An expert takes part where a state is as similar to
+its key as those of its facts; how much less is enough is ``reach``, between those and the most similar state of other
+text: the prompts of the rows, and texts that the base writes itself (``texts``). Everything else has no expert, and its
+answers are the base's, to the last digit as long as nothing before it had one.
 
-Good for facts that have to be right, trained for many epochs until their loss is near zero, where LoRA of the same size
-would cost what the base knows. Not for a new style or task. It does not merge: the experts are in use for some tokens
-and not for others, so a release holds the base and ``experts.safetensors`` beside it. Where rows have no supervised
-tokens the last state of each is taken for an answer's.
+Good for facts that have to be right, trained until their loss is near zero, where LoRA of the same size would cost what
+the base knows. A fact is learned as it is asked in the rows: put a row for each wording. Not for a new style or task.
+It does not merge: the experts are in use for some tokens and not for others, so a release holds the base and
+``experts.safetensors`` beside it. Where rows have no supervised tokens the last state of each is taken for an answer's.
 
-Example: ``method: {name: memory_tuning, experts: 512, rank: 2, targets: [down_proj]}``. Beside a layer of 864 x 320 the
-experts have 512 x 2 x (864 + 320) = 1,212,416 weights, of which a token of a fact uses 2 x 2 x (864 + 320) = 4,736.
+Example: ``method: {name: memory_tuning, experts: 3200, targets: [down_proj]}`` and ``learning_rate: 1.0e-2`` for 500
+facts of 6 tokens. Beside a layer of 864 x 320 the experts have 3,200 x (864 + 320) = 3,788,800 weights, of which a
+token of a fact uses 864 + 320 = 1,184.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +45,8 @@ from tasks.training.methods.method import Can
 if TYPE_CHECKING:
     from tasks.training.rows import TokenizedRows
 
+log = logging.getLogger(__name__)
+
 FILE = "experts.safetensors"
 STATES = 32768  # before tokens of answers, of which keys are made at most
 
@@ -53,15 +59,16 @@ class MemoryTuning(BesideLayers):
 
     name: Literal["memory_tuning"] = "memory_tuning"
     experts: int = Field(
-        default=256, ge=1, description="experts beside each layer; as many as there are facts, or half"
+        default=256, ge=1, description="experts beside each layer; as many as the answers have tokens, ends included"
     )
     rank: int = Field(default=1, ge=1, description="inner dimension of an expert's updates")
-    top_k: int = Field(default=2, ge=1, description="experts of a token, at most")
+    top_k: int = Field(default=1, ge=1, description="experts of a token, at most")
     alpha: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
         default="auto", description="scale; updates are multiplied by alpha / rank; auto: twice the rank"
     )
     first_block: Literal["auto"] | int = Field(
-        default="auto", description="block whose input is compared, counted from 0; it and all above it have experts"
+        default="auto",
+        description="block whose input is compared, counted from 0; it and all above it have experts; auto: the last",
     )
     sharpness: float = Field(default=10.0, gt=0, description="factor of the cosines that weigh the experts of a token")
     reach: float = Field(
@@ -94,7 +101,7 @@ class MemoryTuning(BesideLayers):
         if self._first(shape) == 0:
             told.append(
                 "method.first_block: 0 compares the embeddings of single tokens, which do not tell facts apart; "
-                f"{_middle(shape)} is in the middle"
+                f"{_last(shape)} is the last"
             )
         return told
 
@@ -128,7 +135,7 @@ class MemoryTuning(BesideLayers):
         return f"{self.experts} experts of rank {self.rank}, {self.top_k} a token"
 
     def which_blocks(self) -> str:
-        return " of the upper blocks" if self.first_block == "auto" else f" from block {self.first_block} on"
+        return " of the last block" if self.first_block == "auto" else f" from block {self.first_block} on"
 
     def adapt(self, model: Any) -> Any:
         from tasks.language_models.layout import find_blocks
@@ -186,7 +193,7 @@ class MemoryTuning(BesideLayers):
         return 2.0 * self.rank if self.alpha == "auto" else self.alpha
 
     def _first(self, shape: ModelShape) -> int:
-        return _middle(shape) if self.first_block == "auto" else self.first_block
+        return _last(shape) if self.first_block == "auto" else self.first_block
 
 
 class SelectExperts(StepHooks):
@@ -215,6 +222,13 @@ class SelectExperts(StepHooks):
         answers, others = list_places(rows)
         own = write_texts(model, self._texts, self._seed) if self._texts else []
         of_answers, of_others = (read_states(model, router, places) for places in (answers, [*others, *own]))
+        if rows.supervised > len(router.keys):
+            log.warning(
+                "%s tokens of answers share %s experts, and what shares one is recalled badly; set method.experts: %s",
+                f"{rows.supervised:,}",
+                f"{len(router.keys):,}",
+                rows.supervised,
+            )
         set_keys(router, of_answers, of_others, self._reach, self._seed)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             for held in router.buffers():
@@ -261,8 +275,8 @@ def _held(router: Any) -> dict[str, Any]:
     return {f"router.{name}": held for name, held in router.named_buffers()}
 
 
-def _middle(shape: ModelShape) -> int:
-    return shape.layers // 2
+def _last(shape: ModelShape) -> int:
+    return max(shape.layers - 1, 0)
 
 
 def _sizes(layer: Any) -> tuple[int, int]:

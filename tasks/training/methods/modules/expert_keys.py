@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from tasks.contracts.errors import PipelineError
 from tasks.language_models.generation import context_length, sample_tokens
 from tasks.language_models.sampling import TokenSampler
 from tasks.training.methods.modules.memory_experts import NEVER, ExpertRouter
@@ -17,6 +16,7 @@ from tasks.training.methods.modules.memory_experts import NEVER, ExpertRouter
 PASS_TOKENS = 8192  # of one forward pass
 ROUNDS = 25  # of k-means
 TEXT_TOKENS = 64  # of a text that the base writes
+SAME = 1e-6  # cosine distance of states that count as one
 
 # Token ids of a sequence and the places in it.
 Places = tuple[Sequence[int], Sequence[int]]
@@ -77,7 +77,7 @@ def set_keys(router: ExpertRouter, answers: torch.Tensor, others: torch.Tensor, 
     Keys are the centers of a spherical k-means (Dhillon and Modha 2001) that begins with k-means++ (Arthur and
     Vassilvitskii 2007). Of the states whose nearest key it is, the threshold of a key goes from the least similar
     answer (reach 0) to the most similar other state (reach 1). Where another state is nearer than an answer, the
-    threshold is that answer's.
+    threshold is that answer's. Keys beyond the number of different answers are reached by nothing.
 
     Args:
         router: Whose keys.
@@ -85,16 +85,14 @@ def set_keys(router: ExpertRouter, answers: torch.Tensor, others: torch.Tensor, 
         others: States that shall have no expert, shape (others, width).
         reach: 0 to 1.
         seed: Of the first keys.
-
-    Raises:
-        PipelineError: There are fewer different states than keys.
     """
     every = torch.cat([answers, others])
     router.center.copy_(every.mean(dim=0))
     router.spread.copy_(every.std(dim=0).clamp(min=1e-6))
     points, rest = router.standardise(answers), router.standardise(others)
-    router.keys.copy_(_cluster(points, len(router.keys), seed))
-    similar, nearest = (points @ router.keys.T).max(dim=1)
+    centers = _cluster(points, len(router.keys), seed)
+    router.keys[: len(centers)] = centers
+    similar, nearest = (points @ centers.T).max(dim=1)
     thresholds = torch.full_like(router.thresholds, NEVER)
     lowest = thresholds.scatter_reduce(0, nearest, similar, "amin")
     # An expert is reached from a right angle on at the most.
@@ -107,20 +105,17 @@ def set_keys(router: ExpertRouter, answers: torch.Tensor, others: torch.Tensor, 
 
 
 def _cluster(points: torch.Tensor, number: int, seed: int) -> torch.Tensor:
-    """Centers of length 1 of so many clusters of points of length 1."""
+    """Centers of length 1 of so many clusters of points of length 1, or of as many as there are different points."""
     generator = torch.Generator().manual_seed(seed)
-    centers = points[:1].clone()
-    distances = 1 - points @ centers[0]
+    chosen = [0]
+    distances = 1 - points @ points[0]
     for _ in range(number - 1):
         distances = distances.clamp(min=0.0)
-        if float(distances.max()) < 1e-6:
-            raise PipelineError(
-                f"method.experts: {number}, more than the {len(centers)} different states before the answers' tokens "
-                f"in the training rows; set experts: {len(centers)} or less"
-            )
-        drawn = torch.multinomial(distances.double().cpu(), 1, generator=generator).item()
-        centers = torch.cat([centers, points[drawn : drawn + 1]])
-        distances = torch.minimum(distances, 1 - points @ centers[-1])
+        if float(distances.max()) < SAME:
+            break
+        chosen.append(int(torch.multinomial(distances.double().cpu(), 1, generator=generator)))
+        distances = torch.minimum(distances, 1 - points @ points[chosen[-1]])
+    centers = points[chosen]
     for _ in range(ROUNDS):
         nearest = (points @ centers.T).argmax(dim=1)
         sums = torch.zeros_like(centers).index_add(0, nearest, points)

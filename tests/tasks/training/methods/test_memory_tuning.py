@@ -4,6 +4,7 @@ other token the base's."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.memory_tuning import MemoryTuning, SelectExperts, list_places
 from tasks.training.methods.modules.expert_keys import read_states, set_keys, write_texts
-from tasks.training.methods.modules.memory_experts import ExpertRouter, MemoryExperts, RouterState, find_router
+from tasks.training.methods.modules.memory_experts import (
+    NEVER,
+    ExpertRouter,
+    MemoryExperts,
+    RouterState,
+    find_router,
+)
 from tasks.training.released import load_released, put_beside
 from tasks.training.rows import TokenizedRows
 
@@ -151,6 +158,22 @@ def test_places_before_answers_and_others() -> None:
     assert [places.tolist() for _, places in others] == [[0, 1, 2, 3, 6], [0, 1]]
 
 
+def test_spare_experts_are_not_used_and_too_few_are_told(model: Any, caplog: pytest.LogCaptureFixture) -> None:
+    router = find_router(model)
+    SelectExperts(texts=0, reach=0.5, seed=0).begin(model, make_rows([(FACT, [200])] * 3))
+    assert int((router.thresholds < NEVER).sum()) == 1
+    assert router.reached.tolist() == [1.0, 0.0]
+    assert not caplog.messages
+    SelectExperts(texts=0, reach=0.5, seed=0).begin(model, make_rows([(FACT, [200, 201, 202, 203, 204])]))
+    assert "5 tokens of answers share 4 experts" in caplog.messages[0]
+    assert caplog.messages[0].endswith("set method.experts: 5")
+
+
+def test_the_last_block_has_the_experts_by_default(shape: ModelShape) -> None:
+    deep = replace(shape, layers=6)
+    assert (MemoryTuning().resolve(deep).first_block, MemoryTuning().reached_layers(deep)) == (5, 1)
+
+
 def test_a_release_answers_in_batches_as_evaluation_does(
     model: Any, initial: Path, shape: ModelShape, tmp_path: Path
 ) -> None:
@@ -184,8 +207,5 @@ def test_what_does_not_fit_is_refused(model: Any, shape: ModelShape, tmp_path: P
     assert problems(rank=65)[0].startswith("method.rank: 65 is more than down_proj can hold (64)")
     assert "no linear module c_proj; expected all-linear or some of down_proj" in problems(targets=["c_proj"])[0]
     assert "compares the embeddings" in MemoryTuning(first_block=0).unusual(1e-3, shape)[0]
-    rows = make_rows([(FACT, [200])] * 3)
-    with pytest.raises(PipelineError, match=r"method\.experts: 4, more than the 1 different states"):
-        SelectExperts(texts=0, reach=0.5, seed=0).begin(model, rows)
     with pytest.raises(PipelineError, match="do not merge"):
         METHOD.merge(tmp_path, tmp_path)
