@@ -183,7 +183,7 @@ class MixtureOfExperts(Section):
 
 
 class WatchRouters(StepHooks):
-    """Adds the routers' two terms to the loss, and counts which experts are used.
+    """Adds the routers' two terms to the loss, and counts which experts the tokens of all ranks use.
 
     Args:
         model: As adapted; its routers are watched from now on.
@@ -220,6 +220,20 @@ class WatchRouters(StepHooks):
     def take_figures(self) -> Mapping[str, tuple[Any, int]]:
         figures, self._figures = self._figures, {}
         return figures
+
+    def after(self, model: Any, step: int) -> None:
+        """Count what the step's tokens chose."""
+        import torch
+
+        from tasks.training.methods.modules.sparse_feed_forward import find_experts
+
+        parts = list(find_experts(model))
+        chosen = torch.stack([part.chosen for part in parts])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(chosen)
+        for part, counts in zip(parts, chosen, strict=True):
+            part.use = part.use.to(counts.device) + counts
+            part.chosen = torch.zeros_like(counts)
 
     def state(self, model: Any) -> dict[str, Any]:
         """The tokens that each expert got."""

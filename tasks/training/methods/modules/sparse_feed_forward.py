@@ -45,7 +45,8 @@ class SparseFeedForward(nn.Module):
 
     Attributes:
         watched: The router's results are kept in training, until `take` is called.
-        use: Tokens that each expert got while it was watched.
+        chosen: Tokens that each expert got in this step, on this rank.
+        use: Tokens that each expert got in the steps before, on all ranks.
     """
 
     def __init__(self, part: nn.Module, width: int, experts: int, top_k: int, padding: Padding) -> None:
@@ -54,6 +55,7 @@ class SparseFeedForward(nn.Module):
         self.router = nn.Linear(width, experts, bias=False)
         nn.init.normal_(self.router.weight, std=SPREAD)
         self.top_k, self.padding, self.watched = top_k, padding, False
+        self.chosen = torch.zeros(experts, dtype=torch.int64)
         self.use = torch.zeros(experts, dtype=torch.int64)
         self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -74,10 +76,11 @@ class SparseFeedForward(nn.Module):
         return result.view_as(states)
 
     def take(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Of each pass since the last call the router's logits and the experts it chose, without padding."""
+        """Of each pass since the last call the router's logits and the experts it chose, without padding; counted."""
         kept, self._kept = self._kept, []
         for _, chosen in kept:
-            self.use = self.use.to(chosen.device) + chosen.flatten().bincount(minlength=len(self.experts))
+            counts = chosen.flatten().bincount(minlength=len(self.experts))
+            self.chosen = self.chosen.to(counts.device) + counts
         return kept
 
     def _keep(self, logits: torch.Tensor, chosen: torch.Tensor) -> None:

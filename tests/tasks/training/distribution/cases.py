@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.manifest import write_json
-from tasks.fine_tuning.launch.job import Job, read_job
+from tasks.fine_tuning.launch.job import NAME, Job, read_job
 from tasks.fine_tuning.rank import end_with_parent, joined, leave_reason, run_rank
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -22,7 +22,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 # What else differs from the small plan: averages of the weights with one method, the weights themselves with the other.
 CHANGES: dict[str, dict[str, Any]] = {"full": {}, "lora": {"ema_decay": 0.5}, "last_layers": {}, "half": {}}
-# accelerate remembers DeepSpeed once it was used, so its cases come last.
+# accelerate remembers DeepSpeed once it was used, so its cases come last, by name.
 DISTRIBUTIONS: dict[str, dict[str, Any]] = {
     "ddp": {"name": "ddp"},
     "fsdp": {"name": "fsdp"},
@@ -52,12 +52,21 @@ MORE: dict[str, dict[str, Any]] = {
     "zero-3-bf16": {"distribution": DISTRIBUTIONS["zero-3"], **BF16, **CHANGES["lora"]},
     "zero-3-checkpointing": {"distribution": DISTRIBUTIONS["zero-3"], "gradient_checkpointing": True},
 }
-# Of LoRA, with another objective than supervised learning.
-OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddp-dpo": ("ddp", {"name": "dpo"}),
-    "ddp-kto": ("ddp", {"name": "kto"}),
-    "fsdp-dpo": ("fsdp", {"name": "dpo"}),
-    "zero-3-dpo": ("zero-3", {"name": "dpo"}),
+# Of every other method, with fewer weights than by default where that is many; slow.
+SMALL: dict[str, dict[str, Any]] = {
+    "bottleneck": {"name": "bottleneck", "size": 8},
+    "dylora": {"name": "dylora", "rank": 4, "ranks": [2, 4]},
+    "memory_tuning": {"name": "memory_tuning", "experts": 16, "rank": 2, "texts": 4, "targets": ["down_proj"]},
+    "mixture_of_experts": {"name": "mixture_of_experts", "experts": 3},
+    "p_tuning": {"name": "p_tuning", "encoder_width": 64},
+}
+# Of LoRA, with another objective than supervised learning, and what else differs.
+OBJECTIVES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "ddp-dpo": ("ddp", {"name": "dpo"}, {}),
+    "ddp-kto": ("ddp", {"name": "kto"}, {}),
+    "ddp-reward_model": ("ddp", {"name": "reward_model"}, {"quantization": {"name": "nf4"}}),
+    "fsdp-dpo": ("fsdp", {"name": "dpo"}, {}),
+    "zero-3-dpo": ("zero-3", {"name": "dpo"}, {}),
 }
 RANKS = 2
 CHECKPOINT = 3
@@ -67,11 +76,8 @@ def run_cases(root: Path) -> None:
     """Run each case twice: from the beginning, and from the checkpoint in the middle."""
     import torch
 
-    names = []
-    for distribution in DISTRIBUTIONS:
-        names += [f"{shared}-{method}" for shared, method in CASES if shared == distribution]
-        names += [name for name, (needed, _) in OBJECTIVES.items() if needed == distribution]
-    jobs = [read_job(root / name) for name in (*names, *MORE) if (root / name).is_dir()]
+    # In the order of their names, so that DeepSpeed's come last.
+    jobs = [read_job(file.parent) for file in sorted(root.glob(f"*/{NAME}"))]
     with joined(jobs[-1].plan):
         for job in jobs:
             held = train(job)

@@ -20,6 +20,7 @@ from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.fine_tuning.train import Run, fine_tune
 from tasks.language_models.shape import read_shape
 from tasks.training.distribution.distribution import Layout
+from tasks.training.methods import names_where
 from tasks.training.methods.half import Half
 from tasks.training.plan import Plan
 from tests.tasks.fine_tuning.small import make_plan, make_splits
@@ -32,16 +33,20 @@ from tests.tasks.training.distribution.cases import (
     MORE,
     OBJECTIVES,
     RANKS,
+    SMALL,
 )
 from tests.tasks.training.objectives import rows
 
+# Methods that `CASES` has not.
+OTHERS = {name: SMALL.get(name, {"name": name}) for name in names_where() if name not in METHODS}
 COMMON = {"steps": 6, "log_every_steps": 1, "checkpoint_every_steps": CHECKPOINT, "evaluate_every_steps": 3}
 
 
 def plan_of(initial: Path, distribution: dict[str, Any], method: dict[str, Any], **changes: Any) -> Plan:
     """Two ranks, two accumulated batches of two rows."""
-    plan = make_plan(
-        **{**COMMON, **changes},
+    plan = planned(
+        initial,
+        **changes,
         method=method,
         distribution=distribution,
         world_size=RANKS,
@@ -49,9 +54,20 @@ def plan_of(initial: Path, distribution: dict[str, Any], method: dict[str, Any],
         accumulation_steps=2,
     )
     layout = Layout(RANKS, 2, 2, plan.clip_norm, plan.precision, plan.device)
-    shared = plan.distribution.resolve(read_shape(initial), layout)
-    bits = plan.quantization.resolve(plan.method.can.frozen_base, plan.precision)
-    return plan.model_copy(update={"distribution": shared, "quantization": bits})
+    return plan.model_copy(update={"distribution": plan.distribution.resolve(read_shape(initial), layout)})
+
+
+def plan_alone(initial: Path, method: dict[str, Any], **changes: Any) -> Plan:
+    """One process that sees the same rows a step."""
+    return planned(initial, **changes, method=method, batch_size=2, accumulation_steps=2 * RANKS)
+
+
+def planned(initial: Path, **values: Any) -> Plan:
+    """A plan of which method and bits are resolved."""
+    plan = make_plan(**{**COMMON, **values})
+    method = plan.method.resolve(read_shape(initial))
+    bits = plan.quantization.resolve(method.can.frozen_base, plan.precision)
+    return plan.model_copy(update={"method": method, "quantization": bits})
 
 
 @dataclass(frozen=True)
@@ -121,8 +137,8 @@ def ranks(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactor
         for name, method in CASES
     }
     cases = {name: (plan, splits) for name, plan in plans.items()}
-    for name, (distribution, objective) in OBJECTIVES.items():
-        plan = plan_of(initial, DISTRIBUTIONS[distribution], METHODS["lora"], objective=objective)
+    for name, (distribution, objective, changes) in OBJECTIVES.items():
+        plan = plan_of(initial, DISTRIBUTIONS[distribution], METHODS["lora"], objective=objective, **changes)
         cases[name] = plan, judged(initial, plan)
     with trained(tmp_path_factory.mktemp("ranks"), initial, cases) as found:
         yield found
@@ -137,12 +153,19 @@ def more(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
+def others(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    cases = {name: (plan_of(initial, DISTRIBUTIONS["ddp"], values), splits) for name, values in OTHERS.items()}
+    with trained(tmp_path_factory.mktemp("others"), initial, cases) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
 def alone(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Run, Path]]:
     """Each method in one process, on the same rows a step."""
     found = {}
     for method, values in METHODS.items():
         folder = tmp_path_factory.mktemp(f"alone-{method}")
-        plan = make_plan(**COMMON, **CHANGES[method], method=values, batch_size=2, accumulation_steps=2 * RANKS)
+        plan = plan_alone(initial, values, **CHANGES[method])
         found[method] = fine_tune(plan, splits, initial, folder / "checkpoints", folder / "tuned"), folder
     return found
 
@@ -181,8 +204,8 @@ def test_a_resumed_run_is_exact(ranks: Ranks, distribution: str, method: str) ->
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_other_objectives_are_those_of_one_process_too(ranks: Ranks, initial: Path, tmp_path: Path, case: str) -> None:
     """The reference, the figures and the weights; resumed exactly."""
-    changes = {"objective": OBJECTIVES[case][1], "method": METHODS["lora"]}
-    plan = make_plan(**COMMON, **changes, batch_size=2, accumulation_steps=2 * RANKS)
+    _, objective, changes = OBJECTIVES[case]
+    plan = plan_alone(initial, METHODS["lora"], objective=objective, **changes)
     run = fine_tune(plan, judged(initial, plan), initial, tmp_path / "checkpoints", tmp_path / "tuned")
     history = ranks.history(case, "whole")
     names = ("loss", "eval_loss", *(f"{prefix}{name}" for name in plan.objective.figures for prefix in ("", "eval_")))
@@ -225,8 +248,7 @@ def test_in_other_bits_and_with_recomputed_activations(
 ) -> None:
     """The same within what the bits round, and resumed exactly."""
     changes = {key: value for key, value in MORE[case].items() if key != "distribution"}
-    plan = make_plan(**{**COMMON, **changes}, method=METHODS["lora"], batch_size=2, accumulation_steps=2 * RANKS)
-    plan = plan.model_copy(update={"quantization": plan.quantization.resolve(True, plan.precision)})
+    plan = plan_alone(initial, METHODS["lora"], **changes)
     run = fine_tune(plan, splits, initial, tmp_path / "checkpoints", tmp_path / "tuned")
     losses = {e["step"]: e["loss"] for e in more.history(case, "whole") if "loss" in e}
     for point in run.curve:
@@ -235,3 +257,24 @@ def test_in_other_bits_and_with_recomputed_activations(
     whole, resumed = more.weights(case, "whole"), more.weights(case, "resumed")
     assert {weights.dtype for weights in whole.values()} == {torch.float32}
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", OTHERS)
+def test_every_other_method_is_that_of_one_process_too(
+    others: Ranks, initial: Path, splits: Splits, tmp_path: Path, method: str
+) -> None:
+    """What is drawn is drawn alike on every rank; resumed exactly."""
+    run = fine_tune(plan_alone(initial, OTHERS[method]), splits, initial, tmp_path / "checkpoints", tmp_path / "tuned")
+    history = others.history(method, "whole")
+    losses = {(e["step"], key): e[key] for e in history for key in ("loss", "eval_loss") if key in e}
+    expected = {(p.step, "loss"): p.loss for p in run.curve if p.loss is not None}
+    expected |= {(p.step, "eval_loss"): p.eval_loss for p in run.curve if p.eval_loss is not None}
+    assert losses == pytest.approx(expected, abs=1e-6)
+    kept = load_file(next(tmp_path.glob("checkpoints/*/step-000006/trained.safetensors")))
+    whole, resumed = others.weights(method, "whole"), others.weights(method, "resumed")
+    assert whole.keys() == kept.keys()
+    for name, weights in kept.items():
+        torch.testing.assert_close(whole[name], weights, rtol=0, atol=2e-5)
+        assert torch.equal(whole[name], resumed[name])
+    assert history == others.history(method, "resumed")

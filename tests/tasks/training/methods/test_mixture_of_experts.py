@@ -89,7 +89,9 @@ def test_routers_are_watched_in_training_without_padding_and_once(model: Any) ->
     figures = hooks.take_figures()
     expected = METHOD.load_balance * figures["load_balance"][0] + METHOD.z * figures["router_z"][0]
     torch.testing.assert_close(extra.detach(), expected)
+    hooks.after(model, 1)
     assert [int(part.use.sum()) for part in parts] == [2 * int(mask.sum())] * 2
+    assert [int(part.chosen.sum()) for part in parts] == [0, 0]
     assert hooks.extra_loss(model, 1) is None
     # What gradient checkpointing computes again is not counted again.
     part, states = parts[0], torch.randn(1, 5, 64, requires_grad=True)
