@@ -41,6 +41,7 @@ CHAMPION = Path("models/champion.json")
 SOURCE = Path("models/source.json")
 TEACHER = Path("models/teacher")
 JUDGES = Path("models/judges")
+REWARD = Path("models/reward")
 
 REPORTS = Path("reports")
 INDEX = REPORTS / "index.html"

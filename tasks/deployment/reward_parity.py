@@ -99,7 +99,8 @@ def compare_rewards(initial: Path, tuned: Path, exported: Path, test: Path, coun
         for place in chosen
     ]
     own = AutoTokenizer.from_pretrained(exported, trust_remote_code=False)
-    same = sum(reward.encode(own, attempt) == row for attempt, row in zip(attempts, rows, strict=True))
+    read = [[*prompt, *answer] for prompt, answer in reward.encode(own, attempts)]
+    same = sum(tokens == row for tokens, row in zip(read, rows, strict=True))
     served = reward.open(None)(attempts)
     names = [table["id"][place].as_py() for place in chosen]
     left_out = table.num_rows - len(fitting)

@@ -15,6 +15,7 @@ from tasks.fine_tuning.rows import Splits
 from tasks.language_models import document_rows, documents, encoding, generation, logits, long_rows, pooling, sampling
 from tasks.training import (
     answer_costs,
+    answer_steps,
     distribution,
     hard_negatives,
     losses,
@@ -64,6 +65,7 @@ DECIDING_FOLDERS = (
 )
 DECIDING_SHARED = (
     answer_costs,
+    answer_steps,
     document_rows,
     documents,
     encoding,

@@ -11,6 +11,7 @@ of its own, that is its end of text, so sequences are read up to the token befor
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +128,7 @@ def open_classifier(folder: Path) -> Any:
 
 
 def score_places(
-    classifier: Any, rows: Sequence[Sequence[int]], places: Sequence[Sequence[int]], batch_size: int, title: str
+    classifier: Any, rows: Sequence[Sequence[int]], places: Sequence[Sequence[int]], batch_size: int, title: str = ""
 ) -> list[np.ndarray]:
     """What a reward model says at some tokens of each row.
 
@@ -136,7 +137,7 @@ def score_places(
         rows: Token ids.
         places: Of each row, at least one.
         batch_size: Rows read at once.
-        title: Name beside the progress bar.
+        title: Name beside the progress bar; without one there is none.
 
     Returns:
         Rewards of each row, (places,), fp32.
@@ -144,12 +145,13 @@ def score_places(
     import numpy as np
     import torch
 
-    from tasks.contracts.progress import progress
+    from tasks.contracts.progress import Advance, progress
 
     trunk, padding = getattr(classifier, classifier.base_model_prefix), classifier.config.get_text_config().pad_token_id
     found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(rows)
     order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
-    with torch.inference_mode(), progress(title, len(rows)) as advance:
+    silent: AbstractContextManager[Advance] = nullcontext(lambda _: None)
+    with torch.inference_mode(), progress(title, len(rows)) if title else silent as advance:
         for start in range(0, len(order), batch_size):
             part = order[start : start + batch_size]
             width = len(rows[part[0]])

@@ -182,6 +182,26 @@ def test_models_that_evaluation_asks_are_watched_and_looked_at(here: Path, caplo
         check_section(params.evaluation, "evaluation")
 
 
+def test_a_reward_that_dvc_does_not_watch_is_told(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also one that another stage makes."""
+    (here / "dvc.yaml").write_text(
+        "stages:\n  training_setup: {cmd: x, deps: [models/reward]}\n  deployment: {cmd: x, outs: [models/release]}\n"
+    )
+    paths = ("models/reward/polite", "models/elsewhere", "models/release/model")
+    for path in paths:
+        (here / path).mkdir(parents=True)
+        (here / path / "config.json").touch()
+    rewards = [{"name": "model", "path": path} for path in paths]
+    objective = {"name": "grpo", "rollout": {"rewards": rewards}}
+    assert told({"training_setup": {"phases": [{}, {"objective": objective}], "packing": "none"}}) == []
+    assert [record.getMessage() for record in caplog.records] == [
+        f"training_setup.phases.1.objective.rollout.rewards.{number}.path: {paths[number]} is not among what DVC "
+        "watches for training_setup, so a change of it goes unnoticed; move it into models/reward, or run `heptune run "
+        "training_setup fine_tuning --force` after a change"
+        for number in (1, 2)
+    ]
+
+
 def test_a_missing_dependency_says_how_it_comes_back(here: Path) -> None:
     assert told({}, ("evaluation",)) == []
     assert told({}, ("data_preparation",)) == [

@@ -25,6 +25,7 @@ TRACKED = (
     "models/champion.json",
     "models/source.json",
     "models/judges/README.md",
+    "models/reward/README.md",
     "models/teacher/README.md",
 )
 

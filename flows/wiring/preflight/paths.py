@@ -27,9 +27,12 @@ logger = logging.getLogger(__name__)
 
 SHOWN_NAMES = 5
 WILDCARDS = "*?["
-# Where files of a stage lie that DVC watches, and its models. Those of data preparation are pinned by their sources,
-# and a base by what model initialisation makes of it.
-WATCHED = {"evaluation": (artifacts.SUITES, artifacts.JUDGES)}
+# Where files that a section names lie so that DVC watches them, and models, and the stages that read them. Those of data
+# preparation are pinned by their sources, and a base by what model initialisation makes of it.
+WATCHED = {
+    "evaluation": (artifacts.SUITES, artifacts.JUDGES, "evaluation"),
+    "training_setup": (artifacts.REWARD, artifacts.REWARD, "training_setup fine_tuning"),
+}
 EXPECTED = {
     "file": "a file",
     "folder": "a folder",
@@ -59,12 +62,11 @@ def check_inputs(params: Params, stages: Sequence[str], sections: Sequence[str] 
     for section in stages if sections is None else sections:
         watched = [Path(path) for path in list_dependencies(declared.get(section))]
         for key, value, reads, owner in find_marked(getattr(params, section, None), section):
-            if is_made(value, made):
-                continue
-            if problem := find_problem(value, reads, owner):
+            problem = find_problem(value, reads, owner)
+            if problem and not is_made(value, made):
                 problems.setdefault((value, problem), f"{artifacts.PARAMS}: {key}: {problem}")
-            elif section in WATCHED and Path(value).exists() and not is_watched(value, watched):
-                files, models = WATCHED[section]
+            elif not problem and section in WATCHED and Path(value).exists() and not is_watched(value, watched):
+                files, models, _ = WATCHED[section]
                 unwatched.setdefault(value, (key, models if reads.holds else files))
     for name in stages:
         for path in list_dependencies(declared.get(name)):
@@ -80,7 +82,7 @@ def check_inputs(params: Params, stages: Sequence[str], sections: Sequence[str] 
             value,
             section,
             place,
-            section,
+            WATCHED[section][-1],
         )
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from tasks.evaluation.items import Item
 from tasks.language_models.encoding import IGNORED
 from tasks.language_models.generation import context_length
+from tasks.training.answer_steps import find_step_ends, split_steps
 from tasks.training.objectives.answers import Side, encode_sides
 from tasks.training.objectives.data import Tokenization
-from tasks.training.objectives.steps import find_step_ends, split_steps
 from tasks.training.reward_models import last_place, padding_of, score_places
 
 UNLIMITED = 1 << 30

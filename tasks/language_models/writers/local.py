@@ -131,19 +131,27 @@ class Local(Section):
 
 
 def hash_model(path: str) -> str:
-    """SHA-256 over names and content of a model folder's files: weights, configs, tokenizer, chat template.
-
-    Hidden files and documents, which change no answer, are left out.
-    """
+    """SHA-256 over names and content of `list_model_files`."""
     import orjson
 
     digest = hashlib.sha256()
-    for file in sorted(Path(path).rglob("*")):
-        place = file.relative_to(path)
-        is_hidden = any(part.startswith(".") for part in place.parts)
-        if file.is_file() and not is_hidden and file.suffix.lower() not in DOCUMENTS:
-            digest.update(orjson.dumps([place.as_posix(), _hash_file(file)]))
+    for file in list_model_files(Path(path)):
+        digest.update(orjson.dumps([file.relative_to(path).as_posix(), _hash_file(file)]))
     return digest.hexdigest()
+
+
+def list_model_files(folder: Path) -> list[Path]:
+    """The files of a model folder that decide what the model says: weights, configs, tokenizer, chat template.
+
+    Hidden files and documents, which change no answer, are left out.
+    """
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and file.suffix.lower() not in DOCUMENTS
+    ]
 
 
 def _hash_file(file: Path) -> str:

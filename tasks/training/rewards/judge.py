@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,7 +22,8 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
 from tasks.language_models.writers import AnyWriter
 from tasks.language_models.writers.answers import Turns, ask_fully
-from tasks.language_models.writers.local import Local
+from tasks.language_models.writers.local import Local, list_model_files
+from tasks.language_models.writers.mixture import MixtureOfAgents
 from tasks.training.rewards.reward import BINARY, AnswerAttempt, Bounds, Reference, Scorer, weight_field
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -64,7 +65,10 @@ class Judge(Section):
         return []
 
     def files(self) -> list[Path]:
-        return []
+        writers: list[Any] = [self.writer]
+        if isinstance(self.writer, MixtureOfAgents):
+            writers = [*(agent for layer in self.writer.layers for agent in layer), self.writer.aggregator]
+        return [file for one in writers if isinstance(one, Local) for file in list_model_files(Path(one.path))]
 
     def describe(self) -> str:
         return f"judged by {self.writer.describe()}: {self.criteria}"

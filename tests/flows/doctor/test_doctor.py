@@ -26,7 +26,8 @@ GIB = 2**30
 def well(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout without a fault, to be copied."""
     root = tmp_path_factory.mktemp("doctor") / "checkout"
-    for folder in ("data/raw", "data/suites", "data/production", "models/judges", "models/teacher", "reports", ".dvc"):
+    models = ("models/judges", "models/reward", "models/teacher")
+    for folder in ("data/raw", "data/suites", "data/production", *models, "reports", ".dvc"):
         (root / folder).mkdir(parents=True)
     frozen = [f"models/{path.name}" for path in (ROOT / "models").glob("*.json")]
     for name in ("params.yaml", "dvc.yaml", "pyproject.toml", *frozen):

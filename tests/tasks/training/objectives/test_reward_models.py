@@ -27,15 +27,17 @@ from tasks.evaluation.metrics.metric import Evidence
 from tasks.evaluation.outcomes import AnswerSettings, answer_with_base, answer_with_candidate, answer_with_champion
 from tasks.evaluation.reward_metrics.added import add_reward_metrics
 from tasks.evaluation.scoring import score_outcomes
+from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.fine_tuning.train import Run, fine_tune
 from tasks.language_models.encoding import IGNORED
 from tasks.language_models.model_folder import load_tokenizer
 from tasks.language_models.shape import ModelShape
+from tasks.training.answer_steps import find_step_ends
 from tasks.training.objectives.data import Tokenization, split_tables
 from tasks.training.objectives.process_reward_model import ProcessRewards
 from tasks.training.objectives.reward_model import OutcomeRewards
-from tasks.training.objectives.steps import CHANGED, find_step_ends, tokenize_steps
+from tasks.training.objectives.steps import CHANGED, tokenize_steps
 from tasks.training.plan import Plan
 from tasks.training.released import load_released
 from tasks.training.reward_models import REWARD_HEAD, last_place
@@ -195,6 +197,18 @@ def test_rewards_of_steps_are_learned_resumed_and_evaluated(initial: Path, shape
     assert board.estimates["base", "reward_calibration"].value == pytest.approx(0.25)
     assert board.estimates["candidate", "step_accuracy"].value > 0.9
     assert board.estimates["candidate", "reward_calibration"].value < 0.25
+    # Released, it rewards answers by all of their steps.
+    released = export_model(initial, tmp_path / "whole/tuned", Safetensors(), tmp_path / "release/model").folder
+    held_out = [row for row in rows.stepwise().to_pylist() if row["split"] == "test"]
+    attempts = [
+        AnswerAttempt(row["prompt"], row["answers"][0]["turns"][0]["content"], 0, True, None, None, row["id"])
+        for row in held_out
+    ]
+    values = RewardModel(path=str(released), steps="product").open(None)(attempts)
+    good = [all(row["steps"]) for row in held_out]
+    assert min(value for value, right in zip(values, good, strict=True) if right) > max(
+        value for value, right in zip(values, good, strict=True) if not right
+    )
 
 
 def judge(items: Any, initial: Path, tuned: Path, champion: Path | None) -> Any:
@@ -258,9 +272,15 @@ def test_what_is_released_is_what_was_trained_and_a_reward_of_reinforcement(
     # And closes the loop: the policy learns what it rewards.
     rollout = {"samples": 4, "rewards": [{"name": "model", "path": str(released)}]}
     toy = make_toy_plan({"name": "grpo"}, rollout, steps=10, evaluate_every_steps=10, learning_rate=6e-3)
-    run = fine_tune(toy, make_toy_splits(initial, toy), initial, tmp_path / "c", tmp_path / "policy")
+    splits = make_toy_splits(initial, toy)
+    run = fine_tune(toy, splits, initial, tmp_path / "c", tmp_path / "policy")
     drawn = [point.figures["reward"] for point in run.curve if "reward" in point.figures]
     assert sum(drawn[-3:]) / 3 > sum(drawn[:3]) / 3
+    # Another reward model is another run.
+    origin = origin_of(toy, splits, initial)
+    weights = released / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert origin.differences(vars(origin_of(toy, splits, initial))) == ["other code"]
 
 
 HEADS: Mapping[str, dict[str, Any]] = {
@@ -269,6 +289,7 @@ HEADS: Mapping[str, dict[str, Any]] = {
     "gradual_unfreezing": {"name": "gradual_unfreezing"},
     "last_layers": {"name": "last_layers", "layers": 1},
     "ia3": {"name": "ia3"},
+    "lora": {"name": "lora", "rank": 4},
 }
 
 
@@ -276,11 +297,14 @@ HEADS: Mapping[str, dict[str, Any]] = {
 def test_the_head_is_trained_by_every_kind_of_method(
     method: str, initial: Path, shape: ModelShape, tmp_path: Path
 ) -> None:
+    """LoRA over four bits."""
     from safetensors.torch import load_file
 
+    bits = "nf4" if method == "lora" else "none"
     plan, splits = process_plan(
-        initial, shape, method=HEADS[method], max_steps=2, checkpoint_every={"steps": 9}, packing="bfd"
-    )
+        initial, shape, method=HEADS[method], max_steps=2, checkpoint_every={"steps": 9}, packing="bfd",
+        quantization={"name": bits},
+    )  # fmt: skip
     fine_tune(plan, splits, initial, tmp_path / "checkpoints", tmp_path / "tuned")
     assert load_file(tmp_path / "tuned/reward_head.safetensors")["score.weight"].abs().max() > 0
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.contracts.errors import PipelineError
+from tasks.language_models.model_folder import load_tokenizer
 from tasks.sandbox.functions import FunctionFailed, FunctionFile
+from tasks.training import reward_models
 from tasks.training.rewards import AnyReward
 from tasks.training.rewards.regex import RegexReward
 from tasks.training.rewards.reward import AnswerAttempt, RowFacts
 from tasks.training.rewards.scoring import Rewards, list_reward_problems
 from tests.endpoint import Endpoint
+from tests.tasks.training.rewards.test_contract import make_classifier
 
 PROMPT = [{"role": "user", "content": "How much?"}]
 
@@ -159,3 +165,72 @@ def test_a_pattern_that_finds_no_end_stops_the_run_and_is_named() -> None:
     reward = RegexReward(must="(a|aa)+$")
     with pytest.raises(PipelineError, match=r"reward regex: the pattern '\(a\|aa\)\+\$' looks for longer than 1 s"):
         reward.open(None)([attempt("a" * 60 + "b")])
+
+
+ODDS = {"first": 2.2, "second": -0.4, "third": 1.4}  # probabilities 0.90025, 0.40131 and 0.80218
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"), [("product", 0.28981), ("min", 0.40131), ("mean", 0.70125), ("last", 0.80218)]
+)
+def test_probabilities_of_steps_become_one_number(
+    steps: str, expected: float, initial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_classifier(initial, tmp_path / "steps")
+    reward = parse(name="model", path=str(tmp_path / "steps"), steps=steps)
+    tokenizer = load_tokenizer(initial)
+
+    def scored(_: Any, rows: Any, places: Any, *__: Any) -> Any:
+        """What a model says where a step ends, by the last word before it."""
+        assert [len(one) for one in places] == [3, 1]
+        return [
+            np.array([ODDS[last_word(tokenizer.decode(row[: place + 1]))] for place in own], dtype=np.float32)
+            for row, own in zip(rows, places, strict=True)
+        ]
+
+    monkeypatch.setattr(reward_models, "score_places", scored)
+    attempts = [attempt("The first\n\nthe second\n\n\nthe third"), attempt("the second")]
+    found = Rewards([reward], None).score(attempts).total
+    assert found == pytest.approx([expected, 0.40131], abs=1e-5)
+    assert reward.bounds == (0.0, 1.0)
+
+
+def last_word(text: str) -> str:
+    """Before any special tokens."""
+    return re.findall("[a-z]+", re.sub(r"<[^>]*>", "", text))[-1]
+
+
+def test_steps_are_read_where_they_end(initial: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A step's reward is that of the answer cut there, which plain transformers computes."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    folder = tmp_path / "steps"
+    make_classifier(initial, folder)
+    classifier, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder).eval(), load_tokenizer(initial)
+    answers = [attempt("We look.\n\nWe find it."), attempt("One step only."), attempt("")]
+    whole = parse(name="model", path=str(folder))
+    expected = []
+    for one, (prompt, answer) in zip(answers, whole.encode(tokenizer, answers), strict=True):
+        tokens = [*prompt, *answer]
+        texts = [tokenizer.decode(tokens[: size + 1]) for size in range(len(tokens))]
+        ends = [next(at for at, text in enumerate(texts) if text.endswith("look."))] if "look" in one.answer else []
+        with torch.no_grad():
+            odds = [classifier(torch.tensor([tokens[: end + 1]])).logits.item() for end in [*ends, len(tokens) - 1]]
+        expected.append([1 / (1 + math.exp(-value)) for value in odds])
+    assert [len(one) for one in expected] == [2, 1, 1]
+    for steps, combine in (("product", math.prod), ("min", min), ("last", lambda values: values[-1])):
+        reward = parse(name="model", path=str(folder), steps=steps)
+        assert reward.open(None)(answers) == pytest.approx([combine(one) for one in expected], abs=1e-5)
+    # Of a text that is too long the first steps are lost with its beginning.
+    short = parse(name="model", path=str(folder), steps="min", max_tokens=3)
+    assert short.open(None)(answers[:1])[0] != pytest.approx(min(expected[0]), abs=1e-5)
+    assert not caplog.records
+    wrong = parse(name="model", path=str(folder), steps="min", label="LABEL_0").problems()
+    assert wrong == [
+        'rewards: model: steps: min is of a model with one output, and label "LABEL_0" of one with several; leave one '
+        "of them out"
+    ]
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(PipelineError, match="is no model of processes: expected a chat template"):
+        parse(name="model", path=str(folder), steps="min").open(None)
