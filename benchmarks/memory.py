@@ -106,7 +106,7 @@ def main() -> None:
     asked = parser.parse_args()
     names = [name for name in CONFIGURATIONS if asked.only in name]
     # Imported once; each process below begins as a copy of this one, which has trained nothing and has one thread.
-    import_module("tasks.fine_tuning.trainer")
+    import_module("tasks.fine_tuning.trainer.fine_tuner")
     print(f"{'configuration':<40}{'predicted':>11}{'measured':>11}{'ratio':>8}" + "  s/step" * asked.seconds)
     ratios = []
     for name in names:

@@ -168,7 +168,7 @@ def measure(name: str, seed: int, tables: dict[str, pa.Table], options: argparse
 
 
 def make_base(plan: Any, initial: Path) -> Any:
-    from tasks.fine_tuning.train import make_model
+    from tasks.fine_tuning.trainer.start import make_model
 
     return make_model(plan, initial)
 
@@ -177,9 +177,9 @@ def prefer_by_token(model: Any, pairs: Any) -> float:
     """Share of pairs whose better answer has the larger mean log-probability by token; equal ones count half."""
     import torch
 
-    from tasks.fine_tuning.batch_loss import BatchLoss
-    from tasks.fine_tuning.batches import collate, validation_batches
-    from tasks.fine_tuning.scorer import ModelScorer
+    from tasks.fine_tuning.loss.batch_loss import BatchLoss
+    from tasks.fine_tuning.loss.batches import collate, validation_batches
+    from tasks.fine_tuning.loss.scorer import ModelScorer
     from tasks.training.losses.cross_entropy import CrossEntropy
 
     model.eval()

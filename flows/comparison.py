@@ -52,7 +52,7 @@ from tasks.search.study import TrialStore  # noqa: E402
 from tasks.training.methods import METHODS  # noqa: E402
 from tasks.training.objectives import OBJECTIVES  # noqa: E402
 from tasks.training.objectives.contrastive import Contrastive  # noqa: E402
-from tasks.training.objectives.reward_objective import RewardObjective  # noqa: E402
+from tasks.training.objectives.reward_models.reward_objective import RewardObjective  # noqa: E402
 from tasks.training.optimizers import OPTIMIZERS  # noqa: E402
 from tasks.training.weights import list_trained_at_once  # noqa: E402
 from tasks.training_setup.resolve import resolve_plan  # noqa: E402

@@ -43,7 +43,7 @@ from tasks.evaluation.trustworthiness.axes import describe_axes
 from tasks.evaluation.verdict import PromotionVerdict, check_metrics, decide
 from tasks.language_models.pooling import Pooling
 from tasks.training.objectives.contrastive import Contrastive
-from tasks.training.objectives.reward_objective import RewardObjective
+from tasks.training.objectives.reward_models.reward_objective import RewardObjective
 from tasks.training.text_pairs import PairKind
 from tasks.training.tuned import read_objective
 

@@ -21,7 +21,7 @@ from tasks.contracts.machine import find_machine
 from tasks.contracts.records import EXAMPLES, content_id
 from tasks.fine_tuning.rows import tokenize_splits
 from tasks.fine_tuning.train import fine_tune
-from tasks.fine_tuning.trainer import FineTuner
+from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 from tasks.language_models.shape import read_shape
 from tasks.training_setup.counts import count_tokens
 from tasks.training_setup.params import TrainingSetup

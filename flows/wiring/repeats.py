@@ -32,7 +32,7 @@ from tasks.evaluation.held_out.folds import Folds
 from tasks.fine_tuning.rows import tokenize_splits
 from tasks.search.child import run_in_child
 from tasks.search.trials import DeadTrial
-from tasks.training.objectives.taught_objective import TaughtObjective
+from tasks.training.objectives.teaching.taught_objective import TaughtObjective
 from tasks.training.teachers.teacher import hash_teacher
 from tasks.training_setup.counts import count_tokens
 

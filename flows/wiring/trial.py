@@ -30,7 +30,7 @@ from tasks.training_setup.resolve import resolve_plan
 
 if TYPE_CHECKING:
     from tasks.fine_tuning.held_out_answers import HeldOutAnswers
-    from tasks.fine_tuning.trainer import FineTuner
+    from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ PRELOAD = (
     "torch",
     "transformers",
     "peft",
-    "tasks.fine_tuning.trainer",
+    "tasks.fine_tuning.trainer.fine_tuner",
     "tasks.fine_tuning.held_out_answers",
     "tasks.fine_tuning.row_losses",
     "flows.wiring.trial",

@@ -13,7 +13,7 @@ from tasks.deployment.release import CARD
 from tasks.deployment.reward_parity import TOLERANCE
 from tasks.pages.page import is_number, show
 from tasks.pages.text import plural, show_score
-from tasks.training.objectives.reward_objective import RewardObjective
+from tasks.training.objectives.reward_models.reward_objective import RewardObjective
 
 TEMPLATE = Path(__file__).with_name("templates") / "card.md"
 FILES_SHOWN = 50

@@ -17,7 +17,7 @@ from tasks.deployment.embedder import write_embedder
 from tasks.deployment.exports.export import Export
 from tasks.language_models.ends import carry_ends
 from tasks.language_models.model_folder import load_model, load_tokenizer, resolve_model, set_generation_config
-from tasks.training.objectives.reward_objective import RewardObjective
+from tasks.training.objectives.reward_models.reward_objective import RewardObjective
 from tasks.training.released import BASE, load_released, put_beside
 from tasks.training.tuned import merge_reward_model, merge_tuned, read_method, read_objective
 

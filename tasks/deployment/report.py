@@ -12,7 +12,7 @@ from tasks.deployment.merge import READ_BY, Exported
 from tasks.deployment.parity import ParityProof
 from tasks.deployment.provenance import Provenance
 from tasks.pages.page import PALETTE, Page, plot_style, show
-from tasks.training.objectives.reward_objective import RewardObjective
+from tasks.training.objectives.reward_models.reward_objective import RewardObjective
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from tasks.fine_tuning.batches import collate, validation_batches
-from tasks.fine_tuning.trainer import FineTuner
+from tasks.fine_tuning.loss.batches import collate, validation_batches
+from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 from tasks.training.choices import VALIDATION_TOKENS
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.rows import TokenizedRows

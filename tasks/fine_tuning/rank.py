@@ -27,11 +27,11 @@ from tasks.fine_tuning.launch.job import Job, read_job, wait_for_job, written
 from tasks.fine_tuning.launch.messages import MessageSender
 from tasks.fine_tuning.origin import hash_origin, origin_of
 from tasks.fine_tuning.rows import Splits
-from tasks.fine_tuning.train import make_trainer, reproducible, step_of, train
+from tasks.fine_tuning.trainer.start import make_trainer, reproducible, step_of, train
 from tasks.training.plan import Plan
 
 if TYPE_CHECKING:
-    from tasks.fine_tuning.trainer import FineTuner
+    from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 
 logger = logging.getLogger(__name__)
 

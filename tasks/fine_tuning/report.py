@@ -12,7 +12,7 @@ from tasks.contracts.manifest import write_json
 from tasks.fine_tuning.curve import Point, find_last_loss, smooth
 from tasks.fine_tuning.diagnosis import Diagnosis, Shape, diagnose
 from tasks.fine_tuning.rows import Splits
-from tasks.fine_tuning.train import Run
+from tasks.fine_tuning.run import Run
 from tasks.language_models.long_rows import OUTCOMES
 from tasks.pages.page import Page, Tone, plot_style
 from tasks.pages.text import plot_text, plural

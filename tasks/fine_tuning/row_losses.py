@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tasks.fine_tuning.batches import collate
-from tasks.fine_tuning.trainer import FineTuner
+from tasks.fine_tuning.loss.batches import collate
+from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 
 
 def measure_row_losses(trainer: FineTuner) -> np.ndarray:

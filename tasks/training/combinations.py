@@ -17,7 +17,7 @@ from tasks.training.methods import METHODS
 from tasks.training.methods.method import copies_base
 from tasks.training.methods.parts import changes_trained
 from tasks.training.objectives import OBJECTIVES
-from tasks.training.objectives.reward_objective import RewardObjective
+from tasks.training.objectives.reward_models.reward_objective import RewardObjective
 from tasks.training.optimizers import OPTIMIZERS
 from tasks.training.quantization import QUANTIZATIONS
 

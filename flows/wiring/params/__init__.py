@@ -29,8 +29,8 @@ from tasks.synthesis.params import Synthesis
 from tasks.synthesis.sampling.params import AnswerSampling
 from tasks.training.methods import names_where
 from tasks.training.objectives.contrastive import Contrastive
-from tasks.training.objectives.reward_objective import RewardObjective
-from tasks.training.objectives.taught_objective import TaughtObjective
+from tasks.training.objectives.reward_models.reward_objective import RewardObjective
+from tasks.training.objectives.teaching.taught_objective import TaughtObjective
 from tasks.training_setup.auto import Auto
 from tasks.training_setup.params import TrainingSetup
 

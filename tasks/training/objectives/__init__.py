@@ -12,22 +12,22 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from tasks.training.objectives.contrastive import Contrastive
-from tasks.training.objectives.cpo import Cpo
-from tasks.training.objectives.distillation import Distillation
-from tasks.training.objectives.dpo import Dpo
-from tasks.training.objectives.gkd import Gkd
-from tasks.training.objectives.grpo import Grpo
-from tasks.training.objectives.ipo import Ipo
-from tasks.training.objectives.kto import Kto
 from tasks.training.objectives.objective import Objective, ObjectiveCan
-from tasks.training.objectives.orpo import Orpo
-from tasks.training.objectives.ppo import Ppo
+from tasks.training.objectives.preferences.cpo import Cpo
+from tasks.training.objectives.preferences.dpo import Dpo
+from tasks.training.objectives.preferences.ipo import Ipo
+from tasks.training.objectives.preferences.kto import Kto
+from tasks.training.objectives.preferences.orpo import Orpo
+from tasks.training.objectives.preferences.simpo import Simpo
 from tasks.training.objectives.pretraining import Pretraining
-from tasks.training.objectives.process_reward_model import ProcessRewards
-from tasks.training.objectives.reward_model import OutcomeRewards
-from tasks.training.objectives.rloo import Rloo
-from tasks.training.objectives.simpo import Simpo
+from tasks.training.objectives.reinforcement.grpo import Grpo
+from tasks.training.objectives.reinforcement.ppo import Ppo
+from tasks.training.objectives.reinforcement.rloo import Rloo
+from tasks.training.objectives.reward_models.process_reward_model import ProcessRewards
+from tasks.training.objectives.reward_models.reward_model import OutcomeRewards
 from tasks.training.objectives.supervised import Supervised
+from tasks.training.objectives.teaching.distillation import Distillation
+from tasks.training.objectives.teaching.gkd import Gkd
 
 AnyObjective = Annotated[
     Supervised

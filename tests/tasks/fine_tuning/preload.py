@@ -15,6 +15,6 @@ import torch  # noqa: F401
 import transformers  # noqa: F401
 
 import tasks.fine_tuning.report
-import tasks.fine_tuning.trainer  # noqa: F401
+import tasks.fine_tuning.trainer.fine_tuner  # noqa: F401
 
 gc.freeze()

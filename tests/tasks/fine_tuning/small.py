@@ -30,7 +30,7 @@ from tasks.training.quantization.none import Unquantized
 from tests.tiny import example_rows
 
 if TYPE_CHECKING:
-    from tasks.fine_tuning.trainer import FineTuner
+    from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 
 STEPS = 12
 
@@ -94,7 +94,7 @@ def make_splits(initial: Path, rows: int = 40, seed: int = 0, max_tokens: int = 
 def make_full_trainer(initial: Path, folder: Path, **changes: Any) -> FineTuner:
     """A trainer of all weights on 12 conversations that has not begun, its checkpoints in ``folder``."""
     from tasks.fine_tuning.origin import origin_of
-    from tasks.fine_tuning.train import make_trainer
+    from tasks.fine_tuning.trainer.start import make_trainer
 
     plan = make_plan(**{"method": {"name": "full"}, **changes})
     splits = make_splits(initial, rows=12)
@@ -120,7 +120,7 @@ def run_small(initial: Path, folder: Path, options: dict[str, Any]) -> None:
     import resource
 
     from tasks.fine_tuning import report, train
-    from tasks.fine_tuning.trainer import FineTuner
+    from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 
     class Slow(FineTuner):
         def _save_optimizer_and_scheduler(self, output_dir: str) -> None:

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from tasks.contracts.manifest import hash_folder
-from tasks.fine_tuning.averaging import WeightAverage
-from tasks.fine_tuning.batches import collate
-from tasks.fine_tuning.noise import conversation_lengths, noisy_embeddings
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.loss.batches import collate
+from tasks.fine_tuning.loss.noise import conversation_lengths, noisy_embeddings
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
+from tasks.fine_tuning.trainer.averaging import WeightAverage
 from tasks.training.distribution.single import Single
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tests.tasks.fine_tuning.small import make_full_trainer, make_plan, make_splits

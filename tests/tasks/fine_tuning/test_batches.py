@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trl import pack_dataset
 
-from tasks.fine_tuning.batches import collate, order_batches, pack, validation_batches
+from tasks.fine_tuning.loss.batches import collate, order_batches, pack, validation_batches
 from tasks.training.rows import TokenizedRows
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60)

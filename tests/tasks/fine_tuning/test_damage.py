@@ -15,7 +15,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_folder, read_json
 from tasks.fine_tuning.checkpoints import STATE_FILES, UNLOGGED, Checkpoints
 from tasks.fine_tuning.train import fine_tune
-from tasks.fine_tuning.trainer import FineTuner
+from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 from tasks.training.distribution.whole import TRAINED, WHOLE_FILES, put_weights
 from tests.tasks.fine_tuning.small import make_plan, make_splits
 

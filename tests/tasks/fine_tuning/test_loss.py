@@ -17,11 +17,12 @@ from trl import SFTTrainer
 from tasks.contracts.balance import Balance
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
-from tasks.fine_tuning.batches import collate, pack
 from tasks.fine_tuning.checkpoints import Checkpoints
+from tasks.fine_tuning.loss.batches import collate, pack
 from tasks.fine_tuning.origin import hash_rows, origin_of
 from tasks.fine_tuning.rows import tokenize_splits, weights_without_costs
-from tasks.fine_tuning.train import fine_tune, make_trainer
+from tasks.fine_tuning.train import fine_tune
+from tasks.fine_tuning.trainer.start import make_trainer
 from tasks.language_models.model_folder import load_model
 from tasks.training.distribution.whole import trained_weights
 from tasks.training.losses import LOSSES

@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tasks.fine_tuning import train
 from tasks.fine_tuning.rows import Splits
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
+from tasks.fine_tuning.trainer import start
 from tasks.training.methods.hooks import STATE, StepHooks
 from tests.tasks.fine_tuning.small import make_plan, make_splits
 
@@ -70,7 +71,7 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> list[Alternating]:
         made.append(Alternating(model))
         return made[-1]
 
-    monkeypatch.setattr(train, "make_hooks", make)
+    monkeypatch.setattr(start, "make_hooks", make)
     return made
 
 

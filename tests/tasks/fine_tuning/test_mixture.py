@@ -13,7 +13,7 @@ import pytest
 from tasks.contracts.balance import Balance
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
-from tasks.fine_tuning.batches import order_batches, validation_batches
+from tasks.fine_tuning.loss.batches import order_batches, validation_batches
 from tasks.fine_tuning.origin import hash_rows
 from tasks.fine_tuning.report import write_report
 from tasks.fine_tuning.rows import Splits, tokenize_splits

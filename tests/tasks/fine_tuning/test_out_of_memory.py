@@ -13,8 +13,9 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, read_manifest
 from tasks.fine_tuning.out_of_memory import halve_batch, is_shortage
 from tasks.fine_tuning.report import write_report
-from tasks.fine_tuning.train import Run, fine_tune
-from tasks.fine_tuning.trainer import FineTuner
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
+from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 from tasks.training.plan import Plan
 from tests.tasks.fine_tuning.small import make_plan, make_splits
 

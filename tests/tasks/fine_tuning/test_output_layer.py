@@ -10,10 +10,10 @@ import pytest
 import torch
 import transformers
 
-from tasks.fine_tuning import batch_loss
-from tasks.fine_tuning.batches import collate
-from tasks.fine_tuning.output_layer import restrict_positions, sum_in_parts
-from tasks.fine_tuning.trainer import FineTuner
+from tasks.fine_tuning.loss import batch_loss
+from tasks.fine_tuning.loss.batches import collate
+from tasks.fine_tuning.loss.output_layer import restrict_positions, sum_in_parts
+from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 from tasks.language_models.logits import scale_logits
 from tasks.training.losses import LOSSES
 from tasks.training.losses.cross_entropy import CrossEntropy

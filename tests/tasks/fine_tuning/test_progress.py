@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from tasks.fine_tuning.progress import LogProgress, describe
-from tasks.fine_tuning.train import describe_device
+from tasks.fine_tuning.trainer.progress import LogProgress, describe
+from tasks.fine_tuning.trainer.start import describe_device
 from tests.tasks.fine_tuning.small import make_plan
 
 
@@ -21,7 +21,7 @@ def test_a_line_has_step_losses_speed_and_time_left() -> None:
 
 def test_the_log_gets_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     clock = iter([0.0, 1.0, 30.0, 61.0, 62.0])
-    monkeypatch.setattr("tasks.fine_tuning.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("tasks.fine_tuning.trainer.progress.time.monotonic", lambda: next(clock))
     listener = LogProgress(make_plan())
     with caplog.at_level(logging.INFO):
         listener(0, {"validation_loss": 2.0})

@@ -18,12 +18,14 @@ from transformers import TrainerCallback
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_folder, read_manifest
-from tasks.fine_tuning.batches import order_batches
 from tasks.fine_tuning.checkpoints import Checkpoints
+from tasks.fine_tuning.loss.batches import order_batches
 from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.report import measure, write_losses
 from tasks.fine_tuning.rows import Splits
-from tasks.fine_tuning.train import Run, fine_tune, make_trainer
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
+from tasks.fine_tuning.trainer.start import make_trainer
 from tests.tasks.fine_tuning.small import make_plan, make_splits
 
 # Its validation loss falls, then rises again.

@@ -18,7 +18,8 @@ from tasks.contracts.manifest import read_manifest
 from tasks.fine_tuning.diagnosis import describe_loss
 from tasks.fine_tuning.report import write_report
 from tasks.fine_tuning.rows import Splits
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
 from tasks.language_models.model_folder import load_model
 from tasks.training.tuned import load_tuned
 from tests.tasks.fine_tuning.small import make_initial, make_plan, make_splits

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasks.contracts.errors import raise_all
 from tasks.language_models.chat import chat_of
@@ -19,9 +19,6 @@ from tasks.training.objectives.rollouts.tools import OpenTools
 from tasks.training.rewards.reward import Reference, RowFacts
 from tasks.training.rewards.scoring import list_reward_problems
 from tasks.training.rows import REFUSED, TokenizedRows
-
-if TYPE_CHECKING:
-    pass
 
 # The answer of a row is no part of what is cut; a prompt that leaves no room for another is left out by either.
 PROMPTS_LONGER: tuple[LongRows, ...] = ("truncate_right", "drop")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from tasks.training.objectives.data import SplitTables, Tokenization
-from tasks.training.objectives.objective import Reference
+from tasks.language_models.long_rows import LongRows
+from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
+from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Reference, Scorer
 from tasks.training.objectives.plain import PlainObjective
+from tasks.training.objectives.rollouts.experience import make_figures
+from tasks.training.objectives.rollouts.guards import check_guards
 from tasks.training.objectives.rollouts.params import Guards, Rollout
+from tasks.training.objectives.rollouts.prompts import PROMPTS_LONGER, tokenize_prompts
 
 if TYPE_CHECKING:
     from tasks.training.rows import TokenizedRows
@@ -16,6 +21,12 @@ if TYPE_CHECKING:
 
 class RolloutObjective(PlainObjective):
     """Prompts, the answers drawn to them, and the KL from the model before the first step."""
+
+    can: ClassVar[ObjectiveCan] = ObjectiveCan(
+        packing=False, token_loss=False, generates=True, keeps_state=True, shared_weights=False
+    )
+    rows: ClassVar[RowKind] = "prompts"
+    long_rows: ClassVar[tuple[LongRows, ...]] = PROMPTS_LONGER
 
     rollout: Rollout = Rollout()
     kl_weight: float
@@ -41,6 +52,11 @@ class RolloutObjective(PlainObjective):
         return self.rollout.files()
 
     def tokenize(self, tables: SplitTables, how: Tokenization) -> TokenizedRows:
-        from tasks.training.objectives.rollouts.prompts import tokenize_prompts
-
         return tokenize_prompts(tables, how, self.rollout)
+
+    def validation_loss(self, scorer: Scorer, inputs: Batch) -> ObjectiveLoss:
+        """Minus the mean reward."""
+        return ObjectiveLoss(-inputs["rewards"].sum(), make_figures(inputs))
+
+    def next_state(self, state: Mapping[str, float], figures: Mapping[str, float]) -> Mapping[str, float]:
+        return check_guards(self.guards, state, figures)

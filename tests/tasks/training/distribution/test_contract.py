@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from tasks.fine_tuning.launch.job import written
 from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.rows import Splits, tokenize_splits
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
 from tasks.language_models.shape import read_shape
 from tasks.training.distribution.distribution import Layout
 from tasks.training.methods import names_where

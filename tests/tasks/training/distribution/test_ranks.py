@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 
 from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.rows import Splits
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
 from tasks.training.plan import Plan
 from tests.checkout import ROOT
 from tests.tasks.fine_tuning.small import make_plan, make_splits

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_folder, read_json
-from tasks.fine_tuning import train as training
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
+from tasks.fine_tuning.trainer import start
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.adapters.adalora import AdaLora
@@ -65,7 +66,7 @@ def test_ranks_go_where_they_matter(initial: Path, shape: ModelShape, tmp_path: 
 def test_without_the_call_after_each_step_no_rank_moves(
     initial: Path, shape: ModelShape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "make_hooks", lambda *_: StepHooks())
+    monkeypatch.setattr(start, "make_hooks", lambda *_: StepHooks())
     run(initial, tmp_path, shape)
     assert ranks_saved(tmp_path) == [METHOD.start_rank] * LAYERS
     assert read_json(tmp_path / "tuned/adapter/adapter_config.json")["init_r"] == METHOD.start_rank

@@ -19,7 +19,8 @@ from tasks.contracts.machine import Machine
 from tasks.contracts.manifest import hash_folder
 from tasks.contracts.records import EXAMPLES
 from tasks.fine_tuning.rows import tokenize_splits
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape, read_shape
 from tasks.training.interval import Interval

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
 from tasks.language_models.layout import WeightLayout, count_weights, describe_layout
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape

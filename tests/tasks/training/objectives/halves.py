@@ -9,7 +9,8 @@ import pytest
 
 from tasks.contracts.manifest import hash_folder
 from tasks.fine_tuning.rows import Splits
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
 from tasks.training.plan import Plan
 
 

@@ -14,7 +14,8 @@ from tasks.contracts.machine import Machine
 from tasks.contracts.manifest import read_manifest
 from tasks.fine_tuning.report import measure, write_report
 from tasks.fine_tuning.rows import Splits, tokenize_splits
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
 from tasks.language_models.shape import ModelShape
 from tasks.training.objectives import OBJECTIVES
 from tasks.training.objectives.objective import Objective

@@ -16,11 +16,11 @@ from tasks.contracts.records import EXAMPLES
 from tasks.corpus.embedders.sentence_transformers import SentenceTransformers
 from tasks.deployment.embedder import write_embedder
 from tasks.evaluation.retrieval import embed_texts
-from tasks.fine_tuning.batches import collate
 from tasks.fine_tuning.checkpoints import Checkpoints
+from tasks.fine_tuning.loss.batches import collate
 from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.rows import tokenize_splits
-from tasks.fine_tuning.train import make_trainer
+from tasks.fine_tuning.trainer.start import make_trainer
 from tasks.language_models.model_folder import load_tokenizer
 from tasks.language_models.pooling import Pooling, read_pooling
 from tasks.training.hard_negatives import list_worse_answers, mine_negatives

@@ -15,16 +15,16 @@ import torch
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
-from tasks.fine_tuning.batches import collate
 from tasks.fine_tuning.checkpoints import Checkpoints
+from tasks.fine_tuning.loss.batches import collate
 from tasks.fine_tuning.origin import hash_rows, origin_of
 from tasks.fine_tuning.rows import Splits, tokenize_splits
-from tasks.fine_tuning.train import make_trainer
+from tasks.fine_tuning.trainer.start import make_trainer
 from tasks.language_models.model_folder import load_tokenizer
 from tasks.language_models.shape import ModelShape
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.objectives.data import Tokenization, split_tables
-from tasks.training.objectives.distillation import Distillation
+from tasks.training.objectives.teaching.distillation import Distillation
 from tasks.training.teachers import kept
 from tasks.training.teachers.teacher import count_teacher_bytes
 from tests.tasks.fine_tuning.small import make_plan

@@ -13,19 +13,19 @@ import pytest
 import torch
 
 from tasks.contracts.records import EXAMPLES
-from tasks.fine_tuning.batches import collate
 from tasks.fine_tuning.checkpoints import Checkpoints
+from tasks.fine_tuning.loss.batches import collate
 from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.report import write_report
 from tasks.fine_tuning.rows import Splits, tokenize_splits
-from tasks.fine_tuning.train import make_trainer
+from tasks.fine_tuning.trainer.start import make_trainer
 from tasks.language_models.chat import chat_of
 from tasks.language_models.model_folder import load_tokenizer
 from tasks.language_models.shape import ModelShape
 from tasks.training.objectives.data import Tokenization, split_tables
-from tasks.training.objectives.gkd import Gkd, StudentAnswers
 from tasks.training.objectives.rollouts.prompts import NO_PROMPT, NO_ROOM
 from tasks.training.objectives.rollouts.samples_file import list_steps, read_samples
+from tasks.training.objectives.teaching.gkd import Gkd, StudentAnswers
 from tasks.training.quantization.none import Unquantized
 from tests.tasks.fine_tuning.small import make_plan
 from tests.tasks.training.objectives.halves import run_whole_and_halves

@@ -12,7 +12,8 @@ import pytest
 from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.report import write_report
 from tasks.fine_tuning.rows import Splits, tokenize_splits
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
 from tasks.language_models.shape import ModelShape
 from tasks.training.plan import Plan
 from tasks.training_setup.params import TrainingSetup

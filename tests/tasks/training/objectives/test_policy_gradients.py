@@ -12,10 +12,10 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
 
 from tasks.training.losses.cross_entropy import CrossEntropy
-from tasks.training.objectives.grpo import Grpo
 from tasks.training.objectives.objective import TokenValues
-from tasks.training.objectives.ppo import Ppo
-from tasks.training.objectives.rloo import Rloo
+from tasks.training.objectives.reinforcement.grpo import Grpo
+from tasks.training.objectives.reinforcement.ppo import Ppo
+from tasks.training.objectives.reinforcement.rloo import Rloo
 from tasks.training.objectives.rollouts import policy_gradients
 from tasks.training.objectives.rollouts.running import Running
 
@@ -226,7 +226,7 @@ def test_the_kl_is_taken_off_the_rewards_of_rloo(monkeypatch: pytest.MonkeyPatch
         "keep_batches": lambda _, made, updates: made,
     }
     for name, stand in stands.items():
-        monkeypatch.setattr(f"tasks.training.objectives.rloo.{name}", stand)
+        monkeypatch.setattr(f"tasks.training.objectives.reinforcement.rloo.{name}", stand)
     objective = Rloo.model_validate({"kl_weight": 0.1, "rollout": {"samples": 4}})
     (made,) = objective.make([], SimpleNamespace(split="train", scorer=None))  # type: ignore[arg-type]
     kl = [0.5 * length for length in LENGTHS]
@@ -240,9 +240,11 @@ def test_the_kl_is_taken_off_the_rewards_of_ppo_token_by_token(monkeypatch: pyte
     lengths = torch.tensor(LENGTHS)
     old = torch.full((sum(LENGTHS),), -1.0)
     places = torch.repeat_interleave(torch.arange(4), lengths)
-    monkeypatch.setattr("tasks.training.objectives.ppo.value_tokens", lambda *_, **__: (None, torch.zeros_like(old)))
-    monkeypatch.setattr("tasks.training.objectives.ppo.score_reference", lambda *_: old - 0.5)
-    monkeypatch.setattr("tasks.training.objectives.ppo.number_tokens", lambda _: places)
+    monkeypatch.setattr(
+        "tasks.training.objectives.reinforcement.ppo.value_tokens", lambda *_, **__: (None, torch.zeros_like(old))
+    )
+    monkeypatch.setattr("tasks.training.objectives.reinforcement.ppo.score_reference", lambda *_: old - 0.5)
+    monkeypatch.setattr("tasks.training.objectives.reinforcement.ppo.number_tokens", lambda _: places)
     objective = Ppo.model_validate({"kl_weight": 0.1, "discount": 1.0, "trace": 1.0})
     batch: dict[str, Any] = {"old": old, "answer_tokens": lengths}
     advantages = objective._estimate(batch, [1.0] * 4, 0.2, None)  # type: ignore[arg-type]

@@ -10,7 +10,8 @@ import pytest
 
 from tasks.contracts.records import EXAMPLES
 from tasks.fine_tuning.rows import tokenize_splits
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
 from tasks.training.objectives.rollouts.samples_file import list_steps, read_samples
 from tests.tasks.fine_tuning.small import make_plan
 from tests.tiny import example_rows

@@ -15,7 +15,8 @@ from tasks.contracts.machine import Machine
 from tasks.contracts.manifest import hash_folder
 from tasks.contracts.records import EXAMPLES
 from tasks.fine_tuning.report import measure, write_report
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
 from tasks.language_models.shape import ModelShape
 from tasks.training.objectives.rollouts.samples_file import list_steps, read_samples
 from tasks.training.plan import Plan

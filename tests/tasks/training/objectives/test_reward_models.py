@@ -29,15 +29,16 @@ from tasks.evaluation.reward_metrics.added import add_reward_metrics
 from tasks.evaluation.scoring import score_outcomes
 from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.rows import Splits, tokenize_splits
-from tasks.fine_tuning.train import Run, fine_tune
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
 from tasks.language_models.encoding import IGNORED
 from tasks.language_models.model_folder import load_tokenizer
 from tasks.language_models.shape import ModelShape
 from tasks.training.answer_steps import find_step_ends
 from tasks.training.objectives.data import Tokenization, split_tables
-from tasks.training.objectives.process_reward_model import ProcessRewards
-from tasks.training.objectives.reward_model import OutcomeRewards
-from tasks.training.objectives.steps import CHANGED, tokenize_steps
+from tasks.training.objectives.reward_models.process_reward_model import ProcessRewards
+from tasks.training.objectives.reward_models.reward_model import OutcomeRewards
+from tasks.training.objectives.reward_models.steps import CHANGED, tokenize_steps
 from tasks.training.plan import Plan
 from tasks.training.released import load_released
 from tasks.training.reward_models import REWARD_HEAD, last_place

@@ -17,7 +17,7 @@ from tasks.language_models.model_folder import load_model, load_tokenizer
 from tasks.language_models.sampling import TokenSampler
 from tasks.language_models.shape import ModelShape
 from tasks.training.objectives.data import Tokenization, split_tables
-from tasks.training.objectives.grpo import Grpo
+from tasks.training.objectives.reinforcement.grpo import Grpo
 from tasks.training.objectives.rollouts import rollout as rollout_module
 from tasks.training.objectives.rollouts.guards import check_guards
 from tasks.training.objectives.rollouts.params import Guards, Rollout

@@ -13,14 +13,14 @@ from trl.experimental.orpo.orpo_trainer import ORPOTrainer
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.kto_trainer import KTOTrainer
 
-from tasks.training.objectives.cpo import Cpo
-from tasks.training.objectives.dpo import REFERENCE, Dpo
-from tasks.training.objectives.ipo import Ipo
-from tasks.training.objectives.kto import Kto
 from tasks.training.objectives.objective import TokenValues
-from tasks.training.objectives.orpo import Orpo
-from tasks.training.objectives.pair_losses import PairLossName
-from tasks.training.objectives.simpo import Simpo
+from tasks.training.objectives.preferences.cpo import Cpo
+from tasks.training.objectives.preferences.dpo import REFERENCE, Dpo
+from tasks.training.objectives.preferences.ipo import Ipo
+from tasks.training.objectives.preferences.kto import Kto
+from tasks.training.objectives.preferences.orpo import Orpo
+from tasks.training.objectives.preferences.pair_losses import PairLossName
+from tasks.training.objectives.preferences.simpo import Simpo
 
 PAIRS, WIDTH = 3, 7
 ACCELERATOR = SimpleNamespace(

@@ -15,10 +15,11 @@ import torch
 from tasks.contracts.machine import Machine
 from tasks.contracts.manifest import hash_folder
 from tasks.contracts.records import EXAMPLES
-from tasks.fine_tuning.progress import OnMetrics
 from tasks.fine_tuning.rows import Splits
-from tasks.fine_tuning.train import Run, fine_tune
-from tasks.fine_tuning.trainer import FineTuner
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
+from tasks.fine_tuning.trainer.fine_tuner import FineTuner
+from tasks.fine_tuning.trainer.progress import OnMetrics
 from tasks.language_models.shape import ModelShape
 from tasks.training.optimizers.optimizer import Optimizer
 from tasks.training.plan import Plan

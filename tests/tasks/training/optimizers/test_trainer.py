@@ -16,8 +16,9 @@ from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.out_of_memory import halve_batch
-from tasks.fine_tuning.train import fine_tune, make_trainer, reproducible
-from tasks.fine_tuning.trainer import FineTuner
+from tasks.fine_tuning.train import fine_tune
+from tasks.fine_tuning.trainer.fine_tuner import FineTuner
+from tasks.fine_tuning.trainer.start import make_trainer, reproducible
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
 from tasks.training.memory import Memory

@@ -18,8 +18,9 @@ from tasks.contracts.machine import Machine
 from tasks.contracts.manifest import hash_folder, read_manifest
 from tasks.contracts.records import EXAMPLES
 from tasks.fine_tuning.rows import tokenize_splits
-from tasks.fine_tuning.train import Run, fine_tune
-from tasks.fine_tuning.trainer import FineTuner
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
+from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape, describe_shape
 from tasks.training.choices import Precision

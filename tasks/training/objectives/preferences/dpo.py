@@ -2,8 +2,8 @@
 and the worse one less, than a reference does.
 
 ``-ln s(beta (r_w - r_l))``, r being the log-ratio of an answer's probability to that of the reference, which is the
-model before the first step. `tasks.training.objectives.pair_losses` has the other losses of the family, several of
-which may be added up with weights; `tasks.training.objectives.divergences` other divergences than the usual one.
+model before the first step. `pair_losses` beside this has the other losses of the family, several of which may be added
+up with weights; `f_divergences` other divergences than the usual one.
 
 Good where answers are compared rather than written: tone, helpfulness, safety. It wants a model that already gives
 answers of the kind (supervised first), a learning rate a tenth of that, and one to three epochs; the likelihood of both
@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from tasks.language_models.shape import ModelShape
-from tasks.training.objectives.divergences import Divergence, score_ratio
 from tasks.training.objectives.objective import (
     Batch,
     ObjectiveLoss,
@@ -31,9 +30,10 @@ from tasks.training.objectives.objective import (
     Scorer,
     TokenValues,
 )
-from tasks.training.objectives.pair_figures import measure_pairs
-from tasks.training.objectives.pair_losses import PAIR_LOSSES, PairLossName, PairLossSettings, PairScores
-from tasks.training.objectives.pair_objective import PairObjective
+from tasks.training.objectives.preferences.f_divergences import Divergence, score_ratio
+from tasks.training.objectives.preferences.pair_figures import measure_pairs
+from tasks.training.objectives.preferences.pair_losses import PAIR_LOSSES, PairLossName, PairLossSettings, PairScores
+from tasks.training.objectives.preferences.pair_objective import PairObjective
 
 if TYPE_CHECKING:
     import torch

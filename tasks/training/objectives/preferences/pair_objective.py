@@ -12,8 +12,8 @@ from tasks.language_models.long_rows import LongRows
 from tasks.training.objectives.answers import LONG_ROWS, Ranking, tokenize_pairs
 from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
 from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer
-from tasks.training.objectives.pair_figures import PAIR_FIGURES
 from tasks.training.objectives.plain import PlainObjective
+from tasks.training.objectives.preferences.pair_figures import PAIR_FIGURES
 from tasks.training.rows import TokenizedRows
 
 

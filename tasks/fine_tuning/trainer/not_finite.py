@@ -13,8 +13,8 @@ import torch
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
-from tasks.fine_tuning.batches import Bins
-from tasks.fine_tuning.watch import ADVICE
+from tasks.fine_tuning.loss.batches import Bins
+from tasks.fine_tuning.trainer.watch import ADVICE
 from tasks.language_models.encoding import IGNORED
 from tasks.training.rows import TokenizedRows
 

@@ -15,10 +15,10 @@ import torch
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, replacing
-from tasks.fine_tuning.averaging import WeightAverage
-from tasks.fine_tuning.batches import Bins, collate, share_batches, validation_batches
+from tasks.fine_tuning.loss.batches import Bins, collate, share_batches, validation_batches
+from tasks.fine_tuning.loss.scorer import ModelScorer
 from tasks.fine_tuning.rows import Splits
-from tasks.fine_tuning.scorer import ModelScorer
+from tasks.fine_tuning.trainer.averaging import WeightAverage
 from tasks.training.choices import VALIDATION_TOKENS
 from tasks.training.mixture import list_task_figures
 from tasks.training.objectives.objective import ObjectiveLoss, Scorer, StepToMake

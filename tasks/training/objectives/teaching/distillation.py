@@ -28,7 +28,7 @@ from tasks.language_models.long_rows import LongRows
 from tasks.language_models.shape import ModelShape
 from tasks.training.objectives.data import SplitTables, Tokenization
 from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer
-from tasks.training.objectives.taught_objective import FIGURES, TaughtObjective
+from tasks.training.objectives.teaching.taught_objective import FIGURES, TaughtObjective
 from tasks.training.rows import TokenizedRows
 from tasks.training.teachers.divergences import DivergenceName
 

@@ -17,10 +17,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.training.objectives.cpo import shape_rewards, smoothed_sigmoid
 from tasks.training.objectives.objective import Batch, ObjectiveLoss, Scorer
-from tasks.training.objectives.pair_figures import measure_pairs
-from tasks.training.objectives.pair_objective import PairObjective
+from tasks.training.objectives.preferences.cpo import shape_rewards, smoothed_sigmoid
+from tasks.training.objectives.preferences.pair_figures import measure_pairs
+from tasks.training.objectives.preferences.pair_objective import PairObjective
 
 
 class Simpo(PairObjective):

@@ -23,9 +23,9 @@ from pydantic import Field
 from tasks.language_models.long_rows import LongRows
 from tasks.training.objectives.answers import LONG_ROWS, tokenize_judged
 from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
-from tasks.training.objectives.dpo import REFERENCE
 from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Reference, Scorer
 from tasks.training.objectives.plain import PlainObjective
+from tasks.training.objectives.preferences.dpo import REFERENCE
 from tasks.training.rows import TokenizedRows
 
 if TYPE_CHECKING:

@@ -23,27 +23,27 @@ from typing import Any
 
 import datasets
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json, write_json
-from tasks.fine_tuning.averaging import AverageCallback, WeightAverage
-from tasks.fine_tuning.batch_loss import BatchLoss
-from tasks.fine_tuning.batches import Bins, collate, order_batches
 from tasks.fine_tuning.checkpoints import AVERAGED, SCHEDULER, UNLOGGED, Checkpoints
-from tasks.fine_tuning.method_steps import MethodSteps
-from tasks.fine_tuning.noise import noisy_embeddings
-from tasks.fine_tuning.not_finite import StepGuard
-from tasks.fine_tuning.objective_run import ObjectiveRun
-from tasks.fine_tuning.output_layer import adapter_hidden
+from tasks.fine_tuning.loss.batch_loss import BatchLoss
+from tasks.fine_tuning.loss.batches import Bins, collate, order_batches
+from tasks.fine_tuning.loss.noise import noisy_embeddings
+from tasks.fine_tuning.loss.output_layer import adapter_hidden
 from tasks.fine_tuning.rows import Splits
-from tasks.fine_tuning.watch import ADVICE, WatchCallback, find_kept_step, is_over, list_protected
+from tasks.fine_tuning.trainer.arguments import IntervalCallback
+from tasks.fine_tuning.trainer.averaging import AverageCallback, WeightAverage
+from tasks.fine_tuning.trainer.method_steps import MethodSteps
+from tasks.fine_tuning.trainer.not_finite import StepGuard
+from tasks.fine_tuning.trainer.objective_run import ObjectiveRun
+from tasks.fine_tuning.trainer.watch import ADVICE, WatchCallback, find_kept_step, is_over, list_protected
 from tasks.language_models.encoding import IGNORED
 from tasks.training.methods.hooks import STATE, StepHooks
-from tasks.training.methods.parts import changes_trained
 from tasks.training.mixture import drawing
 from tasks.training.optimizers.groups import group_weights
 from tasks.training.plan import Plan
@@ -51,66 +51,6 @@ from tasks.training.quantization.loading import quantization_hidden
 from tasks.training.schedules.schedule import share_of_peak
 
 logger = logging.getLogger(__name__)
-
-
-def trainer_arguments(plan: Plan, output: Path) -> SFTConfig:
-    """The plan as TRL's arguments. What the callbacks and overrides below decide is switched off here."""
-    shared = plan.distribution.arguments(plan.batch_size, plan.accumulation_steps)
-    if changes_trained(plan.method):
-        shared["ddp_find_unused_parameters"] = True  # DDP waits for the gradients of all weights otherwise
-    return SFTConfig(
-        output_dir=str(output),
-        max_steps=plan.steps,
-        per_device_train_batch_size=plan.batch_size,
-        gradient_accumulation_steps=plan.accumulation_steps,
-        learning_rate=plan.learning_rate,
-        weight_decay=plan.weight_decay,
-        max_grad_norm=plan.clip_norm,
-        bf16=plan.precision == "bf16",
-        fp16=plan.precision == "fp16",
-        activation_checkpointing=plan.gradient_checkpointing,
-        use_cpu=plan.device == "cpu",
-        seed=plan.seed,
-        data_seed=plan.seed,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
-        packing=False,
-        remove_unused_columns=False,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=plan.device == "cuda",
-        logging_strategy="no",
-        logging_nan_inf_filter=False,
-        eval_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        include_num_input_tokens_seen="no",
-        push_to_hub=False,
-        **shared,
-    )
-
-
-class IntervalCallback(TrainerCallback):
-    """Decides at which steps to log, evaluate and save. A step that is saved is logged too.
-
-    Args:
-        trainer: The `FineTuner`, whose objective is told first that the step is done.
-    """
-
-    def __init__(self, trainer: FineTuner) -> None:
-        self.trainer, self.plan = trainer, trainer.plan
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        self.trainer.objective.end_step()
-        step, last = state.global_step, state.global_step >= self.plan.steps
-        control.should_save = last or step % self.plan.checkpoint_every_steps == 0
-        control.should_evaluate = last or step % self.plan.evaluate_every_steps == 0
-        # A validation may end the run, or have its step saved.
-        saves = control.should_save or (control.should_evaluate and self.plan.saves_validated)
-        control.should_log = saves or step == 1 or step % self.plan.log_every_steps == 0
-        return control
 
 
 class FineTuner(SFTTrainer):

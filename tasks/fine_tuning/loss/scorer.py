@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tasks.fine_tuning.batch_loss import BatchLoss
+from tasks.fine_tuning.loss.batch_loss import BatchLoss
 from tasks.training.losses.loss import TrainingLoss
 from tasks.training.objectives.objective import Batch, ObjectiveLoss, Scorer, TokenValues
 

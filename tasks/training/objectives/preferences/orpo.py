@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from tasks.training.objectives.objective import Batch, ObjectiveLoss, Scorer
-from tasks.training.objectives.pair_figures import measure_pairs
-from tasks.training.objectives.pair_objective import PairObjective
+from tasks.training.objectives.preferences.pair_figures import measure_pairs
+from tasks.training.objectives.preferences.pair_objective import PairObjective
 
 if TYPE_CHECKING:
     import torch

@@ -12,14 +12,12 @@ by -0.75, the third by 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.language_models.long_rows import LongRows
 from tasks.language_models.shape import ModelShape
-from tasks.training.objectives.data import RowKind
-from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer, StepToMake
+from tasks.training.objectives.objective import Batch, ObjectiveLoss, Scorer, StepToMake
 from tasks.training.objectives.rollouts import policy_gradients
 from tasks.training.objectives.rollouts.experience import (
     FIGURES,
@@ -36,23 +34,13 @@ from tasks.training.objectives.rollouts.experience import (
     number_tokens,
     score_reference,
 )
-from tasks.training.objectives.rollouts.guards import check_guards
 from tasks.training.objectives.rollouts.params import list_rollout_problems
-from tasks.training.objectives.rollouts.prompts import PROMPTS_LONGER
 from tasks.training.objectives.rollouts.rollout_objective import RolloutObjective
-
-if TYPE_CHECKING:
-    pass
 
 
 class Rloo(RolloutObjective):
     """Answers judged against the mean of the others to the same prompt."""
 
-    can: ClassVar[ObjectiveCan] = ObjectiveCan(
-        packing=False, token_loss=False, generates=True, keeps_state=True, shared_weights=False
-    )
-    rows: ClassVar[RowKind] = "prompts"
-    long_rows: ClassVar[tuple[LongRows, ...]] = PROMPTS_LONGER
     unit: ClassVar[str] = "answer"
     figures: ClassVar[Mapping[str, str]] = FIGURES
 
@@ -118,10 +106,3 @@ class Rloo(RolloutObjective):
         if self.kl_weight:
             figures["kl"] = (inputs["kl"].sum(), found.count)
         return ObjectiveLoss(terms.sum(), make_figures(inputs, **figures), found.auxiliary)
-
-    def validation_loss(self, scorer: Scorer, inputs: Batch) -> ObjectiveLoss:
-        """Minus the mean reward."""
-        return ObjectiveLoss(-inputs["rewards"].sum(), make_figures(inputs))
-
-    def next_state(self, state: Mapping[str, float], figures: Mapping[str, float]) -> Mapping[str, float]:
-        return check_guards(self.guards, state, figures)

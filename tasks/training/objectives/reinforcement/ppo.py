@@ -24,10 +24,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.language_models.long_rows import LongRows
 from tasks.language_models.shape import ModelShape
-from tasks.training.objectives.data import RowKind
-from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer, StepToMake
+from tasks.training.objectives.objective import Batch, ObjectiveLoss, Scorer, StepToMake
 from tasks.training.objectives.rollouts import policy_gradients
 from tasks.training.objectives.rollouts.experience import (
     FIGURES,
@@ -44,9 +42,7 @@ from tasks.training.objectives.rollouts.experience import (
     number_tokens,
     score_reference,
 )
-from tasks.training.objectives.rollouts.guards import check_guards
 from tasks.training.objectives.rollouts.params import Rollout, list_rollout_problems
-from tasks.training.objectives.rollouts.prompts import PROMPTS_LONGER
 from tasks.training.objectives.rollouts.rollout_objective import RolloutObjective
 from tasks.training.objectives.rollouts.running import Running
 from tasks.training.objectives.rollouts.values import (
@@ -66,11 +62,6 @@ STATISTICS = "reward_statistics"
 class Ppo(RolloutObjective):
     """Answers judged against what was expected of them."""
 
-    can: ClassVar[ObjectiveCan] = ObjectiveCan(
-        packing=False, token_loss=False, generates=True, keeps_state=True, shared_weights=False
-    )
-    rows: ClassVar[RowKind] = "prompts"
-    long_rows: ClassVar[tuple[LongRows, ...]] = PROMPTS_LONGER
     unit: ClassVar[str] = "token"
     figures: ClassVar[Mapping[str, str]] = {
         **FIGURES,
@@ -212,12 +203,8 @@ class Ppo(RolloutObjective):
         total = terms.sum() + self.value_weight * errors.sum()
         return ObjectiveLoss(total, make_figures(inputs, **figures), found.auxiliary)
 
-    def validation_loss(self, scorer: Scorer, inputs: Batch) -> ObjectiveLoss:
-        """Minus the mean reward."""
-        return ObjectiveLoss(-inputs["rewards"].sum(), make_figures(inputs))
-
     def next_state(self, state: Mapping[str, float], figures: Mapping[str, float]) -> Mapping[str, float]:
-        following = check_guards(self.guards, state, figures)
+        following = dict(super().next_state(state, figures))
         if self.kl_weight and self.target_kl is not None:
             weight = state.get("kl_weight", self.kl_weight)
             if following["steps"] % self.rollout.updates == 0 and "kl" in figures:

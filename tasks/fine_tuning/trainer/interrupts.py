@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 if TYPE_CHECKING:
-    from tasks.fine_tuning.trainer import FineTuner
+    from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 
 logger = logging.getLogger(__name__)
 

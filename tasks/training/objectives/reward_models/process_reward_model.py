@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 from tasks.language_models.encoding import IGNORED
 from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
 from tasks.training.objectives.objective import Batch, ObjectiveLoss, Scorer
-from tasks.training.objectives.reward_objective import RewardObjective, reward_states
+from tasks.training.objectives.reward_models.reward_objective import RewardObjective, reward_states
 from tasks.training.rows import TokenizedRows
 
 
@@ -43,7 +43,7 @@ class ProcessRewards(RewardObjective):
         return "a reward model of the steps of answers"
 
     def tokenize(self, tables: SplitTables, how: Tokenization) -> TokenizedRows:
-        from tasks.training.objectives.steps import tokenize_steps
+        from tasks.training.objectives.reward_models.steps import tokenize_steps
 
         return tokenize_steps(tables.answers, how)
 

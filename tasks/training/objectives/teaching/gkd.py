@@ -36,8 +36,8 @@ from tasks.language_models.shape import ModelShape
 from tasks.training.objectives.data import SplitTables, Tokenization
 from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer, StepToMake
 from tasks.training.objectives.rollouts.prompts import NO_PROMPT, NO_ROOM, PROMPTS_LONGER, Prompt, read_prompt
-from tasks.training.objectives.taught_objective import FIGURES as TAUGHT
-from tasks.training.objectives.taught_objective import TaughtObjective
+from tasks.training.objectives.teaching.taught_objective import FIGURES as TAUGHT
+from tasks.training.objectives.teaching.taught_objective import TaughtObjective
 from tasks.training.rows import TokenizedRows
 from tasks.training.teachers.divergences import DivergenceName
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tasks.contracts.errors import PipelineError
-from tasks.fine_tuning.output_layer import (
+from tasks.fine_tuning.loss.output_layer import (
     replaced_output,
     restrict_positions,
     sum_in_parts,

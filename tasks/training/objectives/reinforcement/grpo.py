@@ -28,10 +28,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.language_models.long_rows import LongRows
 from tasks.language_models.shape import ModelShape
-from tasks.training.objectives.data import RowKind
-from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer, StepToMake
+from tasks.training.objectives.objective import Batch, ObjectiveLoss, Scorer, StepToMake
 from tasks.training.objectives.rollouts import policy_gradients
 from tasks.training.objectives.rollouts.experience import (
     FIGURES,
@@ -48,10 +46,8 @@ from tasks.training.objectives.rollouts.experience import (
     score_reference,
     spread,
 )
-from tasks.training.objectives.rollouts.guards import check_guards
 from tasks.training.objectives.rollouts.params import list_rollout_problems
 from tasks.training.objectives.rollouts.policy_gradients import Scale
-from tasks.training.objectives.rollouts.prompts import PROMPTS_LONGER
 from tasks.training.objectives.rollouts.rollout_objective import RolloutObjective
 
 if TYPE_CHECKING:
@@ -65,11 +61,6 @@ PER_TOKEN = ("dapo", "cispo")  # whose unit is a token; that of the others is an
 class Grpo(RolloutObjective):
     """Answers judged against others to the same prompt."""
 
-    can: ClassVar[ObjectiveCan] = ObjectiveCan(
-        packing=False, token_loss=False, generates=True, keeps_state=True, shared_weights=False
-    )
-    rows: ClassVar[RowKind] = "prompts"
-    long_rows: ClassVar[tuple[LongRows, ...]] = PROMPTS_LONGER
     unit: ClassVar[str] = "answer"
     figures: ClassVar[Mapping[str, str]] = FIGURES
 
@@ -206,10 +197,3 @@ class Grpo(RolloutObjective):
         if self.variant in PER_TOKEN:
             return terms.sum()
         return policy_gradients.mean_of_sequences(terms, sequences, count).sum()
-
-    def validation_loss(self, scorer: Scorer, inputs: Batch) -> ObjectiveLoss:
-        """Minus the mean reward."""
-        return ObjectiveLoss(-inputs["rewards"].sum(), make_figures(inputs))
-
-    def next_state(self, state: Mapping[str, float], figures: Mapping[str, float]) -> Mapping[str, float]:
-        return check_guards(self.guards, state, figures)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.training.objectives.dpo import Dpo
 from tasks.training.objectives.objective import Batch, ObjectiveLoss, Reference, Scorer
-from tasks.training.objectives.pair_objective import PairObjective
+from tasks.training.objectives.preferences.dpo import Dpo
+from tasks.training.objectives.preferences.pair_objective import PairObjective
 
 if TYPE_CHECKING:
     import torch

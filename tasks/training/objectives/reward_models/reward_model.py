@@ -24,8 +24,8 @@ from pydantic import Field
 from tasks.training.objectives.answers import Ranking, tokenize_pairs
 from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
 from tasks.training.objectives.objective import Batch, ObjectiveLoss, Scorer
-from tasks.training.objectives.pair_figures import PAIR_FIGURES, measure_pairs
-from tasks.training.objectives.reward_objective import RewardObjective, reward_states
+from tasks.training.objectives.preferences.pair_figures import PAIR_FIGURES, measure_pairs
+from tasks.training.objectives.reward_models.reward_objective import RewardObjective, reward_states
 from tasks.training.reward_models import padding_of
 from tasks.training.rows import TokenizedRows
 

@@ -1,0 +1,1 @@
+"""Batches of a run, and the loss of one."""

@@ -1,0 +1,1 @@
+"""The trainer of a run: made from a plan, its steps, and what is done between them."""

@@ -1,0 +1,1 @@
+"""Objectives that learn by rewards of their own answers."""
