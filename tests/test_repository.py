@@ -173,6 +173,14 @@ def test_cleaning_leaves_what_is_committed(tmp_path: Path) -> None:
     assert [path for path in committed if not (tmp_path / path).is_file()] == []
 
 
+def test_a_class_name_means_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for path in (path for folder in ("flows", "tasks") for path in sorted((ROOT / folder).rglob("*.py"))):
+        for name in re.findall(r"^class ([A-Z]\w*)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            places.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
 def test_the_readme_tree_is_there() -> None:
     tree = README.split("## The tree")[1].split("```")[1]
     folder = Path()

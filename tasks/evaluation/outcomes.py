@@ -24,7 +24,7 @@ from tasks.evaluation.retrieval import rank_partners
 from tasks.evaluation.rewarding.scores import RewardScores, score_references_with
 from tasks.evaluation.worse_answers import WorseAnswers, score_worse_answers
 from tasks.language_models.bias_probe import BiasMeasure, probe_bias
-from tasks.language_models.generation import Answer, generate_answers, score_references
+from tasks.language_models.generation import GreedyAnswer, generate_answers, score_references
 from tasks.language_models.model_folder import load_tokenizer, resolve_model
 from tasks.language_models.pooling import Pooling, read_pooling
 from tasks.training.released import find_base, load_released
@@ -289,7 +289,7 @@ def _answer_items(name: ModelName, model: Any, tokenizer: Any, items: Sequence[I
             "weights are damaged; fine-tune again with a lower learning rate or another base model"
         )
     asked = [place for place, prompt in enumerate(prompts) if prompt]
-    answers = [Answer("", (), True) for _ in items]
+    answers = [GreedyAnswer("", (), True) for _ in items]
     watch = None if limits.timeout_s is None else AnswerWatch(tokenizer, [()] * len(asked), limits.timeout_s)
     to_answer = [prompts[place] for place in asked]
     given = generate_answers(

@@ -46,7 +46,7 @@ LOGITS = 2**28
 
 
 @dataclass(frozen=True)
-class Answer:
+class GreedyAnswer:
     """One greedy answer.
 
     Attributes:
@@ -96,7 +96,7 @@ def generate_answers(
     batch_size: int = 64,
     title: str = "answering",
     is_over: IsOver | None = None,
-) -> list[Answer]:
+) -> list[GreedyAnswer]:
     """Answer prompts greedily.
 
     Args:
@@ -280,10 +280,10 @@ def _join_parts(losses: Sequence[ReferenceLoss], places: Sequence[int], count: i
     return [ReferenceLoss(total / number, number) for total, number in zip(sums, tokens, strict=True)]
 
 
-def _answer(tokenizer: Any, ids: list[int], ends: frozenset[int]) -> Answer:
+def _answer(tokenizer: Any, ids: list[int], ends: frozenset[int]) -> GreedyAnswer:
     finished = bool(ids) and ids[-1] in ends
     kept = tuple(ids[:-1] if finished else ids)
-    return Answer(tokenizer.decode(kept, skip_special_tokens=True), kept, finished)
+    return GreedyAnswer(tokenizer.decode(kept, skip_special_tokens=True), kept, finished)
 
 
 def _batch_loss(model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> list[ReferenceLoss]:

@@ -26,7 +26,7 @@ _SPLITS_PER_CHUNK = 250
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProbeFinding:
     """The result of one probe.
 
     Attributes:
@@ -85,7 +85,7 @@ def rank(statistics: Array) -> Array:
 
 def judge_probes(
     probes: Sequence[Probe], sample: TrafficSample, splits: int, seed: int, false_alarms: float, power: float
-) -> list[Finding]:
+) -> list[ProbeFinding]:
     """Compute every probe on the sample and its p-value from the A/A splits.
 
     Args:
@@ -111,7 +111,7 @@ def judge_probes(
         floor = max(probe.effect_at(critical, *sizes), probe.minimum_effect)
         effect = float(effects[0, k])
         findings.append(
-            Finding(
+            ProbeFinding(
                 probe=probe.name,
                 detector=probe.detector,
                 subject=probe.subject,

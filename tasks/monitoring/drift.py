@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from threadpoolctl import threadpool_limits
 
-from tasks.monitoring.calibration import Finding, judge_probes
+from tasks.monitoring.calibration import ProbeFinding, judge_probes
 from tasks.monitoring.detectors.words import WordFrequency
 from tasks.monitoring.explanation import WordUse, explain, find_examples, percent, rank_words
 from tasks.monitoring.features import describe_rows
@@ -40,13 +40,13 @@ class DriftVerdict:
     rows: int
     baseline_rows: int
     digest: str
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[ProbeFinding] = field(default_factory=list)
     words: list[WordUse] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
     sample: TrafficSample | None = None
 
     @property
-    def alerts(self) -> list[Finding]:
+    def alerts(self) -> list[ProbeFinding]:
         """Findings that raise an alert, the most significant first."""
         return sorted((f for f in self.findings if f.alert), key=significance)
 
@@ -65,7 +65,7 @@ class DriftVerdict:
         return figures
 
 
-def significance(finding: Finding) -> tuple[float, float, float, str]:
+def significance(finding: ProbeFinding) -> tuple[float, float, float, str]:
     """Sort key of findings: smallest p-value first, then the largest effect relative to the minimum effect."""
     relative_effect = abs(finding.effect) / max(finding.minimum_effect, 1e-9)
     return finding.adjusted, finding.p_value, -round(relative_effect, 9), finding.probe

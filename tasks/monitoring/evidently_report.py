@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.manifest import write_bytes
-from tasks.monitoring.calibration import Finding
+from tasks.monitoring.calibration import ProbeFinding
 from tasks.monitoring.drift import DriftVerdict
 from tasks.monitoring.sample import TrafficSample
 from tasks.pages.page import Page
@@ -73,7 +73,9 @@ def list_varying(sample: TrafficSample) -> list[str]:
     return [name for name, values in features.items() if all(len(set(values[part])) > 1 for part in parts)]
 
 
-def render_evidently(sample: TrafficSample, varying: list[str], findings: list[Finding], false_alarms: float) -> str:
+def render_evidently(
+    sample: TrafficSample, varying: list[str], findings: list[ProbeFinding], false_alarms: float
+) -> str:
     """Evidently's drift preset over numbers and flags, decided by our findings, as HTML."""
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
@@ -101,7 +103,7 @@ def render_evidently(sample: TrafficSample, varying: list[str], findings: list[F
         return file.read_text(encoding="utf-8")
 
 
-def repeat_finding(subject: str, findings: list[Finding]) -> Any:
+def repeat_finding(subject: str, findings: list[ProbeFinding]) -> Any:
     """A test of Evidently that gives what monitoring found about a feature: least adjusted p-value, any alert."""
     from evidently.legacy.calculations.stattests.registry import StatTest, register_stattest
     from evidently.legacy.core import ColumnType

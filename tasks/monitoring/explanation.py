@@ -9,7 +9,7 @@ import numpy as np
 
 from tasks.corpus.text.words import split_terms
 from tasks.corpus.threads import on_one_thread
-from tasks.monitoring.calibration import Finding
+from tasks.monitoring.calibration import ProbeFinding
 from tasks.monitoring.detectors.words import WordFrequency, compare_words, count_documents
 from tasks.monitoring.sample import Array, TrafficSample
 
@@ -81,7 +81,7 @@ def distance_to_baseline(sample: TrafficSample) -> Array:
     return distances
 
 
-def explain(finding: Finding, sample: TrafficSample, strongest: WordUse | None) -> str:
+def explain(finding: ProbeFinding, sample: TrafficSample, strongest: WordUse | None) -> str:
     """One sentence on an alert: what changed, from what to what, and its adjusted p-value."""
     p_value = f"adjusted p-value {show_p_value(finding.adjusted)}"
     if finding.detector == "words" and strongest is not None:

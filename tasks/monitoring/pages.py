@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.contracts.headline import write_headline
 from tasks.contracts.manifest import write_json
-from tasks.monitoring.calibration import Finding
+from tasks.monitoring.calibration import ProbeFinding
 from tasks.monitoring.drift import DriftVerdict, significance, verdict_record
 from tasks.monitoring.explanation import averages, percent
 from tasks.monitoring.health import Health
@@ -131,11 +131,11 @@ def give_cards(verdict: DriftVerdict, health: Health) -> dict[str, str | int | f
     return cards
 
 
-def ranked(verdict: DriftVerdict) -> list[Finding]:
+def ranked(verdict: DriftVerdict) -> list[ProbeFinding]:
     return sorted(verdict.findings, key=lambda f: (not f.alert, *significance(f)))
 
 
-def compare(verdict: DriftVerdict, finding: Finding) -> list[Any]:
+def compare(verdict: DriftVerdict, finding: ProbeFinding) -> list[Any]:
     """A row of the comparison table."""
     before: float | None = None
     now: float | None = None

@@ -57,7 +57,7 @@ class Database:
         self._url = url
 
     def read_versions(self, model: str) -> list[ModelVersion]:
-        """See `Store`."""
+        """See `RecordStore`."""
         names: dict[int, list[str]] = {}
         tags: dict[int, dict[str, str]] = {}
         with self._connected() as rows:
@@ -77,7 +77,7 @@ class Database:
             ]
 
     def read_runs(self, limit: int) -> list[RecordedRun]:
-        """See `Store`."""
+        """See `RecordStore`."""
         tags: dict[str, dict[str, str]] = {}
         with self._connected() as rows:
             found = list(rows(RUNS, {"experiment": EXPERIMENT, "limit": LOOKED_THROUGH}))
@@ -91,13 +91,13 @@ class Database:
         return runs[:limit]
 
     def read_seconds(self) -> dict[str, float]:
-        """See `Store`."""
+        """See `RecordStore`."""
         with self._connected() as rows:
             found = list(rows(SECONDS, {"experiment": EXPERIMENT, "limit": LOOKED_THROUGH}))
         return {stage: (ended - began) / 1000 for stage, began, ended in reversed(found)}
 
     def read_throughput(self) -> float | None:
-        """See `Store`."""
+        """See `RecordStore`."""
         with self._connected() as rows:
             found = list(rows(THROUGHPUT, {"experiment": EXPERIMENT, "metric": THROUGHPUT_METRIC}))
         return float(found[len(found) // 2][0]) if found else None

@@ -62,7 +62,7 @@ class RecordedRun:
     ended: float | None
 
 
-class Store(Protocol):
+class RecordStore(Protocol):
     """Where MLflow keeps what was recorded."""
 
     def read_versions(self, model: str) -> list[ModelVersion]:

@@ -31,7 +31,7 @@ class Server:
         self._url = url
 
     def read_versions(self, model: str) -> list[ModelVersion]:
-        """See `Store`."""
+        """See `RecordStore`."""
         registered = self._ask("registered-models/get", {"name": model})
         if registered is None:
             return []
@@ -58,7 +58,7 @@ class Server:
                 return sorted(found, key=lambda version: version.version)
 
     def read_runs(self, limit: int) -> list[RecordedRun]:
-        """See `Store`."""
+        """See `RecordStore`."""
         found = []
         for run in self._search_runs(""):
             info, tags = run["info"], as_tags(run["data"])
@@ -69,7 +69,7 @@ class Server:
         return found[:limit]
 
     def read_seconds(self) -> dict[str, float]:
-        """See `Store`."""
+        """See `RecordStore`."""
         seconds = {}
         for run in reversed(self._search_runs("attributes.status = 'FINISHED'")):
             info, tags = run["info"], as_tags(run["data"])
@@ -78,7 +78,7 @@ class Server:
         return seconds
 
     def read_throughput(self) -> float | None:
-        """See `Store`."""
+        """See `RecordStore`."""
         for run in self._search_runs(""):
             metrics = {one["key"]: one["value"] for one in run["data"].get("metrics", [])}
             if THROUGHPUT_METRIC in metrics:

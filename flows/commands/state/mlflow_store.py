@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from flows.commands.state.mlflow_records import Store
+from flows.commands.state.mlflow_records import RecordStore
 from flows.wiring.settings import configure
 from tasks.contracts.errors import PipelineError
 
 
-def open_store(uri: str | None = None) -> Store:
+def open_store(uri: str | None = None) -> RecordStore:
     """The store at ``MLFLOW_TRACKING_URI``, by default the checkout's own database.
 
     Raises:

@@ -13,7 +13,7 @@ VERSIONS = "versions.json"
 CHAMPION_NOTE = "champion.json"
 
 
-class ModelVersion(NamedTuple):
+class ReleasedVersion(NamedTuple):
     """A version of a registered model."""
 
     model: str
@@ -27,11 +27,11 @@ def note_version(releases: Path, release: str, model: str, version: int) -> None
     write_json(path, {**known, release: {"model": model, "version": version}})
 
 
-def read_versions(releases: Path) -> dict[str, ModelVersion]:
+def read_versions(releases: Path) -> dict[str, ReleasedVersion]:
     """Model versions by release hash, as far as this checkout registered or fetched them."""
     path = releases / VERSIONS
     known = read_json(path) if path.is_file() else {}
-    return {release: ModelVersion(**entry) for release, entry in known.items()}
+    return {release: ReleasedVersion(**entry) for release, entry in known.items()}
 
 
 def describe_release(manifest: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, float]]:

@@ -17,7 +17,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json
 from tasks.contracts.records import REQUESTS
 from tasks.contracts.tables import write_table
-from tasks.monitoring.calibration import Finding
+from tasks.monitoring.calibration import ProbeFinding
 from tasks.monitoring.drift import detect_drift
 from tasks.monitoring.evidently_report import name_ids, repeat_finding, write_evidently
 from tasks.monitoring.explanation import describe_move
@@ -123,8 +123,8 @@ def test_a_feature_drifts_for_evidently_where_monitoring_alerts(
     findings: list[tuple[float, bool]], decision: tuple[float, bool]
 ) -> None:
     """Significant, but too small an effect, is no alert."""
-    made = [Finding("p", "distance", "words", "KS distance", 0.1, 0.1, p, p, alert, 0.2) for p, alert in findings]
-    result = repeat_finding("words", [*made, Finding("p", "level", "other", "", 1, 0, 0, 0, True, 0)])(
+    made = [ProbeFinding("p", "distance", "words", "KS distance", 0.1, 0.1, p, p, alert, 0.2) for p, alert in findings]
+    result = repeat_finding("words", [*made, ProbeFinding("p", "level", "other", "", 1, 0, 0, 0, True, 0)])(
         pd.Series([1.0]), pd.Series([2.0]), ColumnType.Numerical, 0.02
     )
     assert (result.drift_score, result.drifted) == decision

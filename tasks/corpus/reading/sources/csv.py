@@ -24,7 +24,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from tasks.corpus.reading.sources.files import PACKED, Texts, read_files
+from tasks.corpus.reading.sources.files import PACKED, TextFiles, read_files
 from tasks.corpus.reading.sources.source import Broken, Part, Records
 from tasks.corpus.reading.sources.unpack import (
     BLOCK,
@@ -46,7 +46,7 @@ QUOTES_HINT = "; quotes: false reads quotation marks as text"
 MAX_RECORD_LINES = 100_000
 
 
-class Csv(Texts):
+class Csv(TextFiles):
     """Delimited text."""
 
     name: Literal["csv"] = "csv"

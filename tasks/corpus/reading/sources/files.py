@@ -95,7 +95,7 @@ class Files(Source):
         return self.path.partition("?")[0] if is_web(self.path) else self.path
 
 
-class Texts(Files):
+class TextFiles(Files):
     """Params of every source that reads files of text."""
 
     encoding: str = Field(

@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.corpus.reading.sources.files import PACKED, Texts, read_files
+from tasks.corpus.reading.sources.files import PACKED, TextFiles, read_files
 from tasks.corpus.reading.sources.source import Broken, Part, Records
 from tasks.corpus.reading.sources.unpack import LongLine, iterate_lines, open_unpacked, read_ahead
 from tasks.corpus.reading.sources.values import MAX_ROW_BYTES, TOO_LONG, show_text
@@ -23,7 +23,7 @@ from tasks.corpus.reading.sources.values import MAX_ROW_BYTES, TOO_LONG, show_te
 SUFFIXES = tuple(ending + packed for ending in (".txt", ".md") for packed in PACKED)
 
 
-class Text(Texts):
+class Text(TextFiles):
     """Plain text."""
 
     name: Literal["text"] = "text"
