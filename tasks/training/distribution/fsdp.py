@@ -71,9 +71,11 @@ class Fsdp(Machines):
 
         kind = "cuda" if torch.cuda.is_available() else "cpu"
         mesh = init_device_mesh(kind, (torch.distributed.get_world_size(),))
+        within: set[Any] = set()  # of a block, such as its experts: sharded with it
         for module in model.modules():
-            if isinstance(module, torch.nn.ModuleList):
+            if isinstance(module, torch.nn.ModuleList) and module not in within:
                 for block in module:
+                    within.update(block.modules())
                     fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
         # transformers' trainer leaves such models as they are: no DDP around them, no move to a device.

@@ -52,13 +52,15 @@ MORE: dict[str, dict[str, Any]] = {
     "zero-3-bf16": {"distribution": DISTRIBUTIONS["zero-3"], **BF16, **CHANGES["lora"]},
     "zero-3-checkpointing": {"distribution": DISTRIBUTIONS["zero-3"], "gradient_checkpointing": True},
 }
-# Of every other method, with fewer weights than by default where that is many; slow.
+# Methods that put modules of their own, or vectors, into the model, with fewer weights than by default; slow.
 SMALL: dict[str, dict[str, Any]] = {
     "bottleneck": {"name": "bottleneck", "size": 8},
     "dylora": {"name": "dylora", "rank": 4, "ranks": [2, 4]},
     "memory_tuning": {"name": "memory_tuning", "experts": 16, "rank": 2, "texts": 4, "targets": ["down_proj"]},
     "mixture_of_experts": {"name": "mixture_of_experts", "experts": 3},
     "p_tuning": {"name": "p_tuning", "encoder_width": 64},
+    "prefix_tuning": {"name": "prefix_tuning", "virtual_tokens": 8},
+    "prompt_tuning": {"name": "prompt_tuning", "virtual_tokens": 8},
 }
 # Of LoRA, with another objective than supervised learning, and what else differs.
 OBJECTIVES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
