@@ -64,6 +64,12 @@ def test_the_code_of_a_stage_is_among_its_deps(imports: grimp.ImportGraph, name:
     assert unused == [], f"{name} does not run them"
 
 
+def test_models_that_training_reads_are_among_its_deps() -> None:
+    for folder in (artifacts.REWARD, artifacts.TEACHER):
+        assert (ROOT / folder / "README.md").is_file()
+        assert all(str(folder) in DVC[name]["deps"] for name in ("training_setup", "fine_tuning"))
+
+
 HEAVY = (
     "torch", "transformers", "peft", "trl", "datasets", "great_expectations", "evidently", "matplotlib", "pandas",
     "sklearn", "scipy",

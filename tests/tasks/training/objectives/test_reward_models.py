@@ -44,6 +44,7 @@ from tasks.training.released import load_released
 from tasks.training.reward_models import REWARD_HEAD, last_place
 from tasks.training.rewards.model import RewardModel
 from tasks.training.rewards.reward import AnswerAttempt
+from tasks.training.tuned import merge_reward_model
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.resolve import resolve_plan
 from tests.tasks.training.methods.test_contract import Interrupted, hash_folder, interrupt_at
@@ -307,7 +308,10 @@ def test_the_head_is_trained_by_every_kind_of_method(
         quantization={"name": bits},
     )  # fmt: skip
     fine_tune(plan, splits, initial, tmp_path / "checkpoints", tmp_path / "tuned")
-    assert load_file(tmp_path / "tuned/reward_head.safetensors")["score.weight"].abs().max() > 0
+    head = load_file(tmp_path / "tuned/reward_head.safetensors")["score.weight"]
+    assert head.abs().max() > 0
+    classifier, _ = merge_reward_model(initial, tmp_path / "tuned")
+    assert torch.equal(classifier.score.weight, head)
 
 
 def test_methods_that_do_not_merge_are_refused(initial: Path, shape: ModelShape) -> None:
