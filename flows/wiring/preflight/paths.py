@@ -61,7 +61,8 @@ def check_inputs(params: Params, stages: Sequence[str], sections: Sequence[str] 
     unwatched: dict[str, tuple[str, Path]] = {}
     for section in stages if sections is None else sections:
         watched = [Path(path) for path in list_dependencies(declared.get(section))]
-        for key, value, reads, owner in find_marked(getattr(params, section, None), section):
+        found = [marked for key, part in list_parts(params, section) for marked in find_marked(part, key)]
+        for key, value, reads, owner in found:
             problem = find_problem(value, reads, owner)
             if problem and not is_made(value, made):
                 problems.setdefault((value, problem), f"{artifacts.PARAMS}: {key}: {problem}")
@@ -99,6 +100,14 @@ def check_section(section: BaseModel, key: str) -> None:
     found = [(place, find_problem(value, reads, owner)) for place, value, reads, owner in find_marked(section, key)]
     problems = [f"{artifacts.PARAMS}: {place}: {problem}" for place, problem in found if problem]
     raise_all(problems, "files that are not there")
+
+
+def list_parts(params: Params, section: str) -> Iterator[tuple[str, Any]]:
+    """A section of params and its key; and each of the phases of a training, which are written as what they change."""
+    yield section, getattr(params, section, None)
+    if section == "training_setup" and params.training_setup.phases:
+        for number, phase in enumerate(params.training_setup.each_phase()):
+            yield f"{section}.phases.{number}", phase
 
 
 def find_marked(value: Any, key: str) -> Iterator[tuple[str, str, Reads, BaseModel]]:

@@ -62,6 +62,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "prefix_tuning": {"name": "prefix_tuning", "virtual_tokens": 8},
     "prompt_tuning": {"name": "prompt_tuning", "virtual_tokens": 8},
 }
+OTHERS = [*(f"ddp-{method}" for method in SMALL), "fsdp-memory_tuning", "fsdp-mixture_of_experts"]
 # Of LoRA, with another objective than supervised learning, and what else differs.
 OBJECTIVES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ddp-dpo": ("ddp", {"name": "dpo"}, {}),

@@ -20,12 +20,9 @@ from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
 from tasks.language_models.shape import read_shape
-from tasks.training.combinations import find_reasons
 from tasks.training.distribution.distribution import Layout
-from tasks.training.methods import names_where
 from tasks.training.methods.half import Half
 from tasks.training.plan import Plan
-from tasks.training_setup.params import TrainingSetup
 from tests.tasks.fine_tuning.small import make_plan, make_splits
 from tests.tasks.training.distribution.cases import (
     CASES,
@@ -35,26 +32,12 @@ from tests.tasks.training.distribution.cases import (
     METHODS,
     MORE,
     OBJECTIVES,
+    OTHERS,
     RANKS,
     SMALL,
 )
 from tests.tasks.training.objectives import rows
 
-
-def is_refused(distribution: str, method: str) -> bool:
-    values = METHODS.get(method) or SMALL.get(method) or {"name": method}
-    setup = TrainingSetup.model_validate({"method": values, "distribution": DISTRIBUTIONS[distribution]})
-    return bool(find_reasons(("method", "distribution"), setup.method, setup.distribution))
-
-
-# Every method that `CASES` has not, by DDP; those that put modules of their own, or vectors, into the model by the
-# others too, where the rules have nothing against it.
-OTHERS = {
-    f"{distribution}-{method}": (distribution, SMALL.get(method, {"name": method}))
-    for distribution in ("ddp", "fsdp", "zero-2", "zero-3")
-    for method in names_where()
-    if method not in METHODS and (distribution == "ddp" or method in SMALL) and not is_refused(distribution, method)
-}
 COMMON = {"steps": 6, "log_every_steps": 1, "checkpoint_every_steps": CHECKPOINT, "evaluate_every_steps": 3}
 
 
@@ -170,8 +153,10 @@ def more(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def others(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    plans = {name: plan_of(initial, DISTRIBUTIONS[shared], values) for name, (shared, values) in OTHERS.items()}
-    cases = {name: (plan, splits) for name, plan in plans.items()}
+    cases = {}
+    for name in OTHERS:
+        distribution, _, method = name.partition("-")
+        cases[name] = plan_of(initial, DISTRIBUTIONS[distribution], SMALL[method]), splits
     with trained(tmp_path_factory.mktemp("others"), initial, cases) as found:
         yield found
 
@@ -278,11 +263,17 @@ def test_in_other_bits_and_with_recomputed_activations(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", OTHERS)
-def test_every_other_method_is_that_of_one_process_too(
+def test_methods_with_modules_of_their_own_are_those_of_one_process_too(
     others: Ranks, initial: Path, splits: Splits, tmp_path: Path, case: str
 ) -> None:
     """What is drawn is drawn alike on every rank; resumed exactly."""
-    run = fine_tune(plan_alone(initial, OTHERS[case][1]), splits, initial, tmp_path / "checkpoints", tmp_path / "tuned")
+    run = fine_tune(
+        plan_alone(initial, SMALL[case.partition("-")[2]]),
+        splits,
+        initial,
+        tmp_path / "checkpoints",
+        tmp_path / "tuned",
+    )
     history = others.history(case, "whole")
     losses = {(e["step"], key): e[key] for e in history for key in ("loss", "eval_loss") if key in e}
     expected = {(p.step, "loss"): p.loss for p in run.curve if p.loss is not None}

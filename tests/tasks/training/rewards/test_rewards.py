@@ -170,14 +170,13 @@ def test_a_pattern_that_finds_no_end_stops_the_run_and_is_named() -> None:
 ODDS = {"first": 2.2, "second": -0.4, "third": 1.4}  # probabilities 0.90025, 0.40131 and 0.80218
 
 
-@pytest.mark.parametrize(
-    ("steps", "expected"), [("product", 0.28981), ("min", 0.40131), ("mean", 0.70125), ("last", 0.80218)]
-)
+REDUCED = {"product": 0.28981, "min": 0.40131, "mean": 0.70125, "last": 0.80218}
+
+
 def test_probabilities_of_steps_become_one_number(
-    steps: str, expected: float, initial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    initial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_classifier(initial, tmp_path / "steps")
-    reward = parse(name="model", path=str(tmp_path / "steps"), steps=steps)
     tokenizer = load_tokenizer(initial)
 
     def scored(_: Any, rows: Any, places: Any, *__: Any) -> Any:
@@ -190,9 +189,10 @@ def test_probabilities_of_steps_become_one_number(
 
     monkeypatch.setattr(reward_models, "score_places", scored)
     attempts = [attempt("The first\n\nthe second\n\n\nthe third"), attempt("the second")]
-    found = Rewards([reward], None).score(attempts).total
-    assert found == pytest.approx([expected, 0.40131], abs=1e-5)
-    assert reward.bounds == (0.0, 1.0)
+    for steps, expected in REDUCED.items():
+        reward = parse(name="model", path=str(tmp_path / "steps"), steps=steps)
+        assert Rewards([reward], None).score(attempts).total == pytest.approx([expected, 0.40131], abs=1e-5)
+        assert reward.bounds == (0.0, 1.0)
 
 
 def last_word(text: str) -> str:
@@ -225,7 +225,7 @@ def test_steps_are_read_where_they_end(initial: Path, tmp_path: Path, caplog: py
     # Of a text that is too long the first steps are lost with its beginning.
     short = parse(name="model", path=str(folder), steps="min", max_tokens=3)
     assert short.open(None)(answers[:1])[0] != pytest.approx(min(expected[0]), abs=1e-5)
-    assert not caplog.records
+    assert "do not give their steps back" not in caplog.text
     wrong = parse(name="model", path=str(folder), steps="min", label="LABEL_0").problems()
     assert wrong == [
         'rewards: model: steps: min is of a model with one output, and label "LABEL_0" of one with several; leave one '
