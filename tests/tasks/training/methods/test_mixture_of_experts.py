@@ -92,7 +92,15 @@ def test_routers_are_watched_in_training_without_padding_and_once(model: Any) ->
     hooks.after(model, 1)
     assert [int(part.use.sum()) for part in parts] == [2 * int(mask.sum())] * 2
     assert [int(part.chosen.sum()) for part in parts] == [0, 0]
-    assert hooks.extra_loss(model, 1) is None
+    # Of two ranks that saw as many tokens.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.distributed, "is_initialized", lambda: True)
+        patch.setattr(torch.distributed, "all_reduce", lambda counts: counts.mul_(2))
+        model(input_ids=IDS, attention_mask=mask, use_cache=False)
+        hooks.extra_loss(model, 2)
+        hooks.after(model, 2)
+    assert [int(part.use.sum()) for part in parts] == [3 * 2 * int(mask.sum())] * 2
+    assert hooks.extra_loss(model, 2) is None
     # What gradient checkpointing computes again is not counted again.
     part, states = parts[0], torch.randn(1, 5, 64, requires_grad=True)
     checkpoint(part, states, use_reentrant=False).sum().backward()
