@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 SHOWN_NAMES = 5
 WILDCARDS = "*?["
-# Where files that a section names lie so that DVC watches them, and models, and the stages that read them. Those of data
-# preparation are pinned by their sources, and a base by what model initialisation makes of it.
+# Where files that a section names lie so that DVC watches them, and models; and the stages that read them. Those of
+# data preparation are pinned by their sources, and a base by what model initialisation makes of it.
 WATCHED = {
     "evaluation": (artifacts.SUITES, artifacts.JUDGES, "evaluation"),
     "training_setup": (artifacts.REWARD, artifacts.REWARD, "training_setup fine_tuning"),
