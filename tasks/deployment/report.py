@@ -12,6 +12,7 @@ from tasks.deployment.merge import READ_BY, Exported
 from tasks.deployment.parity import ParityProof
 from tasks.deployment.provenance import Provenance
 from tasks.pages.page import PALETTE, Page, plot_style, show
+from tasks.pages.text import as_sentence
 from tasks.training.objectives.reward_models.reward_objective import RewardObjective
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def write_report(
             f"{provenance.plan.method.describe()} does not merge into the base's weights, so the release holds the "
             "base and beside it what was trained; the gateway opens the two together."
         )
-    page.listing([f"{reason[0].upper()}{reason[1:]}." for reason in reasons], "Reasons of the evaluation's verdict")
+    page.listing([as_sentence(reason) for reason in reasons], "Reasons of the evaluation's verdict")
     page.table(
         "Evaluation",
         *evaluation_rows(provenance.verdict),

@@ -18,6 +18,7 @@ from tasks.monitoring.calibration import ProbeFinding
 from tasks.monitoring.drift import DriftVerdict
 from tasks.monitoring.sample import TrafficSample
 from tasks.pages.page import Page
+from tasks.pages.text import as_sentence
 
 # Evidently gives each widget and the report a random id.
 _RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<=metric_)[0-9a-f]{32}")
@@ -40,7 +41,7 @@ def write_evidently(verdict: DriftVerdict, false_alarms: float, path: Path) -> N
     varying = [] if verdict.sample is None else list_varying(verdict.sample)
     if verdict.sample is None or not varying:
         page = Page(TITLE, "There are no rows to compare.", shown, stage="monitoring")
-        page.listing([f"{reason[0].upper()}{reason[1:]}." for reason in verdict.reasons])
+        page.listing([as_sentence(reason) for reason in verdict.reasons])
         page.write(path)
         return
     page = Page(TITLE, describe(verdict, varying), f"monitoring: {shown}", stage="monitoring")

@@ -15,6 +15,7 @@ from tasks.monitoring.health import Health
 from tasks.monitoring.params import Drift
 from tasks.monitoring.plots import draw_embeddings, draw_features, draw_words
 from tasks.pages.page import Page, Tone
+from tasks.pages.text import as_sentence
 
 TONES: dict[str, Tone] = {"drift": "bad", "no_drift": "good", "too_few": "warn", "no_data": "plain"}
 
@@ -32,7 +33,7 @@ def write_page(verdict: DriftVerdict, health: Health, settings: Drift, evidently
     shown = verdict.verdict.replace("_", " ")
     page = Page("Monitoring", describe(verdict, health), shown, TONES[verdict.verdict], stage="monitoring")
     page.cards(give_cards(verdict, health))
-    page.listing([f"{reason[0].upper()}{reason[1:]}." for reason in verdict.reasons], "Why")
+    page.listing([as_sentence(reason) for reason in verdict.reasons], "Why")
     if verdict.examples:
         page.listing(verdict.examples, "Prompts least like the baseline")
     if verdict.words:

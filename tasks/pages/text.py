@@ -36,6 +36,17 @@ def plot_text(text: str, limit: int = 60) -> str:
     return line.replace("$", r"\$") or "(empty)"
 
 
+def as_sentence(text: str) -> str:
+    """A finding as a sentence: with a capital, unless it begins with a name of params or of a suite, and a point.
+
+    Example:
+        >>> as_sentence("loss improved"), as_sentence("over_refusal guards")
+        ('Loss improved.', 'over_refusal guards.')
+    """
+    first = text.partition(" ")[0].rstrip(":,")
+    return f"{text}." if "_" in first else f"{text[0].upper()}{text[1:]}."
+
+
 def plural(count: int, word: str, words: str = "") -> str:
     """A number with its noun.
 

@@ -12,7 +12,7 @@ from tasks.contracts.manifest import hash_file, seal, write_json
 from tasks.language_models.long_rows import OUTCOMES
 from tasks.language_models.shape import ModelShape
 from tasks.pages.page import PALETTE, Page, plot_style, show
-from tasks.pages.text import plot_text, plural
+from tasks.pages.text import as_sentence, plot_text, plural
 from tasks.training.memory import MEANINGS, Memory
 from tasks.training.methods.hooks import RunFacts
 from tasks.training.methods.parts import Changing
@@ -119,7 +119,7 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
         }
     )
     if resolution.warnings:
-        page.listing([_as_sentence(warning) for warning in resolution.warnings], "Warnings")
+        page.listing([as_sentence(warning) for warning in resolution.warnings], "Warnings")
     page.table("The plan", ["setting", "value"], _as_text(_plan_rows(plan, counts)))
     if plan.before is not None:
         rows = [
@@ -162,12 +162,6 @@ def _part_rows(method: Changing, plan: Plan, shape: ModelShape) -> list[list[str
     rows = [[f"{begin:,}", hooks.describe(shape.layout, number)] for number, begin in shown]
     left = len(hooks.begins) - SHOWN_PARTS
     return rows if left <= 0 else [*rows, ["...", f"{plural(left, 'more period')} until step {plan.steps:,}"]]
-
-
-def _as_sentence(text: str) -> str:
-    """With a capital, unless it begins with the name of a param."""
-    first = text.partition(" ")[0].rstrip(":")
-    return f"{text}." if "_" in first else f"{text[0].upper()}{text[1:]}."
 
 
 def _as_text(rows: list[list[Any]]) -> list[list[str]]:

@@ -29,7 +29,7 @@ from tasks.evaluation.slices.scores import MINIMUM_UNITS, Slice
 from tasks.evaluation.verdict import PromotionVerdict
 from tasks.evaluation.wording import inside_sentence, signed
 from tasks.pages.page import Page, Tone
-from tasks.pages.text import show_score
+from tasks.pages.text import as_sentence, show_score
 
 MAXIMUM_SLICES = 20
 EVERYTHING = "report.json"
@@ -69,7 +69,7 @@ def write_report(
     page = Page("Evaluation", sentence, verdict.verdict, tone, stage="evaluation")
     page.cards(_cards(board, verdict))
     page.contents()
-    page.listing([f"{reason[0].upper()}{reason[1:]}." for reason in verdict.reasons], "Why")
+    page.listing([as_sentence(reason) for reason in verdict.reasons], "Why")
     page.listing(turning_points, "What would change it")
     _add_scores(page, board)
     _add_slices(page, board, verdict, groupings, slices)

@@ -12,7 +12,7 @@ from tasks.data_preparation.output.card.markdown import write_body
 from tasks.data_preparation.output.plots import plot_class_balance, plot_labels, plot_topics
 from tasks.monitoring.plots import draw_words
 from tasks.pages.page import Page, svg
-from tasks.pages.text import plot_text, printable
+from tasks.pages.text import as_sentence, plot_text, printable
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = [
@@ -113,3 +113,9 @@ def test_texts_are_cut_escaped_and_named_when_empty() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert printable("\ud800") == "\ufffd"
+
+
+def test_a_name_of_params_keeps_its_small_letter_at_the_beginning_of_a_sentence() -> None:
+    assert as_sentence("loss went from 0 to 0") == "Loss went from 0 to 0."
+    assert as_sentence("over_refusal, refused: none") == "over_refusal, refused: none."
+    assert as_sentence("batch_size: 3 is small") == "batch_size: 3 is small."
