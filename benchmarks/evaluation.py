@@ -1,12 +1,12 @@
 """Evaluation speed against other harnesses, in one run: same model, items, precision, batch size and threads.
 
 Two kinds of work: log-likelihoods of four options after a question, and greedy answers to plain text. Rivals:
-lm-evaluation-harness with the same batch size, in an environment that this script makes where it is not installed here,
-and a plain transformers loop, one option and one prompt at a time. Every engine runs in a process
+lm-evaluation-harness and lighteval with the same batch size, each in an environment that this script makes where it is
+not installed here, and a plain transformers loop, one option and one prompt at a time. Every engine runs in a process
 of its own; counted is the work alone, without loading. Rounds are interleaved, so that a load that comes and goes meets
 all of them. Shown beside the speeds is for how many items each chose and wrote the same.
 
-    python benchmarks/evaluation.py [--model models/base] [--rivals lm_eval plain] [--rounds 3]
+    python benchmarks/evaluation.py [--model models/base] [--rivals lm_eval lighteval plain] [--rounds 3]
     python benchmarks/evaluation.py --questions arc_easy.jsonl     # rows with query and choices, not made-up ones
 
 On a busy machine take ``--threads 1`` and read the processor seconds: they do not count what others do.
@@ -35,7 +35,8 @@ SCRIPT = Path(__file__).parent / "evaluation_scripts" / "engines.py"
 LM_EVAL = Environment(
     ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "peft==0.21.2", "lm_eval==0.4.13")
 )
-RIVALS = ("lm_eval", "plain")
+LIGHTEVAL = Environment(("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "lighteval==0.13.0"))
+RIVALS = ("lm_eval", "lighteval", "plain")
 WORDS = ("parcel", "refund", "order", "address", "size", "colour", "store", "open", "late", "card", "voucher", "return")
 
 
@@ -97,7 +98,8 @@ def find_engine(name: str, environments: Path) -> Path:
 
     if find_spec(name):
         return Path(sys.executable)
-    return find_python(Trainer(f"{name}.py", environment=LM_EVAL), environments)
+    environment = {"lm_eval": LM_EVAL, "lighteval": LIGHTEVAL}[name]
+    return find_python(Trainer(f"{name}.py", environment=environment), environments)
 
 
 def run(name: str, python: Path, job: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -95,12 +95,48 @@ def lm_eval(job: dict[str, Any]) -> tuple[Work, Work]:
     return choices, answers
 
 
+def lighteval(job: dict[str, Any]) -> tuple[Work, Work]:
+    """Documents as the prompt functions of its tasks make them, asked as its pipeline asks them."""
+    from lighteval.models.transformers.transformers_model import TransformersModel, TransformersModelConfig
+    from lighteval.tasks.requests import Doc
+
+    config = TransformersModelConfig(
+        model_name=job["model"],
+        batch_size=job["batch"],
+        dtype="float32",
+        device="cpu",
+        # Else it asks by the chat template of the model, and from the second round on its cache answers.
+        override_chat_template=False,
+        cache_dir=str(Path("lighteval").resolve()),
+    )
+    model = TransformersModel(config)
+    model._cache = None
+
+    def choices() -> list[Any]:
+        docs = [
+            Doc(query=one["query"], choices=[f" {text}" for text in one["choices"]], gold_index=0, id=str(n))
+            for n, one in enumerate(job["questions"])
+        ]
+        return [choose(reply.logprobs) for reply in model.loglikelihood(docs)]
+
+    def answers() -> list[Any]:
+        # The length belongs to the task: that of the model's settings would cut the prompts to it.
+        length = job["new_tokens"]
+        docs = [
+            Doc(query=prompt, choices=[""], gold_index=0, id=str(n), generation_size=length, stop_sequences=[])
+            for n, prompt in enumerate(job["prompts"])
+        ]
+        return [reply.text[0] for reply in model.greedy_until(docs)]
+
+    return choices, answers
+
+
 def choose(sums: Any) -> int:
     """The likeliest option."""
     return max(range(len(sums)), key=sums.__getitem__)
 
 
-ENGINES = {"heptune": heptune, "plain": plain, "lm_eval": lm_eval}
+ENGINES = {"heptune": heptune, "plain": plain, "lm_eval": lm_eval, "lighteval": lighteval}
 
 
 def main() -> None:
