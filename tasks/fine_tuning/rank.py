@@ -193,7 +193,10 @@ def joined(plan: Plan) -> Iterator[None]:
         )
     if plan.distribution.name == "zero":
         import deepspeed
+        from deepspeed.ops import __compatible_ops__
 
+        # What it would compile for a minute at its first start on CPUs: collectives for inference, unused in training.
+        __compatible_ops__["deepspeed_shm_comm"] = False
         # Before any base is read: stage 3 splits it while it is read.
         deepspeed.init_distributed(dist_backend=backend, verbose=False)
     yield

@@ -129,22 +129,10 @@ def train(job: Job) -> dict[str, int]:
     return {"weights": weights, "optimizer": states}
 
 
-def leave_unbuilt() -> None:
-    """Have DeepSpeed do without its own way between processes of a machine, which takes a minute to compile.
-
-    What it offers to a run that is launched as a user's is in `tests.tasks.training.distribution.test_ranks`.
-    """
-    from deepspeed.ops import __compatible_ops__
-
-    __compatible_ops__["deepspeed_shm_comm"] = False
-
-
 if __name__ == "__main__":
     end_with_parent()
     importlib.import_module("tests.tasks.fine_tuning.preload")
     here = Path(sys.argv[1])
-    if any(here.glob("zero-*")):
-        leave_unbuilt()
     try:
         run_cases(here)
     except BaseException as error:
