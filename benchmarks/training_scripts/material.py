@@ -44,6 +44,9 @@ def make_llama(
         eos_token_id=2,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer = folder / "tokenizer_config.json"
+    limit = {"model_max_length": config.max_position_embeddings}  # the embedded base's is shorter
+    tokenizer.write_text(json.dumps({**json.loads(tokenizer.read_text()), **limit}))
     return folder
 
 
