@@ -87,7 +87,7 @@ def main() -> None:
             **job.get("settings", {}),
         }
     )
-    initial = make_initial(Path(job["model"]))
+    initial = make_initial(Path(job["model"]), job["max_tokens"])
     plan = resolve_plan(
         settings,
         read_shape(initial),

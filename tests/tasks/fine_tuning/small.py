@@ -101,12 +101,12 @@ def make_full_trainer(initial: Path, folder: Path, **changes: Any) -> FineTuner:
     return make_trainer(plan, splits, initial, Checkpoints(folder, origin_of(plan, splits, initial), 1))
 
 
-def make_initial(tiny_model: Path) -> Path:
+def make_initial(tiny_model: Path, context: int = 256) -> Path:
     """The tiny model as model initialisation leaves it."""
     files = [path for path in tiny_model.iterdir() if path.is_file() and path.name != "manifest.json"]
-    shape = describe_shape(tiny_model, 256)
+    shape = describe_shape(tiny_model, context)
     facts = {"tokenizer_class": "TokenizersBackend", "architecture": shape.architecture, "shape": shape.facts()}
-    seal(tiny_model, files, {"reference": None, "context": 256, **facts})
+    seal(tiny_model, files, {"reference": None, "context": context, **facts})
     return tiny_model
 
 
