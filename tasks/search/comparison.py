@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RATE, SEED = "training_setup.learning_rate", "training_setup.seed"
 TABLE = "comparison.json"
 MIB = 2**20
+NAMED = 12  # choices of which each has its name in a plot; of more those on the front have
 WIDE = 10.0  # costs further apart are shown on a logarithmic axis
 # What a choice costs: attribute of `ComparedChoice`, and how it is called.
 COSTS = {
@@ -353,6 +354,23 @@ def as_json(found: ChoiceComparison) -> dict[str, Any]:
     }
 
 
+def name_points(axes: Any, choices: Sequence[ComparedChoice], cost: str) -> None:
+    """Names beside points, as far as they do not cover each other; the words below a plot have all of a front."""
+    taken: list[Any] = []
+    for choice in choices:
+        if not math.isfinite(getattr(choice, cost)):
+            continue
+        text = axes.annotate(
+            plot_text(choice.name), (getattr(choice, cost), choice.value), xytext=(5, 4), textcoords="offset points",
+            fontsize=8,
+        )  # fmt: skip
+        box = text.get_window_extent()
+        if any(box.overlaps(other) for other in taken):
+            text.remove()
+        else:
+            taken.append(box)
+
+
 def plot_front(found: ChoiceComparison, cost: str, words: str) -> Figure:
     """The figure they are ranked by against a cost, a point for each choice, and the Pareto front as a line."""
     import matplotlib
@@ -374,16 +392,17 @@ def plot_front(found: ChoiceComparison, cost: str, words: str) -> Figure:
             colour = PALETTE[0] if choice in front else PALETTE[5]
             axes.errorbar(
                 getattr(choice, cost), choice.value, yerr=choice.half_width, fmt="o", color=colour, markersize=5,
-                linewidth=1.0, capsize=2,
-            )  # fmt: skip
-            axes.annotate(
-                plot_text(choice.name), (getattr(choice, cost), choice.value), xytext=(5, 4),
-                textcoords="offset points", fontsize=8,
+                linewidth=1.0, capsize=2, alpha=1.0 if choice in front else 0.5, zorder=3 if choice in front else 2,
             )  # fmt: skip
         costs = [getattr(choice, cost) for choice in found.finished if math.isfinite(getattr(choice, cost))]
         if max(costs, default=1.0) > WIDE * min(costs, default=1.0):
             axes.set_xscale("log")
         axes.margins(x=0.15)
+        # What is far from certain would press all others into a corner; its bar goes on beyond the plot.
+        values = [choice.value for choice in found.finished]
+        room = 0.12 * (max(values) - min(values)) + max(found.finished[0].half_width or 0.0, 1e-9)
+        axes.set_ylim(min(values) - room, max(values) + room)
+        name_points(axes, found.finished if len(found.finished) <= NAMED else front, cost)
         axes.set_xlabel(plot_text(words))
         axes.set_ylabel(plot_text(found.ranked_by.words))
     return figure
