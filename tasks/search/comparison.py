@@ -251,7 +251,7 @@ def write_comparison(found: ChoiceComparison, page_path: Path, metrics_path: Pat
             page.figure(
                 plot_front(found, cost, words),
                 f"{found.ranked_by.words.capitalize()} against {words}",
-                "Bars are 95% intervals over the seeds. On the Pareto front: "
+                "Bars are 95% intervals over the seeds; long ones go on beyond the plot. On the Pareto front: "
                 + ", ".join(choice.name for choice in found.front(cost))
                 + ".",
             )
@@ -354,8 +354,15 @@ def as_json(found: ChoiceComparison) -> dict[str, Any]:
     }
 
 
-def name_points(axes: Any, choices: Sequence[ComparedChoice], cost: str) -> None:
-    """Names beside points, as far as they do not cover each other; the words below a plot have all of a front."""
+def name_points(axes: Any, choices: Sequence[ComparedChoice], cost: str, apart: bool) -> None:
+    """Names beside points.
+
+    Args:
+        axes: Where the points are, with its limits set.
+        choices: What is named.
+        cost: Attribute of a choice that is across.
+        apart: Leave a name out that would cover another one; the words below the plot have it.
+    """
     taken: list[Any] = []
     for choice in choices:
         if not math.isfinite(getattr(choice, cost)):
@@ -365,7 +372,7 @@ def name_points(axes: Any, choices: Sequence[ComparedChoice], cost: str) -> None
             fontsize=8,
         )  # fmt: skip
         box = text.get_window_extent()
-        if any(box.overlaps(other) for other in taken):
+        if apart and any(box.overlaps(other) for other in taken):
             text.remove()
         else:
             taken.append(box)
@@ -398,11 +405,13 @@ def plot_front(found: ChoiceComparison, cost: str, words: str) -> Figure:
         if max(costs, default=1.0) > WIDE * min(costs, default=1.0):
             axes.set_xscale("log")
         axes.margins(x=0.15)
-        # What is far from certain would press all others into a corner; its bar goes on beyond the plot.
+        # A bar that is far longer than the values are apart would press them into a corner; it goes on beyond the plot.
         values = [choice.value for choice in found.finished]
-        room = 0.12 * (max(values) - min(values)) + max(found.finished[0].half_width or 0.0, 1e-9)
-        axes.set_ylim(min(values) - room, max(values) + room)
-        name_points(axes, found.finished if len(found.finished) <= NAMED else front, cost)
+        if spread := max(values) - min(values):
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, min(values) - spread / 2), min(high, max(values) + spread / 2))
+        many = len(found.finished) > NAMED
+        name_points(axes, front if many else found.finished, cost, apart=many)
         axes.set_xlabel(plot_text(words))
         axes.set_ylabel(plot_text(found.ranked_by.words))
     return figure

@@ -19,6 +19,7 @@ from tasks.search.comparison import (
     compare_choices,
     describe_comparison,
     list_rows,
+    plot_front,
     write_comparison,
 )
 from tasks.search.trials import ANSWER_LOSS, PREFERENCES, SearchTrial
@@ -124,3 +125,33 @@ def test_a_choice_without_a_plan_is_on_no_front_of_what_is_not_known() -> None:
     assert (found.front("trained"), [one.name for one in found.front("seconds")]) == ([], ["full"])
     (one,) = compare_choices(METHOD, TRIALS[:1], FACTS, seeds=1, steps=30).choices
     assert one.half_width is None
+
+
+def test_a_plot_of_few_choices_names_all_and_one_of_many_those_of_its_front_apart() -> None:
+    few = plot_front(compare_choices(METHOD, TRIALS, FACTS, seeds=2, steps=30), "trained", "weights")
+    assert {text.get_text() for text in few.axes[0].texts} == {"full", "lora", "half"}
+    # Each dearer and better than the one before; the last ones cost and reach nearly the same.
+    costs = [*range(100, 2100, 100), 2001, 2002]
+    trials = [trial(n, f"choice {n}", 0, 5 - costs[n] / 1000) for n in range(len(costs))]
+    trials += [trial(99, "dear", 0, 4.5)]
+    facts = {f"choice {n}": ChoiceFacts(cost, 2**30) for n, cost in enumerate(costs)} | {
+        "dear": ChoiceFacts(900, 2**30)
+    }
+    many = plot_front(compare_choices(METHOD, trials, facts, seeds=1, steps=30), "trained", "weights")
+    texts = many.axes[0].texts
+    assert 2 <= len(texts) < len(costs)
+    assert "dear" not in {text.get_text() for text in texts}
+    boxes = [text.get_window_extent() for text in texts]
+    assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])
+
+
+def test_a_long_bar_leaves_the_others_their_room() -> None:
+    trials = [*TRIALS, trial(10, "wild", 0, 2.2), trial(11, "wild", 1, 3.2)]
+    facts = {**FACTS, "wild": ChoiceFacts(300, 2**30)}
+    found = compare_choices(METHOD, trials, facts, seeds=2, steps=30)
+    assert max(choice.half_width or 0 for choice in found.finished) > 6
+    low, high = plot_front(found, "trained", "weights").axes[0].get_ylim()
+    assert (low, high) == (pytest.approx(2.1 - 0.35), pytest.approx(2.8 + 0.35))
+    one = plot_front(compare_choices(METHOD, TRIALS[:1], FACTS, seeds=1, steps=30), "trained", "weights")
+    low, high = one.axes[0].get_ylim()
+    assert high - low > 0.01
