@@ -120,7 +120,7 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     )
     if resolution.warnings:
         page.listing([as_sentence(warning) for warning in resolution.warnings], "Warnings")
-    page.table("The plan", ["setting", "value"], _as_text(_plan_rows(plan, counts)))
+    page.table("The plan", ["setting", "value"], _as_text(list_settings(plan, counts)))
     if plan.before is not None:
         rows = [
             [number, phase.objective.describe(), phase.examples, phase.steps, phase.learning_rate]
@@ -175,7 +175,13 @@ def _describe_method(plan: Plan) -> str:
     return description[0].upper() + description[1:]
 
 
-def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
+def list_settings(plan: Plan, counts: Counts) -> list[list[Any]]:
+    """What the plan says, a row of name and value each; what is nested has dotted names.
+
+    Args:
+        plan: The plan.
+        counts: Tokens of the splits.
+    """
     chosen = plan.method.model_dump(exclude={"name"})
     processes = plural(plan.world_size, "process", "processes")
     packed = (
@@ -185,7 +191,7 @@ def _plan_rows(plan: Plan, counts: Counts) -> list[list[Any]]:
     )
     return [
         ["method", _describe_method(plan)],
-        *([f"method.{name}", ", ".join(value) if isinstance(value, list) else value] for name, value in chosen.items()),
+        *_flatten(chosen, "method."),
         ["objective", plan.objective.describe()],
         *([["loss", plan.loss.describe()]] if plan.objective.can.token_loss else []),
         ["learning rate", plan.learning_rate],
@@ -251,10 +257,13 @@ def _memory_rows(memory: Memory) -> list[list[Any]]:
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[list[Any]]:
-    """Nested values as rows of dotted keys."""
+    """Nested values as rows of dotted keys, lists as text."""
     rows: list[list[Any]] = []
     for key, value in values.items():
-        rows += _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [[f"{prefix}{key}", value]]
+        if isinstance(value, Mapping):
+            rows += _flatten(value, f"{prefix}{key}.")
+        else:
+            rows.append([f"{prefix}{key}", ", ".join(map(show, value)) if isinstance(value, list) else value])
     return rows
 
 

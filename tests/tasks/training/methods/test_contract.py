@@ -23,6 +23,7 @@ from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape, read_shape
+from tasks.pages.page import show
 from tasks.training.interval import Interval
 from tasks.training.methods import METHODS, names_where
 from tasks.training.methods.adapters.adapter import Adapter
@@ -43,9 +44,10 @@ from tasks.training.quantization.nf4 import Nf4
 from tasks.training.quantization.none import Unquantized
 from tasks.training.tuned import load_tuned, merge_tuned
 from tasks.training.weights import list_trained_weights
-from tasks.training_setup.counts import count_tokens
+from tasks.training_setup.counts import Counts, count_tokens
 from tasks.training_setup.memory import list_moments
 from tasks.training_setup.params import TrainingSetup
+from tasks.training_setup.report import list_settings
 from tasks.training_setup.resolve import resolve_plan
 from tests.tasks.fine_tuning.small import make_initial
 from tests.tiny import example_rows
@@ -359,6 +361,18 @@ def interrupt_at(step: int) -> Callable[[int, Mapping[str, float]], None]:
             raise Interrupted
 
     return on_metrics
+
+
+@members()
+def test_the_page_of_its_plan_has_all_that_was_chosen(method: Method, initial: Path, shape: ModelShape) -> None:
+    plan = make_plan(method, shape, initial)
+    counts = Counts(40, 40, 0, [30], [30], 30, 15, 8)
+    shown = {name: show(value) for name, value in list_settings(plan, counts)}
+    for name, value in plan.method.model_dump(exclude={"name"}).items():
+        if isinstance(value, dict):
+            assert {key: shown[f"method.{name}.{key}"] for key in value} == {key: show(value[key]) for key in value}
+        else:
+            assert shown[f"method.{name}"] == (", ".join(map(show, value)) if isinstance(value, list) else show(value))
 
 
 def make_plan(method: Method, shape: ModelShape, initial: Path) -> Plan:
