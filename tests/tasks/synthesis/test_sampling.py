@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
@@ -15,6 +19,8 @@ from tasks.contracts.records import EXAMPLES
 from tasks.contracts.tables import write_table
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.jsonl import Jsonl
+from tasks.language_models.model_folder import load_tokenizer
+from tasks.language_models.writers.answers import CUT_OFF
 from tasks.synthesis.sampling import draws
 from tasks.synthesis.sampling.choice import (
     ALIKE,
@@ -32,8 +38,11 @@ from tasks.synthesis.sampling.draws import Draw, draw_all
 from tasks.synthesis.sampling.params import AnswerSampling
 from tasks.synthesis.sampling.prompts import read_prompts
 from tasks.synthesis.sampling.publish import average_best, list_counts, measure_sampled, write_report, write_sampled
+from tasks.training import reward_models
 from tasks.training.objectives.rollouts.prompts import Prompt
 from tests.endpoint import Endpoint
+from tests.tasks.fine_tuning.small import make_initial
+from tests.tasks.training.rewards.test_contract import make_classifier
 from tests.tiny import example_rows, make_tiny_model
 
 PROMPT = Prompt([{"role": "user", "content": "How much?"}], "18", None, "00")
@@ -184,6 +193,46 @@ def test_a_server_is_asked_once_for_each_answer(tmp_path: Path) -> None:
             reward_all(settings.model_copy(update={"keep": "pair"}), [PROMPT], found, tmp_path)
     finally:
         endpoint.close()
+
+
+# Log-odds that a step which ends in the word is right: probabilities 0.9, 0.4 and 0.8.
+ODDS = {"first": math.log(9), "second": math.log(2 / 3), "third": math.log(4)}
+STEPS = ["the first\n\nthe second", "the third\n\nthe third\n\nthe first", "the third", "the first\n\nthe third"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "rewards", "kept"),
+    [
+        ("product", [0.36, 0.576, 0.8, 0.72], [2, 3, 1, 0]),
+        ("min", [0.4, 0.8, 0.8, 0.8], [1, 2, 3, 0]),
+        ("mean", [0.65, 2.5 / 3, 0.8, 0.85], [3, 1, 2, 0]),
+        ("last", [0.4, 0.9, 0.8, 0.8], [1, 2, 3, 0]),
+    ],
+)
+def test_a_model_of_processes_chooses_by_all_steps(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: str, rewards: list[float], kept: list[int]
+) -> None:
+    """The classifier says at the end of each step what stands in `ODDS`; an answer that is cut off has no reward."""
+    initial, folder = make_initial(shutil.copytree(model, tmp_path / "base")), tmp_path / "steps"
+    make_classifier(initial, folder)
+    tokenizer = load_tokenizer(initial)
+
+    def scored(_: Any, rows: Any, places: Any, *__: Any) -> Any:
+        words = [[re.findall("first|second|third", tokenizer.decode(row[: at + 1]))[-1] for at in own]
+                 for row, own in zip(rows, places, strict=True)]  # fmt: skip
+        return [np.array([ODDS[word] for word in one], dtype=np.float32) for one in words]
+
+    monkeypatch.setattr(reward_models, "score_places", scored)
+    drawn = [[*(Draw(text, 9, "") for text in STEPS), Draw("the first", 9, CUT_OFF)]]
+    settings = settings_of(keep="all", rewards=[{"name": "model", "path": str(folder), "steps": steps}])
+    check_rewards(settings, [PROMPT])
+    (found,) = reward_all(settings, [PROMPT], drawn, tmp_path / "rewards")
+    assert [one.reward for one in found.answers] == [*(pytest.approx(value, abs=1e-6) for value in rewards), None]
+    assert [one.number for one in found.kept] == kept
+    best = reward_all(settings.model_copy(update={"keep": "best"}), [PROMPT], drawn, tmp_path / "rewards")[0]
+    (row,) = describe_rows(settings.model_copy(update={"keep": "best"}), best)
+    assert row["messages"][-1]["content"] == STEPS[kept[0]]
+    assert row["reward"] == pytest.approx(max(rewards), abs=1e-6)
 
 
 def test_rewards_that_do_not_fit_are_refused_before_anything_is_drawn() -> None:
