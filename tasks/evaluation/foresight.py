@@ -15,6 +15,7 @@ from tasks.evaluation.decisions.reuse import FrozenChampion, HeldOutUse, selecti
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from tasks.evaluation.metrics.metric import Metric
     from tasks.evaluation.params import Evaluation
 
 # A split is drawn by content, so its size varies about its share.
@@ -30,7 +31,8 @@ class HeldOut:
     """What evaluation will find in the splits, at most.
 
     Attributes:
-        rows: Rows of the test split that have a prompt and an answer; with folds those of the training split too.
+        rows: Rows of the test split that have a prompt and an answer, or are documents where those are items; with
+            folds those of the training split too.
         labelled: Those of them with a label.
         clusters: Independent ones: near-duplicates count once.
         labels: Labels in the training split.
@@ -58,7 +60,9 @@ def read_held_out(train: Path, test: Path, folds: int | None = None, train_only:
     )
 
 
-def count_held_out(train: Path, test: Path, folds: int | None = None, train_only: Sequence[str] = ()) -> HeldOut:
+def count_held_out(
+    train: Path, test: Path, folds: int | None = None, train_only: Sequence[str] = (), documents: bool = False
+) -> HeldOut:
     """Count the rows that a verdict can rest on.
 
     Args:
@@ -66,6 +70,7 @@ def count_held_out(train: Path, test: Path, folds: int | None = None, train_only
         test: Test split.
         folds: ``evaluation.folds``.
         train_only: ``data_preparation.split.train_only``.
+        documents: Plain texts are items too, see `tasks.evaluation.items.select_items`.
 
     Raises:
         PipelineError: A file is missing or not readable.
@@ -73,7 +78,7 @@ def count_held_out(train: Path, test: Path, folds: int | None = None, train_only
     import pyarrow.compute as pc
 
     table, trained = read_held_out(train, test, folds, train_only), read_examples(train)
-    answerable = table.filter(pc.greater_equal(pc.list_value_length(table["messages"]), 2))
+    answerable = table.filter(pc.greater_equal(pc.list_value_length(table["messages"]), 1 if documents else 2))
     return HeldOut(
         rows=answerable.num_rows,
         labelled=answerable.num_rows - answerable["label"].null_count,
@@ -120,7 +125,12 @@ def foresee_use(
 
 
 def foresee_verdicts(
-    found: HeldOut, settings: Evaluation, test_share: float | None, drift_rows: int, use: HeldOutUse | None = None
+    found: HeldOut,
+    settings: Evaluation,
+    test_share: float | None,
+    drift_rows: int,
+    use: HeldOutUse | None = None,
+    rewards: Sequence[Metric] = (),
 ) -> Foresight:
     """What evaluation's gate and monitoring can find out with so many held-out rows.
 
@@ -130,17 +140,19 @@ def foresee_verdicts(
         test_share: ``data_preparation.split.test``; None where the method of the split takes none.
         drift_rows: ``monitoring.drift.minimum_rows``, which the baseline, the answers to the held-out rows, needs too.
         use: What the next decision takes of the held-out rows; None: they have not decided before.
+        rewards: Metrics of the rewards that are asked for instead of answers; empty where answers are.
     """
     problems, notes = [], []
-    wanted = settings.gate.primaries
+    metrics = tuple(rewards) or settings.metrics
+    wanted = [rewards[0].name] if rewards else settings.gate.primaries
     why = why_without_labels(found) if any(name in NEED_LABELS for name in wanted) else None
     names = [name for name in wanted if why is None or name not in NEED_LABELS]
     if not names:
-        names = [metric.name for metric in settings.metrics if metric.name not in NEED_LABELS]
+        names = [metric.name for metric in metrics if metric.name not in NEED_LABELS]
     if not names:
         problems.append(f"no model can be compared: {why}; add exact_match or loss to evaluation.metrics")
     else:
-        primary = next(metric for metric in settings.metrics if metric.name == names[0])
+        primary = next(metric for metric in metrics if metric.name == names[0])
         if why is not None:
             without = " and ".join(name for name in wanted if name in NEED_LABELS)
             notes.append(f"{without} does not apply ({why}), so {primary.name} decides about promotion")
@@ -159,7 +171,7 @@ def foresee_verdicts(
                 f"probability of {settings.bootstrap.power:.0%}, a smaller one less often"
             )
         if scored < needed:
-            graded = "" if primary.name == "loss" else "primary: loss, "
+            graded = "" if rewards or primary.name == "loss" else "primary: loss, "
             other = f", or judge by fewer rows (evaluation.gate: {{{graded}minimum_items: {scored}}})" * (scored >= 2)
             problems.append(
                 f"no candidate can be promoted: evaluation.gate.minimum_items is {needed:,}, and {primary.name} is "

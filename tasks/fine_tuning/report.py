@@ -17,6 +17,7 @@ from tasks.language_models.long_rows import OUTCOMES
 from tasks.pages.page import Page, Tone, plot_style
 from tasks.pages.text import plot_text, plural
 from tasks.training.mixture import count_tasks, list_task_figures
+from tasks.training.objectives.data import NOUNS
 from tasks.training.quantization.measure import TRAINED, WeightPart
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def write_report(
         if splits.train.cut:
             outcome = OUTCOMES[run.plan.long_rows]
             rows.append((f"longer than {run.plan.max_tokens} tokens, {outcome}", splits.train.cut))
-        page.table("Conversations left out, cut or split", ["reason", "conversations"], rows)
+        page.table("Rows left out, cut or split", ["reason", NOUNS[run.plan.objective.rows][1]], rows)
     page.link("curve.json", "Loss curve as JSON (curve.json)")
     page.write(page_path)
     return figures
@@ -186,7 +187,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("trainable parameters", run.trained),
         ("all parameters", sum(part.weights for part in run.weights)),
         ("saved weights", f"{run.bytes / 1e6:,.1f} MB"),
-        ("training conversations", len(splits.train)),
+        (f"training {NOUNS[plan.objective.rows][1]}", len(splits.train)),
         ("tokens per epoch", int(splits.train.offsets[-1])),
         ("supervised tokens per epoch", splits.train.supervised),
         ("epochs", f"{plan.epochs:.3g}"),
@@ -205,7 +206,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("gradient clipping norm", plan.clip_norm),
         ("precision", plan.precision),
         ("device", f"{plan.device}, {plan.world_size} × {plural(plan.threads, 'thread')}"),
-        ("validation conversations", len(splits.validation)),
+        (f"validation {NOUNS[plan.objective.rows][1]}", len(splits.validation)),
         ("seed", plan.seed),
     ]
 

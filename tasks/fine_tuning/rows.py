@@ -17,7 +17,7 @@ from tasks.language_models.model_folder import load_tokenizer
 from tasks.training.answer_costs import find_answer_costs
 from tasks.training.mixture import Mixture, add_tasks
 from tasks.training.objectives import AnyObjective
-from tasks.training.objectives.data import Tokenization, split_tables
+from tasks.training.objectives.data import NOUNS, Tokenization, split_tables
 from tasks.training.objectives.supervised import Supervised
 from tasks.training.rows import TokenizedRows
 
@@ -83,19 +83,20 @@ def tokenize_splits(
     kept = objective.tokenize(split_tables(train, answers, "train"), how)
     if needs_costs:
         kept = add_costs(kept, balance)
+    found = f"{len(kept.full_lengths):,} training {NOUNS[objective.rows][1]}"
     if not len(kept):
         reasons = "; ".join(f"{count:,} x {reason}" for reason, count in kept.dropped.items()) or "the split is empty"
         raise PipelineError(
-            f"none of {train.num_rows:,} training conversations has a supervised token ({reasons}); raise "
+            f"none of {found} has a supervised token ({reasons}); raise "
             "training_setup.max_tokens or see reports/data_preparation"
         )
     for reason, count in kept.dropped.items():
-        logger.warning("%s of %s training conversations are dropped: %s", count, train.num_rows, reason)
+        logger.warning("%s of %s are dropped: %s", count, found, reason)
     if kept.cut:
         logger.warning(
-            "%s of %s training conversations are longer than %s tokens and %s",
+            "%s of %s are longer than %s tokens and %s",
             kept.cut,
-            train.num_rows,
+            found,
             max_tokens,
             OUTCOMES[long_rows],
         )

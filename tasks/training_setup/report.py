@@ -16,6 +16,7 @@ from tasks.pages.text import as_sentence, plot_text, plural
 from tasks.training.memory import MEANINGS, Memory
 from tasks.training.methods.hooks import RunFacts
 from tasks.training.methods.parts import Changing
+from tasks.training.objectives.data import NOUNS
 from tasks.training.plan import NAME, Plan
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.environment import fingerprint
@@ -103,7 +104,7 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     page = Page(
         "Training setup",
         f"{_describe_method(plan)} of a base of {shape.parameters:,} parameters, with {plan.trainable_parameters:,} "
-        f"trainable ones: {plural(plan.steps, 'step')} over {plural(plan.examples, 'conversation')}, "
+        f"trainable ones: {plural(plan.steps, 'step')} over {plural(plan.examples, *NOUNS[plan.objective.rows])}, "
         f"{plan.epochs:.3g} {'epoch' if plan.epochs == 1 else 'epochs'}.",
         "check the warnings" if resolution.warnings else "fits",
         "warn" if resolution.warnings else "good",
@@ -144,8 +145,9 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     page.table("Memory in parts", ["part", "MiB", "share", "what it is"], _memory_rows(memory))
     page.figure(
         _length_figure(counts, plan),
-        "Conversation lengths",
-        f"{counts.longer:,} of {counts.rows:,} conversations are longer than {plan.max_tokens} tokens.",
+        "Lengths",
+        f"{counts.longer:,} of {counts.rows:,} {NOUNS[plan.objective.rows][1]} are longer than {plan.max_tokens} "
+        "tokens.",
     )
     if isinstance(plan.method, Changing):
         page.table("What is trained when", ["from step", "trained"], _part_rows(plan.method, plan, shape))
@@ -216,7 +218,7 @@ def list_settings(plan: Plan, counts: Counts) -> list[list[Any]]:
         ["base weights", plan.quantization.describe()],
         ["gradient checkpointing", plan.gradient_checkpointing],
         ["seed", plan.seed],
-        ["validation conversations", counts.validation_examples],
+        [f"validation {NOUNS[plan.objective.rows][1]}", counts.validation_examples],
         [
             "checkpoint, validate, log every",
             f"{plan.checkpoint_every_steps}, {plan.evaluate_every_steps}, {plan.log_every_steps} steps",
@@ -346,7 +348,8 @@ def _length_figure(counts: Counts, plan: Plan) -> Figure:
         if plan.max_tokens <= 1.5 * longest:
             axes.axvline(plan.max_tokens, color=PALETTE[4], linewidth=1.2, linestyle="--", label="max_tokens")
             axes.legend()
-        axes.set_xlabel("tokens of a conversation, chat template included")
-        axes.set_ylabel("conversations")
+        one, several = NOUNS[plan.objective.rows]
+        axes.set_xlabel(f"tokens of a {one}, with all that the chat template adds")
+        axes.set_ylabel(several)
         axes.set_xlim(left=0)
     return figure

@@ -17,6 +17,7 @@ from tasks.training.combinations import CHOICES, list_conflicts
 from tasks.training.distribution.distribution import Layout
 from tasks.training.memory import Memory
 from tasks.training.methods.method import count_virtual_tokens
+from tasks.training.objectives.data import NOUNS
 from tasks.training.optimizers.refusals import list_problems
 from tasks.training.packing import count_packed_rows
 from tasks.training.plan import Plan
@@ -332,13 +333,13 @@ def _too_large(
 
 def _unusual(plan: Plan, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
     """What works, but is probably not meant."""
-    warnings = []
+    warnings, rows = [], f"{counts.rows:,} {NOUNS[plan.objective.rows][1]}"
     for reason, count in counts.dropped.items():
         way_out = "; raise max_tokens or choose another long_rows" if reason in (ANSWER_CUT, TOO_LONG) else ""
-        warnings.append(f"{count:,} of {counts.rows:,} conversations do not train: {reason}{way_out}")
+        warnings.append(f"{count:,} of {rows} do not train: {reason}{way_out}")
     if counts.cut:
         warnings.append(
-            f"{counts.cut:,} of {counts.rows:,} conversations are longer than {plan.max_tokens} tokens and "
+            f"{counts.cut:,} of {rows} are longer than {plan.max_tokens} tokens and "
             f"{OUTCOMES[plan.long_rows]}; raise max_tokens or choose another long_rows"
         )
     if not counts.validation_examples:

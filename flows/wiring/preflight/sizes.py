@@ -8,6 +8,9 @@ from flows.wiring import artifacts
 from flows.wiring.params import Params
 from tasks.evaluation.decisions.reuse import read_frozen_champion
 from tasks.evaluation.foresight import Foresight, count_held_out, foresee_use, foresee_verdicts
+from tasks.evaluation.reward_metrics.reward_accuracy import RewardAccuracy
+from tasks.evaluation.reward_metrics.step_accuracy import StepAccuracy
+from tasks.training.objectives.reward_models.reward_objective import RewardObjective
 
 logger = logging.getLogger(__name__)
 
@@ -18,9 +21,13 @@ def foresee(params: Params) -> Foresight:
     Raises:
         PipelineError: Nothing is prepared.
     """
-    split = params.data_preparation.split
+    split, objective = params.data_preparation.split, params.training_setup.each_phase()[-1].objective
+    found = count_held_out(
+        artifacts.TRAIN, artifacts.TEST, params.evaluation.folds, split.train_only, objective.rows == "texts"
+    )
+    rewards = (StepAccuracy() if objective.rows == "steps" else RewardAccuracy(),)
     return foresee_verdicts(
-        count_held_out(artifacts.TRAIN, artifacts.TEST, params.evaluation.folds, split.train_only),
+        found,
         params.evaluation,
         split.test if split.method.uses_shares else None,
         params.monitoring.drift.minimum_rows,
@@ -33,6 +40,7 @@ def foresee(params: Params) -> Foresight:
         )
         if artifacts.CHAMPION.is_file()
         else None,
+        rewards if isinstance(objective, RewardObjective) else (),
     )
 
 

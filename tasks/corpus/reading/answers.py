@@ -173,6 +173,14 @@ def make_answer_set(row: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
+def count_equal(table: pa.Table) -> Counter[str]:
+    """Number of rows per source that compare an answer with itself, which `write_answers` leaves out."""
+    if COLUMN not in table.column_names:
+        return Counter()
+    compared = table.filter(pc.is_valid(table[COLUMN])).to_pylist()
+    return Counter(row["source"] for row in compared if make_answer_set(row) is None)
+
+
 def count_answers(table: pa.Table | None) -> Counter[str]:
     """Number of rows with comparable answers per source."""
     if table is None or COLUMN not in table.column_names:

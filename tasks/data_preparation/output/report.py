@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from tasks.contracts.manifest import write_json
 from tasks.contracts.power import CONFIDENCE, POWER, detectable_share
-from tasks.corpus.reading.answers import count_answers
+from tasks.corpus.reading.answers import count_answers, count_equal
 from tasks.corpus.rows.rows import Origin, Rows
 from tasks.corpus.rows.texts import show_conversation
 from tasks.data_preparation.gate.gate import Verdict
@@ -185,19 +185,20 @@ def _show_confidence(origin: Origin) -> str:
 
 
 def _add_answers(page: Page, rows: Rows) -> None:
-    preferred, rejected = count_answers(rows.table), count_answers(rows.rejected)
+    preferred, rejected, equal = count_answers(rows.table), count_answers(rows.rejected), count_equal(rows.table)
     lines = [
-        [o.title, preferred[o.title], rejected[o.title]]
+        [o.title, preferred[o.title], rejected[o.title], equal[o.title]]
         for o in rows.origins
         if preferred[o.title] or rejected[o.title]
     ]
     if lines:
         page.table(
             "Rows with several or rated answers",
-            ["source", "rows with a preferred answer", "rows with rejected answers only"],
+            ["source", "rows with a preferred answer", "rows with rejected answers only", "both answers the same"],
             lines,
             note="The splits contain the preferred answer of each row; answers.parquet beside them contains all "
-            "answers with their scores, for preference training.",
+            "answers with their scores, for preference training. Where both are the same "
+            "they compare nothing, and are not in it.",
         )
 
 

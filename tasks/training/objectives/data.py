@@ -30,6 +30,17 @@ WANTED: Mapping[RowKind, str] = {
     '"labels": [true, ...]}',
 }
 
+# What one of each kind is called, and several.
+NOUNS: Mapping[RowKind, tuple[str, str]] = {
+    "conversations": ("conversation", "conversations"),
+    "pairs": ("pair of answers", "pairs of answers"),
+    "judged": ("judged answer", "judged answers"),
+    "prompts": ("prompt", "prompts"),
+    "texts": ("text", "texts"),
+    "text_pairs": ("pair of texts", "pairs of texts"),
+    "steps": ("answer in steps", "answers in steps"),
+}
+
 
 @dataclass(frozen=True)
 class SplitTables:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from flows.wiring import artifacts
+from flows.wiring.params import Params
+from flows.wiring.preflight import sizes
 from tasks.contracts.power import detectable_share
 from tasks.contracts.records import EXAMPLES, UNTRAINED
 from tasks.contracts.tables import write_table
@@ -60,6 +63,32 @@ def test_only_labelled_rows_count_for_intent_accuracy() -> None:
     )
     alone = foresee(none, metrics=["intent_accuracy"], gate={"must_not_worsen": {}})
     assert alone.problems[0].startswith("no model can be compared: the training split has fewer than two labels; add")
+
+
+def test_documents_and_rewards_are_foreseen_as_evaluation_scores_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of texts alone 120 are items of continued pre-training, and none of anything else; a reward model has no loss."""
+    monkeypatch.chdir(tmp_path)
+    texts = [{**row, "messages": row["messages"][1:], "label": None} for row in example_rows(120)]  # type: ignore[index]
+    for place in (artifacts.TRAIN, artifacts.TEST):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_examples(place, texts)
+
+    def told(objective: str, **more: object) -> str:
+        evaluation = {"metrics": ["loss"], "gate": {"primary": "loss", "must_not_worsen": {}}}
+        setup = {"objective": {"name": objective}, **more}
+        found = sizes.foresee(Params.model_validate({"evaluation": evaluation, "training_setup": setup}))
+        return " ".join([*found.problems, *found.notes])
+
+    assert "no candidate can be promoted" not in told("pretraining")
+    assert "loss is scored on 0 held-out rows" in told("supervised")
+    phases = [{"objective": {"name": "pretraining"}, "epochs": 1.0}, {"objective": {"name": "supervised"}}]
+    assert "loss is scored on 0 held-out rows" in told("supervised", phases=phases)
+    write_examples(artifacts.TEST, example_rows(120))
+    assert "an improvement of reward_accuracy by" in told("reward_model")
+    assert "an improvement of step_accuracy by" in told("process_reward_model")
+    assert "loss" not in told("reward_model")
 
 
 def test_enough_rows_are_no_problem() -> None:

@@ -85,6 +85,8 @@ def _convert_whole(row: Row, columns: Columns) -> ConvertedRow:
     start = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
     if start is None:
         start = min(len(first), len(second))
+    elif start < min(len(first), len(second)) and {first[start]["role"], second[start]["role"]} != {"assistant"}:
+        raise RowError(f"chosen and rejected answer different prompts, which part at turn {start + 1}")
     # When one dialogue is a prefix of the other, or both are equal, the last answer is compared.
     while start and (start >= min(len(first), len(second)) or first[start]["role"] != "assistant"):
         start -= 1

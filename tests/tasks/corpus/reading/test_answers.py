@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from tasks.contracts.manifest import read_manifest
 from tasks.contracts.records import ANSWER_SETS, EXAMPLES, QUARANTINE, AnswerSet, content_id
 from tasks.contracts.tables import read_table
-from tasks.corpus.reading.answers import exclude_rejected, make_answer_set, write_answers
+from tasks.corpus.reading.answers import count_equal, exclude_rejected, make_answer_set, write_answers
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.shapes.shape import RowError
 from tasks.corpus.reading.shapes.stepwise import STEPWISE
@@ -98,6 +99,32 @@ def test_preferences_teach_the_chosen_answer_and_keep_the_rejected_one(tmp_path:
     page = (tmp_path / "report/index.html").read_text()
     assert "Rows with several or rated answers" in page
     assert "The splits contain the preferred answer of each row" in page
+
+
+def test_what_compares_nothing_is_counted_and_other_prompts_are_refused(tmp_path: Path) -> None:
+    def dialogue(*texts: str) -> list[dict[str, str]]:
+        roles = ("user", "assistant")
+        return [{"role": roles[place % 2], "content": text} for place, text in enumerate(texts)]
+
+    rows = [
+        {"chosen": dialogue(say(i), "Yes.", say(i + 9), f"So {say(i + 1)}."),
+         "rejected": dialogue(say(i), "Yes.", say(i + 9), f"No {say(i + 2)}.")}
+        for i in range(60)
+    ]  # fmt: skip
+    for same in (4, 5):
+        rows[same]["rejected"] = rows[same]["chosen"]
+    rows[6]["rejected"][2]["content"] = "Something else?"
+    done = prepare(rows, tmp_path)
+    assert {5, 6, 7}.isdisjoint(row["row"] for row in read_answers(tmp_path))
+    assert all(len(row["prompt"]) == 3 for row in read_answers(tmp_path))
+    assert dict(count_equal(done.table)) == {"x": 2}
+    page = (tmp_path / "report/index.html").read_text()
+    shown = re.search(r"both answers the same.*?</table>", page, re.DOTALL)
+    assert shown is not None
+    assert re.findall(r"<td[^>]*>\s*([^<]*?)\s*</td>", shown.group())[-1] == "2"
+    dropped = read_table(tmp_path / "prepared/quarantine.parquet", QUARANTINE).to_pylist()
+    told = "chosen and rejected answer different prompts, which part at turn 3"
+    assert [row["row"] for row in dropped if told in row["reason"]] == [7]
 
 
 def test_an_answer_marked_bad_is_in_no_split(tmp_path: Path) -> None:

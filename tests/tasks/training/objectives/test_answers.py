@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.contracts.records import ANSWER_SETS
+from tasks.contracts.records import ANSWER_SETS, EXAMPLES
+from tasks.fine_tuning.rows import tokenize_splits
 from tasks.language_models.encoding import IGNORED
 from tasks.language_models.model_folder import load_tokenizer
 from tasks.training.objectives import answers as reading
 from tasks.training.objectives.answers import list_pairs, tokenize_judged, tokenize_pairs
 from tasks.training.objectives.data import Tokenization
+from tasks.training.objectives.preferences.dpo import Dpo
 from tasks.training.rows import ANSWER_CUT, TOO_LONG, TokenizedRows
 from tests.tasks.training.objectives.rows import answer_set
 from tests.tiny import example_rows
@@ -100,6 +102,18 @@ def test_a_prompt_that_the_template_writes_differently_is_no_shared_prompt(
     monkeypatch.setattr(reading, "encode_sides", encode)
     rows = tokenize_pairs(one(("Yes.", 1.0), ("No.", 0.0)), how(initial), "best")
     assert rows.dropped == {reading.PROMPTS_DIFFER: 1}
+
+
+def test_what_is_dropped_is_told_of_so_many_pairs_and_not_of_conversations(
+    initial: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of four prompts one has three answers, which are two pairs."""
+    good, bad = ("Yes, now.", 1.0), ("No.", 0.0)
+    sets = ([good, bad], [good, bad], [good, bad, ("Never.", 0.5)], [good, ("Yes, now.", 0.0)])
+    answers = table(*(answer_set(row, "train", *each) for row, each in zip(example_rows(4), sets, strict=True)))
+    conversations = pa.Table.from_pylist(example_rows(7), schema=EXAMPLES)
+    tokenize_splits(conversations, conversations, initial, 96, 8, objective=Dpo(), answers=answers)
+    assert "1 of 5 training pairs of answers are dropped: both answers are the same" in caplog.text
 
 
 def test_a_long_side_loses_its_end_or_the_pair_is_left_out(initial: Path) -> None:
