@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +30,7 @@ from flows.wiring import artifacts  # noqa: E402
 from flows.wiring.candidates import Candidates  # noqa: E402
 from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.lock import one_at_a_time  # noqa: E402
+from flows.wiring.params import validate  # noqa: E402
 from flows.wiring.processes import leading  # noqa: E402
 from flows.wiring.recording import REASON, Recorder  # noqa: E402
 from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
@@ -47,8 +50,11 @@ from tasks.search.comparison import (  # noqa: E402
     compare_choices,
 )
 from tasks.search.comparison import write_comparison as write_page  # noqa: E402
+from tasks.search.rates import choose_training, list_rates  # noqa: E402
 from tasks.search.run import run_trials  # noqa: E402
+from tasks.search.space import Labels, to_label  # noqa: E402
 from tasks.search.study import TrialStore  # noqa: E402
+from tasks.search.trials import SearchTrial  # noqa: E402
 from tasks.training.methods import METHODS  # noqa: E402
 from tasks.training.objectives import OBJECTIVES  # noqa: E402
 from tasks.training.objectives.contrastive import Contrastive  # noqa: E402
@@ -81,6 +87,7 @@ class ComparisonOrder:
         steps: Optimizer steps of each training.
         seeds: Number of seeds.
         rates: Learning rates that are tried for each choice; empty: the one of the params.
+        search_rates: Look for the best rate of each choice instead, beginning at the one of ``rates`` or of the params.
         validation_rows: Rows on which the loss is measured; None: as the params say.
         watts: Power of the machine while it trains; None: energy is not shown.
     """
@@ -90,12 +97,31 @@ class ComparisonOrder:
     steps: int
     seeds: int
     rates: Sequence[float] = ()
+    search_rates: bool = False
     validation_rows: int | None = None
     watts: float | None = None
 
     @property
     def param(self) -> str:
         return PARAM[self.kind]
+
+    def ladder(self, usual: float) -> list[float]:
+        """The learning rates that a choice may be trained with.
+
+        Args:
+            usual: That of the params.
+
+        Raises:
+            PipelineError: A search is asked to begin at several.
+        """
+        if not self.search_rates:
+            return list(self.rates)
+        if len(self.rates) > 1 or 0 in self.rates:
+            raise PipelineError(
+                f"--rate: found {', '.join(f'{rate:g}' for rate in self.rates)} beside --search-rates; expected one "
+                "above 0 at which the search begins, or none"
+            )
+        return list_rates(next(iter(self.rates), usual))
 
 
 def list_names(kind: str, words: str) -> list[str]:
@@ -122,10 +148,11 @@ def read_order(order: ComparisonOrder) -> Candidates:
         PipelineError: Some cannot be.
     """
     values: dict[str, Any] = dict(read_yaml(artifacts.PARAMS))
+    rates = order.ladder(validate(values, str(artifacts.PARAMS)).training_setup.learning_rate)
     space: dict[str, Any] = {
         order.param: list_sections(order, values),
         SEED: list(range(order.seeds)),
-        **({RATE: list(order.rates)} if order.rates else {}),
+        **({RATE: rates} if rates else {}),
     }
     setup = {
         key: value for key, value in values.get("training_setup", {}).items() if f"training_setup.{key}" not in space
@@ -139,7 +166,8 @@ def read_order(order: ComparisonOrder) -> Candidates:
         "training_setup": {**setup, **budget, **every},
         "fine_tuning": tuning,
         "search": {
-            "title": title_of(order), "space": space, "method": {"name": "grid"}, "pruning": {"name": "none"},
+            "title": title_of(order), "space": space, "method": {"name": "random" if order.search_rates else "grid"},
+            "pruning": {"name": "none"},
         },
     }  # fmt: skip
     return read_candidates(values=values)
@@ -148,6 +176,7 @@ def read_order(order: ComparisonOrder) -> Candidates:
 def title_of(order: ComparisonOrder) -> str:
     """What keeps the trainings of one comparison apart from those of another: choices, seeds, rates and budget."""
     decides = [order.names, order.seeds, order.rates, order.steps, order.validation_rows]
+    decides += ["search"] if order.search_rates else []
     return f"compare-{order.kind}-{hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]}"
 
 
@@ -157,6 +186,13 @@ def list_sections(order: ComparisonOrder, values: Mapping[str, Any]) -> list[Any
     present = (values.get(section) or {}).get(key)
     kept = present.get("name") if isinstance(present, Mapping) else None
     return [dict(present) if name == kept and present else {"name": name} for name in order.names]
+
+
+def sections_of(order: ComparisonOrder, candidates: Candidates) -> list[Any]:
+    """The choices as the grid has them, that of the params with its arguments."""
+    choices = candidates.settings.space[order.param]
+    assert isinstance(choices, list)
+    return choices
 
 
 def compare(order: ComparisonOrder, fresh: bool = False) -> ChoiceComparison:
@@ -211,14 +247,14 @@ def run_comparison(order: ComparisonOrder, candidates: Candidates, store: TrialS
     ranked_by = BY_LOSS
     if trainer.answers is not None:
         ranked_by = BY_PREFERENCES if len(trainer.answers.pairs) else BY_ANSWERS
-    sections = list_sections(order, candidates.values)
-    planned = {section["name"]: foresee(order, candidates, trainer, section) for section in sections}
+    planned = {one["name"]: foresee(order, candidates, trainer, one) for one in sections_of(order, candidates)}
     facts = {name: said for name, said in planned.items() if said is not None}
+    propose = partial(propose_trial, order, candidates, facts, ranked_by) if order.search_rates else None
     with environment(**{REASON: f"comparison of {order.kind}"}):
         whole = Recorder("comparison", store.key, {"heptune.kind": "comparison"}, whole=True)
         try:
             begin = partial(RecordedTrial, store.key)
-            step(run_trials)(store, trainer.train, begin, partial(publish, order, store, facts, ranked_by))
+            step(run_trials)(store, trainer.train, begin, partial(publish, order, store, facts, ranked_by), propose)
         except BaseException:
             whole.finish("KILLED")
             raise
@@ -228,6 +264,34 @@ def run_comparison(order: ComparisonOrder, candidates: Candidates, store: TrialS
         whole.finish("FINISHED")
     end_recording()
     return found
+
+
+def propose_trial(
+    order: ComparisonOrder,
+    candidates: Candidates,
+    facts: Mapping[str, ChoiceFacts],
+    ranked_by: RankedBy,
+    trials: Sequence[SearchTrial],
+) -> Labels | None:
+    """The next training of a comparison that looks for rates, choice by choice; one without a plan is tried once."""
+    ladder = candidates.settings.space[RATE]
+    assert isinstance(ladder, list)
+    for section in sections_of(order, candidates):
+        found: dict[int, dict[int, float]] = defaultdict(dict)
+        for trial in trials:
+            if trial.changes.get(order.param) == section:
+                value = ranked_by.of(trial) if trial.state == "finished" else None
+                result = math.inf if value is None else ranked_by.worse_by(value, 0.0)
+                results = found[ladder.index(trial.changes[RATE])]
+                seed = trial.changes[SEED]
+                results[seed] = min(result, results.get(seed, math.inf))
+        if found and section["name"] not in facts:
+            continue
+        if (training := choose_training(found, order.seeds)) is not None:
+            rung, seed = training
+            values = {order.param: section, SEED: seed, RATE: ladder[rung]}
+            return {key: to_label(value) for key, value in values.items()}
+    return None
 
 
 def foresee(order: ComparisonOrder, candidates: Candidates, trainer: TrialTrainer, section: Any) -> ChoiceFacts | None:

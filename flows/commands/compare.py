@@ -41,6 +41,14 @@ def compare(
             help="Learning rate to try for each choice, several times for several; by default that of the params.",
         ),
     ] = None,
+    search_rates: Annotated[
+        bool,
+        typer.Option(
+            "--search-rates",
+            help="Look for the learning rate that suits each choice, from --rate or that of the params on; only the "
+            "best is trained with every seed.",
+        ),
+    ] = False,
     validation_rows: Annotated[
         int | None, typer.Option(min=1, help="Rows on which the loss is measured; by default as the params say.")
     ] = None,
@@ -70,7 +78,7 @@ def compare(
 
     ((kind, words),) = asked.items()
     order = comparison.ComparisonOrder(
-        kind, comparison.list_names(kind, words), steps, seeds, tuple(rate or ()), validation_rows, watts
+        kind, comparison.list_names(kind, words), steps, seeds, tuple(rate or ()), search_rates, validation_rows, watts
     )
     found = comparison.compare(order, fresh)
     page = configure() / artifacts.report("comparison")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,24 @@ import numpy as np
 from tasks.contracts.errors import PipelineError
 from tasks.pages.page import show
 from tasks.pages.text import plural
+from tasks.search.space import Labels
 from tasks.search.study import TrialStore
 from tasks.search.trials import LOSS, BeginRecord, DeadTrial, PrunedTrial, RunTrial, SearchTrial
 
 logger = logging.getLogger(__name__)
 
 
-def run_trials(store: TrialStore, train: RunTrial, begin: BeginRecord, show_so_far: Callable[[], object]) -> None:
+# The labels of the next trial after those that have ended; None when there are enough.
+Propose = Callable[[Sequence[SearchTrial]], Labels | None]
+
+
+def run_trials(
+    store: TrialStore,
+    train: RunTrial,
+    begin: BeginRecord,
+    show_so_far: Callable[[], object],
+    propose: Propose | None = None,
+) -> None:
     """Run what is left of a search.
 
     Args:
@@ -27,13 +38,25 @@ def run_trials(store: TrialStore, train: RunTrial, begin: BeginRecord, show_so_f
         train: Trains with some params changed.
         begin: Begins to show a trial.
         show_so_far: Called after each trial but the last.
+        propose: Names each trial, in place of the search's own method.
     """
-    while (trial := store.ask()) is not None:
+    while (trial := ask_next(store, propose)) is not None:
         run_trial(store, trial, train, begin)
         ended = store.show(trial.number)
-        logger.info("%s; %s left", describe_trial(ended), plural(store.left, "trial"))
-        if store.left:
+        left = f"; {plural(store.left, 'trial')} left" if propose is None else ""
+        logger.info("%s%s", describe_trial(ended), left)
+        if store.left or propose is not None:
             show_so_far()
+
+
+def ask_next(store: TrialStore, propose: Propose | None) -> Any:
+    """The next trial, with its values; None when there are enough."""
+    if propose is not None and not store.waiting:
+        labels = propose(store.list_trials())
+        if labels is None:
+            return None
+        store.enqueue(labels)
+    return store.ask()
 
 
 def run_trial(store: TrialStore, trial: Any, train: RunTrial, begin: BeginRecord) -> None:

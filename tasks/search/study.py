@@ -90,7 +90,7 @@ class TrialStore:
 
     def ask(self) -> Trial | None:
         """The next trial, with its values; None when there are enough."""
-        if not self._list("WAITING"):
+        if not self.waiting:
             drawn = sum(AGAIN_OF not in trial.user_attrs for trial in self.study.get_trials())
             if drawn >= self.planned:
                 return None
@@ -108,7 +108,16 @@ class TrialStore:
         """Trials that have not begun."""
         trials = self.study.get_trials()
         drawn = sum(AGAIN_OF not in trial.user_attrs for trial in trials)
-        return len(self._list("WAITING")) + max(0, self.planned - drawn)
+        return self.waiting + max(0, self.planned - drawn)
+
+    @property
+    def waiting(self) -> int:
+        """Trials whose values are known and that have not begun."""
+        return len(self._list("WAITING"))
+
+    def enqueue(self, labels: Labels) -> None:
+        """Name the next trial by its values."""
+        self.study.enqueue_trial(labels)
 
     def finish(self, number: int, loss: float, steps: int, figures: Mapping[str, float]) -> None:
         self._note(number, STEPS, steps)

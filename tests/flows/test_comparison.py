@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.commands.command_line import app
-from flows.comparison import KNOWN, ComparisonOrder, list_names, publish, read_order
+from flows.comparison import KNOWN, ComparisonOrder, list_names, propose_trial, publish, read_order
 from flows.search import database
 from flows.wiring.params import read_params
 from tasks.contracts.errors import PipelineError
-from tasks.search.comparison import BY_PREFERENCES, ChoiceFacts
+from tasks.search.comparison import BY_LOSS, BY_PREFERENCES, ChoiceFacts
 from tasks.search.run import run_trials
 from tasks.search.study import TrialStore
 from tasks.search.trials import PREFERENCES, OnFigures, SearchTrial, TrialResult
@@ -115,3 +116,56 @@ def test_the_trials_of_a_grid_become_the_page_and_go_on_where_they_were(project:
         ]
     assert "full is first by validation loss" in Path("reports/comparison/index.html").read_text()
     assert Path("reports/comparison/comparison.json").is_file()
+
+
+def test_rates_are_looked_for_choice_by_choice_and_go_on_where_they_were(project: Path) -> None:
+    """SGD wants a rate 300 times AdamW's; what the plan refuses is tried once. A killed comparison repeats nothing."""
+    (project / "params.yaml").write_text(
+        "training_setup: {optimizer: {name: adamw, fused: true}, learning_rate: 1.0e-3}"
+    )
+    order = ComparisonOrder("optimizers", ["adamw", "lomo", "sgd"], steps=7, seeds=2, search_rates=True)
+    candidates = read_order(order)
+    facts = {"adamw": ChoiceFacts(10, 2**29), "sgd": ChoiceFacts(10, 2**28)}
+    trained: list[tuple[str, float, int]] = []
+
+    def train(changes: Mapping[str, Any], _folder: Path, _on_figures: OnFigures) -> TrialResult:
+        name, rate = changes["training_setup.optimizer"]["name"], changes["training_setup.learning_rate"]
+        if len(trained) == 4 and not killed:
+            killed.append(name)
+            raise KeyboardInterrupt
+        trained.append((name, rate, changes["training_setup.seed"]))
+        if name == "lomo":
+            raise PipelineError("clip_norm: 1.0; set it to 0")
+        return TrialResult(1 + abs(math.log10(rate / {"adamw": 1e-3, "sgd": 0.3}[name])), 7)
+
+    def go_on() -> None:
+        origin = {"space": "s", "data": "d", "base": "b", "params": "p"}
+        store = TrialStore(database("compare-optimizers"), candidates.settings, origin)
+        propose = partial(propose_trial, order, candidates, facts, BY_LOSS)
+        run_trials(store, train, Unseen, partial(publish, order, store, facts), propose)
+        found.append(publish(order, store, facts))
+
+    killed: list[str] = []
+    found: list[Any] = []
+    with pytest.raises(KeyboardInterrupt):
+        go_on()
+    go_on()
+    go_on()
+    assert trained == [
+        *(("adamw", rate, 0) for rate in (1e-3, 1e-2, 1e-4, 3.2e-4)),
+        ("adamw", 1e-3, 1),
+        ("lomo", 1e-3, 0),
+        *(("sgd", rate, 0) for rate in (1e-3, 1e-2, 0.1, 1.0, 0.32)),
+        ("sgd", 0.32, 1),
+    ]
+    assert {one.name: (one.rate, len(one.values)) for one in found[-1].finished} == {
+        "adamw": (1e-3, 2),
+        "sgd": (0.32, 2),
+    }
+    assert found[-1].choices[-1].reason == "clip_norm: 1.0; set it to 0"
+
+
+def test_a_search_for_rates_begins_at_one_rate(project: Path) -> None:
+    order = ComparisonOrder("methods", ["full"], steps=7, seeds=1, rates=(1e-3, 1e-2), search_rates=True)
+    with pytest.raises(PipelineError, match=r"^--rate: found 0.001, 0.01 beside --search-rates; expected one above 0"):
+        read_order(order)
