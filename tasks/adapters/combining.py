@@ -115,6 +115,7 @@ class Mixer:
 
         refuse_combination(how, self._adapters, weights, density)
         if MIXTURE in self._model.peft_config:
+            self.only(self._adapters[0].name)  # PEFT warns where the one that is deleted is in use
             self._model.delete_adapter(MIXTURE)
         names = [adapter.name for adapter in self._adapters]
         with torch.random.fork_rng(devices=[]):

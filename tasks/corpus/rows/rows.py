@@ -123,6 +123,11 @@ class Origin:
     candidates: Mapping[str, float] = field(default_factory=dict)
     listings: tuple[Listing, ...] = ()
 
+    @property
+    def taken(self) -> int:
+        """Rows within its limit, and those that are not readable."""
+        return self.rows - self.left_out
+
 
 @dataclass(frozen=True)
 class Rows:

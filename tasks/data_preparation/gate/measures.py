@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.corpus.rows.learned import learned_messages
-from tasks.corpus.rows.rows import Rows, find_plain, turn_lengths
+from tasks.corpus.rows.rows import Origin, Rows, find_plain, turn_lengths
 from tasks.corpus.text.folds import fold_prompts
 from tasks.data_preparation.screening.duplicates import find_near_duplicates
 from tasks.data_preparation.screening.params import Duplicates
@@ -26,6 +26,7 @@ from tasks.data_preparation.splitting.split import SEEN, fingerprint_rows
 Array = np.ndarray[Any, Any]
 
 # Steps that drop valid rows. Rows that other steps drop are unreadable or unclean.
+READ = "read"  # the step of rows that are not readable
 DUPLICATE_STEPS = ("exact duplicates", "near duplicates", "semantic duplicates")
 VALID_ROW_STEPS = (
     *DUPLICATE_STEPS,
@@ -225,20 +226,27 @@ def describe_sources(rows: Rows, described: pa.Table, split: Split) -> pa.Table:
 
     ``most_copies`` is the largest number of dropped exact, near and semantic duplicates of one row in the source;
     ``copies_share`` is its share of the rows of the source, 0 below 50 copies. ``held_out_share`` is the share of its
-    rows in validation and test, 1 for a source below 50 rows or one that params keep in train.
+    rows in validation and test, 1 for a source below 50 rows or one that params keep in train. Rows beyond a source's
+    limit are in no share; unreadable ones were found among all of its rows.
     """
     used = _count(rows.table["source"])
     sums = pl.DataFrame({"source": pl.Series(described["source"]), "words": pl.Series(described["supervised_words"])})
     words: Counter[str] = Counter(dict(sums.group_by("source").agg(pl.col("words").sum()).iter_rows()))
     dropped = pl.DataFrame({"place": pl.Series(rows.dropped["source"]), "step": pl.Series(rows.dropped["step"])})
-    bad, duplicated = Counter[str](), Counter[str]()
+    unreadable, unclean, duplicated = Counter[str](), Counter[str](), Counter[str]()
     for place, step, count in dropped.group_by("place", "step").len().iter_rows():
         source = place.partition("/")[0]
-        bad[source] += count * (step.partition(":")[0] not in VALID_ROW_STEPS)
+        unreadable[source] += count * (step == READ)
+        unclean[source] += count * (step != READ and step.partition(":")[0] not in VALID_ROW_STEPS)
         duplicated[source] += count * (step in DUPLICATE_STEPS)
     origins = [origin for origin in rows.origins if origin.rows]
     copies = _count_copies(rows)
     held_out = _count(rows.table.filter(pc.not_equal(rows.table["split"], "train"))["source"])
+
+    def find_bad_share(origin: Origin) -> float:
+        broken = unreadable[origin.title] / origin.rows
+        readable = origin.taken - unreadable[origin.title]
+        return broken + (1 - broken) * unclean[origin.title] / max(readable, 1)
 
     def find_held_out_share(title: str) -> float:
         if title in split.train_only or used[title] < MIN_HELD_OUT_OF:
@@ -254,12 +262,12 @@ def describe_sources(rows: Rows, described: pa.Table, split: Split) -> pa.Table:
             "rows_read": column(lambda o: o.rows, pa.int64()),
             "rows_used": column(lambda o: used[o.title], pa.int64()),
             "supervised_words": column(lambda o: words[o.title], pa.int64()),
-            "used_share": column(lambda o: used[o.title] / o.rows, pa.float64()),
-            "bad_share": column(lambda o: bad[o.title] / o.rows, pa.float64()),
-            "duplicate_share": column(lambda o: duplicated[o.title] / o.rows, pa.float64()),
+            "used_share": column(lambda o: used[o.title] / max(o.taken, 1), pa.float64()),
+            "bad_share": column(find_bad_share, pa.float64()),
+            "duplicate_share": column(lambda o: duplicated[o.title] / max(o.taken, 1), pa.float64()),
             "most_copies": column(lambda o: copies[o.title], pa.int64()),
             "copies_share": column(
-                lambda o: copies[o.title] / o.rows if copies[o.title] >= MIN_COPIES else 0.0, pa.float64()
+                lambda o: copies[o.title] / max(o.taken, 1) if copies[o.title] >= MIN_COPIES else 0.0, pa.float64()
             ),
             "held_out_share": column(lambda o: find_held_out_share(o.title), pa.float64()),
         }

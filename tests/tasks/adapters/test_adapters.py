@@ -74,6 +74,7 @@ def test_cat_is_exactly_the_weighted_sum_of_the_updates(shop: Shop, tmp_path: Pa
     assert torch.equal(logits(PeftModel.from_pretrained(load_model(shop.initial), tmp_path / "a").eval()), mixed)
 
 
+@pytest.mark.filterwarnings("error:Adapter mixture was active")
 def test_every_way_to_combine_gives_an_adapter_and_the_same_one_again(shop: Shop) -> None:
     mixer = Mixer(shop.initial, [read_adapter(shop.store, name) for name in TASKS])
     exact = logits(mixer.mix("cat", [1.0, 1.0]))

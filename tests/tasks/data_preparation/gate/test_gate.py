@@ -266,6 +266,25 @@ def test_good_rows_do_not_count_as_bad(tmp_path: Path) -> None:
     assert check(quarantined(sound(), 20, "exact duplicates"), tmp_path, max_bad_share=0.0).passed
 
 
+def test_rows_beyond_a_limit_are_in_no_share(tmp_path: Path) -> None:
+    """Of 6,000 rows 120 are taken: unclean ones are a share of these, unreadable ones of all."""
+
+    def limited(unreadable: int, unclean: int) -> Rows:
+        rows = quarantined(sound(), unclean, "length")
+        gone = [
+            {"source": "s/part", "row": i, "step": "read", "reason": "r", "content": "c"} for i in range(unreadable)
+        ]
+        dropped = pa.concat_tables([rows.dropped, pa.Table.from_pylist(gone, schema=QUARANTINE)])
+        read = 6000
+        left_out = read - rows.table.num_rows - unclean - unreadable
+        return replace(rows, dropped=dropped, origins=(replace(rows.origins[0], rows=read, left_out=left_out),))
+
+    assert check(limited(0, 0), tmp_path).passed
+    assert check(limited(540, 0), tmp_path).passed
+    assert [r.check.name for r in check(limited(660, 0), tmp_path).failed] == ["bad_rows_few"]
+    assert [r.check.name for r in check(limited(0, 40), tmp_path).failed] == ["bad_rows_few"]
+
+
 def test_a_row_that_the_chat_template_refuses_does_not_fail_a_small_source(tmp_path: Path) -> None:
     """Corrections may be few, and were written before the model had this template."""
 
