@@ -47,6 +47,23 @@ def read_curve(history: Iterable[Mapping[str, Any]], figures: Iterable[str] = ()
     return [Point(step, **fields, figures=found[step]) for step, fields in sorted(points.items())]
 
 
+def split_phases(curve: Sequence[Point], borders: Sequence[int]) -> list[list[Point]]:
+    """The points of each phase; the last step of one is also the point at which the next begins, before it trains.
+
+    Args:
+        curve: Of all phases, in order.
+        borders: Steps after which another phase begins.
+    """
+    parts: list[list[Point]] = [[]]
+    ahead = list(borders)
+    for point in curve:
+        if ahead and parts[-1] and (point.step > ahead[0] or point.step == parts[-1][-1].step == ahead[0]):
+            parts.append([])
+            del ahead[0]
+        parts[-1].append(point)
+    return parts
+
+
 def smooth(values: Sequence[float], weight: float = 0.8) -> list[float]:
     """Exponential moving average, without the bias towards its start."""
     smoothed, total, norm = [], 0.0, 0.0

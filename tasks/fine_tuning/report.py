@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.headline import write_headline
 from tasks.contracts.manifest import write_json
-from tasks.fine_tuning.curve import Point, find_last_loss, smooth
+from tasks.fine_tuning.curve import Point, find_last_loss, smooth, split_phases
 from tasks.fine_tuning.diagnosis import Diagnosis, Shape, diagnose
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.run import Run
@@ -70,7 +70,7 @@ def write_report(
     page.figure(
         plot_losses(run.curve, diagnosis, objective.unit, [step for step, _ in run.borders]),
         "Loss",
-        f"Nats per {objective.unit}{of_what}. Training loss: mean of "
+        f"Nats per {objective.unit}{of_what}{' in the last phase' if run.borders else ''}. Training loss: mean of "
         "the steps since the previous point (thin), and its exponential moving average (thick).",
     )
     for name, meaning in run.plan.figures.items():
@@ -252,14 +252,19 @@ def plot_losses(
         axes = figure.subplots()
         trained = [(p.step, p.loss) for p in curve if p.loss is not None]
         validated = [(p.step, p.eval_loss) for p in curve if p.eval_loss is not None]
-        if trained:
-            steps, losses = zip(*trained, strict=True)
-            axes.plot(steps, losses, color="C0", linewidth=0.8, alpha=0.35)
-            axes.plot(steps, smooth(losses), color="C0", linewidth=2, label="training")
+        # Losses of two phases are of different things, so that no line joins them.
+        for number, phase in enumerate(split_phases(curve, borders)):
+            hidden = "_" * (number > 0)  # one entry of the legend for all phases
+            if points := [(p.step, p.loss) for p in phase if p.loss is not None]:
+                steps, losses = zip(*points, strict=True)
+                axes.plot(steps, losses, color="C0", linewidth=0.8, alpha=0.35)
+                axes.plot(steps, smooth(losses), color="C0", linewidth=2, label=f"{hidden}training")
+            if points := [(p.step, p.eval_loss) for p in phase if p.eval_loss is not None]:
+                steps, losses = zip(*points, strict=True)
+                line: dict[str, Any] = {"linewidth": 2, "marker": "o", "markersize": 4, "label": f"{hidden}validation"}
+                axes.plot(steps, losses, color="C1", **line)
+                best_step, lowest = min(points, key=lambda pair: pair[1])
         if validated:
-            steps, losses = zip(*validated, strict=True)
-            axes.plot(steps, losses, color="C1", linewidth=2, marker="o", markersize=4, label="validation")
-            best_step, lowest = min(validated, key=lambda pair: pair[1])
             axes.annotate(
                 plot_text(f"{lowest:.3f}"),
                 (best_step, lowest),
@@ -274,7 +279,7 @@ def plot_losses(
         for number, border in enumerate(borders, start=2):
             axes.axvline(border, color="0.6", linewidth=1, label=plot_text(f"phase {number} begins"))
         axes.set_xlabel("optimizer step")
-        axes.set_ylabel(plot_text(f"loss, nats per {unit}"))
+        axes.set_ylabel(plot_text("loss, nats" if borders else f"loss, nats per {unit}"))
         positive = [loss for _, loss in (*trained, *validated) if loss > 0]
         if positive and max(positive) > LOGARITHMIC_FROM * min(positive):
             axes.set_yscale("log")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts.manifest import read_json
-from tasks.fine_tuning.curve import Point, find_last_loss, read_curve, smooth
+from tasks.fine_tuning.curve import Point, find_last_loss, read_curve, smooth, split_phases
 from tasks.fine_tuning.diagnosis import diagnose
-from tasks.fine_tuning.report import write_losses
+from tasks.fine_tuning.report import plot_losses, write_losses
 
 
 def curve(*eval_losses: float) -> list[Point]:
@@ -70,3 +70,20 @@ def test_losses_are_written_a_file_a_curve(tmp_path: Path) -> None:
     assert validation == [{"step": 0, "loss": 6.0}, {"step": 5, "loss": 4.5}]
     assert headline == {"loss": 4.5}
     assert write_losses([Point(1, loss=2.34567)], *files) == {"loss": 2.346}
+
+
+def test_no_line_joins_the_losses_of_two_phases() -> None:
+    """Means over tokens and over pairs are of different sizes, and so are the averages of both."""
+    first = [Point(0, eval_loss=4.3), Point(1, loss=4.2), Point(3, loss=4.0, eval_loss=3.9)]
+    second = [Point(3, eval_loss=0.7), Point(4, loss=0.7), Point(6, loss=0.6, eval_loss=0.5)]
+    assert split_phases([*first, *second], [3]) == [first, second]
+    assert split_phases(first, []) == [first]
+    (axes,) = plot_losses([*first, *second], unit="pair", borders=[3]).axes
+    drawn = [list(map(float, line.get_ydata())) for line in axes.lines if len(line.get_xdata()) > 1]
+    assert not [values for values in drawn if max(values) > 1 > min(values) and values != [0, 1]]
+    assert [4.3, 3.9] in drawn
+    assert [0.7, 0.5] in drawn
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation", "phase 2 begins"]
+    assert axes.get_ylabel() == "loss, nats"
