@@ -296,8 +296,10 @@ def propose_trial(
 
 def foresee(order: ComparisonOrder, candidates: Candidates, trainer: TrialTrainer, section: Any) -> ChoiceFacts | None:
     """What the plan of a choice says; None where there is no plan, which its trial will tell."""
+    rates = candidates.settings.space.get(RATE)
+    begins_at = {RATE: rates[len(rates) // 2]} if isinstance(rates, list) else {}
     try:
-        settings = candidates.params_with({order.param: section}).training_setup
+        settings = candidates.params_with({order.param: section, **begins_at}).training_setup
         counts, _ = trainer.data.of(settings)
         shape = read_shape(artifacts.INITIAL)
         plan = resolve_plan(settings, shape, counts, find_machine()).plan
