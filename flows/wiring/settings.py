@@ -53,8 +53,8 @@ LOUD = {
 ENGINES = ("alembic", "dvc", "httpx", "mlflow")
 FIRST_STAGE = b"data_preparation"
 
-# Arrow's own pools keep what was freed; the system's gives it back.
-MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+# Arrow's own pools keep what was freed; the system's gives it back. PyTorch asks for pages of 2 MiB for large tensors.
+MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system", "THP_MEM_ALLOC_ENABLE": "1"}
 # Where browsers reach the servers of a team.
 ADDRESSES = ("HEPTUNE_MLFLOW_URL", "HEPTUNE_REPORTS_URL")
 

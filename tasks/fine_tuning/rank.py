@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import write_json
-from tasks.fine_tuning.allocation import map_large_blocks
+from tasks.fine_tuning.allocation import settle_allocation
 from tasks.fine_tuning.checkpoints import Checkpoints, RunOrigin
 from tasks.fine_tuning.launch.job import Job, read_job, wait_for_job, written
 from tasks.fine_tuning.launch.messages import MessageSender
@@ -102,8 +102,7 @@ def run_rank(job: Job) -> FineTuner:
     from safetensors.torch import save_file
 
     plan = job.plan
-    if plan.release_freed_memory:
-        map_large_blocks()
+    settle_allocation(plan.release_freed_memory)
     check_ranks(job)
     is_first = torch.distributed.get_rank() == 0
     sender = MessageSender(job.messages) if is_first else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tasks.contracts.errors import raise_all
 from tasks.contracts.manifest import read_json, replacing
-from tasks.fine_tuning.allocation import map_large_blocks
+from tasks.fine_tuning.allocation import settle_allocation
 from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.fine_tuning.curve import read_curve
 from tasks.fine_tuning.launch.agent import run_ranks
@@ -79,8 +79,7 @@ def fine_tune(
     raise_all(
         check_machine(plan) + (alone if on_trained and plan.distribution.can.many else []), "the plan cannot run here"
     )
-    if plan.release_freed_memory:
-        map_large_blocks()
+    settle_allocation(plan.release_freed_memory)
     origin = origin_of(plan, splits, initial, start)
     store = Checkpoints(checkpoints, origin, keep_checkpoints, plan.distribution.state_files)
     store.companions = {one.left.parent.name for one in earlier}

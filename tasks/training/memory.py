@@ -18,6 +18,9 @@ MEANINGS = {
     "runtime": "PyTorch and what else is imported",
 }
 
+# Bytes from which a training on a CPU has each block mapped on its own, and given back when it is freed.
+SMALLEST_MAPPED = 2 * 2**20
+
 
 @dataclass(frozen=True)
 class Memory:

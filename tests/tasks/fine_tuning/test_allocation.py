@@ -14,29 +14,37 @@ from tests.checkout import ROOT
 WORK = """
 import gc, sys
 from pathlib import Path
-from tasks.fine_tuning.allocation import map_large_blocks
+from tasks.fine_tuning.allocation import settle_allocation
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4
 
-if sys.argv[1] == "mapped":
-    map_large_blocks()
-block = bytearray(b"x") * 2**21
+how, size = sys.argv[1], int(sys.argv[2])
+if how != "plain":
+    settle_allocation(give_back=how == "given back")
+block = bytearray(b"x") * 2 * size
 del block
 before = resident()
-blocks = [bytearray(b"x") * 2**20 for _ in range(100)]
+blocks = [bytearray(b"x") * size for _ in range(40)]
 kept = blocks[::2]
 del blocks
 gc.collect()
-print(resident() - before - len(kept) * 1024)
+print((resident() - before) * 1024 - len(kept) * size)
 """
+MIB = 2**20
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is glibc's")
-def test_what_is_freed_goes_back() -> None:
-    left = {
-        how: int(subprocess.check_output([sys.executable, "-c", WORK, how], cwd=ROOT, text=True))
-        for how in ("plain", "mapped")
-    }
-    assert left["plain"] > 40 * 1024, "kibibytes that stay of the 50 MiB that were freed"
-    assert left["mapped"] < 5 * 1024
+@pytest.mark.parametrize(
+    ("how", "size", "stays"),
+    [
+        ("plain", MIB, True),
+        ("plain", 3 * MIB, True),
+        ("settled", MIB, True),
+        ("settled", 3 * MIB, False),
+        ("given back", MIB, False),
+    ],
+)
+def test_what_is_freed_goes_back(how: str, size: int, stays: bool) -> None:
+    left = int(subprocess.check_output([sys.executable, "-c", WORK, how, str(size)], cwd=ROOT, text=True))
+    assert left > 15 * size if stays else left < 2 * size, "bytes that stay of the 20 blocks that were freed"
