@@ -24,9 +24,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from tasks.contracts.errors import raise_all
+from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.machine import Device
-from tasks.contracts.manifest import read_json
 from tasks.contracts.params import Reads
 from tasks.language_models.shape import ModelShape
 from tasks.training.choices import Precision
@@ -86,7 +85,7 @@ class Zero(Machines):
         Raises:
             PipelineError: The file cannot be read, or disagrees with the plan.
         """
-        own = read_json(Path(self.config)) if isinstance(self.config, str) else self.config
+        own = _read_configuration(Path(self.config)) if isinstance(self.config, str) else self.config
         planned = _planned_values(layout)
         if own is None:
             config = {**planned, "zero_optimization": self._zero_section(layout.device)}
@@ -106,7 +105,7 @@ class Zero(Machines):
             "overlap_comm": device != "cpu",  # overlapping needs the streams of an accelerator
             "reduce_scatter": True,
         }
-        for key, place in (("offload_optimizer", self.offload_optimizer), ("offload_param", self.offload_weights)):
+        for key, (_, place) in self._offloads().items():
             if place != "none":
                 section[key] = {"device": place, "pin_memory": device != "cpu"}
                 if place == "nvme":
@@ -116,6 +115,17 @@ class Zero(Machines):
     def _disagreements(self, own: Json, planned: Json) -> list[str]:
         """Where a configuration of the user's says other than the plan."""
         where = self.config if isinstance(self.config, str) else "distribution.config"
+        sections = {name: own.get(name, {}) for name in ("zero_optimization", "bf16", "fp16")}
+        zero = sections["zero_optimization"]
+        if isinstance(zero, dict):
+            sections |= {name: zero.get(name) or {} for name in self._offloads()}
+        wrong = [
+            f"{where}: {name} is {section!r}; expected an object, as DeepSpeed's documentation has it"
+            for name, section in sections.items()
+            if not isinstance(section, dict)
+        ]
+        if wrong:
+            return wrong
         problems = [
             f"{where}: has {key}, which the params of training_setup decide; take it out"
             for key in DECIDED
@@ -127,15 +137,33 @@ class Zero(Machines):
             if key in own and own[key] not in ("auto", value) and not isinstance(value, dict)
         ]
         for name in ("bf16", "fp16"):
-            found = own.get(name, {}).get("enabled", "auto")
+            found = sections[name].get("enabled", "auto")
             if found not in ("auto", planned[name]["enabled"]):
                 problems.append(f"{where}: {name}.enabled is {found}, but precision says otherwise; write auto")
-        stage = own.get("zero_optimization", {}).get("stage")
+        stage = zero.get("stage")
         if stage != self.stage:
             problems.append(
-                f"{where}: zero_optimization.stage is {stage}, distribution.stage {self.stage}; make them agree"
+                f"{where}: zero_optimization.stage is {stage!r}, distribution.stage {self.stage}; make them agree"
             )
+        for name, (param, place) in self._offloads().items():
+            section = {"device": "none", "nvme_path": None, **sections[name]}
+            expected: dict[str, tuple[str, str]] = {"device": (param, place)}
+            if place == "nvme":
+                expected["nvme_path"] = ("nvme_path", str(self.nvme_path))
+            problems += [
+                f"{where}: zero_optimization.{name}.{key} is {section[key]}, distribution.{ours} {value}; "
+                "make them agree"
+                for key, (ours, value) in expected.items()
+                if section[key] != value
+            ]
         return problems
+
+    def _offloads(self) -> dict[str, tuple[str, Place]]:
+        """DeepSpeed's section of what lives elsewhere: its param here, and the place."""
+        return {
+            "offload_optimizer": ("offload_optimizer", self.offload_optimizer),
+            "offload_param": ("offload_weights", self.offload_weights),
+        }
 
     def per_rank(self, memory: Memory, shape: ModelShape, ranks: int, precision: Precision) -> Memory:
         """Shares of what the stage shares; in 16 bits trained weights and gradients of that size, and no casts."""
@@ -276,6 +304,27 @@ class Zero(Machines):
 
     def load_weights(self, trainer: Any, folder: Path) -> None:
         trainer.deepspeed.load_checkpoint(str(folder), load_module_strict=False)
+
+
+def _read_configuration(path: Path) -> Json:
+    """A file of DeepSpeed's configuration.
+
+    Raises:
+        PipelineError: It cannot be read, or is no JSON object.
+    """
+    import json
+
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise PipelineError(
+            f"{path}: cannot be read ({error.strerror}); expected a JSON file of DeepSpeed's configuration"
+        ) from error
+    except ValueError as error:
+        raise PipelineError(f"{path}: not JSON ({error}); expected DeepSpeed's configuration") from error
+    if not isinstance(found, dict):
+        raise PipelineError(f"{path}: {type(found).__name__} found; expected a JSON object, DeepSpeed's configuration")
+    return found
 
 
 def find_parameters(model: Any, names: Collection[str]) -> dict[str, Any]:

@@ -144,5 +144,43 @@ def test_a_configuration_that_disagrees_is_refused_whole(shape: ModelShape, tmp_
         "stage is 3",
     ):
         assert words in str(caught.value)
-    with pytest.raises(PipelineError, match="missing"):
-        Zero(config=str(tmp_path / "none.json")).resolve(shape, LAYOUT)
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        (None, "cannot be read (No such file"),
+        ("{", "not JSON"),
+        ("[1, 2]", "list found; expected a JSON object"),
+        ('{"zero_optimization": 3}', "zero_optimization is 3; expected an object"),
+        ('{"zero_optimization": {"stage": 3}, "bf16": true}', "bf16 is True; expected an object"),
+        ('{"zero_optimization": {"stage": 3, "offload_param": "cpu"}}', "offload_param is 'cpu'; expected an object"),
+        ('{"zero_optimization": {"stage": "3"}}', "stage is '3', distribution.stage 3"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused(
+    shape: ModelShape, tmp_path: Path, written: str | None, words: str
+) -> None:
+    path = tmp_path / "zero.json"
+    if written is not None:
+        path.write_text(written)
+    with pytest.raises(PipelineError) as caught:
+        Zero(stage=3, config=str(path)).resolve(shape, LAYOUT)
+    assert words in str(caught.value)
+    with pytest.raises(PipelineError, match="cannot be read"):
+        Zero(stage=3, config=str(tmp_path)).resolve(shape, LAYOUT)
+
+
+def test_what_lives_elsewhere_is_the_same_in_params_and_configuration(shape: ModelShape) -> None:
+    """The plan's memory counts by the params."""
+    moved = {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": "/fast"}, "offload_param": None}
+    config = {"zero_optimization": moved}
+    with pytest.raises(PipelineError, match=r"offload_optimizer\.device is nvme, distribution\.offload_optimizer none"):
+        Zero(stage=3, config=config).resolve(shape, LAYOUT)
+    with pytest.raises(PipelineError, match=r"offload_param\.device is none, distribution\.offload_weights cpu"):
+        Zero(stage=3, config={"zero_optimization": {"stage": 3}}, offload_weights="cpu").resolve(shape, LAYOUT)
+    with pytest.raises(PipelineError, match=r"nvme_path is /fast, distribution\.nvme_path /slow"):
+        Zero(stage=3, config=config, offload_optimizer="nvme", nvme_path="/slow").resolve(shape, LAYOUT)
+    agreed = Zero(stage=3, config=config, offload_optimizer="nvme", nvme_path="/fast").resolve(shape, LAYOUT)
+    assert isinstance(agreed.config, dict)
+    assert agreed.config["zero_optimization"]["offload_optimizer"] == moved["offload_optimizer"]
