@@ -39,6 +39,7 @@ _DIFFERENCES = {
     "data": "other data",
     "plan": "another plan",
     "work": "another plan",
+    "resizes": "another plan",
     "model": "another base model",
     "start": "an earlier phase that ended elsewhere",
     "code": "other code",
@@ -58,7 +59,8 @@ class RunOrigin:
         code: Hash of the modules that determine the weights.
         libraries: Versions of the libraries that do so too.
         world_size: Number of processes.
-        work: Hash of the plan without how many ranks share it; empty where no other number of them can go on.
+        work: Hash of the plan without how many ranks share it.
+        resizes: Another number of ranks can go on.
         start: Hash of the weights that an earlier phase left; empty for a training that begins at the base.
     """
 
@@ -70,23 +72,29 @@ class RunOrigin:
     world_size: int
     work: str = ""
     start: str = ""
+    resizes: bool = False
 
     @property
     def fingerprint(self) -> str:
         """Hash of all that a checkpoint must have in common with this run to be resumed, 16 hex digits."""
-        ignored = {"plan", "world_size"} if self.work else {"work"}
+        ignored = {"plan", "world_size"} if self.resizes else {"work"}
         values = {key: value for key, value in vars(self).items() if key not in ignored}
         return hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
     def differences(self, facts: Mapping[str, Any]) -> list[str]:
         """Where a checkpoint's origin, or that of another machine, differs from this one, in words."""
-        ignored = {"plan", "world_size"} if self.is_resized(facts) else set()
+        ignored = {"plan", "world_size"} if self.resizes and self.is_resized(facts) else set()
         differing = [key for key in _DIFFERENCES if key not in ignored and facts.get(key) != vars(self)[key]]
         return list(dict.fromkeys(_DIFFERENCES[key] for key in differing))
 
     def is_resized(self, facts: Mapping[str, Any]) -> bool:
         """Whether a checkpoint is of the same work by another number of ranks."""
         return bool(self.work) and facts.get("work") == self.work and facts.get("world_size") != self.world_size
+
+    def is_lost(self, facts: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint could be resumed, had it been written by as many ranks."""
+        alike = ("data", "model", "code", "libraries", "start")
+        return self.is_resized(facts) and not self.resizes and all(facts.get(key) == vars(self)[key] for key in alike)
 
 
 class Checkpoints:
@@ -244,8 +252,23 @@ class Checkpoints:
     def _explain_others(self) -> None:
         for run in sorted(path for path in self.root.glob("*") if path.is_dir() and path != self.folder):
             newest = max(_steps_below(run), default=None)
-            if newest is not None:
-                logger.info("checkpoint %s: %s; not used", newest[1], self._problem(newest[1]))
+            if newest is None:
+                continue
+            step, path = newest
+            try:
+                origin = read_manifest(path).get("origin", {})
+            except PipelineError:
+                origin = {}
+            if not self.origin.is_lost(origin):
+                logger.info("checkpoint %s: %s; not used", path, self._problem(path))
+                continue
+            logger.warning(
+                "checkpoint %s: of %s processes, each of which can read its own share alone, so the run begins anew; "
+                "to go on from step %s, take as many processes as then, and batch_size and accumulation_steps of then",
+                path,
+                origin["world_size"],
+                step,
+            )
 
     def finish(self, steps: int, is_last: bool = True) -> None:
         """After a successful run, keep its last and protected checkpoints and interrupted runs, and remove all others.

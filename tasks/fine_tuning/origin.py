@@ -115,8 +115,9 @@ def hash_origin(plan: Plan, data: str, initial: Path, start: Path | None = None)
         code=code.hexdigest(),
         libraries=libraries,
         world_size=plan.world_size,
-        work=_hash(_work(plan)) if plan.distribution.can.resize else "",
+        work=_hash(_work(plan)),
         start=hash_file(start) if start else "",
+        resizes=plan.distribution.can.resize,
     )
 
 

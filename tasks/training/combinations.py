@@ -13,8 +13,9 @@ from typing import Any, get_args
 
 from tasks.training.choices import Packing
 from tasks.training.distribution import DISTRIBUTIONS
+from tasks.training.distribution.zero import Zero
 from tasks.training.methods import METHODS
-from tasks.training.methods.method import copies_base
+from tasks.training.methods.method import reads_base
 from tasks.training.methods.parts import changes_trained
 from tasks.training.objectives import OBJECTIVES
 from tasks.training.objectives.reward_models.reward_objective import RewardObjective
@@ -22,12 +23,12 @@ from tasks.training.optimizers import OPTIMIZERS
 from tasks.training.quantization import QUANTIZATIONS
 
 SHOWN_CHOICES = 4  # of many ways out
-# Param to everything that it may be, as it is without any argument.
+# Param to everything that it may be, as it is without any argument, and what goes with less for a param of its own.
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "method": tuple(one() for one in METHODS),
     "objective": tuple(one() for one in OBJECTIVES),
     "quantization": tuple(one() for one in QUANTIZATIONS),
-    "distribution": tuple(one() for one in DISTRIBUTIONS),
+    "distribution": (*(one() for one in DISTRIBUTIONS), Zero(stage=3)),
     "optimizer": tuple(one() for one in OPTIMIZERS),
     "packing": get_args(Packing),
     "on_nan": ("stop", "skip"),
@@ -55,6 +56,11 @@ class CombinationRule:
         """What was found, and the next step, in one line."""
         first, second = self.kinds
         return f"{first}: {name_of(one)}, with {second} {name_of(other)}: {self.why}; {self.way_out(one, other)}"
+
+
+def shares_weights(distribution: Any) -> bool:
+    """Whether a rank holds a part of every weight, not of the optimizer's states alone."""
+    return distribution.can.sharded and getattr(distribution, "stage", 3) == 3
 
 
 def splits_while_reading(distribution: Any) -> bool:
@@ -133,14 +139,22 @@ RULES: tuple[CombinationRule, ...] = (
     ),
     CombinationRule(
         ("quantization", "distribution"),
-        "the distribution cannot share quantised weights",
+        "weights are quantised while they are read, when the distribution has split them already",
+        lambda quantization, distribution: not quantization.can.trained_base and splits_while_reading(distribution),
         lambda quantization, distribution: (
-            not quantization.can.trained_base
-            and (not distribution.can.quantized_base or splits_while_reading(distribution))
+            "take distribution "
+            + those("distribution", lambda one: one.can.many and not splits_while_reading(one))
+            + f", or quantization {either('quantization', lambda can: can.trained_base)}"
         ),
+    ),
+    CombinationRule(
+        ("quantization", "distribution"),
+        "the distribution gives each rank a part of every weight, and those of the quantisation cannot be taken apart",
+        lambda quantization, distribution: not quantization.can.sharded and shares_weights(distribution),
         lambda quantization, distribution: (
-            f"take distribution {either('distribution', lambda can: can.many and can.quantized_base)}, or "
-            f"quantization {either('quantization', lambda can: can.trained_base)}"
+            "take distribution "
+            + those("distribution", lambda one: one.can.many and not shares_weights(one))
+            + f", or quantization {either('quantization', lambda can: can.sharded)}"
         ),
     ),
     CombinationRule(
@@ -154,10 +168,13 @@ RULES: tuple[CombinationRule, ...] = (
     ),
     CombinationRule(
         ("method", "distribution"),
-        "the method makes copies of the base's weights, which the distribution splits while they are read",
-        lambda method, distribution: copies_base(method) and splits_while_reading(distribution),
+        "the method takes values from the base's whole weights, which the distribution splits while they are read",
+        lambda method, distribution: reads_base(method) and splits_while_reading(distribution),
         lambda method, distribution: (
-            f"take distribution {either('distribution', lambda can: can.many and not can.sharded)}, or method full"
+            "take distribution "
+            + those("distribution", lambda one: one.can.many and not splits_while_reading(one))
+            + ", or method "
+            + those("method", lambda one: not reads_base(one))
         ),
     ),
     CombinationRule(
@@ -236,11 +253,18 @@ def find_reasons(kinds: tuple[str, str], one: Any, other: Any) -> list[str]:
 def name_of(choice: Any) -> str:
     if isinstance(choice, bool):
         return str(choice).lower()
-    return choice if isinstance(choice, str) else str(choice.name)
+    if isinstance(choice, str):
+        return choice
+    return f"{choice.name} (stage 3)" if splits_while_reading(choice) else str(choice.name)
 
 
 def either(kind: str, fact: Callable[[Any], bool]) -> str:
     """The choices of a kind of whose facts something holds, as the middle of a sentence."""
-    names = [name_of(one) for one in CHOICES[kind] if fact(one.can)]
+    return those(kind, lambda one: fact(one.can))
+
+
+def those(kind: str, holds: Callable[[Any], bool]) -> str:
+    """The choices of a kind of which something holds, as the middle of a sentence."""
+    names = [name_of(one) for one in CHOICES[kind] if holds(one)]
     more = f" or one of {len(names) - SHOWN_CHOICES} more" if len(names) > SHOWN_CHOICES + 1 else ""
     return " or ".join(names[:SHOWN_CHOICES] if more else names) + more

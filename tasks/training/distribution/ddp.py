@@ -28,9 +28,7 @@ from tasks.training.memory import Memory
 class Ddp(Machines):
     """Train copies of the model on rows of their own."""
 
-    can: ClassVar[DistributionCan] = DistributionCan(
-        many=True, sharded=False, resize=True, quantized_base=True, skips_steps=True
-    )
+    can: ClassVar[DistributionCan] = DistributionCan(many=True, sharded=False, resize=True, skips_steps=True)
 
     name: Literal["ddp"] = "ddp"
 

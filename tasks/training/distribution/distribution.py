@@ -31,14 +31,12 @@ class DistributionCan:
         many: Share a training among several processes.
         sharded: Keep a share of the optimizer's states, and of the weights they belong to, in each rank.
         resize: Resume a checkpoint with another number of ranks than wrote it.
-        quantized_base: Train beside a base whose weights are held in few bits.
         skips_steps: Leave out a step whose gradient is not a number.
     """
 
     many: bool
     sharded: bool
     resize: bool
-    quantized_base: bool
     skips_steps: bool
 
 

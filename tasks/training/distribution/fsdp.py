@@ -4,7 +4,8 @@ shards each weight by itself.
 
 Good where a model does not fit one accelerator, without DeepSpeed: any optimizer of PyTorch's, the same numbers as one
 process, and checkpoints that another number of ranks can resume. The base is read whole into main memory by each
-process before it is sharded; a base that does not fit there so many times wants ``{name: zero, stage: 3}``.
+process before it is sharded; a base that does not fit there so many times wants ``{name: zero, stage: 3}``. A base in
+NF4 is shared out in its 4 bits.
 
 Example: ``distribution: {name: fsdp}`` with ``processes: 4``. A model of 1 billion weights under AdamW in fp32 takes
 4 GB a rank instead of 16, beside one block's weights.
@@ -23,6 +24,7 @@ from tasks.training.choices import Precision
 from tasks.training.distribution.distribution import DistributionCan, Layout
 from tasks.training.distribution.machines import Machines
 from tasks.training.memory import Memory
+from tasks.training.quantization.sharing import make_plain, restore_when_fetched
 
 SHARDS = "shards"
 
@@ -30,9 +32,7 @@ SHARDS = "shards"
 class Fsdp(Machines):
     """Train on shares of weights, gradients and optimizer states, by PyTorch."""
 
-    can: ClassVar[DistributionCan] = DistributionCan(
-        many=True, sharded=True, resize=True, quantized_base=False, skips_steps=True
-    )
+    can: ClassVar[DistributionCan] = DistributionCan(many=True, sharded=True, resize=True, skips_steps=True)
 
     name: Literal["fsdp"] = "fsdp"
 
@@ -71,13 +71,14 @@ class Fsdp(Machines):
 
         kind = "cuda" if torch.cuda.is_available() else "cpu"
         mesh = init_device_mesh(kind, (torch.distributed.get_world_size(),))
-        within: set[Any] = set()  # of a block, such as its experts: sharded with it
-        for module in model.modules():
-            if isinstance(module, torch.nn.ModuleList) and module not in within:
-                for block in module:
-                    within.update(block.modules())
-                    fully_shard(block, mesh=mesh)
+        blocks = find_blocks(model)
+        shared = find_shared(model, blocks)
+        packed = make_plain(model)
+        for block in blocks.values():
+            fully_shard(block, mesh=mesh, ignored_params=shared)
         fully_shard(model, mesh=mesh)
+        for unit in [*blocks.values(), model]:
+            restore_when_fetched(unit, packed)
         # transformers' trainer leaves such models as they are: no DDP around them, no move to a device.
         # `fully_shard` has given this model a class of its own.
         type(model).is_distributed_loading_by_transformers = True
@@ -142,6 +143,30 @@ class Fsdp(Machines):
 
     def load_weights(self, trainer: Any, folder: Path) -> None:
         self.load_state(trainer, folder)
+
+
+def find_blocks(model: Any) -> dict[str, Any]:
+    """The modules that are fetched one after the other, by name; what lies within one, such as experts, is its part."""
+    import torch
+
+    blocks: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and not _block_of(name, blocks):
+            blocks |= {f"{name}.{number}": block for number, block in enumerate(module)}
+    return blocks
+
+
+def find_shared(model: Any, blocks: Collection[str]) -> set[Any]:
+    """Weights that several blocks have in common, or a block with what is outside: they belong to none of them."""
+    holders: dict[Any, set[str]] = {}
+    for name, weights in model.named_parameters(remove_duplicate=False):
+        holders.setdefault(weights, set()).add(_block_of(name, blocks))
+    return {weights for weights, held_by in holders.items() if len(held_by) > 1}
+
+
+def _block_of(name: str, blocks: Collection[str]) -> str:
+    """The block that something named is within; empty outside of them."""
+    return next((block for block in blocks if name.startswith(f"{block}.")), "")
 
 
 def _states(trainer: Any) -> dict[str, Any]:

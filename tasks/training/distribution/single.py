@@ -24,9 +24,7 @@ from tasks.training.memory import Memory
 class Single(Section):
     """Train in the process of the stage."""
 
-    can: ClassVar[DistributionCan] = DistributionCan(
-        many=False, sharded=False, resize=False, quantized_base=True, skips_steps=True
-    )
+    can: ClassVar[DistributionCan] = DistributionCan(many=False, sharded=False, resize=False, skips_steps=True)
 
     name: Literal["single"] = "single"
 

@@ -43,9 +43,7 @@ DECIDED = ("optimizer", "scheduler", "amp", "torch_autocast", "tensor_parallel",
 class Zero(Machines):
     """Train on shares of optimizer states, gradients and weights, by DeepSpeed."""
 
-    can: ClassVar[DistributionCan] = DistributionCan(
-        many=True, sharded=True, resize=False, quantized_base=True, skips_steps=False
-    )
+    can: ClassVar[DistributionCan] = DistributionCan(many=True, sharded=True, resize=False, skips_steps=False)
 
     name: Literal["zero"] = "zero"
     stage: Literal[1, 2, 3] = Field(

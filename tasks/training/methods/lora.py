@@ -165,6 +165,11 @@ class Lora(Adapter):
         names = [name.rpartition(".")[2] for name, module in model.named_modules() if any(module is t for t in tables)]
         return {"modules_to_save": names, "ensure_weight_tying": _are_tied(model)}
 
+    @property
+    def reads_base(self) -> bool:
+        """For the norms of its rows, or for its decomposition."""
+        return self.dora or self.start in DECOMPOSED
+
     def adapt(self, model: Any) -> Any:
         adapted = super().adapt(model)
         if self.dora:

@@ -204,9 +204,19 @@ class ChangesArchitecture(Protocol):
         ...
 
 
-def copies_base(method: Method) -> bool:
-    """Whether a method makes copies of the base's weights, which have to be whole for it."""
-    return isinstance(method, ChangesArchitecture)
+@runtime_checkable
+class ReadsBase(Protocol):
+    """A method that may compute something from the base's weights when it is put beside them; beside `Method`."""
+
+    @property
+    def reads_base(self) -> bool:
+        """Whether it does, so that the weights have to be whole for it."""
+        ...
+
+
+def reads_base(method: Method) -> bool:
+    """Whether a method computes something from the base's weights before the first step, other than their sizes."""
+    return isinstance(method, ReadsBase) and method.reads_base
 
 
 @runtime_checkable

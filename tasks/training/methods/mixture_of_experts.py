@@ -42,6 +42,7 @@ class MixtureOfExperts(Section):
     """Train a mixture of experts that begins at the base."""
 
     can: ClassVar[Can] = TRAINS_BASE
+    reads_base: ClassVar[bool] = True
     figures: ClassVar[Mapping[str, str]] = {
         "load_balance": "Load-balance loss of the routers, mean over the blocks; 1 where experts get equal shares",
         "router_z": "Mean squared log-sum-exp of the routers' logits, mean over the blocks",

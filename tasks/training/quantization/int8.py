@@ -31,7 +31,7 @@ from tasks.training.quantization.quantization import Abilities
 class Int8(Section):
     """The frozen base in 8 bits."""
 
-    can: ClassVar[Abilities] = Abilities(trained_base=False)
+    can: ClassVar[Abilities] = Abilities(trained_base=False, sharded=False)
 
     name: Literal["int8"] = "int8"
     outlier_threshold: float = Field(

@@ -146,8 +146,9 @@ def load_in_bits(base: Path, weights: WeightType, precision: Precision, device: 
 
 @contextmanager
 def quantization_hidden(model: Any) -> Iterator[None]:
-    """Let TRL not see that a base is quantised: it would cast the weights that are trained to bf16."""
-    marks = ("is_loaded_in_4bit", "is_loaded_in_8bit")
+    """Let trainers not see that a base is quantised: TRL would cast the weights that are trained to bf16, and
+    transformers takes no modules beside it but PEFT's."""
+    marks = ("is_loaded_in_4bit", "is_loaded_in_8bit", "is_quantized")
     marked = [(module, mark) for module in model.modules() for mark in marks if vars(module).get(mark)]
     for module, mark in marked:
         setattr(module, mark, False)

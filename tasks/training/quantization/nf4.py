@@ -44,7 +44,7 @@ OUTER_CODE_BYTES = 256 * 4 + 4  # the values of 8 bits, and the mean that is tak
 class Nf4(Section):
     """The frozen base in 4 bits."""
 
-    can: ClassVar[Abilities] = Abilities(trained_base=False)
+    can: ClassVar[Abilities] = Abilities(trained_base=False, sharded=True)
 
     name: Literal["nf4"] = "nf4"
     double_quantization: bool = Field(default=True, description="hold the magnitudes of the blocks in 8 bits")

@@ -28,7 +28,7 @@ from tasks.training.quantization.quantization import Abilities
 class Unquantized(Section):
     """Floating-point weights."""
 
-    can: ClassVar[Abilities] = Abilities(trained_base=True)
+    can: ClassVar[Abilities] = Abilities(trained_base=True, sharded=True)
 
     name: Literal["none"] = "none"
     weights: WeightType = Field(

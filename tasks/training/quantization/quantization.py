@@ -22,9 +22,11 @@ class Abilities:
 
     Attributes:
         trained_base: The base's own weights can get gradients.
+        sharded: Each rank can hold a part of every weight.
     """
 
     trained_base: bool
+    sharded: bool
 
 
 class Quantization(Protocol):

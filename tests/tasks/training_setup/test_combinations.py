@@ -34,7 +34,9 @@ def settings_of(chosen: dict[str, Any]) -> TrainingSetup:
     return TrainingSetup.model_validate(
         {
             **{
-                kind: choice if isinstance(choice, (str, bool)) else {"name": choice.name}
+                kind: choice
+                if isinstance(choice, (str, bool))
+                else {"name": choice.name, **choice.model_dump(exclude_unset=True)}
                 for kind, choice in chosen.items()
             },
             "processes": 2 if many else 1,

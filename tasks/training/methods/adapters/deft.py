@@ -25,6 +25,7 @@ class Deft(Adapter):
 
     can: ClassVar[Can] = replace(USUAL, quantized_base=False)
     peft_type: ClassVar[str] = "DEFT"
+    reads_base: ClassVar[bool] = True
     title: ClassVar[str] = "DEFT"
 
     name: Literal["deft"] = "deft"

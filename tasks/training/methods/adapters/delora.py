@@ -25,6 +25,7 @@ class DeLora(Adapter):
 
     can: ClassVar[Can] = replace(USUAL, quantized_base=False)
     peft_type: ClassVar[str] = "DELORA"
+    reads_base: ClassVar[bool] = True
     title: ClassVar[str] = "DeLoRA"
     takes_transposed: ClassVar[bool] = False
 

@@ -26,6 +26,7 @@ class LoHa(Adapter):
 
     can: ClassVar[Can] = replace(USUAL, quantized_base=False)
     peft_type: ClassVar[str] = "LOHA"
+    reads_base: ClassVar[bool] = True
     title: ClassVar[str] = "LoHa"
     takes_transposed: ClassVar[bool] = False
 

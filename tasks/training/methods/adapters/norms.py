@@ -26,6 +26,7 @@ class Norms(Adapter):
     """Train the norms."""
 
     peft_type: ClassVar[str] = "LN_TUNING"
+    reads_base: ClassVar[bool] = True
     title: ClassVar[str] = "layer-norm tuning"
     usual_rates: ClassVar[tuple[float, float]] = (5e-4, 3e-2)
     kind_of_layer: ClassVar[str] = "norm"

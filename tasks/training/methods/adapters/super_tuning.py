@@ -26,6 +26,7 @@ class SuperTuning(Adapter):
 
     can: ClassVar[Can] = replace(USUAL, quantized_base=False)
     peft_type: ClassVar[str] = "SUPERTUNING"
+    reads_base: ClassVar[bool] = True
     title: ClassVar[str] = "Super-Tuning"
     takes_transposed: ClassVar[bool] = False
 

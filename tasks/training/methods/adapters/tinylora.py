@@ -26,6 +26,7 @@ class TinyLora(Adapter):
 
     can: ClassVar[Can] = replace(USUAL, quantized_base=False)
     peft_type: ClassVar[str] = "TINYLORA"
+    reads_base: ClassVar[bool] = True
     title: ClassVar[str] = "TinyLoRA"
     usual_rates: ClassVar[tuple[float, float]] = (1e-3, 1e-1)
 

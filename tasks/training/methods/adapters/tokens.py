@@ -27,6 +27,7 @@ class TrainableTokens(Section):
     """Train the embeddings of some tokens."""
 
     can: ClassVar[Can] = USUAL
+    reads_base: ClassVar[bool] = True
 
     name: Literal["tokens"] = "tokens"
     tokens: Literal["end"] | Annotated[list[str], Field(min_length=1)] = Field(

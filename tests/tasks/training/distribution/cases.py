@@ -46,23 +46,13 @@ MORE: dict[str, dict[str, Any]] = {
     "ddp-mezo": {"distribution": DISTRIBUTIONS["ddp"], "optimizer": {"name": "mezo"}, "clip_norm": 0.0},
     "ddp-bf16": {"distribution": DISTRIBUTIONS["ddp"], **BF16},
     "fsdp-bf16": {"distribution": DISTRIBUTIONS["fsdp"], **BF16},
+    "fsdp-nf4": {"distribution": DISTRIBUTIONS["fsdp"], "quantization": {"name": "nf4"}},
     "fsdp-checkpointing": {"distribution": DISTRIBUTIONS["fsdp"], "gradient_checkpointing": True},
     "zero-2-nf4": {"distribution": DISTRIBUTIONS["zero-2"], "quantization": {"name": "nf4"}},
     "zero-2-bf16": {"distribution": DISTRIBUTIONS["zero-2"], **BF16, **CHANGES["lora"]},
     "zero-3-bf16": {"distribution": DISTRIBUTIONS["zero-3"], **BF16, **CHANGES["lora"]},
     "zero-3-checkpointing": {"distribution": DISTRIBUTIONS["zero-3"], "gradient_checkpointing": True},
 }
-# Methods that put modules of their own, or vectors, into the model, with fewer weights than by default; slow.
-SMALL: dict[str, dict[str, Any]] = {
-    "bottleneck": {"name": "bottleneck", "size": 8},
-    "dylora": {"name": "dylora", "rank": 4, "ranks": [2, 4]},
-    "memory_tuning": {"name": "memory_tuning", "experts": 16, "rank": 2, "texts": 4, "targets": ["down_proj"]},
-    "mixture_of_experts": {"name": "mixture_of_experts", "experts": 3},
-    "p_tuning": {"name": "p_tuning", "encoder_width": 64},
-    "prefix_tuning": {"name": "prefix_tuning", "virtual_tokens": 8},
-    "prompt_tuning": {"name": "prompt_tuning", "virtual_tokens": 8},
-}
-OTHERS = [*(f"ddp-{method}" for method in SMALL), "fsdp-memory_tuning", "fsdp-mixture_of_experts"]
 # Of LoRA, with another objective than supervised learning, and what else differs.
 OBJECTIVES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ddp-dpo": ("ddp", {"name": "dpo"}, {}),
@@ -105,13 +95,14 @@ def keep(job: Job, name: str) -> None:
 
 
 def train(job: Job) -> dict[str, int]:
-    """Train, and count the numbers that this rank held."""
+    """Train, and count the numbers that this rank held, and the bytes of what was not trained."""
     from torch.distributed.tensor import DTensor
 
     trainer = run_rank(job)
-    weights = states = 0
+    weights = states = frozen = 0
     for parameter in trainer.model.parameters():
         if not parameter.requires_grad:
+            frozen += (parameter.to_local() if isinstance(parameter, DTensor) else parameter).nbytes
             continue
         if hasattr(parameter, "ds_tensor"):
             weights += parameter.ds_tensor.numel()
@@ -126,7 +117,7 @@ def train(job: Job) -> dict[str, int]:
         moments = state.get("exp_avg")
         if moments is not None:
             states += moments.to_local().numel() if isinstance(moments, DTensor) else moments.numel()
-    return {"weights": weights, "optimizer": states}
+    return {"weights": weights, "optimizer": states, "frozen_bytes": frozen}
 
 
 if __name__ == "__main__":

@@ -24,15 +24,9 @@ from tasks.fine_tuning.train import fine_tune
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape, read_shape
 from tasks.pages.page import show
-from tasks.training.interval import Interval
-from tasks.training.methods import METHODS, names_where
 from tasks.training.methods.adapters.adapter import Adapter
-from tasks.training.methods.adapters.road import Road
 from tasks.training.methods.adapters.tokens import TrainableTokens
-from tasks.training.methods.half import Half
 from tasks.training.methods.hooks import RunFacts, make_hooks
-from tasks.training.methods.lisa import Lisa
-from tasks.training.methods.lora import Lora
 from tasks.training.methods.memory_tuning import MemoryTuning
 from tasks.training.methods.method import ChangesArchitecture, Method, PutsTokens
 from tasks.training.methods.mixture_of_experts import MixtureOfExperts
@@ -50,26 +44,9 @@ from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.report import list_settings
 from tasks.training_setup.resolve import resolve_plan
 from tests.tasks.fine_tuning.small import make_initial
+from tests.tasks.training.methods.members import MEMBERS
 from tests.tiny import example_rows
 
-# Members with other params than by default, where those change what is trained, kept or opened.
-VARIANTS: dict[str, Method] = {
-    "dora": Lora(dora=True, rslora=True),
-    "pissa": Lora(rank=8, start="pissa"),
-    "pissa_fast": Lora(rank=8, start="pissa", start_iterations=4),
-    "olora": Lora(rank=8, start="olora"),
-    "orthogonal": Lora(rank=8, start="orthogonal"),
-    "frozen_a": Lora(rank=8, start="gaussian", freeze_a=True),
-    "patterns": Lora(targets=["*_proj"], blocks=[1], ranks={"down_proj": 4}, alphas={"q_proj": 8}),
-    "embeddings": Lora(rank=8, embeddings=True),
-    "road_4": Road(variant=4),
-    "lisa_drawn": Lisa(layers=1, every=Interval(steps=2)),
-    "half_rounds": Half(strategy="layer", every=Interval(steps=2)),
-    # In the place of the one by default, which takes many texts of the base's.
-    "memory_tuning": MemoryTuning(experts=32, texts=4),
-    "few_experts": MixtureOfExperts(experts=2, top_k=1, trained="experts"),
-}
-MEMBERS: dict[str, Method] = {**dict(zip(names_where(), (method() for method in METHODS), strict=True)), **VARIANTS}
 # Of these only what they do themselves is tried, not what the base is held in.
 ALIKE = {"pissa_fast", "olora", "patterns", "road_4", "frozen_a", "tinylora", "unilora"}
 # From a plan to the merged model methods of PEFT differ in its layers alone, so some of them stand for all.

@@ -24,6 +24,7 @@ from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape, describe_shape
 from tasks.training.choices import Precision
+from tasks.training.methods.bottleneck import Bottleneck
 from tasks.training.methods.full import Full
 from tasks.training.methods.lora import Lora
 from tasks.training.quantization import QUANTIZATIONS, quantizations_where
@@ -36,7 +37,7 @@ from tasks.training.tuned import load_tuned, merge_tuned
 from tasks.training_setup.counts import count_tokens
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.resolve import resolve_plan
-from tests.tasks.fine_tuning.small import make_plan
+from tests.tasks.fine_tuning.small import make_plan, make_splits
 from tests.tasks.training.methods.test_contract import Interrupted, interrupt_at, logits
 from tests.tiny import example_rows
 
@@ -208,6 +209,18 @@ def test_norms_begin_at_those_of_the_weights(initial: Path, shape: ModelShape) -
         before = logits(base, IDS)
         after = logits(Lora(rank=4, dora=True).resolve(shape).adapt(base), IDS)
     torch.testing.assert_close(before, after, rtol=0, atol=1e-6)
+
+
+@MEMBERS
+def test_a_method_that_is_not_of_peft_trains_over_it(
+    quantization: Quantization, initial: Path, shape: ModelShape, tmp_path: Path
+) -> None:
+    """Which transformers' trainer refuses beside a base that it knows to be quantised."""
+    held, method = quantization.resolve(True, "fp32"), Bottleneck(size=8).resolve(shape)
+    plan = make_plan(method=method, quantization=held, steps=4)
+    run = fine_tune(plan, make_splits(initial, rows=12), initial, tmp_path / "checkpoints", tmp_path / "tuned")
+    losses = [point.eval_loss for point in run.curve if point.eval_loss is not None]
+    assert losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize("dora", [False, True])

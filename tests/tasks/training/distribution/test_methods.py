@@ -1,0 +1,100 @@
+"""Every method in two ranks trains as in one process and resumes exactly, with every distribution that takes it.
+
+The ranks of a distribution train one method after the other: starting them costs more than a training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tasks.fine_tuning.rows import Splits
+from tasks.fine_tuning.run import Run
+from tasks.fine_tuning.train import fine_tune
+from tasks.training.combinations import find_reasons
+from tasks.training.methods.method import Method
+from tasks.training_setup.params import TrainingSetup
+from tests.tasks.fine_tuning.small import make_splits
+from tests.tasks.training.distribution.cases import CHECKPOINT, DISTRIBUTIONS
+from tests.tasks.training.distribution.ranks import Ranks, plan_alone, plan_of, trained
+from tests.tasks.training.methods.members import MEMBERS
+
+pytestmark = pytest.mark.slow
+
+# Of ZeRO's first stage the second shares the sums, and the way weights are held.
+TRIED = ("ddp", "fsdp", "zero-2", "zero-3")
+# Sums over ranks in another order than over batches; losses are near 6, where one step of fp32 is 5e-7.
+LOSS, WEIGHTS = 2e-6, 2e-5
+Alone = Callable[[str], tuple[Run, Path]]
+
+
+def still(method: Method) -> Method:
+    """Without dropout, which each rank draws for itself."""
+    return method.model_copy(update={"dropout": 0.0}) if hasattr(method, "dropout") else method  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def splits(initial: Path) -> Splits:
+    return make_splits(initial)
+
+
+@pytest.fixture(scope="module")
+def alone(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """A method in one process, on the same rows a step."""
+
+    @cache
+    def train(name: str) -> tuple[Run, Path]:
+        folder = tmp_path_factory.mktemp(name)
+        plan = plan_alone(initial, still(MEMBERS[name]))
+        return fine_tune(plan, splits, initial, folder / "checkpoints", folder / "tuned"), folder
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def ranks(
+    request: pytest.FixtureRequest, initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ranks]:
+    """All methods that go with a distribution."""
+    plans = {name: plan_of(initial, DISTRIBUTIONS[request.param], still(one)) for name, one in MEMBERS.items()}
+    cases = {name: (plan, splits) for name, plan in plans.items() if not reasons_against(request.param, name)}
+    with trained(tmp_path_factory.mktemp(request.param), initial, cases) as found:
+        yield found
+
+
+def reasons_against(distribution: str, name: str) -> list[str]:
+    section = TrainingSetup.model_validate({"distribution": DISTRIBUTIONS[distribution]}).distribution
+    return find_reasons(("method", "distribution"), MEMBERS[name], section)
+
+
+TAKEN = [(one, name) for one in TRIED for name in MEMBERS if not reasons_against(one, name)]
+
+
+@pytest.mark.parametrize(("ranks", "name"), TAKEN, indirect=["ranks"])
+def test_a_method_in_two_ranks_is_that_of_one_process(ranks: Ranks, name: str, alone: Alone) -> None:
+    run, folder = alone(name)
+    history = ranks.history(name, "whole")
+    losses = {(e["step"], key): e[key] for e in history for key in ("loss", "eval_loss") if key in e}
+    expected = {(p.step, "loss"): p.loss for p in run.curve if p.loss is not None}
+    expected |= {(p.step, "eval_loss"): p.eval_loss for p in run.curve if p.eval_loss is not None}
+    assert losses == pytest.approx(expected, rel=0, abs=LOSS)
+    kept = load_file(next(folder.glob("checkpoints/*/step-000006/trained.safetensors")))
+    whole, resumed = ranks.weights(name, "whole"), ranks.weights(name, "resumed")
+    assert whole.keys() == kept.keys()
+    for weights in kept:
+        torch.testing.assert_close(whole[weights], kept[weights].float(), rtol=0, atol=WEIGHTS)
+        assert torch.equal(whole[weights], resumed[weights])
+    assert json.loads((ranks.root / name / "resumed.json").read_text())["resumed_at"] == CHECKPOINT
+    assert history == ranks.history(name, "resumed")
+
+
+def test_most_methods_go_with_all_and_all_with_copies() -> None:
+    counts = {one: sum(taken == one for taken, _ in TAKEN) for one in TRIED}
+    assert counts["ddp"] == len(MEMBERS)
+    assert all(count > 0.6 * len(MEMBERS) for count in counts.values()), counts
