@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
@@ -58,14 +59,19 @@ def alone(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def ranks(
-    request: pytest.FixtureRequest, initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Ranks]:
-    """All methods that go with a distribution."""
-    plans = {name: plan_of(initial, DISTRIBUTIONS[request.param], still(one)) for name, one in MEMBERS.items()}
-    cases = {name: (plan, splits) for name, plan in plans.items() if not reasons_against(request.param, name)}
-    with trained(tmp_path_factory.mktemp(request.param), initial, cases) as found:
-        yield found
+def ranks_of(
+    initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Ranks]]:
+    """The ranks of a distribution, which have trained all methods that go with it."""
+    with ExitStack() as stack:
+
+        @cache
+        def train(name: str) -> Ranks:
+            plans = {one: plan_of(initial, DISTRIBUTIONS[name], still(method)) for one, method in MEMBERS.items()}
+            cases = {one: (plan, splits) for one, plan in plans.items() if not reasons_against(name, one)}
+            return stack.enter_context(trained(tmp_path_factory.mktemp(name), initial, cases))
+
+        yield train
 
 
 def reasons_against(distribution: str, name: str) -> list[str]:
@@ -76,9 +82,11 @@ def reasons_against(distribution: str, name: str) -> list[str]:
 TAKEN = [(one, name) for one in TRIED for name in MEMBERS if not reasons_against(one, name)]
 
 
-@pytest.mark.parametrize(("ranks", "name"), TAKEN, indirect=["ranks"])
-def test_a_method_in_two_ranks_is_that_of_one_process(ranks: Ranks, name: str, alone: Alone) -> None:
-    run, folder = alone(name)
+@pytest.mark.parametrize(("distribution", "name"), TAKEN)
+def test_a_method_in_two_ranks_is_that_of_one_process(
+    ranks_of: Callable[[str], Ranks], distribution: str, name: str, alone: Alone
+) -> None:
+    ranks, (run, folder) = ranks_of(distribution), alone(name)
     history = ranks.history(name, "whole")
     losses = {(e["step"], key): e[key] for e in history for key in ("loss", "eval_loss") if key in e}
     expected = {(p.step, "loss"): p.loss for p in run.curve if p.loss is not None}
