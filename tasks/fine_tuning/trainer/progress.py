@@ -111,6 +111,8 @@ class ReportMetrics(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.last_log = (state.global_step, time.monotonic())
+        if self.take_making:
+            self.take_making()  # what was made before is in no interval
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         figures = {self.names[key]: value for key, value in kwargs["logs"].items() if key in self.names}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from tasks.fine_tuning.trainer.progress import LogProgress, describe
+from tasks.fine_tuning.trainer.progress import LogProgress, ReportMetrics, describe
 from tasks.fine_tuning.trainer.start import describe_device
 from tests.tasks.fine_tuning.small import make_plan
 
@@ -42,3 +44,18 @@ def test_the_device_is_named() -> None:
     made_for = plan.made_for.model_copy(update={"accelerator": "NVIDIA H200"})
     gpu = plan.model_copy(update={"device": "cuda", "made_for": made_for, "world_size": 2})
     assert describe_device(gpu) == "cuda, NVIDIA H200, 2 processes"
+
+
+def test_what_was_made_before_the_first_step_is_in_no_share_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock, made = iter([0.0, 10.0]), iter([12.0, 4.0])
+    monkeypatch.setattr("tasks.fine_tuning.trainer.progress.time.monotonic", lambda: next(clock))
+    told: list[float] = []
+    reporting = ReportMetrics(make_plan(), [lambda _, figures: told.append(figures["generation_share"])])
+    reporting.take_making = lambda: next(made)
+    arguments, state, control = TrainingArguments(tmp_path, use_cpu=True), TrainerState(), TrainerControl()
+    reporting.on_train_begin(arguments, state, control)
+    state.global_step = 1
+    reporting.on_log(arguments, state, control, logs={"loss": 1.0})
+    assert told == [0.4]
