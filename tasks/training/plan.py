@@ -209,4 +209,4 @@ def check_machine(plan: Plan, machine: Machine | None = None) -> list[str]:
             f"the plan needs about {plan.predicted_memory_bytes * shared / 2**30:.1f} GiB, this machine has "
             f"{here.training_memory_bytes / 2**30:.1f} GiB; {again}"
         )
-    return problems
+    return problems + plan.distribution.missing_here()

@@ -97,6 +97,10 @@ class Distribution(Protocol):
         """
         ...
 
+    def missing_here(self) -> list[str]:
+        """What this machine lacks for it, told before a process is started; each with what to change."""
+        ...
+
     def resolve(self, shape: ModelShape, layout: Layout) -> Self:
         """The same distribution with nothing left to choose, as the plan keeps it; resolved again it is the same.
 

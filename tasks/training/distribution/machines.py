@@ -56,5 +56,8 @@ class Machines(Section):
             )
         return problems
 
+    def missing_here(self) -> list[str]:
+        return []
+
     def on_machines(self) -> str:
         return f" on {self.nodes} machines" if self.nodes > 1 else ""

@@ -43,6 +43,9 @@ class Single(Section):
             "or fsdp where the model is too large for one of them, or processes: 1"
         ]
 
+    def missing_here(self) -> list[str]:
+        return []
+
     def resolve(self, shape: ModelShape, layout: Layout) -> Self:
         return self
 

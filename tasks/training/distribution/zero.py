@@ -16,6 +16,7 @@ fp32 takes 4 GB of weights in each rank, and 2 GB of gradients and 4 GB of momen
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -75,6 +76,23 @@ class Zero(Machines):
             problems.append("distribution.nvme_path: missing; expected a folder on an NVMe disk")
         if "nvme" in places and self.stage != 3:
             problems.append("distribution.offload_optimizer: nvme needs stage: 3; set it, or cpu")
+        return problems
+
+    def missing_here(self) -> list[str]:
+        if "nvme" not in (self.offload_optimizer, self.offload_weights):
+            return []
+        from deepspeed.ops.op_builder import AsyncIOBuilder
+
+        problems, folder = [], Path(self.nvme_path or "")
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            problems.append(
+                f"distribution.nvme_path: {folder} is no folder that can be written; expected one on an NVMe disk"
+            )
+        if not AsyncIOBuilder().is_compatible(verbose=False):
+            problems.append(
+                "distribution: nvme needs libaio and its headers, which are not found here; install libaio-dev, "
+                "or take cpu"
+            )
         return problems
 
     def resolve(self, shape: ModelShape, layout: Layout) -> Self:

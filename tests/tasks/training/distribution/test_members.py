@@ -18,8 +18,10 @@ from tasks.training.distribution.fsdp import Fsdp
 from tasks.training.distribution.single import Single
 from tasks.training.distribution.zero import Zero
 from tasks.training.memory import Memory
+from tasks.training.plan import check_machine
 from tasks.training_setup.params import TrainingSetup
 from tests.checkout import ROOT
+from tests.tasks.fine_tuning.small import make_plan
 
 LAYOUT = Layout(ranks=2, batch_size=4, accumulation_steps=3, clip_norm=1.0, precision="fp32", device="cuda")
 MEMORY = Memory(
@@ -184,3 +186,22 @@ def test_what_lives_elsewhere_is_the_same_in_params_and_configuration(shape: Mod
     agreed = Zero(stage=3, config=config, offload_optimizer="nvme", nvme_path="/fast").resolve(shape, LAYOUT)
     assert isinstance(agreed.config, dict)
     assert agreed.config["zero_optimization"]["offload_optimizer"] == moved["offload_optimizer"]
+
+
+def test_a_machine_without_what_nvme_needs_is_told_before_a_process_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    section = {"name": "zero", "stage": 3, "offload_optimizer": "nvme"}
+
+    def lacks(nvme_path: Path, has_library: bool) -> list[str]:
+        monkeypatch.setattr(AsyncIOBuilder, "is_compatible", lambda self, verbose=False: has_library)
+        plan = make_plan(distribution={**section, "nvme_path": str(nvme_path)})
+        return [problem for problem in check_machine(plan) if "nvme" in problem]
+
+    assert lacks(tmp_path, has_library=True) == []
+    (library,) = lacks(tmp_path, has_library=False)
+    assert "install libaio-dev, or take cpu" in library
+    (folder,) = lacks(tmp_path / "none", has_library=True)
+    assert "is no folder that can be written" in folder
