@@ -353,12 +353,14 @@ def test_shares_are_not_for_everything(shape: ModelShape, machine: Machine) -> N
     assert message.startswith("optimizer: adafactor, with distribution zero: the optimizer needs whole weights")
     assert "take distribution ddp, or optimizer adamw" in message
     shared["distribution"] = {"name": "fsdp"}
-    message = refusal(shape, machine, **shared, quantization={"name": "nf4"})
+    message = refusal(shape, machine, **shared, quantization={"name": "int8"})
     assert message.startswith(
-        "quantization: nf4, with distribution fsdp: the distribution cannot share quantised weights"
+        "quantization: int8, with distribution fsdp: the distribution gives each rank a part of every weight, "
+        "and those of the quantisation cannot be taken apart"
     )
     assert "; take distribution ddp" in message
     shared["distribution"] = {"name": "zero", "stage": 3}
-    assert "with distribution zero: the distribution cannot share quantised weights" in refusal(
-        shape, machine, **shared, quantization={"name": "nf4"}
+    message = refusal(shape, machine, **shared, quantization={"name": "nf4"})
+    assert message.startswith(
+        "quantization: nf4, with distribution zero (stage 3): weights are quantised while they are read"
     )
