@@ -68,6 +68,7 @@ def fine_tune(
     """
     from tasks.fine_tuning.trainer.progress import LogProgress
 
+    settle_allocation(plan.release_freed_memory)
     earlier: list[_Phase] = []
     for phase in plan.phases[:-1]:
         assert tokenize is not None, "a plan of several phases comes with the rows of each"
@@ -79,7 +80,6 @@ def fine_tune(
     raise_all(
         check_machine(plan) + (alone if on_trained and plan.distribution.can.many else []), "the plan cannot run here"
     )
-    settle_allocation(plan.release_freed_memory)
     origin = origin_of(plan, splits, initial, start)
     store = Checkpoints(checkpoints, origin, keep_checkpoints, plan.distribution.state_files)
     store.companions = {one.left.parent.name for one in earlier}

@@ -5,10 +5,14 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from tasks.fine_tuning.train import fine_tune
 from tests.checkout import ROOT
+from tests.tasks.fine_tuning.small import make_plan, make_splits
 
 # A block that is freed raises the threshold above the size of those that follow; every second of them is freed.
 WORK = """
@@ -48,3 +52,23 @@ MIB = 2**20
 def test_what_is_freed_goes_back(how: str, size: int, stays: bool) -> None:
     left = int(subprocess.check_output([sys.executable, "-c", WORK, how, str(size)], cwd=ROOT, text=True))
     assert left > 15 * size if stays else left < 2 * size, "bytes that stay of the 20 blocks that were freed"
+
+
+@pytest.mark.parametrize("give_back", [True, False])
+def test_it_is_settled_before_the_first_phase(
+    initial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, give_back: bool
+) -> None:
+    class SettledError(Exception):
+        pass
+
+    def settle(asked: bool) -> NoReturn:
+        assert asked is give_back
+        raise SettledError
+
+    monkeypatch.setattr("tasks.fine_tuning.train.settle_allocation", settle)
+    plan = make_plan(release_freed_memory=give_back, before=make_plan())
+    with pytest.raises(SettledError):
+        fine_tune(
+            plan, make_splits(initial), initial, tmp_path / "checkpoints", tmp_path / "tuned",
+            tokenize=lambda _: pytest.fail("a phase began before"),
+        )  # fmt: skip
