@@ -3,16 +3,19 @@
 The peak is the largest resident size of the process (``VmHWM``) above what it held before, with everything imported and
 the training of a minute model behind it; the prediction is the plan's, without its part for the runtime. Models have
 random weights, since memory does not depend on them. All train with ``release_freed_memory``, without which the C
-library keeps some of what was freed; ``--keep`` trains without it.
+library keeps some of what was freed; ``--keep`` trains without it. ``--changing`` has rows of changing length, a third
+of ``max_tokens`` in the middle (log-normal, 0.6), which leaves more behind.
 
-    python benchmarks/memory.py [--only NAME (fresh: those that nothing was fitted on)] [--keep] [--parts] [--seconds]
+    python benchmarks/memory.py [--only NAME (fresh: those that nothing was fitted on)] [--keep] [--changing]
+        [--steps 3] [--parts] [--seconds]
 
-``--seconds`` trains more steps and shows the time of one, to compare settings of the allocator.
+``--seconds`` shows the time of a step too, to compare settings of the allocator; take more steps then.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -26,6 +29,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from flows.wiring.settings import MEMORY  # noqa: E402
 
 MIB = 2**20
 SUPERVISED = 0.5
@@ -102,8 +107,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="a part of a configuration's name")
     parser.add_argument("--keep", action="store_true", help="train without release_freed_memory")
     parser.add_argument("--parts", action="store_true", help="the parts of each prediction")
-    parser.add_argument("--seconds", action="store_true", help="time of a step too, over more steps")
+    parser.add_argument("--seconds", action="store_true", help="time of a step too")
+    parser.add_argument("--changing", action="store_true", help="rows of changing length")
+    parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps of each training")
     asked = parser.parse_args()
+    # As every command of the product has it, before PyTorch is imported.
+    os.environ.update(MEMORY)
     names = [name for name in CONFIGURATIONS if asked.only in name]
     # Imported once; each process below begins as a copy of this one, which has trained nothing and has one thread.
     import_module("tasks.fine_tuning.trainer.fine_tuner")
@@ -111,7 +120,9 @@ def main() -> None:
     ratios = []
     for name in names:
         found = run_apart(
-            measure, {**CONFIGURATIONS[name], "release_freed_memory": not asked.keep}, 12 if asked.seconds else STEPS
+            measure,
+            {**CONFIGURATIONS[name], "release_freed_memory": not asked.keep, "changing": asked.changing},
+            asked.steps,
         )
         ratios.append(found["predicted"] / found["measured"])
         shown = f"{found['predicted'] / MIB:>7.1f} MiB{found['measured'] / MIB:>7.1f} MiB{ratios[-1]:>8.3f}"
@@ -156,7 +167,7 @@ def train(configuration: dict[str, Any], steps: int, folder: Path) -> dict[str, 
     from tasks.training_setup.params import TrainingSetup
     from tasks.training_setup.resolve import resolve_plan
 
-    values = {name: value for name, value in configuration.items() if name != "model"}
+    values = {name: value for name, value in configuration.items() if name not in ("model", "changing")}
     settings = TrainingSetup.model_validate(
         {
             "packing": "none",
@@ -171,7 +182,7 @@ def train(configuration: dict[str, Any], steps: int, folder: Path) -> dict[str, 
     if not initial.exists():
         write_model(configuration["model"], settings.max_tokens, initial)
     shape, rows = read_shape(initial), settings.batch_size * settings.accumulation_steps * steps
-    splits, counts = make_rows(rows, settings.max_tokens, shape.vocabulary)
+    splits, counts = make_rows(rows, settings.max_tokens, shape.vocabulary, configuration["changing"])
     machine = Machine(device="cpu", cores=2, memory_bytes=2**36, bf16=True)
     resolution = resolve_plan(settings, shape, counts, machine)
     fine_tune(
@@ -210,8 +221,8 @@ def write_model(model: dict[str, int], context: int, folder: Path) -> None:
     seal(folder, [path for path in folder.iterdir() if path.is_file()], {"reference": None, **facts})
 
 
-def make_rows(rows: int, max_tokens: int, vocabulary: int) -> tuple[Any, Any]:
-    """Splits of full rows, half of whose tokens carry loss, and their counts."""
+def make_rows(rows: int, max_tokens: int, vocabulary: int, changing: bool) -> tuple[Any, Any]:
+    """Splits of rows, half of whose tokens carry loss, and their counts: full ones, or twice as many shorter ones."""
     import numpy as np
 
     from tasks.fine_tuning.rows import Splits, TokenizedRows
@@ -220,18 +231,22 @@ def make_rows(rows: int, max_tokens: int, vocabulary: int) -> tuple[Any, Any]:
 
     random = np.random.default_rng(0)
 
-    def draw(count: int) -> TokenizedRows:
-        tokens = random.integers(3, min(vocabulary, 500), count * max_tokens)
-        labels = np.where(np.arange(len(tokens)) % max_tokens < max_tokens * (1 - SUPERVISED), IGNORED, tokens)
-        return TokenizedRows(tokens, labels, np.arange(count + 1) * max_tokens)
+    def draw(lengths: list[int]) -> TokenizedRows:
+        tokens = random.integers(3, min(vocabulary, 500), sum(lengths))
+        places = np.concatenate([np.arange(length) / length for length in lengths])
+        labels = np.where(places < 1 - SUPERVISED, IGNORED, tokens)
+        return TokenizedRows(tokens, labels, np.cumsum([0, *lengths]))
 
     lengths = [max_tokens] * rows
-    train_rows = draw(rows)
+    if changing:
+        drawn = random.lognormal(np.log(max_tokens / 3), 0.6, 2 * rows)
+        lengths = np.clip(drawn, 8, max_tokens).astype(int).tolist()
+    train_rows = draw(lengths)
     counts = Counts(
-        rows=rows, examples=rows, cut=0, full_lengths=lengths, lengths=lengths, tokens=rows * max_tokens,
+        rows=len(lengths), examples=len(lengths), cut=0, full_lengths=lengths, lengths=lengths, tokens=sum(lengths),
         supervised_tokens=train_rows.supervised, validation_examples=16,
     )  # fmt: skip
-    return Splits(train_rows, draw(16)), counts
+    return Splits(train_rows, draw([max_tokens] * 16)), counts
 
 
 if __name__ == "__main__":
