@@ -258,10 +258,15 @@ def plot_losses(
             if points := [(p.step, p.loss) for p in phase if p.loss is not None]:
                 steps, losses = zip(*points, strict=True)
                 axes.plot(steps, losses, color="C0", linewidth=0.8, alpha=0.35)
-                axes.plot(steps, smooth(losses), color="C0", linewidth=2, label=f"{hidden}training")
+                axes.plot(steps, smooth(losses), color="C0", linewidth=2, label=plot_text(f"{hidden}training"))
             if points := [(p.step, p.eval_loss) for p in phase if p.eval_loss is not None]:
                 steps, losses = zip(*points, strict=True)
-                line: dict[str, Any] = {"linewidth": 2, "marker": "o", "markersize": 4, "label": f"{hidden}validation"}
+                line: dict[str, Any] = {
+                    "linewidth": 2,
+                    "marker": "o",
+                    "markersize": 4,
+                    "label": plot_text(f"{hidden}validation"),
+                }
                 axes.plot(steps, losses, color="C1", **line)
                 best_step, lowest = min(points, key=lambda pair: pair[1])
         if validated:

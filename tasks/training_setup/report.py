@@ -349,7 +349,7 @@ def _length_figure(counts: Counts, plan: Plan) -> Figure:
             axes.axvline(plan.max_tokens, color=PALETTE[4], linewidth=1.2, linestyle="--", label="max_tokens")
             axes.legend()
         one, several = NOUNS[plan.objective.rows]
-        axes.set_xlabel(f"tokens of a {one}, with all that the chat template adds")
-        axes.set_ylabel(several)
+        axes.set_xlabel(plot_text(f"tokens of each {one}, with all that the chat template adds", limit=80))
+        axes.set_ylabel(plot_text(several))
         axes.set_xlim(left=0)
     return figure
