@@ -48,10 +48,12 @@ class Reads:
             folder, or a name on the hub where the section has a ``revision``; ``module``: a folder, or an installed
             package; ``database``: a URL, whose file is looked for where it is SQLite's.
         holds: Name of a file that a folder must have.
+        inline: What a file holds may stand in its place.
     """
 
     kind: Literal["file", "folder", "place", "files", "hub", "module", "database"]
     holds: str = ""
+    inline: bool = False
 
 
 @runtime_checkable

@@ -154,7 +154,9 @@ class FunctionFile:
         try:
             self._receive(own)
         except (FunctionFailed, TimeoutError, EOFError) as error:
-            why = str(error) if isinstance(error, FunctionFailed) else f"takes longer than {START_S:g} s"
+            why = f"takes longer than {START_S:g} s" if isinstance(error, TimeoutError) else str(error)
+            if isinstance(error, EOFError):
+                why = "ends its process"
             self.close()
             raise PipelineError(
                 f"{self.user}: {self.path} does not load ({why.removeprefix('raised ')}); fix it"

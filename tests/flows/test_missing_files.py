@@ -39,6 +39,9 @@ def test_every_field_that_names_a_place_is_marked() -> None:
         seen.add(section)
         for name, field in section.model_fields.items():
             waiting += sections_in(field.annotation)
+            assert "Reads(" not in str(field.annotation), (
+                f"{section.__name__}.{name}: the mark is inside, so it is not found"
+            )
             reads = any(isinstance(each, Reads) for each in field.metadata)
             marked += reads
             is_text = field.annotation in (str, Path, str | None, Path | None)
@@ -200,6 +203,23 @@ def test_a_reward_that_dvc_does_not_watch_is_told(here: Path, caplog: pytest.Log
         "training_setup fine_tuning --force` after a change"
         for number in (1, 2)
     ]
+
+
+def test_a_configuration_of_deepspeed_is_looked_for_and_not_watched(
+    here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (here / "dvc.yaml").write_text("stages: {training_setup: {cmd: x, deps: [models/reward]}}\n")
+    section: dict[str, Any] = {"distribution": {"name": "zero", "config": "zero.json"}, "processes": 2}
+    (problem,) = told({"training_setup": section})
+    assert 'training_setup.distribution.config: "zero.json" is not there; expected a file' in problem
+    (here / "zero.json").write_text("{}")
+    assert told({"training_setup": section}) == []
+    (record,) = caplog.records
+    assert "goes unnoticed; write what it holds in its place, or run" in record.getMessage()
+    caplog.clear()
+    section["distribution"]["config"] = {"zero_optimization": {"stage": 2}}
+    assert told({"training_setup": section}) == []
+    assert not caplog.records
 
 
 def test_a_missing_dependency_says_how_it_comes_back(here: Path) -> None:

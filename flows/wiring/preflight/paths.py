@@ -58,7 +58,7 @@ def check_inputs(params: Params, stages: Sequence[str], sections: Sequence[str] 
     declared = read_yaml(artifacts.PIPELINE).get("stages") or {}
     made = [Path(out) for stage in declared.values() for out in list_outs(stage)]
     problems: dict[tuple[str, str], str] = {}
-    unwatched: dict[str, tuple[str, Path]] = {}
+    unwatched: dict[str, tuple[str, str]] = {}
     for section in stages if sections is None else sections:
         watched = [Path(path) for path in list_dependencies(declared.get(section))]
         found = [marked for key, part in list_parts(params, section) for marked in find_marked(part, key)]
@@ -68,21 +68,22 @@ def check_inputs(params: Params, stages: Sequence[str], sections: Sequence[str] 
                 problems.setdefault((value, problem), f"{artifacts.PARAMS}: {key}: {problem}")
             elif not problem and section in WATCHED and Path(value).exists() and not is_watched(value, watched):
                 files, models, _ = WATCHED[section]
-                unwatched.setdefault(value, (key, models if reads.holds else files))
+                place = f"move it into {models if reads.holds else files}"
+                unwatched.setdefault(value, (key, "write what it holds in its place" if reads.inline else place))
     for name in stages:
         for path in list_dependencies(declared.get(name)):
             if "://" not in path and not Path(path).exists() and not is_made(path, made):
                 problems.setdefault((path, ""), f"{path}: missing, and {name} reads it; {suggest(Path(path))}")
     raise_all(list(problems.values()), "files that are not there")
-    for value, (key, place) in unwatched.items():
+    for value, (key, cure) in unwatched.items():
         section = key.partition(".")[0]
         logger.warning(
-            "%s: %s is not among what DVC watches for %s, so a change of it goes unnoticed; move it into %s, or run "
+            "%s: %s is not among what DVC watches for %s, so a change of it goes unnoticed; %s, or run "
             "`heptune run %s --force` after a change",
             key,
             value,
             section,
-            place,
+            cure,
             WATCHED[section][-1],
         )
 
@@ -116,7 +117,7 @@ def find_marked(value: Any, key: str) -> Iterator[tuple[str, str, Reads, BaseMod
         for name, field in type(value).model_fields.items():
             inner = getattr(value, name)
             mark = next((each for each in field.metadata if isinstance(each, Reads)), None)
-            if mark and inner is not None:
+            if mark and isinstance(inner, str | Path):
                 yield f"{key}.{name}", str(inner), mark, value
             else:
                 yield from find_marked(inner, f"{key}.{name}")

@@ -70,13 +70,22 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
             yield from _find_rows(json.loads(content), path)
         else:
             # Not splitlines: a text may hold line separators that are no line breaks of the file.
-            yield from (json.loads(line) for line in content.split("\n") if line.strip())
-    except (OSError, EOFError, ValueError, lzma.LZMAError, csv.Error) as error:
+            for number, line in enumerate(content.split("\n"), start=1):
+                if line.strip():
+                    yield _need_object(json.loads(line), path, number)
+    except (OSError, EOFError, ValueError, RecursionError, lzma.LZMAError, csv.Error) as error:
         raise PipelineError(f"{path}: cannot be read ({str(error).splitlines()[0]}); mend the file") from error
 
 
+def _need_object(value: Any, path: Path, number: int) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise PipelineError(f"{path}:{number}: {json.dumps(value)[:60]}; expected a JSON object; mend the line")
+
+
 def _find_rows(value: Any, path: Path) -> list[dict[str, Any]]:
-    lists = [value] if isinstance(value, list) else [v for v in value.values() if isinstance(v, list)]
+    inner = value.values() if isinstance(value, dict) else [value]
+    lists = [found for found in inner if isinstance(found, list)]
     for found in lists:
         if all(isinstance(row, dict) for row in found):
             return found

@@ -19,6 +19,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Reads, Section
 from tasks.language_models.guards.guard import AskGuard, GuardedExchange, GuardFacts, GuardVerdict
 from tasks.language_models.refusals import refuses
@@ -44,6 +45,11 @@ class RuleGuard(Section):
         return [f"guard {self.name}: {self.file}: no such file; put words there, one a line, or take file out"]
 
     def open(self) -> AskGuard:
+        """Ask by the rules.
+
+        Raises:
+            PipelineError: The file of words cannot be read.
+        """
         words = self._read_words()
         pattern = re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words))
 
@@ -53,7 +59,13 @@ class RuleGuard(Section):
         return judge
 
     def _read_words(self) -> list[str]:
-        lines = Path(self.file).read_text(encoding="utf-8").splitlines() if self.file else []
+        try:
+            lines = Path(self.file).read_text(encoding="utf-8-sig").splitlines() if self.file else []
+        except (OSError, UnicodeDecodeError) as error:
+            raise PipelineError(
+                f"guard {self.name}: {self.file} cannot be read ({error}); expected text in UTF-8, a word a line; "
+                "correct file"
+            ) from error
         listed = [*self.words, *(line for line in lines if not line.startswith("#"))]
         return sorted({_fold(word) for word in listed if word.strip()})
 

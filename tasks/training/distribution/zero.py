@@ -25,20 +25,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from tasks.contracts.errors import PipelineError, raise_all
+from tasks.contracts.errors import raise_all
 from tasks.contracts.machine import Device
 from tasks.contracts.params import Reads
 from tasks.language_models.shape import ModelShape
 from tasks.training.choices import Precision
+from tasks.training.distribution.deepspeed_config import Json, find_misfits, read_configuration
 from tasks.training.distribution.distribution import DistributionCan, Layout
 from tasks.training.distribution.machines import Machines
 from tasks.training.memory import Memory
 
 Place = Literal["none", "cpu", "nvme"]
-Json = dict[str, Any]
-
-# Sections of DeepSpeed's configuration that the plan decides itself.
-DECIDED = ("optimizer", "scheduler", "amp", "torch_autocast", "tensor_parallel", "pipeline")
 
 
 class Zero(Machines):
@@ -53,7 +50,7 @@ class Zero(Machines):
     offload_optimizer: Place = Field(default="none", description="where optimizer states live: cpu is main memory")
     offload_weights: Place = Field(default="none", description="where weights live, with stage 3")
     nvme_path: str | None = Field(default=None, description="folder on the NVMe disk, where something lives there")
-    config: Annotated[str, Reads("file")] | Json | None = Field(
+    config: Annotated[str | Json | None, Reads("file", inline=True)] = Field(
         default=None, description="DeepSpeed's own configuration, or a JSON file of it; null: made of these params"
     )
 
@@ -101,18 +98,19 @@ class Zero(Machines):
         Raises:
             PipelineError: The file cannot be read, or disagrees with the plan.
         """
-        own = _read_configuration(Path(self.config)) if isinstance(self.config, str) else self.config
+        own = read_configuration(Path(self.config)) if isinstance(self.config, str) else self.config
         planned = _planned_values(layout)
         if own is None:
             config = {**planned, "zero_optimization": self._zero_section(layout.device)}
         else:
             raise_all(self._disagreements(own, planned), "distribution.config")
-            config = {**own, **planned}
-        section = {**_sizes(shape, self.stage), **config["zero_optimization"]}
-        section = {
-            key: _sizes(shape, self.stage).get(key) if value == "auto" else value for key, value in section.items()
-        }
-        return self.model_copy(update={"config": {**config, "zero_optimization": section}})
+            config = own | {
+                key: {**own.get(key, {}), **value} if isinstance(value, dict) else value
+                for key, value in planned.items()
+            }
+        section = {**config["zero_optimization"]}
+        section |= {key: size for key, size in _sizes(shape, self.stage).items() if section.get(key, "auto") == "auto"}
+        return self.model_copy(update={"config": _drop_auto({**config, "zero_optimization": section})})
 
     def _zero_section(self, device: Device) -> Json:
         section: Json = {
@@ -142,11 +140,7 @@ class Zero(Machines):
         ]
         if wrong:
             return wrong
-        problems = [
-            f"{where}: has {key}, which the params of training_setup decide; take it out"
-            for key in DECIDED
-            if key in own
-        ]
+        problems = find_misfits(own, where)
         problems += [
             f"{where}: {key} is {own[key]}, but the plan has {value}; write auto or take it out"
             for key, value in planned.items()
@@ -322,25 +316,11 @@ class Zero(Machines):
         trainer.deepspeed.load_checkpoint(str(folder), load_module_strict=False)
 
 
-def _read_configuration(path: Path) -> Json:
-    """A file of DeepSpeed's configuration.
-
-    Raises:
-        PipelineError: It cannot be read, or is no JSON object.
-    """
-    import json
-
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise PipelineError(
-            f"{path}: cannot be read ({error.strerror}); expected a JSON file of DeepSpeed's configuration"
-        ) from error
-    except ValueError as error:
-        raise PipelineError(f"{path}: not JSON ({error}); expected DeepSpeed's configuration") from error
-    if not isinstance(found, dict):
-        raise PipelineError(f"{path}: {type(found).__name__} found; expected a JSON object, DeepSpeed's configuration")
-    return found
+def _drop_auto(config: Json) -> Json:
+    """Without what is left to DeepSpeed, whose defaults hold then."""
+    return {
+        key: _drop_auto(value) if isinstance(value, dict) else value for key, value in config.items() if value != "auto"
+    }
 
 
 def find_parameters(model: Any, names: Collection[str]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Python(Section):
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PipelineError(
                 f"labelling functions: {self.path} does not load ({type(error).__name__}: {error}); fix it"
             ) from error
@@ -68,7 +68,7 @@ class Python(Section):
     def _call(self, name: str, function: Callable[[str], Any], text: str) -> str | None:
         try:
             label = function(text)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PipelineError(
                 f"labelling functions: {name} of {self.path} failed on {text[:60]!r} "
                 f"({type(error).__name__}: {error}); fix it"

@@ -86,7 +86,7 @@ def read_synonyms(path: Path) -> dict[str, list[str]]:
             continue
         if len(words) < 2:
             problems.append(
-                f'{path}:{number}: "{line.strip()}" has no synonym; write two words or more, with commas between'
+                f'{path}:{number}: "{line.strip()[:60]}" has no synonym; write two words or more, with commas between'
             )
         for word in words:
             others.setdefault(word, set()).update(words - {word})

@@ -84,9 +84,11 @@ def _validator(path: str) -> Any:
 
     try:
         schema = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(schema, dict | bool):
+            raise ValueError(f"{type(schema).__name__} found, expected an object")
         kind = validator_for(schema)
         kind.check_schema(schema)
-    except (OSError, ValueError, SchemaError) as error:
+    except (OSError, ValueError, RecursionError, SchemaError) as error:
         reason = str(error).splitlines()[0]
         raise PipelineError(
             f"evaluation.metrics: json_validity: {path} is no JSON Schema ({reason}); mend it"

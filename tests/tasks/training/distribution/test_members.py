@@ -13,6 +13,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.language_models.shape import ModelShape
 from tasks.training.distribution import DISTRIBUTIONS
 from tasks.training.distribution.ddp import Ddp
+from tasks.training.distribution.deepspeed_config import SCHEMA
 from tasks.training.distribution.distribution import Distribution, Layout
 from tasks.training.distribution.fsdp import Fsdp
 from tasks.training.distribution.single import Single
@@ -22,6 +23,7 @@ from tasks.training.plan import check_machine
 from tasks.training_setup.params import TrainingSetup
 from tests.checkout import ROOT
 from tests.tasks.fine_tuning.small import make_plan
+from tests.tasks.training.distribution.deepspeed_schema import make_schema
 
 LAYOUT = Layout(ranks=2, batch_size=4, accumulation_steps=3, clip_norm=1.0, precision="fp32", device="cuda")
 MEMORY = Memory(
@@ -205,3 +207,52 @@ def test_a_machine_without_what_nvme_needs_is_told_before_a_process_starts(
     assert "install libaio-dev, or take cpu" in library
     (folder,) = lacks(tmp_path / "none", has_library=True)
     assert "is no folder that can be written" in folder
+
+
+def test_what_deepspeed_takes_is_what_the_installed_one_takes() -> None:
+    """``python -m tests.tasks.training.distribution.deepspeed_schema`` writes it anew."""
+    assert json.loads(SCHEMA.read_text()) == make_schema()
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"wall_clock_breakdwn": True}, "wall_clock_breakdwn is no key of DeepSpeed's; expected wall_clock_breakdown,"),
+        (
+            {"zero_optimization": {"overlap_com": True}},
+            "zero_optimization.overlap_com is no key of DeepSpeed's; expected",
+        ),
+        ({"zero_optimization": {"cpu_offload": True}}, "zero_optimization.cpu_offload is no key"),
+        ({"zero_optimization": {"reduce_bucket_size": "many"}}, 'reduce_bucket_size is "many"; expected integer;'),
+        ({"zero_optimization": {"reduce_bucket_size": 0}}, "reduce_bucket_size is 0; expected integer above 0;"),
+        ({"zero_optimization": {"overlap_comm": "yes"}}, 'overlap_comm is "yes"; expected boolean or null;'),
+        ({"zero_optimization": {"offload_optimizer": {"ratio": 2}}}, "ratio is 2; expected number of at most 1.0;"),
+        ({"zero_optimization": {"offload_optimizer": {"device": "disk"}}}, 'expected one of "none", "cpu", "nvme";'),
+        ({"bfloat16": {"enabled": True}}, "bfloat16 is no key of DeepSpeed's; expected bf16,"),
+        ({"fp16": {"loss_scle": 0}}, "fp16.loss_scle is no key of DeepSpeed's; expected loss_scale,"),
+        ({"aio": {"blok_size": 1}}, "aio.blok_size is no key of DeepSpeed's; expected block_size,"),
+        ({"activation_checkpointing": 3}, "activation_checkpointing is 3; expected object;"),
+        ({"data_efficiency": {"enabled": True}}, "has data_efficiency, which the params of training_setup decide"),
+    ],
+)
+def test_keys_and_values_that_deepspeed_does_not_take_are_refused(
+    shape: ModelShape, own: dict[str, Any], words: str
+) -> None:
+    """DeepSpeed leaves an unknown key where it is, or finds it when each rank has loaded the base."""
+    config = own | {"zero_optimization": {"stage": 2, **own.get("zero_optimization", {})}}
+    with pytest.raises(PipelineError) as caught:
+        Zero(stage=2, config=config).resolve(shape, LAYOUT)
+    assert words in str(caught.value)
+
+
+def test_what_a_configuration_leaves_to_deepspeed_is_left_out(shape: ModelShape) -> None:
+    own = {
+        "fp16": {"enabled": "auto", "initial_scale_power": 12},
+        "communication_data_type": "auto",
+        "zero_optimization": {"stage": 2, "reduce_bucket_size": "auto", "allgather_bucket_size": "auto"},
+    }
+    config = Zero(stage=2, config=own).resolve(shape, LAYOUT).config
+    assert isinstance(config, dict)
+    assert config["fp16"] == {"enabled": False, "initial_scale_power": 12}
+    assert config["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 64 * 64}
+    assert "communication_data_type" not in config
