@@ -9,7 +9,7 @@ depends on blocks below all experts, so it is the same after training as before.
 The keys are found before the first step, and then stay. The base reads the training rows; the states before each token
 of an answer are clustered, one cluster to an expert. With as many experts as the answers have tokens each token has one
 of its own, and a few epochs are enough: an expert that several share has to tell them apart, which takes many more
-epochs (docs/training.md has figures). Spare experts are not used. An expert takes part where a state is as similar to
+epochs (see docs/training/methods.md). Spare experts are not used. An expert takes part where a state is as similar to
 its key as those of its facts; how much less is enough is ``reach``, between those and the most similar state of other
 text: the prompts of the rows, and texts that the base writes itself (``texts``). Everything else has no expert, and its
 answers are the base's, to the last digit as long as nothing before it had one.

@@ -11,7 +11,7 @@ from tests.checkout import ROOT
 from tests.tasks.training.optimizers.problem import CASES
 
 SIDE = 4096
-PAGE = (ROOT / "docs/training.md").read_text()
+PAGE = (ROOT / "docs/training/optimizers.md").read_text()
 
 
 def list_limits(can: OptimizerCan) -> str:
