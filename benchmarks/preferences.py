@@ -2,12 +2,14 @@
 
     python benchmarks/preferences.py --prepared data/prepared [--objectives dpo orpo] [--seeds 3] [--steps 60]
     python benchmarks/preferences.py --source pairs.jsonl.gz        # read, cleaned and split as stage 1 does it
+    python benchmarks/preferences.py --json found.json              # goes on where it was ended
 
 Trains the base of this checkout on the pairs of ``answers.parquet`` with low rank, a small budget and one seed after
 another, and measures the pairs of the test split: the share whose better answer has the larger log-probability by
 token, and the share that the objective's own reward has right (equal ones count half, so it is 0.5 before the first
 step of an objective with a reference; of ``reward_model`` it is the reward of its head, and by token says nothing).
-Supervised learning of the better answers on the same budget stands beside.
+Supervised learning of the better answers on the same budget stands beside. The change by token is the mean over the
+seeds, with the 95% interval of a bootstrap over the prompts, paired: each pair before and after.
 """
 
 from __future__ import annotations
@@ -48,22 +50,48 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--max-tokens", type=int, default=192)
     parser.add_argument("--pairs", type=int, default=None, help="most training rows")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="file of all figures; what it has of the same order is not repeated")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(options.source, Path(folder)) if options.source else options.prepared
         tables = read_tables(prepared, options.pairs)
-    found: dict[str, Any] = {}
+    order = {
+        key: str(getattr(options, key)) for key in ("prepared", "source", "initial", "steps", "max_tokens", "pairs")
+    }
+    found: dict[str, Any] = {"order": order, "runs": {}}
+    if options.json and options.json.is_file():
+        found = json.loads(options.json.read_text())
+        if found["order"] != order:
+            sys.exit(f"{options.json} has figures of {found['order']}; expected {order}; name another file")
     for name in options.objectives:
-        runs = [measure(name, seed, tables, options) for seed in range(options.seeds)]
-        found[name] = runs
-        before = runs[0]["before"]
-        by_token = [run["after"] for run in runs]
-        own = [run["own"] for run in runs if run["own"] is not None]
-        line = f"{name:11} {runs[0]['pairs']} pairs: by token {before:.3f} -> {describe(by_token)}"
-        print(line + (f", own reward {describe(own)}" if own else ""), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+        runs = found["runs"].setdefault(name, [])
+        while len(runs) < options.seeds:
+            runs.append(measure(name, len(runs), tables, options))
+            if options.json:
+                options.json.write_text(json.dumps(found, indent=1))
+        show(name, runs[: options.seeds])
+
+
+def show(name: str, runs: list[dict[str, Any]]) -> None:
+    """A line of an objective."""
+    before, after = (np.array([run[when] for run in runs]).mean(axis=1) for when in ("before", "after"))
+    change, low, high = change_of(runs)
+    own = [run["own"] for run in runs if run["own"] is not None]
+    print(
+        f"{name:11} {len(runs[0]['before'])} pairs: by token {before[0]:.3f} -> {describe(after.tolist())}, "
+        f"change {change:+.3f} [{low:+.3f}, {high:+.3f}]" + (f", own reward {describe(own)}" if own else ""),
+        flush=True,
+    )
+
+
+def change_of(runs: list[dict[str, Any]]) -> tuple[float, float, float]:
+    """Mean over the seeds of the change by token, and its 95% interval over the prompts."""
+    from tasks.evaluation.bootstrap import replicate_means
+
+    changes = np.array([np.subtract(run["after"], run["before"]) for run in runs]).mean(axis=0)
+    drawn = replicate_means(changes[:, None], np.ones((len(changes), 1)), runs[0]["ids"], 10_000, 0)
+    low, high = np.quantile(drawn[:, 0], (0.025, 0.975))
+    return float(changes.mean()), float(low), float(high)
 
 
 def prepare(source: Path, folder: Path) -> Path:
@@ -156,15 +184,15 @@ def measure(name: str, seed: int, tables: dict[str, pa.Table], options: argparse
     )
     how = Tokenization(load_tokenizer(options.initial), options.max_tokens)
     pairs = tokenize_pairs(split_tables(test, answers, "test").answers, how, "best")
-    shares: list[float] = []
+    after: list[list[float]] = []
     with tempfile.TemporaryDirectory() as folder:
         before = prefer_by_token(make_base(plan, options.initial), pairs)
         run = fine_tune(
             plan, Splits(splits.train, splits.validation), options.initial, Path(folder) / "c", Path(folder) / "t",
-            on_trained=lambda trainer: shares.append(prefer_by_token(trainer.model, pairs)),
+            on_trained=lambda trainer: after.append(prefer_by_token(trainer.model, pairs)),
         )  # fmt: skip
     own = [point.figures["eval_accuracy"] for point in run.curve if "eval_accuracy" in point.figures]
-    return {"pairs": len(pairs), "before": before, "after": shares[0], "own": own[-1] if own else None}
+    return {"ids": pairs.ids, "before": before, "after": after[0], "own": own[-1] if own else None}
 
 
 def make_base(plan: Any, initial: Path) -> Any:
@@ -173,8 +201,8 @@ def make_base(plan: Any, initial: Path) -> Any:
     return make_model(plan, initial)
 
 
-def prefer_by_token(model: Any, pairs: Any) -> float:
-    """Share of pairs whose better answer has the larger mean log-probability by token; equal ones count half."""
+def prefer_by_token(model: Any, pairs: Any) -> list[float]:
+    """Of each pair 1 where the better answer has the larger mean log-probability by token, 0.5 where they are equal."""
     import torch
 
     from tasks.fine_tuning.loss.batch_loss import BatchLoss
@@ -184,14 +212,14 @@ def prefer_by_token(model: Any, pairs: Any) -> float:
 
     model.eval()
     scorer = ModelScorer(BatchLoss(model, False), model, CrossEntropy(), {}, 0, lambda _: None)  # type: ignore[arg-type,return-value]
-    right = 0.0
+    right = np.full(len(pairs), 0.5)
     with torch.no_grad():
         for batch in validation_batches(pairs.lengths.tolist(), 2048):
             found = scorer.log_probabilities(collate(pairs, batch, 0, packed=False))
             means = (found.sums() / found.lengths()).double().numpy()
-            right += float(np.sum(means[0::2] > means[1::2]) + 0.5 * np.sum(means[0::2] == means[1::2]))
+            right[[row for rows in batch for row in rows]] += np.sign(means[0::2] - means[1::2]) / 2
     model.train()
-    return right / len(pairs)
+    return [float(value) for value in right]
 
 
 if __name__ == "__main__":
