@@ -125,24 +125,33 @@ def describe_methods() -> str:
     from tasks.model_initialisation.checks import check_folder
     from tasks.training.methods import METHODS
     from tasks.training.methods.method import Can
+    from tasks.training.objectives import OBJECTIVES
 
     base = check_folder(ROOT / "models/base")
     shape = read_shape_of(base.config, base.weights.shapes)
     facts = [fact.name for fact in fields(Can)]
     lines = [
         METHODS_HEAD,
-        f"| method | trained weights | share | beside the base, MB | {' | '.join(METHOD_FACTS[f] for f in facts)} |",
+        "| method | trained weights | share | beside the base, MB | learning rates | "
+        + " | ".join(METHOD_FACTS[fact] for fact in facts)
+        + " |",
     ]
-    lines.append("|---" * (4 + len(facts)) + "|")
+    lines.append("|---" * (5 + len(facts)) + "|")
     for kind in METHODS:
         method = kind().resolve(shape)
         trained = method.trainable(shape)
         share = f"{100 * trained / shape.parameters:.3g}%"
         beside = f"{method.own_bytes(shape) / 1e6:.3g}"
+        rates = " to ".join(f"{rate:.1e}" for rate in method.usual_rates(shape))
         cells = " | ".join("yes" if getattr(method.can, fact) else "no" for fact in facts)
-        lines.append(
-            f"| `{method.name}`: {method.describe().split(' (')[0]} | {trained:,} | {share} | {beside} | {cells} |"
-        )
+        title = method.describe().split(" (")[0]
+        lines.append(f"| `{method.name}`: {title} | {trained:,} | {share} | {beside} | {rates} | {cells} |")
+    shares: dict[float, list[str]] = {}
+    for objective in OBJECTIVES:
+        if objective.rate_share != 1:
+            shares.setdefault(objective.rate_share, []).append(f"`{objective().name}`")
+    others = "; ".join(f"{share:g} of them: {', '.join(names)}" for share, names in shares.items())
+    lines.append(f"\nOutside the learning rates the plan warns. They are for AdamW and supervised learning; {others}.")
     return "\n".join(lines) + "\n"
 
 

@@ -35,6 +35,7 @@ class HeldOut:
             folds those of the training split too.
         labelled: Those of them with a label.
         clusters: Independent ones: near-duplicates count once.
+        requests: Those of them with a prompt, so that they are requests as monitoring compares them.
         labels: Labels in the training split.
         all_rows: Rows of the training and the test split.
     """
@@ -42,6 +43,7 @@ class HeldOut:
     rows: int
     labelled: int
     clusters: int
+    requests: int
     labels: int
     all_rows: int
 
@@ -78,11 +80,13 @@ def count_held_out(
     import pyarrow.compute as pc
 
     table, trained = read_held_out(train, test, folds, train_only), read_examples(train)
-    answerable = table.filter(pc.greater_equal(pc.list_value_length(table["messages"]), 1 if documents else 2))
+    turns = pc.list_value_length(table["messages"])
+    answerable = table.filter(pc.greater_equal(turns, 1 if documents else 2))
     return HeldOut(
         rows=answerable.num_rows,
         labelled=answerable.num_rows - answerable["label"].null_count,
         clusters=pc.count_distinct(answerable["cluster"]).as_py(),
+        requests=table.filter(pc.greater_equal(turns, 2)).num_rows,
         labels=pc.count_distinct(trained["label"]).as_py(),
         all_rows=trained.num_rows + read_examples(test).num_rows,
     )
@@ -131,6 +135,7 @@ def foresee_verdicts(
     drift_rows: int,
     use: HeldOutUse | None = None,
     rewards: Sequence[Metric] = (),
+    gives: str = "",
 ) -> Foresight:
     """What evaluation's gate and monitoring can find out with so many held-out rows.
 
@@ -141,6 +146,7 @@ def foresee_verdicts(
         drift_rows: ``monitoring.drift.minimum_rows``, which the baseline, the answers to the held-out rows, needs too.
         use: What the next decision takes of the held-out rows; None: they have not decided before.
         rewards: Metrics of the rewards that are asked for instead of answers; empty where answers are.
+        gives: What the release gives instead of answers, in words; empty where it answers.
     """
     problems, notes = [], []
     metrics = tuple(rewards) or settings.metrics
@@ -181,10 +187,16 @@ def foresee_verdicts(
             notes.append(effect)
     if use and (worn := use.describe()):
         (problems if use.worn_out else notes).append(worn)
-    baseline = min(found.rows, settings.items)
-    if baseline < drift_rows:
+    baseline = min(found.requests, settings.items)
+    if gives:
+        notes.append(f"the release gives {gives} and answers no requests, so monitoring has none to look for drift in")
+    elif found.rows and not found.requests:
+        notes.append("documents are no requests, so monitoring has no baseline to look for drift with")
+    elif baseline < drift_rows:
         remedy = (
-            "raise evaluation.items" if found.rows >= drift_rows else suggest(found, baseline, drift_rows, test_share)
+            "raise evaluation.items"
+            if found.requests >= drift_rows
+            else suggest(found, baseline, drift_rows, test_share)
         )
         problems.append(
             f"no drift can be found: monitoring.drift.minimum_rows is {drift_rows:,}, and the baseline, the answers to "

@@ -21,6 +21,7 @@ from tasks.training.objectives.data import NOUNS
 from tasks.training.optimizers.refusals import list_problems
 from tasks.training.packing import count_packed_rows
 from tasks.training.plan import Plan
+from tasks.training.rates import tell_unusual_rate
 from tasks.training.remedies import Remedy, describe_remedies
 from tasks.training.rows import ANSWER_CUT, TOO_LONG
 from tasks.training.weights import list_trained_at_once
@@ -352,8 +353,9 @@ def _unusual(plan: Plan, shape: ModelShape, counts: Counts, machine: Machine) ->
             f"this machine has {machine.accelerators} accelerators, the plan uses {processes}; set processes and "
             "distribution"
         )
+    warnings += plan.method.unusual(shape)
     if plan.optimizer.can.rates_as_adamw:
-        warnings += plan.method.unusual(plan.learning_rate, shape)
+        warnings += tell_unusual_rate(plan.learning_rate, plan.method, plan.objective, shape)
     if plan.steps < 20:
         warnings.append(f"only {plural(plan.steps, 'optimizer step')}; raise epochs or lower the batch")
     if plan.epochs > 10:

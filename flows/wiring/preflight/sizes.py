@@ -10,6 +10,8 @@ from tasks.evaluation.decisions.reuse import read_frozen_champion
 from tasks.evaluation.foresight import Foresight, count_held_out, foresee_use, foresee_verdicts
 from tasks.evaluation.reward_metrics.reward_accuracy import RewardAccuracy
 from tasks.evaluation.reward_metrics.step_accuracy import StepAccuracy
+from tasks.training.objectives import AnyObjective
+from tasks.training.objectives.contrastive import Contrastive
 from tasks.training.objectives.reward_models.reward_objective import RewardObjective
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,15 @@ def foresee(params: Params) -> Foresight:
         if artifacts.CHAMPION.is_file()
         else None,
         rewards if isinstance(objective, RewardObjective) else (),
+        _gives(objective),
     )
+
+
+def _gives(objective: AnyObjective) -> str:
+    """What a model of an objective gives instead of answers; empty where it answers."""
+    if isinstance(objective, RewardObjective):
+        return "rewards"
+    return "vectors" if isinstance(objective, Contrastive) else ""
 
 
 def tell_possible_verdicts(params: Params) -> None:

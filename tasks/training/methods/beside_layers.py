@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 
 Sizes = Sequence[tuple[int, ...]]
 Layer = tuple[str, int, int]
@@ -38,14 +38,14 @@ class BesideLayers(Section):
     Attributes:
         can: As of every method.
         title: The method's name in a sentence.
-        usual_rates: Lowest and highest learning rate that is usual with AdamW.
+        rates: As `Method.usual_rates`, whatever the model.
         kind_of_layer: What is adapted, in words.
         takes_transposed: GPT-2's linear layers, stored transposed, can be adapted too.
     """
 
     can: ClassVar[Can] = USUAL
     title: ClassVar[str]
-    usual_rates: ClassVar[tuple[float, float]] = (1e-4, 1e-2)
+    rates: ClassVar[Rates] = (1e-4, 1e-2)
     kind_of_layer: ClassVar[str] = "linear"
     takes_transposed: ClassVar[bool] = True
 
@@ -113,11 +113,11 @@ class BesideLayers(Section):
             )
         return [*problems, *self._rank_problems(shape), *self._layer_problems(shape)]
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        low, high = self.usual_rates
-        if low <= learning_rate <= high:
-            return []
-        return [f"learning_rate {learning_rate:g} is unusual for {self.title}; {low:g} to {high:g} is usual"]
+    def unusual(self, shape: ModelShape) -> list[str]:
+        return []
+
+    def usual_rates(self, shape: ModelShape) -> Rates:
+        return self.rates
 
     def resolve(self, shape: ModelShape) -> Self:
         """The same with every adapted layer named."""

@@ -29,7 +29,7 @@ from tasks.contracts.params import Section
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.beside_layers import USUAL
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 
 FILE = "adapters.safetensors"
 Part = Literal["attention", "feed_forward"]
@@ -77,15 +77,13 @@ class Bottleneck(Section):
             if not self._has_output(shape, part)
         ]
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        told = []
-        if not 1e-5 <= learning_rate <= 1e-2:
-            told.append(f"learning_rate {learning_rate:g} is unusual for adapters; 1.0e-4 to 5.0e-3 is usual")
+    def unusual(self, shape: ModelShape) -> list[str]:
         if self.size > shape.hidden:
-            told.append(
-                f"method.size: {self.size} is more than the model's width ({shape.hidden}): nothing is narrowed"
-            )
-        return told
+            return [f"method.size: {self.size} is more than the model's width ({shape.hidden}): nothing is narrowed"]
+        return []
+
+    def usual_rates(self, shape: ModelShape) -> Rates:
+        return (1e-4, 1e-2)
 
     def resolve(self, shape: ModelShape) -> Self:
         """The same with the parts and the scale as they are."""

@@ -33,7 +33,7 @@ from tasks.training.methods.adapters.adapter import FOLDER, merge_adapter
 from tasks.training.methods.beside_layers import USUAL
 from tasks.training.methods.hooks import RunFacts, StepHooks
 from tasks.training.methods.lora import Lora
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,8 +77,11 @@ class DyLora(Section):
             )
         return problems
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        return self._lora.unusual(learning_rate, shape)
+    def unusual(self, shape: ModelShape) -> list[str]:
+        return self._lora.unusual(shape)
+
+    def usual_rates(self, shape: ModelShape) -> Rates:
+        return self._lora.usual_rates(shape)
 
     def resolve(self, shape: ModelShape) -> Self:
         """The same with every adapted layer and rank named, and alpha as a number."""

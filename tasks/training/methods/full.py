@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Self
 from tasks.contracts.params import Section
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 
 FOLDER = "weights"
 # What methods can that train weights of the base itself.
@@ -43,8 +43,11 @@ class Full(Section):
     def problems(self, shape: ModelShape) -> list[str]:
         return [] if shape.parameters else ["method: the model has no weights to train; take another base"]
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        return tell_high_rate(learning_rate, shape, "full fine-tuning")
+    def unusual(self, shape: ModelShape) -> list[str]:
+        return []
+
+    def usual_rates(self, shape: ModelShape) -> Rates:
+        return rates_of_base(shape)
 
     def resolve(self, shape: ModelShape) -> Self:
         return self
@@ -89,18 +92,6 @@ def load_weights(tuned: Path) -> Any:
     return load_model(tuned / FOLDER)
 
 
-def tell_high_rate(learning_rate: float, shape: ModelShape, training: str) -> list[str]:
-    """Whether a learning rate is higher than usual for a base's own weights.
-
-    Args:
-        learning_rate: Peak.
-        shape: The model.
-        training: What is done to it, in words.
-    """
-    highest = 3e-3 if shape.parameters < SMALL_MODEL else 2e-4
-    if learning_rate <= highest:
-        return []
-    return [
-        f"learning_rate {learning_rate:g} is high for {training} of {shape.parameters:,} parameters; up to {highest:g} "
-        "is usual"
-    ]
+def rates_of_base(shape: ModelShape) -> Rates:
+    """Learning rates that are usual for a base's own weights."""
+    return (1e-5, 3e-3) if shape.parameters < SMALL_MODEL else (1e-6, 2e-4)

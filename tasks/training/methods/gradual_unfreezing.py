@@ -26,9 +26,9 @@ from pydantic import Field
 from tasks.contracts.params import Section
 from tasks.language_models.layout import WeightLayout, describe_layout, list_matrices
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.full import TRAINS_BASE, load_weights, save_weights, tell_high_rate
+from tasks.training.methods.full import TRAINS_BASE, load_weights, rates_of_base, save_weights
 from tasks.training.methods.hooks import RunFacts
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 from tasks.training.methods.parts import Part, PartHooks, list_problems
 
 GROUPS = 4
@@ -78,8 +78,11 @@ class GradualUnfreezing(Section):
             problems.append(f"method.groups: {self.groups}, but the model has {blocks} blocks; set at most that")
         return problems
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        return tell_high_rate(learning_rate, shape, "gradual unfreezing")
+    def unusual(self, shape: ModelShape) -> list[str]:
+        return []
+
+    def usual_rates(self, shape: ModelShape) -> Rates:
+        return rates_of_base(shape)
 
     def resolve(self, shape: ModelShape) -> Self:
         return self.model_copy(update={"groups": self._count(len(shape.layout.blocks))})

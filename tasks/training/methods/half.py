@@ -40,9 +40,9 @@ from tasks.language_models.layout import Sizes, WeightLayout, count_weights, des
 from tasks.language_models.model_folder import load_model, resolve_model
 from tasks.language_models.shape import ModelShape
 from tasks.training.interval import Interval
-from tasks.training.methods.full import TRAINS_BASE, load_weights, save_weights, tell_high_rate
+from tasks.training.methods.full import TRAINS_BASE, load_weights, rates_of_base, save_weights
 from tasks.training.methods.hooks import RunFacts
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 from tasks.training.methods.parts import Part, PartHooks, find_begins, list_problems
 
 Strategy = Literal["category", "layer", "model", "bernoulli"]
@@ -99,8 +99,11 @@ class Half(Section):
             problems.append("method.strategy: layer, but the model has one block; set strategy: category")
         return problems
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        return tell_high_rate(learning_rate, shape, "half fine-tuning")
+    def unusual(self, shape: ModelShape) -> list[str]:
+        return []
+
+    def usual_rates(self, shape: ModelShape) -> Rates:
+        return rates_of_base(shape)
 
     def resolve(self, shape: ModelShape) -> Self:
         return self

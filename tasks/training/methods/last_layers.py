@@ -25,8 +25,8 @@ from tasks.contracts.params import Section
 from tasks.language_models.layout import Sizes, WeightLayout, count_weights, describe_layout, list_matrices
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.full import TRAINS_BASE, tell_high_rate
-from tasks.training.methods.method import Can
+from tasks.training.methods.full import TRAINS_BASE, rates_of_base
+from tasks.training.methods.method import Can, Rates
 from tasks.training.methods.parts import list_problems
 
 FILE = "trained/weights.safetensors"
@@ -52,8 +52,11 @@ class LastLayers(Section):
             )
         return problems
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        return tell_high_rate(learning_rate, shape, "training the last blocks")
+    def unusual(self, shape: ModelShape) -> list[str]:
+        return []
+
+    def usual_rates(self, shape: ModelShape) -> Rates:
+        return rates_of_base(shape)
 
     def resolve(self, shape: ModelShape) -> Self:
         """The same with the output layer decided."""

@@ -27,9 +27,9 @@ from tasks.contracts.params import Section
 from tasks.language_models.layout import WeightLayout, count_weights, describe_layout, list_matrices
 from tasks.language_models.shape import ModelShape
 from tasks.training.interval import Interval
-from tasks.training.methods.full import TRAINS_BASE, load_weights, save_weights, tell_high_rate
+from tasks.training.methods.full import TRAINS_BASE, load_weights, rates_of_base, save_weights
 from tasks.training.methods.hooks import RunFacts
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 from tasks.training.methods.parts import Part, PartHooks, find_begins, list_problems
 
 
@@ -59,8 +59,11 @@ class Lisa(Section):
             )
         return problems
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        return tell_high_rate(learning_rate, shape, "LISA")
+    def unusual(self, shape: ModelShape) -> list[str]:
+        return []
+
+    def usual_rates(self, shape: ModelShape) -> Rates:
+        return rates_of_base(shape)
 
     def resolve(self, shape: ModelShape) -> Self:
         return self

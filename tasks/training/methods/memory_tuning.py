@@ -96,8 +96,8 @@ class MemoryTuning(BesideLayers):
             ]
         return []
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        told = super().unusual(learning_rate, shape)
+    def unusual(self, shape: ModelShape) -> list[str]:
+        told = super().unusual(shape)
         if self._first(shape) == 0:
             told.append(
                 "method.first_block: 0 compares the embeddings of single tokens, which do not tell facts apart; "

@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from tasks.language_models.shape import ModelShape
 
+Rates = tuple[float, float]
+
 
 @dataclass(frozen=True)
 class Can:
@@ -58,8 +60,12 @@ class Method(Protocol):
         """Everything that cannot work on this model: what was found, what was expected, the next step."""
         ...
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        """What works, but is probably not meant."""
+    def unusual(self, shape: ModelShape) -> list[str]:
+        """What works, but is probably not meant; learning rates apart."""
+        ...
+
+    def usual_rates(self, shape: ModelShape) -> Rates:
+        """Lowest and highest peak learning rate that is usual for supervised learning with AdamW."""
         ...
 
     def resolve(self, shape: ModelShape) -> Self:

@@ -27,9 +27,9 @@ from pydantic import Field
 from tasks.contracts.params import Section
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.full import TRAINS_BASE, tell_high_rate
+from tasks.training.methods.full import TRAINS_BASE, rates_of_base
 from tasks.training.methods.hooks import RunFacts, StepHooks
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 
 FILE = "experts.safetensors"
 PART = "mlp"  # of a block, in the architectures below
@@ -78,11 +78,13 @@ class MixtureOfExperts(Section):
             )
         return problems
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        told = tell_high_rate(learning_rate, shape, "a mixture of experts")
+    def unusual(self, shape: ModelShape) -> list[str]:
         if self.top_k == 1:
-            told.append("method.top_k: 1 leaves a router's probabilities no gradient of the task's loss; 2 is usual")
-        return told
+            return ["method.top_k: 1 leaves a router's probabilities no gradient of the task's loss; 2 is usual"]
+        return []
+
+    def usual_rates(self, shape: ModelShape) -> Rates:
+        return rates_of_base(shape)
 
     def resolve(self, shape: ModelShape) -> Self:
         return self

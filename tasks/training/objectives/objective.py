@@ -235,6 +235,7 @@ class Objective(Protocol):
         long_rows: What may become of rows longer than that; both sides of a pair have to keep their prompt.
         unit: What the loss is a mean over, in the singular: ``token``, ``pair``; for pages.
         figures: Names of what it logs, to their meanings. Validation has the same with ``eval_`` before the name.
+        rate_share: Its usual learning rates, as a share of those for supervised learning by the same method.
     """
 
     can: ClassVar[ObjectiveCan]
@@ -243,6 +244,7 @@ class Objective(Protocol):
     long_rows: ClassVar[tuple[LongRows, ...]]
     unit: ClassVar[str]
     figures: ClassVar[Mapping[str, str]]
+    rate_share: ClassVar[float]
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tasks.contracts.params import Section
 from tasks.language_models.shape import ModelShape
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 class PlainObjective(Section):
     """The parts of `Objective` that most have nothing to say to; one that has says it itself."""
+
+    rate_share: ClassVar[float] = 1.0
 
     @property
     def reference(self) -> Reference:

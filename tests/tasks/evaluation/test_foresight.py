@@ -19,7 +19,7 @@ from tasks.evaluation.foresight import Foresight, HeldOut, count_held_out, fores
 from tasks.evaluation.params import Evaluation
 from tests.tiny import example_rows, write_examples
 
-SMALL = HeldOut(rows=24, labelled=24, clusters=22, labels=4, all_rows=240)
+SMALL = HeldOut(rows=24, labelled=24, clusters=22, requests=24, labels=4, all_rows=240)
 
 
 def foresee(found: HeldOut, test_share: float | None = 0.1, **evaluation: object) -> Foresight:
@@ -47,13 +47,13 @@ def test_too_few_rows_for_the_gate_are_told_with_what_to_do() -> None:
     )
     # What it suggests does away with the problem.
     assert not foresee(SMALL, gate={"primary": "loss", "minimum_items": 24}).problems[1:]
-    fewer = foresee(replace(SMALL, rows=6, labelled=6)).problems[0]
+    fewer = foresee(replace(SMALL, rows=6, labelled=6, requests=6)).problems[0]
     assert "add about 4,160 rows, or fewer with a larger data_preparation.split.test (now 0.1)" in fewer
     assert "; hold out 100 rows, or" in foresee(SMALL, None).problems[0]
 
 
 def test_only_labelled_rows_count_for_intent_accuracy() -> None:
-    many = HeldOut(rows=400, labelled=30, clusters=400, labels=4, all_rows=4000)
+    many = HeldOut(rows=400, labelled=30, clusters=400, requests=400, labels=4, all_rows=4000)
     assert "intent_accuracy is scored on 30 held-out rows" in foresee(many).problems[0]
     none = replace(many, labelled=0, labels=0)
     told = foresee(none)
@@ -91,8 +91,34 @@ def test_documents_and_rewards_are_foreseen_as_evaluation_scores_them(
     assert "loss" not in told("reward_model")
 
 
+def test_what_answers_no_requests_has_no_drift_to_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rewards and vectors are no answers, documents no requests; more rows would change nothing of either."""
+    monkeypatch.chdir(tmp_path)
+    for place in (artifacts.TRAIN, artifacts.TEST):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_examples(place, example_rows(24))
+
+    def told(objective: str) -> Foresight:
+        return sizes.foresee(Params.model_validate({"training_setup": {"objective": {"name": objective}}}))
+
+    assert any("no drift can be found" in problem for problem in told("supervised").problems)
+    for objective, gives in (
+        ("contrastive", "vectors"),
+        ("reward_model", "rewards"),
+        ("process_reward_model", "rewards"),
+    ):
+        found = told(objective)
+        assert not any("drift" in problem for problem in found.problems)
+        assert f"the release gives {gives} and answers no requests" in found.notes[-1]
+    texts = [{**row, "messages": row["messages"][1:], "label": None} for row in example_rows(120)]  # type: ignore[index]
+    write_examples(artifacts.TEST, texts)
+    found = told("pretraining")
+    assert not any("drift" in problem for problem in found.problems)
+    assert "documents are no requests" in found.notes[-1]
+
+
 def test_enough_rows_are_no_problem() -> None:
-    found = foresee(HeldOut(rows=1000, labelled=1000, clusters=1000, labels=9, all_rows=9000), items=400)
+    found = foresee(HeldOut(rows=1000, labelled=1000, clusters=1000, requests=1000, labels=9, all_rows=9000), items=400)
     assert not found.problems
     assert found.notes[0].startswith(
         "on 400 held-out rows an improvement of intent_accuracy by 0.099 is found with a probability of 80%"
@@ -104,7 +130,7 @@ def test_what_earlier_decisions_leave_is_told_before_anything_is_trained(tmp_pat
     settings = Evaluation.model_validate({"gate": {"reuse": {"decisions": 3}}})
     assert foresee_use(test, FrozenChampion(None), settings) is None
     sketch = sketch_items(str(row["id"]) for row in example_rows(120))
-    many = HeldOut(rows=120, labelled=120, clusters=120, labels=4, all_rows=1200)
+    many = HeldOut(rows=120, labelled=120, clusters=120, requests=120, labels=4, all_rows=1200)
     told = []
     for count in (1, 3):
         decisions = tuple(EarlierDecision(candidate=str(n), items=sketch) for n in range(count))
@@ -136,7 +162,7 @@ def test_rows_are_counted_as_evaluation_counts_them(tmp_path: Path) -> None:
     for name in ("train", "test"):
         write_table(pa.Table.from_pylist(rows, schema=EXAMPLES), tmp_path / f"{name}.parquet", EXAMPLES)
     found = count_held_out(tmp_path / "train.parquet", tmp_path / "test.parquet")
-    assert found == HeldOut(rows=3, labelled=2, clusters=2, labels=2, all_rows=8)
+    assert found == HeldOut(rows=3, labelled=2, clusters=2, requests=3, labels=2, all_rows=8)
     # Splits with answers that carry no loss have a column more.
     marked = EXAMPLES.append(UNTRAINED)
     write_table(pa.Table.from_pylist(rows, schema=marked), tmp_path / "test.parquet", marked)
@@ -148,11 +174,11 @@ def test_rows_are_counted_as_evaluation_counts_them(tmp_path: Path) -> None:
     ]
     write_table(pa.Table.from_pylist(more, schema=EXAMPLES), tmp_path / "train.parquet", EXAMPLES)
     folded = count_held_out(tmp_path / "train.parquet", tmp_path / "test.parquet", 3, ["generated"])
-    assert folded == HeldOut(rows=4, labelled=3, clusters=3, labels=1, all_rows=7)
+    assert folded == HeldOut(rows=4, labelled=3, clusters=3, requests=4, labels=1, all_rows=7)
 
 
 def test_folds_need_more_items_for_the_same_improvement() -> None:
-    many = HeldOut(rows=400, labelled=400, clusters=400, labels=4, all_rows=440)
+    many = HeldOut(rows=400, labelled=400, clusters=400, requests=400, labels=4, all_rows=440)
     (plain, *_), (wide, *_) = (foresee(many, folds=folds).notes for folds in (None, 5))
     assert f"by {detectable_share(400):.2g} is found" in plain
     assert f"by {1.5 * detectable_share(400):.2g} is found" in wide

@@ -293,8 +293,17 @@ def test_auto_batch_shrinks_with_the_memory(shape: ModelShape) -> None:
 @pytest.mark.parametrize(
     ("changes", "of", "words"),
     [
-        ({"method": {"name": "full"}, "learning_rate": 5e-3}, {}, "high for full fine-tuning"),
-        ({"learning_rate": 1e-7}, {}, "unusual for LoRA"),
+        (
+            {"method": {"name": "full"}, "learning_rate": 5e-3},
+            {},
+            "learning_rate 0.005 is high for objective supervised with method full on 120,640 parameters; 1e-05",
+        ),
+        (
+            {"method": {"name": "full"}, "learning_rate": 1e-3, "objective": {"name": "dpo"}},
+            {},
+            "learning_rate 0.001 is high for objective dpo with method full on 120,640 parameters; 1e-06 to 0.0003 is",
+        ),
+        ({"learning_rate": 1e-7}, {}, "low for objective supervised with method lora"),
         ({"max_steps": 3}, {}, "only 3 optimizer steps"),
         ({"epochs": 20}, {}, "20 epochs repeat the same rows"),
         ({"evaluate_every": {"steps": 500}}, {}, "evaluate_every is beyond"),

@@ -17,6 +17,7 @@ from pydantic import Field
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.adapters.adapter import Adapter
 from tasks.training.methods.beside_layers import Sizes
+from tasks.training.methods.method import Rates
 
 
 class FourierFt(Adapter):
@@ -24,7 +25,7 @@ class FourierFt(Adapter):
 
     peft_type: ClassVar[str] = "FOURIERFT"
     title: ClassVar[str] = "FourierFT"
-    usual_rates: ClassVar[tuple[float, float]] = (1e-3, 1e-1)
+    rates: ClassVar[Rates] = (1e-3, 1e-1)
 
     name: Literal["fourierft"] = "fourierft"
     coefficients: int = Field(default=1000, ge=1, description="trained coefficients of each layer")

@@ -17,6 +17,7 @@ from pydantic import Field
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.adapters.adapter import Adapter
 from tasks.training.methods.beside_layers import Sizes
+from tasks.training.methods.method import Rates
 
 
 class Hira(Adapter):
@@ -24,7 +25,7 @@ class Hira(Adapter):
 
     peft_type: ClassVar[str] = "HIRA"
     title: ClassVar[str] = "HiRA"
-    usual_rates: ClassVar[tuple[float, float]] = (1e-3, 5e-2)
+    rates: ClassVar[Rates] = (1e-3, 5e-2)
 
     name: Literal["hira"] = "hira"
     rank: int = Field(default=32, ge=1, description="inner dimension of the matrix")

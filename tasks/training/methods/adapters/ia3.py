@@ -17,6 +17,7 @@ from pydantic import Field
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.adapters.adapter import Adapter
 from tasks.training.methods.beside_layers import Sizes
+from tasks.training.methods.method import Rates
 
 # Layers that make keys and values, by the names of transformers' models.
 KEYS_AND_VALUES = ("k_proj", "v_proj", "key", "value", "c_attn", "query_key_value", "qkv_proj", "Wqkv")
@@ -27,7 +28,7 @@ class Ia3(Adapter):
 
     peft_type: ClassVar[str] = "IA3"
     title: ClassVar[str] = "(IA)^3"
-    usual_rates: ClassVar[tuple[float, float]] = (1e-3, 5e-2)
+    rates: ClassVar[Rates] = (1e-3, 5e-2)
 
     name: Literal["ia3"] = "ia3"
     targets: Literal["auto", "all-linear"] | list[str] = Field(  # type: ignore[assignment]  # one word more

@@ -17,6 +17,7 @@ from pydantic import Field
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.adapters.adapter import Adapter
 from tasks.training.methods.beside_layers import Sizes
+from tasks.training.methods.method import Rates
 
 # Parts of the names that transformers' models have for norms.
 NORMS = ("norm", "ln_")
@@ -28,7 +29,7 @@ class Norms(Adapter):
     peft_type: ClassVar[str] = "LN_TUNING"
     reads_base: ClassVar[bool] = True
     title: ClassVar[str] = "layer-norm tuning"
-    usual_rates: ClassVar[tuple[float, float]] = (5e-4, 3e-2)
+    rates: ClassVar[Rates] = (5e-4, 3e-2)
     kind_of_layer: ClassVar[str] = "norm"
 
     name: Literal["norms"] = "norms"

@@ -17,6 +17,7 @@ from pydantic import Field
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.adapters.adapter import Adapter
 from tasks.training.methods.beside_layers import Sizes, divisor_problem
+from tasks.training.methods.method import Rates
 
 LARGEST_GROUP = 64
 
@@ -26,7 +27,7 @@ class Road(Adapter):
 
     peft_type: ClassVar[str] = "ROAD"
     title: ClassVar[str] = "RoAd"
-    usual_rates: ClassVar[tuple[float, float]] = (1e-3, 5e-2)
+    rates: ClassVar[Rates] = (1e-3, 5e-2)
     takes_transposed: ClassVar[bool] = False
 
     name: Literal["road"] = "road"

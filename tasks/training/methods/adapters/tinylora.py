@@ -18,7 +18,7 @@ from pydantic import Field
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.adapters.adapter import Adapter
 from tasks.training.methods.beside_layers import USUAL, Sizes
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 
 
 class TinyLora(Adapter):
@@ -28,7 +28,7 @@ class TinyLora(Adapter):
     peft_type: ClassVar[str] = "TINYLORA"
     reads_base: ClassVar[bool] = True
     title: ClassVar[str] = "TinyLoRA"
-    usual_rates: ClassVar[tuple[float, float]] = (1e-3, 1e-1)
+    rates: ClassVar[Rates] = (1e-3, 1e-1)
 
     name: Literal["tinylora"] = "tinylora"
     rank: int = Field(default=2, ge=1, description="singular vectors of a layer that are mixed")

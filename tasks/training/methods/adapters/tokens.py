@@ -20,7 +20,7 @@ from tasks.contracts.params import Section
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.adapters.adapter import FOLDER, adapt_with, merge_adapter, open_adapter, save_adapter
 from tasks.training.methods.beside_layers import USUAL
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 
 
 class TrainableTokens(Section):
@@ -42,10 +42,11 @@ class TrainableTokens(Section):
             problems.append("method.tokens: a token is named twice; name each once")
         return problems
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        if 1e-4 <= learning_rate <= 1e-1:
-            return []
-        return [f"learning_rate {learning_rate:g} is unusual for trainable tokens; 0.0001 to 0.1 is usual"]
+    def unusual(self, shape: ModelShape) -> list[str]:
+        return []
+
+    def usual_rates(self, shape: ModelShape) -> Rates:
+        return (1e-4, 1e-1)
 
     def resolve(self, shape: ModelShape) -> Self:
         return self

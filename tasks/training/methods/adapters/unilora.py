@@ -19,7 +19,7 @@ from pydantic import Field
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.adapters.adapter import Adapter
 from tasks.training.methods.beside_layers import USUAL, Sizes
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 
 
 class UniLora(Adapter):
@@ -28,7 +28,7 @@ class UniLora(Adapter):
     can: ClassVar[Can] = replace(USUAL, quantized_base=False)
     peft_type: ClassVar[str] = "UNILORA"
     title: ClassVar[str] = "Uni-LoRA"
-    usual_rates: ClassVar[tuple[float, float]] = (1e-3, 1e-1)
+    rates: ClassVar[Rates] = (1e-3, 1e-1)
 
     name: Literal["unilora"] = "unilora"
     rank: int = Field(default=4, ge=1, description="inner dimension of the updates")

@@ -18,6 +18,7 @@ from pydantic import Field
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.adapters.adapter import Adapter
 from tasks.training.methods.beside_layers import Sizes, common_divisor, divisor_problem
+from tasks.training.methods.method import Rates
 
 LARGEST_VECTOR = 256
 
@@ -27,7 +28,7 @@ class VbLora(Adapter):
 
     peft_type: ClassVar[str] = "VBLORA"
     title: ClassVar[str] = "VB-LoRA"
-    usual_rates: ClassVar[tuple[float, float]] = (1e-3, 5e-2)
+    rates: ClassVar[Rates] = (1e-3, 5e-2)
 
     name: Literal["vblora"] = "vblora"
     rank: int = Field(default=4, ge=1, description="inner dimension of the updates")

@@ -18,6 +18,7 @@ from pydantic import Field
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.adapters.adapter import Adapter
 from tasks.training.methods.beside_layers import Sizes
+from tasks.training.methods.method import Rates
 
 
 class Vera(Adapter):
@@ -25,7 +26,7 @@ class Vera(Adapter):
 
     peft_type: ClassVar[str] = "VERA"
     title: ClassVar[str] = "VeRA"
-    usual_rates: ClassVar[tuple[float, float]] = (1e-3, 1e-1)
+    rates: ClassVar[Rates] = (1e-3, 1e-1)
 
     name: Literal["vera"] = "vera"
     rank: int = Field(default=256, ge=1, description="inner dimension of the shared random matrices")

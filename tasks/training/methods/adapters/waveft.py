@@ -15,6 +15,7 @@ from pydantic import Field
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.adapters.adapter import Adapter
 from tasks.training.methods.beside_layers import Sizes
+from tasks.training.methods.method import Rates
 
 
 class WaveFt(Adapter):
@@ -22,7 +23,7 @@ class WaveFt(Adapter):
 
     peft_type: ClassVar[str] = "WAVEFT"
     title: ClassVar[str] = "WaveFT"
-    usual_rates: ClassVar[tuple[float, float]] = (1e-4, 5e-2)
+    rates: ClassVar[Rates] = (1e-4, 5e-2)
 
     name: Literal["waveft"] = "waveft"
     coefficients: int = Field(default=1000, ge=1, description="trained coefficients of each layer")

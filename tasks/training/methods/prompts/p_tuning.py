@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from tasks.language_models.shape import ModelShape
+from tasks.training.methods.method import Rates
 from tasks.training.methods.prompts.prompt import PromptMethod
 
 
@@ -21,7 +22,7 @@ class PTuning(PromptMethod):
     """Train a network that makes vectors in the place of a prompt."""
 
     title: ClassVar[str] = "P-tuning"
-    usual_rates: ClassVar[tuple[float, float]] = (1e-4, 3e-2)
+    rates: ClassVar[Rates] = (1e-4, 3e-2)
 
     name: Literal["p_tuning"] = "p_tuning"
     encoder_width: int | Literal["auto"] = Field(

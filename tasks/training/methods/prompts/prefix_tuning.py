@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 from tasks.training.methods.prompts.prompt import USUAL, PromptMethod
 
 
@@ -25,7 +25,7 @@ class PrefixTuning(PromptMethod):
 
     can: ClassVar[Can] = replace(USUAL, checkpointing=False)
     title: ClassVar[str] = "prefix tuning"
-    usual_rates: ClassVar[tuple[float, float]] = (5e-4, 1e-1)
+    rates: ClassVar[Rates] = (5e-4, 1e-1)
 
     name: Literal["prefix_tuning"] = "prefix_tuning"
     start: Literal["random", "zero"] = Field(default="random", description="first values")

@@ -19,7 +19,7 @@ from tasks.contracts.params import Section
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
 from tasks.training.methods.adapters.adapter import FOLDER, quiet, save_adapter
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 
 USUAL = Can(
     frozen_base=True,
@@ -38,12 +38,12 @@ class PromptMethod(Section):
     Attributes:
         can: As of every method.
         title: The method's name in a sentence.
-        usual_rates: Lowest and highest learning rate that is usual with AdamW.
+        rates: As `Method.usual_rates`, whatever the model.
     """
 
     can: ClassVar[Can] = USUAL
     title: ClassVar[str]
-    usual_rates: ClassVar[tuple[float, float]] = (1e-3, 3e-1)
+    rates: ClassVar[Rates] = (1e-3, 3e-1)
 
     name: str
     virtual_tokens: int = Field(default=20, ge=1, description="vectors before every row, in tokens of the context")
@@ -65,11 +65,11 @@ class PromptMethod(Section):
             )
         return problems
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
-        low, high = self.usual_rates
-        if low <= learning_rate <= high:
-            return []
-        return [f"learning_rate {learning_rate:g} is unusual for {self.title}; {low:g} to {high:g} is usual"]
+    def unusual(self, shape: ModelShape) -> list[str]:
+        return []
+
+    def usual_rates(self, shape: ModelShape) -> Rates:
+        return self.rates
 
     def resolve(self, shape: ModelShape) -> Self:
         return self

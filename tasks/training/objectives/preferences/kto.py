@@ -48,6 +48,8 @@ class Kto(PlainObjective):
         "divergence": "Mean log-ratio of answers to other prompts, an estimate of the divergence, nats",
     }
 
+    rate_share: ClassVar[float] = 0.1
+
     name: Literal["kto"] = "kto"
     loss_type: Literal["kto", "apo_zero_unpaired"] = Field(default="kto", description="of an answer")
     beta: float = Field(

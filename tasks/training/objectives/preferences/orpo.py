@@ -13,7 +13,7 @@ the loss is 0.693 - 0.1 ln s(ln 3) = 0.693 + 0.1 * 0.288 = 0.722.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 class Orpo(PairObjective):
     """The better answer's likelihood, and the ratio of the odds of both."""
+
+    rate_share: ClassVar[float] = 1.0
 
     name: Literal["orpo"] = "orpo"
     beta: float = Field(default=0.1, gt=0, description="weight of the odds ratio's term")

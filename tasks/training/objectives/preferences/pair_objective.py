@@ -28,6 +28,7 @@ class PairObjective(PlainObjective):
     long_rows: ClassVar[tuple[LongRows, ...]] = LONG_ROWS
     unit: ClassVar[str] = "pair"
     figures: ClassVar[Mapping[str, str]] = PAIR_FIGURES
+    rate_share: ClassVar[float] = 0.1
 
     ranking: Ranking = Field(
         default="best", description="of more than two answers: the best with each other one, or all pairs"

@@ -27,6 +27,7 @@ class RolloutObjective(PlainObjective):
     )
     rows: ClassVar[RowKind] = "prompts"
     long_rows: ClassVar[tuple[LongRows, ...]] = PROMPTS_LONGER
+    rate_share: ClassVar[float] = 0.1
 
     rollout: Rollout = Rollout()
     kl_weight: float

@@ -32,7 +32,7 @@ from pydantic import Field
 from tasks.contracts.params import Section
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
-from tasks.training.methods.method import Can
+from tasks.training.methods.method import Can, Rates
 
 FILE = "one_layer.safetensors"
 
@@ -57,8 +57,11 @@ class OneLayer(Section):
         known = ", ".join(shape.linear)
         return [] if self.layer in shape.linear else [f"method.layer: no {self.layer}; expected one of: {known}"]
 
-    def unusual(self, learning_rate: float, shape: ModelShape) -> list[str]:
+    def unusual(self, shape: ModelShape) -> list[str]:
         return []
+
+    def usual_rates(self, shape: ModelShape) -> Rates:
+        return (1e-5, 3e-3)
 
     def resolve(self, shape: ModelShape) -> Self:
         return self

@@ -120,7 +120,7 @@ def test_models_and_params_that_do_not_fit_are_refused(shape: ModelShape, tmp_pa
     for at in ([], ["attention", "attention"]):
         (problem,) = Bottleneck(at=at).problems(shape)  # type: ignore[arg-type]
         assert "expected attention, feed_forward or both, each once" in problem
-    assert Bottleneck(size=1000).unusual(1e-3, shape) == [
+    assert Bottleneck(size=1000).unusual(shape) == [
         "method.size: 1000 is more than the model's width (64): nothing is narrowed"
     ]
     with pytest.raises(PipelineError, match="are not linear, so they do not merge"):

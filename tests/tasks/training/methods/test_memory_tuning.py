@@ -206,6 +206,6 @@ def test_what_does_not_fit_is_refused(model: Any, shape: ModelShape, tmp_path: P
     assert problems(first_block=2) == ["method.first_block: 2; expected auto or 0 to 1"]
     assert problems(rank=65)[0].startswith("method.rank: 65 is more than down_proj can hold (64)")
     assert "no linear module c_proj; expected all-linear or some of down_proj" in problems(targets=["c_proj"])[0]
-    assert "compares the embeddings" in MemoryTuning(first_block=0).unusual(1e-3, shape)[0]
+    assert "compares the embeddings" in MemoryTuning(first_block=0).unusual(shape)[0]
     with pytest.raises(PipelineError, match="do not merge"):
         METHOD.merge(tmp_path, tmp_path)

@@ -132,6 +132,6 @@ def test_what_does_not_fit_is_refused(shape: ModelShape) -> None:
     assert MixtureOfExperts(experts=2, top_k=3).problems(shape) == [
         "method.top_k: 3 of 2 experts; set at most 2, or more experts"
     ]
-    assert "top_k: 1 leaves a router" in MixtureOfExperts(top_k=1).unusual(1e-4, shape)[0]
+    assert "top_k: 1 leaves a router" in MixtureOfExperts(top_k=1).unusual(shape)[0]
     assert find_reasons(("method", "distribution"), METHOD, Zero(stage=3))
     assert not find_reasons(("method", "distribution"), METHOD, Zero(stage=2))
