@@ -3,7 +3,8 @@
 
 A and B of rank ``rank`` beside each layer are read from a vector of ``length`` numbers, at places drawn once, each
 divided by the root of how often its number is used, which keeps distances. Good for the smallest adapters: the vector
-is all there is to keep.
+is all there is to keep. A and B both begin at random, as in the paper, so that the first step is a little off the base;
+in front of routers of experts, where a tie may fall the other way, more for single tokens.
 
 Example: ``method: {name: unilora, length: 4096}`` with ``learning_rate: 1.0e-2``: 4,096 trained weights, whatever the
 model.
