@@ -9,7 +9,7 @@ of ``max_tokens`` in the middle (log-normal, 0.6), which leaves more behind.
     python benchmarks/memory.py [--only NAME (fresh: those that nothing was fitted on)] [--keep] [--changing]
         [--steps 3] [--parts] [--seconds]
 
-``--seconds`` shows the time of a step too, to compare settings of the allocator; take more steps then.
+``--seconds`` shows the CPU seconds of a step too, to compare settings of the allocator; take more steps then.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="a part of a configuration's name")
     parser.add_argument("--keep", action="store_true", help="train without release_freed_memory")
     parser.add_argument("--parts", action="store_true", help="the parts of each prediction")
-    parser.add_argument("--seconds", action="store_true", help="time of a step too")
+    parser.add_argument("--seconds", action="store_true", help="CPU seconds of a step too")
     parser.add_argument("--changing", action="store_true", help="rows of changing length")
     parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps of each training")
     asked = parser.parse_args()
@@ -116,7 +116,7 @@ def main() -> None:
     names = [name for name in CONFIGURATIONS if asked.only in name]
     # Imported once; each process below begins as a copy of this one, which has trained nothing and has one thread.
     import_module("tasks.fine_tuning.trainer.fine_tuner")
-    print(f"{'configuration':<40}{'predicted':>11}{'measured':>11}{'ratio':>8}" + "  s/step" * asked.seconds)
+    print(f"{'configuration':<40}{'predicted':>11}{'measured':>11}{'ratio':>8}" + " CPU s/step" * asked.seconds)
     ratios = []
     for name in names:
         found = run_apart(
@@ -148,8 +148,8 @@ def measure(configuration: dict[str, Any], steps: int) -> dict[str, Any]:
         run_apart(write_model, configuration["model"], configuration["max_tokens"], place / "initial")
         floor = read_status("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")
-        began, trained = time.monotonic(), train(configuration, steps, place)
-        seconds = (time.monotonic() - began) / steps
+        began, trained = time.process_time(), train(configuration, steps, place)
+        seconds = (time.process_time() - began) / steps
         return {"measured": read_status("VmHWM") - floor, "seconds": seconds, **trained}
 
 

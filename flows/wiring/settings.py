@@ -54,7 +54,14 @@ ENGINES = ("alembic", "dvc", "httpx", "mlflow")
 FIRST_STAGE = b"data_preparation"
 
 # Arrow's own pools keep what was freed; the system's gives it back. PyTorch asks for pages of 2 MiB for large tensors.
-MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system", "THP_MEM_ALLOC_ENABLE": "1"}
+# Its matrix products in 16 bits are compiled for each shape of a batch, into some 400 KiB each, and would stay in two
+# caches of 1024 each.
+MEMORY = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "LRU_CACHE_CAPACITY": "64",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
 # Where browsers reach the servers of a team.
 ADDRESSES = ("HEPTUNE_MLFLOW_URL", "HEPTUNE_REPORTS_URL")
 

@@ -433,3 +433,13 @@ def test_telemetry_is_off_and_a_users_choice_is_kept(tmp_path: Path) -> None:
     )
     assert python(code, tmp_path).stdout.split() == ["1", "true", "false"]
     assert python(code, tmp_path, DO_NOT_TRACK="0").stdout.split() == ["0", "true", "false"]
+
+
+def test_settings_of_memory_reach_what_is_started(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").touch()
+    code = (
+        "import os; from flows.wiring.settings import MEMORY, configure\n"
+        "for name in MEMORY: os.environ.pop(name, None)\n"
+        "configure(); print(MEMORY.items() <= os.environ.items())"
+    )
+    assert python(code, tmp_path).stdout.split() == ["True"]

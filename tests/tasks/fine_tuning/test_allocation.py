@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import NoReturn
 
 import pytest
 
+from flows.wiring.settings import MEMORY
 from tasks.fine_tuning.train import fine_tune
 from tests.checkout import ROOT
 from tests.tasks.fine_tuning.small import make_plan, make_splits
@@ -35,6 +37,22 @@ del blocks
 gc.collect()
 print((resident() - before) * 1024 - len(kept) * size)
 """
+# Products in 16 bits of as many shapes as batches of changing length have.
+PRODUCTS = """
+import torch
+from pathlib import Path
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+torch.set_num_threads(1)
+weight = torch.ones(64, 64, dtype=torch.bfloat16)
+for rows in range(2, 600):
+    torch.ones(rows, 64, dtype=torch.bfloat16) @ weight
+    if rows == 200:
+        before = resident()
+print(resident() - before)
+"""
 MIB = 2**20
 
 
@@ -52,6 +70,19 @@ MIB = 2**20
 def test_what_is_freed_goes_back(how: str, size: int, stays: bool) -> None:
     left = int(subprocess.check_output([sys.executable, "-c", WORK, how, str(size)], cwd=ROOT, text=True))
     assert left > 15 * size if stays else left < 2 * size, "bytes that stay of the 20 blocks that were freed"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident size is read from /proc")
+def test_products_that_were_compiled_do_not_pile_up(tmp_path: Path) -> None:
+    def grow(settings: dict[str, str]) -> int:
+        unset = {name: value for name, value in os.environ.items() if name not in MEMORY}
+        words = [sys.executable, "-c", PRODUCTS]
+        return int(subprocess.check_output(words, cwd=tmp_path, text=True, env={**unset, **settings}))
+
+    piled = grow({})
+    if piled < 20 * MIB:
+        pytest.skip("this processor compiles no products in 16 bits")
+    assert grow(MEMORY) < piled / 10
 
 
 @pytest.mark.parametrize("give_back", [True, False])
