@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
@@ -87,6 +88,7 @@ class FineTuner(SFTTrainer):
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.packed = plan.packing == "bfd"
         self.own_batches: list[Bins] = []
+        self.drawn: np.ndarray = np.empty(0, np.int64)
         self.guard = StepGuard(self)
         averaging = [] if plan.ema_decay is None else [AverageCallback(self)]
         self.method_steps = MethodSteps(self, hooks)
@@ -132,8 +134,9 @@ class FineTuner(SFTTrainer):
             train.classes,
             drawing(train, plan.mixture, plan.seed),
         )
-        needed = plan.steps * plan.accumulation_steps * plan.world_size
-        self.own_batches = list(islice(order, self.args.process_index, needed, plan.world_size))
+        batches = list(islice(order, plan.steps * plan.accumulation_steps * plan.world_size))
+        self.drawn = np.unique([item for batch in batches for row in batch for item in row])
+        self.own_batches = batches[self.args.process_index :: plan.world_size]
         return torch.utils.data.DataLoader(
             self.own_batches,  # type: ignore[arg-type]  # a list is a dataset
             batch_sampler=[[number] for number in range(len(self.own_batches))],

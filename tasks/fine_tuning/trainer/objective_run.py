@@ -183,7 +183,7 @@ class ObjectiveRun:
         """Mean loss over the units of the validation items, ``eval_loss``, and the figures, on all processes."""
         trainer, sums = self.trainer, FigureSums()
         total, count = 0.0, 0
-        for inputs, counts, task in self._share(rows):
+        for inputs, counts, task in self._share(rows, np.arange(len(rows))):
             (inputs,) = self.make([inputs], "validation")
             with torch.no_grad(), trainer.compute_loss_context_manager():
                 found = self.objective.validation_loss(self.scorer(trainer.model_wrapped), inputs)
@@ -195,23 +195,28 @@ class ObjectiveRun:
         figures = sums.take([*self.objective.figures, *list_task_figures(rows)], trainer)
         return {"eval_loss": total / count, **{f"eval_{name}": value for name, value in figures.items()}}
 
-    def _share(self, rows: TokenizedRows) -> Iterator[tuple[Any, bool, str]]:
-        """This process's share of all rows: each batch, whether it counts, and the figure of its task, if any."""
+    def _share(self, rows: TokenizedRows, items: np.ndarray) -> Iterator[tuple[Any, bool, str]]:
+        """This process's share of some items: each batch, whether it counts, and the figure of its task, if any."""
         trainer, names = self.trainer, list_task_figures(rows)
-        batches: list[Bins] = validation_batches(rows.lengths.tolist(), VALIDATION_TOKENS, rows.tasks)
+        tasks = None if rows.tasks is None else rows.tasks[items]
+        places = validation_batches(rows.lengths[items].tolist(), VALIDATION_TOKENS, tasks)
+        batches: list[Bins] = [[[int(items[place])] for (place,) in batch] for batch in places]
         for batch, counts in share_batches(batches, trainer.args.process_index, trainer.args.world_size):
             task = "" if rows.tasks is None else names[rows.tasks[batch[0][0]]]
             yield trainer._prepare_inputs(collate(rows, batch, trainer.pad, packed=False)), counts, task
 
     def measure_reference(self) -> None:
         """Before the first step, measure what the objective wants of the model as it then is, and keep it."""
-        if self.objective.reference != "precomputed":
+        if not self._is_precomputed:
             return
         trainer, columns = self.trainer, dict[str, np.ndarray]()
         trainer.model.eval()
-        for split in ("train", "validation"):
-            rows: TokenizedRows = getattr(trainer.splits, split)
-            for name, column in self._measure(rows).items():
+        splits = trainer.splits
+        wanted = {split: np.arange(len(getattr(splits, split))) for split in ("train", "validation")}
+        if self.objective.reference == "precomputed":
+            wanted["train"] = trainer.drawn
+        for split, items in wanted.items():
+            for name, column in self._measure(getattr(splits, split), items).items():
                 columns[f"{split}.{name}"] = column
         trainer.model.train()
         file = self._file
@@ -232,7 +237,7 @@ class ObjectiveRun:
         Raises:
             PipelineError: It is not there, or is another.
         """
-        if self.objective.reference != "precomputed":
+        if not self._is_precomputed:
             return
         from safetensors.numpy import load_file
 
@@ -245,6 +250,10 @@ class ObjectiveRun:
         self._add(load_file(file))
 
     @property
+    def _is_precomputed(self) -> bool:
+        return self.objective.reference in ("precomputed", "precomputed_of_all")
+
+    @property
     def reference_hash(self) -> str:
         """SHA-256 of what `measure_reference` kept; empty without a file."""
         return hash_file(self._file) if self._file.is_file() else ""
@@ -254,11 +263,12 @@ class ObjectiveRun:
         folder: Path = self.trainer.checkpoints.folder
         return folder / REFERENCE
 
-    def _measure(self, rows: TokenizedRows) -> dict[str, np.ndarray]:
+    def _measure(self, rows: TokenizedRows, items: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns of some items, on all processes; NaN for the others, so that no step reads one in silence."""
         trainer, found = self.trainer, dict[str, torch.Tensor]()
-        if not len(rows):
+        if not len(items):
             return {}
-        for inputs, counts, _ in self._share(rows):
+        for inputs, counts, _ in self._share(rows, items):
             with torch.no_grad(), trainer.compute_loss_context_manager():
                 measured = self.objective.measure_reference(self.scorer(trainer.model_wrapped), inputs)
             first = inputs["items"][:, None] * rows.per_item
@@ -271,7 +281,11 @@ class ObjectiveRun:
         if trainer.args.world_size > 1:
             for column in found.values():  # each sequence was measured by one process
                 torch.distributed.all_reduce(column)
-        return {name: column.cpu().numpy() for name, column in found.items()}
+        others = np.repeat(~np.isin(np.arange(len(rows)), items), rows.per_item)
+        columns = {name: column.cpu().numpy() for name, column in found.items()}
+        for values in columns.values():
+            values[others] = np.nan
+        return columns
 
     def _add(self, columns: Mapping[str, np.ndarray]) -> None:
         splits = self.trainer.splits

@@ -100,7 +100,7 @@ class Contrastive(PlainObjective):
 
     @property
     def reference(self) -> Reference:
-        return "precomputed" if self._mined else "none"
+        return "precomputed_of_all" if self._mined else "none"
 
     @property
     def _mined(self) -> HardNegatives | None:

@@ -9,8 +9,9 @@ What happens in a run, and which part of the objective is asked:
 1. Setup and fine-tuning read the items of a split from the prepared tables: `Objective.tokenize`. A run whose tables
    have no item for the objective is refused, see `tasks.training.objectives.data`.
 2. The model is made: `Objective.extend` adds modules of the objective's own, such as a head.
-3. Before the first step, with `Objective.reference` ``precomputed``: `Objective.measure_reference` of every item, whose
-   results are further columns of the rows, kept beside the checkpoints, and `Objective.use_reference` of each split.
+3. Before the first step, with `Objective.reference` ``precomputed``: `Objective.measure_reference` of every item that a
+   step draws and of those of validation (``precomputed_of_all``: of every item), whose results are further columns of
+   the rows, NaN for the others, kept beside the checkpoints, and `Objective.use_reference` of each split.
 4. For each optimizer step: batches of items, a function of lengths, plan and seed; with ``can.generates``
    `Objective.make` turns the batches of the step into others, by generating; then for each batch `Objective.loss`.
    The trainer divides by the units (tokens, pairs) of the whole step over all batches and processes, so that the
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     import torch
 
 Batch = Mapping[str, Any]
-Reference = Literal["none", "precomputed", "live"]
+Reference = Literal["none", "precomputed", "precomputed_of_all", "live"]
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,7 @@ class Objective(Protocol):
     @property
     def reference(self) -> Reference:
         """Which reference model it needs: none; one whose figures are measured once before the first step, which is the
-        model as it then is; or one that has to be there in every step."""
+        model as it then is, on the items that are drawn or on all; or one that has to be there in every step."""
         ...
 
     def describe(self) -> str:
@@ -311,7 +312,7 @@ class Objective(Protocol):
         ...
 
     def measure_reference(self, scorer: Scorer, inputs: Batch) -> Mapping[str, torch.Tensor]:
-        """Columns, (sequences, ...) each, that are measured once before the first step; only with ``precomputed``."""
+        """Columns, (sequences, ...) each, that are measured once before the first step, where it is precomputed."""
         ...
 
     def use_reference(self, rows: TokenizedRows) -> TokenizedRows:
