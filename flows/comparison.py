@@ -74,6 +74,8 @@ KNOWN: Mapping[str, Sequence[str]] = {
     # Those that are for answers; models for vectors or rewards have none to be compared by.
     "objectives": [one().name for one in OBJECTIVES if not issubclass(one, (Contrastive, RewardObjective))],
 }
+# A step of these is an epoch, so that the same number of steps is no budget in common; by name they are compared.
+NOT_IN_ALL = [one().name for one in OPTIMIZERS if one().can.full_batch]
 MANY_EPOCHS = 1_000.0  # so that the steps decide
 
 
@@ -131,7 +133,7 @@ def list_names(kind: str, words: str) -> list[str]:
         PipelineError: A name is none.
     """
     if words == "all":
-        return list(KNOWN[kind])
+        return [name for name in KNOWN[kind] if name not in NOT_IN_ALL]
     names = list(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
     unknown = [name for name in names if name not in KNOWN[kind]]
     if unknown or not names:

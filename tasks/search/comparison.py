@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 RATE, SEED = "training_setup.learning_rate", "training_setup.seed"
 TABLE = "comparison.json"
 MIB = 2**20
-NAMED = 12  # choices of which each has its name in a plot; of more those on the front have
+NAMED = 20  # choices of which each has its name in a plot; of more those on the front have
+RADIUS = 3  # of a point, pixels
+# Of a name beside it, points to the right and up, in the order in which they are tried.
+PLACES = ((5, 3), (5, -3), (0, 6), (0, -6), (-5, 3), (-5, -3), (5, 12), (5, -12), (-5, 12), (-5, -12))
 WIDE = 10.0  # costs further apart are shown on a logarithmic axis
 # What a choice costs: attribute of `ComparedChoice`, and how it is called.
 COSTS = {
@@ -354,28 +357,32 @@ def as_json(found: ChoiceComparison) -> dict[str, Any]:
     }
 
 
-def name_points(axes: Any, choices: Sequence[ComparedChoice], cost: str, apart: bool) -> None:
-    """Names beside points.
+def name_points(axes: Any, choices: Sequence[ComparedChoice], cost: str) -> None:
+    """Names beside points, each where it covers no point and no other name; one without room is left out.
 
     Args:
         axes: Where the points are, with its limits set.
-        choices: What is named.
+        choices: What is named, the most important first.
         cost: Attribute of a choice that is across.
-        apart: Leave a name out that would cover another one; the words below the plot have it.
     """
-    taken: list[Any] = []
-    for choice in choices:
-        if not math.isfinite(getattr(choice, cost)):
-            continue
-        text = axes.annotate(
-            plot_text(choice.name), (getattr(choice, cost), choice.value), xytext=(5, 4), textcoords="offset points",
-            fontsize=8,
-        )  # fmt: skip
-        box = text.get_window_extent()
-        if apart and any(box.overlaps(other) for other in taken):
-            text.remove()
+    from matplotlib.transforms import Bbox
+
+    named = [choice for choice in choices if math.isfinite(getattr(choice, cost))]
+    at = {choice.name: axes.transData.transform((getattr(choice, cost), choice.value)) for choice in named}
+    room = axes.get_window_extent()
+    taken = [Bbox.from_bounds(x - RADIUS, y - RADIUS, 2 * RADIUS, 2 * RADIUS) for x, y in at.values()]
+    for choice in named:
+        point = getattr(choice, cost), choice.value
+        text = axes.annotate(plot_text(choice.name), point, (0, 0), textcoords="offset points", fontsize=8)
+        for x, y in PLACES:
+            across = "center" if x == 0 else "left" if x > 0 else "right"
+            text.set(position=(x, y), ha=across, va="bottom" if y > 0 else "top")
+            box = text.get_window_extent()
+            if room.containsx(box.x0) and room.containsx(box.x1) and not any(box.overlaps(one) for one in taken):
+                taken.append(box)
+                break
         else:
-            taken.append(box)
+            text.remove()
 
 
 def plot_front(found: ChoiceComparison, cost: str, words: str) -> Figure:
@@ -392,7 +399,8 @@ def plot_front(found: ChoiceComparison, cost: str, words: str) -> Figure:
             [choice.value for choice in front],
             drawstyle="steps-post",
             color=PALETTE[0],
-            linewidth=1.0,
+            alpha=0.25,
+            linewidth=4.0,  # broad and pale: where it goes down it is not to be taken for a bar
             zorder=1,
         )
         for choice in found.finished:
@@ -410,8 +418,8 @@ def plot_front(found: ChoiceComparison, cost: str, words: str) -> Figure:
         if spread := max(values) - min(values):
             low, high = axes.get_ylim()
             axes.set_ylim(max(low, min(values) - spread / 2), min(high, max(values) + spread / 2))
-        many = len(found.finished) > NAMED
-        name_points(axes, front if many else found.finished, cost, apart=many)
+        others = [] if len(found.finished) > NAMED else [one for one in found.finished if one not in front]
+        name_points(axes, [*front, *others], cost)
         axes.set_xlabel(plot_text(words))
         axes.set_ylabel(plot_text(found.ranked_by.words))
     return figure

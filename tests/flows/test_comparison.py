@@ -39,6 +39,9 @@ def test_all_stands_for_every_choice_and_a_wrong_name_is_answered_with_them() ->
     assert list_names("methods", "lora, full,lora") == ["lora", "full"]
     assert {"contrastive", "reward_model", "process_reward_model"}.isdisjoint(list_names("objectives", "all"))
     assert {"supervised", "dpo", "grpo"} <= set(list_names("objectives", "all"))
+    # Whose step is an epoch.
+    assert set(KNOWN["optimizers"]) - set(list_names("optimizers", "all")) == {"gradient_descent"}
+    assert list_names("optimizers", "gradient_descent") == ["gradient_descent"]
     with pytest.raises(PipelineError, match=r"^--optimizers: adamx; expected all, or some of adamw, "):
         list_names("optimizers", "adamw,adamx")
 

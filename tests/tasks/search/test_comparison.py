@@ -127,11 +127,11 @@ def test_a_choice_without_a_plan_is_on_no_front_of_what_is_not_known() -> None:
     assert one.half_width is None
 
 
-def test_a_plot_of_few_choices_names_all_and_one_of_many_those_of_its_front_apart() -> None:
+def test_a_plot_of_few_choices_names_all_and_one_of_many_those_of_its_front_that_have_room() -> None:
     few = plot_front(compare_choices(METHOD, TRIALS, FACTS, seeds=2, steps=30), "trained", "weights")
     assert {text.get_text() for text in few.axes[0].texts} == {"full", "lora", "half"}
     # Each dearer and better than the one before; the last ones cost and reach nearly the same.
-    costs = [*range(100, 2100, 100), 2001, 2002]
+    costs = [*range(100, 2100, 100), *range(2001, 2015)]
     trials = [trial(n, f"choice {n}", 0, 5 - costs[n] / 1000) for n in range(len(costs))]
     trials += [trial(99, "dear", 0, 4.5)]
     facts = {f"choice {n}": ChoiceFacts(cost, 2**30) for n, cost in enumerate(costs)} | {
@@ -143,6 +143,19 @@ def test_a_plot_of_few_choices_names_all_and_one_of_many_those_of_its_front_apar
     assert "dear" not in {text.get_text() for text in texts}
     boxes = [text.get_window_extent() for text in texts]
     assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])
+
+
+def test_names_of_points_that_are_near_each_other_cover_neither_them_nor_each_other() -> None:
+    """Adam and AdamW cost and reach the same, Lion and RMSprop nearly so."""
+    at = {"adam": (900, 1.175), "adamw": (900, 1.175), "lion": (800, 0.88), "rmsprop": (800, 0.90), "sgd": (750, 1.5)}
+    trials = [trial(n, name, 0, loss) for n, (name, (_, loss)) in enumerate(at.items())]
+    facts = {name: ChoiceFacts(cost, 2**30) for name, (cost, _) in at.items()}
+    axes = plot_front(compare_choices(METHOD, trials, facts, seeds=1, steps=30), "trained", "weights").axes[0]
+    assert {text.get_text() for text in axes.texts} == set(at)
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])
+    points = axes.transData.transform(list(at.values()))
+    assert not any(box.contains(*point) for box in boxes for point in points)
 
 
 def test_a_long_bar_leaves_the_others_their_room() -> None:
