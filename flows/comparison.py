@@ -251,7 +251,7 @@ def run_comparison(order: ComparisonOrder, candidates: Candidates, store: TrialS
         ranked_by = BY_PREFERENCES if len(trainer.answers.pairs) else BY_ANSWERS
     planned = {one["name"]: foresee(order, candidates, trainer, one) for one in sections_of(order, candidates)}
     facts = {name: said for name, said in planned.items() if said is not None}
-    propose = partial(propose_trial, order, candidates, facts, ranked_by) if order.search_rates else None
+    propose = partial(propose_trial, order, candidates, facts) if order.search_rates else None
     with environment(**{REASON: f"comparison of {order.kind}"}):
         whole = Recorder("comparison", store.key, {"heptune.kind": "comparison"}, whole=True)
         try:
@@ -272,18 +272,20 @@ def propose_trial(
     order: ComparisonOrder,
     candidates: Candidates,
     facts: Mapping[str, ChoiceFacts],
-    ranked_by: RankedBy,
     trials: Sequence[SearchTrial],
 ) -> Labels | None:
-    """The next training of a comparison that looks for rates, choice by choice; one without a plan is tried once."""
+    """The next training of a comparison that looks for rates, choice by choice; one without a plan is tried once.
+
+    A rate is judged by the validation loss of the choice itself, whatever choices are ranked by: a share of some dozen
+    pairs differs between rates by chance, and is high for some models that no longer write a sentence.
+    """
     ladder = candidates.settings.space[RATE]
     assert isinstance(ladder, list)
     for section in sections_of(order, candidates):
         found: dict[int, dict[int, float]] = defaultdict(dict)
         for trial in trials:
             if trial.changes.get(order.param) == section:
-                value = ranked_by.of(trial) if trial.state == "finished" else None
-                result = math.inf if value is None else ranked_by.worse_by(value, 0.0)
+                result = trial.loss if trial.state == "finished" and trial.loss is not None else math.inf
                 results = found[ladder.index(trial.changes[RATE])]
                 seed = trial.changes[SEED]
                 results[seed] = min(result, results.get(seed, math.inf))

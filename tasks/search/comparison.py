@@ -2,8 +2,8 @@
 
 They are ranked by the validation loss; objectives, whose losses are of different things, by what each makes of the same
 held-out answers. The trainings are the trials of a grid over the choices, the seeds, and learning rates if there are
-several: each choice is shown at the rate that is best for it. A choice is on the Pareto front of a cost where no other
-is at least as good and no dearer, and better in one of the two.
+several: each choice is shown at the rate of its own lowest validation loss, whatever choices are ranked by. A choice is
+on the Pareto front of a cost where no other is at least as good and no dearer, and better in one of the two.
 
 Example: full fine-tuning at 1.90 nats with 10.1 million trained weights and LoRA at 1.95 with 0.6 million are both on
 the front of trained weights; a method at 1.97 with 0.7 million is not.
@@ -215,8 +215,8 @@ def compare_choices(
 def _best_of(
     name: str, rates: Mapping[float | None, Sequence[SearchTrial]], facts: ChoiceFacts | None, ranked_by: RankedBy
 ) -> ComparedChoice:
-    """A choice at the rate that is best for it; of those rates that finished with the most seeds."""
-    tried = []
+    """A choice at the rate of its own lowest validation loss; of those rates that finished with the most seeds."""
+    tried: list[tuple[int, float, ComparedChoice]] = []
     for rate, trials in rates.items():
         finished = [trial for trial in trials if trial.state == "finished"]
         by_seed = {int(trial.changes.get(SEED, 0)): ranked_by.of(trial) for trial in finished}
@@ -227,8 +227,10 @@ def _best_of(
         figures = {
             key: statistics.fmean(trial.figures[key] for trial in finished if key in trial.figures) for key in names
         }
-        tried.append(ComparedChoice(name, rate, values, seconds, facts, "" if values else reason, figures))
-    return min(tried, key=lambda one: (-len(one.values), ranked_by.worse_by(one.value, 0.0) if one.values else 0.0))
+        losses = [trial.loss for trial in finished if trial.loss is not None]
+        choice = ComparedChoice(name, rate, values, seconds, facts, "" if values else reason, figures)
+        tried.append((-len(values), statistics.fmean(losses) if losses else math.inf, choice))
+    return min(tried, key=lambda one: one[:2])[2]
 
 
 def half_width(values: Sequence[float]) -> float | None:

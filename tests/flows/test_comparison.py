@@ -16,7 +16,7 @@ from flows.comparison import KNOWN, ComparisonOrder, list_names, propose_trial, 
 from flows.search import database
 from flows.wiring.params import read_params
 from tasks.contracts.errors import PipelineError
-from tasks.search.comparison import BY_LOSS, BY_PREFERENCES, ChoiceFacts
+from tasks.search.comparison import BY_PREFERENCES, ChoiceFacts
 from tasks.search.run import run_trials
 from tasks.search.study import TrialStore
 from tasks.search.trials import PREFERENCES, OnFigures, SearchTrial, TrialResult
@@ -144,7 +144,7 @@ def test_rates_are_looked_for_choice_by_choice_and_go_on_where_they_were(project
     def go_on() -> None:
         origin = {"space": "s", "data": "d", "base": "b", "params": "p"}
         store = TrialStore(database("compare-optimizers"), candidates.settings, origin)
-        propose = partial(propose_trial, order, candidates, facts, BY_LOSS)
+        propose = partial(propose_trial, order, candidates, facts)
         run_trials(store, train, Unseen, partial(publish, order, store, facts), propose)
         found.append(publish(order, store, facts))
 
@@ -166,6 +166,27 @@ def test_rates_are_looked_for_choice_by_choice_and_go_on_where_they_were(project
         "sgd": (0.32, 2),
     }
     assert found[-1].choices[-1].reason == "clip_norm: 1.0; set it to 0"
+
+
+def test_the_rate_of_an_objective_is_looked_for_by_its_own_loss(project: Path) -> None:
+    """The share of pairs goes up where the model breaks, at the highest rates."""
+    (project / "params.yaml").write_text("training_setup: {objective: {name: dpo}, learning_rate: 1.0e-3}")
+    order = ComparisonOrder("objectives", ["dpo"], steps=7, seeds=1, search_rates=True)
+    candidates = read_order(order)
+    trained: list[float] = []
+
+    def train(changes: Mapping[str, Any], _folder: Path, _on_figures: OnFigures) -> TrialResult:
+        trained.append(changes["training_setup.learning_rate"])
+        away = abs(math.log10(trained[-1] / 1e-3))
+        return TrialResult(0.6 + away, 7, figures={PREFERENCES: min(1.0, 0.5 + away / 10)})
+
+    origin = {"space": "s", "data": "d", "base": "b", "params": "p"}
+    store = TrialStore(database("compare-objectives"), candidates.settings, origin)
+    propose = partial(propose_trial, order, candidates, {"dpo": ChoiceFacts(10, 2**29)})
+    run_trials(store, train, Unseen, lambda: None, propose)
+    assert trained == [1e-3, 1e-2, 1e-4, 3.2e-4]
+    (choice,) = publish(order, store, {}, BY_PREFERENCES).choices
+    assert (choice.rate, choice.value) == (1e-3, 0.5)
 
 
 def test_a_search_for_rates_begins_at_one_rate(project: Path) -> None:
