@@ -34,16 +34,20 @@ exec python -m torch.distributed.run --nnodes $nodes --nproc-per-node $processes
 
 HOSTS = """\
 #!/bin/sh
-# Runs torchrun.sh over ssh on the machines of the hostfile but the first, each in this folder, and waits for them.
+# Runs torchrun.sh over ssh on the machines of the hostfile but the first, each in this folder, and waits for them; ends
+# with an error where one did. Keys have to be in place: no password is asked for.
 cd "$$(dirname "$$0")/../../.." || exit 1
-number=0
+number=0 started="" status=0
 for host in $$(awk 'NR > 1 {print $$1}' models/plan/launch/hostfile); do
     number=$$((number + 1))
-    ssh -n "$$host" "cd '$$PWD' && PATH='$$PATH' sh models/plan/launch/torchrun.sh $$number" &
+    ssh -n -o BatchMode=yes "$$host" "cd '$$PWD' && PATH='$$PATH' sh models/plan/launch/torchrun.sh $$number" &
+    started="$$started $$!"
 done
-wait
+for process in $$started; do wait "$$process" || status=$$?; done
+exit "$$status"
 """
 
+# Since version 22.05 srun takes no --cpus-per-task from sbatch, and would run all ranks on one core.
 SLURM = """\
 #!/bin/bash
 # sbatch models/plan/launch/slurm.sh, from the checkout, on a file system that all machines share.
@@ -51,22 +55,26 @@ SLURM = """\
 #SBATCH --nodes=$nodes
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=$cores
-$gpus_per_node
-MASTER_ADDR=$$(scontrol show hostnames "$$SLURM_JOB_NODELIST" | head -n 1)
+${gpus_per_node}MASTER_ADDR=$$(scontrol show hostnames "$$SLURM_JOB_NODELIST" | head -n 1)
 export MASTER_ADDR MASTER_PORT=$port
-srun --kill-on-bad-exit=1 bash -c '
-if [ "$$SLURM_NODEID" = 0 ]; then dvc repro --single-item fine_tuning
-else sh models/plan/launch/torchrun.sh "$$SLURM_NODEID"; fi'
+srun --cpus-per-task=$cores --kill-on-bad-exit=1 bash -c '
+if [ "$$SLURM_NODEID" = 0 ]; then exec heptune run --single-item fine_tuning
+else exec sh models/plan/launch/torchrun.sh "$$SLURM_NODEID"; fi'
 """
 
+# The first process of a container gets the signal that asks it to leave, and the kernel drops it where it is not
+# handled: heptune and torchrun pass it on, DVC does not. The ranks of a machine meet in /dev/shm, which a container has
+# 64 MiB of.
 KUBERNETES = """\
-# kubectl apply -f models/plan/launch/kubernetes.yaml
-# The volume claim heptune holds the checkout, which all pods share.
+# kubectl apply -f models/plan/launch/kubernetes.yaml; before the next run: kubectl delete -f the same file.
+# The image and the volume claim heptune are those of infra/kubernetes; the claim holds the checkout, and has to be
+# ReadWriteMany, since all pods share it.
 apiVersion: v1
 kind: Service
 metadata: {name: heptune-training}
 spec:
   clusterIP: None
+  publishNotReadyAddresses: true
   selector: {job-name: heptune-training}
 ---
 apiVersion: batch/v1
@@ -81,28 +89,36 @@ spec:
     spec:
       subdomain: heptune-training
       restartPolicy: Never
+      securityContext: $user
       containers:
         - name: machine
           image: heptune
           workingDir: /work
+          envFrom: [{configMapRef: {name: heptune-servers, optional: true}}]
           env:
             - {name: MASTER_ADDR, value: heptune-training-0.heptune-training}
             - {name: MASTER_PORT, value: "$port"}
+            - {name: HOME, value: /tmp}
+            - {name: PYTHONPATH, value: /work}
           command:
             - sh
             - -c
             - >-
-              if [ "$$JOB_COMPLETION_INDEX" = 0 ]; then exec dvc repro --single-item fine_tuning;
+              if [ "$$JOB_COMPLETION_INDEX" = 0 ]; then exec heptune run --single-item fine_tuning;
               else exec sh models/plan/launch/torchrun.sh "$$JOB_COMPLETION_INDEX"; fi
           resources: {limits: {$resources}}
-          volumeMounts: [{name: checkout, mountPath: /work}]
+          securityContext: $container
+          volumeMounts: [{name: checkout, mountPath: /work}, {name: shared-memory, mountPath: /dev/shm}]
       volumes:
         - {name: checkout, persistentVolumeClaim: {claimName: heptune}}
+        - {name: shared-memory, emptyDir: {medium: Memory}}
 """
 
 KUBEFLOW = """\
-# kubectl apply -f models/plan/launch/kubeflow.yaml, with Kubeflow Trainer 2 and its runtime torch-distributed.
-# The volume claim heptune holds the checkout, which all pods share.
+# kubectl apply -f models/plan/launch/kubeflow.yaml, with Kubeflow Trainer from 2.2 and its runtime torch-distributed;
+# before the next run: kubectl delete -f the same file.
+# The image and the volume claim heptune are those of infra/kubernetes; the claim holds the checkout, and has to be
+# ReadWriteMany, since all pods share it.
 apiVersion: trainer.kubeflow.org/v1alpha1
 kind: TrainJob
 metadata: {name: heptune-training}
@@ -111,23 +127,42 @@ spec:
   trainer:
     image: heptune
     numNodes: $nodes
+    env:
+      - {name: HOME, value: /tmp}
+      - {name: PYTHONPATH, value: /work}
     command:
       - sh
       - -c
       - >-
         cd /work; export MASTER_ADDR="$$PET_MASTER_ADDR" MASTER_PORT="$$PET_MASTER_PORT";
-        if [ "$$PET_NODE_RANK" = 0 ]; then exec dvc repro --single-item fine_tuning;
+        if [ "$$PET_NODE_RANK" = 0 ]; then exec heptune run --single-item fine_tuning;
         else exec sh models/plan/launch/torchrun.sh "$$PET_NODE_RANK"; fi
     resourcesPerNode: {limits: {$resources}}
-  podTemplateOverrides:
-    - targetJobs: [{name: node}]
-      spec:
-        containers:
-          - name: node
-            volumeMounts: [{name: checkout, mountPath: /work}]
-        volumes:
-          - {name: checkout, persistentVolumeClaim: {claimName: heptune}}
+  runtimePatches:
+    - manager: heptune
+      trainingRuntimeSpec:
+        template:
+          spec:
+            replicatedJobs:
+              - name: node
+                template:
+                  spec:
+                    template:
+                      spec:
+                        securityContext: $user
+                        containers:
+                          - name: node
+                            volumeMounts:
+                              - {name: checkout, mountPath: /work}
+                              - {name: shared-memory, mountPath: /dev/shm}
+                        volumes:
+                          - {name: checkout, persistentVolumeClaim: {claimName: heptune}}
+                          - {name: shared-memory, emptyDir: {medium: Memory}}
 """
+
+# As in infra/kubernetes.
+USER = "{runAsNonRoot: true, runAsUser: 1000, runAsGroup: 1000, fsGroup: 1000, seccompProfile: {type: RuntimeDefault}}"
+CONTAINER = "{allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}"
 
 
 def write_launch_files(plan: Plan, folder: Path) -> list[Path]:
@@ -167,6 +202,8 @@ def _texts(plan: Plan, machines: Machines) -> dict[str, str]:
         "port": port,
         "timeout_s": machines.timeout_s,
         "run_id": RUN_ID,
+        "user": USER,
+        "container": CONTAINER,
         "gpus_per_node": f"#SBATCH --gpus-per-node={processes}\n" if plan.device == "cuda" else "",
         "resources": f"nvidia.com/gpu: {processes}" if plan.device == "cuda" else f"cpu: {cores}",
     }

@@ -43,10 +43,11 @@ def run_ranks(job: Job, receive: Callable[[], None]) -> None:
         receive: Called every now and then in this thread, to handle what the first rank says.
 
     Raises:
-        PipelineError: A rank failed, or a machine did not come.
+        PipelineError: A rank failed, a machine did not come, or this one cannot make what the ranks need.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    job.plan.distribution.prepare_here()
     failures: list[BaseException] = []
 
     def watch() -> None:

@@ -101,6 +101,14 @@ class Distribution(Protocol):
         """What this machine lacks for it, told before a process is started; each with what to change."""
         ...
 
+    def prepare_here(self) -> None:
+        """Make what all processes of this machine would otherwise wait for.
+
+        Raises:
+            PipelineError: It cannot be made here.
+        """
+        ...
+
     def resolve(self, shape: ModelShape, layout: Layout) -> Self:
         """The same distribution with nothing left to choose, as the plan keeps it; resolved again it is the same.
 

@@ -59,5 +59,8 @@ class Machines(Section):
     def missing_here(self) -> list[str]:
         return []
 
+    def prepare_here(self) -> None:
+        """Nothing."""
+
     def on_machines(self) -> str:
         return f" on {self.nodes} machines" if self.nodes > 1 else ""

@@ -46,6 +46,9 @@ class Single(Section):
     def missing_here(self) -> list[str]:
         return []
 
+    def prepare_here(self) -> None:
+        """Nothing."""
+
     def resolve(self, shape: ModelShape, layout: Layout) -> Self:
         return self
 

@@ -16,6 +16,7 @@ fp32 takes 4 GB of weights in each rank, and 2 GB of gradients and 4 GB of momen
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Collection, Mapping
@@ -30,6 +31,7 @@ from tasks.contracts.machine import Device
 from tasks.contracts.params import Reads
 from tasks.language_models.shape import ModelShape
 from tasks.training.choices import Precision
+from tasks.training.distribution.deepspeed_build import build, find_broken_builds
 from tasks.training.distribution.deepspeed_config import Json, find_misfits, read_configuration
 from tasks.training.distribution.distribution import DistributionCan, Layout
 from tasks.training.distribution.machines import Machines
@@ -76,11 +78,11 @@ class Zero(Machines):
         return problems
 
     def missing_here(self) -> list[str]:
-        if "nvme" not in (self.offload_optimizer, self.offload_weights):
-            return []
+        if not self._on_nvme:
+            return find_broken_builds()
         from deepspeed.ops.op_builder import AsyncIOBuilder
 
-        problems, folder = [], Path(self.nvme_path or "")
+        problems, folder = find_broken_builds(), Path(self.nvme_path or "")
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             problems.append(
                 f"distribution.nvme_path: {folder} is no folder that can be written; expected one on an NVMe disk"
@@ -91,6 +93,16 @@ class Zero(Machines):
                 "or take cpu"
             )
         return problems
+
+    def prepare_here(self) -> None:
+        if self._on_nvme:
+            from deepspeed.ops.op_builder import AsyncIOBuilder
+
+            build(AsyncIOBuilder())
+
+    @property
+    def _on_nvme(self) -> bool:
+        return "nvme" in (self.offload_optimizer, self.offload_weights)
 
     def resolve(self, shape: ModelShape, layout: Layout) -> Self:
         """The same with the configuration that DeepSpeed gets, whole.
@@ -103,13 +115,18 @@ class Zero(Machines):
         if own is None:
             config = {**planned, "zero_optimization": self._zero_section(layout.device)}
         else:
-            raise_all(self._disagreements(own, planned), "distribution.config")
+            raise_all(self._disagreements(own, planned, _largest_share(shape, layout.ranks)), "distribution.config")
             config = own | {
                 key: {**own.get(key, {}), **value} if isinstance(value, dict) else value
                 for key, value in planned.items()
             }
         section = {**config["zero_optimization"]}
         section |= {key: size for key, size in _sizes(shape, self.stage).items() if section.get(key, "auto") == "auto"}
+        if self.offload_weights == "nvme":
+            weights = section["offload_param"]
+            size = weights.get("buffer_size", "auto")
+            share = _largest_share(shape, layout.ranks)
+            section["offload_param"] = {**weights, "buffer_size": share if size == "auto" else size}
         return self.model_copy(update={"config": _drop_auto({**config, "zero_optimization": section})})
 
     def _zero_section(self, device: Device) -> Json:
@@ -126,8 +143,8 @@ class Zero(Machines):
                     section[key]["nvme_path"] = self.nvme_path
         return section
 
-    def _disagreements(self, own: Json, planned: Json) -> list[str]:
-        """Where a configuration of the user's says other than the plan."""
+    def _disagreements(self, own: Json, planned: Json, largest_share: int) -> list[str]:
+        """Where a configuration of the user's says other than the plan, or than the model needs."""
         where = self.config if isinstance(self.config, str) else "distribution.config"
         sections = {name: own.get(name, {}) for name in ("zero_optimization", "bf16", "fp16")}
         zero = sections["zero_optimization"]
@@ -166,6 +183,12 @@ class Zero(Machines):
                 for key, (ours, value) in expected.items()
                 if section[key] != value
             ]
+        size = sections["offload_param"].get("buffer_size", "auto")
+        if self.offload_weights == "nvme" and isinstance(size, int | float) and size < largest_share:
+            problems.append(
+                f"{where}: zero_optimization.offload_param.buffer_size is {size:g}, but a rank's share of the largest "
+                f"weight has {largest_share} numbers; write auto or take it out"
+            )
         return problems
 
     def _offloads(self) -> dict[str, tuple[str, Place]]:
@@ -314,6 +337,15 @@ class Zero(Machines):
 
     def load_weights(self, trainer: Any, folder: Path) -> None:
         trainer.deepspeed.load_checkpoint(str(folder), load_module_strict=False)
+
+
+def _largest_share(shape: ModelShape, ranks: int) -> int:
+    """Numbers of a rank's share of the largest weight, which a buffer for weights on NVMe has to hold.
+
+    DeepSpeed's own size, five buffers of 10^8 numbers, is 2 GB of main memory in each rank whatever the model.
+    """
+    sizes = [*shape.layout.within.values(), *shape.layout.outside.values(), (shape.vocabulary, shape.hidden)]
+    return -(-max(math.prod(size) for size in sizes) // ranks)
 
 
 def _drop_auto(config: Json) -> Json:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -256,3 +260,61 @@ def test_what_a_configuration_leaves_to_deepspeed_is_left_out(shape: ModelShape)
     assert config["fp16"] == {"enabled": False, "initial_scale_power": 12}
     assert config["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 64 * 64}
     assert "communication_data_type" not in config
+
+
+def test_a_build_that_was_broken_off_is_told_and_one_at_work_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """PyTorch waits for such a lock without end."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    plan = make_plan(distribution={"name": "zero", "stage": 2})
+
+    def broken() -> list[str]:
+        return [problem for problem in check_machine(plan) if "broken off" in problem]
+
+    lock = tmp_path / "async_io/lock"
+    lock.parent.mkdir()
+    lock.touch()
+    assert broken() == [], "it may have been made a moment ago"
+    os.utime(lock, (0, 0))
+    (problem,) = broken()
+    assert str(lock) in problem
+    assert f"rm -r {lock.parent}" in problem
+    with subprocess.Popen([sys.executable, "-c", "input()"], cwd=lock.parent, stdin=subprocess.PIPE) as compiler:
+        assert broken() == []
+        compiler.communicate()
+
+
+def test_what_the_ranks_need_is_built_before_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    built: list[str] = []
+    monkeypatch.setattr(AsyncIOBuilder, "load", lambda self, verbose=True: built.append(self.name))
+    Zero(stage=3).prepare_here()
+    assert built == []
+    nvme = Zero(stage=3, offload_optimizer="nvme", nvme_path=str(tmp_path))
+    nvme.prepare_here()
+    assert built == ["async_io"]
+
+    def fail(self: Any, verbose: bool = True) -> None:
+        raise RuntimeError("Error building extension 'async_io': [1/13] c++\nlong output")
+
+    monkeypatch.setattr(AsyncIOBuilder, "load", fail)
+    with pytest.raises(
+        PipelineError, match=r"async_io cannot be built here \(Error building[^\n]*; install a C\+\+"
+    ) as caught:
+        nvme.prepare_here()
+    assert "long output" not in str(caught.value)
+
+
+def test_buffers_for_weights_on_nvme_hold_the_largest_share_and_no_more(shape: ModelShape) -> None:
+    """DeepSpeed's own are 2 GB in each rank, and too small for the embeddings of a large model."""
+    nvme = Zero(stage=3, offload_weights="nvme", nvme_path="/fast")
+    largest = max(math.prod(size) for size in [*shape.layout.within.values(), *shape.layout.outside.values()])
+    config = nvme.resolve(shape, LAYOUT).config
+    assert isinstance(config, dict)
+    assert config["zero_optimization"]["offload_param"]["buffer_size"] == -(-largest // 2)
+    section = {"device": "nvme", "nvme_path": "/fast", "buffer_size": 10}
+    own = nvme.model_copy(update={"config": {"zero_optimization": {"stage": 3, "offload_param": section}}})
+    with pytest.raises(PipelineError, match="buffer_size is 10, but a rank's share of the largest weight has"):
+        own.resolve(shape, LAYOUT)
