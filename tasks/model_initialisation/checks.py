@@ -93,8 +93,9 @@ def check_folder(folder: Path) -> CheckedModel:
 def _refuse(folder: Path, problems: Sequence[str]) -> PipelineError:
     found = sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir())
     shown = ", ".join(found[:12]) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
+    told = "; ".join(problems[:12]) + (f"; and {len(problems) - 12} more" if len(problems) > 12 else "")
     message = (
-        f"{folder}: not a usable model folder: {'; '.join(problems)}. Found: {shown or 'nothing'}. "
+        f"{folder}: not a usable model folder: {told}. Found: {shown or 'nothing'}. "
         "Next: put the files there (a folder as save_pretrained writes it) or set another "
         "model_initialisation.source"
     )

@@ -107,6 +107,10 @@ MISTAKES = {
     ],
     "training_setup: {lerning_rate: 1e-4}": ['.lerning_rate: unknown key; did you mean "learning_rate"?'],
     "evaluation: {learning_rate: 1e-4}": [".learning_rate: unknown key; there is training_setup.learning_rate"],
+    "training_setup: {learning_rate: .inf}": ["training_setup.learning_rate: found inf; expected a finite number"],
+    "training_setup: {optimizer: {name: muon, fused: true}}": [
+        "training_setup.optimizer.fused: unknown key; others have it, muon does not; take it out, or write the section"
+    ],
     "rank: 8": ["rank: unknown key; there is training_setup.method.rank"],
     "monitoring: {schedule: 5}": [".schedule: found 5; expected keys with values: cron, timezone"],
 }

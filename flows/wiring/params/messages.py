@@ -166,6 +166,9 @@ def suggest_key(root: type[BaseModel], location: Location, keys: Sequence[str]) 
     """The nearest key of the same section, the section that has this key, or all keys of this one."""
     name, allowed = keys[-1], known_keys(root, location[:-1])
     places = [place for place, last in list_places(root) if last == name]
+    here = ".".join(key for key in keys if not key.isdigit())
+    if here in places:
+        return f"others have it, {location[-2]} does not; take it out, or write the section whole, with its name"
     near = difflib.get_close_matches(name, allowed, 1)
     if near and (not places or difflib.SequenceMatcher(None, name, near[0]).ratio() > 0.8):
         return f'did you mean "{near[0]}"?'

@@ -47,6 +47,14 @@ def test_empty_folder_lists_all_that_is_missing(tmp_path: Path) -> None:
         assert part in message
 
 
+def test_a_folder_of_something_else_is_told_shortly(tmp_path: Path) -> None:
+    for number in range(500):
+        (tmp_path / f"link-{number}").symlink_to("/etc/hostname")
+    with pytest.raises(PipelineError, match="; and 488 more") as caught:
+        check_folder(tmp_path)
+    assert len(str(caught.value)) < 2_000
+
+
 def test_incomplete_folder_lists_what_is_there(model: Path) -> None:
     (model / "config.json").unlink()
     (model / "tokenizer.json").unlink()
