@@ -111,6 +111,7 @@ MISTAKES = {
     "training_setup: {optimizer: {name: muon, fused: true}}": [
         "training_setup.optimizer.fused: unknown key; others have it, muon does not; take it out, or write the section"
     ],
+    "search: {space: {}}": ["search.space: found {}; expected keys with values, at least 1"],
     "rank: 8": ["rank: unknown key; there is training_setup.method.rank"],
     "monitoring: {schedule: 5}": [".schedule: found 5; expected keys with values: cron, timezone"],
 }

@@ -112,12 +112,14 @@ def describe(root: type[BaseModel], values: Any, problem: Any) -> str:
         wanted += ", in quotes where YAML takes it for something else"
     if wanted in (KEYS, LIST):
         wanted += suggest_spelling(root, problem["loc"], found, wanted)
-    shown = KEYS if isinstance(found, dict) else LIST if isinstance(found, list) else show(found)
+    shown = KEYS if isinstance(found, dict) and found else LIST if isinstance(found, list) else show(found)
     return f"{key}: found {shown}{EXPECTED}{wanted}"
 
 
 def expect(kind: str, context: Mapping[str, Any], found: Any) -> str:
     """What pydantic expected, in plain words."""
+    if kind in ("too_long", "too_short") and isinstance(found, Mapping):
+        return WANTED[kind].format(**context).replace("a list of", "keys with values,")
     if kind in WANTED:
         return WANTED[kind].format(**context)
     if kind == "literal_error":
