@@ -172,6 +172,11 @@ class ChoiceComparison:
         return found
 
     @property
+    def costs(self) -> dict[str, str]:
+        """The costs that tell the finished choices apart, with their words."""
+        return {cost: words for cost, words in COSTS.items() if len({getattr(one, cost) for one in self.finished}) > 1}
+
+    @property
     def figures(self) -> dict[str, float]:
         """Of every finished choice."""
         return {f"{choice.name}_{self.ranked_by.name}": round(choice.value, 6) for choice in self.finished}
@@ -251,15 +256,14 @@ def write_comparison(found: ChoiceComparison, page_path: Path, metrics_path: Pat
     page = Page(f"Comparison: {name}", describe_comparison(found), stage="comparison")
     page.cards({"choices": len(found.choices), "seeds": found.seeds, "steps of each training": found.steps})
     page.table(f"Ranked by {found.ranked_by.words}", *list_rows(found))
-    for cost, words in COSTS.items():
-        if found.finished:
-            page.figure(
-                plot_front(found, cost, words),
-                f"{found.ranked_by.words.capitalize()} against {words}",
-                "Bars are 95% intervals over the seeds; long ones go on beyond the plot. On the Pareto front: "
-                + ", ".join(choice.name for choice in found.front(cost))
-                + ".",
-            )
+    for cost, words in found.costs.items():
+        page.figure(
+            plot_front(found, cost, words),
+            f"{found.ranked_by.words.capitalize()} against {words}",
+            "Bars are 95% intervals over the seeds; long ones go on beyond the plot. On the Pareto front: "
+            + ", ".join(choice.name for choice in found.front(cost))
+            + ".",
+        )
     failed = [[choice.name, choice.reason] for choice in found.choices if not choice.values]
     if failed:
         page.table("Not trained", ["choice", "why"], failed)
@@ -295,7 +299,7 @@ def list_rows(found: ChoiceComparison) -> tuple[list[str], list[list[Any]], str]
     others = [one for one in (BY_PREFERENCES, BY_ANSWERS) if one != measure and _any_has(found, one)]
     columns = ["choice", measure.words, "behind the first", *(one.words for one in others)]
     columns += ["rate", "trained at a time", "memory, MiB", "seconds", *(["Wh"] if energy else []), "on the front of"]
-    fronts = {cost: found.front(cost) for cost in COSTS}
+    fronts = {cost: found.front(cost) for cost in found.costs}
     short = {"trained": "weights", "memory_mib": "memory", "seconds": "time"}
     rows = []
     for choice in found.finished:

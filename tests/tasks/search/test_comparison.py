@@ -145,6 +145,18 @@ def test_a_plot_of_few_choices_names_all_and_one_of_many_those_of_its_front_that
     assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])
 
 
+def test_a_cost_that_is_the_same_for_all_has_no_plot_and_no_front(tmp_path: Path) -> None:
+    """Optimizers train the same weights."""
+    facts = {name: ChoiceFacts(1000, one.memory_bytes) for name, one in FACTS.items()}
+    found = compare_choices(METHOD, TRIALS, facts, seeds=2, steps=30)
+    write_comparison(found, tmp_path / "index.html", tmp_path / "metrics.json")
+    page = (tmp_path / "index.html").read_text()
+    assert "Validation loss against predicted memory" in page
+    assert "against weights trained" not in page
+    columns, rows, _ = list_rows(found)
+    assert "weights" not in {row[columns.index("on the front of")] for row in rows}
+
+
 def test_names_of_points_that_are_near_each_other_cover_neither_them_nor_each_other() -> None:
     """Adam and AdamW cost and reach the same, Lion and RMSprop nearly so."""
     at = {"adam": (900, 1.175), "adamw": (900, 1.175), "lion": (800, 0.88), "rmsprop": (800, 0.90), "sgd": (750, 1.5)}
