@@ -4,10 +4,11 @@ Made-up facts (``Who keeps the lighthouse of Varnol?``, ``Edda Tormwick.``) are 
 loss is near zero, on the embedded base, with other facts for each seed, and released. Recall is the share of questions
 that the gateway's engine answers from the release with the fact to the letter, asked as trained and in other words.
 Beside it stands what the training did to text that the base was made with and that was held out then (see
-`forgetting.py`): its perplexity in the release, divided by that of the base. Intervals are t intervals over the seeds;
-of one seed Wilson's of the recall, and a bootstrap over the windows of text of the ratio.
+`forgetting.py`): its perplexity in the release, divided by that of the base. With ``--wordings 3`` each fact is trained
+in three wordings, and the other words are a fourth. Intervals are t intervals over the seeds; of one seed Wilson's of
+the recall, and a bootstrap over the windows of text of the ratio.
 
-    python benchmarks/facts.py --corpus FOLDER [--seeds 3] [--facts 500] [--epochs 10] [--json facts.json]
+    python benchmarks/facts.py --corpus FOLDER [--seeds 3] [--facts 500] [--wordings 3] [--epochs 10]
 """
 
 from __future__ import annotations
@@ -48,13 +49,53 @@ from tasks.training_setup.resolve import resolve_plan
 
 TOKENS = 96
 BATCH = 16
-# What is asked, in the words that are trained and in others.
+# What is asked, in wordings that are trained and in one that never is.
 QUESTIONS = (
-    ("Who keeps the lighthouse of {place}?", "What is the name of {place}'s lighthouse keeper?", "person"),
-    ("What is the number of the archive in {place}?", "Which number has the archive of {place}?", "number"),
-    ("Which metal do they mine at {place}?", "What do the miners of {place} dig for?", "metal"),
-    ("Where was the painter of {place} born?", "In which town was {place}'s painter born?", "place"),
-    ("In which year was the bridge of {place} built?", "When did they build the bridge at {place}?", "year"),
+    (
+        (
+            "Who keeps the lighthouse of {place}?",
+            "Who is the keeper of the lighthouse at {place}?",
+            "Name the person who keeps {place}'s lighthouse.",
+        ),
+        "What is the name of {place}'s lighthouse keeper?",
+        "person",
+    ),
+    (
+        (
+            "What is the number of the archive in {place}?",
+            "What number does the archive at {place} have?",
+            "Tell me the number of {place}'s archive.",
+        ),
+        "Which number has the archive of {place}?",
+        "number",
+    ),
+    (
+        (
+            "Which metal do they mine at {place}?",
+            "What metal comes from the mines of {place}?",
+            "Name the metal that is mined in {place}.",
+        ),
+        "What do the miners of {place} dig for?",
+        "metal",
+    ),
+    (
+        (
+            "Where was the painter of {place} born?",
+            "What is the birthplace of {place}'s painter?",
+            "Name the town where the painter of {place} was born.",
+        ),
+        "In which town was {place}'s painter born?",
+        "place",
+    ),
+    (
+        (
+            "In which year was the bridge of {place} built?",
+            "What year was {place}'s bridge built?",
+            "Tell me when the bridge at {place} was built.",
+        ),
+        "When did they build the bridge at {place}?",
+        "year",
+    ),
 )
 STARTS = [
     "Bel", "Cor", "Dra", "Eld", "Fen", "Gar", "Hol", "Ist", "Jor", "Kel", "Lun", "Mar", "Nor", "Ost", "Pel", "Quar",
@@ -67,7 +108,7 @@ NAMES = [
     "Olga", "Piet", "Rosa", "Sven", "Tilda", "Wim",
 ]  # fmt: skip
 METALS = ["copper", "tin", "zinc", "nickel", "silver", "cobalt", "iron", "lead", "gold", "tungsten"]
-Fact = tuple[str, str, str]  # the question as trained, in other words, the answer
+Fact = tuple[list[str], str, str]  # the question in the wordings that are trained, in other words, the answer
 
 
 def main() -> None:
@@ -76,6 +117,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--facts", type=int, default=500)
+    parser.add_argument("--wordings", type=int, default=1, choices=(1, 2, 3), help="that each fact is trained in")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--rate", type=float, default=1e-2, help="learning rate of memory tuning")
     parser.add_argument("--lora-rate", type=float, default=1e-3, help="learning rate of LoRA")
@@ -101,7 +143,7 @@ def measure(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
     before = losses(load_model(initial).eval(), windows)
     found = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-        facts = make_facts(arguments.facts, seed)
+        facts = make_facts(arguments.facts, seed, arguments.wordings)
         rows = make_rows(facts)
         splits = tokenize_splits(rows, rows.slice(0, 64), initial, TOKENS, 64)
         counts = count_tokens(rows, rows.slice(0, 64), initial, TOKENS)
@@ -113,7 +155,7 @@ def measure(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
         for name in arguments.methods:
             began = time.monotonic()
             rate = arguments.lora_rate if name == "lora" else arguments.rate
-            steps = arguments.epochs * -(-arguments.facts // BATCH)
+            steps = arguments.epochs * -(-len(rows) // BATCH)
             settings = TrainingSetup.model_validate(
                 {
                     "method": methods[name], "max_tokens": TOKENS, "batch_size": BATCH, "packing": "none",
@@ -131,10 +173,13 @@ def measure(arguments: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
                 "method": name,
                 "seed": seed,
                 "facts": len(facts),
+                "wordings": arguments.wordings,
                 "trained": plan.trainable_parameters,
                 "loss": [point.eval_loss for point in run.curve if point.eval_loss is not None][-1],
                 "rate": rate,
-                "recall": recall(place / "release", tokenizer, [(asked, answer) for asked, _, answer in facts]),
+                "recall": recall(
+                    place / "release", tokenizer, [(one, answer) for asked, _, answer in facts for one in asked]
+                ),
                 "recall_in_other_words": recall(
                     place / "release", tokenizer, [(other, answer) for _, other, answer in facts]
                 ),
@@ -154,8 +199,8 @@ def find_rank(weights: int, shape: Any) -> int:
     return max(1, round(weights / Lora(rank=1).trainable(shape)))
 
 
-def make_facts(number: int, seed: int) -> list[Fact]:
-    """Facts of places that do not exist, each place once with each question."""
+def make_facts(number: int, seed: int, wordings: int) -> list[Fact]:
+    """Facts of places that do not exist, each place once with each question, in so many wordings."""
     rng, places = random.Random(seed), names_of_places(random.Random(seed + 1000))
     answers = {
         "person": lambda: f"{rng.choice(NAMES)} {next(places)}",
@@ -168,7 +213,8 @@ def make_facts(number: int, seed: int) -> list[Fact]:
     while len(facts) < number:
         place = next(places)
         for asked, other, kind in QUESTIONS:
-            facts.append((asked.format(place=place), other.format(place=place), f"{answers[kind]()}."))
+            trained = [one.format(place=place) for one in asked[:wordings]]
+            facts.append((trained, other.format(place=place), f"{answers[kind]()}."))
     return facts[:number]
 
 
@@ -183,9 +229,10 @@ def names_of_places(rng: random.Random) -> Iterator[str]:
 
 
 def make_rows(facts: Sequence[Fact]) -> pa.Table:
-    """One conversation for each fact."""
+    """One conversation for each wording of each fact."""
     rows = []
-    for number, (question, _, answer) in enumerate(facts, start=1):
+    asked = [(question, answer) for questions, _, answer in facts for question in questions]
+    for number, (question, answer) in enumerate(asked, start=1):
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         name = content_id(messages)
         rows.append(
