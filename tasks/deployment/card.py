@@ -231,12 +231,13 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
         ["precision", plan.precision],
         ["seed", plan.seed],
     ]
+    unit = f", {plan.objective.loss_in}"
     for key, name in (
-        ("final_loss", "training loss of the last logged steps"),
-        ("final_validation_loss", "validation loss after training"),
+        ("final_loss", f"training loss of the last logged steps{unit if plan.objective.loss_tells else ''}"),
+        ("final_validation_loss", f"validation loss after training{unit}"),
     ):
         loss = provenance.tuned[key]
-        rows.append([f"{name}, nats per {plan.objective.unit}", "not measured" if loss is None else float(loss)])
+        rows.append([name, "not measured" if loss is None else float(loss)])
     return rows
 
 

@@ -72,15 +72,16 @@ class _Finding:
     step: int | None = None
 
 
-def diagnose(points: Sequence[Point], unit: str = "token") -> Diagnosis:
+def diagnose(points: Sequence[Point], unit: str = "nats per token", training: bool = True) -> Diagnosis:
     """Diagnose the validation losses together with the training losses, or these alone where there are no others.
 
     Args:
         points: The curve.
-        unit: What a loss is a mean over.
+        unit: What a validation loss is counted in. It may be negative, as minus a reward is.
+        training: Whether training losses tell anything, as `Objective.loss_tells` says.
     """
     validated = [(p.step, p.eval_loss) for p in points if p.eval_loss is not None]
-    logged = [p for p in points if p.loss is not None]
+    logged = [p for p in points if p.loss is not None] if training else []
     best_step, best = min(validated, key=lambda pair: pair[1]) if validated else (None, 0.0)
     if not validated and len(logged) < MINIMUM_POINTS:
         return Diagnosis("short", "Too few steps for a diagnosis; there is no validation loss.", None)
@@ -112,10 +113,15 @@ _FINAL: tuple[Shape, ...] = ("diverging", "overfitting", "rising", "flat")
 _RANKS: tuple[Shape, ...] = (*_FINAL, "rate too high", "noisy", "plateau", "rate too low", "underfitting")
 
 
-def describe_loss(first: float, last: float, unit: str = "token") -> str:
-    """Which way a loss went: "fell from 3.451 to 0.171 nats per token"."""
-    verb = "fell" if last < first * (1 - MINIMUM_CHANGE) else "rose" if last > first * (1 + MINIMUM_CHANGE) else "went"
-    return f"{verb} from {show(first)} to {show(last)} nats per {unit}"
+def describe_loss(first: float, last: float, unit: str = "nats per token") -> str:
+    """Which way a loss went: "fell from 3.451 to 0.171 nats per token", or "to -0.5 (minus the mean reward)"."""
+    verb = "fell" if last < first - _noise(first) else "rose" if last > first + _noise(first) else "went"
+    return f"{verb} from {show(first)} to {show(last)} {unit if 'per' in unit.split() else f'({unit})'}"
+
+
+def _noise(loss: float) -> float:
+    """By how much a loss of this size moves without a meaning."""
+    return MINIMUM_CHANGE * abs(loss)
 
 
 def _read_losses(
@@ -123,12 +129,12 @@ def _read_losses(
 ) -> list[_Finding]:
     """What the validation losses say, or the smoothed training losses in their place."""
     first, last, best = losses[0], losses[-1], min(losses)
-    if validated and last > best * (1 + MINIMUM_CHANGE) and best < first * (1 - MINIMUM_CHANGE):
+    if validated and last > best + _noise(best) and best < first - _noise(first):
         text = "The model overfits from there on. Keep the best step (training_setup.keep: best), train fewer epochs, "
         return [_Finding("overfitting", f"{text}lower the learning rate or add data.", best_step)]
-    if last > first * (1 + MINIMUM_CHANGE):
+    if last > first + _noise(first):
         return [_Finding("rising", "Training made the model worse. Lower the learning rate.")]
-    if last > first * (1 - MINIMUM_CHANGE):
+    if last > first - _noise(first):
         text = "Hardly anything was learned. Raise the learning rate, train longer, or check whether the model already "
         return [_Finding("flat", f"{text}knows the data.")]
     tenth = (losses[-2] - last) * steps[-1] / (steps[-1] - steps[-2]) / 10 if validated else 0.0

@@ -17,6 +17,7 @@ from tasks.language_models.long_rows import OUTCOMES
 from tasks.pages.page import Page, Tone, plot_style
 from tasks.pages.text import plot_text, plural
 from tasks.training.mixture import count_tasks, list_task_figures
+from tasks.training.objectives import AnyObjective
 from tasks.training.objectives.data import NOUNS
 from tasks.training.quantization.measure import TRAINED, WeightPart
 
@@ -57,27 +58,26 @@ def write_report(
         The figures.
     """
     objective = run.plan.objective
-    diagnosis = diagnose(run.last_curve, objective.unit)
+    diagnosis = diagnose(run.last_curve, objective.loss_in, objective.loss_tells)
     figures = measure(run, splits)
     write_json(
         curve_path, [{k: v for k, v in asdict(point).items() if v is not None and v != {}} for point in run.curve]
     )
     write_json(metrics_path, figures)
-    write_json(curve_path.with_name(DIAGNOSIS), {**asdict(diagnosis), "unit": objective.unit})
+    write_json(curve_path.with_name(DIAGNOSIS), {**asdict(diagnosis), "unit": objective.loss_in})
     page = Page("Fine-tuning", diagnosis.text, *_BADGES[diagnosis.shape], stage="fine_tuning")
     page.cards(_cards(figures))
-    of_what = f" of the {'documents' if objective.rows == 'texts' else 'answers'}" if objective.unit == "token" else ""
     page.figure(
-        plot_losses(run.curve, diagnosis, objective.unit, [step for step, _ in run.borders]),
+        plot_losses(run.curve, diagnosis, objective.loss_in, [step for step, _ in run.borders]),
         "Loss",
-        f"Nats per {objective.unit}{of_what}{' in the last phase' if run.borders else ''}. Training loss: mean of "
-        "the steps since the previous point (thin), and its exponential moving average (thick).",
+        f"{_describe_unit(objective)}{' in the last phase' if run.borders else ''}. Training loss: mean of the steps "
+        "since the previous point (thin), and its exponential moving average (thick).",
     )
     for name, meaning in run.plan.figures.items():
         if any(name in point.figures or f"eval_{name}" in point.figures for point in run.curve):
-            page.figure(plot_figure(run.curve, name), name.replace("_", " ").capitalize(), f"{meaning}.")
+            page.figure(plot_figure(run.curve, name), _title(name), f"{meaning}.")
     if names := list_task_figures(splits.validation):
-        page.figure(plot_tasks(run.curve, names), "Validation loss by task", f"Nats per {objective.unit}.")
+        page.figure(plot_tasks(run.curve, names), "Validation loss by task", f"{_capital(objective.loss_in)}.")
         page.table("Tasks", TASK_COLUMNS, _task_rows(run, splits))
     page.figure(
         plot_rates(run.curve), "Learning rate and gradient norm", "The gradient norm is measured before clipping."
@@ -166,6 +166,24 @@ def measure(run: Run, splits: Splits) -> dict[str, float | int]:
     return figures
 
 
+def _describe_unit(objective: AnyObjective) -> str:
+    """What the losses are counted in, a sentence without its end."""
+    if not objective.loss_tells:
+        return f"In validation {objective.loss_in}; what training minimises is no measure of it"
+    of_what = f" of the {'documents' if objective.rows == 'texts' else 'answers'}" * (objective.unit == "token")
+    return f"{_capital(objective.loss_in)}{of_what}"
+
+
+def _title(figure: str) -> str:
+    """The title of a figure: ``kl_weight`` is KL weight."""
+    words = figure.replace("_", " ")
+    return words.replace("kl", "KL", 1) if words.startswith("kl") else _capital(words)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _cards(figures: dict[str, float | int]) -> dict[str, float | int]:
     names = {
         "validation_loss_before": "validation loss before",
@@ -234,14 +252,17 @@ def _describe_weights(splits: Splits) -> str:
 
 
 def plot_losses(
-    curve: Sequence[Point], diagnosis: Diagnosis | None = None, unit: str = "token", borders: Sequence[int] = ()
+    curve: Sequence[Point],
+    diagnosis: Diagnosis | None = None,
+    unit: str = "nats per token",
+    borders: Sequence[int] = (),
 ) -> Figure:
     """Training loss, raw and smoothed, and validation loss over steps, with the step that the diagnosis speaks of.
 
     Args:
         curve: The run's points, of all phases.
         diagnosis: Of the last phase.
-        unit: What its loss is a mean over.
+        unit: What its validation loss is counted in.
         borders: Steps after which another phase begins.
     """
     import matplotlib
@@ -284,9 +305,9 @@ def plot_losses(
         for number, border in enumerate(borders, start=2):
             axes.axvline(border, color="0.6", linewidth=1, label=plot_text(f"phase {number} begins"))
         axes.set_xlabel("optimizer step")
-        axes.set_ylabel(plot_text("loss, nats" if borders else f"loss, nats per {unit}"))
-        positive = [loss for _, loss in (*trained, *validated) if loss > 0]
-        if positive and max(positive) > LOGARITHMIC_FROM * min(positive):
+        axes.set_ylabel(plot_text("loss" if borders else f"loss, {unit}"))
+        shown = [loss for _, loss in (*trained, *validated)]
+        if shown and max(shown) > LOGARITHMIC_FROM * min(shown) > 0:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.legend()

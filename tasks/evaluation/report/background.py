@@ -170,7 +170,8 @@ def plot_curve(background: Background) -> Figure:
             label = f"{background.diagnosis.get('shape')}: step {step:,}"
             axes.axvline(step, color="0.45", linestyle=":", linewidth=1.2, label=plot_text(label))
         axes.set_xlabel("optimizer step")
-        axes.set_ylabel(plot_text(f"loss, nats per {background.diagnosis.get('unit', 'token')}"))
-        axes.set_ylim(bottom=0)
+        axes.set_ylabel(plot_text(f"loss, {background.diagnosis.get('unit', 'nats per token')}"))
+        if axes.dataLim.y0 >= 0:
+            axes.set_ylim(bottom=0)
         axes.legend()
     return figure

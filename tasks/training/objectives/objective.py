@@ -236,6 +236,7 @@ class Objective(Protocol):
         long_rows: What may become of rows longer than that; both sides of a pair have to keep their prompt.
         unit: What the loss is a mean over, in the singular: ``token``, ``pair``; for pages.
         figures: Names of what it logs, to their meanings. Validation has the same with ``eval_`` before the name.
+        loss_tells: Whether a lower training loss is a better model; that of a policy's gradient is near 0 throughout.
         rate_share: Its usual learning rates, as a share of those for supervised learning by the same method.
     """
 
@@ -245,11 +246,17 @@ class Objective(Protocol):
     long_rows: ClassVar[tuple[LongRows, ...]]
     unit: ClassVar[str]
     figures: ClassVar[Mapping[str, str]]
+    loss_tells: ClassVar[bool]
     rate_share: ClassVar[float]
 
     @property
     def name(self) -> str:
         """The name in ``params.yaml``."""
+        ...
+
+    @property
+    def loss_in(self) -> str:
+        """What its validation loss is counted in, for pages: ``nats per token``."""
         ...
 
     @property

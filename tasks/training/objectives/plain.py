@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 class PlainObjective(Section):
     """The parts of `Objective` that most have nothing to say to; one that has says it itself."""
 
+    unit: ClassVar[str]
+    loss_tells: ClassVar[bool] = True
     rate_share: ClassVar[float] = 1.0
+
+    @property
+    def loss_in(self) -> str:
+        return f"nats per {self.unit}"
 
     @property
     def reference(self) -> Reference:

@@ -142,7 +142,9 @@ def write_training(folder: Path) -> Path:
     points = [{"step": n, "loss": 4.0 / n, **({"eval_loss": 4.2 / n} if n % 5 == 0 else {})} for n in range(1, 61)]
     write_json(folder / "curve.json", points)
     text = "Validation loss fell from 0.84 to 0.07 nats per token."
-    write_json(folder / "diagnosis.json", {"shape": "falling", "text": text, "marked_step": None, "unit": "token"})
+    write_json(
+        folder / "diagnosis.json", {"shape": "falling", "text": text, "marked_step": None, "unit": "nats per token"}
+    )
     write_json(folder / "metrics.json", {"tokens_per_epoch": 1500, "epochs": 2.0, "steps": 60, "bytes": 4_000_000})
     return folder
 

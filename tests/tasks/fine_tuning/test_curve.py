@@ -78,7 +78,7 @@ def test_no_line_joins_the_losses_of_two_phases() -> None:
     second = [Point(3, eval_loss=0.7), Point(4, loss=0.7), Point(6, loss=0.6, eval_loss=0.5)]
     assert split_phases([*first, *second], [3]) == [first, second]
     assert split_phases(first, []) == [first]
-    (axes,) = plot_losses([*first, *second], unit="pair", borders=[3]).axes
+    (axes,) = plot_losses([*first, *second], unit="nats per pair", borders=[3]).axes
     drawn = [list(map(float, line.get_ydata())) for line in axes.lines if len(line.get_xdata()) > 1]
     assert not [values for values in drawn if max(values) > 1 > min(values) and values != [0, 1]]
     assert [4.3, 3.9] in drawn
@@ -86,4 +86,4 @@ def test_no_line_joins_the_losses_of_two_phases() -> None:
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["training", "validation", "phase 2 begins"]
-    assert axes.get_ylabel() == "loss, nats"
+    assert axes.get_ylabel() == "loss"

@@ -94,6 +94,28 @@ def test_a_curve_of_each_kind_is_called_what_it_is(kind: str) -> None:
     assert all(". " in one.text or one.shape == "falling" for one in found), "no advice"
 
 
+REWARDS: dict[str, tuple[Shape, Callable[[float], float]]] = {
+    "better": ("falling", lambda share: 0.2 + 0.6 * (1 - math.exp(-6 * share))),
+    "the same": ("flat", lambda _: 0.5),
+    "worse": ("rising", lambda share: 0.5 - 0.3 * share),
+    "worse in the end": ("overfitting", lambda share: 0.2 + 0.6 * math.sin(2.5 * share)),
+}
+
+
+@pytest.mark.parametrize("kind", REWARDS)
+def test_minus_a_reward_is_read_as_a_loss_is(kind: str) -> None:
+    """Losses below 0 are called what they are; a policy's own loss, which is noise about 0, is not read."""
+    shape, reward = REWARDS[kind]
+    for seed in SEEDS:
+        curve = make_curve(lambda _: 1e-3, 2.0, seed, lambda share: -reward(share))
+        found = diagnose(curve, "minus the mean reward", training=False)
+        assert found.shape == shape
+        assert "(minus the mean reward)" in found.text
+        assert "Training losses" not in found.text
+        axes = plot_losses(curve, found, "minus the mean reward").axes[0]
+        assert axes.get_yscale() == "linear", "what is below 0 would be left out"
+
+
 def test_the_step_that_is_spoken_of_is_the_right_one_and_marked() -> None:
     found = diagnose(KINDS["overfits"][1](0))
     assert found.best_step == found.marked_step

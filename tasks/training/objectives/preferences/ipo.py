@@ -32,6 +32,10 @@ class Ipo(PairObjective):
     tau: float = Field(default=0.1, gt=0, description="the larger, the smaller the distance: 1 / (2 tau) nats a token")
 
     @property
+    def loss_in(self) -> str:
+        return f"per {self.unit}"
+
+    @property
     def reference(self) -> Reference:
         return "precomputed"
 

@@ -59,6 +59,10 @@ class Kto(PlainObjective):
     bad_weight: float = Field(default=1.0, gt=0, description="of answers marked bad")
 
     @property
+    def loss_in(self) -> str:
+        return f"per {self.unit}"
+
+    @property
     def reference(self) -> Reference:
         return "precomputed"
 

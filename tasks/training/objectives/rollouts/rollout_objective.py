@@ -27,6 +27,7 @@ class RolloutObjective(PlainObjective):
     )
     rows: ClassVar[RowKind] = "prompts"
     long_rows: ClassVar[tuple[LongRows, ...]] = PROMPTS_LONGER
+    loss_tells: ClassVar[bool] = False
     rate_share: ClassVar[float] = 0.1
 
     rollout: Rollout = Rollout()
@@ -37,6 +38,10 @@ class RolloutObjective(PlainObjective):
     def sequences(self) -> int:
         """Answers to each prompt, which are trained on at once."""
         return self.rollout.samples
+
+    @property
+    def loss_in(self) -> str:
+        return "minus the mean reward"
 
     @property
     def reference(self) -> Reference:
