@@ -180,8 +180,8 @@ class BatchLoss:
 
     def _knows(self, outputs: Any, values: torch.Tensor) -> bool:
         """Whether all that the model does to its logits is known: it did the same to what took their place."""
-        known = scale_logits(values.detach(), self.model.config).sum()
-        if torch.allclose(outputs.logits.detach().sum(), known, rtol=1e-5, equal_nan=True):
+        known = scale_logits(values.detach(), self.model.config).double().sum()
+        if torch.allclose(outputs.logits.detach().double().sum(), known, rtol=1e-5, equal_nan=True):
             return True
         logger.warning(
             "%s changes its logits in a way that is not known, so they are computed in one piece; lower "

@@ -29,6 +29,4 @@ class CrossEntropy(Section):
     def total(self, logits: torch.Tensor, supervision: Supervision) -> torch.Tensor:
         from torch.nn.functional import cross_entropy
 
-        if supervision.weights is None:
-            return cross_entropy(logits, supervision.tokens, reduction="sum")
         return supervision.weigh(cross_entropy(logits, supervision.tokens, reduction="none"))

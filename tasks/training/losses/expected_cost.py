@@ -51,4 +51,4 @@ class ExpectedCost(Section):
         expected = (logits[at, tokens] - norms[at]).exp() * costs
         if supervision.weights is not None:
             expected = expected * supervision.weights[at]
-        return total + self.share * expected.sum()
+        return total + self.share * expected.double().sum()

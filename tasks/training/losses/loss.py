@@ -42,8 +42,12 @@ class Supervision:
         return Supervision(self.tokens[span], weights, (at[inside] - span.start, tokens[inside], costs[inside]))
 
     def weigh(self, losses: torch.Tensor) -> torch.Tensor:
-        """The sum of the losses of the positions, each times its weight."""
-        return losses.sum() if self.weights is None else losses @ self.weights
+        """The sum of the losses of the positions, each times its weight.
+
+        In fp64, since in fp32 a sum over a batch is off by several of its last digits, which ones depending on how the
+        rows are split into batches.
+        """
+        return losses.double().sum() if self.weights is None else losses.double() @ self.weights.double()
 
 
 class TrainingLoss(Protocol):
