@@ -220,7 +220,7 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
         ["optimizer", plan.optimizer.describe()],
         [
             "learning rate",
-            f"{plan.learning_rate:g}, {plan.schedule.describe()}, after {plan.warmup_steps} warm-up steps",
+            f"{plan.learning_rate:g}, {plan.schedule.describe()}, after {plural(plan.warmup_steps, 'warm-up step')}",
         ],
         [
             "batch",

@@ -14,7 +14,7 @@ from tasks.fine_tuning.diagnosis import Diagnosis, Shape, diagnose
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.run import Run
 from tasks.language_models.long_rows import OUTCOMES
-from tasks.pages.page import Page, Tone, plot_style
+from tasks.pages.page import Page, Tone, count_steps, plot_style
 from tasks.pages.text import plot_text, plural
 from tasks.training.mixture import count_tasks, list_task_figures
 from tasks.training.objectives import AnyObjective
@@ -219,7 +219,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("loss weight of a row", _describe_weights(splits)),
         ("optimizer", plan.optimizer.describe()),
         ("peak learning rate", plan.learning_rate),
-        ("schedule", f"{plan.schedule.describe()}, after {plan.warmup_steps:,} warm-up steps"),
+        ("schedule", f"{plan.schedule.describe()}, after {plural(plan.warmup_steps, 'warm-up step')}"),
         ("weight decay", plan.weight_decay),
         ("gradient clipping norm", plan.clip_norm),
         ("precision", plan.precision),
@@ -304,7 +304,7 @@ def plot_losses(
             axes.axvline(diagnosis.marked_step, color="0.45", linestyle=":", linewidth=1.2, label=plot_text(label))
         for number, border in enumerate(borders, start=2):
             axes.axvline(border, color="0.6", linewidth=1, label=plot_text(f"phase {number} begins"))
-        axes.set_xlabel("optimizer step")
+        count_steps(axes)
         axes.set_ylabel(plot_text("loss" if borders else f"loss, {unit}"))
         shown = [loss for _, loss in (*trained, *validated)]
         if shown and max(shown) > LOGARITHMIC_FROM * min(shown) > 0:
@@ -326,7 +326,7 @@ def plot_figure(curve: Sequence[Point], name: str) -> Figure:
             values = [(point.step, point.figures[key]) for point in curve if key in point.figures]
             if values:
                 axes.plot(*zip(*values, strict=True), color=color, linewidth=1.5, label=plot_text(label))
-        axes.set_xlabel("optimizer step")
+        count_steps(axes)
         axes.legend()
     return figure
 
@@ -363,7 +363,7 @@ def plot_tasks(curve: Sequence[Point], names: Sequence[str]) -> Figure:
                 axes.plot(
                     *zip(*values, strict=True), marker="o", markersize=4, label=plot_text(name[len("loss_of_") :])
                 )
-        axes.set_xlabel("optimizer step")
+        count_steps(axes)
         axes.legend()
     return figure
 
@@ -379,8 +379,7 @@ def plot_rates(curve: Sequence[Point]) -> Figure:
         for axes, name, label in ((left, "lr", "learning rate"), (right, "grad_norm", "gradient norm")):
             values = [(p.step, getattr(p, name)) for p in curve if getattr(p, name) is not None]
             axes.plot([step for step, _ in values], [value for _, value in values], linewidth=1.5)
-            axes.locator_params(axis="x", integer=True)
-            axes.set_xlabel("optimizer step")
+            count_steps(axes)
             axes.set_title(plot_text(label), fontsize=10, loc="left")
             axes.set_ylim(bottom=0)
         figure.tight_layout()

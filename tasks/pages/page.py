@@ -240,6 +240,12 @@ def plot_style() -> dict[Any, Any]:
     }
 
 
+def count_steps(axes: Any) -> None:
+    """Label the horizontal axis of a plot as optimizer steps, of which there are no halves."""
+    axes.locator_params(axis="x", integer=True)
+    axes.set_xlabel("optimizer step")
+
+
 def svg(figure: Figure) -> str:
     """A figure as an SVG element without dates or random ids."""
     from matplotlib import rc_context

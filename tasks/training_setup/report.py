@@ -11,7 +11,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, seal, write_json
 from tasks.language_models.long_rows import OUTCOMES
 from tasks.language_models.shape import ModelShape
-from tasks.pages.page import PALETTE, Page, plot_style, show
+from tasks.pages.page import PALETTE, Page, count_steps, plot_style, show
 from tasks.pages.text import as_sentence, plot_text, plural
 from tasks.training.memory import MEANINGS, Memory
 from tasks.training.methods.hooks import RunFacts
@@ -134,7 +134,7 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     page.figure(
         _schedule_figure(plan),
         "Learning rate",
-        f"{plan.schedule.describe().capitalize()}, after {plan.warmup_steps:,} warm-up steps.",
+        f"{plan.schedule.describe().capitalize()}, after {plural(plan.warmup_steps, 'warm-up step')}.",
     )
     page.figure(
         _memory_figure(memory, plan),
@@ -197,7 +197,7 @@ def list_settings(plan: Plan, counts: Counts) -> list[list[Any]]:
         ["objective", plan.objective.describe()],
         *([["loss", plan.loss.describe()]] if plan.objective.can.token_loss else []),
         ["learning rate", plan.learning_rate],
-        ["schedule", f"{plan.schedule.describe()}, after {plan.warmup_steps:,} warm-up steps"],
+        ["schedule", f"{plan.schedule.describe()}, after {plural(plan.warmup_steps, 'warm-up step')}"],
         [
             "optimizer",
             f"{plan.optimizer.describe()}, weight decay {plan.weight_decay:g}, {_describe_clipping(plan)}",
@@ -300,7 +300,7 @@ def _schedule_figure(plan: Plan) -> Figure:
         stride = max(1, plan.steps // 400)
         steps = sorted({*range(0, plan.steps, stride), plan.steps - 1, min(plan.warmup_steps, plan.steps - 1)})
         axes.plot(steps, [plan.learning_rate_at(step) for step in steps], linewidth=1.8)
-        axes.set_xlabel("optimizer step")
+        count_steps(axes)
         axes.set_ylabel("learning rate")
         axes.set_xlim(0, max(plan.steps - 1, 1))
         axes.set_ylim(0, plan.learning_rate * 1.08)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tasks.pages.page import Page, fill_run
+from tasks.pages.page import Page, count_steps, fill_run
 from tasks.pages.stages import STAGE_TITLES, list_neighbours
 from tasks.pages.text import plural
 
@@ -68,3 +68,12 @@ def test_commands_are_shown_as_code_and_long_names_may_break() -> None:
 )
 def test_nouns_agree_with_their_number(count: int, words: tuple[str, ...], shown: str) -> None:
     assert plural(count, *words) == shown
+
+
+def test_steps_are_counted_without_halves() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    axes.plot([0, 1, 2, 3], [1, 2, 3, 4])
+    count_steps(axes)
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
