@@ -185,8 +185,9 @@ def is_number(cell: Any) -> bool:
 
 
 def allow_breaks(text: str) -> Markup:
-    """A text for HTML in which long names and paths may break after ``_``, ``/`` and dots."""
-    return Markup(_LONG_WORD.sub(lambda match: _BREAK_AFTER.sub(r"\1<wbr>", match[0]), str(escape(printable(text)))))
+    """A text for HTML: long names may break after ``_``, ``/`` and dots, a number stays with its ±."""
+    shown = str(escape(printable(text))).replace(" ± ", "\u00a0±\u00a0")
+    return Markup(_LONG_WORD.sub(lambda match: _BREAK_AFTER.sub(r"\1<wbr>", match[0]), shown))
 
 
 def show_code(text: str) -> Markup:

@@ -57,6 +57,12 @@ def test_commands_are_shown_as_code_and_long_names_may_break() -> None:
     assert "<td>`a`</td>" in html, "a cell is data"
 
 
+def test_a_number_and_its_interval_stay_on_one_line() -> None:
+    page = Page("", "")
+    page.table("", ["behind the first"], [["0.024 ± 0.218"]])
+    assert "0.024\u00a0±\u00a00.218" in page.render()
+
+
 @pytest.mark.parametrize(
     ("count", "words", "shown"),
     [
