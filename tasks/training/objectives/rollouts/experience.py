@@ -137,11 +137,10 @@ def _is_flat(values: Sequence[float]) -> bool:
 
 
 def flat_share(totals: Sequence[float], samples: int) -> list[float]:
-    """Of each prompt, 1 where all answers to it are worth the same, else 0."""
-    return [
-        float(_is_flat(totals[start : start + samples])) if samples > 1 else 0.0
-        for start in range(0, len(totals), samples)
-    ]
+    """Of each prompt, 1 where all answers to it are worth the same, else 0; empty where each has one answer."""
+    if samples == 1:
+        return []
+    return [float(_is_flat(totals[start : start + samples])) for start in range(0, len(totals), samples)]
 
 
 def collate_samples(samples: Sequence[SampledAnswer], step: StepToMake) -> dict[str, Any]:

@@ -70,6 +70,8 @@ def test_it_learns_and_resumes_to_the_same_bytes(name: str, initial: Path, tmp_p
     assert name == "lora" or sum(drawn[-8:]) / 8 > sum(drawn[:8]) / 8 + 0.06, "it has not learned"
     validated = whole.curve[-1].figures["eval_reward"]
     assert validated == -whole.curve[-1].eval_loss  # type: ignore[operator]
+    # One answer to a prompt is neither worth the same as others nor not.
+    assert not any("eval_flat" in point.figures for point in whole.curve)
     with pytest.raises(Interrupted):
         run(tmp_path / "halves", until=CHECKPOINT + 2)
     halves = run(tmp_path / "halves")
@@ -89,7 +91,10 @@ def test_it_learns_and_resumes_to_the_same_bytes(name: str, initial: Path, tmp_p
     assert measure(whole, splits)["validation_reward"] == validated
     if name == "ppo with a value model":  # of all it has the most figures to draw
         write_report(whole, splits, tmp_path / "curve.json", tmp_path / "index.html", tmp_path / "metrics.json")
-        assert "Answers while it was trained" in (tmp_path / "index.html").read_text()
+        page = (tmp_path / "index.html").read_text()
+        assert "Answers while it was trained" in page
+        assert "(minus the mean reward)" in page
+        assert "In validation minus the mean reward;" in page
 
 
 def test_a_training_that_no_longer_learns_is_stopped(initial: Path, tmp_path: Path) -> None:
