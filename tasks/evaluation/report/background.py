@@ -17,7 +17,7 @@ import orjson
 
 from tasks.contracts.manifest import NAME, find_json, hash_file
 from tasks.evaluation.outcomes import Outcome
-from tasks.pages.page import plot_style
+from tasks.pages.page import count_steps, plot_style
 from tasks.pages.text import plot_text
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def plot_curve(background: Background) -> Figure:
         if (step := background.diagnosis.get("marked_step")) is not None:
             label = f"{background.diagnosis.get('shape')}: step {step:,}"
             axes.axvline(step, color="0.45", linestyle=":", linewidth=1.2, label=plot_text(label))
-        axes.set_xlabel("optimizer step")
+        count_steps(axes)
         axes.set_ylabel(plot_text(f"loss, {background.diagnosis.get('unit', 'nats per token')}"))
         if axes.dataLim.y0 >= 0:
             axes.set_ylim(bottom=0)
