@@ -26,7 +26,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from tasks.contracts.errors import raise_all
+from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.machine import Device
 from tasks.contracts.params import Reads
 from tasks.language_models.shape import ModelShape
@@ -333,9 +333,28 @@ class Zero(Machines):
         trainer.deepspeed.save_checkpoint(str(folder), exclude_frozen_parameters=partial)
 
     def load_state(self, trainer: Any, folder: Path) -> None:
-        """Nothing: transformers' trainer has DeepSpeed read its shares."""
+        """Nothing more: transformers' trainer has DeepSpeed read its shares.
+
+        Raises:
+            PipelineError: As `load_weights`.
+        """
+        self._need_whole_checkpoint(folder)
+
+    def _need_whole_checkpoint(self, folder: Path) -> None:
+        if self._on_nvme:
+            raise PipelineError(
+                f"{folder}: of a run on NVMe, which DeepSpeed does not read back whole; remove "
+                f"{folder.parent} to begin anew, or set cpu instead of nvme (or keep: last)"
+            )
 
     def load_weights(self, trainer: Any, folder: Path) -> None:
+        """Read the weights of a checkpoint.
+
+        Raises:
+            PipelineError: Something is on NVMe, of whose checkpoints DeepSpeed 0.19 leaves out the norms when
+                it reads them.
+        """
+        self._need_whole_checkpoint(folder)
         trainer.deepspeed.load_checkpoint(str(folder), load_module_strict=False)
 
 

@@ -318,3 +318,11 @@ def test_buffers_for_weights_on_nvme_hold_the_largest_share_and_no_more(shape: M
     own = nvme.model_copy(update={"config": {"zero_optimization": {"stage": 3, "offload_param": section}}})
     with pytest.raises(PipelineError, match="buffer_size is 10, but a rank's share of the largest weight has"):
         own.resolve(shape, LAYOUT)
+
+
+def test_a_checkpoint_of_states_on_nvme_is_not_read_back(tmp_path: Path) -> None:
+    """DeepSpeed would give the norms the values of the base, without a word."""
+    nvme = Zero(stage=3, offload_optimizer="nvme", nvme_path=str(tmp_path))
+    for read in (nvme.load_state, nvme.load_weights):
+        with pytest.raises(PipelineError, match=r"does not read back whole; remove .* to begin anew, or set"):
+            read(None, tmp_path / "step-000002")
