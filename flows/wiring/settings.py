@@ -58,8 +58,8 @@ FIRST_STAGE = b"data_preparation"
 # caches of 1024 each.
 MEMORY = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "LRU_CACHE_CAPACITY": "64",
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+    "LRU_CACHE_CAPACITY": "32",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
     "THP_MEM_ALLOC_ENABLE": "1",
 }
 # Where browsers reach the servers of a team.

@@ -30,16 +30,17 @@ The parts are not at their largest at the same time, so each of these moments is
 * a change of what is trained: what the method holds beside for it.
 
 `benchmarks/memory.py` holds that peak against the resident size of twelve trainings, the tests hold activations and
-casts against a count of what autograd keeps. It is what is in use; on a CPU glibc keeps more of what was freed in
-blocks below SMALLEST_MAPPED, unless ``release_freed_memory`` is set:
+casts against a count of what autograd keeps. It is what is in use; on a CPU glibc keeps more of what was freed, unless
+``release_freed_memory`` is set:
 
-* fragmentation: 1.2 times the activations that are tensors of less than that.
+* fragmentation: as much again as the activations in tensors below SMALLEST_MAPPED, in the batch that has most of them;
+  with gradient checkpointing 1.8 times what one block keeps, since the logits come when no block is there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tasks.contracts.machine import Device
@@ -55,7 +56,7 @@ from tasks.training.quantization.quantization import Quantization
 from tasks.training.weights import TrainedWeights, list_trained_at_once
 
 # Measured after thirty steps of rows of changing length.
-FRAGMENTATION = 1.2
+FRAGMENTATION, RECOMPUTED_KEPT = 1.0, 1.8
 # Measured with the pinned versions: resident size with everything imported and no model.
 RUNTIME_BYTES: dict[Device, int] = {"cpu": 640 * 2**20, "cuda": 700 * 2**20}
 # Measured too, between two steps, above weights and optimizer states; on a GPU it is in main memory.
@@ -106,7 +107,6 @@ def list_moments(
     layers = count_reached_layers(method, shape)
     below = sum(map(count_weights, shape.layout.blocks[: -layers or None]))  # weights that nothing is kept of
     tensors = _layer_tensors(shape, size, frozen)
-    small = sum(one for one in tensors if one * tokens < SMALLEST_MAPPED) / sum(tensors)
     activations = layers * tokens * sum(tensors)
     activations += tokens * (method.kept_per_token(shape) * size + (1 if frozen else 2) * shape.hidden * 4)
     activations += tokens * 2 * 4 * shape.hidden // max(shape.heads, 1)
@@ -116,10 +116,13 @@ def list_moments(
     block = activations // max(layers, 1)
     recomputed = block if gradient_checkpointing and can.needs_backward else 0
     if not can.needs_backward:
-        activations = block
+        activations, layers = block, 1
     elif gradient_checkpointing:
         activations = layers * tokens * shape.hidden * 4
-    lost = FRAGMENTATION * small if device == "cpu" and not release_freed else 0
+    kept_freed = 0.0
+    if device == "cpu" and not release_freed:
+        heap = FRAGMENTATION * layers * _largest_in_heap(tensors, tokens)
+        kept_freed = RECOMPUTED_KEPT * recomputed if recomputed else heap
     logits = shape.vocabulary * 4 * _positions(tokens, supervised_share, shape)
     gradients = _gradient_bytes(can, trained)
     head = 0 if frozen else 4 * shape.vocabulary * shape.hidden
@@ -132,7 +135,7 @@ def list_moments(
         logits=(3 if can.needs_backward else 2) * logits,
         communication=0,
         buffers=SCRATCH_BYTES[device],
-        fragmentation=round(lost * (activations + recomputed)),
+        fragmentation=round(kept_freed),
         runtime=RUNTIME_BYTES[device],
     )
     ended = replace(begins, gradients=gradients if accumulates else min(gradients, head))
@@ -142,13 +145,24 @@ def list_moments(
     moments = {
         "backward": begins,
         "head": replace(ended, logits=logits),
-        "blocks": replace(ended, activations=activations + recomputed, logits=0),
+        "blocks": replace(
+            ended,
+            activations=activations + recomputed,
+            logits=0,
+            fragmentation=max(0, ended.fragmentation - recomputed),  # it lies where it lay before
+        ),
         "step": replace(step, buffers=step.buffers + 2 * 4 * max(trained.numbers, default=0)),
         "validation": replace(step, gradients=0, logits=2 * validated),
     }
     if beside:
         moments["change"] = replace(step, gradients=0, buffers=step.buffers + beside)
     return moments
+
+
+def _largest_in_heap(tensors: Sequence[int], tokens: int) -> int:
+    """The most bytes in tensors below SMALLEST_MAPPED that a batch has, given each one's bytes per token."""
+    lengths = {tokens, *(min(tokens, (SMALLEST_MAPPED - 1) // one) for one in tensors)}
+    return max(sum(one * length for one in tensors if one * length < SMALLEST_MAPPED) for length in lengths)
 
 
 def _mask_bytes(positions: int, packed: bool, size: int, shape: ModelShape) -> int:
