@@ -54,7 +54,7 @@ ENGINES = ("alembic", "dvc", "httpx", "mlflow")
 FIRST_STAGE = b"data_preparation"
 
 # Arrow's own pools keep what was freed; the system's gives it back. PyTorch asks for pages of 2 MiB for large tensors.
-# Its matrix products in 16 bits are compiled for each shape of a batch, into some 400 KiB each, and would stay in two
+# Its matrix products in 16 bits are compiled for each shape of a batch, into some 600 KiB each, and would stay in two
 # caches of 1024 each.
 MEMORY = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",

@@ -11,6 +11,7 @@ import pytest
 
 from tasks.language_models.model_folder import load_model
 from tasks.language_models.shape import ModelShape
+from tasks.training.memory import SMALLEST_MAPPED
 from tasks.training.methods.full import Full
 from tasks.training.methods.half import Half
 from tasks.training.methods.last_layers import LastLayers
@@ -24,7 +25,7 @@ from tasks.training_setup.memory import RUNTIME_BYTES, SCRATCH_BYTES, find_peak,
 BATCH, TOKENS = 4, 128
 
 
-def predicted(shape: ModelShape, method: Method, **changes: Any) -> Any:
+def predict_moments(shape: ModelShape, method: Method, **changes: Any) -> Any:
     held = Unquantized(weights=changes.pop("weights", "auto"))
     return list_moments(
         shape,
@@ -41,7 +42,11 @@ def predicted(shape: ModelShape, method: Method, **changes: Any) -> Any:
             "device": "cpu",
             **changes,
         },
-    )["backward"]
+    )
+
+
+def predicted(shape: ModelShape, method: Method, **changes: Any) -> Any:
+    return predict_moments(shape, method, **changes)["backward"]
 
 
 def kept_by_autograd(model_folder: Path, method: Method, bf16: bool, packed: bool) -> int:
@@ -106,6 +111,25 @@ def test_the_peak_is_the_largest_moment(shape: ModelShape) -> None:
     assert moments["validation"].total == held + 2 * 2048 * 600 * 4
     assert find_peak(moments) == max(moments.values(), key=lambda moment: moment.total)
     assert list_moments(*model, **{**values, "accumulates": True})["backward"].gradients == total
+
+
+def test_small_tensors_that_were_freed_stay_in_the_heap(shape: ModelShape) -> None:
+    per_token = 4 * (8 * shape.hidden + 2 * shape.key_value_width + 4 * shape.intermediate)
+    assert predicted(shape, Full()).fragmentation == shape.layers * BATCH * TOKENS * per_token
+    # Of large batches each tensor is mapped on its own; shorter ones came before.
+    large = predicted(shape, Full(), batch_size=100 * BATCH).fragmentation
+    assert shape.layers * SMALLEST_MAPPED < large < shape.layers * 14 * SMALLEST_MAPPED
+    assert large == predicted(shape, Full(), batch_size=200 * BATCH).fragmentation
+    for elsewhere in ({"release_freed": True}, {"device": "cuda"}):
+        assert predicted(shape, Full(), **elsewhere).fragmentation == 0
+
+
+def test_a_block_that_was_recomputed_lies_where_blocks_before_it_lay(shape: ModelShape) -> None:
+    moments = predict_moments(shape, Full(), gradient_checkpointing=True)
+    backward, blocks = moments["backward"], moments["blocks"]
+    recomputed = blocks.activations - backward.activations
+    assert backward.fragmentation == round(1.8 * recomputed)
+    assert blocks.fragmentation == backward.fragmentation - recomputed > 0
 
 
 def test_a_base_that_is_read_again_is_held_beside(shape: ModelShape) -> None:
