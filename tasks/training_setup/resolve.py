@@ -303,6 +303,11 @@ def _impossible(settings: ResolvableSetup, shape: ModelShape, counts: Counts, ma
             f"neftune_alpha: its noise hides what optimizer {settings.optimizer.name} measures between two forward "
             "passes; leave it out"
         )
+    if settings.keep == "best" and not settings.distribution.reads_back:
+        problems.append(
+            "keep: best reads a checkpoint back, which DeepSpeed does not do whole for a run on NVMe; set keep: last, "
+            "or cpu instead of nvme"
+        )
     if not counts.validation_examples:
         problems += [
             f"{key}: needs a validation loss, and the validation split has no supervised token; raise "

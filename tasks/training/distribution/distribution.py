@@ -80,6 +80,11 @@ class Distribution(Protocol):
         """Machines."""
         ...
 
+    @property
+    def reads_back(self) -> bool:
+        """Whether its checkpoints are read back as they were written."""
+        ...
+
     def ranks(self, processes: int) -> int:
         """Processes on all machines.
 

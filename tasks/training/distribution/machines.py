@@ -56,6 +56,10 @@ class Machines(Section):
             )
         return problems
 
+    @property
+    def reads_back(self) -> bool:
+        return True
+
     def missing_here(self) -> list[str]:
         return []
 

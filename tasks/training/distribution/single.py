@@ -43,6 +43,10 @@ class Single(Section):
             "or fsdp where the model is too large for one of them, or processes: 1"
         ]
 
+    @property
+    def reads_back(self) -> bool:
+        return True
+
     def missing_here(self) -> list[str]:
         return []
 

@@ -101,6 +101,11 @@ class Zero(Machines):
             build(AsyncIOBuilder())
 
     @property
+    def reads_back(self) -> bool:
+        """DeepSpeed 0.19 leaves out the norms when it reads a checkpoint of a run with something on NVMe."""
+        return not self._on_nvme
+
+    @property
     def _on_nvme(self) -> bool:
         return "nvme" in (self.offload_optimizer, self.offload_weights)
 
@@ -341,18 +346,17 @@ class Zero(Machines):
         self._need_whole_checkpoint(folder)
 
     def _need_whole_checkpoint(self, folder: Path) -> None:
-        if self._on_nvme:
+        if not self.reads_back:
             raise PipelineError(
                 f"{folder}: of a run on NVMe, which DeepSpeed does not read back whole; remove "
-                f"{folder.parent} to begin anew, or set cpu instead of nvme (or keep: last)"
+                f"{folder.parent} to begin anew, or set cpu instead of nvme"
             )
 
     def load_weights(self, trainer: Any, folder: Path) -> None:
         """Read the weights of a checkpoint.
 
         Raises:
-            PipelineError: Something is on NVMe, of whose checkpoints DeepSpeed 0.19 leaves out the norms when
-                it reads them.
+            PipelineError: Checkpoints are not read back whole, see `reads_back`.
         """
         self._need_whole_checkpoint(folder)
         trainer.deepspeed.load_checkpoint(str(folder), load_module_strict=False)

@@ -145,6 +145,12 @@ def test_numbers_that_do_not_go_together(shape: ModelShape, machine: Machine, ch
     assert "global_batch_size" in refusal(shape, machine, **changes)
 
 
+def test_the_best_step_of_a_run_on_nvme_is_refused_before_it_trains(shape: ModelShape, machine: Machine) -> None:
+    nvme = {"name": "zero", "stage": 3, "offload_optimizer": "nvme", "nvme_path": "/nvme"}
+    assert "keep: best reads a checkpoint back" in refusal(shape, machine, distribution=nvme, keep="best")
+    assert resolve_plan(settings(distribution=nvme, keep="last"), shape, counts([60] * 100), machine).plan
+
+
 def test_all_reasons_at_once(shape: ModelShape, machine: Machine) -> None:
     message = refusal(
         dataclasses.replace(shape, isolates_packed=False),
