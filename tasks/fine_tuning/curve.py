@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+SKIPPED = "skipped_steps"  # key of the trainer's log: steps skipped so far, written before the next one
+
 
 @dataclass(frozen=True)
 class Point:
@@ -45,6 +47,11 @@ def read_curve(history: Iterable[Mapping[str, Any]], figures: Iterable[str] = ()
             points.setdefault(int(entry["step"]), {}).update(values)
             found.setdefault(int(entry["step"]), {}).update({key: float(entry[key]) for key in own if key in entry})
     return [Point(step, **fields, figures=found[step]) for step, fields in sorted(points.items())]
+
+
+def list_skipped(history: Iterable[Mapping[str, Any]]) -> tuple[int, ...]:
+    """The steps of a trainer's log that changed nothing, since their loss or gradient was not a number."""
+    return tuple(int(entry["step"]) + 1 for entry in history if SKIPPED in entry)
 
 
 def split_phases(curve: Sequence[Point], borders: Sequence[int]) -> list[list[Point]]:

@@ -19,12 +19,22 @@ from tasks.pages.text import plot_text, plural
 from tasks.training.mixture import count_tasks, list_task_figures
 from tasks.training.objectives import AnyObjective
 from tasks.training.objectives.data import NOUNS
+from tasks.training.plan import Plan
+from tasks.training.plan_text import (
+    describe_clipping,
+    describe_ends,
+    describe_kept,
+    describe_longer,
+    describe_schedule,
+    list_changes,
+)
 from tasks.training.quantization.measure import TRAINED, WeightPart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DIAGNOSIS = "diagnosis.json"
+SHOWN_STEPS = 8
 LOGARITHMIC_FROM = 30  # ratio of the highest to the lowest loss above which the axis is logarithmic
 
 _BADGES: dict[Shape, tuple[str, Tone]] = {
@@ -71,7 +81,7 @@ def write_report(
         plot_losses(run.curve, diagnosis, objective.loss_in, [step for step, _ in run.borders]),
         "Loss",
         f"{_describe_unit(objective)}{' in the last phase' if run.borders else ''}. Training loss: mean of the steps "
-        "since the previous point (thin), and its exponential moving average (thick).",
+        f"since the previous point (thin), and its exponential moving average (thick).{_describe_averaged(run.plan)}",
     )
     for name, meaning in run.plan.figures.items():
         if any(name in point.figures or f"eval_{name}" in point.figures for point in run.curve):
@@ -89,14 +99,8 @@ def write_report(
             [[one.step, one.why, one.prompt, one.answer, one.reward, one.advantage] for one in run.samples],
             "The best, the worst and a random one of some rollouts; all are beside the checkpoints, samples/*.parquet.",
         )
-    if run.plan.batch_halved:
-        page.listing(
-            [
-                f"Memory ran out with {2 * run.plan.batch_size} rows a forward pass, so the run took half of them and "
-                "accumulated twice as often: as many rows a step."
-            ],
-            "Warnings",
-        )
+    if warnings := _list_warnings(run):
+        page.listing(warnings, "Warnings")
     page.table("Run", ["property", "value"], _facts(run, splits))
     page.table("Weights in memory", ["part", "weights", "MB", "bits a weight"], _weight_rows(run.weights))
     if run.outcome:
@@ -174,6 +178,29 @@ def _describe_unit(objective: AnyObjective) -> str:
     return f"{_capital(objective.loss_in)}{of_what}"
 
 
+def _describe_averaged(plan: Plan) -> str:
+    """Of which weights the validation loss is, where they are not those that training goes on from."""
+    return " Validation loss: of the moving average of the weights." if plan.ema_decay is not None else ""
+
+
+def _list_warnings(run: Run) -> list[str]:
+    """What happened while it trained, and is to be known before the result is used."""
+    warnings = []
+    if run.skipped:
+        first = ", ".join(f"{step:,}" for step in run.skipped[:SHOWN_STEPS])
+        more = ", ..." if len(run.skipped) > SHOWN_STEPS else ""
+        warnings.append(
+            f"{plural(len(run.skipped), 'step')} of {run.steps:,} changed nothing, since the loss or the gradient was "
+            f"not a number: {first}{more}. The batches are beside the checkpoints, not-finite-step-*.json."
+        )
+    if run.plan.batch_halved:
+        warnings.append(
+            f"Memory ran out with {2 * run.plan.batch_size} rows a forward pass, so the run took half of them and "
+            "accumulated twice as often: as many rows a step."
+        )
+    return warnings
+
+
 def _title(figure: str) -> str:
     """The title of a figure: ``kl_weight`` is KL weight."""
     words = figure.replace("_", " ")
@@ -214,14 +241,19 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         ("rows of a forward pass", f"{plan.batch_size}{', half of what was planned' if plan.batch_halved else ''}"),
         ("maximum row length, tokens", plan.max_tokens),
         ("rows", rows + stratified),
+        describe_longer(plan),
         *([("mixture", plan.mixture.describe())] if plan.mixture else []),
         *([("loss", plan.loss.describe())] if plan.objective.can.token_loss else []),
         ("loss weight of a row", _describe_weights(splits)),
         ("optimizer", plan.optimizer.describe()),
         ("peak learning rate", plan.learning_rate),
-        ("schedule", f"{plan.schedule.describe()}, after {plural(plan.warmup_steps, 'warm-up step')}"),
+        ("schedule", describe_schedule(plan)),
+        *list_changes(plan),
         ("weight decay", plan.weight_decay),
-        ("gradient clipping norm", plan.clip_norm),
+        ("gradient", describe_clipping(plan)),
+        ("gradient checkpointing", plan.gradient_checkpointing),
+        ("ends before the last step", describe_ends(plan)),
+        ("weights kept", describe_kept(plan)),
         ("precision", plan.precision),
         ("device", f"{plan.device}, {plan.world_size} × {plural(plan.threads, 'thread')}"),
         (f"validation {NOUNS[plan.objective.rows][1]}", len(splits.validation)),

@@ -25,6 +25,7 @@ class Run:
         bytes: Size of the tuned folder's files.
         samples: Answers that the model wrote while it was trained, a few of some steps.
         resumed_at: Step of the checkpoint that the run resumed from; 0 without one.
+        skipped: Steps that changed nothing, since their loss or gradient was not a number.
         outcome: What the method chose while it trained, in words.
         borders: Of the phases but the first: the step that each begins after, and its first place in the curve.
     """
@@ -37,6 +38,7 @@ class Run:
     weights: tuple[WeightPart, ...]
     bytes: int
     resumed_at: int
+    skipped: tuple[int, ...] = ()
     outcome: dict[str, str] = field(default_factory=dict)
     samples: tuple[ShownSample, ...] = ()
     borders: tuple[tuple[int, int], ...] = ()
@@ -54,11 +56,12 @@ class Run:
 def join_phases(runs: Sequence[Run]) -> Run:
     """The last phase's run, with the curve and the steps of all of them."""
     curve: list[Point] = []
-    borders, steps = [], 0
+    borders, skipped, steps = [], [], 0
     for run in runs:
         if curve:
             borders.append((steps, len(curve)))
         curve += [replace(point, step=steps + point.step) for point in run.curve]
+        skipped += [steps + step for step in run.skipped]
         steps += run.steps
     last = runs[-1]
     before = steps - last.steps
@@ -68,5 +71,6 @@ def join_phases(runs: Sequence[Run]) -> Run:
         steps=steps,
         kept_step=before + last.kept_step,
         resumed_at=before + last.resumed_at if last.resumed_at else max(run.resumed_at for run in runs),
+        skipped=tuple(skipped),
         borders=tuple(borders),
     )

@@ -11,7 +11,7 @@ from tasks.contracts.errors import raise_all
 from tasks.contracts.manifest import read_json, replacing
 from tasks.fine_tuning.allocation import settle_allocation
 from tasks.fine_tuning.checkpoints import Checkpoints
-from tasks.fine_tuning.curve import read_curve
+from tasks.fine_tuning.curve import list_skipped, read_curve
 from tasks.fine_tuning.launch.agent import run_ranks
 from tasks.fine_tuning.launch.job import written
 from tasks.fine_tuning.launch.messages import Message, Receiver, log_message
@@ -96,6 +96,7 @@ def fine_tune(
             outcome=tell_outcome(plan.method, trained.model),
             bytes=write_tuned(trained, plan, origin, initial, tuned),
             resumed_at=trained.resumed_at,
+            skipped=list_skipped(trained.history),
             samples=tuple(choose_samples(store.folder, trained.kept_step)) if plan.objective.can.generates else (),
         )
     store.finish(run.steps)
@@ -153,6 +154,7 @@ def _train_phase(
         weights=(),
         bytes=0,
         resumed_at=trained.resumed_at,
+        skipped=list_skipped(trained.history),
     )
     return _Phase(run, left)
 

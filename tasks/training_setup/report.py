@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, seal, write_json
-from tasks.language_models.long_rows import OUTCOMES
 from tasks.language_models.shape import ModelShape
 from tasks.pages.page import PALETTE, Page, count_steps, plot_style, show
 from tasks.pages.text import as_sentence, plot_text, plural
@@ -18,6 +17,14 @@ from tasks.training.methods.hooks import RunFacts
 from tasks.training.methods.parts import Changing
 from tasks.training.objectives.data import NOUNS
 from tasks.training.plan import NAME, Plan
+from tasks.training.plan_text import (
+    describe_clipping,
+    describe_ends,
+    describe_kept,
+    describe_longer,
+    describe_schedule,
+    list_changes,
+)
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.environment import fingerprint
 from tasks.training_setup.launch_files import write_launch_files
@@ -134,7 +141,7 @@ def _page(resolution: Resolution, shape: ModelShape, counts: Counts, environment
     page.figure(
         _schedule_figure(plan),
         "Learning rate",
-        f"{plan.schedule.describe().capitalize()}, after {plural(plan.warmup_steps, 'warm-up step')}.",
+        as_sentence(describe_schedule(plan)),
     )
     page.figure(
         _memory_figure(memory, plan),
@@ -197,19 +204,17 @@ def list_settings(plan: Plan, counts: Counts) -> list[list[Any]]:
         ["objective", plan.objective.describe()],
         *([["loss", plan.loss.describe()]] if plan.objective.can.token_loss else []),
         ["learning rate", plan.learning_rate],
-        ["schedule", f"{plan.schedule.describe()}, after {plural(plan.warmup_steps, 'warm-up step')}"],
+        ["schedule", describe_schedule(plan)],
         [
             "optimizer",
-            f"{plan.optimizer.describe()}, weight decay {plan.weight_decay:g}, {_describe_clipping(plan)}",
+            f"{plan.optimizer.describe()}, weight decay {plan.weight_decay:g}, {describe_clipping(plan)}",
         ],
-        *([["parameter groups", plan.parameter_groups.describe()]] if plan.parameter_groups.describe() else []),
+        *map(list, list_changes(plan)),
         ["distribution", plan.distribution.describe()],
         ["rows per step", f"{plan.batch_size} × {plan.accumulation_steps} accumulated × {processes}"],
         ["packing", packed],
         ["tokens per row", plan.row_tokens if plan.packing == "bfd" else plan.max_tokens],
-        ["longer documents", OUTCOMES["split"]]
-        if plan.objective.rows == "texts"
-        else ["longer conversations", OUTCOMES[plan.long_rows]],
+        list(describe_longer(plan)),
         ["rows per epoch", plan.rows],
         ["share of positions filled", f"{_fill(plan):.1%}"],
         ["steps per epoch", plan.steps_per_epoch],
@@ -223,30 +228,9 @@ def list_settings(plan: Plan, counts: Counts) -> list[list[Any]]:
             "checkpoint, validate, log every",
             f"{plan.checkpoint_every_steps}, {plan.evaluate_every_steps}, {plan.log_every_steps} steps",
         ],
-        ["ends before the last step", _describe_ends(plan)],
-        ["weights kept", _describe_kept(plan)],
-        *([["noise on the embeddings (NEFTune)", plan.neftune_alpha]] if plan.neftune_alpha is not None else []),
+        ["ends before the last step", describe_ends(plan)],
+        ["weights kept", describe_kept(plan)],
     ]
-
-
-def _describe_ends(plan: Plan) -> str:
-    """What stops a run, or has it skip a step."""
-    ends = []
-    if plan.early_stopping is not None:
-        ends.append(f"{plan.early_stopping.patience} validations without improvement")
-    if plan.divergence is not None:
-        ends.append(f"{plan.divergence.logs} losses above {plan.divergence.factor:g} times the best")
-    skipped = f" (after {plan.nan_limit} skipped steps)" if plan.on_nan == "skip" else ""
-    return ", or ".join([*ends, f"a loss that is not a number{skipped}"])
-
-
-def _describe_kept(plan: Plan) -> str:
-    step = "of the best validation loss" if plan.keep == "best" else "of the last step"
-    return f"{step}, their moving average (decay {plan.ema_decay:g})" if plan.ema_decay is not None else step
-
-
-def _describe_clipping(plan: Plan) -> str:
-    return f"norm clipped at {plan.clip_norm:g}" if plan.clip_norm else "norm not clipped"
 
 
 def _memory_rows(memory: Memory) -> list[list[Any]]:
@@ -299,10 +283,11 @@ def _schedule_figure(plan: Plan) -> Figure:
         axes = figure.subplots()
         stride = max(1, plan.steps // 400)
         steps = sorted({*range(0, plan.steps, stride), plan.steps - 1, min(plan.warmup_steps, plan.steps - 1)})
-        axes.plot(steps, [plan.learning_rate_at(step) for step in steps], linewidth=1.8)
+        # Steps count from 1, as they do in the log and on the page of fine-tuning.
+        axes.plot([step + 1 for step in steps], [plan.learning_rate_at(step) for step in steps], linewidth=1.8)
         count_steps(axes)
         axes.set_ylabel("learning rate")
-        axes.set_xlim(0, max(plan.steps - 1, 1))
+        axes.set_xlim(0, plan.steps + (plan.steps == 1))
         axes.set_ylim(0, plan.learning_rate * 1.08)
         for epoch in range(1, int(plan.epochs) + 1):
             if epoch * plan.steps_per_epoch < plan.steps:

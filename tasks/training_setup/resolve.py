@@ -36,6 +36,8 @@ from tasks.training_setup.remedies import find_remedies
 
 logger = logging.getLogger(__name__)
 
+FEW_STEPS = 20
+
 
 @dataclass(frozen=True)
 class Resolution:
@@ -104,9 +106,8 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
 
     ranks = _ranks(settings)
     batches, batches_per_step = math.ceil(rows / batch), accumulation * ranks
-    steps = count_steps(settings.epochs, rows, batch, batches_per_step)
-    if settings.max_steps is not None:
-        steps = min(steps, settings.max_steps)
+    wanted = count_steps(settings.epochs, rows, batch, batches_per_step)
+    steps = wanted if settings.max_steps is None else min(wanted, settings.max_steps)
     plan = Plan(
         method=settings.method.resolve(shape),
         objective=settings.objective,
@@ -116,7 +117,9 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
         seed=settings.seed,
         learning_rate=settings.learning_rate,
         schedule=settings.schedule,
-        warmup_steps=math.ceil(settings.warmup_share * steps),
+        # A warm-up begins at a rate of 0: a run that is all warm-up never has the peak,
+        # and one of a single step trains nothing.
+        warmup_steps=min(math.ceil(settings.warmup_share * steps), steps - 1),
         weight_decay=settings.weight_decay,
         clip_norm=settings.clip_norm,
         optimizer=settings.optimizer,
@@ -159,7 +162,7 @@ def resolve_plan(params: TrainingSetup, shape: ModelShape, counts: Counts, machi
         auto_batch=settings.batch_size == "auto",
         made_for=machine,
     )
-    warnings = _unusual(plan, shape, counts, machine)
+    warnings = _unusual(plan, shape, counts, machine, _find_more_steps(settings, steps, wanted))
     warnings += settings.optimizer.unusual(use)
     for choice in choices:
         logger.info(choice)
@@ -337,7 +340,21 @@ def _too_large(
     ]
 
 
-def _unusual(plan: Plan, shape: ModelShape, counts: Counts, machine: Machine) -> list[str]:
+def _find_more_steps(settings: ResolvableSetup, steps: int, wanted: int) -> str:
+    """Which params make a run longer.
+
+    Args:
+        settings: Params of training setup.
+        steps: Steps of the run.
+        wanted: Steps that ``epochs`` asks for.
+    """
+    if steps < wanted:
+        return "raise max_steps"
+    # A step over all rows has no batch to lower.
+    return "raise epochs" if settings.optimizer.can.full_batch else "raise epochs or lower the batch"
+
+
+def _unusual(plan: Plan, shape: ModelShape, counts: Counts, machine: Machine, more_steps: str) -> list[str]:
     """What works, but is probably not meant."""
     warnings, rows = [], f"{counts.rows:,} {NOUNS[plan.objective.rows][1]}"
     for reason, count in counts.dropped.items():
@@ -359,10 +376,9 @@ def _unusual(plan: Plan, shape: ModelShape, counts: Counts, machine: Machine) ->
             "distribution"
         )
     warnings += plan.method.unusual(shape)
-    if plan.optimizer.can.rates_as_adamw:
-        warnings += tell_unusual_rate(plan.learning_rate, plan.method, plan.objective, shape)
-    if plan.steps < 20:
-        warnings.append(f"only {plural(plan.steps, 'optimizer step')}; raise epochs or lower the batch")
+    warnings += tell_unusual_rate(plan.learning_rate, plan.method, plan.objective, shape, plan.optimizer)
+    if plan.steps < FEW_STEPS:
+        warnings.append(f"only {plural(plan.steps, 'optimizer step')}; {more_steps}")
     if plan.epochs > 10:
         warnings.append(f"{plan.epochs:.3g} epochs repeat the same rows; watch the validation loss")
     if plan.evaluate_every_steps > plan.steps:

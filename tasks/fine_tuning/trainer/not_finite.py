@@ -13,14 +13,13 @@ import torch
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
+from tasks.fine_tuning.curve import SKIPPED
 from tasks.fine_tuning.loss.batches import Bins
 from tasks.fine_tuning.trainer.watch import ADVICE
 from tasks.language_models.encoding import IGNORED
 from tasks.training.rows import TokenizedRows
 
 logger = logging.getLogger(__name__)
-
-SKIPPED = "skipped_steps"  # key of the trainer's log: steps skipped so far
 
 
 @dataclass(frozen=True)

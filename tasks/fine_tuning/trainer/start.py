@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.fine_tuning.rows import Splits
 from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
+from tasks.pages.text import plural
 from tasks.training.distribution.whole import put_weights
 from tasks.training.methods.hooks import RunFacts, StepHooks, make_hooks
 from tasks.training.plan import Plan
@@ -150,7 +151,7 @@ def reproducible(plan: Plan) -> Iterator[None]:
 
 def describe_device(plan: Plan) -> str:
     """The hardware of a run in words: ``cpu, 2 threads`` or ``cuda, NVIDIA H200``, with the number of processes."""
-    found = plan.made_for.accelerator if plan.device != "cpu" else f"{plan.threads} threads"
+    found = plan.made_for.accelerator if plan.device != "cpu" else plural(plan.threads, "thread")
     processes = f", {plan.world_size} processes" if plan.world_size > 1 else ""
     return f"{plan.device}, {found}{processes}" if found else f"{plan.device}{processes}"
 

@@ -29,7 +29,7 @@ LOWEST_RATE = 0.05
 class Adadelta(Section):
     """Running means of the squared gradient and of the squared step of each weight."""
 
-    can: ClassVar[OptimizerCan] = replace(USUAL, rates_as_adamw=False)
+    can: ClassVar[OptimizerCan] = replace(USUAL, rate_shares=None)
 
     name: Literal["adadelta"] = "adadelta"
     rho: float = Field(default=0.9, ge=0, lt=1, description="share of both means kept at each step")

@@ -35,7 +35,7 @@ class Apollo(Section):
     """The gradient, sized as AdamW would, from a small random projection."""
 
     # Where weights are sharded, no process has a whole gradient.
-    can: ClassVar[OptimizerCan] = replace(USUAL, sharded=False)
+    can: ClassVar[OptimizerCan] = replace(USUAL, sharded=False, rate_shares=(1.0, 10.0))
 
     name: Literal["apollo"] = "apollo"
     rank: int = Field(default=128, ge=1, description="random directions that each matrix's gradient is projected on")

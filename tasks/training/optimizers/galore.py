@@ -33,7 +33,7 @@ class GaLore(Section):
     """AdamW in the space of each gradient's largest singular vectors."""
 
     # Where weights are sharded, no process has a whole gradient.
-    can: ClassVar[OptimizerCan] = replace(USUAL, sharded=False)
+    can: ClassVar[OptimizerCan] = replace(USUAL, sharded=False, rate_shares=(1.0, 10.0))
 
     name: Literal["galore"] = "galore"
     rank: int = Field(default=128, ge=1, description="singular vectors kept of each matrix's gradient")

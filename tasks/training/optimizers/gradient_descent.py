@@ -26,7 +26,7 @@ from tasks.training.weights import TrainedWeights
 class GradientDescent(Section):
     """A step against the gradient of all rows; nothing is kept."""
 
-    can: ClassVar[OptimizerCan] = replace(USUAL, full_batch=True, rates_as_adamw=False)
+    can: ClassVar[OptimizerCan] = replace(USUAL, full_batch=True, rate_shares=None)
 
     name: Literal["gradient_descent"] = "gradient_descent"
 

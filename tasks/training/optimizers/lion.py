@@ -29,7 +29,7 @@ HIGHEST_RATE = 1e-3
 class Lion(Section):
     """The sign of a mean of momentum and gradient."""
 
-    can: ClassVar[OptimizerCan] = replace(USUAL, rates_as_adamw=False)
+    can: ClassVar[OptimizerCan] = replace(USUAL, rate_shares=(0.1, 1 / 3))
 
     name: Literal["lion"] = "lion"
     beta1: float = Field(default=0.9, ge=0, lt=1, description="share of the momentum in the direction of a step")

@@ -39,7 +39,7 @@ class MeZO(Section):
         clips=False,
         sharded=False,
         forgets=False,
-        rates_as_adamw=False,
+        rate_shares=None,
     )
 
     name: Literal["mezo"] = "mezo"

@@ -27,7 +27,7 @@ from tasks.training.weights import TrainedWeights
 class Momentum(Section):
     """SGD along a fading sum of gradients."""
 
-    can: ClassVar[OptimizerCan] = replace(USUAL, rates_as_adamw=False)
+    can: ClassVar[OptimizerCan] = replace(USUAL, rate_shares=None)
 
     name: Literal["momentum"] = "momentum"
     momentum: float = Field(default=0.9, gt=0, lt=1, description="share of the sum kept at each step")

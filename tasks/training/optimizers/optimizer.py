@@ -34,7 +34,8 @@ class OptimizerCan:
         forgets: Go on when its states of some weights are dropped between two steps, and leave weights alone that have
             no gradient.
         library: Name of the package, beside PyTorch and transformers, that has the update; empty without one.
-        rates_as_adamw: Take the learning rates that are usual with AdamW.
+        rate_shares: The lowest and the highest usual learning rate as multiples of AdamW's; None where AdamW's are no
+            measure.
     """
 
     needs_backward: bool
@@ -46,7 +47,7 @@ class OptimizerCan:
     sharded: bool
     forgets: bool
     library: str
-    rates_as_adamw: bool
+    rate_shares: tuple[float, float] | None
 
 
 # What is true of every optimizer that takes a step once the backward pass has left the gradients of all weights.
@@ -60,7 +61,7 @@ USUAL = OptimizerCan(
     sharded=True,
     forgets=True,
     library="",
-    rates_as_adamw=True,
+    rate_shares=(1.0, 1.0),
 )
 # Of those that use each gradient in the backward pass and drop it. A second process would have to see each before that.
 INSIDE_BACKWARD = replace(
@@ -71,7 +72,7 @@ INSIDE_BACKWARD = replace(
     several_ranks=False,
     sharded=False,
     forgets=False,
-    rates_as_adamw=False,
+    rate_shares=None,
 )
 
 

@@ -32,7 +32,9 @@ class ScheduleFree(Section):
 
     # The change of points happens in the weights themselves, of which a sharded optimizer has copies only, and takes
     # the states.
-    can: ClassVar[OptimizerCan] = replace(USUAL, sharded=False, forgets=False, library="schedulefree")
+    can: ClassVar[OptimizerCan] = replace(
+        USUAL, sharded=False, forgets=False, library="schedulefree", rate_shares=(1.0, 10.0)
+    )
 
     name: Literal["schedule_free"] = "schedule_free"
     beta1: float = Field(default=0.9, gt=0, lt=1, description="share of the mean x in the point of the gradient")

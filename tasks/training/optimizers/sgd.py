@@ -27,7 +27,7 @@ from tasks.training.weights import TrainedWeights
 class Sgd(Section):
     """A step against the gradient of a batch; nothing is kept."""
 
-    can: ClassVar[OptimizerCan] = replace(USUAL, rates_as_adamw=False)
+    can: ClassVar[OptimizerCan] = replace(USUAL, rate_shares=None)
 
     name: Literal["sgd"] = "sgd"
 

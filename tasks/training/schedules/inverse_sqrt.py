@@ -35,4 +35,5 @@ class InverseSquareRoot(Section):
         return f"inverse square root{describe_floor(self.minimum_share)}"
 
     def share(self, step: int, steps: int, warmup_steps: int) -> float:
-        return max(self.minimum_share, math.sqrt(warmup_steps / (warmup_steps + step)))
+        scale = max(1, warmup_steps)  # a run of one step has no warm-up
+        return max(self.minimum_share, math.sqrt(scale / (scale + step)))

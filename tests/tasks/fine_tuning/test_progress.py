@@ -40,7 +40,8 @@ def test_the_log_gets_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: p
 
 def test_the_device_is_named() -> None:
     plan = make_plan()
-    assert describe_device(plan) == f"cpu, {plan.threads} threads"
+    assert describe_device(plan) == "cpu, 1 thread"
+    assert describe_device(plan.model_copy(update={"threads": 4})) == "cpu, 4 threads"
     made_for = plan.made_for.model_copy(update={"accelerator": "NVIDIA H200"})
     gpu = plan.model_copy(update={"device": "cuda", "made_for": made_for, "world_size": 2})
     assert describe_device(gpu) == "cuda, NVIDIA H200, 2 processes"

@@ -21,7 +21,7 @@ from tasks.contracts.manifest import hash_folder, read_manifest
 from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.fine_tuning.loss.batches import order_batches
 from tasks.fine_tuning.origin import origin_of
-from tasks.fine_tuning.report import measure, write_losses
+from tasks.fine_tuning.report import measure, write_losses, write_report
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
@@ -122,6 +122,10 @@ def test_a_run_with_skipped_steps_is_resumed_to_the_same_bytes(initial: Path, tm
     halves = run(initial, tmp_path / "halves", plan, splits)
     assert halves.resumed_at == 4
     assert halves.curve == whole.curve
+    assert halves.skipped == whole.skipped == (6,)
+    page = tmp_path / "index.html"
+    write_report(whole, splits, tmp_path / "curve.json", page, tmp_path / "metrics.json")
+    assert "1 step of 12 changed nothing, since the loss or the gradient was not a number: 6." in page.read_text()
     assert hash_folder(tmp_path / "halves/tuned") == hash_folder(tmp_path / "whole/tuned")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
 from tasks.language_models.model_folder import load_model
+from tasks.training.plan import Plan
 from tasks.training.tuned import load_tuned
 from tests.tasks.fine_tuning.small import make_initial, make_plan, make_splits
 from tests.tiny import make_tiny_model
@@ -123,6 +125,35 @@ def test_report(lora: Outcome, tmp_path: Path) -> None:
     page = first[1].decode()
     assert page.count("<svg") >= 2
     assert f"Validation loss {describe_loss(figures['validation_loss_before'], figures['validation_loss'])}" in page
+
+
+def test_the_page_says_what_else_shaped_the_run(lora: Outcome, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("curve.json", "index.html", "metrics.json")]
+
+    def page(**changes: Any) -> str:
+        plan = Plan.model_validate({**lora.plan.model_dump(), **changes})
+        write_report(replace(lora.run, plan=plan), lora.splits, *paths)
+        return paths[1].read_text()
+
+    shaped = page(
+        ema_decay=0.9, neftune_alpha=5, gradient_checkpointing=True, keep="best", on_nan="skip", nan_limit=1,
+        clip_norm=0, early_stopping={"patience": 1, "minimum_improvement": 0.01}, divergence={"factor": 3.0, "logs": 1},
+        parameter_groups={"learning_rates": {"q_proj": 0.5}},
+    )  # fmt: skip
+    plain = page()
+    for words in (
+        "of the best validation loss, their moving average (decay 0.9)",
+        "Validation loss: of the moving average of the weights.",
+        "noise on the embeddings (NEFTune)",
+        "1 validation without an improvement by more than 0.01, or 1 loss above 3 times the best, or a loss that is "
+        "not a number (after 1 skipped step)",
+        "q_proj × 0.5",
+        "norm not clipped",
+    ):
+        assert words in shaped
+        assert words not in plain
+    assert "gradient checkpointing" in plain
+    assert "cut at the end" in plain
 
 
 def test_a_report_that_finds_no_space_is_told_in_one_line(

@@ -18,6 +18,7 @@ from tasks.training.methods.lora import Lora
 from tasks.training.rows import ANSWER_CUT
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.params import TrainingSetup
+from tasks.training_setup.report import _schedule_figure
 from tasks.training_setup.resolve import count_steps, resolve_plan
 
 
@@ -310,7 +311,14 @@ def test_auto_batch_shrinks_with_the_memory(shape: ModelShape) -> None:
             "learning_rate 0.001 is high for objective dpo with method full on 120,640 parameters; 1e-06 to 0.0003 is",
         ),
         ({"learning_rate": 1e-7}, {}, "low for objective supervised with method lora"),
-        ({"max_steps": 3}, {}, "only 3 optimizer steps"),
+        ({"max_steps": 3}, {}, "only 3 optimizer steps; raise max_steps"),
+        ({"epochs": 0.5}, {}, "optimizer steps; raise epochs or lower the batch"),
+        ({"optimizer": {"name": "gradient_descent"}}, {}, "only 3 optimizer steps; raise epochs"),
+        (
+            {"method": {"name": "full"}, "learning_rate": 5e-2, "optimizer": {"name": "galore"}},
+            {},
+            "high for objective supervised with method full and optimizer galore on 120,640 parameters; 1e-05 to 0.03",
+        ),
         ({"epochs": 20}, {}, "20 epochs repeat the same rows"),
         ({"evaluate_every": {"steps": 500}}, {}, "evaluate_every is beyond"),
         ({}, {"rows": 120}, "20 of 120 conversations do not train: the answer is beyond max_tokens; raise"),
@@ -328,6 +336,27 @@ def test_unusual_plans_warn_and_pass(
     found = resolve_plan(settings(**changes), shape, counts([60] * 100, **of), machine)
     assert any(words in warning for warning in found.warnings)
     assert words in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("steps", "share", "warmup"), [(1, 0.05, 0), (2, 0.05, 1), (4, 0.95, 3), (40, 0.05, 2), (40, 0.0, 0)]
+)
+def test_the_warm_up_ends_before_the_last_step(
+    shape: ModelShape, machine: Machine, steps: int, share: float, warmup: int
+) -> None:
+    """A warm-up begins at 0, so that a run of one step would leave every weight as it was."""
+    for schedule in ("cosine", *(["inverse_sqrt"] if share else [])):
+        changes = {"epochs": 100, "max_steps": steps, "warmup_share": share, "schedule": {"name": schedule}}
+        plan = resolve_plan(settings(**changes), shape, counts([60] * 100), machine).plan
+        assert (plan.steps, plan.warmup_steps) == (steps, warmup)
+        assert plan.learning_rate_at(warmup) == plan.learning_rate
+
+
+def test_the_drawn_rates_are_those_of_the_steps_that_the_log_counts(shape: ModelShape, machine: Machine) -> None:
+    plan = resolve_plan(settings(max_steps=12, epochs=100), shape, counts([60] * 100), machine).plan
+    line = _schedule_figure(plan).axes[0].lines[0]
+    drawn = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    assert drawn == {step: plan.learning_rate_at(step - 1) for step in range(1, 13)}
 
 
 def test_a_usual_plan_says_nothing(shape: ModelShape, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
