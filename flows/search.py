@@ -42,12 +42,13 @@ from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
 from tasks.search.child import run_in_child  # noqa: E402
 from tasks.search.report import BEST, SearchOutcome, read_outcome, write_best, write_report  # noqa: E402
 from tasks.search.run import run_trials  # noqa: E402
-from tasks.search.study import TrialStore  # noqa: E402
+from tasks.search.study import TrialStore, count_left, count_planned  # noqa: E402
 from tasks.search.trials import OnFigures, SearchTrial, TrialResult  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
 BEFORE = ("data_preparation", "model_initialisation")
+INPUTS = (artifacts.TRAIN, artifacts.VALIDATION, artifacts.INITIAL / "manifest.json")
 STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
 
@@ -181,6 +182,19 @@ def read_candidates(file: Path | None = None, values: Mapping[str, Any] | None =
     candidates = Candidates(present, params, params.search)
     candidates.check()
     return candidates
+
+
+def foresee(candidates: Candidates, fresh: bool = False) -> int:
+    """Trials that a search would run; nothing is changed.
+
+    Raises:
+        PipelineError: The trials so far are of something else.
+    """
+    file, settings = database(candidates.settings.title), candidates.settings
+    # Where the inputs are gone, a search ends before it looks at its trials.
+    if fresh or not file.is_file() or not all(path.is_file() for path in INPUTS):
+        return count_planned(settings)
+    return count_left(file, settings, candidates.describe_origin())
 
 
 def check_inputs() -> None:

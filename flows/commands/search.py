@@ -41,8 +41,9 @@ def search(
     from flows import search as searching
 
     candidates = searching.read_candidates(file, planned.values)
+    left = searching.foresee(candidates, fresh)
     if dry_run:
-        return foresee(candidates)
+        return foresee(candidates, left)
     apply_changes(changes)
     outcome = searching.search(candidates, fresh)
     from tasks.search.report import describe_gap, describe_outcome
@@ -69,18 +70,21 @@ def apply_best() -> Answer:
     return Answer({"changed": changed}, "next: `heptune run`")
 
 
-def foresee(candidates: Candidates) -> Answer:
+def foresee(candidates: Candidates, left: int) -> Answer:
     """What a search would do; nothing is written."""
     from tasks.search.run import show_value
+    from tasks.search.study import count_planned
 
     settings = candidates.settings
-    every = settings.method.list_all(settings.space)
-    trials = settings.trials if every is None else len(every)
-    lines = [f"search {settings.title}: {trials:,} trials, {settings.method.name}, pruning {settings.pruning.name}"]
+    trials = count_planned(settings)
+    to_do = f", {left:,} of them left" if left < trials else ""
+    lines = [
+        f"search {settings.title}: {trials:,} trials{to_do}, {settings.method.name}, pruning {settings.pruning.name}"
+    ]
     for key, dimension in settings.space.items():
         shown = dimension if isinstance(dimension, list) else dimension.model_dump(exclude_none=True)
         lines.append(f"  {key}: {show_value(shown)}")
-    values = {"dry_run": True, "trials": trials, "space": settings.model_dump(mode="json")["space"]}
+    values = {"dry_run": True, "trials": trials, "left": left, "space": settings.model_dump(mode="json")["space"]}
     return Answer(values, "\n".join(lines))
 
 

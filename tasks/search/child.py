@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -123,6 +124,7 @@ def serve(connection: Connection, work: Callable[[A, OnFigures], R], argument: A
     log = (folder / LOG).open("a", encoding="utf-8", buffering=1)
     for number in (1, 2):
         os.dup2(log.fileno(), number)
+    end_with_search()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=log, force=True)
 
     def on_figures(step: int, figures: Mapping[str, float]) -> None:
@@ -140,3 +142,15 @@ def serve(connection: Connection, work: Callable[[A, OnFigures], R], argument: A
         logging.getLogger(__name__).exception("the trial failed")
         sys.stderr.flush()
         os._exit(1)
+
+
+def end_with_search() -> None:
+    """End this process when the search is gone: started again, it trains the same trial in the same folder."""
+    search = multiprocessing.parent_process()
+    assert search is not None
+
+    def watch() -> None:
+        search.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="search", daemon=True).start()

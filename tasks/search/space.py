@@ -96,10 +96,12 @@ def list_points(dimension: list[Any] | Range) -> list[Label] | None:
         return list(range(int(low), int(high) + 1)) if high - low < MOST_POINTS else None
     if points is None:
         return None
-    shares = [number / (points - 1) for number in range(points)]
+    shares = [number / (points - 1) for number in range(1, points - 1)]
     if dimension.log:
-        return [math.exp(math.log(low) + share * (math.log(high) - math.log(low))) for share in shares]
-    spaced = [low + share * (high - low) for share in shares]
+        between = [math.exp(math.log(low) + share * (math.log(high) - math.log(low))) for share in shares]
+    else:
+        between = [low + share * (high - low) for share in shares]
+    spaced = [low, *between, high]  # the ends as they stand: what rounding puts beyond them is no value of the range
     return list(dict.fromkeys(round(number) for number in spaced)) if dimension.integers else list(spaced)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,20 +64,15 @@ class TrialStore:
         self._enqueue_grid()
 
     def _check(self, origin: Mapping[str, str]) -> None:
-        known = self.study.user_attrs.get(ORIGIN)
-        if known is None:
+        if ORIGIN not in self.study.user_attrs:
             self.study.set_user_attr(KEY, uuid.uuid4().hex[:12])
             self.study.set_user_attr(ORIGIN, dict(origin))
-        elif different := [words for key, words in DIFFERENCES.items() if known.get(key) != origin[key]]:
-            raise PipelineError(
-                f'search "{self.settings.title}" has trials of {", ".join(different)}, which are not comparable; give '
-                "search.title another name, or begin anew with --fresh"
-            )
+        check_origin(self.study, origin)
 
     def _repeat_interrupted(self) -> None:
-        """Trials that were running when the process was killed."""
+        """Trials that were running when the search was killed, however often: they are not to blame for that."""
         for trial in self._list("RUNNING"):
-            self.fail(trial.number, "the search was killed while it ran", died=True)
+            self.fail(trial.number, "the search was killed while it ran", again=True)
 
     def _enqueue_grid(self) -> None:
         every = self.settings.method.list_all(self.settings.space)
@@ -99,16 +94,12 @@ class TrialStore:
 
     @property
     def planned(self) -> int:
-        """Trials in all, without those that repeat another one."""
-        every = self.settings.method.list_all(self.settings.space)
-        return self.settings.trials if every is None else len(every)
+        return count_planned(self.settings)
 
     @property
     def left(self) -> int:
         """Trials that have not begun."""
-        trials = self.study.get_trials()
-        drawn = sum(AGAIN_OF not in trial.user_attrs for trial in trials)
-        return self.waiting + max(0, self.planned - drawn)
+        return count_waiting(self.study.get_trials(), self.planned)
 
     @property
     def waiting(self) -> int:
@@ -143,10 +134,12 @@ class TrialStore:
         self.study.tell(number, state=_state("FAIL"))
         trial = self.study.get_trials()[number]
         deaths = trial.user_attrs.get(DEATHS, 0) + died
-        repeated = bool(trial.params) and (again or (died and deaths < ATTEMPTS))
+        repeated = again or (died and deaths < ATTEMPTS)
         if repeated:
             first = trial.user_attrs.get(AGAIN_OF, number)
-            self.study.enqueue_trial(trial.params, user_attrs={AGAIN_OF: first, DEATHS: deaths})
+            # Killed while its values were drawn, it has some of them or none.
+            values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+            self.study.enqueue_trial(values, user_attrs={AGAIN_OF: first, DEATHS: deaths})
         return repeated
 
     def first_of(self, number: int) -> int:
@@ -175,7 +168,7 @@ class TrialStore:
         """One trial that has ended."""
         trial = self.study.get_trials(deepcopy=False)[number]
         states: dict[str, State] = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
-        labels: Labels = dict(trial.params)
+        labels: Labels = dict(trial.params) if len(trial.params) == len(self.space) else {}
         took = trial.duration
         return SearchTrial(
             number=number,
@@ -206,6 +199,57 @@ class TrialStore:
             self.study, evaluator=PedAnovaImportanceEvaluator(), params=varied
         )
         return found
+
+
+def count_left(path: Path, settings: ParamSearch, origin: Mapping[str, str]) -> int:
+    """Trials that a call of a search has left to do, those that a killed one was at among them; nothing is changed.
+
+    Args:
+        path: The SQLite file; without it nothing was done yet.
+        settings: What is searched.
+        origin: As `TrialStore` takes it.
+
+    Raises:
+        PipelineError: The file is of a search that was made from something else.
+    """
+    planned = count_planned(settings)
+    if not path.is_file():
+        return planned
+    import optuna
+
+    storage = f"sqlite:///{path.resolve()}"
+    if settings.title not in optuna.get_all_study_names(storage):
+        return planned
+    study = optuna.load_study(study_name=settings.title, storage=storage)
+    check_origin(study, origin)
+    trials = study.get_trials()
+    return count_waiting(trials, planned) + sum(trial.state.name == "RUNNING" for trial in trials)
+
+
+def check_origin(study: Study, origin: Mapping[str, str]) -> None:
+    """Refuse trials that were made from something else.
+
+    Raises:
+        PipelineError: They were.
+    """
+    known = study.user_attrs.get(ORIGIN, origin)
+    if different := [words for key, words in DIFFERENCES.items() if known.get(key) != origin[key]]:
+        raise PipelineError(
+            f'search "{study.study_name}" has trials of {", ".join(different)}, which are not comparable; give '
+            "search.title another name, or begin anew with --fresh"
+        )
+
+
+def count_planned(settings: ParamSearch) -> int:
+    """Trials in all, without those that repeat another one."""
+    every = settings.method.list_all(settings.space)
+    return settings.trials if every is None else len(every)
+
+
+def count_waiting(trials: Sequence[FrozenTrial], planned: int) -> int:
+    """Trials that have not begun, of a study with these."""
+    drawn = sum(AGAIN_OF not in trial.user_attrs for trial in trials)
+    return sum(trial.state.name == "WAITING" for trial in trials) + max(0, planned - drawn)
 
 
 def _state(name: str) -> Any:

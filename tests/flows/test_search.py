@@ -11,9 +11,11 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.commands.command_line import app
+from flows.search import INPUTS, database, read_candidates
 from flows.wiring.candidates import Candidates
 from flows.wiring.params import read_params, validate
 from tasks.contracts.errors import PipelineError
+from tasks.search.study import TrialStore
 
 RATE = {"log": [1e-4, 1e-2]}
 
@@ -125,6 +127,26 @@ def test_a_dry_run_says_what_would_be_searched(project: Path) -> None:
     assert isinstance(refused.exception, PipelineError)
     assert "rankk" in str(refused.exception)
     assert (project / "params.yaml").read_text() == "{}\n"
+
+
+def test_trials_of_other_params_are_refused_before_a_param_is_written(project: Path) -> None:
+    (project / "params.yaml").write_text("search: {trials: 3, space: {training_setup.method.rank: [8, 16]}}\n")
+    for path in INPUTS:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("as it was")
+    found = read_candidates()
+    store = TrialStore(database("search"), found.settings, found.describe_origin())
+    store.ask()
+    told = CliRunner().invoke(app, ["search", "--dry-run"])
+    assert told.output.splitlines()[0] == "search search: 3 trials, tpe, pruning median", "the killed one is repeated"
+    store.finish(0, 1.0, 30, {})
+    told = CliRunner().invoke(app, ["search", "--dry-run"])
+    assert told.output.splitlines()[0] == "search search: 3 trials, 2 of them left, tpe, pruning median"
+    before = (project / "params.yaml").read_text()
+    refused = CliRunner().invoke(app, ["search", "-S", "training_setup.epochs=7"])
+    assert "has trials of other params beside the space" in str(refused.exception)
+    assert (project / "params.yaml").read_text() == before
+    assert "3 trials, tpe" in CliRunner().invoke(app, ["search", "--dry-run", "--fresh"]).output
 
 
 def test_without_a_search_there_is_nothing_to_apply(project: Path) -> None:

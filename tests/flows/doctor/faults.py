@@ -174,6 +174,17 @@ def a_disk_that_is_nearly_full(bed: Sickbed) -> None:
     bed.free(free=200 * 2**20)
 
 
+@fault("disk", ".heptune")
+def a_small_disk_below_the_checkout(bed: Sickbed) -> None:
+    checkout, other = Path.cwd().stat().st_dev, Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == checkout:
+        pytest.skip(f"{other} is no disk of its own here")
+    Path(".heptune").symlink_to(other)
+    full = SimpleNamespace(total=10**9, used=10**9 - 2**20, free=2**20)
+    room = SimpleNamespace(total=10**12, used=0, free=10**12)
+    bed.patch.setattr(shutil, "disk_usage", lambda place: room if Path(place).stat().st_dev == checkout else full)
+
+
 @fault("disk", "files")
 def a_disk_without_inodes(bed: Sickbed) -> None:
     real = os.statvfs("/")
@@ -452,6 +463,16 @@ def raw_data_that_is_neither_here_nor_on_a_remote(bed: Sickbed) -> None:
 @fault("dvc", "/mnt/nowhere")
 def a_remote_on_a_disk_that_is_not_mounted(bed: Sickbed) -> None:
     bed.write(".dvc/config", "[core]\n    remote = disk\n['remote \"disk\"']\n    url = /mnt/nowhere/heptune\n")
+
+
+@fault("dvc", "pip install dvc-gdrive")
+def a_remote_whose_package_is_not_installed(bed: Sickbed) -> None:
+    bed.write(".dvc/config", "[core]\n    remote = drive\n['remote \"drive\"']\n    url = gdrive://heptune/store\n")
+
+
+@fault("dvc", "git checkout -- .dvc/config")
+def a_configuration_of_dvc_that_was_torn(bed: Sickbed) -> None:
+    bed.write(".dvc/config", "[core]\n    analytics = false\n[core]\n    remote = disk\n")
 
 
 @fault("dvc", ".dvc")

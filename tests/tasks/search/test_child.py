@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks.contracts.errors import PipelineError
 from tasks.search.child import run_in_child
 from tasks.search.trials import DeadTrial, OnFigures, PrunedTrial
+from tests.checkout import ROOT
 
 PRELOAD = ("tasks.search.child", "tests.tasks.search.test_child")
 
@@ -26,6 +30,9 @@ def work(asked: tuple[str, Path], on_figures: OnFigures) -> str:
         raise ValueError("a defect")
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "compute":
+        (folder / "pid").write_text(str(os.getpid()))
+        time.sleep(60)
     if how == "save":
         signal.signal(signal.SIGTERM, lambda *_: None)
         while not (folder / "saved").exists():
@@ -78,3 +85,21 @@ def test_it_does_not_outlive_the_search(tmp_path: Path, error: type[BaseExceptio
     with pytest.raises(error):
         run_in_child(work, ("save", tmp_path), tmp_path / "trial", stop, PRELOAD)
     assert (tmp_path / "saved").exists() == (error is KeyboardInterrupt)
+
+
+def test_it_ends_with_a_search_that_was_killed(tmp_path: Path) -> None:
+    """Else it would go on in the folder in which the next call trains the same trial."""
+    code = f"from tests.tasks.search.test_child import Path, run; run('compute', [], Path({str(tmp_path)!r}))"
+    search = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not (written := tmp_path / "pid").is_file() or not written.read_text():
+        assert search.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    search.kill()
+    search.wait()
+    trial = int(written.read_text())
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(trial) and psutil.Process(trial).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the trial goes on"
+        time.sleep(0.1)

@@ -13,8 +13,9 @@ from tasks.search.pruners import AnyPruner
 from tasks.search.report import describe_gap, read_outcome, write_best, write_report
 from tasks.search.run import read_rows, run_trials
 from tasks.search.samplers import AnySampler
+from tasks.search.study import count_left
 from tasks.search.trials import DeadTrial
-from tests.tasks.search.fakes import RANK, RATE, Bowl, Records, make_settings, open_store
+from tests.tasks.search.fakes import ORIGIN, RANK, RATE, Bowl, Records, make_settings, open_store
 
 
 def quiet() -> None:
@@ -79,19 +80,38 @@ def test_an_interrupted_search_goes_on_with_the_values_it_would_have_had(tmp_pat
     assert (again.again_of, again.state) == (3, "finished")
 
 
-def test_a_killed_search_repeats_the_trial_that_was_running_once(tmp_path: Path) -> None:
-    """Killed, it cannot say a word: the trial is still running in its file."""
+def test_a_killed_search_repeats_the_trial_that_was_running(tmp_path: Path) -> None:
+    """Killed, it cannot say a word: the trial is still running in its file, and is not to blame."""
     settings = make_settings(trials=1)
-    for attempt in (0, 1):
+    for attempt in (0, 1, 2):
         store = open_store(tmp_path, settings)
         trial = store.ask()
         assert trial is not None
         assert (trial.number, store.first_of(trial.number)) == (attempt, 0)
+        assert count_left(store.path, settings, ORIGIN) == 1
+    store, bowl = open_store(tmp_path, settings), Bowl()
+    run_trials(store, bowl, Records(), quiet)
+    trials = store.list_trials()
+    assert [trial.state for trial in trials] == ["failed", "failed", "failed", "finished"]
+    assert {trial.reason for trial in trials[:3]} == {"the search was killed while it ran"}
+    assert len({str(trial.changes) for trial in trials}) == 1
+    assert count_left(store.path, settings, ORIGIN) == 0
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_a_search_that_was_killed_while_it_drew_values_goes_on(tmp_path: Path, method: str) -> None:
+    settings = make_settings(**GRID) if method == "grid" else make_settings(trials=3)
     store = open_store(tmp_path, settings)
-    assert store.ask() is None
-    assert [(trial.state, trial.reason) for trial in store.list_trials()] == [
-        ("failed", "the search was killed while it ran")
-    ] * 2
+    planned = store.left
+    running = store.study.ask()
+    running.suggest_float(RATE, 1e-4, 1e-2, log=True)  # and is killed before the rank
+    store, bowl = open_store(tmp_path, settings), Bowl()
+    run_trials(store, bowl, Records(), quiet)
+    assert len(bowl.seen) == planned
+    assert len({str(changes) for changes in bowl.seen}) == planned
+    outcome = read_outcome(store)
+    write_report(outcome, tmp_path / "index.html", tmp_path / "metrics.json")
+    assert outcome.trials[0].changes == {}
 
 
 def test_a_trial_that_cannot_work_fails_and_one_whose_process_died_is_repeated_once(tmp_path: Path) -> None:
@@ -136,6 +156,8 @@ def test_trials_of_something_else_are_not_mixed(tmp_path: Path, changed: str, wo
     assert open_store(tmp_path).key == open_store(tmp_path).key
     with pytest.raises(PipelineError, match=rf"has trials of {words}.*--fresh"):
         open_store(tmp_path, **{changed: "other"})
+    with pytest.raises(PipelineError, match=rf"has trials of {words}.*--fresh"):
+        count_left(tmp_path / "trials.db", make_settings(), {**ORIGIN, changed: "other"})
 
 
 def test_the_best_values_are_a_file_and_the_page_says_how_sure_it_is(tmp_path: Path) -> None:

@@ -31,6 +31,17 @@ def test_points_of_a_grid(written: Any, points: list[Any] | None) -> None:
     assert found == (points if points is None or isinstance(points[0], str) else pytest.approx(points))
 
 
+@pytest.mark.parametrize("kind", ["log", "linear"])
+@pytest.mark.parametrize(("low", "high"), [(1e-4, 1e-2), (1e-3, 0.3), (0.1, 0.7), (3e-5, 9e-4)])
+def test_the_ends_of_a_grid_are_those_of_its_range(kind: str, low: float, high: float) -> None:
+    """Rounding put 0.01 at 0.010000000000000004, which is no value of the range."""
+    for points in range(2, 12):
+        found = list_points(DIMENSION.validate_python({kind: [low, high], "points": points}))
+        assert found is not None
+        assert (found[0], found[-1]) == (low, high)
+        assert len(found) == points
+
+
 @pytest.mark.parametrize(
     ("written", "said"),
     [

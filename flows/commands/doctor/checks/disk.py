@@ -16,12 +16,15 @@ COPIES = 4
 LEAST_BYTES = 2**30
 LEAST_INODES = 10_000
 GIB = 2**30
+# What stages and commands write into, and may be mounted or linked elsewhere.
+PLACES = ("data", "models", "reports", ".dvc", str(artifacts.STATE))
 
 
 def examine(here: Surroundings) -> Iterator[Finding]:
-    needed = LEAST_BYTES + COPIES * size_of_base(here)
-    for place in dict.fromkeys([Path.cwd(), Path(tempfile.gettempdir())]):
-        wanted = needed if place == Path.cwd() else LEAST_BYTES
+    copy = size_of_base(here)
+    needed = {Path.cwd(): LEAST_BYTES + COPIES * copy, Path(tempfile.gettempdir()): LEAST_BYTES}
+    needed |= dict.fromkeys(list_mounted(), LEAST_BYTES + copy)
+    for place, wanted in needed.items():
         try:
             free, inodes = shutil.disk_usage(place).free, os.statvfs(place)
         except OSError as error:
@@ -39,6 +42,16 @@ def examine(here: Surroundings) -> Iterator[Finding]:
                 f"room for {inodes.f_favail:,} more files (inodes); expected {LEAST_INODES:,} and more",
                 "delete small files, such as old environments and caches",
             )  # fmt: skip
+
+
+def list_mounted() -> list[Path]:
+    """Folders of the checkout that lie on another disk than the checkout itself, one of each disk."""
+    here = Path.cwd().stat().st_dev
+    places = [
+        folder for place in PLACES for folder in (Path(place), *sorted(Path(place).glob("*/"))) if folder.is_dir()
+    ]
+    disks = {folder.stat().st_dev: folder for folder in reversed(places)}
+    return [folder for disk, folder in disks.items() if disk != here]
 
 
 def size_of_base(here: Surroundings) -> int:

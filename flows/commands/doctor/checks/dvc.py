@@ -39,6 +39,9 @@ def examine(here: Surroundings) -> Iterator[Finding]:
         if "://" not in url and not place.is_dir():
             found = f"the remote {name} is {url}, which is not there"
             yield Finding("error", str(FOLDER / "config"), found, "mount that disk, or make the folder")
+        elif package := _find_missing_package(url):
+            found = f"the remote {name} is {url}, for which DVC needs {package}, and that is not installed"
+            yield Finding("error", str(FOLDER / "config"), found, f"`pip install {package}`")
     cache = FOLDER / str(config.get("cache", {}).get("dir") or "cache")
     if config.get("cache", {}).get("dir") and not cache.is_dir():
         found = f"the cache is {cache}, which is not there"
@@ -89,8 +92,22 @@ def _read_config() -> Any:
     except ConfigError as error:
         reason = str(error).splitlines()[0]
         return Finding(
-            "error", str(FOLDER / "config"), f"DVC cannot read it ({reason})", "mend it: `dvc config --list`"
+            "error",
+            str(FOLDER / "config"),
+            f"DVC cannot read it ({reason})",
+            "correct that line, or `git checkout -- .dvc/config`",
         )
+
+
+def _find_missing_package(url: str) -> str | None:
+    """The package that DVC needs for a store; None where it is there, or where DVC needs none."""
+    from importlib.util import find_spec
+
+    from dvc.fs import known_implementations
+
+    scheme, separator, _ = url.partition("://")
+    module = known_implementations.get(scheme, {}).get("class", "").partition(".")[0]
+    return module.replace("_", "-") if separator and module and find_spec(module) is None else None
 
 
 def _find_missing_data(cache: Path, has_remote: bool) -> Iterator[Finding]:
