@@ -91,11 +91,6 @@ class RunOrigin:
         """Whether a checkpoint is of the same work by another number of ranks."""
         return bool(self.work) and facts.get("work") == self.work and facts.get("world_size") != self.world_size
 
-    def is_lost(self, facts: Mapping[str, Any]) -> bool:
-        """Whether a checkpoint could be resumed, had it been written by as many ranks."""
-        alike = ("data", "model", "code", "libraries", "start")
-        return self.is_resized(facts) and not self.resizes and all(facts.get(key) == vars(self)[key] for key in alike)
-
 
 class Checkpoints:
     """The checkpoints of one run.
@@ -254,21 +249,7 @@ class Checkpoints:
             newest = max(_steps_below(run), default=None)
             if newest is None:
                 continue
-            step, path = newest
-            try:
-                origin = read_manifest(path).get("origin", {})
-            except PipelineError:
-                origin = {}
-            if not self.origin.is_lost(origin):
-                logger.info("checkpoint %s: %s; not used", path, self._problem(path))
-                continue
-            logger.warning(
-                "checkpoint %s: of %s processes, each of which can read its own share alone, so the run begins anew; "
-                "to go on from step %s, take as many processes as then, and batch_size and accumulation_steps of then",
-                path,
-                origin["world_size"],
-                step,
-            )
+            logger.info("checkpoint %s: %s; not used", newest[1], self._problem(newest[1]))
 
     def finish(self, steps: int, is_last: bool = True) -> None:
         """After a successful run, keep its last and protected checkpoints and interrupted runs, and remove all others.

@@ -207,8 +207,11 @@ class FineTuner(SFTTrainer):
         return self.guard.check_norm(norm)
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
-        prepare = super()._prepare_for_training
-        prepared = prepare(max_steps, train_dataloader, resume_from_checkpoint)  # type: ignore[no-untyped-call]
+        # Not told of the checkpoint: it would have DeepSpeed read it, which only as many ranks as wrote it can.
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)  # type: ignore[no-untyped-call]
+        if resume_from_checkpoint is not None:
+            self._load_optimizer_and_scheduler(resume_from_checkpoint)
+            self._load_scaler(resume_from_checkpoint)
         if self.plan.ema_decay is not None:
             self.average = WeightAverage(self.plan.distribution, self.model, self.plan.ema_decay)
             if resume_from_checkpoint is not None:

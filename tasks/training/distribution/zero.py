@@ -8,7 +8,7 @@ shares, so that no process ever holds all of it. In bf16 the model computes on b
 the optimizer's states.
 
 DeepSpeed keeps weights as one flat list of numbers per rank, so an optimizer sees no matrices. Its checkpoints are a
-share per rank, which another number of ranks cannot read.
+share per rank, of which another number of ranks takes what is its own.
 
 Example: ``distribution: {name: zero, stage: 2}`` with ``processes: 2``. A model of 1 billion weights under AdamW in
 fp32 takes 4 GB of weights in each rank, and 2 GB of gradients and 4 GB of moments instead of 4 and 8.
@@ -35,6 +35,7 @@ from tasks.training.distribution.deepspeed_build import build, find_broken_build
 from tasks.training.distribution.deepspeed_config import Json, find_misfits, read_configuration
 from tasks.training.distribution.distribution import DistributionCan, Layout
 from tasks.training.distribution.machines import Machines
+from tasks.training.distribution.zero_shares import count_ranks, restore
 from tasks.training.memory import Memory
 
 Place = Literal["none", "cpu", "nvme"]
@@ -43,7 +44,7 @@ Place = Literal["none", "cpu", "nvme"]
 class Zero(Machines):
     """Train on shares of optimizer states, gradients and weights, by DeepSpeed."""
 
-    can: ClassVar[DistributionCan] = DistributionCan(many=True, sharded=True, resize=False, skips_steps=False)
+    can: ClassVar[DistributionCan] = DistributionCan(many=True, sharded=True, resize=True, skips_steps=False)
 
     name: Literal["zero"] = "zero"
     stage: Literal[1, 2, 3] = Field(
@@ -338,28 +339,27 @@ class Zero(Machines):
         trainer.deepspeed.save_checkpoint(str(folder), exclude_frozen_parameters=partial)
 
     def load_state(self, trainer: Any, folder: Path) -> None:
-        """Nothing more: transformers' trainer has DeepSpeed read its shares.
+        """Read each rank's share; of another number of ranks, what is its own of theirs.
 
         Raises:
-            PipelineError: As `load_weights`.
+            PipelineError: Checkpoints are not read back whole, see `reads_back`.
         """
-        self._need_whole_checkpoint(folder)
+        from peft import PeftModel
 
-    def _need_whole_checkpoint(self, folder: Path) -> None:
         if not self.reads_back:
             raise PipelineError(
                 f"{folder}: of a run on NVMe, which DeepSpeed does not read back whole; remove "
                 f"{folder.parent} to begin anew, or set cpu instead of nvme"
             )
+        model, engine = trainer.model, trainer.deepspeed
+        if count_ranks(folder) == trainer.args.world_size:
+            engine.load_checkpoint(str(folder), load_module_strict=not isinstance(model, PeftModel))
+        else:
+            restore(engine, folder)
+            self.spread(model, [name for name, weights in model.named_parameters() if weights.requires_grad])
 
     def load_weights(self, trainer: Any, folder: Path) -> None:
-        """Read the weights of a checkpoint.
-
-        Raises:
-            PipelineError: Checkpoints are not read back whole, see `reads_back`.
-        """
-        self._need_whole_checkpoint(folder)
-        trainer.deepspeed.load_checkpoint(str(folder), load_module_strict=False)
+        self.load_state(trainer, folder)
 
 
 def _largest_share(shape: ModelShape, ranks: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,21 +39,6 @@ def test_newest_is_found_and_the_oldest_go(tmp_path: Path) -> None:
     assert store.steps() == [20, 30]
     assert store.newest() == store.path(30)
     assert make_store(tmp_path / "empty").newest() is None
-
-
-def test_shares_that_another_number_of_ranks_cannot_read_are_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    one = replace(ORIGIN, work="work")
-    save(make_store(tmp_path, one), 10)
-    two = replace(one, plan="plan of two", world_size=2)
-    assert make_store(tmp_path, two).newest() is None
-    (told,) = (record for record in caplog.records if record.levelno == logging.WARNING)
-    assert "of 1 processes" in told.message
-    assert "the run begins anew; to go on from step 10" in told.message
-    caplog.clear()
-    assert make_store(tmp_path, replace(two, data="other")).newest() is None
-    assert not [record for record in caplog.records if record.levelno == logging.WARNING]
 
 
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])

@@ -6,6 +6,7 @@ import importlib
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,17 @@ def train(job: Job) -> dict[str, int]:
     return {"weights": weights, "optimizer": states, "frozen_bytes": frozen}
 
 
-if __name__ == "__main__":
+def main(work: Callable[[Path], None]) -> None:
+    """Work as one of the ranks on the folder that it is given, and leave the reason of a failure there."""
     end_with_parent()
     importlib.import_module("tests.tasks.fine_tuning.preload")
     here = Path(sys.argv[1])
     try:
-        run_cases(here)
+        work(here)
     except BaseException as error:
         leave_reason(here / f"error-{os.environ['RANK']}.json", int(os.environ["RANK"]), error)
         raise
+
+
+if __name__ == "__main__":
+    main(run_cases)

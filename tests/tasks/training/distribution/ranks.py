@@ -1,4 +1,4 @@
-"""Trainings by the same two processes one after the other, and those of one process on the same rows."""
+"""Trainings by the same processes one after the other, and those of one process on the same rows."""
 
 from __future__ import annotations
 
@@ -25,18 +25,25 @@ from tests.tasks.training.distribution.cases import CHECKPOINT, RANKS
 COMMON = {"steps": 6, "log_every_steps": 1, "checkpoint_every_steps": CHECKPOINT, "evaluate_every_steps": 3}
 
 
-def plan_of(initial: Path, distribution: dict[str, Any], method: dict[str, Any], **changes: Any) -> Plan:
-    """Two ranks, two accumulated batches of two rows."""
+def plan_of(
+    initial: Path,
+    distribution: dict[str, Any],
+    method: dict[str, Any],
+    ranks: int = RANKS,
+    accumulation: int = 2,
+    **changes: Any,
+) -> Plan:
+    """Accumulated batches of two rows in each rank."""
     plan = planned(
         initial,
         **changes,
         method=method,
         distribution=distribution,
-        world_size=RANKS,
+        world_size=ranks,
         batch_size=2,
-        accumulation_steps=2,
+        accumulation_steps=accumulation,
     )
-    layout = Layout(RANKS, 2, 2, plan.clip_norm, plan.precision, plan.device)
+    layout = Layout(ranks, 2, accumulation, plan.clip_norm, plan.precision, plan.device)
     return plan.model_copy(update={"distribution": plan.distribution.resolve(read_shape(initial), layout)})
 
 
@@ -55,7 +62,7 @@ def planned(initial: Path, **values: Any) -> Plan:
 
 @dataclass(frozen=True)
 class Ranks:
-    """What the two ranks left, a folder a case."""
+    """What the ranks left, a folder a case."""
 
     root: Path
 
@@ -75,19 +82,36 @@ class Ranks:
 
 
 @contextmanager
-def trained(root: Path, initial: Path, cases: Mapping[str, tuple[Plan, Splits]]) -> Iterator[Ranks]:
-    """All cases, trained by the same two processes."""
+def trained(
+    root: Path,
+    initial: Path,
+    cases: Mapping[str, tuple[Plan, Splits]],
+    checkpoints: Path | None = None,
+    ranks: int = RANKS,
+    module: str = "cases",
+) -> Iterator[Ranks]:
+    """All cases, trained by the same processes.
+
+    Args:
+        root: Folder of what they leave.
+        initial: The base.
+        cases: What to train.
+        checkpoints: Folder of the cases' checkpoints, where others go on with them.
+        ranks: Processes.
+        module: What they run.
+    """
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     with ExitStack() as stack:
         for case, (plan, splits) in cases.items():
             origin = origin_of(plan, splits, initial)
-            stack.enter_context(written(root / case, plan, splits, origin, initial, root / "checkpoints" / case, 3))
+            place = (checkpoints or root / "checkpoints") / case
+            stack.enter_context(written(root / case, plan, splits, origin, initial, place, 3))
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
-            nproc_per_node=RANKS,
+            nproc_per_node=ranks,
             run_id="cases",
             max_restarts=0,
             rdzv_backend="c10d",
@@ -96,7 +120,7 @@ def trained(root: Path, initial: Path, cases: Mapping[str, tuple[Plan, Splits]])
             logs_specs=DefaultLogsSpecs(log_dir=str(root / "output"), redirects=Std.ALL),
         )
         try:
-            elastic_launch(config, sys.executable)("-m", "tests.tasks.training.distribution.cases", str(root))
+            elastic_launch(config, sys.executable)("-m", f"tests.tasks.training.distribution.{module}", str(root))
         except Exception as error:
             raise AssertionError("\n".join(path.read_text() for path in root.glob("error-*.json"))) from error
         yield Ranks(root)
