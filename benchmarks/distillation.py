@@ -84,7 +84,7 @@ def warm_up(checkout: Path, student: Path, steps: int, folder: Path) -> Path:
 def seal_student(student: Any, base: Path, folder: Path) -> Path:
     """Write a student's weights beside its tokenizer, with the facts of its base."""
     from tasks.contracts.manifest import read_manifest, seal
-    from tasks.language_models.shape import describe_shape
+    from tasks.language_models.folder.shape import describe_shape
 
     student.save_pretrained(folder)
     facts = {key: value for key, value in read_manifest(base).items() if key not in ("files", "shape", "reference")}
@@ -102,7 +102,7 @@ def train(checkout: Path, student: Path, objective: dict[str, Any], seed: int, s
     from tasks.contracts.tables import read_examples
     from tasks.fine_tuning.rows import tokenize_splits
     from tasks.fine_tuning.train import fine_tune
-    from tasks.language_models.shape import read_shape
+    from tasks.language_models.folder.shape import read_shape
     from tasks.training_setup.counts import count_tokens
     from tasks.training_setup.params import TrainingSetup
     from tasks.training_setup.resolve import resolve_plan

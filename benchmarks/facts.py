@@ -39,8 +39,8 @@ from tasks.deployment.merge import export_model
 from tasks.fine_tuning.rows import tokenize_splits
 from tasks.fine_tuning.train import fine_tune
 from tasks.gateway.answering import answer_all
-from tasks.language_models.model_folder import load_model, load_tokenizer
-from tasks.language_models.shape import read_shape
+from tasks.language_models.folder.model_folder import load_model, load_tokenizer
+from tasks.language_models.folder.shape import read_shape
 from tasks.training.methods.lora import Lora
 from tasks.training.released import load_released
 from tasks.training_setup.counts import count_tokens

@@ -42,8 +42,8 @@ from tasks.data_preparation.screening.duplicates import remove_duplicates  # noq
 from tasks.data_preparation.splitting.split import split_examples  # noqa: E402
 from tasks.fine_tuning.rows import tokenize_splits  # noqa: E402
 from tasks.fine_tuning.train import fine_tune  # noqa: E402
-from tasks.language_models.model_folder import load_model, load_tokenizer  # noqa: E402
-from tasks.language_models.shape import describe_shape, read_shape  # noqa: E402
+from tasks.language_models.folder.model_folder import load_model, load_tokenizer  # noqa: E402
+from tasks.language_models.folder.shape import describe_shape, read_shape  # noqa: E402
 from tasks.model_initialisation.pretraining.corpus import (  # noqa: E402
     frequent_words,
     is_held_out,

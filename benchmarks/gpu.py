@@ -59,7 +59,7 @@ def write_model(shape: str, device: str, folder: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from tasks.contracts.manifest import seal
-    from tasks.language_models.shape import describe_shape
+    from tasks.language_models.folder.shape import describe_shape
 
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
@@ -81,7 +81,7 @@ def measure(shape: str, method: str, steps: int, initial: Path) -> dict[str, Any
     from tasks.contracts.errors import PipelineError
     from tasks.contracts.machine import find_machine
     from tasks.fine_tuning.train import fine_tune
-    from tasks.language_models.shape import read_shape
+    from tasks.language_models.folder.shape import read_shape
     from tasks.training_setup.params import TrainingSetup
     from tasks.training_setup.resolve import resolve_plan
 

@@ -163,7 +163,7 @@ def train(configuration: dict[str, Any], steps: int, folder: Path) -> dict[str, 
     """Plan and train a random model on random tokens; the prediction and its parts, bytes."""
     from tasks.contracts.machine import Machine
     from tasks.fine_tuning.train import fine_tune
-    from tasks.language_models.shape import read_shape
+    from tasks.language_models.folder.shape import read_shape
     from tasks.training_setup.params import TrainingSetup
     from tasks.training_setup.resolve import resolve_plan
 
@@ -200,7 +200,7 @@ def write_model(model: dict[str, int], context: int, folder: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from tasks.contracts.manifest import seal
-    from tasks.language_models.shape import describe_shape
+    from tasks.language_models.folder.shape import describe_shape
 
     torch.manual_seed(0)
     LlamaForCausalLM(

@@ -47,7 +47,7 @@ def main() -> None:
     heptune = [*python, "-m", "flows"]
     with tempfile.TemporaryDirectory() as place:
         project = make_project(Path(place) / "project")
-        from flows.wiring.server import ensure_server
+        from flows.wiring.servers.server import ensure_server
 
         os.chdir(project)
         server = {"PREFECT_API_URL": ensure_server()}

@@ -144,8 +144,8 @@ def measure(name: str, seed: int, tables: dict[str, pa.Table], options: argparse
     from tasks.contracts.machine import find_machine
     from tasks.fine_tuning.rows import Splits, tokenize_splits
     from tasks.fine_tuning.train import fine_tune
-    from tasks.language_models.model_folder import load_tokenizer
-    from tasks.language_models.shape import read_shape
+    from tasks.language_models.folder.model_folder import load_tokenizer
+    from tasks.language_models.folder.shape import read_shape
     from tasks.training.objectives.answers import tokenize_pairs
     from tasks.training.objectives.data import Tokenization, split_tables
     from tasks.training_setup.counts import count_tokens

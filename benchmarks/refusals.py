@@ -26,7 +26,7 @@ from pydantic import TypeAdapter
 from tasks.evaluation.suites.files import read_rows
 from tasks.language_models.guards import AnyGuard
 from tasks.language_models.guards.guard import Guard, GuardedExchange
-from tasks.language_models.refusals import refuses
+from tasks.language_models.probes.refusals import refuses
 
 FULL, PARTIAL = "2_full_refusal", "3_partial_refusal"
 

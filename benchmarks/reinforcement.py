@@ -34,7 +34,7 @@ from tasks.contracts.machine import find_machine
 from tasks.contracts.records import EXAMPLES, content_id
 from tasks.fine_tuning.rows import tokenize_splits
 from tasks.fine_tuning.train import fine_tune
-from tasks.language_models.shape import read_shape
+from tasks.language_models.folder.shape import read_shape
 from tasks.sample_shop.sample import generate_sample
 from tasks.training_setup.counts import count_tokens
 from tasks.training_setup.params import TrainingSetup

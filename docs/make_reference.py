@@ -121,7 +121,7 @@ def describe_methods() -> str:
     """What each method trains of the embedded base as it is by default, and what it can."""
     from dataclasses import fields
 
-    from tasks.language_models.headers import read_shape_of
+    from tasks.language_models.folder.headers import read_shape_of
     from tasks.model_initialisation.checks import check_folder
     from tasks.training.methods import METHODS
     from tasks.training.methods.method import Can

@@ -27,17 +27,17 @@ from flows.pipeline import end_recording, environment, server_watched  # noqa: E
 from flows.retraining import step  # noqa: E402
 from flows.search import RecordedTrial, TrialTrainer, check_inputs, database, read_candidates, set_aside  # noqa: E402
 from flows.wiring import artifacts  # noqa: E402
-from flows.wiring.candidates import Candidates  # noqa: E402
-from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.lock import one_at_a_time  # noqa: E402
 from flows.wiring.params import validate  # noqa: E402
 from flows.wiring.processes import leading  # noqa: E402
-from flows.wiring.recording import REASON, Recorder  # noqa: E402
-from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
+from flows.wiring.runs.recording import REASON, Recorder  # noqa: E402
+from flows.wiring.servers.flow_runs import note_run  # noqa: E402
+from flows.wiring.servers.server import ensure_server, prefect_at  # noqa: E402
+from flows.wiring.trainings.candidates import Candidates  # noqa: E402
 from flows.wiring.yaml_file import read_yaml  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
 from tasks.contracts.machine import find_machine  # noqa: E402
-from tasks.language_models.shape import read_shape  # noqa: E402
+from tasks.language_models.folder.shape import read_shape  # noqa: E402
 from tasks.search.comparison import (  # noqa: E402
     BY_ANSWERS,
     BY_LOSS,

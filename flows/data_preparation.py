@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from flows.wiring import artifacts
-from flows.wiring.approval import resolve_failed_gate
 from flows.wiring.params import Params
+from flows.wiring.people.approval import resolve_failed_gate
 from flows.wiring.preflight.sizes import tell_possible_verdicts
 from flows.wiring.spreading import spreading
 from flows.wiring.stage import run, stage, task

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from flows.wiring import artifacts
-from flows.wiring.origins import list_params
 from flows.wiring.params import Params
+from flows.wiring.releases.origins import list_params
 from flows.wiring.stage import run, stage, task
 from tasks.contracts.manifest import NAME
 from tasks.deployment.baseline import write_baseline

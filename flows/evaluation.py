@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from flows.wiring import artifacts
 from flows.wiring.params import Params
-from flows.wiring.repeats import train_repeats
 from flows.wiring.stage import recorder, run, stage, task
+from flows.wiring.trainings.repeats import train_repeats
 from tasks.contracts.manifest import NAME, hash_file
 from tasks.contracts.tables import read_examples
 from tasks.evaluation.answer_store import AnswerStore
@@ -246,7 +246,7 @@ def open_champion(release: str | None) -> Path | None:
     """The model folder of the champion, verified, and fetched if it is not stored locally; None without a champion."""
     if release is None:
         return None
-    from flows.wiring.registry import open_registry
+    from flows.wiring.releases.registry import open_registry
 
     return open_registry().fetch_release(release) / "model"
 

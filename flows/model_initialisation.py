@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flows.wiring import artifacts
 from flows.wiring.params import Params
-from flows.wiring.source import source_access
+from flows.wiring.releases.source import source_access
 from flows.wiring.stage import run, stage, task
 from tasks.contracts.tables import read_examples
-from tasks.language_models.bias_probe import probe_bias
+from tasks.language_models.probes.bias_probe import probe_bias
 from tasks.model_initialisation.candidates import choose_base
 from tasks.model_initialisation.chat_template import choose_template, render_first
 from tasks.model_initialisation.checks import check_folder, open_tokenizer

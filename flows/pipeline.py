@@ -32,19 +32,19 @@ from prefect.context import FlowRunContext, TaskRunContext  # noqa: E402
 from prefect.exceptions import PrefectException  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 
-from flows.wiring.dvc_repository import open_repository  # noqa: E402
-from flows.wiring.flow_runs import note_run  # noqa: E402
-from flows.wiring.lineage import git_commit  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import read_params  # noqa: E402
 from flows.wiring.preflight.paths import check_inputs  # noqa: E402
 from flows.wiring.processes import end, list_below, mark_process, show_mark  # noqa: E402
-from flows.wiring.recording import PIPELINE, REASON, wait_until_sent, warn_unanswered  # noqa: E402
+from flows.wiring.releases.source import freeze_source  # noqa: E402
 from flows.wiring.runs import addresses  # noqa: E402
-from flows.wiring.server import OWNER, ensure_server, prefect_at  # noqa: E402
-from flows.wiring.source import freeze_source  # noqa: E402
+from flows.wiring.runs.recording import PIPELINE, REASON, wait_until_sent, warn_unanswered  # noqa: E402
+from flows.wiring.servers.flow_runs import note_run  # noqa: E402
+from flows.wiring.servers.server import OWNER, ensure_server, prefect_at  # noqa: E402
 from flows.wiring.staleness import STAGES, check, order_stages  # noqa: E402
 from flows.wiring.stopping import Stopped, end_in_time, signal_of  # noqa: E402
+from flows.wiring.versions.dvc_repository import open_repository  # noqa: E402
+from flows.wiring.versions.lineage import git_commit  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
 
 logger = logging.getLogger(__name__)

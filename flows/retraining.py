@@ -42,23 +42,23 @@ from flows.pipeline import (  # noqa: E402
     this_flow_run,
 )
 from flows.wiring import artifacts  # noqa: E402
-from flows.wiring.approval import freeze_accepted  # noqa: E402
-from flows.wiring.commit import commit_inputs  # noqa: E402
-from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.params import read_params  # noqa: E402
-from flows.wiring.recording import PIPELINE, REASON, Recorder  # noqa: E402
-from flows.wiring.registry import Champion, Registry, open_registry  # noqa: E402
-from flows.wiring.screening import screen_rows  # noqa: E402
-from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
-from flows.wiring.serving import store_url  # noqa: E402
-from flows.wiring.snapshot import snapshot  # noqa: E402
-from flows.wiring.source import freeze_source  # noqa: E402
+from flows.wiring.people.approval import freeze_accepted  # noqa: E402
+from flows.wiring.people.screening import screen_rows  # noqa: E402
+from flows.wiring.people.undecided import ask_about_promotion  # noqa: E402
+from flows.wiring.releases.registry import Champion, Registry, open_registry  # noqa: E402
+from flows.wiring.releases.serving import store_url  # noqa: E402
+from flows.wiring.releases.snapshot import snapshot  # noqa: E402
+from flows.wiring.releases.source import freeze_source  # noqa: E402
+from flows.wiring.runs.recording import PIPELINE, REASON, Recorder  # noqa: E402
+from flows.wiring.servers.flow_runs import note_run  # noqa: E402
+from flows.wiring.servers.server import ensure_server, prefect_at  # noqa: E402
 from flows.wiring.staleness import STAGES, dvc_skips  # noqa: E402
-from flows.wiring.undecided import ask_about_promotion  # noqa: E402
+from flows.wiring.versions.commit import commit_inputs  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
 from tasks.contracts.manifest import read_json, write_json  # noqa: E402
 from tasks.corpus.personal_data.identifiers import replace_personal  # noqa: E402
-from tasks.gateway.store import open_store  # noqa: E402
+from tasks.gateway.request_log.store import open_store  # noqa: E402
 from tasks.monitoring.decisions import (  # noqa: E402
     Decision,
     DecisionKind,

@@ -25,18 +25,18 @@ from prefect.states import Failed  # noqa: E402
 from flows.pipeline import end_recording, environment, server_watched  # noqa: E402
 from flows.retraining import step  # noqa: E402
 from flows.wiring import artifacts  # noqa: E402
-from flows.wiring.candidates import Candidates  # noqa: E402
-from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.lock import one_at_a_time  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import validate  # noqa: E402
 from flows.wiring.params.places import flatten  # noqa: E402
 from flows.wiring.processes import leading  # noqa: E402
-from flows.wiring.recording import REASON, Recorder  # noqa: E402
 from flows.wiring.runs import addresses  # noqa: E402
-from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
+from flows.wiring.runs.recording import REASON, Recorder  # noqa: E402
+from flows.wiring.servers.flow_runs import note_run  # noqa: E402
+from flows.wiring.servers.server import ensure_server, prefect_at  # noqa: E402
 from flows.wiring.staleness import dvc_skips  # noqa: E402
-from flows.wiring.trial import PRELOAD, TokenizedData, TrialWork, train_trial  # noqa: E402
+from flows.wiring.trainings.candidates import Candidates  # noqa: E402
+from flows.wiring.trainings.trial import PRELOAD, TokenizedData, TrialWork, train_trial  # noqa: E402
 from flows.wiring.yaml_file import read_yaml  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
 from tasks.search.child import run_in_child  # noqa: E402

@@ -20,10 +20,10 @@ from prefect import flow  # noqa: E402 - the engines read their settings on impo
 
 from flows.retraining import step  # noqa: E402
 from flows.wiring import artifacts  # noqa: E402
-from flows.wiring.flow_runs import note_run  # noqa: E402
 from flows.wiring.lock import one_at_a_time  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import Params, read_params  # noqa: E402
+from flows.wiring.servers.flow_runs import note_run  # noqa: E402
 from flows.written_rows import SPLITS, Figures, record_run, run_for_rows, write_alone  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
 from tasks.synthesis.estimate import CostEstimate, estimate  # noqa: E402

@@ -7,7 +7,7 @@ from flows.wiring.params import Params
 from flows.wiring.stage import run, stage, task
 from tasks.contracts.machine import find_machine
 from tasks.contracts.tables import read_answers, read_examples
-from tasks.language_models.shape import read_shape
+from tasks.language_models.folder.shape import read_shape
 from tasks.training_setup.environment import read_environment
 from tasks.training_setup.phases import count_phases, resolve_phases
 from tasks.training_setup.report import write_plan, write_report

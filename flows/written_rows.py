@@ -21,9 +21,9 @@ from prefect.states import Failed  # noqa: E402
 from flows.pipeline import end_recording, server_watched  # noqa: E402
 from flows.wiring import artifacts  # noqa: E402
 from flows.wiring.params.places import flatten  # noqa: E402
-from flows.wiring.recording import Recorder  # noqa: E402
 from flows.wiring.runs import addresses  # noqa: E402
-from flows.wiring.server import ensure_server, prefect_at  # noqa: E402
+from flows.wiring.runs.recording import Recorder  # noqa: E402
+from flows.wiring.servers.server import ensure_server, prefect_at  # noqa: E402
 from tasks.contracts.errors import PipelineError  # noqa: E402
 from tasks.contracts.params import Section  # noqa: E402
 

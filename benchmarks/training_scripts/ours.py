@@ -22,7 +22,7 @@ from tasks.contracts.records import EXAMPLES, content_id
 from tasks.fine_tuning.rows import tokenize_splits
 from tasks.fine_tuning.train import fine_tune
 from tasks.fine_tuning.trainer.fine_tuner import FineTuner
-from tasks.language_models.shape import read_shape
+from tasks.language_models.folder.shape import read_shape
 from tasks.training_setup.counts import count_tokens
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.resolve import resolve_plan

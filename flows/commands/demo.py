@@ -28,19 +28,19 @@ from flows.commands.terminal import show_stage
 from flows.commands.time_left import TimeLeft
 from flows.wiring import artifacts
 from flows.wiring.params import read_params
-from flows.wiring.server import free_port
-from flows.wiring.serving import list_gateways, stop_gateways, store_url
+from flows.wiring.releases.serving import list_gateways, stop_gateways, store_url
+from flows.wiring.servers.server import free_port
 from flows.wiring.settings import configure
 from flows.wiring.staleness import STAGES
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import make_private, read_json
 from tasks.contracts.records import PREDICTIONS
 from tasks.contracts.tables import read_table
-from tasks.gateway.store import open_store
+from tasks.gateway.request_log.store import open_store
 from tasks.sample_shop.traffic import SampleTraffic, generate_traffic
 
 if TYPE_CHECKING:
-    from flows.wiring.registry import Champion
+    from flows.wiring.releases.registry import Champion
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ def run_demo(console: Console, stop: bool = False) -> None:
         PipelineError: A step did not do what the demo promises.
     """
     from flows.pipeline import run_pipeline
-    from flows.wiring.registry import open_registry
+    from flows.wiring.releases.registry import open_registry
 
     os.chdir(configure())
     story = Story(console)
@@ -261,7 +261,7 @@ def improve(url: str, first: Champion, story: Story) -> None:
 def monitor(since: float, reason: str) -> dict[str, Any]:
     """Freeze the traffic since a time, seconds since the epoch, and compare it with the baseline; the verdict."""
     from flows.pipeline import run_pipeline
-    from flows.wiring.snapshot import snapshot
+    from flows.wiring.releases.snapshot import snapshot
 
     snapshot(since=since)
     run_pipeline(reason, ["monitoring"], report=show_stage)

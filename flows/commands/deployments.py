@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.wiring import artifacts
-from flows.wiring.server import prefect_at
+from flows.wiring.servers.server import prefect_at
 from tasks.contracts.errors import PipelineError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from flows.commands.answers import Answer, command
 from tasks.contracts.errors import PipelineError
 
 if TYPE_CHECKING:
-    from flows.wiring.named_models import NamedEndpoint, NamedModel, NamedWriter
+    from flows.wiring.releases.named_models import NamedEndpoint, NamedModel, NamedWriter
     from tasks.evaluation.items import Item
     from tasks.evaluation.metrics.metric import Metric
     from tasks.evaluation.outcomes import AnswerSettings, Outcome
@@ -43,8 +43,8 @@ def evaluate(
 ) -> Answer:
     """Score models on the same held-out items, and compare each with the first one named; nothing is decided."""
     from flows.commands.overrides import read_value
-    from flows.wiring.named_models import find_endpoint, find_model, read_writer
     from flows.wiring.params import read_params
+    from flows.wiring.releases.named_models import find_endpoint, find_model, read_writer
 
     precision = read_params().evaluation.generation.precision
     found = [
@@ -64,8 +64,8 @@ def compare_models(
     Raises:
         PipelineError: Fewer than two models, or one of them is not there.
     """
-    from flows.wiring.named_models import find_endpoint, find_model
     from flows.wiring.params import read_params
+    from flows.wiring.releases.named_models import find_endpoint, find_model
 
     precision = read_params().evaluation.generation.precision
     found = {model.name: model for name in names for model in [find_endpoint(name) or find_model(name, precision)]}
@@ -83,8 +83,8 @@ def leaderboard(metric: METRICS = None, items: ITEMS = None, suites: SUITES = Fa
     Where the gateway's params emulate a tuned large model, it is among them.
     """
     from flows.commands.state.mlflow_store import open_store
-    from flows.wiring.named_models import emulates, find_model, open_version
     from flows.wiring.params import read_params
+    from flows.wiring.releases.named_models import emulates, find_model, open_version
 
     params = read_params()
     precision = params.evaluation.generation.precision
@@ -118,9 +118,9 @@ def rank(
     from dataclasses import replace
 
     from flows.wiring import artifacts
-    from flows.wiring.named_models import NamedModel
     from flows.wiring.params import read_params
     from flows.wiring.preflight.paths import check_section
+    from flows.wiring.releases.named_models import NamedModel
     from flows.wiring.settings import configure
     from tasks.evaluation.answer_store import AnswerStore
     from tasks.evaluation.intents import fit_intent_classifier
@@ -200,7 +200,7 @@ def answer_with(model: NamedModel | NamedEndpoint | NamedWriter, items: Sequence
         how: The settings; a writer has its own.
     """
     from flows.wiring import artifacts
-    from flows.wiring.named_models import NamedModel, NamedWriter
+    from flows.wiring.releases.named_models import NamedModel, NamedWriter
     from tasks.evaluation.outcomes import answer_with_model
     from tasks.evaluation.remote.answers import answer_with_endpoint
     from tasks.evaluation.remote.by_writer import answer_with_writer
@@ -216,7 +216,7 @@ def compare_models_origins(
     models: Sequence[NamedModel | NamedEndpoint | NamedWriter],
 ) -> dict[str, tuple[list[OriginChange], str]]:
     """What is not the same behind each model and the first one, and a note."""
-    from flows.wiring.origins import compare_origins, read_origin
+    from flows.wiring.releases.origins import compare_origins, read_origin
 
     reference, *others = models
     before = read_origin(reference)

@@ -17,7 +17,7 @@ def approve(
     reason: Annotated[str, typer.Option(help="Why the data may be used although critical checks failed.")],
 ) -> Answer:
     """Let the findings of the last failed gate pass; a stage that waits for it goes on."""
-    from flows.wiring.approval import approve as approve_findings
+    from flows.wiring.people.approval import approve as approve_findings
 
     found = approve_findings(name, reason)
     return Answer(
@@ -29,7 +29,7 @@ def approve(
 @command(app)
 def accept() -> Answer:
     """Make the prepared data the version that the gate compares the next ones with."""
-    from flows.wiring.approval import accept as accept_version
+    from flows.wiring.people.approval import accept as accept_version
 
     rows = accept_version().rows
     return Answer({"rows": rows}, f"accepted: {rows:,} rows")

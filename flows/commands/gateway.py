@@ -22,7 +22,7 @@ def serve(
 ) -> None:
     """Serve the champion over an OpenAI-compatible API; a new champion is swapped in."""
     from flows.wiring.params import read_params
-    from flows.wiring.serving import serve as serve_champion
+    from flows.wiring.releases.serving import serve as serve_champion
 
     serve_champion(read_params(), host, port)
 
@@ -30,7 +30,7 @@ def serve(
 @command(app)
 def stop() -> Answer:
     """End every gateway of this checkout, whoever started it."""
-    from flows.wiring.serving import stop_gateways
+    from flows.wiring.releases.serving import stop_gateways
 
     ended = stop_gateways()
     values = {"stopped": [{"url": gateway.url, "pid": gateway.mark[0]} for gateway in ended]}
@@ -45,7 +45,7 @@ def add_key(
 ) -> Answer:
     """Make a key and print it, once."""
     from flows.wiring import artifacts
-    from tasks.gateway import keys as ring
+    from tasks.gateway.api import keys as ring
 
     key = ring.add_key(artifacts.KEYS, name, admin)
     return Answer({"name": name, "key": key, "admin": admin}, key)
@@ -55,7 +55,7 @@ def add_key(
 def list_keys() -> Answer:
     """Names of the keys."""
     from flows.wiring import artifacts
-    from tasks.gateway import keys as ring
+    from tasks.gateway.api import keys as ring
 
     found = ring.read_keys(artifacts.KEYS)
     values = {"keys": [{"id": key.id, "name": key.name, "admin": key.admin} for key in found]}
@@ -67,7 +67,7 @@ def list_keys() -> Answer:
 def remove_key(name: Annotated[str, typer.Argument(help="Whose key.")]) -> Answer:
     """Take a key back; a running gateway follows."""
     from flows.wiring import artifacts
-    from tasks.gateway import keys as ring
+    from tasks.gateway.api import keys as ring
 
     ring.remove_key(artifacts.KEYS, name)
     left = len(ring.read_keys(artifacts.KEYS))

@@ -10,7 +10,7 @@ import typer
 from flows.commands.answers import Answer, command
 
 if TYPE_CHECKING:
-    from flows.wiring.registry import Champion
+    from flows.wiring.releases.registry import Champion
 
 app = typer.Typer()
 
@@ -18,7 +18,7 @@ app = typer.Typer()
 @command(app)
 def register() -> Answer:
     """Register the release that the last run built; doing it again changes nothing."""
-    from flows.wiring.registry import open_registry
+    from flows.wiring.releases.registry import open_registry
 
     found = open_registry().register()
     return Answer(
@@ -34,7 +34,7 @@ def promote(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it would become champion.")] = False,
 ) -> Answer:
     """Make a registered version the champion, if evaluation's verdict allows it."""
-    from flows.wiring.registry import open_registry
+    from flows.wiring.releases.registry import open_registry
 
     registry = open_registry()
     if not dry_run:
@@ -54,7 +54,7 @@ def promote(
 @command(app)
 def rollback(reason: Annotated[str, typer.Option(help="Why, kept with the version.")] = "by hand") -> Answer:
     """Make the previous champion the champion again."""
-    from flows.wiring.registry import open_registry
+    from flows.wiring.releases.registry import open_registry
 
     found = open_registry().rollback(reason)
     return describe_champion(found)

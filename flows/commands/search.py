@@ -17,7 +17,7 @@ from flows.wiring.settings import configure
 from tasks.contracts.errors import PipelineError
 
 if TYPE_CHECKING:
-    from flows.wiring.candidates import Candidates
+    from flows.wiring.trainings.candidates import Candidates
 
 app = typer.Typer()
 

@@ -118,7 +118,7 @@ def look() -> Status:
     from flows.commands.state.mlflow_store import open_store
     from flows.commands.state.stale import inspect_stages
     from flows.wiring.params import read_params
-    from flows.wiring.recording import UNSENT
+    from flows.wiring.runs.recording import UNSENT
     from tasks.contracts.errors import PipelineError
     from tasks.contracts.manifest import find_json
     from tasks.evaluation.decisions.reuse import HeldOutUse

@@ -22,7 +22,7 @@ from flows.commands.terminal import console
 from flows.wiring import artifacts
 from flows.wiring.processes import end, end_leftovers, leading, tie
 from flows.wiring.runs import addresses
-from flows.wiring.server import SERVER_LOG, ensure_server, is_healthy, is_running, running_url
+from flows.wiring.servers.server import SERVER_LOG, ensure_server, is_healthy, is_running, running_url
 from flows.wiring.settings import configure
 from flows.wiring.stopping import Stopped
 from tasks.contracts.errors import PipelineError
@@ -69,8 +69,8 @@ def bring_up(
     """
     root = configure()
     os.chdir(root)
-    from flows.wiring.flow_runs import crash_ended_runs
     from flows.wiring.params import read_params
+    from flows.wiring.servers.flow_runs import crash_ended_runs
 
     params = read_params()
     LOGS.mkdir(parents=True, exist_ok=True)

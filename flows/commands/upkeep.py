@@ -19,7 +19,7 @@ def snapshot(
     rows: Annotated[int, typer.Option(help="At most so many requests, the newest.")] = 1000,
 ) -> Answer:
     """Freeze the newest traffic and the champion's baseline into data/production."""
-    from flows.wiring.snapshot import snapshot as freeze
+    from flows.wiring.releases.snapshot import snapshot as freeze
 
     frozen = freeze(rows=rows)
     return Answer(asdict(frozen), f"{frozen.window_rows} requests against {frozen.baseline_rows} of the baseline")
@@ -41,7 +41,7 @@ def purge(
     key: Annotated[str | None, typer.Option(help="Delete requests of this key only, by its name; of any age.")] = None,
 ) -> Answer:
     """Delete logged requests and the feedback on them: old ones, or all of one key."""
-    from flows.wiring.serving import purge_log
+    from flows.wiring.releases.serving import purge_log
 
     deleted = purge_log(days, key)
     return Answer({"deleted": deleted}, f"{deleted:,} requests deleted")

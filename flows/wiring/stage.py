@@ -35,15 +35,14 @@ from prefect.exceptions import PrefectException  # noqa: E402
 from prefect.flow_engine import run_flow  # noqa: E402
 from prefect.states import Failed  # noqa: E402
 
-from flows.wiring import artifacts, lineage  # noqa: E402
-from flows.wiring.flow_runs import note_run  # noqa: E402
+from flows.wiring import artifacts  # noqa: E402
 from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import Params, read_params  # noqa: E402
 from flows.wiring.params.places import flatten  # noqa: E402
 from flows.wiring.processes import ProcessMark, end, has_process, leading, list_below, show_mark  # noqa: E402
-from flows.wiring.recording import PIPELINE, Recorder, warn_unanswered  # noqa: E402
 from flows.wiring.runs import addresses  # noqa: E402
 from flows.wiring.runs.headline import read_headline  # noqa: E402
+from flows.wiring.runs.recording import PIPELINE, Recorder, warn_unanswered  # noqa: E402
 from flows.wiring.runs.records import (  # noqa: E402
     RunRecord,
     begin_record,
@@ -51,8 +50,10 @@ from flows.wiring.runs.records import (  # noqa: E402
     describe_subject,
     end_record,
 )
-from flows.wiring.server import ensure_server, owner_above, prefect_at  # noqa: E402
+from flows.wiring.servers.flow_runs import note_run  # noqa: E402
+from flows.wiring.servers.server import ensure_server, owner_above, prefect_at  # noqa: E402
 from flows.wiring.stopping import STAGE_GRACE_S, Stopped, end_with, listen  # noqa: E402
+from flows.wiring.versions import lineage  # noqa: E402
 from tasks.contracts.errors import PipelineError, full_disk  # noqa: E402
 from tasks.contracts.manifest import read_json  # noqa: E402
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.wiring import artifacts
-from flows.wiring.dvc_repository import open_repository
 from flows.wiring.lock import one_at_a_time
 from flows.wiring.overview import is_current, write_overview
 from flows.wiring.params import Params, read_params
 from flows.wiring.preflight.paths import check_inputs
-from flows.wiring.recording import UNSENT, ensure_sender
+from flows.wiring.runs.recording import UNSENT, ensure_sender
 from flows.wiring.settings import configure
+from flows.wiring.versions.dvc_repository import open_repository
 from flows.wiring.yaml_file import read_yaml
 from tasks.contracts.errors import PipelineError
 

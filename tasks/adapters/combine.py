@@ -12,8 +12,8 @@ from tasks.adapters.page import AdapterMixture
 from tasks.adapters.search import search_weights
 from tasks.adapters.store import check_name, seal_adapter
 from tasks.contracts.errors import PipelineError, raise_all
-from tasks.language_models.model_folder import load_tokenizer, resolve_model
-from tasks.language_models.weights_hash import hash_weights
+from tasks.language_models.folder.model_folder import load_tokenizer, resolve_model
+from tasks.language_models.folder.weights_hash import hash_weights
 from tasks.training.stored_adapter import TEST, VALIDATION, StoredAdapter, read_adapter, refuse_other_base
 
 

@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import read_json, write_json
-from tasks.language_models.model_folder import load_model
+from tasks.language_models.folder.model_folder import load_model
 from tasks.training.methods.dylora import CONFIG
 from tasks.training.stored_adapter import StoredAdapter
 

@@ -12,7 +12,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.tables import read_examples
 from tasks.language_models.encoding import encode_reference
 from tasks.language_models.generation import context_length, score_references
-from tasks.language_models.rendering import TemplateRefusal
+from tasks.language_models.templates.rendering import TemplateRefusal
 from tasks.training.stored_adapter import StoredAdapter
 
 Measure = Callable[[Any], dict[str, float]]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, read_json, seal, write_json
-from tasks.language_models.model_folder import resolve_model
-from tasks.language_models.weights_hash import hash_weights
+from tasks.language_models.folder.model_folder import resolve_model
+from tasks.language_models.folder.weights_hash import hash_weights
 from tasks.training.methods.adapters.adapter import FOLDER
 from tasks.training.methods.dylora import CONFIG, WEIGHTS, cut_adapter
 from tasks.training.stored_adapter import (

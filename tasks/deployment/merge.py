@@ -15,8 +15,8 @@ from typing import Any
 from tasks.contracts.errors import PipelineError
 from tasks.deployment.embedder import write_embedder
 from tasks.deployment.exports.export import Export
-from tasks.language_models.ends import carry_ends
-from tasks.language_models.model_folder import load_model, load_tokenizer, resolve_model, set_generation_config
+from tasks.language_models.folder.model_folder import load_model, load_tokenizer, resolve_model, set_generation_config
+from tasks.language_models.templates.ends import carry_ends
 from tasks.training.objectives.reward_models.reward_objective import RewardObjective
 from tasks.training.released import BASE, load_released, put_beside
 from tasks.training.tuned import merge_reward_model, merge_tuned, read_method, read_objective

@@ -23,7 +23,7 @@ from tasks.contracts.tables import read_examples
 from tasks.deployment.reward_parity import compare_rewards
 from tasks.language_models.encoding import encode_prompt
 from tasks.language_models.generation import context_length, generate_answers
-from tasks.language_models.rendering import TemplateRefusal
+from tasks.language_models.templates.rendering import TemplateRefusal
 from tasks.training.released import find_base, load_released
 from tasks.training.reward_models import is_classifier
 from tasks.training.tuned import load_tuned

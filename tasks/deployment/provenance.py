@@ -13,7 +13,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import find_json, hash_folder, read_json, read_manifest
 from tasks.deployment.merge import Exported
 from tasks.deployment.parity import ParityProof
-from tasks.language_models.model_folder import resolve_model
+from tasks.language_models.folder.model_folder import resolve_model
 from tasks.training.plan import Plan, load_plan
 
 BASE = "candidate_vs_base"

@@ -26,7 +26,7 @@ from tasks.evaluation import asking, probes
 from tasks.evaluation.asking.question import Question, Reply
 from tasks.evaluation.items import Item
 from tasks.evaluation.worse_answers import WorseAnswers
-from tasks.language_models.bias_probe import BiasMeasure
+from tasks.language_models.probes.bias_probe import BiasMeasure
 from tasks.training import methods
 
 logger = logging.getLogger(__name__)

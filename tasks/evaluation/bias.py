@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.evaluation.outcomes import ModelName, Outcome
-from tasks.language_models.bias_probe import ALL, MEANING, BiasMeasure, Lean
+from tasks.language_models.probes.bias_probe import ALL, MEANING, BiasMeasure, Lean
 
 
 def bias_figures(outcomes: Mapping[ModelName, Outcome]) -> dict[str, float]:

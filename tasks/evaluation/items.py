@@ -18,9 +18,9 @@ from tasks.contracts.manifest import NAME
 from tasks.contracts.tables import read_answers, read_examples
 from tasks.evaluation.decisions.reuse import selection_key
 from tasks.language_models.encoding import encode_document, encode_reference
+from tasks.language_models.folder.model_folder import load_tokenizer, resolve_model
 from tasks.language_models.generation import context_length
-from tasks.language_models.model_folder import load_tokenizer, resolve_model
-from tasks.language_models.rendering import TemplateRefusal
+from tasks.language_models.templates.rendering import TemplateRefusal
 from tasks.training.released import find_base
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from tasks.evaluation.probes.probe import AnswerProbe, Measured
 from tasks.evaluation.retrieval import rank_partners
 from tasks.evaluation.rewarding.scores import RewardScores, score_references_with
 from tasks.evaluation.worse_answers import WorseAnswers, score_worse_answers
-from tasks.language_models.bias_probe import BiasMeasure, probe_bias
+from tasks.language_models.folder.model_folder import load_tokenizer, resolve_model
 from tasks.language_models.generation import GreedyAnswer, generate_answers, score_references
-from tasks.language_models.model_folder import load_tokenizer, resolve_model
 from tasks.language_models.pooling import Pooling, read_pooling
+from tasks.language_models.probes.bias_probe import BiasMeasure, probe_bias
 from tasks.training.released import find_base, load_released
 from tasks.training.reward_models import is_classifier, open_classifier
 from tasks.training.text_pairs import PairKind

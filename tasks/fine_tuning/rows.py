@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from tasks.contracts.balance import Balance
 from tasks.contracts.errors import PipelineError
+from tasks.language_models.folder.model_folder import load_tokenizer
 from tasks.language_models.long_rows import OUTCOMES, LongRows
-from tasks.language_models.model_folder import load_tokenizer
 from tasks.training.answer_costs import find_answer_costs
 from tasks.training.mixture import Mixture, add_tasks
 from tasks.training.objectives import AnyObjective

@@ -16,9 +16,9 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tasks.contracts.records import Message, RequestLog
-from tasks.gateway.chat import ApiError, ChatRequest, chunk, completion, count_usage, sse
+from tasks.gateway.api.chat import ApiError, ChatRequest, chunk, completion, count_usage, sse
+from tasks.gateway.api.keys import Key
 from tasks.gateway.engine import Delta, Event, Failed, Finished, GenerationRequest, PromptRefused, Sampling
-from tasks.gateway.keys import Key
 from tasks.gateway.mixture import MIXTURE
 from tasks.gateway.releases import Slot
 from tasks.gateway.state import GatewayState

@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 
 from tasks.contracts.errors import PipelineError
-from tasks.gateway.connections import (
+from tasks.gateway.api.connections import (
     BACKLOG,
     ConnectionLimits,
     LimitedConfig,

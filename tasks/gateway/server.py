@@ -1,6 +1,6 @@
 """The HTTP side of the gateway.
 
-``POST /v1/chat/completions`` (supported fields: `tasks.gateway.chat`), ``GET /v1/models`` and
+``POST /v1/chat/completions`` (supported fields: `tasks.gateway.api.chat`), ``GET /v1/models`` and
 ``/v1/models/{name}``, ``POST /v1/feedback`` (``request_id`` with ``correction`` and/or ``label``), ``GET /healthz`` and
 ``GET /metrics``; ``GET /v1/adapters``, and for administrators ``POST /v1/adapters`` (``name``) and ``DELETE
 /v1/adapters/{name}``. Nothing else of OpenAI's API is supported: no completions, responses, embeddings, files or
@@ -22,11 +22,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from tasks.contracts.errors import PipelineError
-from tasks.gateway.chat import AdapterRequest, ApiError, ChatRequest, FeedbackRequest, parse
+from tasks.gateway.api.chat import AdapterRequest, ApiError, ChatRequest, FeedbackRequest, parse
+from tasks.gateway.api.host import names_this_machine
+from tasks.gateway.api.keys import Key
 from tasks.gateway.completions import CLIENT_GONE, answer_chat
 from tasks.gateway.engine import Engine
-from tasks.gateway.host import names_this_machine
-from tasks.gateway.keys import Key
 from tasks.gateway.params import Gateway
 from tasks.gateway.state import GatewayState
 
@@ -152,7 +152,7 @@ def check_key(state: GatewayState, request: Request) -> Key | None:
 
 
 def check_host(state: GatewayState, request: Request) -> None:
-    """Where keys are off, refuse requests for another host name than this machine's, see `tasks.gateway.host`.
+    """Where keys are off, refuse requests for another host name than this machine's, see `tasks.gateway.api.host`.
 
     Raises:
         ApiError: The host is another one, or malformed.

@@ -13,15 +13,15 @@ import anyio
 
 from tasks.contracts.errors import PipelineError
 from tasks.gateway.adapters import AdapterShelf
-from tasks.gateway.feedback import FeedbackDesk, FeedbackQuota
-from tasks.gateway.host import is_loopback
-from tasks.gateway.keys import Keyring
+from tasks.gateway.api.feedback import FeedbackDesk, FeedbackQuota
+from tasks.gateway.api.host import is_loopback
+from tasks.gateway.api.keys import Keyring
 from tasks.gateway.metrics import Metrics
 from tasks.gateway.mixture import MIXTURE
 from tasks.gateway.params import Gateway
 from tasks.gateway.releases import Releases, Resolve
-from tasks.gateway.store import open_store
-from tasks.gateway.writer import RequestWriter, Retention
+from tasks.gateway.request_log.store import open_store
+from tasks.gateway.request_log.writer import RequestWriter, Retention
 
 logger = logging.getLogger(__name__)
 

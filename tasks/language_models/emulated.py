@@ -18,8 +18,8 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from tasks.language_models.folder.vocabulary import width_of
 from tasks.language_models.generation import context_length
-from tasks.language_models.vocabulary import width_of
 
 
 class EmulatedModel(torch.nn.Module):

@@ -1,8 +1,8 @@
 """Conversations as tokens and labels: the one place that says which tokens carry loss.
 
 Setup counts with it, so whoever trains on its tables trains on what was counted. Whether a
-chat template takes a row at all says `tasks.language_models.rendering.refusal_of(conversation, template)`, from the
-template's text alone.
+chat template takes a row at all says `tasks.language_models.templates.rendering.refusal_of(conversation, template)`,
+from the template's text alone.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.progress import track
-from tasks.language_models.chat import Chat, Written, chat_of
 from tasks.language_models.documents import document_ids, is_document
 from tasks.language_models.long_rows import LongRows, Row, shorten
-from tasks.language_models.rendering import TemplateRefusal, Turns
+from tasks.language_models.templates.chat import Chat, Written, chat_of
+from tasks.language_models.templates.rendering import TemplateRefusal, Turns
 
 if TYPE_CHECKING:
     import numpy as np

@@ -32,8 +32,8 @@ from tasks.language_models.decoding.batch import (
 )
 from tasks.language_models.documents import cut_row
 from tasks.language_models.encoding import encode_document, encode_prompt, encode_reference
-from tasks.language_models.ends import ends_of
-from tasks.language_models.rendering import Turns
+from tasks.language_models.templates.ends import ends_of
+from tasks.language_models.templates.rendering import Turns
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -25,10 +25,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from tasks.language_models.rendering import TemplateRefusal, Turns
+from tasks.language_models.templates.rendering import TemplateRefusal, Turns
 
 if TYPE_CHECKING:
-    from tasks.language_models.chat import Chat
+    from tasks.language_models.templates.chat import Chat
 
 LongRows = Literal["truncate_right", "truncate_left", "truncate_middle", "drop", "split"]
 # What became of a conversation that trains, in words.

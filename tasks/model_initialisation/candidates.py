@@ -25,9 +25,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.chat import chat_of
 from tasks.language_models.generation import score_references
-from tasks.language_models.rendering import TemplateRefusal, Turns
+from tasks.language_models.templates.chat import chat_of
+from tasks.language_models.templates.rendering import TemplateRefusal, Turns
 from tasks.model_initialisation.chat_template import choose_template
 from tasks.model_initialisation.checks import CheckedModel, check_folder, open_tokenizer
 from tasks.model_initialisation.describe import find_context_of

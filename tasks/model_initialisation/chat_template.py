@@ -1,8 +1,8 @@
 """The chat template: the model's own or a supplied one, examined before anything is trained with it.
 
-Where the answers are is found by writing prompts (`tasks.language_models.chat`), so any template will do that writes a
-question and its answer in this order. Marks around the answers, ``{% generation %}`` in the model's own template or in
-TRL's edition of it, are a second opinion: where they mark something else, the template is refused.
+Where the answers are is found by writing prompts (`tasks.language_models.templates.chat`), so any template will do that
+writes a question and its answer in this order. Marks around the answers, ``{% generation %}`` in the model's own
+template or in TRL's edition of it, are a second opinion: where they mark something else, the template is refused.
 
 What differs between the prompt that is served and the text of a whole conversation is said, since the base may know
 only one of them, and a template that writes today's date gets a fixed one, written into the template itself: so the
@@ -26,9 +26,9 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.chat import Chat, chat_of, own_template
 from tasks.language_models.encoding import encode_examples
-from tasks.language_models.rendering import TEMPLATE_DATE, Rendering, find_arguments, find_constants
+from tasks.language_models.templates.chat import Chat, chat_of, own_template
+from tasks.language_models.templates.rendering import TEMPLATE_DATE, Rendering, find_arguments, find_constants
 from tasks.model_initialisation.params import FoldedRole
 
 logger = logging.getLogger(__name__)

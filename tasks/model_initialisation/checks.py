@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME
-from tasks.language_models.model_folder import ALLOWED
+from tasks.language_models.folder.model_folder import ALLOWED
 from tasks.model_initialisation.config_checks import check_configuration
 from tasks.model_initialisation.entries import find_unsafe_entries
 from tasks.model_initialisation.weights import Weights, read_weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.language_models.shape import ModelShape, describe_shape
+from tasks.language_models.folder.shape import ModelShape, describe_shape
 from tasks.model_initialisation.checks import CheckedModel
 from tasks.model_initialisation.licences import find_licence
 

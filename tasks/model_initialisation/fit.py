@@ -7,8 +7,8 @@ from typing import Any
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.language_models.batching import find_context, why_not_batched
-from tasks.language_models.chat import own_template
-from tasks.language_models.model_folder import open_on_meta
+from tasks.language_models.folder.model_folder import open_on_meta
+from tasks.language_models.templates.chat import own_template
 
 
 def check_fit(folder: Path, tokenizer: Any, stored: int) -> None:

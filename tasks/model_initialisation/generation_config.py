@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.ends import carry_ends
-from tasks.language_models.model_folder import GENERATION_CONFIG
-from tasks.language_models.rendering import first_line
+from tasks.language_models.folder.model_folder import GENERATION_CONFIG
+from tasks.language_models.templates.ends import carry_ends
+from tasks.language_models.templates.rendering import first_line
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, FiniteFloat, model_validator
 
 from tasks.contracts.params import Section
-from tasks.language_models.rendering import TEMPLATE_DATE
+from tasks.language_models.templates.rendering import TEMPLATE_DATE
 from tasks.model_initialisation.sources.folder import Folder
 from tasks.model_initialisation.sources.gguf import Gguf
 from tasks.model_initialisation.sources.hub import Hub

@@ -11,7 +11,7 @@ from typing import Any
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, seal
 from tasks.contracts.progress import track
-from tasks.language_models.model_folder import CHAT_TEMPLATE, GENERATION_CONFIG
+from tasks.language_models.folder.model_folder import CHAT_TEMPLATE, GENERATION_CONFIG
 from tasks.model_initialisation.chat_template import ChatTemplate
 from tasks.model_initialisation.checks import CheckedModel
 from tasks.model_initialisation.params import Source

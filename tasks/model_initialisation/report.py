@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.manifest import write_json
-from tasks.language_models.bias_probe import MEANING, BiasMeasure, Lean
+from tasks.language_models.probes.bias_probe import MEANING, BiasMeasure, Lean
 from tasks.model_initialisation.candidates import BaseChoice
 from tasks.model_initialisation.chat_template import ChatTemplate
 from tasks.model_initialisation.checks import CheckedModel

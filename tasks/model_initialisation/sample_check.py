@@ -14,8 +14,8 @@ from typing import Any, get_args
 import pyarrow as pa
 
 from tasks.contracts.errors import raise_all
-from tasks.language_models.chat import Chat, chat_of, own_template
-from tasks.language_models.rendering import Rendering, TemplateRefusal, Turns
+from tasks.language_models.templates.chat import Chat, chat_of, own_template
+from tasks.language_models.templates.rendering import Rendering, TemplateRefusal, Turns
 from tasks.model_initialisation.measure import take_evenly
 from tasks.model_initialisation.params import FoldedRole
 

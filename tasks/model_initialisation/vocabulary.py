@@ -26,7 +26,7 @@ from typing import Any
 
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.manifest import hash_file
-from tasks.language_models.rendering import first_line
+from tasks.language_models.templates.rendering import first_line
 from tasks.model_initialisation.checks import CheckedModel, check_folder, open_tokenizer
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ base learn at 1.0e-5 to 3.0e-3, with DPO at 1.0e-6 to 3.0e-4, and with GaLore at
 
 from __future__ import annotations
 
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.method import Method, Rates
 from tasks.training.objectives import AnyObjective
 from tasks.training.optimizers.adamw import AdamW

@@ -18,7 +18,7 @@ from typing import Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_folder, read_manifest, seal
-from tasks.language_models.model_folder import load_model
+from tasks.language_models.folder.model_folder import load_model
 from tasks.training.methods import AnyMethod
 from tasks.training.reward_models import is_classifier
 from tasks.training.tuned import parse_method

@@ -33,7 +33,7 @@ class StoredAdapter:
     Attributes:
         name: Its name.
         folder: Where it lies.
-        base: Hash of the weights it was trained on, see `tasks.language_models.weights_hash`.
+        base: Hash of the weights it was trained on, see `tasks.language_models.folder.weights_hash`.
         rank: Inner dimension of its updates.
         made_by: How it was made, in words.
     """

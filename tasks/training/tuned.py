@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import NAME, hash_file, read_manifest
-from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
+from tasks.language_models.folder.model_folder import load_tokenizer, resolve_model, set_generation_config
 from tasks.training.methods import AnyMethod, names_where
 from tasks.training.objectives import AnyObjective, objectives_where
 from tasks.training.reward_models import build_classifier, read_head

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.contracts.machine import Machine
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.distribution import DISTRIBUTIONS
 from tasks.training.methods.full import SMALL_MODEL
 from tasks.training.plan import Plan

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tasks.language_models.folder.model_folder import load_tokenizer
 from tasks.language_models.long_rows import LongRows
-from tasks.language_models.model_folder import load_tokenizer
 from tasks.training.mixture import Mixture, add_tasks, count_tasks, drawing
 from tasks.training.objectives import AnyObjective
 from tasks.training.objectives.data import RowKind, Tokenization, count_kinds, split_tables

@@ -44,8 +44,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tasks.contracts.machine import Device
-from tasks.language_models.layout import count_weights
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.layout import count_weights
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.choices import VALIDATION_TOKENS, Precision
 from tasks.training.losses.loss import MAXIMUM_LOGITS
 from tasks.training.memory import SMALLEST_MAPPED, Memory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.contracts.machine import Machine
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.choices import Precision
 from tasks.training.optimizers.optimizer import OptimizerUse
 from tasks.training.weights import list_trained_weights

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from tasks.contracts.errors import raise_all
 from tasks.contracts.machine import Machine
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.combinations import splits_while_reading
 from tasks.training.methods import METHODS
 from tasks.training.methods.hooks import Stepwise

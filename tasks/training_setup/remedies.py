@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tasks.contracts.machine import Machine
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.choices import Precision
 from tasks.training.memory import Memory
 from tasks.training.methods import METHODS

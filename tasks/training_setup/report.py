@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, seal, write_json
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.pages.page import PALETTE, Page, count_steps, plot_style, show
 from tasks.pages.text import as_sentence, plot_text, plural
 from tasks.training.memory import MEANINGS, Memory

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from tasks.contracts.errors import raise_all
 from tasks.contracts.machine import Machine
+from tasks.language_models.folder.shape import ModelShape
 from tasks.language_models.long_rows import OUTCOMES
-from tasks.language_models.shape import ModelShape
 from tasks.pages.text import plural
 from tasks.training.choices import Precision
 from tasks.training.combinations import CHOICES, list_conflicts

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from flows.wiring.server import free_port
+from flows.wiring.servers.server import free_port
 from tests.flows.small import child_environment
 
 

@@ -135,7 +135,7 @@ WAIT_UNTIL_SENT = """
 import sys
 from flows.wiring.settings import configure
 configure()
-from flows.wiring.recording import wait_until_sent
+from flows.wiring.runs.recording import wait_until_sent
 sys.exit(not wait_until_sent(120))
 """
 

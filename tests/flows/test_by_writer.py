@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.wiring.named_models import read_writer
+from flows.wiring.releases.named_models import read_writer
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation.metrics.likelihoods.loss import Loss
 from tasks.evaluation.metrics.likelihoods.perplexity import Perplexity

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.wiring.commit import commit_inputs
+from flows.wiring.versions.commit import commit_inputs
 from tests.checkout import ROOT
 from tests.flows.small import child_environment
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import yaml
 
-from flows.wiring.server import free_port
+from flows.wiring.servers.server import free_port
 from tests.checkout import ROOT
 from tests.flows.servers import running
 from tests.flows.small import child_environment, make_project, outcomes, wait_for_mlflow

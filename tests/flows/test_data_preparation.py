@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from flows.wiring import artifacts
-from flows.wiring.screening import screen_rows
+from flows.wiring.people.screening import screen_rows
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
 from tasks.data_preparation.params import DataPreparation

@@ -17,9 +17,9 @@ from flows.wiring import artifacts, stage
 from flows.wiring.browsing.live import read_curves
 from flows.wiring.params import Params
 from flows.wiring.processes import show_mark
-from flows.wiring.recording import PIPELINE, REASON, Recorder
 from flows.wiring.runs import addresses, progress
 from flows.wiring.runs.headline import read_headline
+from flows.wiring.runs.recording import PIPELINE, REASON, Recorder
 from flows.wiring.runs.records import RunRecord, begin_record, end_record, find_record, read_records, record_of_page
 from tasks.contracts.manifest import write_bytes, write_json
 
@@ -34,7 +34,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     monkeypatch.setenv(REASON, "more rows")
-    monkeypatch.setattr("flows.wiring.recording.ensure_sender", lambda: None)
+    monkeypatch.setattr("flows.wiring.runs.recording.ensure_sender", lambda: None)
     write_json(artifacts.metrics("data_preparation"), {"rows_train": 375, "rows_test": 30, "dropped_html": 0})
     write_json(artifacts.INITIAL / "manifest.json", {"source": {"hub": "org/base", "revision": "ab12"}})
     plan = {"method": {"name": "lora", "rank": 8}, "learning_rate": 0.001, "steps": 12, "seed": 17, "device": "cpu"}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.wiring import artifacts
-from flows.wiring.named_models import find_model
 from flows.wiring.params import Params
+from flows.wiring.releases.named_models import find_model
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, write_json
 
@@ -46,7 +46,7 @@ def test_the_hash_of_a_model_is_that_of_its_manifests(tmp_path: Path, monkeypatc
 
     def emulate(decoding: dict[str, object]) -> str:
         params = Params.model_validate({"deployment": {"gateway": {"engine": {"decoding": decoding}}}})
-        monkeypatch.setattr("flows.wiring.named_models.read_params", lambda: params)
+        monkeypatch.setattr("flows.wiring.releases.named_models.read_params", lambda: params)
         return find_model("emulated", "fp32").identity
 
     with pytest.raises(PipelineError, match=r"engine\.decoding says how, and is another; set it to {name: emulated"):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from flows.wiring import artifacts
-from flows.wiring.named_models import NamedModel
-from flows.wiring.origins import ModelOrigin, compare_origins, list_params, read_origin
 from flows.wiring.params import Params
+from flows.wiring.releases.named_models import NamedModel
+from flows.wiring.releases.origins import ModelOrigin, compare_origins, list_params, read_origin
 from tasks.contracts.manifest import write_json
 
 OLD = {"training_setup.epochs": 2, "training_setup.method.name": "lora", "evaluation.items": 400}

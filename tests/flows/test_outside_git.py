@@ -59,7 +59,7 @@ def test_a_copy_in_the_repository_of_another_project_takes_no_commit_of_it(tmp_p
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
         subprocess.run([*git, *words], cwd=project.parent, check=True)
     code = (
-        "from flows.wiring.lineage import git_commit; from flows.wiring.commit import commit_inputs;"
+        "from flows.wiring.versions.lineage import git_commit; from flows.wiring.versions.commit import commit_inputs;"
         "print(git_commit(), commit_inputs('why'))"
     )
     words = [sys.executable, "-c", code]

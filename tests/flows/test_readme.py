@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flows.wiring import artifacts
-from flows.wiring.server import free_port
+from flows.wiring.servers.server import free_port
 from flows.wiring.staleness import STAGES
 from tests.browser import find_browser, open_browser
 from tests.checkout import ROOT

@@ -20,12 +20,13 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from flows.wiring import artifacts, lineage
+from flows.wiring import artifacts
 from flows.wiring.processes import mark_process
-from flows.wiring.recording import UNANSWERED, UNSENT, Recorder, ensure_sender
 from flows.wiring.runs.entry_file import EntryFile, settle
 from flows.wiring.runs.mlflow_entries import escape
-from flows.wiring.sending import Sender, experiment_id
+from flows.wiring.runs.recording import UNANSWERED, UNSENT, Recorder, ensure_sender
+from flows.wiring.runs.sending import Sender, experiment_id
+from flows.wiring.versions import lineage
 from tests.flows.small import child_environment, wait_for, wait_for_mlflow
 
 KILLED = """
@@ -33,7 +34,7 @@ import os
 from flows.wiring.settings import configure
 configure()
 from flows.wiring.processes import mark_process
-from flows.wiring.recording import Recorder
+from flows.wiring.runs.recording import Recorder
 recorder = Recorder("fine_tuning", "p1", {"heptune.stage": "fine_tuning"}, mark_process(os.getpid()))
 for step in range(2500):
     recorder.metrics(step, {"loss": 1.0 / (step + 1), "rate": float(step)})
@@ -44,7 +45,7 @@ GONE = """
 from flows.wiring.settings import configure, log_to_terminal
 configure()
 log_to_terminal()
-from flows.wiring.recording import Recorder, wait_until_sent, warn_unanswered
+from flows.wiring.runs.recording import Recorder, wait_until_sent, warn_unanswered
 recorder = Recorder("evaluation", "p2", {"heptune.stage": "evaluation"})
 recorder.metrics(1, {"score": 0.5})
 recorder.metrics(2, {"score": 0.75})
@@ -57,7 +58,7 @@ warn_unanswered()
 SENT = """
 from flows.wiring.settings import configure
 configure()
-from flows.wiring.recording import ensure_sender, wait_until_sent
+from flows.wiring.runs.recording import ensure_sender, wait_until_sent
 ensure_sender()
 print(int(wait_until_sent(120)))
 """
@@ -157,7 +158,7 @@ def uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
     address = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    monkeypatch.setattr("flows.wiring.recording.ensure_sender", lambda: None)
+    monkeypatch.setattr("flows.wiring.runs.recording.ensure_sender", lambda: None)
     Path(".heptune/sender").mkdir(parents=True)
     return address
 
@@ -293,7 +294,7 @@ def test_a_silent_server_is_told_of_once_each_time(
 ) -> None:
     """A short run may end before its sender knows; then the next run says it."""
     started = list[Any]()
-    monkeypatch.setattr("flows.wiring.recording.subprocess.Popen", lambda words, **_: started.append(words))
+    monkeypatch.setattr("flows.wiring.runs.recording.subprocess.Popen", lambda words, **_: started.append(words))
     told = []
     for since in (1.0, 1.0, 2.0):
         UNANSWERED.write_text(json.dumps({"uri": "http://127.0.0.1:9", "since": since}))

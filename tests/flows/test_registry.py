@@ -16,9 +16,9 @@ from mlflow import MlflowClient
 from flows.commands.state.mlflow_store import open_store
 from flows.wiring import artifacts
 from flows.wiring.params import Params
-from flows.wiring.registry import Champion, Registry
+from flows.wiring.releases.registry import Champion, Registry
+from flows.wiring.releases.source import freeze_source, open_release
 from flows.wiring.runs.releases import read_champion
-from flows.wiring.source import freeze_source, open_release
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file, read_json, write_json
 from tasks.deployment.release import seal_release
@@ -408,8 +408,8 @@ def test_what_training_starts_from_is_frozen_until_a_retrain(
 ) -> None:
     params = Params.model_validate({"model_initialisation": {"source": {"name": "registry", "alias": "champion"}}})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("flows.wiring.source.read_params", lambda: params)
-    monkeypatch.setattr("flows.wiring.registry.open_registry", lambda: registry)
+    monkeypatch.setattr("flows.wiring.releases.source.read_params", lambda: params)
+    monkeypatch.setattr("flows.wiring.releases.registry.open_registry", lambda: registry)
     with pytest.raises(PipelineError, match="no version with the alias champion; train the first release"):
         freeze_source()
     first, second = (registry.register(make(weights)) for weights in ("one", "two"))

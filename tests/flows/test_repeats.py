@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from flows.wiring import artifacts, repeats
+from flows.wiring import artifacts
 from flows.wiring.params import Params
-from flows.wiring.repeats import train_repeats
+from flows.wiring.trainings import repeats
+from flows.wiring.trainings.repeats import train_repeats
 from tasks.contracts.balance import Balance, write_balance
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import seal

@@ -22,14 +22,14 @@ import yaml
 from filelock import FileLock
 
 from flows.wiring.processes import mark_process, show_mark
-from flows.wiring.server import RECORD
+from flows.wiring.servers.server import RECORD
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json, write_json
 from tasks.contracts.records import REQUESTS
 from tasks.contracts.tables import read_table, write_table
 from tasks.deployment.release import seal_release
-from tasks.gateway.store import open_store
-from tasks.gateway.tables import feedback_row, request_row
+from tasks.gateway.request_log.store import open_store
+from tasks.gateway.request_log.tables import feedback_row, request_row
 from tests.flows.small import child_environment, lay_database, wait_for_mlflow
 from tests.tasks.monitoring.requests import make_request, make_table, make_traffic
 
@@ -301,8 +301,8 @@ def test_drift_is_announced_once_a_window(project: Path, prefect: str) -> None:
 
 
 def test_snapshot_freezes_the_champions_traffic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.wiring.registry import Registry
-    from flows.wiring.snapshot import snapshot
+    from flows.wiring.releases.registry import Registry
+    from flows.wiring.releases.snapshot import snapshot
 
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text("{}\n")

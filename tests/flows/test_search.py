@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from flows.commands.command_line import app
 from flows.search import INPUTS, database, read_candidates
-from flows.wiring.candidates import Candidates
 from flows.wiring.params import read_params, validate
+from flows.wiring.trainings.candidates import Candidates
 from tasks.contracts.errors import PipelineError
 from tasks.search.study import TrialStore
 

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.commands.state.mlflow_store import open_store
-from flows.wiring.server import free_port
+from flows.wiring.servers.server import free_port
 from tests.flows.servers import kill, mlflow_server, prefect_server
 from tests.flows.small import child_environment, make_project, outcomes, wait_for
 

@@ -14,8 +14,8 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.wiring.processes import mark_process, show_mark
-from flows.wiring.registry import Registry
-from flows.wiring.serving import GATEWAYS, STORE_VARIABLE, champion_of, list_gateways, stop_gateways, store_url
+from flows.wiring.releases.registry import Registry
+from flows.wiring.releases.serving import GATEWAYS, STORE_VARIABLE, champion_of, list_gateways, stop_gateways, store_url
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
 from tasks.deployment.release import seal_release
@@ -78,7 +78,8 @@ def test_the_store_is_the_environments_or_sqlite(monkeypatch: pytest.MonkeyPatch
 def test_every_gateway_of_the_checkout_is_found_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of other terminals; a killed one and one of another machine are not taken for one that runs."""
     monkeypatch.chdir(tmp_path)
-    code = "import time; from flows.wiring.serving import noted\nwith noted('http://127.0.0.1:{}'): time.sleep(600)"
+    code = "from time import sleep; from flows.wiring.releases.serving import noted\n"
+    code += "with noted('http://127.0.0.1:{}'): sleep(600)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     processes = [subprocess.Popen([sys.executable, "-c", code.format(port)], env=environment) for port in (7001, 7002)]
     try:

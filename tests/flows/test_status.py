@@ -21,10 +21,10 @@ from flows.commands.state.mlflow_records import ModelVersion
 from flows.commands.state.mlflow_store import open_store
 from flows.commands.state.stale import StageState, differences, inspect_stages
 from flows.wiring import artifacts
-from flows.wiring.dvc_repository import open_repository
 from flows.wiring.params import Params, read_params
-from flows.wiring.serving import noted
+from flows.wiring.releases.serving import noted
 from flows.wiring.staleness import STAGES
+from flows.wiring.versions.dvc_repository import open_repository
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
 from tasks.monitoring.decisions import Decision, append_decision
@@ -182,9 +182,9 @@ def test_what_follows_from_a_verdict(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, versions: list[ModelVersion], steps: list[str]
 ) -> None:
     write_json(artifacts.RELEASE / "manifest.json", {"release": "mine"})
-    monkeypatch.setattr("flows.wiring.serving.list_gateways", list)
+    monkeypatch.setattr("flows.wiring.releases.serving.list_gateways", list)
     assert list_steps(VERDICT, versions) == steps
-    monkeypatch.setattr("flows.wiring.serving.list_gateways", lambda: ["one"])
+    monkeypatch.setattr("flows.wiring.releases.serving.list_gateways", lambda: ["one"])
     assert list_steps(VERDICT, versions) == [step for step in steps if "serve" not in step]
 
 

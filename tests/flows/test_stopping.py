@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from flows.wiring.processes import mark_process, show_mark
-from flows.wiring.server import RECORD
+from flows.wiring.servers.server import RECORD
 from tests.checkout import ROOT
 from tests.flows.small import child_environment, make_project, wait_for, wait_for_mlflow
 
@@ -126,7 +126,7 @@ def test_signals_end_the_command_and_its_stage_for_good(project: Path, prefect: 
     for number, send, kind, code in cases:
         process = start(project, HEPTUNE, kind, PREFECT_API_URL=prefect)
         below = psutil.Process(process.pid).children(recursive=True)
-        below = [child for child in below if "flows.wiring.sending" not in child.cmdline()]
+        below = [child for child in below if "flows.wiring.runs.sending" not in child.cmdline()]
         (project / f"trouble/{STAGE}.began").unlink()
         began = time.monotonic()
         send(process, number)
@@ -255,7 +255,9 @@ def test_a_server_that_is_killed_while_it_starts_is_started_once_more(project: P
     )
 
     def server() -> psutil.Process | None:
-        found = [c for c in psutil.Process(process.pid).children() if "flows.wiring.serving_prefect" in c.cmdline()]
+        found = [
+            c for c in psutil.Process(process.pid).children() if "flows.wiring.servers.serving_prefect" in c.cmdline()
+        ]
         return found[0] if found else None
 
     until(lambda: server() is not None, 60)
@@ -275,7 +277,7 @@ def test_a_server_is_shared_until_its_last_user_has_ended(project: Path) -> None
     url, _ = read_record_of(project)
     code = (
         "import os, time; from flows.wiring.settings import configure; os.chdir(configure())\n"
-        "from flows.wiring.server import ensure_server\nprint(ensure_server(), flush=True)\ninput()"
+        "from flows.wiring.servers.server import ensure_server\nprint(ensure_server(), flush=True)\ninput()"
     )
     second = subprocess.Popen(
         [sys.executable, "-c", code], cwd=project, env=child_environment(),

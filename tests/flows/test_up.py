@@ -26,13 +26,13 @@ from flows.wiring.artifacts import RELEASE, STORE
 from flows.wiring.params import Params
 from flows.wiring.runs.addresses import ADDRESSES
 from flows.wiring.runs.records import mlflow_of, record_of_page
-from flows.wiring.server import free_port, prefect_at
+from flows.wiring.servers.server import free_port, prefect_at
 from flows.wiring.staleness import STAGES
 from tasks.contracts.manifest import read_json, write_json
 from tasks.contracts.records import RequestLog
 from tasks.deployment.release import seal_release
-from tasks.gateway.store import open_store
-from tasks.gateway.tables import request_row
+from tasks.gateway.request_log.store import open_store
+from tasks.gateway.request_log.tables import request_row
 from tasks.monitoring.schedule import Schedule
 from tests.browser import open_browser
 from tests.checkout import ROOT

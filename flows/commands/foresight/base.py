@@ -9,11 +9,11 @@ from typing import Any
 
 from flows.wiring import artifacts
 from flows.wiring.params import Params
-from flows.wiring.source import MODEL
+from flows.wiring.releases.source import MODEL
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import find_json
-from tasks.language_models.headers import read_gguf_shape_of, read_shape_of
-from tasks.language_models.shape import ModelShape, read_shape
+from tasks.language_models.folder.headers import read_gguf_shape_of, read_shape_of
+from tasks.language_models.folder.shape import ModelShape, read_shape
 from tasks.model_initialisation.checks import check_folder
 from tasks.model_initialisation.sources.folder import Folder
 from tasks.model_initialisation.sources.gguf import Gguf, find_packaged_file

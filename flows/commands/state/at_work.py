@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flows.wiring.processes import has_process, read_mark
-from flows.wiring.server import USERS
-from flows.wiring.serving import list_gateways
+from flows.wiring.releases.serving import list_gateways
+from flows.wiring.servers.server import USERS
 
 TIMEOUT_S = 1.0
 

@@ -67,7 +67,7 @@ def conclude(stages: Sequence[StageState], model: str) -> Conclusion:
 
 def list_steps(verdict: dict[str, Any], versions: Sequence[ModelVersion]) -> list[str]:
     """What follows from a verdict, as far as it has not been done; a gateway that is up swaps by itself."""
-    from flows.wiring.serving import list_gateways
+    from flows.wiring.releases.serving import list_gateways
 
     release = str(find_json(artifacts.RELEASE / "manifest.json").get("release", ""))
     champion = next((one for one in versions if "champion" in one.aliases), None)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.wiring import artifacts
-from flows.wiring.dvc_repository import open_repository
 from flows.wiring.staleness import STAGES
+from flows.wiring.versions.dvc_repository import open_repository
 from flows.wiring.yaml_file import read_yaml
 from tasks.contracts.errors import PipelineError
 

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from flows.wiring import artifacts
 from flows.wiring.browsing.live import Curve, read_curves
+from flows.wiring.releases.serving import store_url
 from flows.wiring.runs import addresses
 from flows.wiring.runs.records import (
     LONGEST_NAME,
@@ -24,7 +25,6 @@ from flows.wiring.runs.records import (
     show_time,
 )
 from flows.wiring.runs.releases import name_release, read_versions
-from flows.wiring.serving import store_url
 
 RUNS_SHOWN = 200
 REQUESTS_SHOWN = 20
@@ -178,7 +178,7 @@ def open_request(request_id: str) -> Door | None:
     Raises:
         PipelineError: The request log does not answer.
     """
-    from tasks.gateway.store import open_store
+    from tasks.gateway.request_log.store import open_store
 
     store = open_store(store_url())
     try:
@@ -319,7 +319,7 @@ def _pipeline(record: RunRecord) -> Link:
 
 
 def _read_requests(release: str, limit: int) -> Sequence[Mapping[str, Any]]:
-    from tasks.gateway.store import open_store
+    from tasks.gateway.request_log.store import open_store
 
     store = open_store(store_url())
     try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.wiring.recording import UNSENT
+from flows.wiring.runs.recording import UNSENT
 
 WIDTH, HEIGHT = 640, 160
 MOST_POINTS = 400

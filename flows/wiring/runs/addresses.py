@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 
 from flows.wiring import artifacts
-from flows.wiring.server import read_record
+from flows.wiring.servers.server import read_record
 
 ADDRESSES = artifacts.STATE / "addresses.json"
 HOST = "http://127.0.0.1"

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.wiring import artifacts, lineage
-from flows.wiring.recording import SENDER, Entry, copies_of, is_alive
+from flows.wiring import artifacts
+from flows.wiring.runs.recording import SENDER, Entry, copies_of, is_alive
+from flows.wiring.versions import lineage
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.wiring.recording import Entry
+from flows.wiring.runs.recording import Entry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -20,9 +20,9 @@ from textwrap import shorten
 from typing import Any
 
 from flows.wiring import artifacts
-from flows.wiring.lineage import git_commit
 from flows.wiring.processes import has_process, mark_process, read_mark, show_mark
 from flows.wiring.runs.releases import name_release
+from flows.wiring.versions.lineage import git_commit
 from tasks.contracts.manifest import find_json
 
 logger = logging.getLogger(__name__)

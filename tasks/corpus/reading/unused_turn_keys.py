@@ -13,7 +13,7 @@ from typing import Any
 from tasks.corpus.reading.shapes.dialogues import PAIR_KEYS, SPEAKERS, choose_keys
 from tasks.corpus.reading.shapes.shape import Columns, Row
 from tasks.corpus.rows.rows import Listing
-from tasks.language_models.message_format import list_unused
+from tasks.language_models.templates.message_format import list_unused
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 from tasks.evaluation.asking.encode import begin_of, encode_option, encode_question, fit_pair
 from tasks.evaluation.asking.question import Question, Reply
 from tasks.language_models.decoding.likelihoods import Likelihood, Pair, score_continuations
-from tasks.language_models.ends import ends_of, ends_of_text
 from tasks.language_models.generation import context_length, count_virtual_tokens, generate_tokens
-from tasks.language_models.rendering import TemplateRefusal
+from tasks.language_models.templates.ends import ends_of, ends_of_text
+from tasks.language_models.templates.rendering import TemplateRefusal
 
 NOT_A_NUMBER = "the log-likelihood is not a number, so the model's weights are damaged"
 

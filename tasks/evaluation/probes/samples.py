@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tasks.language_models.encoding import encode_prompt
-from tasks.language_models.ends import ends_of
 from tasks.language_models.generation import context_length, sample_tokens
 from tasks.language_models.sampling import TokenSampler
+from tasks.language_models.templates.ends import ends_of
 
 if TYPE_CHECKING:
     from tasks.evaluation.items import Item

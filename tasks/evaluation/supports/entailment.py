@@ -2,7 +2,7 @@
 
 Honovich et al., "TRUE: Re-evaluating Factual Consistency Evaluation", NAACL 2022. The folder holds a sequence
 classifier of pairs with a label that begins with "entail", such as those trained on MNLI
-(`tasks.language_models.entailment`).
+(`tasks.language_models.probes.entailment`).
 
 Example: ``by: {name: entailment, path: models/judges/deberta-v3-base-mnli}``
 """
@@ -34,12 +34,12 @@ class EntailmentSupport(Section):
 
     def find_unfit(self) -> list[str]:
         """What is wrong with the labels of the folder, which is there."""
-        from tasks.language_models.entailment import list_label_problems
+        from tasks.language_models.probes.entailment import list_label_problems
 
         return list_label_problems(Path(self.path))
 
     def find(self, questions: Sequence[TextAndClaim], folder: Path | None) -> list[bool]:
-        from tasks.language_models.entailment import open_entailment
+        from tasks.language_models.probes.entailment import open_entailment
 
         classifier = open_entailment(Path(self.path).absolute(), find_device(self.device))
         shares = classifier.score(questions, self.batch_size)

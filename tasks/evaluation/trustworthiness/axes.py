@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.evaluation.report.blocks import BlockTable, ReportBlock
 from tasks.evaluation.wording import signed
-from tasks.language_models.bias_probe import ALL
+from tasks.language_models.probes.bias_probe import ALL
 from tasks.pages.text import show_score
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.fine_tuning.rows import Splits
-from tasks.language_models.model_folder import load_tokenizer, resolve_model, set_generation_config
+from tasks.language_models.folder.model_folder import load_tokenizer, resolve_model, set_generation_config
 from tasks.pages.text import plural
 from tasks.training.distribution.whole import put_weights
 from tasks.training.methods.hooks import RunFacts, StepHooks, make_hooks

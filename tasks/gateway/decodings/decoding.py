@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tasks.gateway.running_rows import RunningRows
+from tasks.gateway.batching.running_rows import RunningRows
 
 # Folder of a transformers model to the model in evaluation mode and its tokenizer.
 ReadFolder = Callable[[Any], tuple[Any, Any]]

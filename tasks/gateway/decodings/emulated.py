@@ -35,8 +35,8 @@ class EmulatedDecoding(Section):
     def prepare(
         self, model: Any, tokenizer: Any, read: ReadFolder, prefill_tokens: int, context: int
     ) -> PreparedDecoding:
-        from tasks.gateway.batch import Batch
-        from tasks.gateway.speculation import SpeculativeBatch
+        from tasks.gateway.batching.batch import Batch
+        from tasks.gateway.batching.speculation import SpeculativeBatch
         from tasks.language_models.emulated import EmulatedModel
 
         others = []

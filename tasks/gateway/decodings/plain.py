@@ -16,6 +16,6 @@ class PlainDecoding(Section):
     def prepare(
         self, model: Any, tokenizer: Any, read: ReadFolder, prefill_tokens: int, context: int
     ) -> PreparedDecoding:
-        from tasks.gateway.batch import Batch
+        from tasks.gateway.batching.batch import Batch
 
         return PreparedDecoding(model, lambda: Batch(model, prefill_tokens))

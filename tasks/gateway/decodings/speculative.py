@@ -31,7 +31,7 @@ class SpeculativeDecoding(Section):
     def prepare(
         self, model: Any, tokenizer: Any, read: ReadFolder, prefill_tokens: int, context: int
     ) -> PreparedDecoding:
-        from tasks.gateway.speculation import SpeculativeBatch
+        from tasks.gateway.batching.speculation import SpeculativeBatch
         from tasks.language_models.batching import find_context
 
         draft, own = read(self.draft)

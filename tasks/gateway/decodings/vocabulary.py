@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.vocabulary import find_vocabulary_differences
+from tasks.language_models.folder.vocabulary import find_vocabulary_differences
 
 
 def require_same_vocabulary(tokenizer: Any, other: Any, key: str, folder: Path) -> None:

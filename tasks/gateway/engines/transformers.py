@@ -25,19 +25,19 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
+from tasks.gateway.batching.prompt_length import cannot_fit, longest_token
 from tasks.gateway.decodings import AnyDecoding
 from tasks.gateway.decodings.plain import PlainDecoding
 from tasks.gateway.engine import EngineLoad, GenerationRequest, PromptRefused
-from tasks.gateway.prompt_length import cannot_fit, longest_token
 from tasks.language_models.batching import find_context, why_not_batched
-from tasks.language_models.chat import Chat
 from tasks.language_models.documents import document_ids, is_document
-from tasks.language_models.ends import ends_of
-from tasks.language_models.rendering import TemplateRefusal
+from tasks.language_models.templates.chat import Chat
+from tasks.language_models.templates.ends import ends_of
+from tasks.language_models.templates.rendering import TemplateRefusal
 
 if TYPE_CHECKING:
-    from tasks.gateway.decoding import DecodeLoop
-    from tasks.gateway.running_rows import RunningRows
+    from tasks.gateway.batching.decoding import DecodeLoop
+    from tasks.gateway.batching.running_rows import RunningRows
     from tasks.training.stored_adapter import StoredAdapter
 
 logger = logging.getLogger(__name__)
@@ -85,10 +85,10 @@ class TransformersEngine:
     def __init__(self, params: Transformers, folder: Path, on_step: Callable[[int], None]) -> None:
         import torch
 
-        from tasks.gateway.adapted_model import AdaptedModel
-        from tasks.gateway.batch import rounding_noise
-        from tasks.gateway.decoding import DecodeLoop
-        from tasks.gateway.prefixed_model import begin_cache
+        from tasks.gateway.batching.adapted_model import AdaptedModel
+        from tasks.gateway.batching.batch import rounding_noise
+        from tasks.gateway.batching.decoding import DecodeLoop
+        from tasks.gateway.batching.prefixed_model import begin_cache
 
         released, self._tokenizer = read_folder(folder, params.dtype, params.device)
         self._lock = threading.Lock()
@@ -171,7 +171,7 @@ class TransformersEngine:
     @cached_property
     def _weights(self) -> str:
         """Hash of the weights that adapters must have been trained on."""
-        from tasks.language_models.weights_hash import hash_weights
+        from tasks.language_models.folder.weights_hash import hash_weights
         from tasks.training.released import is_unmerged
 
         if is_unmerged(self._folder):
@@ -236,7 +236,7 @@ def read_folder(folder: Path, dtype: str, device: str) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoTokenizer
 
-    from tasks.gateway.prefixed_model import PrefixedModel
+    from tasks.gateway.batching.prefixed_model import PrefixedModel
     from tasks.training.released import find_base, load_released
 
     base = find_base(folder)

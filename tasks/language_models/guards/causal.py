@@ -185,7 +185,7 @@ def _load(path: str, user: str, _files: Stamp, device: str, precision: Precision
     import torch
     from transformers import AutoTokenizer
 
-    from tasks.language_models.model_folder import load_model
+    from tasks.language_models.folder.model_folder import load_model
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)

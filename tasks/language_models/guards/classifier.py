@@ -30,7 +30,7 @@ from tasks.language_models.guards.guard import (
     find_device,
     folder_problems,
 )
-from tasks.language_models.text_classifier import ACTIVATION, Activation, list_unknown, read_labels
+from tasks.language_models.probes.text_classifier import ACTIVATION, Activation, list_unknown, read_labels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +78,7 @@ class ClassifierGuard(Section):
         return list_unknown(folder, user, (*self.labels, *self.refusal_labels), labels)
 
     def open(self) -> AskGuard:
-        from tasks.language_models.text_classifier import open_classifier
+        from tasks.language_models.probes.text_classifier import open_classifier
 
         wanted = (*self.labels, *self.refusal_labels)
         classifier = open_classifier(

@@ -12,7 +12,7 @@ from pydantic import Field
 from tasks.contracts.params import Reads
 
 if TYPE_CHECKING:
-    from tasks.language_models.rendering import Turns
+    from tasks.language_models.templates.rendering import Turns
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16"]

@@ -1,7 +1,7 @@
 """Rules, the baseline that needs no model: an answer refuses by its wording, a text is unsafe that holds a listed word.
 
-Refusals are found by `tasks.language_models.refusals`, as string matching does for the quick scores of HarmBench and
-XSTest (Zou et al. 2023, arXiv:2307.15043; Röttger et al. 2023, arXiv:2308.01263). A listed word is found as a whole
+Refusals are found by `tasks.language_models.probes.refusals`, as string matching does for the quick scores of HarmBench
+and XSTest (Zou et al. 2023, arXiv:2307.15043; Röttger et al. 2023, arXiv:2308.01263). A listed word is found as a whole
 word in any case, also where it is spelt in full-width letters. Rules do not understand: a harmful answer without a
 listed word passes, a quotation of one does not. English wordings only.
 
@@ -22,7 +22,7 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Reads, Section
 from tasks.language_models.guards.guard import AskGuard, GuardedExchange, GuardFacts, GuardVerdict
-from tasks.language_models.refusals import refuses
+from tasks.language_models.probes.refusals import refuses
 
 
 class RuleGuard(Section):
@@ -33,7 +33,9 @@ class RuleGuard(Section):
     file: Annotated[str | None, Reads("file")] = Field(
         default=None, description="file with more of them, one a line; lines that begin with # are comments"
     )
-    can: ClassVar[GuardFacts] = GuardFacts("rules", "tasks/language_models/refusals.py", True, True, (), "patterns")
+    can: ClassVar[GuardFacts] = GuardFacts(
+        "rules", "tasks/language_models/probes/refusals.py", True, True, (), "patterns"
+    )
 
     @property
     def facts(self) -> GuardFacts:

@@ -41,7 +41,7 @@ class Hub(Section):
         from httpx2 import HTTPError  # the hub client's HTTP library, whose errors it does not wrap
         from huggingface_hub import HfApi, snapshot_download
 
-        from tasks.language_models.model_folder import ALLOWED
+        from tasks.language_models.folder.model_folder import ALLOWED
         from tasks.model_initialisation.licences import join_names, refuse_denied
         from tasks.model_initialisation.weights import PICKLED, convert_hint
 

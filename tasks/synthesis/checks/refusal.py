@@ -21,6 +21,6 @@ class RefusalCheck(RowCheck):
         return ("answers",)
 
     def check(self, drafts: Sequence[Draft], step: Step, known: Known) -> list[str | None]:
-        from tasks.language_models.refusals import refuses
+        from tasks.language_models.probes.refusals import refuses
 
         return ["the teacher refuses" if refuses(draft.answer) else None for draft in drafts]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from tasks.contracts.machine import Device
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.choices import Precision
 from tasks.training.distribution.distribution import DistributionCan, Layout
 from tasks.training.distribution.machines import Machines

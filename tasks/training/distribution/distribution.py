@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from tasks.contracts.machine import Device
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.choices import Precision
 from tasks.training.memory import Memory
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from tasks.contracts.machine import Device
 from tasks.contracts.params import Section
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.choices import Precision
 from tasks.training.distribution.distribution import DistributionCan, Layout
 from tasks.training.distribution.whole import WHOLE_FILES, gather_whole, load_trained, load_whole, save_whole

@@ -29,7 +29,7 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.contracts.machine import Device
 from tasks.contracts.params import Reads
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.choices import Precision
 from tasks.training.distribution.deepspeed_build import build, find_broken_builds
 from tasks.training.distribution.deepspeed_config import Json, find_misfits, read_configuration

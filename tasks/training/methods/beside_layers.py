@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.method import Can, Rates
 
 Sizes = Sequence[tuple[int, ...]]

@@ -27,8 +27,8 @@ from pydantic import Field
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json, write_json
 from tasks.contracts.params import Section
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.adapters.adapter import FOLDER, merge_adapter
 from tasks.training.methods.beside_layers import USUAL
 from tasks.training.methods.hooks import RunFacts, StepHooks

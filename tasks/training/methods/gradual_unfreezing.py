@@ -24,8 +24,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.language_models.layout import WeightLayout, describe_layout, list_matrices
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.layout import WeightLayout, describe_layout, list_matrices
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.full import TRAINS_BASE, load_weights, rates_of_base, save_weights
 from tasks.training.methods.hooks import RunFacts
 from tasks.training.methods.method import Can, Rates

@@ -22,9 +22,9 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.language_models.layout import Sizes, WeightLayout, count_weights, describe_layout, list_matrices
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.layout import Sizes, WeightLayout, count_weights, describe_layout, list_matrices
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.full import TRAINS_BASE, rates_of_base
 from tasks.training.methods.method import Can, Rates
 from tasks.training.methods.parts import list_problems

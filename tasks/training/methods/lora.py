@@ -30,7 +30,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.adapters.adapter import FOLDER, Adapter, quiet
 from tasks.training.methods.beside_layers import USUAL, Sizes
 from tasks.training.methods.method import Can

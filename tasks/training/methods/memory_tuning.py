@@ -36,8 +36,8 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.language_models.encoding import IGNORED
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.beside_layers import USUAL, BesideLayers, Sizes
 from tasks.training.methods.hooks import RunFacts, StepHooks
 from tasks.training.methods.method import Can
@@ -138,7 +138,7 @@ class MemoryTuning(BesideLayers):
         return " of the last block" if self.first_block == "auto" else f" from block {self.first_block} on"
 
     def adapt(self, model: Any) -> Any:
-        from tasks.language_models.layout import find_blocks
+        from tasks.language_models.folder.layout import find_blocks
         from tasks.training.methods.modules import memory_experts
 
         model.requires_grad_(False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 
 Rates = tuple[float, float]
 

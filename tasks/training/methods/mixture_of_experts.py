@@ -25,8 +25,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.full import TRAINS_BASE, rates_of_base
 from tasks.training.methods.hooks import RunFacts, StepHooks
 from tasks.training.methods.method import Can, Rates
@@ -113,7 +113,7 @@ class MixtureOfExperts(Section):
         return f"a mixture of {self.experts} experts, {self.top_k} a token{part}"
 
     def adapt(self, model: Any) -> Any:
-        from tasks.language_models.layout import find_blocks
+        from tasks.language_models.folder.layout import find_blocks
         from tasks.training.methods.modules.sparse_feed_forward import find_experts, put_experts
 
         put_experts(model, find_blocks(model)[1], PART, self.experts, self.top_k)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
-from tasks.language_models.layout import WeightLayout
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.layout import WeightLayout
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.hooks import RunFacts, StepHooks
 
 # What is trained from a step on.

@@ -31,9 +31,9 @@ from pydantic import Field
 
 from tasks.contracts.params import Section
 from tasks.language_models.encoding import IGNORED
+from tasks.language_models.folder.shape import ModelShape
 from tasks.language_models.long_rows import LongRows
 from tasks.language_models.pooling import Pooling, pool_tokens
-from tasks.language_models.shape import ModelShape
 from tasks.training.hard_negatives import list_worse_answers, mine_negatives
 from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
 from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Reference, Scorer

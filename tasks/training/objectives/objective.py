@@ -36,8 +36,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from tasks.language_models.folder.shape import ModelShape
 from tasks.language_models.long_rows import LongRows
-from tasks.language_models.shape import ModelShape
 from tasks.training.losses.loss import TrainingLoss
 from tasks.training.objectives.data import RowKind, SplitTables, Tokenization
 from tasks.training.rows import TokenizedRows

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tasks.contracts.params import Section
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.objectives.objective import Batch, Reference, Scorer, StepToMake
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from tasks.contracts.machine import Device
 from tasks.contracts.params import Section
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.choices import Precision, WeightType
 from tasks.training.quantization.loading import base_bytes, decoded_bytes, load_in_bits, problems_of_bits
 from tasks.training.quantization.quantization import Abilities

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.machine import Device
-from tasks.language_models.model_folder import load_model, open_on_meta
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_model, open_on_meta
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.choices import Precision, WeightType
 
 DTYPES: dict[str, str] = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}

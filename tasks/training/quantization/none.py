@@ -18,8 +18,8 @@ from pydantic import Field
 
 from tasks.contracts.machine import Device
 from tasks.contracts.params import Section
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.choices import Precision, WeightType
 from tasks.training.quantization.loading import load_frozen, mismatches
 from tasks.training.quantization.quantization import Abilities

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from tasks.contracts.machine import Device
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.choices import Precision
 
 
@@ -78,7 +78,7 @@ class Quantization(Protocol):
         """The base as it is held while it is trained on; of a resolved one.
 
         Args:
-            base: Folder with the base's weights, as `tasks.language_models.model_folder.resolve_model` gives it.
+            base: Folder with the base's weights, as `tasks.language_models.folder.model_folder.resolve_model` gives it.
             precision: Of the computation.
             device: Where it is trained.
         """

@@ -195,7 +195,7 @@ class RewardModel(Section):
         if tokenizer.chat_template is None:
             texts = ["\n".join(str(turn.get("content") or "") for turn in one) for one in turns]
             return [([], list(tokenizer(text).input_ids)) for text in texts]
-        from tasks.language_models.chat import chat_of
+        from tasks.language_models.templates.chat import chat_of
 
         chat = chat_of(tokenizer)
         encoded = chat.encode([chat.write(one) for one in turns])

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
-from tasks.language_models.rendering import Turns
+from tasks.language_models.templates.rendering import Turns
 
 Reference = Literal["answer", "label"]
 Bounds = tuple[float, float]  # the lowest and the highest value

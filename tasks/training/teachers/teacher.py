@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_file
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.vocabulary import find_vocabulary_differences
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.vocabulary import find_vocabulary_differences
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ import torch
 from tasks.adapters.store import keep_adapter
 from tasks.contracts.manifest import hash_file, seal
 from tasks.language_models.encoding import encode_reference
-from tasks.language_models.model_folder import load_model, load_tokenizer
+from tasks.language_models.folder.model_folder import load_model, load_tokenizer
 from tasks.training.methods.lora import Lora
 from tests.tasks.fine_tuning.small import make_initial
 from tests.tiny import example_rows, make_tiny_model, write_examples

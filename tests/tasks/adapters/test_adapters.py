@@ -17,8 +17,8 @@ from tasks.adapters.page import write_interference
 from tasks.adapters.store import cut_stored, keep_adapter
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import hash_folder, read_json, seal, write_json
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.weights_hash import hash_weights
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.weights_hash import hash_weights
 from tasks.training.methods.dylora import CONFIG, WEIGHTS
 from tasks.training.methods.lora import Lora
 from tasks.training.stored_adapter import list_names, read_adapter, refuse_other_base

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM
 from tasks.contracts.records import EXAMPLES
 from tasks.gateway.answering import answer_all
 from tasks.language_models.encoding import IGNORED, encode_examples
-from tasks.language_models.ends import carry_ends
 from tasks.language_models.generation import generate_answers, score_references
+from tasks.language_models.templates.ends import carry_ends
 from tests.tasks.language_models.test_chat import SHIPPED, with_template
 from tests.tiny import example_rows
 

@@ -25,8 +25,8 @@ from tasks.fine_tuning.train import fine_tune
 from tasks.gateway.answering import answer_all
 from tasks.gateway.engines.transformers import Transformers
 from tasks.language_models.encoding import encode_prompt
+from tasks.language_models.folder.model_folder import load_model
 from tasks.language_models.generation import generate_answers
-from tasks.language_models.model_folder import load_model
 from tasks.training.methods.lora import Lora
 from tasks.training.quantization.nf4 import Nf4
 from tasks.training.released import load_released

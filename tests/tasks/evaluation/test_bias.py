@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tasks.evaluation.bias import bias_figures, bias_table
-from tasks.language_models.bias_probe import BiasMeasure
-from tasks.language_models.bias_sentences import COUPLES, GROUPS
+from tasks.language_models.probes.bias_probe import BiasMeasure
+from tasks.language_models.probes.bias_sentences import COUPLES, GROUPS
 from tests.tasks.evaluation.boards import make_outcome
 
 

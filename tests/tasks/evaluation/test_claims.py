@@ -28,7 +28,7 @@ from tasks.evaluation.supports.entailment import EntailmentSupport
 from tasks.evaluation.supports.meanings import cluster_meanings
 from tasks.evaluation.supports.support import split_claims
 from tasks.evaluation.supports.words import measure_overlap
-from tasks.language_models.entailment import open_entailment
+from tasks.language_models.probes.entailment import open_entailment
 from tests.endpoint import Endpoint, broken
 from tests.tasks.evaluation.boards import make_items, make_outcome
 

@@ -29,7 +29,7 @@ from tasks.evaluation.scoring import Scoreboard, score_outcomes
 from tasks.evaluation.slices.groups import group_items
 from tasks.evaluation.slices.scores import score_slices
 from tasks.evaluation.verdict import check_metrics, decide
-from tasks.language_models.model_folder import load_tokenizer
+from tasks.language_models.folder.model_folder import load_tokenizer
 from tests.tasks.fine_tuning.small import make_initial
 from tests.tiny import example_rows, make_tiny_model
 

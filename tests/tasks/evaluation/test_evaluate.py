@@ -51,8 +51,8 @@ from tasks.evaluation.suites.scoring import NO_SUITES, read_suites
 from tasks.evaluation.trustworthiness.axes import describe_axes
 from tasks.evaluation.verdict import PromotionVerdict, decide
 from tasks.language_models.encoding import encode_examples
+from tasks.language_models.folder.model_folder import resolve_model
 from tasks.language_models.generation import score_references
-from tasks.language_models.model_folder import resolve_model
 from tests.tasks.evaluation.boards import make_board, make_items, make_outcome
 from tests.tasks.evaluation.suites.replies import make_facts
 from tests.tiny import LABELS, example_rows, write_examples

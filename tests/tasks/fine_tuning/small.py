@@ -21,7 +21,7 @@ from tasks.contracts.manifest import seal
 from tasks.contracts.records import EXAMPLES
 from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.fine_tuning.rows import Splits, tokenize_splits
-from tasks.language_models.shape import describe_shape, read_shape
+from tasks.language_models.folder.shape import describe_shape, read_shape
 from tasks.training.distribution.distribution import Layout
 from tasks.training.methods.lora import Lora
 from tasks.training.optimizers.adamw import AdamW

@@ -11,7 +11,7 @@ import torch
 
 from tasks.fine_tuning.held_out_answers import measure_answer_loss, measure_preferences
 from tasks.fine_tuning.train import fine_tune
-from tasks.language_models.model_folder import load_tokenizer
+from tasks.language_models.folder.model_folder import load_tokenizer
 from tasks.training.objectives.answers import tokenize_pairs
 from tasks.training.objectives.data import Tokenization, split_tables
 from tasks.training.rows import TokenizedRows

@@ -23,7 +23,7 @@ from tasks.fine_tuning.origin import hash_rows, origin_of
 from tasks.fine_tuning.rows import tokenize_splits, weights_without_costs
 from tasks.fine_tuning.train import fine_tune
 from tasks.fine_tuning.trainer.start import make_trainer
-from tasks.language_models.model_folder import load_model
+from tasks.language_models.folder.model_folder import load_model
 from tasks.training.distribution.whole import trained_weights
 from tasks.training.losses import LOSSES
 from tasks.training.losses.cross_entropy import CrossEntropy

@@ -21,7 +21,7 @@ from tasks.fine_tuning.report import write_report
 from tasks.fine_tuning.rows import Splits
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
-from tasks.language_models.model_folder import load_model
+from tasks.language_models.folder.model_folder import load_model
 from tasks.training.plan import Plan
 from tasks.training.tuned import load_tuned
 from tests.tasks.fine_tuning.small import make_initial, make_plan, make_splits

@@ -16,15 +16,15 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json, seal, write_json
-from tasks.gateway.adapted_model import AdaptedModel
 from tasks.gateway.answering import wait_for_tokens
+from tasks.gateway.api.keys import add_key
+from tasks.gateway.batching.adapted_model import AdaptedModel
 from tasks.gateway.engine import Delta, Event, Finished, GenerationRequest
 from tasks.gateway.engines.transformers import Transformers, read_folder
-from tasks.gateway.keys import add_key
 from tasks.gateway.running import RunningGateway
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.weights_hash import hash_weights
 from tasks.language_models.generation import generate_answers
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.weights_hash import hash_weights
 from tests.tasks.gateway.conftest import start_gateway
 
 TURNS = [[{"role": "user", "content": text}] for text in ("Where is my parcel?", "stone", "Is the river open today?")]

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.gateway.batch import MINIMUM_FREE_COLUMNS, Batch, logits_alone, rounding_noise
+from tasks.gateway.batching.batch import MINIMUM_FREE_COLUMNS, Batch, logits_alone, rounding_noise
 
 # Rounding of float32 logits of size 10 over two layers; leaking rows differ by more than 1e-2.
 ROUNDING = 2.0e-4

@@ -15,7 +15,7 @@ import httpx
 import orjson
 import pytest
 
-from tasks.gateway.connections import BACKLOG, RESERVED_HANDLES, ConnectionLimits, fit_to_handles
+from tasks.gateway.api.connections import BACKLOG, RESERVED_HANDLES, ConnectionLimits, fit_to_handles
 from tasks.gateway.running import RunningGateway
 from tests.tasks.gateway.conftest import start_gateway
 
@@ -101,7 +101,7 @@ def test_the_bytes_of_a_head_are_limited(small: RunningGateway) -> None:
 
 
 def test_a_body_sent_after_a_refusal_does_not_keep_the_connection(tmp_path: Path, model: Path) -> None:
-    from tasks.gateway.keys import add_key
+    from tasks.gateway.api.keys import add_key
 
     add_key(tmp_path / "keys.json", "ci")
     with start_gateway(tmp_path, model, head_timeout_s=1.0) as gateway, connect(gateway) as connection:
@@ -220,7 +220,7 @@ def test_files_run_out_and_the_log_recovers(tmp_path: Path, model: Path) -> None
         process.wait(30)
         assert process.stdout is not None
         process.stdout.close()
-    from tasks.gateway.store import open_store
+    from tasks.gateway.request_log.store import open_store
 
     window = open_store(f"sqlite:///{tmp_path / 'requests.db'}").read_window()
     assert window["label"].to_pylist() == ["ask", None, None]

@@ -143,7 +143,7 @@ def test_a_seed_repeats_a_sampled_answer_and_tiny_top_p_is_greedy(engine: Transf
 def test_sampled_frequencies_are_the_probabilities_of_the_nucleus() -> None:
     import torch
 
-    from tasks.gateway.sampling import make_generator, sample_token
+    from tasks.gateway.batching.sampling import make_generator, sample_token
 
     # Probabilities 0.5, 0.3, 0.2; top_p 0.6 keeps the first two: 0.625 and 0.375.
     logits = torch.tensor([0.2, 0.5, 0.3]).log()
@@ -249,9 +249,9 @@ def test_logits_that_are_no_numbers_fail_their_row_alone() -> None:
 
     import torch
 
-    from tasks.gateway.batch import Batch
-    from tasks.gateway.decoding import DecodeLoop, Row
-    from tasks.gateway.text import AnswerText
+    from tasks.gateway.batching.batch import Batch
+    from tasks.gateway.batching.decoding import DecodeLoop, Row
+    from tasks.gateway.batching.text import AnswerText
 
     def decode(ids: list[int]) -> str:
         return "x" * len(ids)

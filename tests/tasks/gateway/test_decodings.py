@@ -12,13 +12,13 @@ import torch
 
 from tasks.contracts.errors import PipelineError
 from tasks.gateway.answering import answer_all
-from tasks.gateway.batch import logits_alone
+from tasks.gateway.batching.batch import logits_alone
+from tasks.gateway.batching.speculation import SpeculativeBatch
 from tasks.gateway.decodings.emulated import EmulatedDecoding
 from tasks.gateway.decodings.plain import PlainDecoding
 from tasks.gateway.decodings.speculative import SpeculativeDecoding
 from tasks.gateway.engine import GenerationRequest, Sampling
 from tasks.gateway.engines.transformers import Transformers
-from tasks.gateway.speculation import SpeculativeBatch
 from tasks.language_models.emulated import EmulatedModel
 from tasks.language_models.generation import generate_answers, score_references
 from tests.tasks.gateway.test_decoding import Answer, conversations

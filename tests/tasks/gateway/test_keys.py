@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts.errors import PipelineError
-from tasks.gateway.keys import Keyring, add_key, read_keys, remove_key
+from tasks.gateway.api.keys import Keyring, add_key, read_keys, remove_key
 
 
 def test_the_file_holds_the_hash_and_never_the_key(tmp_path: Path) -> None:

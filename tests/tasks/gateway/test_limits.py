@@ -13,14 +13,14 @@ import httpx
 import pytest
 import torch
 
+from tasks.gateway.api.host import names_this_machine
+from tasks.gateway.api.keys import Keyring, add_key, remove_key
+from tasks.gateway.batching.prompt_length import cannot_fit, longest_token
+from tasks.gateway.batching.sampling import make_generator, sample_token
 from tasks.gateway.completions import cut_turns
 from tasks.gateway.engine import Sampling
-from tasks.gateway.host import names_this_machine
-from tasks.gateway.keys import Keyring, add_key, remove_key
-from tasks.gateway.prompt_length import cannot_fit, longest_token
+from tasks.gateway.request_log.store import Store
 from tasks.gateway.running import RunningGateway
-from tasks.gateway.sampling import make_generator, sample_token
-from tasks.gateway.store import Store
 from tests.tasks.gateway.conftest import start_gateway
 
 GOOD_HOSTS = [b"127.0.0.1", b"127.0.0.1:8000", b"localhost", b"LocalHost:80", b"[::1]", b"[::1]:8000", b"127.8.9.1"]

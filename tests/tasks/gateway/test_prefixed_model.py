@@ -13,8 +13,8 @@ from tasks.gateway.answering import answer_all
 from tasks.gateway.decodings.speculative import SpeculativeDecoding
 from tasks.gateway.engines.transformers import Transformers
 from tasks.language_models.encoding import encode_prompt
+from tasks.language_models.folder.model_folder import load_model
 from tasks.language_models.generation import generate_answers
-from tasks.language_models.model_folder import load_model
 from tasks.training.methods import AnyMethod
 from tasks.training.methods.prompts.p_tuning import PTuning
 from tasks.training.methods.prompts.prefix_tuning import PrefixTuning

@@ -17,8 +17,8 @@ from tasks.contracts.errors import PipelineError
 from tasks.gateway.answering import answer_all
 from tasks.gateway.engine import EngineLoad
 from tasks.gateway.releases import Releases
+from tasks.gateway.request_log.store import open_store
 from tasks.gateway.running import RunningGateway
-from tasks.gateway.store import open_store
 from tests.tasks.gateway.conftest import start_gateway
 
 ASK = [{"role": "user", "content": "stone river"}]

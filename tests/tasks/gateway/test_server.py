@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
 from tasks.gateway.answering import answer_all
-from tasks.gateway.chat import ChatRequest
-from tasks.gateway.keys import add_key, remove_key
+from tasks.gateway.api.chat import ChatRequest
+from tasks.gateway.api.keys import add_key, remove_key
 from tasks.gateway.running import RunningGateway, bind
 from tests.tasks.gateway.conftest import start_gateway
 
@@ -354,7 +354,7 @@ def test_a_client_that_leaves_frees_its_place(tmp_path: Path, model: Path) -> No
             wait_until(lambda: gateway.state.releases.load().running == 0)
         answer = httpx.post(f"{gateway.url}/v1/chat/completions", json=body(max_tokens=2), timeout=60)
         assert answer.status_code == 200
-    from tasks.gateway.store import open_store
+    from tasks.gateway.request_log.store import open_store
 
     log = open_store(f"sqlite:///{tmp_path / 'requests.db'}").read_window()
     assert log["status"].to_pylist() == [499, 499, 200]
@@ -427,7 +427,7 @@ def test_closing_finishes_running_answers_and_writes_the_log(tmp_path: Path, mod
     for thread in threads:
         thread.join()
     assert [answer.status_code for answer in answers] == [200] * 4
-    from tasks.gateway.store import open_store
+    from tasks.gateway.request_log.store import open_store
 
     assert open_store(f"sqlite:///{tmp_path / 'requests.db'}").count() == 4
 

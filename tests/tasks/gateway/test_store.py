@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import REQUESTS, Message, RequestLog
-from tasks.gateway.spool import Spool, read_batches
-from tasks.gateway.store import Store, open_store
-from tasks.gateway.tables import check_entry, feedback_row, request_row
-from tasks.gateway.writer import RequestWriter, Retention
+from tasks.gateway.request_log.spool import Spool, read_batches
+from tasks.gateway.request_log.store import Store, open_store
+from tasks.gateway.request_log.tables import check_entry, feedback_row, request_row
+from tasks.gateway.request_log.writer import RequestWriter, Retention
 from tests.postgres import Database
 
 

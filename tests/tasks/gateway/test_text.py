@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.gateway.text import AnswerText, overlap
+from tasks.gateway.batching.text import AnswerText, overlap
 
 
 def decode(tokens: list[int]) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tasks.gateway.spool import Spool
-from tasks.gateway.store import Store, open_store
-from tasks.gateway.tables import request_row
-from tasks.gateway.writer import RequestWriter
+from tasks.gateway.request_log.spool import Spool
+from tasks.gateway.request_log.store import Store, open_store
+from tasks.gateway.request_log.tables import request_row
+from tasks.gateway.request_log.writer import RequestWriter
 from tests.tasks.gateway.test_store import make_request, read_refused, wait_until
 
 LINES = {

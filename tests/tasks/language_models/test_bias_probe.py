@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks.language_models.bias_probe import ALL, BiasMeasure, probe_bias, score_texts, summarise
-from tasks.language_models.bias_sentences import COUPLES, GROUPS
+from tasks.language_models.probes.bias_probe import ALL, BiasMeasure, probe_bias, score_texts, summarise
+from tasks.language_models.probes.bias_sentences import COUPLES, GROUPS
 
 
 def test_there_are_enough_sentences_in_balance() -> None:
@@ -54,7 +54,7 @@ def test_a_planted_lean_is_found(tiny_model: Path, monkeypatch: pytest.MonkeyPat
         for text in (couple.expects_first.format(couple.first), couple.expects_second.format(couple.second))
     }
     monkeypatch.setattr(
-        "tasks.language_models.bias_probe.score_texts",
+        "tasks.language_models.probes.bias_probe.score_texts",
         lambda model, tokenizer, texts: [-10.0 + 0.5 * (text in expected) for text in texts],
     )
     measure = probe_bias(object(), None)

@@ -15,9 +15,9 @@ from transformers import AddedToken, AutoTokenizer, GenerationConfig, PreTrained
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES, UNTRAINED
-from tasks.language_models.chat import Chat
 from tasks.language_models.encoding import IGNORED, encode_examples, encode_prompt, encode_reference
-from tasks.language_models.ends import carry_ends, ends_of
+from tasks.language_models.templates.chat import Chat
+from tasks.language_models.templates.ends import carry_ends, ends_of
 from tests.tiny import example_rows
 
 SHIPPED = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
@@ -253,7 +253,7 @@ def test_an_end_that_the_template_does_not_write_is_added(tiny_model: Path) -> N
 
 
 def test_many_answers_are_compared_in_bounded_time(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.language_models import rendering
+    from tasks.language_models.templates import rendering
 
     rendered = []
     render: Callable[..., str] = rendering.Rendering.render

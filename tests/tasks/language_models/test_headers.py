@@ -8,9 +8,9 @@ from pathlib import Path
 
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
-from tasks.language_models.headers import read_gguf_shape_of, read_shape_of
-from tasks.language_models.layout import count_weights
-from tasks.language_models.shape import ModelShape, describe_shape
+from tasks.language_models.folder.headers import read_gguf_shape_of, read_shape_of
+from tasks.language_models.folder.layout import count_weights
+from tasks.language_models.folder.shape import ModelShape, describe_shape
 from tasks.model_initialisation.weights import read_weights
 
 

@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from tasks.corpus.reading.shapes.dialogues import read_turn
-from tasks.gateway.chat import ApiError, ChatRequest, parse
-from tasks.language_models.message_format import MessageError, is_learned, list_unused, read_text
+from tasks.gateway.api.chat import ApiError, ChatRequest, parse
+from tasks.language_models.templates.message_format import MessageError, is_learned, list_unused, read_text
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"city": "Paris", "date": null}'}}
 CALL_TEXT = '[{"name":"find","arguments":{"city":"Paris","date":null}}]'

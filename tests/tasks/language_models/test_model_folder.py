@@ -14,7 +14,7 @@ from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import seal
 from tasks.contracts.records import EXAMPLES
 from tasks.language_models.encoding import encode_examples
-from tasks.language_models.model_folder import load_tokenizer
+from tasks.language_models.folder.model_folder import load_tokenizer
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model
 from tests.tiny import example_rows

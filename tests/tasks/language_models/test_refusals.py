@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.language_models.refusals import refuses
+from tasks.language_models.probes.refusals import refuses
 
 
 @pytest.mark.parametrize(

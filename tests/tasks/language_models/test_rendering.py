@@ -9,7 +9,7 @@ import pytest
 import trl
 
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.rendering import Rendering, refusal_of
+from tasks.language_models.templates.rendering import Rendering, refusal_of
 
 SHIPPED = Path(trl.__file__).parent / "chat_templates"
 PAIR = [{"role": "user", "content": "A room?"}, {"role": "assistant", "content": "Yes."}]

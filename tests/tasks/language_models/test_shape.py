@@ -11,7 +11,7 @@ import torch
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import seal
-from tasks.language_models.shape import describe_shape, read_shape
+from tasks.language_models.folder.shape import describe_shape, read_shape
 
 CONTEXT = 64
 SIZES = {

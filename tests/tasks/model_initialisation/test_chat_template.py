@@ -14,7 +14,7 @@ import trl
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
 from tasks.language_models.encoding import IGNORED, encode_examples, encode_prompt, encode_reference
-from tasks.language_models.rendering import find_arguments
+from tasks.language_models.templates.rendering import find_arguments
 from tasks.model_initialisation.chat_template import choose_template, fix_date, set_arguments
 from tasks.model_initialisation.checks import open_tokenizer
 

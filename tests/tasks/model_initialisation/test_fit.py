@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoConfig, GenerationConfig
 
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.chat import own_template
+from tasks.language_models.templates.chat import own_template
 from tasks.model_initialisation.checks import open_tokenizer
 from tasks.model_initialisation.fit import check_fit
 from tasks.model_initialisation.generation_config import settle_generation_config

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
-from tasks.language_models.model_folder import resolve_model
+from tasks.language_models.folder.model_folder import resolve_model
 from tasks.model_initialisation.chat_template import choose_template
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model

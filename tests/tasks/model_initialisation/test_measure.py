@@ -12,7 +12,7 @@ import pytest
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES, UNTRAINED
-from tasks.language_models.bias_probe import probe_bias
+from tasks.language_models.probes.bias_probe import probe_bias
 from tasks.model_initialisation.candidates import BaseChoice
 from tasks.model_initialisation.chat_template import choose_template, render_first
 from tasks.model_initialisation.checks import check_folder, open_tokenizer

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_manifest
-from tasks.language_models.model_folder import load_tokenizer, open_on_meta, resolve_model
+from tasks.language_models.folder.model_folder import load_tokenizer, open_on_meta, resolve_model
 from tasks.model_initialisation.chat_template import CHATML, choose_template
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model

@@ -10,7 +10,7 @@ import pytest
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
 from tasks.language_models.encoding import IGNORED, encode_examples, encode_prompt
-from tasks.language_models.rendering import Rendering
+from tasks.language_models.templates.rendering import Rendering
 from tasks.model_initialisation.chat_template import choose_template, fold_turns
 from tasks.model_initialisation.checks import open_tokenizer
 from tasks.model_initialisation.sample_check import check_sample
@@ -114,7 +114,7 @@ def test_turns_are_folded_into_those_next_to_them(template: str, turns: list[dic
 
 
 def test_an_answer_without_an_end_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.language_models.chat import Chat
+    from tasks.language_models.templates.chat import Chat
 
     tokenizer = open_tokenizer(model)
     encode = Chat.encode

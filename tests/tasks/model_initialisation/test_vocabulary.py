@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tasks.contracts.errors import PipelineError
 from tasks.language_models.encoding import encode_reference
-from tasks.language_models.model_folder import load_model, load_tokenizer
-from tasks.language_models.shape import describe_shape
+from tasks.language_models.folder.model_folder import load_model, load_tokenizer
+from tasks.language_models.folder.shape import describe_shape
 from tasks.model_initialisation.chat_template import choose_template
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model

@@ -19,7 +19,7 @@ from tasks.contracts.records import EXAMPLES
 from tasks.contracts.tables import write_table
 from tasks.corpus.reading.ingest import read_sources
 from tasks.corpus.reading.sources.jsonl import Jsonl
-from tasks.language_models.model_folder import load_tokenizer
+from tasks.language_models.folder.model_folder import load_tokenizer
 from tasks.language_models.writers.answers import CUT_OFF
 from tasks.synthesis.sampling import draws
 from tasks.synthesis.sampling.choice import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.language_models.shape import ModelShape, read_shape
+from tasks.language_models.folder.shape import ModelShape, read_shape
 from tests.tasks.fine_tuning.small import make_initial
 from tests.tiny import make_tiny_model
 

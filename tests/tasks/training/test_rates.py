@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods import METHODS
 from tasks.training.methods.full import Full
 from tasks.training.methods.method import Method

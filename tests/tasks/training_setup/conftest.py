@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts.machine import Machine
-from tasks.language_models.shape import ModelShape, read_shape
+from tasks.language_models.folder.shape import ModelShape, read_shape
 from tasks.model_initialisation.chat_template import choose_template
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.describe import describe_model

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Machine
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training_setup.auto import Auto
 from tasks.training_setup.choose import describe, list_candidates
 from tasks.training_setup.counts import Counts

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Machine
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.combinations import CHOICES, RULES, CombinationRule, find_reasons, name_of
 from tasks.training_setup.counts import Counts
 from tasks.training_setup.params import TrainingSetup

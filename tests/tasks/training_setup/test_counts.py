@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.contracts.records import EXAMPLES
 from tasks.language_models.encoding import IGNORED, encode_examples
-from tasks.language_models.model_folder import load_tokenizer
+from tasks.language_models.folder.model_folder import load_tokenizer
 from tasks.training.rows import ANSWER_CUT
 from tasks.training_setup.counts import count_tokens
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from tasks.contracts.machine import find_machine
 from tasks.contracts.records import EXAMPLES
 from tasks.contracts.tables import read_table
-from tasks.language_models.shape import read_shape
+from tasks.language_models.folder.shape import read_shape
 from tasks.training_setup.counts import count_tokens
 from tasks.training_setup.environment import read_environment
 from tasks.training_setup.params import TrainingSetup

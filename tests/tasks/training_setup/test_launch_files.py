@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.distribution.distribution import Layout
 from tasks.training.plan import Plan
 from tasks.training_setup.launch_files import write_launch_files

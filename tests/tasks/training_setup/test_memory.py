@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.memory import SMALLEST_MAPPED
 from tasks.training.methods.full import Full
 from tasks.training.methods.half import Half

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.contracts.machine import Machine, find_machine
 from tasks.contracts.records import EXAMPLES
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.plan import Plan, load_plan
 from tasks.training_setup.counts import Counts, count_tokens
 from tasks.training_setup.environment import fingerprint, read_environment

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.machine import Machine
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods import names_where
 from tasks.training.methods.full import Full
 from tasks.training.methods.lora import Lora

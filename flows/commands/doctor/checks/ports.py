@@ -6,8 +6,8 @@ import socket
 from collections.abc import Iterator
 
 from flows.commands.doctor.finding import Finding, Surroundings
+from flows.wiring.releases.serving import PORT, list_gateways
 from flows.wiring.runs.addresses import MLFLOW_PORT, PREFECT_PORT, REPORTS_PORT
-from flows.wiring.serving import PORT, list_gateways
 
 # Port to the option that chooses another one.
 PORTS = {

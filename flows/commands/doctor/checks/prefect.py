@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from flows.commands.doctor.finding import Finding, Surroundings
 from flows.wiring.processes import has_process
-from flows.wiring.server import is_healthy, read_record
+from flows.wiring.servers.server import is_healthy, read_record
 
 VARIABLE = "PREFECT_API_URL"
 

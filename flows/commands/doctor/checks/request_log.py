@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from flows.commands.doctor.finding import Finding, Surroundings
-from flows.wiring.serving import STORE_VARIABLE
+from flows.wiring.releases.serving import STORE_VARIABLE
 
 PORTS = {"postgresql": 5432}
 TIMEOUT_S = 3.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.commands.doctor.finding import Finding, Surroundings
 from flows.wiring.processes import LEADER, has_process, read_mark
-from flows.wiring.server import OWNER
+from flows.wiring.servers.server import OWNER
 
 LAUNCH = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
 # They choose an engine over the head of the plan.

@@ -1,9 +1,9 @@
 """Conversations: OpenAI/ChatML ``messages`` and ShareGPT ``conversations``, and the dialogues inside other shapes.
 
-A turn becomes a text as `tasks.language_models.message_format` says, for training and for serving alike. Tool results
-become a turn of the role ``tool``, and the definitions in a ``tools`` column the end of the system turn: a model cannot
-call a tool whose definition it never saw. An answer marked ``weight: 0``, ``train: false`` or ``loss: false`` stays in
-its conversation and carries no loss (`tasks.corpus.reading.marks`).
+A turn becomes a text as `tasks.language_models.templates.message_format` says, for training and for serving alike. Tool
+results become a turn of the role ``tool``, and the definitions in a ``tools`` column the end of the system turn: a
+model cannot call a tool whose definition it never saw. An answer marked ``weight: 0``, ``train: false`` or ``loss:
+false`` stays in its conversation and carries no loss (`tasks.corpus.reading.marks`).
 
 Example:
     ``{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}`` becomes the turns
@@ -34,8 +34,8 @@ from tasks.corpus.reading.shapes.shape import (
     make_turn,
     read_text,
 )
-from tasks.language_models import message_format
-from tasks.language_models.message_format import TURN_KEYS, MessageError, dump_json, is_learned
+from tasks.language_models.templates import message_format
+from tasks.language_models.templates.message_format import TURN_KEYS, MessageError, dump_json, is_learned
 
 ROLES = {
     "system": "system",

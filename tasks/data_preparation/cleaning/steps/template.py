@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from tasks.corpus.rows.rows import Listing
     from tasks.corpus.rows.texts import Cleaned
-    from tasks.language_models.rendering import Rendering
-    from tasks.language_models.template_file import TemplateFile
+    from tasks.language_models.templates.rendering import Rendering
+    from tasks.language_models.templates.template_file import TemplateFile
 
 Turn = dict[str, Any]
 Repair = Literal["merge", "fold"]
@@ -127,7 +127,7 @@ class Template(Section):
         return Cleaned(table, reasons, repairs.total(), tuple(examples), notes, self._list_repairs(repairs))
 
     def _read(self) -> TemplateFile:
-        from tasks.language_models.template_file import read_template
+        from tasks.language_models.templates.template_file import read_template
 
         try:
             found = read_template(Path(self.model))
@@ -250,7 +250,7 @@ def _show_turns(turns: Sequence[Turn]) -> str:
 
 
 def _compile(found: TemplateFile) -> Rendering:
-    from tasks.language_models.rendering import Rendering
+    from tasks.language_models.templates.rendering import Rendering
 
     try:
         return Rendering(found.text, found.special_tokens)

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from tasks.contracts.params import Reads, Section
 from tasks.corpus.rows.roles import ROLES, Of
-from tasks.language_models.text_classifier import ACTIVATION, Activation
+from tasks.language_models.probes.text_classifier import ACTIVATION, Activation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,7 @@ class Toxicity(Section):
         Raises:
             PipelineError: The classifier is missing or lacks a label, or its config does not determine the activation.
         """
-        from tasks.language_models.text_classifier import open_classifier
+        from tasks.language_models.probes.text_classifier import open_classifier
 
         classifier = open_classifier(Path(self.classifier), self.name, self.labels, self.activation)
         return list(classifier.labels), classifier.score(texts, self.batch_size)

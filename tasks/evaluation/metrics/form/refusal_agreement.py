@@ -1,7 +1,7 @@
 """Refusal agreement: the answer refuses where the reference refuses, and only there.
 
-An answer refuses when its opening says so in one of the English wordings of `tasks.language_models.refusals`, as string
-matching does for HarmBench's and XSTest's quick scores (Zou et al., arXiv:2307.15043; Röttger et al.,
+An answer refuses when its opening says so in one of the English wordings of `tasks.language_models.probes.refusals`, as
+string matching does for HarmBench's and XSTest's quick scores (Zou et al., arXiv:2307.15043; Röttger et al.,
 arXiv:2308.01263). It is blind to refusals in other languages or wordings and does not see whether the rest of the
 answer helps all the same; a guard model or a judge does.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.evaluation.metrics.per_answer import PerAnswer
-from tasks.language_models.refusals import refuses
+from tasks.language_models.probes.refusals import refuses
 
 if TYPE_CHECKING:
     from tasks.evaluation.items import Item

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from tasks.contracts.errors import PipelineError, raise_all
 from tasks.evaluation.suites.suite import SuiteSection
 from tasks.language_models.guards import AnyGuard
-from tasks.language_models.refusals import refuses
+from tasks.language_models.probes.refusals import refuses
 
 if TYPE_CHECKING:
     from tasks.evaluation.asking.question import Question, Reply

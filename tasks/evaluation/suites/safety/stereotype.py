@@ -1,8 +1,9 @@
 """Stereotype: is the word that a stereotype expects likelier than the other, in sentences that differ in that word?
 
-The bias probe (`tasks.language_models.bias_probe`) as a suite, so that it can guard: 36 couples of English sentences
-written for this project, after the idea of CrowS-Pairs (Nangia et al. 2020, https://arxiv.org/abs/2010.00133). The lean
-of a couple is in nats; the share counts couples with a lean above zero, of which a model without leaning has half.
+The bias probe (`tasks.language_models.probes.bias_probe`) as a suite, so that it can guard: 36 couples of English
+sentences written for this project, after the idea of CrowS-Pairs (Nangia et al. 2020,
+https://arxiv.org/abs/2010.00133). The lean of a couple is in nats; the share counts couples with a lean above zero, of
+which a model without leaning has half.
 
 Good for a direction, before and after tuning. It asks for likelihoods of sentences, not for answers, knows six groups
 and one language, and a lean of zero proves nothing beyond its sentences.
@@ -37,7 +38,7 @@ class Stereotype(SafetySuite):
 
     def read(self) -> list[Question]:
         from tasks.evaluation.asking.question import Option, Question
-        from tasks.language_models.bias_sentences import COUPLES
+        from tasks.language_models.probes.bias_sentences import COUPLES
 
         found = [
             Question(

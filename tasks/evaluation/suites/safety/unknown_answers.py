@@ -22,7 +22,7 @@ from pydantic import Field
 from tasks.contracts.params import Reads
 from tasks.evaluation.suites.safety.section import SafetySuite, make_prompt, read_prompts
 from tasks.evaluation.suites.suite import Measure, SuiteScores, score_each, select_questions
-from tasks.language_models.refusals import refuses
+from tasks.language_models.probes.refusals import refuses
 
 if TYPE_CHECKING:
     from tasks.evaluation.asking.question import Question, Reply

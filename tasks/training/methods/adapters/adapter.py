@@ -20,8 +20,8 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import write_json
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.beside_layers import BesideLayers
 
 FOLDER = "adapter"

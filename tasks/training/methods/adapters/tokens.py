@@ -17,7 +17,7 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Section
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.adapters.adapter import FOLDER, adapt_with, merge_adapter, open_adapter, save_adapter
 from tasks.training.methods.beside_layers import USUAL
 from tasks.training.methods.method import Can, Rates

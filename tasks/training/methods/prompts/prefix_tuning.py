@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.method import Can, Rates
 from tasks.training.methods.prompts.prompt import USUAL, PromptMethod
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.objectives.objective import (
     Batch,
     ObjectiveLoss,

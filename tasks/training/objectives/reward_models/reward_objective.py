@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tasks.language_models.folder.shape import ModelShape
 from tasks.language_models.long_rows import LongRows
-from tasks.language_models.shape import ModelShape
 from tasks.training.objectives.answers import LONG_ROWS
 from tasks.training.objectives.objective import ObjectiveCan, Scorer
 from tasks.training.objectives.plain import PlainObjective

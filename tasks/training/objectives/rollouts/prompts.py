@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.contracts.errors import raise_all
-from tasks.language_models.chat import chat_of
 from tasks.language_models.encoding import IGNORED
 from tasks.language_models.long_rows import LongRows
-from tasks.language_models.rendering import TemplateRefusal, Turns
+from tasks.language_models.templates.chat import chat_of
+from tasks.language_models.templates.rendering import TemplateRefusal, Turns
 from tasks.training.objectives.data import SplitTables, Tokenization
 from tasks.training.objectives.rollouts.params import Rollout
 from tasks.training.objectives.rollouts.tools import OpenTools

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.chat import chat_of
-from tasks.language_models.ends import ends_of
 from tasks.language_models.generation import context_length, sample_tokens
 from tasks.language_models.sampling import TokenSampler
+from tasks.language_models.templates.chat import chat_of
+from tasks.language_models.templates.ends import ends_of
 from tasks.training.objectives.rollouts.params import Drawing
 from tasks.training.objectives.rollouts.prompts import Prompt
 from tasks.training.objectives.rollouts.tools import OpenTools, result_ids

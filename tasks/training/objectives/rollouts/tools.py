@@ -21,7 +21,7 @@ from pydantic import Field
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.params import Reads, Section
-from tasks.language_models.rendering import Turns
+from tasks.language_models.templates.rendering import Turns
 from tasks.sandbox.functions import FunctionFacts, FunctionFailed, FunctionFile
 
 LONGEST_RESULT = 4_000  # characters
@@ -122,7 +122,7 @@ def result_ids(chat: Any, results: Sequence[str], role: str) -> list[int]:
     """Token ids of what the template writes after the end of a turn with calls: the results and the next prompt.
 
     Args:
-        chat: `tasks.language_models.chat.Chat`.
+        chat: `tasks.language_models.templates.chat.Chat`.
         results: One text per call.
         role: Of the results.
 

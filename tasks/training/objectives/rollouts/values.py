@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import PipelineError
 from tasks.language_models.encoding import IGNORED
-from tasks.language_models.layout import count_weights
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.layout import count_weights
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.objectives.objective import Batch, Scorer, TokenValues
 from tasks.training.objectives.rollouts.rollout import unwrap
 

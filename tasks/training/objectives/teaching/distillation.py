@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from tasks.language_models.folder.shape import ModelShape
 from tasks.language_models.long_rows import LongRows
-from tasks.language_models.shape import ModelShape
 from tasks.training.objectives.data import SplitTables, Tokenization
 from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer
 from tasks.training.objectives.teaching.taught_objective import FIGURES, TaughtObjective

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.language_models.chat import chat_of
 from tasks.language_models.encoding import IGNORED
+from tasks.language_models.folder.shape import ModelShape
 from tasks.language_models.long_rows import LongRows
-from tasks.language_models.rendering import TemplateRefusal
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.templates.chat import chat_of
+from tasks.language_models.templates.rendering import TemplateRefusal
 from tasks.training.objectives.data import SplitTables, Tokenization
 from tasks.training.objectives.objective import Batch, ObjectiveCan, ObjectiveLoss, Scorer, StepToMake
 from tasks.training.objectives.rollouts.prompts import NO_PROMPT, NO_ROOM, PROMPTS_LONGER, Prompt, read_prompt

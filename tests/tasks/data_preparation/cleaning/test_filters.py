@@ -34,7 +34,7 @@ from tasks.data_preparation.cleaning.steps.repetition import (
 from tasks.data_preparation.cleaning.steps.tokens import Tokens, count_tokens
 from tasks.data_preparation.cleaning.steps.toxicity import Toxicity
 from tasks.data_preparation.cleaning.steps.unicode import Unicode, make_repair
-from tasks.language_models.refusals import refuses
+from tasks.language_models.probes.refusals import refuses
 from tests.conversations import make, pair, texts
 
 REAL = Path(os.environ.get("HEPTUNE_REAL_DATA", "/nonexistent"))

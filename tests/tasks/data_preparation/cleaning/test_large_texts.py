@@ -17,7 +17,7 @@ from tasks.data_preparation.cleaning.steps.quality import Quality
 from tasks.data_preparation.cleaning.steps.repetition import Repetition
 from tasks.data_preparation.cleaning.steps.unicode import make_repair
 from tasks.data_preparation.cleaning.steps.whitespace import normalize_spaces
-from tasks.language_models.refusals import refuses
+from tasks.language_models.probes.refusals import refuses
 from tests.hostile_texts import UNITS
 
 # Where a linear search takes a tenth of a second, one that takes the square of the length takes half a minute;

@@ -25,7 +25,7 @@ from tasks.data_preparation.cleaning.steps.missing import Missing
 from tasks.data_preparation.cleaning.steps.template import Repairs, Template, fold_system, merge_adjacent
 from tasks.data_preparation.params import DataPreparation
 from tasks.language_models.encoding import encode_examples
-from tasks.language_models.rendering import refusal_of
+from tasks.language_models.templates.rendering import refusal_of
 from tests.conversations import Turns, make, pair
 
 SHIPPED = Path(trl.__file__).parent / "chat_templates"

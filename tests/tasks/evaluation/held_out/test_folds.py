@@ -37,7 +37,7 @@ from tasks.evaluation.outcomes import AnswerSettings, Outcome
 from tasks.evaluation.scoring import score_outcomes
 from tasks.evaluation.verdict import decide, find_better
 from tasks.evaluation.worse_answers import WorseAnswers
-from tasks.language_models.bias_probe import BiasMeasure
+from tasks.language_models.probes.bias_probe import BiasMeasure
 from tests.tasks.evaluation.boards import make_items, make_outcome, right_and_wrong
 from tests.tiny import example_rows, write_examples
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flows.wiring.named_models import find_endpoint
+from flows.wiring.releases.named_models import find_endpoint
 from tasks.contracts.errors import PipelineError
 from tasks.evaluation.asking import endpoint as module
 from tasks.evaluation.asking.endpoint import AnswerEndpoint, ask_endpoint

@@ -15,8 +15,8 @@ from tasks.evaluation.suites.safety.machine_ethics import MachineEthics
 from tasks.evaluation.suites.safety.unknown_answers import UnknownAnswers
 from tasks.evaluation.suites.scoring import NO_SUITES, SuiteBoard, SuiteResult, read_suites, score_suites
 from tasks.evaluation.trustworthiness.axes import describe_axes, list_axes, list_spoiled
-from tasks.language_models.bias_probe import BiasMeasure
-from tasks.language_models.bias_sentences import COUPLES
+from tasks.language_models.probes.bias_probe import BiasMeasure
+from tasks.language_models.probes.bias_sentences import COUPLES
 from tests.tasks.evaluation.boards import make_outcome
 from tests.tasks.evaluation.suites.replies import HOW
 

@@ -314,7 +314,7 @@ class _Scores:
 
 
 def test_a_classifiers_labels_are_harm_or_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.language_models.text_classifier.open_classifier", lambda *_: _Scores())
+    monkeypatch.setattr("tasks.language_models.probes.text_classifier.open_classifier", lambda *_: _Scores())
     both = ClassifierGuard(path="x", labels=("toxic",), refusal_labels=("rejection",))
     texts = [ask("hi", "toad"), ask("hi", "sorry"), ask("a toad")]
     assert both.open()(texts) == [

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tasks.fine_tuning.launch.job import written
 from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.rows import Splits
-from tasks.language_models.shape import read_shape
+from tasks.language_models.folder.shape import read_shape
 from tasks.training.distribution.distribution import Layout
 from tasks.training.plan import Plan
 from tests.tasks.fine_tuning.small import make_plan

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
-from tasks.language_models.shape import read_shape
+from tasks.language_models.folder.shape import read_shape
 from tasks.training.methods.half import Half
 from tasks.training.plan import Plan
 from tests.tasks.fine_tuning.small import make_splits

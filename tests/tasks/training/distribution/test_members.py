@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.distribution import DISTRIBUTIONS
 from tasks.training.distribution.ddp import Ddp
 from tasks.training.distribution.deepspeed_config import SCHEMA

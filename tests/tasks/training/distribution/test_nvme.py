@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
-from tasks.language_models.shape import read_shape
+from tasks.language_models.folder.shape import read_shape
 from tasks.training.distribution.distribution import Layout
 from tests.tasks.fine_tuning.small import make_initial, make_plan, make_splits
 from tests.tiny import make_tiny_model

@@ -14,8 +14,8 @@ from tasks.contracts.manifest import hash_folder, read_json
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
 from tasks.fine_tuning.trainer import start
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.adapters.adalora import AdaLora
 from tasks.training.methods.hooks import RunFacts, StepHooks
 from tests.tasks.fine_tuning.small import make_plan, make_splits

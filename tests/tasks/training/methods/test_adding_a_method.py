@@ -30,8 +30,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from tasks.contracts.params import Section
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.method import Can, Rates
 
 FILE = "one_layer.safetensors"

@@ -12,8 +12,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape, describe_shape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape, describe_shape
 from tasks.training.methods.bottleneck import Bottleneck
 from tasks.training.quantization.nf4 import Nf4
 

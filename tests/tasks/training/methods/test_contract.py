@@ -21,8 +21,8 @@ from tasks.contracts.records import EXAMPLES
 from tasks.fine_tuning.rows import tokenize_splits
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape, read_shape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape, read_shape
 from tasks.pages.page import show
 from tasks.training.methods.adapters.adapter import Adapter
 from tasks.training.methods.adapters.tokens import TrainableTokens

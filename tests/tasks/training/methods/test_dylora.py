@@ -11,8 +11,8 @@ from peft import PeftModel
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import read_json
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.dylora import DyLora, cut_adapter
 from tasks.training.methods.hooks import RunFacts
 from tasks.training.methods.modules.drawn_rank import use_rank

@@ -16,9 +16,9 @@ from transformers import AutoTokenizer
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.manifest import seal
 from tasks.gateway.answering import answer_all
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.language_models.generation import generate_answers
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
 from tasks.training.methods.memory_tuning import MemoryTuning, SelectExperts, list_places
 from tasks.training.methods.modules.expert_keys import read_states, set_keys, write_texts
 from tasks.training.methods.modules.memory_experts import (

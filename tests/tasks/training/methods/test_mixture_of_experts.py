@@ -13,9 +13,9 @@ from transformers import AutoTokenizer, MixtralForCausalLM
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from tasks.gateway.answering import answer_all
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.language_models.generation import generate_answers
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
 from tasks.training.combinations import find_reasons
 from tasks.training.distribution.zero import Zero
 from tasks.training.methods.hooks import RunFacts, make_hooks

@@ -14,9 +14,9 @@ import torch
 
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
-from tasks.language_models.layout import WeightLayout, count_weights, describe_layout
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.layout import WeightLayout, count_weights, describe_layout
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.gradual_unfreezing import GradualUnfreezing
 from tasks.training.methods.half import Half
 from tasks.training.methods.hooks import RunFacts

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.language_models.model_folder import load_tokenizer
+from tasks.language_models.folder.model_folder import load_tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from tasks.contracts.records import ANSWER_SETS, EXAMPLES
 from tasks.fine_tuning.rows import tokenize_splits
 from tasks.language_models.encoding import IGNORED
-from tasks.language_models.model_folder import load_tokenizer
+from tasks.language_models.folder.model_folder import load_tokenizer
 from tasks.training.objectives import answers as reading
 from tasks.training.objectives.answers import list_pairs, tokenize_judged, tokenize_pairs
 from tasks.training.objectives.data import Tokenization

@@ -16,7 +16,7 @@ from tasks.fine_tuning.report import measure, write_report
 from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.objectives import OBJECTIVES
 from tasks.training.objectives.objective import Objective
 from tasks.training.plan import Plan

@@ -21,7 +21,7 @@ from tasks.fine_tuning.loss.batches import collate
 from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.rows import tokenize_splits
 from tasks.fine_tuning.trainer.start import make_trainer
-from tasks.language_models.model_folder import load_tokenizer
+from tasks.language_models.folder.model_folder import load_tokenizer
 from tasks.language_models.pooling import Pooling, read_pooling
 from tasks.training.hard_negatives import list_worse_answers, mine_negatives
 from tasks.training.objectives.contrastive import Contrastive, HardNegatives, contrast, find_negatives, pool

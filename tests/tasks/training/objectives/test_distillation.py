@@ -20,8 +20,8 @@ from tasks.fine_tuning.loss.batches import collate
 from tasks.fine_tuning.origin import hash_rows, origin_of
 from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.fine_tuning.trainer.start import make_trainer
-from tasks.language_models.model_folder import load_tokenizer
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_tokenizer
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.objectives.data import Tokenization, split_tables
 from tasks.training.objectives.teaching.distillation import Distillation

@@ -19,9 +19,9 @@ from tasks.fine_tuning.origin import origin_of
 from tasks.fine_tuning.report import write_report
 from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.fine_tuning.trainer.start import make_trainer
-from tasks.language_models.chat import chat_of
-from tasks.language_models.model_folder import load_tokenizer
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_tokenizer
+from tasks.language_models.folder.shape import ModelShape
+from tasks.language_models.templates.chat import chat_of
 from tasks.training.objectives.data import Tokenization, split_tables
 from tasks.training.objectives.rollouts.prompts import NO_PROMPT, NO_ROOM
 from tasks.training.objectives.rollouts.samples_file import list_steps, read_samples

@@ -14,7 +14,7 @@ from tasks.fine_tuning.report import write_report
 from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.plan import Plan
 from tasks.training_setup.params import TrainingSetup
 from tasks.training_setup.phases import count_phases, resolve_phases

@@ -12,7 +12,7 @@ import pytest
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
 from tasks.language_models.encoding import IGNORED
-from tasks.language_models.model_folder import load_tokenizer
+from tasks.language_models.folder.model_folder import load_tokenizer
 from tasks.training.objectives.data import Tokenization, count_kinds, split_tables
 from tasks.training.objectives.pretraining import CONVERSATION, Pretraining
 from tasks.training.rows import TokenizedRows

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.fine_tuning.train import fine_tune
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.objectives.preferences.dpo import REFERENCE, Dpo
 from tasks.training.objectives.preferences.ipo import Ipo
 from tasks.training.objectives.preferences.kto import Kto

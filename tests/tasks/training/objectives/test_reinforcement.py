@@ -17,7 +17,7 @@ from tasks.contracts.records import EXAMPLES
 from tasks.fine_tuning.report import measure, write_report
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.objectives.rollouts.samples_file import list_steps, read_samples
 from tasks.training.plan import Plan
 from tasks.training.tuned import load_tuned

@@ -32,8 +32,8 @@ from tasks.fine_tuning.rows import Splits, tokenize_splits
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
 from tasks.language_models.encoding import IGNORED
-from tasks.language_models.model_folder import load_tokenizer
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_tokenizer
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.answer_steps import find_step_ends
 from tasks.training.objectives.data import Tokenization, split_tables
 from tasks.training.objectives.reward_models.process_reward_model import ProcessRewards

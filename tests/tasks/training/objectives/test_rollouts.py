@@ -11,11 +11,11 @@ import torch
 from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.chat import chat_of
+from tasks.language_models.folder.model_folder import load_model, load_tokenizer
+from tasks.language_models.folder.shape import ModelShape
 from tasks.language_models.generation import sample_tokens
-from tasks.language_models.model_folder import load_model, load_tokenizer
 from tasks.language_models.sampling import TokenSampler
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.templates.chat import chat_of
 from tasks.training.objectives.data import Tokenization, split_tables
 from tasks.training.objectives.reinforcement.grpo import Grpo
 from tasks.training.objectives.rollouts import rollout as rollout_module

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.contracts.records import ANSWER_SETS, EXAMPLES, UNTRAINED
-from tasks.language_models.model_folder import load_tokenizer
+from tasks.language_models.folder.model_folder import load_tokenizer
 from tasks.training.objectives.data import Tokenization, count_kinds, split_tables
 from tasks.training.objectives.supervised import Supervised
 from tasks.training.rows import TokenizedRows

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.optimizers import OPTIMIZERS
 from tests.tasks.training.optimizers.problem import Trained, solve
 

@@ -20,7 +20,7 @@ from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
 from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 from tasks.fine_tuning.trainer.progress import OnMetrics
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.optimizers.optimizer import Optimizer
 from tasks.training.plan import Plan
 from tasks.training_setup.counts import Counts, count_tokens

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.full import Full
 from tasks.training.optimizers import OPTIMIZERS
 from tasks.training.optimizers.optimizer import Optimizer

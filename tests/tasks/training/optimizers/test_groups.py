@@ -11,8 +11,8 @@ from peft.optimizers import create_loraplus_optimizer
 from pydantic import ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.methods.lora import Lora
 from tasks.training.optimizers.adamw import AdamW
 from tasks.training.optimizers.groups import ParameterGroups, group_weights

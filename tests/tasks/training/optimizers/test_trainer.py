@@ -19,8 +19,8 @@ from tasks.fine_tuning.out_of_memory import halve_batch
 from tasks.fine_tuning.train import fine_tune
 from tasks.fine_tuning.trainer.fine_tuner import FineTuner
 from tasks.fine_tuning.trainer.start import make_trainer, reproducible
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape
 from tasks.training.memory import Memory
 from tasks.training.methods.full import Full
 from tasks.training.optimizers import refusals

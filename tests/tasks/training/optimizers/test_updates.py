@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers.optimization import Adafactor as TransformersAdafactor
 
-from tasks.language_models.model_folder import load_model
+from tasks.language_models.folder.model_folder import load_model
 from tasks.training.optimizers import OPTIMIZERS
 from tasks.training.optimizers.adalomo import AdaLomo
 from tasks.training.optimizers.apollo import Apollo

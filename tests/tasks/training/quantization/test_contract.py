@@ -21,8 +21,8 @@ from tasks.fine_tuning.rows import tokenize_splits
 from tasks.fine_tuning.run import Run
 from tasks.fine_tuning.train import fine_tune
 from tasks.fine_tuning.trainer.fine_tuner import FineTuner
-from tasks.language_models.model_folder import load_model
-from tasks.language_models.shape import ModelShape, describe_shape
+from tasks.language_models.folder.model_folder import load_model
+from tasks.language_models.folder.shape import ModelShape, describe_shape
 from tasks.training.choices import Precision
 from tasks.training.methods.bottleneck import Bottleneck
 from tasks.training.methods.full import Full

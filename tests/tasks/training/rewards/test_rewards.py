@@ -12,7 +12,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.contracts.errors import PipelineError
-from tasks.language_models.model_folder import load_tokenizer
+from tasks.language_models.folder.model_folder import load_tokenizer
 from tasks.sandbox.functions import FunctionFailed, FunctionFile
 from tasks.training import reward_models
 from tasks.training.rewards import AnyReward

@@ -105,7 +105,7 @@ def test_the_stereotype_suite_is_the_probe_and_counts_couples() -> None:
     first = [option.text for option in questions[0].options]
     assert first[0] != first[1]
     assert first[2] != first[3]
-    from tasks.language_models.bias_sentences import COUPLES
+    from tasks.language_models.probes.bias_sentences import COUPLES
 
     assert len(questions) == len(COUPLES)
 

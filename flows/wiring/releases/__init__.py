@@ -1,0 +1,1 @@
+"""Releases by name: registered, served, started from, compared."""

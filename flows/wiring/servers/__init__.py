@@ -1,0 +1,1 @@
+"""The checkout's Prefect server, and flow runs whose process is gone."""

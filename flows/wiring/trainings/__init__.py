@@ -1,0 +1,1 @@
+"""Trainings beside the pipeline's own: trials of a search and repeats."""

@@ -1,0 +1,1 @@
+"""What DVC knows of the checkout: hashes, repository, commits."""

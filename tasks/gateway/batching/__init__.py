@@ -1,0 +1,1 @@
+"""Rows decoded together, each with the result it would have alone."""

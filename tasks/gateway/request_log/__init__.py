@@ -1,0 +1,1 @@
+"""Requests, answers and feedback: a database, and files while there is none."""

@@ -1,0 +1,1 @@
+"""A model's folder: its files, shape, vocabulary and hash."""

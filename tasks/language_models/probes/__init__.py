@@ -1,0 +1,1 @@
+"""What a text says, judged without people: bias, entailment, refusals, classes."""
