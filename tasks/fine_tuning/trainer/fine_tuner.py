@@ -255,7 +255,7 @@ class FineTuner(SFTTrainer):
                 default.
         """
         if return_outputs:
-            raise NotImplementedError("the logits of a training batch are not kept")
+            raise ValueError("the logits of a training batch are not kept")
         alpha = self.plan.neftune_alpha if self.model.training else None
         with noisy_embeddings(self.model.get_input_embeddings(), alpha, inputs):
             found = self.objective.loss(model, inputs)

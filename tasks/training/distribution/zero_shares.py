@@ -82,7 +82,7 @@ def restore(engine: Any, folder: Path) -> None:
     base = zero.optimizer
     for flat, pieces in _own_lists(zero):
         sources = [one for share in saved for one in share.lists if one.pieces.keys() & pieces.keys()]
-        flat.data.copy_(_collect(pieces, [(one.weights, one.pieces) for one in sources], flat))
+        flat.data.copy_(collect(pieces, [(one.weights, one.pieces) for one in sources], flat))
         if sources:
             base.state[flat] = {name: _collect_state(name, pieces, sources, flat) for name in sources[0].states}
     for group, values in zip(base.param_groups, saved[0].groups, strict=True):
@@ -101,13 +101,23 @@ def _collect_state(name: str, pieces: Mapping[str, Piece], sources: list[FlatLis
     first = sources[0].states[name]
     if not (isinstance(first, torch.Tensor) and first.dim()):
         return first.clone() if isinstance(first, torch.Tensor) else first  # one value, alike in all
-    return _collect(pieces, [(one.states[name], one.pieces) for one in sources], flat, first.dtype)
+    return collect(pieces, [(one.states[name], one.pieces) for one in sources], flat, first.dtype)
 
 
-def _collect(
+def collect(
     pieces: Mapping[str, Piece], sources: list[tuple[Any, Mapping[str, Piece]]], flat: Any, dtype: Any = None
 ) -> Any:
-    """The numbers of a list of now, where it has none of a weight's, zeros: what pads it."""
+    """The numbers of a list of now; zeros where it is padded.
+
+    Args:
+        pieces: What is where in it.
+        sources: Lists as they were written, and what is where in them.
+        flat: Of the size and on the device that is wanted.
+        dtype: Of the numbers; that of ``flat`` by default.
+
+    Raises:
+        RuntimeError: No list has some of the numbers.
+    """
     import torch
 
     found = torch.zeros_like(flat, dtype=dtype or flat.dtype, requires_grad=False)
@@ -135,19 +145,22 @@ def _own_lists(zero: Any) -> Iterator[tuple[Any, dict[str, Piece]]]:
     if hasattr(zero, "fp32_partitioned_groups_flat"):
         for flat, group in zip(zero.fp32_partitioned_groups_flat, zero.fp16_groups, strict=True):
             shapes = {zero.param_names[weights]: weights.ds_shape for weights in group}
-            yield flat, _cut(shapes, torch.distributed.get_rank(), torch.distributed.get_world_size())
+            yield flat, cut(shapes, torch.distributed.get_rank(), torch.distributed.get_world_size())
         return
-    names = {name: weights for weights, name in zero.param_names.items()}
+    mapped = ((name, getattr(weights, "_hp_mapping", None)) for weights, name in zero.param_names.items())
+    first = {name: mapping.lp_fragment_address.start for name, mapping in mapped if mapping is not None}
     for flat, places in zip(zero.single_partition_of_fp32_groups, zero._param_slice_mappings, strict=True):
-        mapped = {name: names[name]._hp_mapping.lp_fragment_address.start for name in places}
-        yield (
-            flat,
-            {name: Piece(first, places[name].numel, places[name].start) for name, first in mapped.items()},
-        )
+        yield flat, {name: Piece(first[name], place.numel, place.start) for name, place in places.items()}
 
 
-def _cut(shapes: Mapping[str, Any], rank: int, ranks: int) -> dict[str, Piece]:
-    """Where stage 3 has the weights of a list: of each as many numbers in every rank, the last ones padding."""
+def cut(shapes: Mapping[str, Any], rank: int, ranks: int) -> dict[str, Piece]:
+    """Where stage 3 has the weights of a list: of each as many numbers in every rank, the last ones padding.
+
+    Args:
+        shapes: Of the list's weights, whole, in its order.
+        rank: Whose list.
+        ranks: Among how many the weights are shared.
+    """
     pieces, start = {}, 0
     for name, shape in shapes.items():
         size = math.prod(shape)
@@ -177,7 +190,7 @@ def _read_shares(folder: Path) -> list[Share]:
 def _read_stage_3(state: Mapping[str, Any], shapes: list[Mapping[str, Any]], rank: int, ranks: int) -> Share:
     base = state["optimizer_state_dict"]
     lists = [
-        FlatList(weights, base["state"].get(number, {}), _cut(shapes[number], rank, ranks))
+        FlatList(weights, base["state"].get(number, {}), cut(shapes[number], rank, ranks))
         for number, weights in enumerate(state["fp32_flat_groups"])
     ]
     return _share(state, lists, base["param_groups"])

@@ -6,6 +6,7 @@ needs the old weight has run by then, since each of them had to give its share o
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ SMALLEST_SIZE = 1e-3  # of a tensor, so that one that begins at zero can leave i
 DECAY = -0.8
 
 
-class InsideBackward(torch.optim.Optimizer):
+class InsideBackward(torch.optim.Optimizer, ABC):
     """Updates a weight when its gradient is complete, and drops the gradient; `step` only counts.
 
     Args:
@@ -36,8 +37,9 @@ class InsideBackward(torch.optim.Optimizer):
         assert gradient is not None
         self._update(weights, gradient, self.param_groups[self.group_of[id(weights)]])
 
+    @abstractmethod
     def _update(self, weights: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Change the weights in place."""
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:

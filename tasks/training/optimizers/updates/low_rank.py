@@ -8,6 +8,7 @@ random space and reads from it only how large the step of each row or column sho
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ EPSILON = 1e-8  # beside a norm in a denominator
 GROWTH = 1.01  # largest growth of an APOLLO update's norm from step to step (section 4.2 of the paper)
 
 
-class LowRankAdamW(torch.optim.Optimizer):
+class LowRankAdamW(torch.optim.Optimizer, ABC):
     """The part that both have in common: AdamW on what `_compress` leaves of a matrix, whole on everything else.
 
     Args:
@@ -51,6 +52,7 @@ class LowRankAdamW(torch.optim.Optimizer):
                     update = self._low_rank(weights.grad, state, group) if small else _adam(weights.grad, state, group)
                     weights.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=group["lr"])
 
+    @abstractmethod
     def _low_rank(self, gradient: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> torch.Tensor:
         """The update of a matrix.
 
@@ -59,7 +61,6 @@ class LowRankAdamW(torch.optim.Optimizer):
             state: Of this matrix.
             group: Betas and epsilon.
         """
-        raise NotImplementedError
 
     def _is_due(self, state: dict[str, Any]) -> bool:
         return bool((state["step"] - 1) % self.refresh_every_steps == 0)
