@@ -14,6 +14,7 @@ from tasks.deployment.reward_parity import TOLERANCE
 from tasks.pages.page import is_number, show
 from tasks.pages.text import plural, show_score
 from tasks.training.objectives.reward_models.reward_objective import RewardObjective
+from tasks.training.plan_text import describe_kept, describe_schedule, list_changes
 
 TEMPLATE = Path(__file__).with_name("templates") / "card.md"
 FILES_SHOWN = 50
@@ -204,24 +205,28 @@ def training_rows(provenance: Provenance) -> list[list[Any]]:
     """Names and values of the plan that matter to a reader, and the final losses of fine-tuning."""
     plan = provenance.plan
     processes = plural(plan.world_size, "process", "processes")
+    steps = provenance.tuned.get("steps", plan.steps)
+    kept = provenance.tuned.get("kept_step", steps)
     rows: list[list[Any]] = [
         ["base", provenance.origin],
         ["architecture", provenance.initial["architecture"]],
         ["parameters of the base", provenance.initial["parameters"]],
         ["method", plan.method.describe()],
         ["trained parameters", plan.trainable_parameters],
-        ["steps", provenance.tuned.get("steps", plan.steps)],
+        ["steps", steps],
+        ["weights", f"{describe_kept(plan)}{f': step {kept:,}' if kept < steps else ''}"],
         ["objective", plan.objective.describe()],
         *([["loss", plan.loss.describe()]] if plan.objective.can.token_loss else []),
-        ["epochs", f"{plan.epochs:.3g}"],
+        ["epochs", f"{plan.epochs_of(steps):.3g}"],
         ["conversations per epoch", plan.examples],
         ["tokens per epoch", plan.tokens],
         ["supervised tokens per epoch", plan.supervised_tokens],
         ["optimizer", plan.optimizer.describe()],
         [
             "learning rate",
-            f"{plan.learning_rate:g}, {plan.schedule.describe()}, after {plural(plan.warmup_steps, 'warm-up step')}",
+            f"{plan.learning_rate:g}, {describe_schedule(plan)}",
         ],
+        *map(list, list_changes(plan)),
         [
             "batch",
             f"{plan.batch_size} rows × {plan.accumulation_steps} accumulated × {processes}",

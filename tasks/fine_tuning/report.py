@@ -16,6 +16,7 @@ from tasks.fine_tuning.run import Run
 from tasks.language_models.long_rows import OUTCOMES
 from tasks.pages.page import Page, Tone, count_steps, plot_style
 from tasks.pages.text import plot_text, plural
+from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.mixture import count_tasks, list_task_figures
 from tasks.training.objectives import AnyObjective
 from tasks.training.objectives.data import NOUNS
@@ -25,6 +26,7 @@ from tasks.training.plan_text import (
     describe_ends,
     describe_kept,
     describe_longer,
+    describe_patience,
     describe_schedule,
     list_changes,
 )
@@ -75,13 +77,13 @@ def write_report(
     )
     write_json(metrics_path, figures)
     write_json(curve_path.with_name(DIAGNOSIS), {**asdict(diagnosis), "unit": objective.loss_in})
-    page = Page("Fine-tuning", diagnosis.text, *_BADGES[diagnosis.shape], stage="fine_tuning")
+    page = Page("Fine-tuning", f"{diagnosis.text}{_describe_stop(run)}", *_BADGES[diagnosis.shape], stage="fine_tuning")
     page.cards(_cards(figures))
     page.figure(
         plot_losses(run.curve, diagnosis, objective.loss_in, [step for step, _ in run.borders]),
         "Loss",
         f"{_describe_unit(objective)}{' in the last phase' if run.borders else ''}. Training loss: mean of the steps "
-        f"since the previous point (thin), and its exponential moving average (thick).{_describe_averaged(run.plan)}",
+        f"since the previous point (thin), and its exponential moving average (thick).{_describe_unlike(run.plan)}",
     )
     for name, meaning in run.plan.figures.items():
         if any(name in point.figures or f"eval_{name}" in point.figures for point in run.curve):
@@ -147,7 +149,7 @@ def measure(run: Run, splits: Splits) -> dict[str, float | int]:
     validated = [p.eval_loss for p in kept if p.eval_loss is not None]
     figures: dict[str, float | int] = {
         "steps": run.steps,
-        "epochs": run.plan.epochs,
+        "epochs": run.epochs,
         "rows": len(splits.train),
         "rows_dropped": sum(splits.train.dropped.values()),
         "rows_cut": splits.train.cut,
@@ -178,9 +180,19 @@ def _describe_unit(objective: AnyObjective) -> str:
     return f"{_capital(objective.loss_in)}{of_what}"
 
 
-def _describe_averaged(plan: Plan) -> str:
-    """Of which weights the validation loss is, where they are not those that training goes on from."""
-    return " Validation loss: of the moving average of the weights." if plan.ema_decay is not None else ""
+def _describe_stop(run: Run) -> str:
+    """That, where and why a run was stopped early."""
+    if run.steps >= run.plan.all_steps:
+        return ""
+    return f" It was stopped early at step {run.steps:,} of {run.plan.all_steps:,}: {describe_patience(run.plan)}."
+
+
+def _describe_unlike(plan: Plan) -> str:
+    """In what the validation loss is another one than the training loss."""
+    parts = ["cross-entropy"] if plan.objective.can.token_loss and not isinstance(plan.loss, CrossEntropy) else []
+    parts += ["of the moving average of the weights"] if plan.ema_decay is not None else []
+    trained = f" What is trained on is {plan.loss.describe()}." if "cross-entropy" in parts else ""
+    return f"{trained} Validation loss: {' '.join(parts)}." if parts else ""
 
 
 def _list_warnings(run: Run) -> list[str]:
@@ -235,7 +247,7 @@ def _facts(run: Run, splits: Splits) -> Sequence[tuple[str, object]]:
         (f"training {NOUNS[plan.objective.rows][1]}", len(splits.train)),
         ("tokens per epoch", int(splits.train.offsets[-1])),
         ("supervised tokens per epoch", splits.train.supervised),
-        ("epochs", f"{plan.epochs:.3g}"),
+        ("epochs", f"{run.epochs:.3g}"),
         ("optimizer steps", _describe_steps(run)),
         ("rows per step", plan.batch_size * plan.accumulation_steps * plan.world_size),
         ("rows of a forward pass", f"{plan.batch_size}{', half of what was planned' if plan.batch_halved else ''}"),

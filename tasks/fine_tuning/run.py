@@ -49,6 +49,11 @@ class Run:
         return self.curve[self.borders[-1][1] if self.borders else 0 :]
 
     @property
+    def epochs(self) -> float:
+        """Passes over the rows of the last phase, fewer than planned where it was stopped early."""
+        return self.plan.epochs_of(self.steps - (self.borders[-1][0] if self.borders else 0))
+
+    @property
     def figures(self) -> dict[str, float | int]:
         return {"steps": self.steps, "kept_step": self.kept_step, "resumed_at": self.resumed_at, "bytes": self.bytes}
 

@@ -162,6 +162,10 @@ class Plan(Record):
         """Whether a step may be saved for its validation loss."""
         return self.keep == "best" or self.early_stopping is not None
 
+    def epochs_of(self, steps: int) -> float:
+        """Passes over the training split that so many of the steps amount to."""
+        return round(self.epochs * steps / self.steps, 6)
+
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of optimizer step ``step``, counted from 0."""
         return self.learning_rate * share_of_peak(self.schedule, self.warmup_steps, self.steps, step)

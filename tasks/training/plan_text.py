@@ -24,17 +24,23 @@ def describe_clipping(plan: Plan) -> str:
     return f"norm clipped at {plan.clip_norm:g}" if plan.clip_norm else "norm not clipped"
 
 
+def describe_patience(plan: Plan) -> str:
+    """What ends a run early; empty where nothing does."""
+    if plan.early_stopping is None:
+        return ""
+    least = plan.early_stopping.minimum_improvement
+    better = f" by more than {least:g}" if least else ""
+    in_a_row = " in a row" if plan.early_stopping.patience > 1 else ""
+    return f"{plural(plan.early_stopping.patience, 'validation')}{in_a_row} without an improvement{better}"
+
+
 def describe_ends(plan: Plan) -> str:
     """What stops a run, or has it skip a step."""
-    ends = []
-    if plan.early_stopping is not None:
-        least = plan.early_stopping.minimum_improvement
-        better = f" by more than {least:g}" if least else ""
-        validations = plural(plan.early_stopping.patience, "validation")
-        in_a_row = " in a row" if plan.early_stopping.patience > 1 else ""
-        ends.append(f"{validations}{in_a_row} without an improvement{better}")
+    ends = [describe_patience(plan)] if plan.early_stopping is not None else []
     if plan.divergence is not None:
-        ends.append(f"{plural(plan.divergence.logs, 'loss', 'losses')} above {plan.divergence.factor:g} times the best")
+        losses = plural(plan.divergence.logs, "loss", "losses")
+        guessed = " or no better than a guess among all tokens" if plan.objective.can.token_loss else ""
+        ends.append(f"{losses} above {plan.divergence.factor:g} times the best{guessed}")
     skipped = f" (after {plural(plan.nan_limit, 'skipped step')})" if plan.on_nan == "skip" else ""
     return ", or ".join([*ends, f"a loss that is not a number{skipped}"])
 

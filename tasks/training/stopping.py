@@ -39,29 +39,35 @@ class EarlyStopping(Section):
 
 
 class Divergence(Section):
-    """Stop a run whose loss has left its best value far behind, and stays there."""
+    """Stop a run whose loss has left its best value far behind, and stays there.
+
+    With a loss of 5 nats before training, three times the best is more than any model does that has lost all it knew:
+    such a one gives each of 8,192 tokens the same probability, ln 8,192 = 9.0 nats. That counts as diverged too.
+    """
 
     MARGIN: ClassVar[float] = 0.5  # nats per token; below it a multiple of a tiny loss is noise
     SMOOTHING: ClassVar[float] = 0.8
+    GUESSING: ClassVar[float] = 0.95  # share of the loss of a guess from which on a model knows as good as nothing
 
     factor: float = Field(default=3.0, gt=1, description="times the best loss above which a loss counts as diverged")
     logs: int = Field(
         default=5, ge=1, description="diverged losses in a row, training or validation, that stop the run"
     )
 
-    def rising_since(self, losses: Losses) -> tuple[int, float, int] | None:
+    def rising_since(self, losses: Losses, guess: float = math.inf) -> tuple[int, float, int] | None:
         """The unbroken row of diverged losses at the end: its first step, the best loss before, and its length.
 
-        A loss is diverged when it is above ``factor`` times the lowest exponential moving average before it, and
-        above it by `MARGIN`.
+        A loss is diverged when it is above ``factor`` times the lowest exponential moving average before it, or as bad
+        as a guess, and in both cases above that average by `MARGIN`.
 
         Args:
             losses: All training losses, or all validation losses.
+            guess: Loss of a model for which all tokens are alike; infinite where the losses are not comparable with it.
         """
         best, average, weight = math.inf, 0.0, 0.0
         since, count = 0, 0
         for step, loss in losses:
-            if loss > max(self.factor * best, best + self.MARGIN):
+            if loss > max(min(self.factor * best, self.GUESSING * guess), best + self.MARGIN):
                 since, count = (step, 1) if not count else (since, count + 1)
                 continue
             count = 0

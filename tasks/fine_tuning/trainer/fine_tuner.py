@@ -42,7 +42,14 @@ from tasks.fine_tuning.trainer.averaging import AverageCallback, WeightAverage
 from tasks.fine_tuning.trainer.method_steps import MethodSteps
 from tasks.fine_tuning.trainer.not_finite import StepGuard
 from tasks.fine_tuning.trainer.objective_run import ObjectiveRun
-from tasks.fine_tuning.trainer.watch import ADVICE, WatchCallback, find_kept_step, is_over, list_protected
+from tasks.fine_tuning.trainer.watch import (
+    ADVICE,
+    WatchCallback,
+    find_guesses,
+    find_kept_step,
+    is_over,
+    list_protected,
+)
 from tasks.language_models.encoding import IGNORED
 from tasks.training.methods.hooks import STATE, StepHooks
 from tasks.training.mixture import drawing
@@ -90,6 +97,7 @@ class FineTuner(SFTTrainer):
         self.own_batches: list[Bins] = []
         self.drawn: np.ndarray = np.empty(0, np.int64)
         self.guard = StepGuard(self)
+        self.guesses = find_guesses(plan, model, splits.train.weights is not None)
         averaging = [] if plan.ema_decay is None else [AverageCallback(self)]
         self.method_steps = MethodSteps(self, hooks)
         checkpoints.needed |= {AVERAGED} if averaging else set()
@@ -105,7 +113,7 @@ class FineTuner(SFTTrainer):
                     self.method_steps,
                     *averaging,
                     IntervalCallback(self),
-                    WatchCallback(plan, checkpoints),
+                    WatchCallback(plan, checkpoints, self.guesses),
                     *callbacks,
                 ],
             )
@@ -333,7 +341,7 @@ class FineTuner(SFTTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
         self.settle_weights()
-        self.checkpoints.protected = list_protected(self.plan, self.state, self.checkpoints.steps())
+        self.checkpoints.protected = list_protected(self.plan, self.state, self.checkpoints.steps(), self.guesses)
         if self.args.should_save:
             self.checkpoints.save(step, self.write_state)
         else:

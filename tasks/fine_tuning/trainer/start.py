@@ -113,7 +113,7 @@ def train(trainer: FineTuner, resume: Path | None, interrupt: Asking | None = No
     if trainer.is_world_process_zero():
         if resume is not None:
             logger.info("resuming from %s", resume)
-        logger.info("training on %s: %s steps of %s", describe_device(plan), f"{plan.steps:,}", plan.method.name)
+        logger.info("training on %s: %s of %s", describe_device(plan), plural(plan.steps, "step"), plan.method.name)
     try:
         with asked.deferred():
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)

@@ -175,9 +175,18 @@ def hash_weights(folder: Path) -> str:
     return hash_folder(folder / "tuned/weights")
 
 
-def test_a_run_that_no_longer_improves_ends(initial: Path, tmp_path: Path) -> None:
+def test_a_run_that_no_longer_improves_ends_and_says_so(
+    initial: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     plan = {**OVERSHOOTING, "early_stopping": {"patience": 1}, "keep": "best", "log_every_steps": 5}
-    stopped = run(initial, tmp_path, plan)
+    with caplog.at_level(logging.INFO):
+        stopped = run(initial, tmp_path, plan)
+    told = f"stopped early at step {stopped.steps} of 12: 1 validation without an improvement"
+    assert told in caplog.text
+    paths = [tmp_path / name for name in ("curve.json", "index.html", "metrics.json")]
+    figures = write_report(stopped, make_splits(initial), *paths)
+    assert f"It was {told}." in paths[1].read_text()
+    assert figures["epochs"] == pytest.approx(stopped.steps / 12)
     assert 0 < stopped.kept_step < stopped.steps < 12
     assert stopped.curve[-1].step == stopped.steps
     assert stopped.curve[-1].loss is not None
@@ -206,3 +215,14 @@ def test_a_run_that_diverges_stops_and_keeps_the_checkpoint_before(
     # Two newer ones would have been all that is kept, and they are from after.
     assert since - 1 in sealed(tmp_path)
     assert len(sealed(tmp_path)) == 3
+
+
+def test_a_model_that_has_lost_all_it_knew_stops(initial: Path, tmp_path: Path) -> None:
+    """Its losses are above that of a guess among 600 tokens, and not three times those before."""
+    plan = {
+        **OVERSHOOTING, "steps": 40, "checkpoint_every_steps": 1,
+        "log_every_steps": 1, "divergence": {"factor": 3.0, "logs": 4}, "evaluate_every_steps": 40,
+    }  # fmt: skip
+    with pytest.raises(PipelineError, match=r"no better than a guess among all tokens, 6\.4, after a best of") as told:
+        run(initial, tmp_path, plan)
+    assert "in 4 logs since step" in str(told.value)

@@ -135,18 +135,22 @@ def test_the_page_says_what_else_shaped_the_run(lora: Outcome, tmp_path: Path) -
         write_report(replace(lora.run, plan=plan), lora.splits, *paths)
         return paths[1].read_text()
 
+    other = page(loss={"name": "focal"}, ema_decay=0.9)
+    assert "Validation loss: cross-entropy of the moving average of the weights." in other
+    assert "What is trained on is focal" in other
     shaped = page(
         ema_decay=0.9, neftune_alpha=5, gradient_checkpointing=True, keep="best", on_nan="skip", nan_limit=1,
         clip_norm=0, early_stopping={"patience": 1, "minimum_improvement": 0.01}, divergence={"factor": 3.0, "logs": 1},
         parameter_groups={"learning_rates": {"q_proj": 0.5}},
     )  # fmt: skip
     plain = page()
+    assert "What is trained on" not in plain
     for words in (
         "of the best validation loss, their moving average (decay 0.9)",
         "Validation loss: of the moving average of the weights.",
         "noise on the embeddings (NEFTune)",
-        "1 validation without an improvement by more than 0.01, or 1 loss above 3 times the best, or a loss that is "
-        "not a number (after 1 skipped step)",
+        "1 validation without an improvement by more than 0.01, or 1 loss above 3 times the best or no better than a "
+        "guess among all tokens, or a loss that is not a number (after 1 skipped step)",
         "q_proj × 0.5",
         "norm not clipped",
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from tasks.training.stopping import Divergence, EarlyStopping, find_best_step, read_losses
@@ -44,6 +46,18 @@ def test_divergence_is_a_row_of_losses_far_above_the_best() -> None:
 def test_a_multiple_of_next_to_nothing_is_no_divergence() -> None:
     assert Divergence(factor=2.0).rising_since(at_tens(0.01, 0.01, 0.4)) is None
     assert Divergence(factor=2.0).rising_since(at_tens(0.01, 0.01, 0.6)) is not None
+
+
+def test_a_model_that_only_guesses_has_diverged() -> None:
+    """With 5 nats before training three times the best is 15, and 8,192 tokens guessed at random are 9.0."""
+    guess = math.log(8192)
+    collapsed = at_tens(5.0, 4.1, 9.0, 9.0, 9.0)
+    assert Divergence().rising_since(collapsed) is None
+    since, _, count = Divergence().rising_since(collapsed, guess) or (0, 0.0, 0)
+    assert (since, count) == (20, 3)
+    assert Divergence().rising_since(at_tens(5.0, 4.1, 8.0), guess) is None
+    # A base that guesses before it is trained has not diverged.
+    assert Divergence().rising_since(at_tens(9.1, 9.0, 9.2, 9.3), guess) is None
 
 
 def test_the_best_step_is_a_trained_one_and_the_earliest() -> None:
