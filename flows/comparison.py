@@ -28,6 +28,7 @@ from flows.retraining import step  # noqa: E402
 from flows.search import RecordedTrial, TrialTrainer, check_inputs, database, read_candidates, set_aside  # noqa: E402
 from flows.wiring import artifacts  # noqa: E402
 from flows.wiring.lock import one_at_a_time  # noqa: E402
+from flows.wiring.overview import write_overview  # noqa: E402
 from flows.wiring.params import validate  # noqa: E402
 from flows.wiring.processes import leading  # noqa: E402
 from flows.wiring.runs.recording import REASON, Recorder  # noqa: E402
@@ -318,4 +319,5 @@ def publish(
     """Write the page and the table."""
     found = compare_choices(order.param, store.list_trials(), facts, order.seeds, order.steps, order.watts, ranked_by)
     write_page(found, artifacts.report("comparison"), artifacts.metrics("comparison"))
+    write_overview()
     return found

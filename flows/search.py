@@ -106,7 +106,6 @@ def run_search(store: TrialStore, candidates: Candidates) -> SearchOutcome:
         record_search(whole, candidates, outcome.figures)
     show_search(outcome.figures)
     end_recording()
-    write_overview()
     return outcome
 
 
@@ -115,6 +114,7 @@ def publish(store: TrialStore) -> SearchOutcome:
     outcome = read_outcome(store)
     write_best(outcome, best_file())
     write_report(outcome, artifacts.report("search"), artifacts.metrics("search"))
+    write_overview()  # which says when the page was made
     return outcome
 
 

@@ -226,7 +226,7 @@ def _best_of(
         finished = [trial for trial in trials if trial.state == "finished"]
         by_seed = {int(trial.changes.get(SEED, 0)): ranked_by.of(trial) for trial in finished}
         values = {seed: value for seed, value in by_seed.items() if value is not None}
-        seconds = statistics.fmean(trial.seconds for trial in finished) if finished else 0.0
+        seconds = statistics.fmean(trial.seconds or 0.0 for trial in finished) if finished else 0.0
         reason = next((trial.reason for trial in trials if trial.reason), "")
         names = sorted({key for trial in finished for key in trial.figures})
         figures = {

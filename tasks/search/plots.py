@@ -91,17 +91,20 @@ def plot_parallel(trials: Sequence[SearchTrial], space: Mapping[str, Dimension])
         for number, scale in enumerate(scales):
             axes.axvline(number, color="#9ca3af", linewidth=0.8, zorder=0)
             for place, text in scale.ticks:
-                axes.text(
-                    number + 0.03,
-                    place,
+                # Above the place, or below the lowest one: lines to the same value of the next key run at its height.
+                below = place == 0
+                axes.annotate(
                     plot_text(text, LONGEST_LABEL),
+                    (number, place),
+                    (4, -4 if below else 4),
+                    textcoords="offset points",
                     fontsize=7.5,
-                    va="center",
+                    va="top" if below else "bottom",
                     color="#374151",
-                    bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1},
+                    bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1},
                 )
         axes.set_xlim(-0.1, len(scales) - 0.6)
-        axes.set_ylim(-0.05, 1.05)
+        axes.set_ylim(-0.1, 1.1)
         names = [*map(short_key, space), "validation loss"]
         axes.set_xticks(range(len(scales)), [plot_text(name, 28) for name in names])
         axes.tick_params(axis="x", labelsize=8, length=0)

@@ -44,9 +44,15 @@ class SearchOutcome:
     left: int
 
     @property
+    def through(self) -> Sequence[SearchTrial]:
+        """Trials with an end of their own, each once: the last attempt of one that was repeated."""
+        last = {trial.number if trial.again_of is None else trial.again_of: trial for trial in self.trials}
+        return [trial for trial in last.values() if not trial.interrupted]
+
+    @property
     def figures(self) -> dict[str, float | int]:
         counts = {
-            state: sum(trial.state == state for trial in self.trials) for state in ("finished", "pruned", "failed")
+            state: sum(trial.state == state for trial in self.through) for state in ("finished", "pruned", "failed")
         }
         best = (
             {"validation_loss": self.ranked[0].loss or 0.0, "best_trial": self.ranked[0].number} if self.ranked else {}
@@ -75,7 +81,7 @@ def write_best(outcome: SearchOutcome, path: Path) -> Mapping[str, Any]:
         return {}
     best = outcome.ranked[0]
     head = (
-        f'# Best of {plural(len(outcome.trials), "trial")} of search "{outcome.settings.title}": trial {best.number}, '
+        f'# Best of {plural(len(outcome.through), "trial")} of search "{outcome.settings.title}": trial {best.number}, '
         f"validation loss {show(best.loss)}.\n# `heptune search --apply` writes it into params.yaml.\n"
     )
     lines = [f"{key}: {json.dumps(value)}\n" for key, value in best.changes.items()]
@@ -147,11 +153,11 @@ def describe_outcome(outcome: SearchOutcome) -> str:
     """The result in a sentence or two."""
     left = f" {plural(outcome.left, 'trial')} left: `heptune search` goes on." if outcome.left else ""
     if not outcome.ranked:
-        return f"None of {plural(len(outcome.trials), 'trial')} finished.{left}"
+        return f"None of {plural(len(outcome.through), 'trial')} finished.{left}"
     best = outcome.ranked[0]
     values = ", ".join(f"{short_key(key)} {show_value(value)}" for key, value in best.changes.items())
     return (
-        f"Of {plural(len(outcome.trials), 'trial')} ({outcome.settings.method.name}), trial {best.number} has the "
+        f"Of {plural(len(outcome.through), 'trial')} ({outcome.settings.method.name}), trial {best.number} has the "
         f"lowest validation loss, {show(best.loss)}: {values}.{left}"
     )
 
@@ -191,12 +197,12 @@ def list_rows(outcome: SearchOutcome) -> tuple[list[str], list[list[Any]], str]:
     columns = ["trial", "state", "loss", *map(short_key, keys), "steps", "seconds", "why"]
     rows = [
         [
-            str(trial.number) if trial.again_of is None else f"{trial.number} (= {trial.again_of})",
-            trial.state,
+            str(trial.number) if trial.again_of is None else f"{trial.number} ({trial.again_of} again)",
+            "interrupted" if trial.interrupted else trial.state,
             trial.loss,
             *(show_value(trial.changes[key]) if key in trial.changes else "–" for key in keys),
             trial.steps or max(trial.losses, default=None),
-            round(trial.seconds, 1),
+            None if trial.seconds is None else round(trial.seconds, 1),
             trial.reason,
         ]
         for trial in [*ranked, *others]

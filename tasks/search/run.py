@@ -15,7 +15,7 @@ from tasks.pages.page import show
 from tasks.pages.text import plural
 from tasks.search.space import Labels
 from tasks.search.study import TrialStore
-from tasks.search.trials import LOSS, BeginRecord, DeadTrial, PrunedTrial, RunTrial, SearchTrial
+from tasks.search.trials import INTERRUPTED, LOSS, BeginRecord, DeadTrial, PrunedTrial, RunTrial, SearchTrial
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def run_trial(store: TrialStore, trial: Any, train: RunTrial, begin: BeginRecord
     except PipelineError as error:
         store.fail(number, " ".join(str(error).split()))
     except BaseException:
-        store.fail(number, "the search was interrupted while it ran", again=True)
+        store.fail(number, INTERRUPTED, again=True)
         record.stop()
         raise
     if not kept:

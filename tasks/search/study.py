@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.contracts.errors import PipelineError
 from tasks.search.params import ParamSearch
 from tasks.search.space import Labels, distributions, list_changes
-from tasks.search.trials import SearchTrial, State
+from tasks.search.trials import KILLED, SearchTrial, State
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -72,7 +72,7 @@ class TrialStore:
     def _repeat_interrupted(self) -> None:
         """Trials that were running when the search was killed, however often: they are not to blame for that."""
         for trial in self._list("RUNNING"):
-            self.fail(trial.number, "the search was killed while it ran", again=True)
+            self.fail(trial.number, KILLED, again=True)
 
     def _enqueue_grid(self) -> None:
         every = self.settings.method.list_all(self.settings.space)
@@ -169,7 +169,8 @@ class TrialStore:
         trial = self.study.get_trials(deepcopy=False)[number]
         states: dict[str, State] = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
         labels: Labels = dict(trial.params) if len(trial.params) == len(self.space) else {}
-        took = trial.duration
+        reason = trial.user_attrs.get(REASON, "")
+        took = trial.duration if reason != KILLED else None
         return SearchTrial(
             number=number,
             again_of=trial.user_attrs.get(AGAIN_OF),
@@ -179,8 +180,8 @@ class TrialStore:
             loss=trial.value,
             losses={step: loss for step, loss in sorted(trial.intermediate_values.items()) if math.isfinite(loss)},
             steps=trial.user_attrs.get(STEPS),
-            seconds=took.total_seconds() if took else 0.0,
-            reason=trial.user_attrs.get(REASON, ""),
+            seconds=took.total_seconds() if took else None,
+            reason=reason,
             figures=trial.user_attrs.get(FIGURES, {}),
         )
 

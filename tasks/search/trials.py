@@ -13,6 +13,8 @@ from tasks.search.space import Labels
 LOSS = "validation_loss"
 # What objectives are compared by, on the validation rows' own answers.
 ANSWER_LOSS, PREFERENCES = "answer_loss", "preferences_held"
+# Why a trial was interrupted.
+INTERRUPTED, KILLED = "the search was interrupted while it ran", "the search was killed while it ran"
 State = Literal["finished", "pruned", "failed"]
 # Step and figures of a logged step.
 OnFigures = Callable[[int, Mapping[str, float]], None]
@@ -57,7 +59,7 @@ class SearchTrial:
         loss: Validation loss at its end, or the last one where it was pruned; None where it failed.
         losses: Validation loss by optimizer step.
         steps: Optimizer steps of a finished one.
-        seconds: How long it took.
+        seconds: How long it took; None where it was killed with the search, and nobody was there to look.
         reason: Why it failed.
         figures: Name to what else was measured at the end of a finished one.
     """
@@ -70,9 +72,14 @@ class SearchTrial:
     loss: float | None
     losses: Mapping[int, float]
     steps: int | None
-    seconds: float
+    seconds: float | None
     reason: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the search ended under it; it is repeated."""
+        return self.reason in (INTERRUPTED, KILLED)
 
 
 class RunTrial(Protocol):

@@ -119,6 +119,7 @@ def test_the_trials_of_a_grid_become_the_page_and_go_on_where_they_were(project:
         ]
     assert "full is first by validation loss" in Path("reports/comparison/index.html").read_text()
     assert Path("reports/comparison/comparison.json").is_file()
+    assert "comparison/index.html" in Path("reports/index.html").read_text()
 
 
 def test_rates_are_looked_for_choice_by_choice_and_go_on_where_they_were(project: Path) -> None:

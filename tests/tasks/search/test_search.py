@@ -93,9 +93,16 @@ def test_a_killed_search_repeats_the_trial_that_was_running(tmp_path: Path) -> N
     run_trials(store, bowl, Records(), quiet)
     trials = store.list_trials()
     assert [trial.state for trial in trials] == ["failed", "failed", "failed", "finished"]
-    assert {trial.reason for trial in trials[:3]} == {"the search was killed while it ran"}
+    assert {(trial.reason, trial.seconds) for trial in trials[:3]} == {("the search was killed while it ran", None)}
     assert len({str(trial.changes) for trial in trials}) == 1
     assert count_left(store.path, settings, ORIGIN) == 0
+    outcome = read_outcome(store)
+    assert outcome.figures.items() >= {"finished": 1, "failed": 0}.items()
+    write_report(outcome, tmp_path / "index.html", tmp_path / "metrics.json")
+    page = (tmp_path / "index.html").read_text()
+    assert "Of 1 trial (random), trial 3 has the lowest" in page
+    assert page.count("interrupted") == 3
+    assert "3 (0 again)" in page
 
 
 @pytest.mark.parametrize("method", ["grid", "random"])
@@ -131,7 +138,8 @@ def test_a_trial_that_cannot_work_fails_and_one_whose_process_died_is_repeated_o
     assert trials[1].reason == str(died)
     assert [dict(trial.changes) for trial in trials[1:3]] == [bowl.seen[1]] * 2
     outcome = read_outcome(store)
-    assert outcome.figures["failed"] == 4
+    assert outcome.figures["failed"] == 2, "each trial counts once, as it ended at last"
+    assert outcome.figures["finished"] == 1
     write_report(outcome, tmp_path / "index.html", tmp_path / "metrics.json")
     assert "maybe for lack of memory" in (tmp_path / "index.html").read_text()
 
