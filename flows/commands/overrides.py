@@ -6,7 +6,7 @@ They are written to the file, because that is what DVC sees; comments and order 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,12 +84,13 @@ def apply_changes(assignments: Sequence[str] | None, wait: bool = False) -> list
     return [change.values for change in planned.changes]
 
 
-def plan_changes(assignments: Sequence[str] | None) -> PlannedChanges:
+def plan_changes(assignments: Sequence[str] | None, numbers: Collection[str] = ()) -> PlannedChanges:
     """Check the changes against the file and against what every key may be.
 
     Args:
         assignments: ``section.key=value`` each; the value as YAML has it, so that ``null``, lists and mappings are
             possible.
+        numbers: Keys that take numbers although they hold a text, such as ``auto``; found out by reading them.
 
     Raises:
         PipelineError: Some of them are not possible; all problems are listed.
@@ -115,7 +116,7 @@ def plan_changes(assignments: Sequence[str] | None) -> PlannedChanges:
                 raise ValueError(f"{key} is set twice; keep one of them")
             seen.append(key)
             old, new = find(present, key.split(".")), read_value(assignment)
-            new = keep_type(old, new, written)
+            new = new if key in numbers else keep_type(old, new, written)
             keys, placed = place(values, present, key.split("."), new)
             text = set_value(text, keys, placed)
             values = put(values, keys, placed)
@@ -131,6 +132,9 @@ def plan_changes(assignments: Sequence[str] | None) -> PlannedChanges:
     if json.dumps(yaml.load(text, Loader)) != json.dumps(values):
         raise PipelineError(f"{artifacts.PARAMS}: {', '.join(seen)} cannot be changed from outside; change it by hand")
     after = ParamValues(values, params.model_dump(mode="json"))
+    read_as_numbers = [key for key in seen if is_text_for_number(find(values, key.split(".")), after.resolved, key)]
+    if read_as_numbers and not numbers:
+        return plan_changes(assignments, read_as_numbers)
     changes = {change.key: change for key in seen for change in list_changes(key, before, after)}
     return PlannedChanges(list(changes.values()), text, values, params)
 
@@ -150,6 +154,13 @@ def read_value(assignment: str) -> Any:
     from flows.wiring.yaml_file import Loader
 
     return yaml.load(written, Loader)
+
+
+def is_text_for_number(written: Any, resolved: Mapping[str, Any], key: str) -> bool:
+    """Whether a text was written where a number is read: "2" for one of ``auto`` and whole numbers."""
+    from flows.wiring.params.places import find
+
+    return isinstance(written, str) and isinstance(find(resolved, key.split(".")), int | float)
 
 
 def keep_type(old: Any, new: Any, written: str) -> Any:

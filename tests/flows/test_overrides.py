@@ -144,6 +144,18 @@ def test_a_change_is_written_in_the_type_of_the_file(project: Path, assignment: 
     assert len(changed_lines(PARAMS, (project / "params.yaml").read_text())) in (1, 2)
 
 
+@pytest.mark.parametrize("key", ["accumulation_steps", "threads"])
+@pytest.mark.parametrize("written", ["2", "'2'"])
+def test_a_number_in_place_of_a_word_is_written_as_one(project: Path, key: str, written: str) -> None:
+    """Where there was ``auto`` it was written as the text '2'."""
+    planned = plan_changes([f"training_setup.{key}={written}", "training_setup.epochs=4"])
+    assert str(planned.changes[0]).endswith(f"{key}: auto -> 2")
+    planned.write()
+    found = yaml.safe_load((project / "params.yaml").read_text())["training_setup"]
+    assert found[key] == (2 if written == "2" else "2")
+    assert found["epochs"] == 4.0
+
+
 def test_another_choice_is_named_beside_what_the_file_had(project: Path) -> None:
     (change,) = plan_changes(["data_preparation.sources.0={name: csv, path: data/raw/faq.csv}"]).changes
     assert str(change) == (
