@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 GIB, MIB = 2**30, 2**20
+LEAST_PRICE = 0.01
 
 
 @command(app)
@@ -153,13 +154,13 @@ def describe_costs(costs: Costs, rate: float | None, rate_source: str) -> Iterat
     from tasks.contracts.progress import say_time
 
     if costs.seconds is None:
-        yield row("time", f"{costs.tokens:,} tokens; state --tokens-per-s to see the time")
+        yield row("time", f"{costs.tokens:,} tokens; state --tokens-per-s to see time, cost and energy")
         return
     yield row(
         "time", f"about {say_time(costs.seconds)}: {costs.tokens:,} tokens at {rate:,.0f} a second, {rate_source}"
     )
     if costs.price is not None:
-        yield row("cost", f"about {costs.price:,.2f}")
+        yield row("cost", f"about {costs.price:,.2f}" if costs.price >= LEAST_PRICE else f"less than {LEAST_PRICE}")
     if costs.kilowatt_hours is not None:
         yield row("energy", f"about {costs.kilowatt_hours:,.3g} kWh")
 

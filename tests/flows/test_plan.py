@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from flows.commands.foresight.machines import CARDS, find_stated
-from flows.commands.plan import find_rate, plan
+from flows.commands.plan import describe_costs, find_rate, plan
 from flows.wiring.params import read_params
 from tasks.contracts.errors import PipelineError
+from tasks.training_setup.costs import Costs
 from tests.checkout import ROOT
 from tests.flows.small import child_environment
 from tests.tiny import example_rows, write_examples
@@ -91,6 +92,16 @@ def test_parts_and_costs(checkout: Path) -> None:
     epochs = found["plan"]["epochs"]
     assert found["seconds"] == pytest.approx(3600 * epochs)
     assert (found["price"], found["kilowatt_hours"]) == (pytest.approx(3 * epochs), pytest.approx(0.1 * epochs))
+
+
+def test_a_small_cost_is_not_nothing_and_without_a_rate_it_says_what_is_missing() -> None:
+    assert [*describe_costs(Costs(1000, 10.0, 0.0012, None), 100.0, "as stated")][1:] == ["cost      less than 0.01"]
+    assert [*describe_costs(Costs(1000, 10.0, 1.5, 2.0), 100.0, "as stated")][1:] == [
+        "cost      about 1.50",
+        "energy    about 2 kWh",
+    ]
+    (line,) = describe_costs(Costs(1000, None, None, None), None, "")
+    assert line.endswith("state --tokens-per-s to see time, cost and energy")
 
 
 def test_phases_are_shown_one_by_one_and_summed(checkout: Path) -> None:
