@@ -64,7 +64,7 @@ def shares_weights(distribution: Any) -> bool:
 
 
 def splits_while_reading(distribution: Any) -> bool:
-    """Whether weights are split while they are read, as by ZeRO's third stage; those in few bits do not bear it."""
+    """Whether weights are split while they are read, as by ZeRO's third stage."""
     return getattr(distribution, "stage", 0) == 3
 
 
@@ -136,16 +136,6 @@ RULES: tuple[CombinationRule, ...] = (
         "what the method's blocks share, such as keys and values of its own, is lost when activations are recomputed",
         lambda checkpointing, method: checkpointing and not method.can.checkpointing,
         lambda checkpointing, method: "set gradient_checkpointing: false",
-    ),
-    CombinationRule(
-        ("quantization", "distribution"),
-        "weights are quantised while they are read, when the distribution has split them already",
-        lambda quantization, distribution: not quantization.can.trained_base and splits_while_reading(distribution),
-        lambda quantization, distribution: (
-            "take distribution "
-            + those("distribution", lambda one: one.can.many and not splits_while_reading(one))
-            + f", or quantization {either('quantization', lambda can: can.trained_base)}"
-        ),
     ),
     CombinationRule(
         ("quantization", "distribution"),

@@ -110,10 +110,12 @@ def open_on_meta(folder: Path) -> Any:
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.modeling_utils import set_zero3_state
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        with torch.device("meta"):
+        # Under ZeRO's third stage, as if inside its split already: nothing here is to be split.
+        with torch.device("meta"), set_zero3_state():
             auto: Any = AutoModelForCausalLM
             return auto.from_config(config, trust_remote_code=False)
     except (ValueError, OSError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:

@@ -4,8 +4,8 @@ DeepSpeed; what does not fit can live in main memory or on NVMe (Ren et al. 2021
 
 Stage 1 shares the optimizer states, stage 2 the gradients too, stage 3 the weights as well, which are fetched layer by
 layer while they are needed. Good where a model's states do not fit one accelerator; stage 3 also reads the base in
-shares, so that no process ever holds all of it. In bf16 the model computes on bf16 weights, and the fp32 ones belong to
-the optimizer's states.
+shares, so that no process ever holds all of it, but for a base in NF4, which each reads whole first. In bf16 the model
+computes on bf16 weights, and the fp32 ones belong to the optimizer's states.
 
 DeepSpeed keeps weights as one flat list of numbers per rank, so an optimizer sees no matrices. Its checkpoints are a
 share per rank, of which another number of ranks takes what is its own.
@@ -332,11 +332,7 @@ class Zero(Machines):
         return ["latest", *models, *states]
 
     def save_state(self, trainer: Any, folder: Path) -> None:
-        from peft import PeftModel
-
-        # The trainer of transformers has all weights of a plain model read again, also those that are not trained.
-        partial = isinstance(trainer.model, PeftModel)
-        trainer.deepspeed.save_checkpoint(str(folder), exclude_frozen_parameters=partial)
+        trainer.deepspeed.save_checkpoint(str(folder), exclude_frozen_parameters=True)
 
     def load_state(self, trainer: Any, folder: Path) -> None:
         """Read each rank's share; of another number of ranks, what is its own of theirs.
@@ -344,8 +340,6 @@ class Zero(Machines):
         Raises:
             PipelineError: Checkpoints are not read back whole, see `reads_back`.
         """
-        from peft import PeftModel
-
         if not self.reads_back:
             raise PipelineError(
                 f"{folder}: of a run on NVMe, which DeepSpeed does not read back whole; remove "
@@ -353,7 +347,7 @@ class Zero(Machines):
             )
         model, engine = trainer.model, trainer.deepspeed
         if count_ranks(folder) == trainer.args.world_size:
-            engine.load_checkpoint(str(folder), load_module_strict=not isinstance(model, PeftModel))
+            engine.load_checkpoint(str(folder), load_module_strict=False)  # what is frozen is the base's
         else:
             restore(engine, folder)
             self.spread(model, [name for name, weights in model.named_parameters() if weights.requires_grad])

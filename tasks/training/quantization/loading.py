@@ -126,9 +126,12 @@ def load_in_bits(base: Path, weights: WeightType, precision: Precision, device: 
     """
     import torch
     from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
     place = "cpu" if device == "cpu" else f"{device}:{os.environ.get('LOCAL_RANK', '0')}"
-    model = load_frozen(base, weights, quantization_config=config, device_map={"": place})
+    # Under ZeRO's third stage transformers takes no map, and reads to the device of this rank.
+    mapped = {} if is_deepspeed_zero3_enabled() else {"device_map": {"": place}}
+    model = load_frozen(base, weights, quantization_config=config, **mapped)
     cast = partial(_cast, getattr(torch, DTYPES[precision]))
     for module in model.modules():
         if isinstance(module, (Linear4bit, Linear8bitLt)):

@@ -396,15 +396,20 @@ def test_shares_are_not_for_everything(shape: ModelShape, machine: Machine) -> N
     )
     assert message.startswith("optimizer: adafactor, with distribution zero: the optimizer needs whole weights")
     assert "take distribution ddp, or optimizer adamw" in message
-    shared["distribution"] = {"name": "fsdp"}
-    message = refusal(shape, machine, **shared, quantization={"name": "int8"})
-    assert message.startswith(
-        "quantization: int8, with distribution fsdp: the distribution gives each rank a part of every weight, "
-        "and those of the quantisation cannot be taken apart"
-    )
-    assert "; take distribution ddp" in message
-    shared["distribution"] = {"name": "zero", "stage": 3}
-    message = refusal(shape, machine, **shared, quantization={"name": "nf4"})
-    assert message.startswith(
-        "quantization: nf4, with distribution zero (stage 3): weights are quantised while they are read"
-    )
+    for distribution, label in (({"name": "fsdp"}, "fsdp"), ({"name": "zero", "stage": 3}, "zero (stage 3)")):
+        shared["distribution"] = distribution
+        message = refusal(shape, machine, **shared, quantization={"name": "int8"})
+        assert message.startswith(
+            f"quantization: int8, with distribution {label}: the distribution gives each rank a part of every weight, "
+            "and those of the quantisation cannot be taken apart"
+        )
+        assert "; take distribution ddp" in message
+
+
+@pytest.mark.parametrize("distribution", [{"name": "fsdp"}, {"name": "zero", "stage": 3}])
+def test_a_base_in_4_bits_is_shared_out(shape: ModelShape, machine: Machine, distribution: dict[str, Any]) -> None:
+    few = {"quantization": {"name": "nf4"}, "precision": "fp32", "batch_size": 1}
+    alone = resolve_plan(settings(**few), shape, counts([60] * 100), machine).memory
+    shared = {"processes": 2, "distribution": distribution}
+    memory = resolve_plan(settings(**few, **shared), shape, counts([60] * 100), machine).memory
+    assert memory.weights == -(-alone.weights // 2)

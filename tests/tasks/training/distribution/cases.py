@@ -51,6 +51,8 @@ MORE: dict[str, dict[str, Any]] = {
     "fsdp-checkpointing": {"distribution": DISTRIBUTIONS["fsdp"], "gradient_checkpointing": True},
     "zero-2-nf4": {"distribution": DISTRIBUTIONS["zero-2"], "quantization": {"name": "nf4"}},
     "zero-2-bf16": {"distribution": DISTRIBUTIONS["zero-2"], **BF16, **CHANGES["lora"]},
+    "zero-3-nf4": {"distribution": DISTRIBUTIONS["zero-3"], "quantization": {"name": "nf4"}},
+    "zero-3-nf4-bf16": {"distribution": DISTRIBUTIONS["zero-3"], "quantization": {"name": "nf4"}, "precision": "bf16"},
     "zero-3-bf16": {"distribution": DISTRIBUTIONS["zero-3"], **BF16, **CHANGES["lora"]},
     "zero-3-checkpointing": {"distribution": DISTRIBUTIONS["zero-3"], "gradient_checkpointing": True},
 }
@@ -103,7 +105,10 @@ def train(job: Job) -> dict[str, int]:
     weights = states = frozen = 0
     for parameter in trainer.model.parameters():
         if not parameter.requires_grad:
-            frozen += (parameter.to_local() if isinstance(parameter, DTensor) else parameter).nbytes
+            held = (
+                parameter.to_local() if isinstance(parameter, DTensor) else getattr(parameter, "ds_tensor", parameter)
+            )
+            frozen += held.nbytes
             continue
         if hasattr(parameter, "ds_tensor"):
             weights += parameter.ds_tensor.numel()

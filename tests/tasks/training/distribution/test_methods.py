@@ -28,10 +28,12 @@ from tests.tasks.training.methods.members import MEMBERS
 
 pytestmark = pytest.mark.slow
 
-# Of ZeRO's first stage the second shares the sums, and the way weights are held.
-TRIED = ("ddp", "fsdp", "zero-2", "zero-3")
-LOSS, WEIGHTS = 1e-6, 2e-5
-Alone = Callable[[str], tuple[Run, Path]]
+# Distribution, and how the base is held. Of ZeRO's first stage the second shares the sums and the way weights are held;
+# a base in few bits is tried with those that share it out.
+TRIED = {name: (name, "none") for name in ("ddp", "fsdp", "zero-2", "zero-3")}
+TRIED |= {"fsdp-nf4": ("fsdp", "nf4"), "zero-3-nf4": ("zero-3", "nf4")}
+LOSS, WEIGHTS = {"none": 1e-6, "nf4": 1e-5}, 2e-5
+Alone = Callable[[str, str], tuple[Run, Path]]
 
 
 def still(method: Method) -> Method:
@@ -49,9 +51,9 @@ def alone(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactor
     """A method in one process, on the same rows a step."""
 
     @cache
-    def train(name: str) -> tuple[Run, Path]:
+    def train(name: str, bits: str) -> tuple[Run, Path]:
         folder = tmp_path_factory.mktemp(name)
-        plan = plan_alone(initial, still(MEMBERS[name]))
+        plan = plan_alone(initial, still(MEMBERS[name]), quantization={"name": bits})
         return fine_tune(plan, splits, initial, folder / "checkpoints", folder / "tuned"), folder
 
     return train
@@ -61,36 +63,42 @@ def alone(initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactor
 def ranks_of(
     initial: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Ranks]]:
-    """The ranks of a distribution, which have trained all methods that go with it."""
+    """The ranks of what is tried, which have trained all methods that go with it."""
     with ExitStack() as stack:
 
         @cache
         def train(name: str) -> Ranks:
-            plans = {one: plan_of(initial, DISTRIBUTIONS[name], still(method)) for one, method in MEMBERS.items()}
-            cases = {one: (plan, splits) for one, plan in plans.items() if not reasons_against(name, one)}
+            distribution, bits = TRIED[name]
+            changes = {"distribution": DISTRIBUTIONS[distribution], "quantization": {"name": bits}}
+            taken = [one for tried, one in TAKEN if tried == name]
+            cases = {one: (plan_of(initial, method=still(MEMBERS[one]), **changes), splits) for one in taken}
             return stack.enter_context(trained(tmp_path_factory.mktemp(name), initial, cases))
 
         yield train
 
 
-def reasons_against(distribution: str, name: str) -> list[str]:
-    section = TrainingSetup.model_validate({"distribution": DISTRIBUTIONS[distribution]}).distribution
-    return find_reasons(("method", "distribution"), MEMBERS[name], section)
+def reasons_against(tried: str, name: str) -> list[str]:
+    distribution, bits = TRIED[tried]
+    values = {"distribution": DISTRIBUTIONS[distribution], "quantization": {"name": bits}}
+    setup, method = TrainingSetup.model_validate(values), MEMBERS[name]
+    reasons = find_reasons(("method", "distribution"), method, setup.distribution)
+    return reasons + find_reasons(("quantization", "method"), setup.quantization, method)
 
 
 TAKEN = [(one, name) for one in TRIED for name in MEMBERS if not reasons_against(one, name)]
 
 
-@pytest.mark.parametrize(("distribution", "name"), TAKEN)
+@pytest.mark.parametrize(("tried", "name"), TAKEN)
 def test_a_method_in_two_ranks_is_that_of_one_process(
-    ranks_of: Callable[[str], Ranks], distribution: str, name: str, alone: Alone
+    ranks_of: Callable[[str], Ranks], tried: str, name: str, alone: Alone
 ) -> None:
-    ranks, (run, folder) = ranks_of(distribution), alone(name)
+    bits = TRIED[tried][1]
+    ranks, (run, folder) = ranks_of(tried), alone(name, bits)
     history = ranks.history(name, "whole")
     losses = {(e["step"], key): e[key] for e in history for key in ("loss", "eval_loss") if key in e}
     expected = {(p.step, "loss"): p.loss for p in run.curve if p.loss is not None}
     expected |= {(p.step, "eval_loss"): p.eval_loss for p in run.curve if p.eval_loss is not None}
-    assert losses == pytest.approx(expected, rel=0, abs=LOSS)
+    assert losses == pytest.approx(expected, rel=0, abs=LOSS[bits])
     kept = load_file(next(folder.glob("checkpoints/*/step-000006/trained.safetensors")))
     whole, resumed = ranks.weights(name, "whole"), ranks.weights(name, "resumed")
     assert whole.keys() == kept.keys()
@@ -102,6 +110,6 @@ def test_a_method_in_two_ranks_is_that_of_one_process(
 
 
 def test_most_methods_go_with_all_and_all_with_copies() -> None:
-    counts = {one: sum(taken == one for taken, _ in TAKEN) for one in TRIED}
+    counts = {one: sum(taken == one for taken, _ in TAKEN) for one, (_, bits) in TRIED.items() if bits == "none"}
     assert counts["ddp"] == len(MEMBERS)
     assert all(count > 0.6 * len(MEMBERS) for count in counts.values()), counts
