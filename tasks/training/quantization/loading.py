@@ -130,7 +130,8 @@ def load_in_bits(base: Path, weights: WeightType, precision: Precision, device: 
 
     place = "cpu" if device == "cpu" else f"{device}:{os.environ.get('LOCAL_RANK', '0')}"
     # Under ZeRO's third stage transformers takes no map, and reads to the device of this rank.
-    mapped = {} if is_deepspeed_zero3_enabled() else {"device_map": {"": place}}
+    is_split = is_deepspeed_zero3_enabled()  # type: ignore[no-untyped-call]
+    mapped = {} if is_split else {"device_map": {"": place}}
     model = load_frozen(base, weights, quantization_config=config, **mapped)
     cast = partial(_cast, getattr(torch, DTYPES[precision]))
     for module in model.modules():
