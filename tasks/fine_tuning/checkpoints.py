@@ -35,6 +35,7 @@ SCHEDULER = "scheduler.pt"
 UNLOGGED = "unlogged.json"  # the training loss since the last logged step
 STATE_FILES = (SCHEDULER, "trainer_state.json", UNLOGGED)
 _STEP = re.compile(r"step-(\d{6,})$")
+MADE_FROM = "made from"
 _DIFFERENCES = {
     "data": "other data",
     "plan": "another plan",
@@ -234,7 +235,7 @@ class Checkpoints:
             return f"its manifest does not list {', '.join(missing)}"
         differences = self.origin.differences(origin)
         if differences:
-            return f"made from {', '.join(differences)}"
+            return f"{MADE_FROM} {', '.join(differences)}"
         if self.origin.is_resized(origin):
             logger.warning(
                 "checkpoint %s: of %s processes, resumed by %s: the same rows, but other random states",
@@ -245,11 +246,13 @@ class Checkpoints:
         return None
 
     def _explain_others(self) -> None:
+        """Log why runs of another origin are not resumed; where the newest checkpoint is damaged, by the one before."""
         for run in sorted(path for path in self.root.glob("*") if path.is_dir() and path != self.folder):
-            newest = max(_steps_below(run), default=None)
-            if newest is None:
-                continue
-            logger.info("checkpoint %s: %s; not used", newest[1], self._problem(newest[1]))
+            for _, path in sorted(_steps_below(run), reverse=True):
+                problem = str(self._problem(path))
+                logger.info("checkpoint %s: %s; not used", path, problem)
+                if problem.startswith(MADE_FROM):
+                    break
 
     def finish(self, steps: int, is_last: bool = True) -> None:
         """After a successful run, keep its last and protected checkpoints and interrupted runs, and remove all others.

@@ -122,6 +122,13 @@ def test_another_origin_is_refused_and_kept(
     caplog.clear()
     assert new.newest() is None
     assert f"{new.path(10)}: {words}" in caplog.text
+    # Nor does the damage of the newest one hide why the run begins anew.
+    save(old, 20)
+    (old.path(20) / "optimizer.pt").write_text("torn")
+    caplog.clear()
+    make_store(tmp_path).newest()
+    assert "changed since it was written" in caplog.text
+    assert f"{old.path(10)}: {words}" in caplog.text
 
 
 def test_finished_runs_are_tidied_and_interrupted_ones_kept(tmp_path: Path) -> None:
