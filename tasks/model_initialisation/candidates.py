@@ -37,9 +37,12 @@ from tasks.model_initialisation.params import Source
 from tasks.model_initialisation.sources.access import Access
 from tasks.model_initialisation.template_trial import try_template
 from tasks.model_initialisation.tokenizer_trial import try_tokenizer
+from tasks.pages.text import plural
 
 logger = logging.getLogger(__name__)
 
+# Of fewer rows all may lie on one side by chance alone in more than 5% of cases.
+FEWEST_ROWS = 6
 _RESAMPLES = 4000
 _CONFIDENCE = 0.95
 
@@ -77,7 +80,7 @@ class BaseChoice:
     Attributes:
         source: Source to go on with.
         taken: Its name; empty without candidates.
-        recommended: Name of the recommended candidate; empty without candidates.
+        recommended: Name of the recommended candidate; empty without candidates, and where the rows are too few.
         scores: All candidates, the best first, those not measured last.
         rows: Rows that all of them answered.
     """
@@ -164,14 +167,22 @@ def choose_base(
     sizes = np.array([len(items[row][1].encode()) for row in common], dtype=np.float64)
     scores = _rank([opened[number] for number in measured], list(measured.values()), sizes)
     fitting = [score for score in scores if not score.is_worse]
-    recommended = min(fitting, key=lambda score: score.parameters)
+    recommended = min(fitting, key=lambda score: score.parameters).name
+    if len(common) < FEWEST_ROWS:
+        found = (
+            f"candidates: {plural(len(common), 'validation row')} that all of them read; expected {FEWEST_ROWS} or more"
+        )
+        if choose == "recommended":
+            raise PipelineError(f"{found} to choose by; add rows, or set model_initialisation.choose: source")
+        logger.warning("%s, so nothing is proven and none is recommended", found)
+        recommended = ""
     names = {one.name: one.source for one in opened}
-    taken = recommended.name if choose == "recommended" else _name(source)
-    logger.info("candidates: %s is recommended, %s is taken", recommended.name, taken)
+    taken = recommended if choose == "recommended" else _name(source)
+    logger.info("candidates: %s is recommended, %s is taken", recommended or "none", taken)
     return BaseChoice(
-        names[recommended.name] if choose == "recommended" else source,
+        names[taken] if choose == "recommended" else source,
         taken,
-        recommended.name,
+        recommended,
         (*scores, *failed),
         len(common),
     )
@@ -230,6 +241,8 @@ def _rank(
     drawn = (counts @ losses.T) / (counts @ sizes)[:, None]
     tail = (1 - _CONFIDENCE) / 2
     low, high = np.quantile(drawn - drawn[:, [best]], [tail, 1 - tail], axis=0)
+    if sizes.size < FEWEST_ROWS:
+        low = high = np.zeros(len(opened))
     return [
         CandidateScore(
             opened[number].name,

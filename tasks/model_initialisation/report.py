@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.contracts.manifest import write_json
 from tasks.language_models.probes.bias_probe import MEANING, BiasMeasure, Lean
-from tasks.model_initialisation.candidates import BaseChoice
+from tasks.model_initialisation.candidates import FEWEST_ROWS, BaseChoice
 from tasks.model_initialisation.chat_template import ChatTemplate
 from tasks.model_initialisation.checks import CheckedModel
 from tasks.model_initialisation.describe import Description
@@ -114,7 +114,7 @@ def _page(findings: Findings) -> Page:
             "the mean of their pieces; full fine-tuning trains them."
         )
     choice = findings.choice
-    if choice.recommended != choice.taken:
+    if choice.recommended and choice.recommended != choice.taken:
         warnings.append(f"{choice.recommended} is recommended as base, but {choice.taken} is taken (choose: source).")
     parts = count_parts(findings.base.weights.shapes)
     page = Page(
@@ -226,7 +226,8 @@ def _page(findings: Findings) -> Page:
 
 
 def _add_candidates(page: Page, choice: BaseChoice) -> None:
-    marks = {choice.recommended: "recommended"}
+    marks = {choice.recommended: "recommended"} if choice.recommended else {}
+    few = "" if choice.recommended else f" Fewer than {FEWEST_ROWS} rows prove nothing, and none is recommended."
     page.table(
         "Candidates for the base",
         ["candidate", "parameters", "bits per byte", "difference to the best, 95% interval", "result"],
@@ -242,7 +243,7 @@ def _add_candidates(page: Page, choice: BaseChoice) -> None:
         ],
         note=f"Bits that each needs for a byte of the reference answers of the same {choice.rows} validation rows, "
         "before any training, given the conversation before them; paired bootstrap. Recommended is the smallest that "
-        f"is not proven worse than the best. Taken: {choice.taken}.",
+        f"is not proven worse than the best. Taken: {choice.taken}.{few}",
     )
 
 

@@ -76,6 +76,18 @@ def test_the_better_base_is_recommended_and_only_taken_when_asked(bases: Path) -
     assert plain.bits_per_byte == pytest.approx(alone.bits_per_byte, abs=2e-3)
 
 
+def test_few_rows_prove_and_recommend_nothing(bases: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Three rows told two bases apart: one in four such triples lies on one side by chance."""
+    base, taught = Folder(path=bases / "plain"), Folder(path=bases / "taught")
+    rows = VALIDATION.slice(0, 5)
+    found = choose_base(base, [taught], "source", NO_ACCESS, rows, 24, 10**9)
+    assert (found.rows, found.recommended, found.source) == (5, "", base)
+    assert not any(score.is_worse for score in found.scores)
+    assert "5 validation rows that all of them read; expected 6 or more" in caplog.text
+    with pytest.raises(PipelineError, match="to choose by; add rows"):
+        choose_base(base, [taught], "recommended", NO_ACCESS, rows, 24, 10**9)
+
+
 def test_the_smaller_of_two_that_are_not_told_apart_is_recommended() -> None:
     random = np.random.default_rng(3)
     nats = random.normal(50, 10, size=60)
