@@ -17,11 +17,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES
 from tasks.language_models.encoding import encode_reference
-from tasks.model_initialisation.candidates import BaseChoice, _rank, choose_base
+from tasks.model_initialisation.candidates import BaseChoice, CandidateScore, _rank, choose_base
 from tasks.model_initialisation.checks import check_folder, open_tokenizer
 from tasks.model_initialisation.measure import measure_loss, open_base
+from tasks.model_initialisation.report import _add_candidates
 from tasks.model_initialisation.sources.access import NO_ACCESS
 from tasks.model_initialisation.sources.folder import Folder
+from tasks.pages.page import Page
 from tests.tiny import example_rows
 
 VALIDATION = pa.Table.from_pylist(example_rows(24, seed=9), schema=EXAMPLES)
@@ -86,6 +88,20 @@ def test_few_rows_prove_and_recommend_nothing(bases: Path, caplog: pytest.LogCap
     assert "5 validation rows that all of them read; expected 6 or more" in caplog.text
     with pytest.raises(PipelineError, match="to choose by; add rows"):
         choose_base(base, [taught], "recommended", NO_ACCESS, rows, 24, 10**9)
+
+
+@pytest.mark.parametrize(
+    ("recommended", "said"), [("", "Fewer than 6 rows prove nothing"), ("two", "recommended</td>")]
+)
+def test_the_page_shows_how_candidates_compare(tmp_path: Path, recommended: str, said: str) -> None:
+    scores = (CandidateScore("one", 10**7, 3.2), CandidateScore("two", 10**6, 3.3, -0.1, 0.2))
+    page = Page("Model", "as found", "ready", "good")
+    _add_candidates(page, BaseChoice(Folder(), "one", recommended, scores, 5))
+    page.write(tmp_path / "index.html")
+    text = (tmp_path / "index.html").read_text()
+    assert said in text
+    assert "same 5 validation rows" in text
+    assert ("none is recommended" in text) == (not recommended)
 
 
 def test_the_smaller_of_two_that_are_not_told_apart_is_recommended() -> None:
