@@ -18,14 +18,16 @@ class FewBitAdamW(AdamW):
         betas: Of the moments.
         epsilon: Beside the root of the second moment.
         bits: Of each number of the moments.
-        paged: Keep them in memory that moves between GPU and host.
+        paged: Keep them in memory that moves between GPU and host; without a meaning for weights on the CPU.
     """
 
     def __init__(
         self, groups: list[dict[str, Any]], betas: tuple[float, float], epsilon: float, bits: int, paged: bool
     ) -> None:
+        # On a CPU bitsandbytes warns of every weight; the plan has said so once.
+        pages = paged and any(one.is_cuda for group in groups for one in group["params"])
         super().__init__(  # type: ignore[no-untyped-call]
-            groups, betas=betas, eps=epsilon, weight_decay=0.0, optim_bits=bits, is_paged=paged
+            groups, betas=betas, eps=epsilon, weight_decay=0.0, optim_bits=bits, is_paged=pages
         )
 
     def get_config(self, gindex: int, pindex: int, group: dict[str, Any]) -> dict[str, Any]:

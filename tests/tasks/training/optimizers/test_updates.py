@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,11 @@ def test_lion_is_that_of_bitsandbytes() -> None:
 
 
 def test_paged_adamw_of_32_bits_is_adamw() -> None:
+    """Also where there is nothing to page, without a warning for every weight."""
     weights, others = make_weights(), make_weights()
-    found = descend(weights, PagedAdamW().build(make_groups(weights, DECAY), 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found = descend(weights, PagedAdamW().build(make_groups(weights, DECAY), 0))
     assert_same(found, descend(others, torch.optim.AdamW(make_groups(others, DECAY))), 1e-5)
 
 
