@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -382,6 +383,8 @@ def report_failure(reason: str) -> int:
 def leave_message(name: str, text: str) -> bool:
     """Leave a message for the pipeline that started this stage; whether one did."""
     folder = os.environ.get(MESSAGES)
-    if folder:
+    if not folder:
+        return False
+    with suppress(FileNotFoundError):  # the pipeline was stopped too, and reads no more messages
         Path(folder, name).write_text(text, encoding="utf-8")
-    return bool(folder)
+    return True

@@ -136,7 +136,7 @@ def open_base(base: CheckedModel, limit: int) -> Any | None:
         The model, or None when it is larger than ``limit`` or than the free memory.
 
     Raises:
-        PipelineError: The model does not load, or tensors are missing from its files.
+        PipelineError: The model does not load, tensors are missing from its files, or weights are not finite.
     """
     import psutil
 
@@ -161,7 +161,7 @@ def measure_loss(model: Any | None, examples: pa.Table, tokenizer: Any, context:
         The loss; None without a model.
 
     Raises:
-        PipelineError: No sampled row has an answer that fits the context.
+        PipelineError: No sampled row has an answer that fits the context, or the loss is not a number.
     """
     if model is None:
         return None
@@ -188,6 +188,11 @@ def measure_loss(model: Any | None, examples: pa.Table, tokenizer: Any, context:
         raise PipelineError(
             f"none of {sample.num_rows} sampled training rows has an answer that fits the context of {context} "
             "tokens; expected short enough rows; split long conversations or use a base with a longer context"
+        )
+    if not math.isfinite(nats):
+        raise PipelineError(
+            f"the loss of the base on {len(untruncated)} training rows is {nats}; expected a number; its weights are "
+            "finite, so that what it computes overflows: download or convert the model again, or take another base"
         )
     return BaseLoss(
         rows=len(untruncated),
@@ -252,6 +257,11 @@ def _load(folder: Path) -> Any:
         raise PipelineError(
             f"{folder}: its files lack {len(missing)} tensors that config.json requires ({', '.join(missing[:3])}), "
             "which would be random; download the model again"
+        )
+    if broken := [name for name, weights in model.named_parameters() if not torch.isfinite(weights).all()]:
+        raise PipelineError(
+            f"{folder}: {', '.join(broken[:3])}{', ...' if len(broken) > 3 else ''} with numbers that are infinite or "
+            "not a number; expected finite ones; download or convert the model again"
         )
     return model.eval()
 

@@ -162,6 +162,10 @@ class Plan(Record):
         """Whether a step may be saved for its validation loss."""
         return self.keep == "best" or self.early_stopping is not None
 
+    def is_saved(self, step: int) -> bool:
+        """Whether a checkpoint follows so many optimizer steps, whatever their validation loss."""
+        return step >= self.steps or step % self.checkpoint_every_steps == 0
+
     def epochs_of(self, steps: int) -> float:
         """Passes over the training split that so many of the steps amount to."""
         return round(self.epochs * steps / self.steps, 6)

@@ -37,6 +37,7 @@ from tasks.training_setup.remedies import find_remedies
 logger = logging.getLogger(__name__)
 
 FEW_STEPS = 20
+FEW_VALIDATED = 8
 
 
 @dataclass(frozen=True)
@@ -367,6 +368,12 @@ def _unusual(plan: Plan, shape: ModelShape, counts: Counts, machine: Machine, mo
         )
     if not counts.validation_examples:
         warnings.append("the validation split has no supervised token, so no validation loss will be seen")
+    elif counts.validation_examples < FEW_VALIDATED:
+        found = plural(counts.validation_examples, *NOUNS[plan.objective.rows])
+        warnings.append(
+            f"the validation loss is that of {found} alone, which tells little; raise data_preparation.split.validation"
+            + (" or max_tokens" if counts.dropped else "")
+        )
     if plan.device == "cpu" and plan.precision == "bf16" and not machine.bf16:
         warnings.append("this CPU computes bf16 in software, which is slow; set precision: fp32")
     processes = plan.world_size // plan.distribution.nodes

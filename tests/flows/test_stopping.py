@@ -20,6 +20,7 @@ import pytest
 
 from flows.wiring.processes import mark_process, show_mark
 from flows.wiring.servers.server import RECORD
+from flows.wiring.stage import MESSAGES, leave_message
 from tests.checkout import ROOT
 from tests.flows.small import child_environment, make_project, wait_for, wait_for_mlflow
 
@@ -291,3 +292,14 @@ def test_a_server_is_shared_until_its_last_user_has_ended(project: Path) -> None
     assert is_up(url)
     second.communicate("\n", timeout=30)
     until(lambda: not is_up(url), 15)
+
+
+def test_a_message_for_a_pipeline_that_is_gone_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped together, the pipeline may remove the folder of its messages before the stage leaves one."""
+    monkeypatch.setenv(MESSAGES, str(tmp_path))
+    assert leave_message("stopped", "15")
+    assert (tmp_path / "stopped").read_text() == "15"
+    monkeypatch.setenv(MESSAGES, str(tmp_path / "gone"))
+    assert leave_message("stopped", "15")
+    monkeypatch.delenv(MESSAGES)
+    assert not leave_message("stopped", "15")

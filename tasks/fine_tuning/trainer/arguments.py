@@ -64,7 +64,7 @@ class IntervalCallback(TrainerCallback):
     ) -> TrainerControl:
         self.trainer.objective.end_step()
         step, last = state.global_step, state.global_step >= self.plan.steps
-        control.should_save = last or step % self.plan.checkpoint_every_steps == 0
+        control.should_save = self.plan.is_saved(step)
         control.should_evaluate = last or step % self.plan.evaluate_every_steps == 0
         # A validation may end the run, or have its step saved.
         saves = control.should_save or (control.should_evaluate and self.plan.saves_validated)

@@ -292,9 +292,15 @@ class FineTuner(SFTTrainer):
             figures = self.objective.validate(self.splits.validation)
         self.model.train()
         if not math.isfinite(figures["eval_loss"]):
-            raise PipelineError(
-                f"step {self.state.global_step}: the validation loss is {figures['eval_loss']}; {ADVICE}"
-            )
+            step, advice = self.state.global_step, ADVICE
+            if not step:
+                exact = self.plan.precision == "fp32"
+                at_fault = "the base is" if exact else f"the base or its computation in {self.plan.precision} is"
+                instead = "" if exact else "set training_setup.precision: fp32 or "
+                advice = (
+                    f"no step has been taken yet, so {at_fault} at fault; {instead}take another base, and run again"
+                )
+            raise PipelineError(f"step {step}: the validation loss is {figures['eval_loss']}; {advice}")
         self.log(dict(figures))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         return figures
@@ -340,7 +346,10 @@ class FineTuner(SFTTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
-        self.settle_weights()
+        # One that a signal asks for out of turn is written as training goes on from it: weights that are put elsewhere
+        # and back are rounded, which those of a run that is not interrupted are not at this step.
+        if self.plan.is_saved(step):
+            self.settle_weights()
         self.checkpoints.protected = list_protected(self.plan, self.state, self.checkpoints.steps(), self.guesses)
         if self.args.should_save:
             self.checkpoints.save(step, self.write_state)

@@ -15,7 +15,8 @@ vectors, and APOLLO-Mini keeps hardly more than SGD. Of a matrix of 4,096 x 4,09
 128. Under LoRA, whose matrices are thin already, it saves nothing.
 
 Example: ``optimizer: {name: apollo, rank: 128}`` or ``{name: apollo, rank: 1, per: tensor, scale: 128}``, with
-``learning_rate: 1.0e-2`` where AdamW has 1.0e-3.
+``learning_rate: 3.0e-3`` where AdamW has 1.0e-3. In 12 steps on the embedded base the loss falls from 5.03 to 2.81 at
+1.0e-3 and to 2.29 at 3.0e-3, and rises to 5.54 at 1.0e-2.
 """
 
 from __future__ import annotations

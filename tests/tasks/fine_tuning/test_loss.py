@@ -245,6 +245,13 @@ def test_loss_that_is_no_number_stops_with_the_step_and_advice(initial: Path, tm
     assert not list(tmp_path.glob("checkpoints/*/step-*"))
 
 
+def test_a_base_that_is_no_number_is_told_apart_from_a_rate_that_is_too_high(initial: Path, tmp_path: Path) -> None:
+    trainer = make_full_trainer(initial, tmp_path)
+    next(iter(trainer.model.parameters())).data.fill_(math.nan)
+    with pytest.raises(PipelineError, match=r"step 0: .* is nan; no step has been taken yet, so the base is at"):
+        trainer.train()
+
+
 def test_the_scale_of_an_fp16_loss_is_resumed_and_skipped_steps_are_not_errors(initial: Path, tmp_path: Path) -> None:
     """fp16 itself needs a GPU; what a run does with its scaler does not."""
     trainer = make_full_trainer(initial, tmp_path)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tasks.contracts.errors import PipelineError
 from tasks.contracts.records import EXAMPLES, UNTRAINED
@@ -233,3 +235,24 @@ def test_needs_are_those_of_the_methods(tiny_model: Path) -> None:
     assert {one.base for one in others if one.method == LastLayers().describe()} == {full.base}
     assert [one.total for one in needs] == sorted((one.total for one in needs), reverse=True)
     assert min(one.weights for one in others) < 4 * shape.parameters
+
+
+@pytest.mark.parametrize("number", [math.inf, math.nan])
+def test_a_base_with_a_weight_that_is_no_number_is_refused(tiny_model: Path, tmp_path: Path, number: float) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model, folder)
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights[name][3, 5] = number
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(PipelineError, match=f"{name} with numbers that are infinite or not a number; expected finite"):
+        open_base(check_folder(folder), 1 << 30)
+
+
+def test_a_base_whose_loss_is_no_number_is_refused(tiny_model: Path) -> None:
+    """Its weights are finite; what it computes with them is not."""
+    model = open_base(check_folder(tiny_model), 1 << 30)
+    assert model is not None
+    model.model.norm.weight.data.fill_(3e38)
+    with pytest.raises(PipelineError, match=r"the loss of the base on 8 training rows is (nan|inf); expected a"):
+        measure_loss(model, table(), open_tokenizer(tiny_model), 256, 8)

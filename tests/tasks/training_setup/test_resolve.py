@@ -22,7 +22,7 @@ from tasks.training_setup.report import _schedule_figure
 from tasks.training_setup.resolve import count_steps, resolve_plan
 
 
-def counts(lengths: list[int], rows: int | None = None, supervised: int = 10, validation: int = 3) -> Counts:
+def counts(lengths: list[int], rows: int | None = None, supervised: int = 10, validation: int = 8) -> Counts:
     return Counts(
         rows=len(lengths) if rows is None else rows,
         examples=len(lengths),
@@ -323,6 +323,12 @@ def test_auto_batch_shrinks_with_the_memory(shape: ModelShape) -> None:
         ({"evaluate_every": {"steps": 500}}, {}, "evaluate_every is beyond"),
         ({}, {"rows": 120}, "20 of 120 conversations do not train: the answer is beyond max_tokens; raise"),
         ({}, {"validation": 0}, "validation split has no supervised token"),
+        (
+            {},
+            {"validation": 7},
+            "loss is that of 7 conversations alone, which tells little; raise data_preparation.split",
+        ),
+        ({}, {"validation": 1, "rows": 120}, "1 conversation alone, which tells little; raise data_preparation.split."),
     ],
 )
 def test_unusual_plans_warn_and_pass(

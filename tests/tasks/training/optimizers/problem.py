@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -82,6 +84,8 @@ class Trained:
         whole: The run without interruption.
         halves: The same, interrupted and resumed.
         same_weights: The two wrote the same bytes.
+        asked: The same, asked to end by a signal at a step without a checkpoint, and resumed from it.
+        same_when_asked: It wrote the same bytes too.
         state_bytes: Bytes of the tensors in the optimizer's state after the last step, each counted once.
     """
 
@@ -91,6 +95,8 @@ class Trained:
     whole: Run
     halves: Run
     same_weights: bool
+    asked: Run
+    same_when_asked: bool
     state_bytes: int
 
 
@@ -101,6 +107,25 @@ class Interrupted(Exception):
 def interrupt(step: int, _: Mapping[str, float]) -> None:
     if step == INTERRUPTED_AT:
         raise Interrupted
+
+
+def ask(step: int, _: Mapping[str, float]) -> None:
+    if step == INTERRUPTED_AT:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """SIGTERM raises `Interrupted` in this block."""
+
+    def leave(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @cache
@@ -160,7 +185,7 @@ def recording(seen: list[int]) -> type[FineTuner]:
 
 
 def solve(kind: type[Optimizer], initial: Path, shape: ModelShape, folder: Path) -> Trained:
-    """The small problem, once without interruption and once in two halves."""
+    """The small problem, once without interruption and twice in two halves, after a kill and after a signal."""
     name, seen = kind().name, list[int]()
     assert name in CASES, f"give {name} a learning rate for the small problem and the loss that it reaches"
     case = CASES[name]
@@ -182,5 +207,10 @@ def solve(kind: type[Optimizer], initial: Path, shape: ModelShape, folder: Path)
     with pytest.raises(Interrupted):
         run("halves", interrupt)
     halves = run("halves")
-    same = hash_folder(folder / "whole/tuned") == hash_folder(folder / "halves/tuned")
-    return Trained(case, optimizer, plan, whole, halves, same, seen[1])
+    with raising(), pytest.raises(Interrupted):
+        run("asked", ask)
+    asked = run("asked")
+    same, same_when_asked = (
+        hash_folder(folder / "whole/tuned") == hash_folder(folder / f"{name}/tuned") for name in ("halves", "asked")
+    )
+    return Trained(case, optimizer, plan, whole, halves, same, asked, same_when_asked, seen[1])

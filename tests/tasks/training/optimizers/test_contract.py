@@ -12,7 +12,7 @@ from tasks.training.optimizers import OPTIMIZERS
 from tasks.training.optimizers.optimizer import Optimizer
 from tasks.training.weights import list_trained_weights
 from tasks.training_setup.params import TrainingSetup
-from tests.tasks.training.optimizers.problem import SEALED_AT, Trained
+from tests.tasks.training.optimizers.problem import INTERRUPTED_AT, SEALED_AT, Trained
 
 MEMBERS = pytest.mark.parametrize("optimizer", [member() for member in OPTIMIZERS], ids=lambda one: one.name)
 
@@ -40,3 +40,9 @@ def test_a_resumed_run_ends_with_the_same_weights(trained: Trained) -> None:
     assert (trained.whole.resumed_at, trained.halves.resumed_at) == (0, SEALED_AT)
     assert trained.same_weights
     assert trained.whole.curve == trained.halves.curve
+
+
+def test_a_run_that_is_asked_to_end_between_checkpoints_ends_with_the_same_weights(trained: Trained) -> None:
+    assert trained.asked.resumed_at == INTERRUPTED_AT + 1  # the step during which the signal came is finished
+    assert trained.same_when_asked
+    assert trained.whole.curve == trained.asked.curve
