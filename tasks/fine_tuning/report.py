@@ -200,7 +200,7 @@ def _list_warnings(run: Run) -> list[str]:
     warnings = []
     if run.skipped:
         first = ", ".join(f"{step:,}" for step in run.skipped[:SHOWN_STEPS])
-        more = ", ..." if len(run.skipped) > SHOWN_STEPS else ""
+        more = " and others" if len(run.skipped) > SHOWN_STEPS else ""
         warnings.append(
             f"{plural(len(run.skipped), 'step')} of {run.steps:,} changed nothing, since the loss or the gradient was "
             f"not a number: {first}{more}. The batches are beside the checkpoints, not-finite-step-*.json."

@@ -156,6 +156,8 @@ def test_the_page_says_what_else_shaped_the_run(lora: Outcome, tmp_path: Path) -
     ):
         assert words in shaped
         assert words not in plain
+    write_report(replace(lora.run, skipped=tuple(range(1, 11))), lora.splits, *paths)
+    assert "was not a number: 1, 2, 3, 4, 5, 6, 7, 8 and others. The batches" in paths[1].read_text()
     assert "gradient checkpointing" in plain
     assert "cut at the end" in plain
 
