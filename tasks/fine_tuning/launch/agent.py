@@ -67,7 +67,10 @@ def run_ranks(job: Job, receive: Callable[[], None]) -> None:
         # They finish their step and seal it, if there is time.
         job.leave.touch()
         agent.join(LEAVE_S)
-        end(list_ranks(job))
+        try:
+            receive()  # their last words: which step is saved
+        finally:
+            end(list_ranks(job))
         raise
     if not failures:
         return

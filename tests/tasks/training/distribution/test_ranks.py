@@ -28,6 +28,7 @@ from tests.tasks.training.distribution.cases import METHODS
 
 pytestmark = pytest.mark.slow
 
+STEPS = 120  # many more than are taken between two looks at what the ranks say
 OnMetrics = Callable[[int, Mapping[str, float]], None]
 
 
@@ -35,7 +36,7 @@ def plan_of(ranks: int, accumulation: int, **changes: Any) -> Plan:
     values: dict[str, Any] = {
         "method": METHODS["lora"],
         "distribution": {"name": "ddp"},
-        "steps": 40,
+        "steps": STEPS,
         "checkpoint_every_steps": 15,
         "log_every_steps": 1,
     }
@@ -86,7 +87,7 @@ def check_outcome(found: Run, folder: Path, alone: tuple[Run, Path]) -> None:
 
 
 def test_asked_to_end_killed_and_resumed(
-    initial: Path, splits: Splits, alone: tuple[Run, Path], tmp_path: Path
+    initial: Path, splits: Splits, alone: tuple[Run, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ctrl-C seals the step; a killed rank ends all with its reason; the third attempt ends like an undisturbed run."""
     plan = plan_of(2, 1)
@@ -95,14 +96,19 @@ def test_asked_to_end_killed_and_resumed(
         if step == 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with caplog.at_level("INFO", logger="tasks"), pytest.raises(KeyboardInterrupt):
         run(plan, splits, initial, tmp_path, stop)
-    assert 2 <= sealed(tmp_path)[-1] < 40
+    assert 2 <= sealed(tmp_path)[-1] < STEPS
+    assert f"step {sealed(tmp_path)[-1]} is saved, the next run goes on from there" in caplog.text
     assert own_ranks() == []
 
+    killed: list[psutil.Process] = []
+
     def kill(_step: int, _: Mapping[str, float]) -> None:
-        """At the first word of the run, of which many steps are left."""
-        next(p for p in own_ranks() if p.environ()["RANK"] == "1").kill()
+        """At the first word of the run, of which many steps are left; what was said with it comes after."""
+        if not killed:
+            killed.append(next(p for p in own_ranks() if p.environ()["RANK"] == "1"))
+            killed[0].kill()
 
     with pytest.raises(PipelineError, match=r"^rank 1 was killed \(SIGKILL\)"):
         run(plan, splits, initial, tmp_path, kill)
