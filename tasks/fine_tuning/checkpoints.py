@@ -35,7 +35,6 @@ SCHEDULER = "scheduler.pt"
 UNLOGGED = "unlogged.json"  # the training loss since the last logged step
 STATE_FILES = (SCHEDULER, "trainer_state.json", UNLOGGED)
 _STEP = re.compile(r"step-(\d{6,})$")
-MADE_FROM = "made from"
 _DIFFERENCES = {
     "data": "other data",
     "plan": "another plan",
@@ -226,16 +225,11 @@ class Checkpoints:
     def _problem(self, path: Path) -> str | None:
         """Why a checkpoint cannot be resumed, or None."""
         try:
-            manifest = read_manifest(path, verify=True)
+            origin = self._read_origin(path, verify=True)
         except PipelineError as error:
-            return str(error).replace("\n", " ").split("; ")[0]
-        origin = manifest.get("origin", {})
-        missing = self.missing(manifest["files"], origin.get("world_size", 1))
-        if missing:
-            return f"its manifest does not list {', '.join(missing)}"
-        differences = self.origin.differences(origin)
-        if differences:
-            return f"{MADE_FROM} {', '.join(differences)}"
+            return _shortened(error)
+        if differences := self.origin.differences(origin):
+            return f"made from {', '.join(differences)}"
         if self.origin.is_resized(origin):
             logger.warning(
                 "checkpoint %s: of %s processes, resumed by %s: the same rows, but other random states",
@@ -245,14 +239,34 @@ class Checkpoints:
             )
         return None
 
+    def _read_origin(self, path: Path, verify: bool) -> Mapping[str, Any]:
+        """What a checkpoint is made from.
+
+        Args:
+            path: Its folder.
+            verify: Also hash its files, not only look whether they are there and as long as they were.
+
+        Raises:
+            PipelineError: It is damaged, or lacks files.
+        """
+        manifest = read_manifest(path, verify=verify)
+        origin: Mapping[str, Any] = manifest.get("origin", {})
+        missing = self.missing(manifest["files"], origin.get("world_size", 1))
+        if missing:
+            raise PipelineError(f"its manifest does not list {', '.join(missing)}")
+        return origin
+
     def _explain_others(self) -> None:
         """Log why runs of another origin are not resumed; where the newest checkpoint is damaged, by the one before."""
         for run in sorted(path for path in self.root.glob("*") if path.is_dir() and path != self.folder):
             for _, path in sorted(_steps_below(run), reverse=True):
-                problem = str(self._problem(path))
-                logger.info("checkpoint %s: %s; not used", path, problem)
-                if problem.startswith(MADE_FROM):
-                    break
+                try:
+                    differences = self.origin.differences(self._read_origin(path, verify=False))
+                except PipelineError as error:
+                    logger.info("checkpoint %s: %s; not used", path, _shortened(error))
+                    continue
+                logger.info("checkpoint %s: made from %s; not used", path, ", ".join(differences))
+                break
 
     def finish(self, steps: int, is_last: bool = True) -> None:
         """After a successful run, keep its last and protected checkpoints and interrupted runs, and remove all others.
@@ -269,6 +283,11 @@ class Checkpoints:
             if _is_finished(run) and run.name not in self.companions:
                 shutil.rmtree(run, ignore_errors=True)
         write_json(self.folder / FINISHED, {"steps": steps})
+
+
+def _shortened(error: PipelineError) -> str:
+    """What was found, in one line."""
+    return str(error).replace("\n", " ").split("; ")[0]
 
 
 def _is_finished(run: Path) -> bool:

@@ -45,6 +45,7 @@ from tasks.fine_tuning.trainer.objective_run import ObjectiveRun
 from tasks.fine_tuning.trainer.watch import (
     ADVICE,
     WatchCallback,
+    advise_on_base,
     find_guesses,
     find_kept_step,
     is_over,
@@ -292,14 +293,8 @@ class FineTuner(SFTTrainer):
             figures = self.objective.validate(self.splits.validation)
         self.model.train()
         if not math.isfinite(figures["eval_loss"]):
-            step, advice = self.state.global_step, ADVICE
-            if not step:
-                exact = self.plan.precision == "fp32"
-                at_fault = "the base is" if exact else f"the base or its computation in {self.plan.precision} is"
-                instead = "" if exact else "set training_setup.precision: fp32 or "
-                advice = (
-                    f"no step has been taken yet, so {at_fault} at fault; {instead}take another base, and run again"
-                )
+            step = self.state.global_step
+            advice = ADVICE if step else advise_on_base(self.plan.precision)
             raise PipelineError(f"step {step}: the validation loss is {figures['eval_loss']}; {advice}")
         self.log(dict(figures))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)

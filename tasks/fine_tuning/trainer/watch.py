@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from tasks.contracts.errors import PipelineError
 from tasks.fine_tuning.checkpoints import Checkpoints
 from tasks.pages.text import plural
+from tasks.training.choices import Precision
 from tasks.training.losses.cross_entropy import CrossEntropy
 from tasks.training.plan import Plan
 from tasks.training.plan_text import describe_patience
@@ -71,6 +72,17 @@ class WatchCallback(TrainerCallback):
         if find_kept_step(self.plan, state) == state.global_step > 0 and self.plan.keep == "best":
             control.should_save = True
         return control
+
+
+def advise_on_base(precision: Precision) -> str:
+    """What to do where a loss is not a number before the first step."""
+    begun = "no step has been taken yet, so"
+    if precision == "fp32":
+        return f"{begun} the base is at fault; take another base, and run again"
+    return (
+        f"{begun} the base or its computation in {precision} is at fault; set training_setup.precision: fp32 or take "
+        "another base, and run again"
+    )
 
 
 def find_guesses(plan: Plan, model: Any, is_weighted: bool) -> dict[str, float]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from tasks.contracts.manifest import write_json
 from tasks.fine_tuning.launch.job import NAME, Job, read_job
@@ -17,12 +18,15 @@ from tasks.fine_tuning.rank import end_with_parent, joined, leave_reason, run_ra
 METHODS: dict[str, dict[str, Any]] = {
     "full": {"name": "full"},
     "lora": {"name": "lora", "rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj", "down_proj"]},
+    "qlora": {"name": "lora", "rank": 4, "alpha": 8, "dropout": 0.0},
     # A part of the base alone, and one that changes every two steps, which shares of weights do not bear.
     "last_layers": {"name": "last_layers", "layers": 1},
     "half": {"name": "half", "every": {"steps": 2}},
 }
 # What else differs from the small plan: averages of the weights with one method, the weights themselves with the other.
-CHANGES: dict[str, dict[str, Any]] = {"full": {}, "lora": {"ema_decay": 0.5}, "last_layers": {}, "half": {}}
+CHANGES: dict[str, dict[str, Any]] = {
+    "full": {}, "lora": {"ema_decay": 0.5}, "qlora": {"quantization": {"name": "nf4"}}, "last_layers": {}, "half": {},
+}  # fmt: skip
 # accelerate remembers DeepSpeed once it was used, so its cases come last, by name.
 DISTRIBUTIONS: dict[str, dict[str, Any]] = {
     "ddp": {"name": "ddp"},
@@ -36,6 +40,7 @@ CASES = [
     *((distribution, method) for distribution in DISTRIBUTIONS for method in ("full", "lora")),
     ("fsdp", "last_layers"),
     ("zero-3", "last_layers"),
+    ("zero-3", "qlora"),
     ("ddp", "half"),
 ]
 # Of LoRA, in other bits; slow.
@@ -69,7 +74,10 @@ CHECKPOINT = 3
 
 
 def run_cases(root: Path) -> None:
-    """Run each case twice: from the beginning, and from the checkpoint in the middle."""
+    """Run each case from the beginning and from the checkpoint in the middle; of ZeRO's, from there twice.
+
+    The second time a rank reads its share as one of another number of ranks would.
+    """
     import torch
 
     # In the order of their names, so that DeepSpeed's come last.
@@ -81,20 +89,26 @@ def run_cases(root: Path) -> None:
             torch.distributed.all_gather_object(everyone, held)
             if torch.distributed.get_rank() == 0:
                 write_json(job.folder / "held.json", everyone)
-                keep(job, "whole")
-                for checkpoint in job.checkpoints.glob("*/step-*"):
-                    if int(checkpoint.name[-6:]) > CHECKPOINT:
-                        shutil.rmtree(checkpoint)
-            torch.distributed.barrier()
+            keep(job, "whole")
             train(job)
-            if torch.distributed.get_rank() == 0:
-                keep(job, "resumed")
-            torch.distributed.barrier()
+            keep(job, "resumed")
+            if job.plan.distribution.name == "zero":
+                with patch("tasks.training.distribution.zero.count_ranks", return_value=0):
+                    train(job)
+                keep(job, "by_name")
 
 
 def keep(job: Job, name: str) -> None:
-    job.trained.rename(job.folder / f"{name}.safetensors")
-    job.result.rename(job.folder / f"{name}.json")
+    """What a run left, and the checkpoint in the middle alone; the ranks wait for that."""
+    import torch
+
+    if torch.distributed.get_rank() == 0:
+        job.trained.rename(job.folder / f"{name}.safetensors")
+        job.result.rename(job.folder / f"{name}.json")
+        for checkpoint in job.checkpoints.glob("*/step-*"):
+            if int(checkpoint.name[-6:]) > CHECKPOINT:
+                shutil.rmtree(checkpoint)
+    torch.distributed.barrier()
 
 
 def train(job: Job) -> dict[str, int]:

@@ -106,6 +106,16 @@ def test_a_resumed_run_is_exact(ranks: Ranks, distribution: str, method: str) ->
     assert ranks.history(case, "whole") == ranks.history(case, "resumed")
 
 
+@pytest.mark.parametrize("case", [f"{name}-{method}" for name, method in CASES if name.startswith("zero")])
+def test_a_share_that_is_put_together_by_name_is_the_one_that_was_written(ranks: Ranks, case: str) -> None:
+    """As a rank of another number of ranks reads it: weights, the optimizer's states and counts, to the bit."""
+    assert json.loads((ranks.root / case / "by_name.json").read_text())["resumed_at"] == CHECKPOINT
+    whole, by_name = ranks.weights(case, "whole"), ranks.weights(case, "by_name")
+    assert whole.keys() == by_name.keys()
+    assert all(torch.equal(whole[name], by_name[name]) for name in whole)
+    assert ranks.history(case, "whole") == ranks.history(case, "by_name")
+
+
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_other_objectives_are_those_of_one_process_too(ranks: Ranks, initial: Path, tmp_path: Path, case: str) -> None:
     """The reference, the figures and the weights; resumed exactly."""
