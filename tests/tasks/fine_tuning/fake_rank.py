@@ -18,6 +18,10 @@ if what == "tell":
             stream.write(json.dumps({"kind": "metrics", "step": step}) + "\n")
             stream.flush()
             time.sleep(0.05)
+elif what == "leave":
+    while not (folder / "leave").exists():
+        time.sleep(0.01)
+    (folder / "messages.jsonl").write_text(json.dumps({"kind": "metrics", "step": argument}) + "\n")
 elif what in ("fail", "lose"):
     while what == "lose" and not list(folder.glob("ending-*")):
         time.sleep(0.01)

@@ -94,6 +94,22 @@ def test_a_signal_to_the_stage_ends_the_ranks(tmp_path: Path) -> None:
     assert left(job.folder) == []
 
 
+def test_the_last_words_of_ranks_that_leave_are_heard(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "job", rank0=["leave", 7], rank1=["leave", 7])
+    heard: list[int] = []
+    receiver = Receiver(job.messages, {"metrics": lambda message: heard.append(message["step"])})
+
+    def stop() -> None:
+        receiver.receive()
+        if not heard and len(list(job.folder.glob("pid-*"))) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        agent.run_ranks(job, stop)
+    assert heard == [7]
+    assert left(job.folder) == []
+
+
 def test_ranks_end_with_a_stage_that_is_killed(tmp_path: Path) -> None:
     job = make_job(tmp_path / "job", rank0=["follow", 60], rank1=["follow", 60])
     code = (
